@@ -1,0 +1,294 @@
+//! The CSV form: comment lines (`# key: JSON`) with the origin, then a header, then one row a sample.
+
+use std::io::{self, BufRead, Write};
+
+use serde_json::Value;
+
+use super::{Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
+
+/// The columns, in their order. Scripts rely on them.
+pub const CSV_COLUMNS: [&str; 11] = [
+    "series",
+    "guest",
+    "host",
+    "vcpu",
+    "timeout_ns",
+    "run",
+    "turns",
+    "elapsed_ns",
+    "cpu_ns",
+    "exits",
+    "outcome",
+];
+
+/// Why a table could not be read as a sweep.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadCsvError {
+    /// The file could not be read at all.
+    #[error("cannot read it: {0}")]
+    Io(#[from] io::Error),
+    /// The first line that is not a comment is no header of ours.
+    #[error("line {line} should be the header `{expected}`", expected = CSV_COLUMNS.join(","))]
+    Header {
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// A row does not hold what the header promises.
+    #[error("line {line}: {why}")]
+    Row {
+        /// Line number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A comment line of ours that does not hold what it should.
+    #[error("line {line}: the comment `{key}` is damaged: {why}")]
+    Comment {
+        /// Line number, from 1.
+        line: usize,
+        /// Which comment.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Written by a later version of this program.
+    #[error(
+        "it has schema {found} and this program reads up to {SCHEMA_VERSION}: use a newer splitlock"
+    )]
+    Schema {
+        /// The version that the file names.
+        found: u64,
+    },
+}
+
+impl Sweep {
+    /// Writes the table.
+    ///
+    /// ```
+    /// use split_lock_repro::results::Sweep;
+    ///
+    /// let empty = Sweep { provenance: None, samples: vec![] };
+    /// let mut out = vec![];
+    /// empty.write_csv(&mut out).unwrap();
+    /// assert!(out.starts_with(b"series,guest,host,vcpu,timeout_ns,run,turns,"));
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever `out` reports, such as a full disk.
+    pub fn write_csv(&self, mut out: impl Write) -> io::Result<()> {
+        if let Some(provenance) = &self.provenance {
+            write_comments(&mut out, provenance, self.samples.len())?;
+        }
+        let mut writer = csv::WriterBuilder::new()
+            .has_headers(false)
+            .from_writer(out);
+        writer.write_record(CSV_COLUMNS)?;
+        for sample in &self.samples {
+            writer.serialize(sample)?;
+        }
+        writer.flush()
+    }
+
+    /// Reads a table that [`Sweep::write_csv`] wrote, or one with the same columns and no comments.
+    ///
+    /// # Errors
+    /// The first thing that is not as it should be, with its line.
+    pub fn read_csv(mut input: impl BufRead) -> Result<Self, ReadCsvError> {
+        let mut comments = Comments::default();
+        let mut line = String::new();
+        let mut line_number = 0;
+        loop {
+            line.clear();
+            line_number += 1;
+            let end_of_file = input.read_line(&mut line)? == 0;
+            match line.strip_prefix('#') {
+                Some(comment) => comments.add(comment, line_number)?,
+                None if !end_of_file && line.trim_end() == CSV_COLUMNS.join(",") => break,
+                None => return Err(ReadCsvError::Header { line: line_number }),
+            }
+        }
+        let samples = read_rows(input, line_number as u64)?;
+        Ok(Sweep {
+            provenance: comments.into_provenance(),
+            samples,
+        })
+    }
+}
+
+fn write_comments(out: &mut impl Write, from: &Provenance, samples: usize) -> io::Result<()> {
+    writeln!(out, "# {SCHEMA}: {SCHEMA_VERSION}")?;
+    let json = serde_json::to_value(from)?;
+    for (key, value) in json.as_object().into_iter().flatten() {
+        writeln!(out, "# {key}: {value}")?;
+    }
+    writeln!(out, "# samples: {samples}")
+}
+
+fn read_rows(input: impl BufRead, header_line: u64) -> Result<Vec<Sample>, ReadCsvError> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .comment(Some(b'#'))
+        .from_reader(input);
+    let columns = csv::StringRecord::from(CSV_COLUMNS.to_vec());
+    let mut samples = vec![];
+    let mut record = csv::StringRecord::new();
+    loop {
+        let row = reader
+            .read_record(&mut record)
+            .and_then(|more| more.then(|| record.deserialize(Some(&columns))).transpose());
+        match row {
+            Ok(Some(sample)) => samples.push(sample),
+            Ok(None) => return Ok(samples),
+            Err(error) => return Err(row_error(error, header_line)),
+        }
+    }
+}
+
+fn row_error(error: csv::Error, header_line: u64) -> ReadCsvError {
+    let line = header_line + error.position().map_or(0, csv::Position::line);
+    let why = match error.into_kind() {
+        csv::ErrorKind::Io(error) => return ReadCsvError::Io(error),
+        csv::ErrorKind::Deserialize { err, .. } => {
+            let column = err
+                .field()
+                .and_then(|field| CSV_COLUMNS.get(field as usize));
+            let column = column.map_or(String::new(), |name| format!("column {name}: "));
+            format!("{column}{}", err.kind())
+        }
+        csv::ErrorKind::UnequalLengths { len, .. } => {
+            format!("{len} fields instead of {}", CSV_COLUMNS.len())
+        }
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8 text".into(),
+        _ => "not a row of this table".into(),
+    };
+    ReadCsvError::Row { line, why }
+}
+
+/// Collects the comments that make up a [`Provenance`].
+#[derive(Default)]
+struct Comments(serde_json::Map<String, Value>);
+
+impl Comments {
+    /// Takes one comment; those that are not of ours are somebody's notes, and none of our business.
+    fn add(&mut self, comment: &str, line: usize) -> Result<(), ReadCsvError> {
+        let Some((key, text)) = comment.trim().split_once(": ") else {
+            return Ok(());
+        };
+        let known = [
+            SCHEMA,
+            "program",
+            "command",
+            "seed",
+            "started_utc",
+            "planned_samples",
+            "host",
+        ];
+        if !known.contains(&key) {
+            return Ok(());
+        }
+        let value = serde_json::from_str(text).map_err(|error| ReadCsvError::Comment {
+            line,
+            key: key.into(),
+            why: error.to_string(),
+        })?;
+        self.0.insert(key.into(), value);
+        match self.0.get(SCHEMA).map(Value::as_u64) {
+            Some(Some(found)) if found > u64::from(SCHEMA_VERSION) => {
+                Err(ReadCsvError::Schema { found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn into_provenance(self) -> Option<Provenance> {
+        serde_json::from_value(Value::Object(self.0)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(sweep: &Sweep) -> String {
+        let mut bytes = vec![];
+        sweep.write_csv(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn comes_back_as_it_was_written() {
+        let sweep = fixtures::sweep();
+        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+    }
+
+    #[test]
+    fn a_table_without_comments_has_no_provenance() {
+        let plain: String = text(&fixtures::sweep())
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .fold(String::new(), |all, line| all + line + "\r\n");
+        let read = Sweep::read_csv(plain.as_bytes()).unwrap();
+        assert_eq!(read.provenance, None);
+        assert_eq!(read.samples, fixtures::sweep().samples);
+    }
+
+    #[test]
+    fn a_damaged_row_is_named_by_line_and_column() {
+        let damaged = text(&fixtures::sweep()).replace(",850,", ",many,");
+        let error = Sweep::read_csv(damaged.as_bytes()).unwrap_err().to_string();
+        let line = damaged.lines().position(|l| l.contains("many")).unwrap() + 1;
+        assert!(
+            error.starts_with(&format!("line {line}: column turns")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_short_row_says_so() {
+        let short = format!("{}\nmeasured,split\n", CSV_COLUMNS.join(","));
+        let error = Sweep::read_csv(short.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: "), "{error}");
+    }
+
+    #[test]
+    fn something_else_is_not_taken_for_a_sweep() {
+        for other in ["", "a,b\n1,2\n", "# a note\n\n", "\u{0}\u{0}"] {
+            let error = Sweep::read_csv(other.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, ReadCsvError::Header { .. }),
+                "{other:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_schema_is_refused() {
+        let later = format!("# {SCHEMA}: 99\n{}", text(&fixtures::sweep()));
+        let error = Sweep::read_csv(later.as_bytes()).unwrap_err();
+        assert!(
+            matches!(error, ReadCsvError::Schema { found: 99 }),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = Sweep::read_csv(bytes.as_slice());
+            let with_header = [CSV_COLUMNS.join(",").as_bytes(), b"\n", &bytes].concat();
+            let _ = Sweep::read_csv(with_header.as_slice());
+        }
+
+        #[test]
+        fn any_text_survives_the_round_trip(series: String, guest in "\\PC*", turns: u64) {
+            let mut sweep = fixtures::sweep();
+            sweep.samples[0].series = series;
+            sweep.samples[0].guest = guest;
+            sweep.samples[0].turns = turns;
+            prop_assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+        }
+    }
+}

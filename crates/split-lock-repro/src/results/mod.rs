@@ -1,0 +1,176 @@
+//! What a sweep measured, as data: the samples, and enough about their origin to judge them by.
+//!
+//! The same [`Sweep`] is written as CSV ([`Sweep::write_csv`]), for every tool that reads tables,
+//! and as JSON ([`Sweep::write_json`]). Both carry the schema version, the host's facts, the seed
+//! and the exact command, and both can be read back.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+mod csv_format;
+mod json_format;
+
+pub use csv_format::{CSV_COLUMNS, ReadCsvError};
+pub use json_format::ReadJsonError;
+
+/// Names the kind of file.
+pub const SCHEMA: &str = "splitlock-sweep";
+
+/// Rises whenever a column or key changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Every run of one sweep and, where it is known, where they come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// `None` for a table that carries no origin, such as one that another tool has rewritten.
+    pub provenance: Option<Provenance>,
+    /// One per run and vCPU, in the order in which they were measured.
+    pub samples: Vec<Sample>,
+}
+
+/// Where a sweep's numbers come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Name and version of the program that measured.
+    pub program: String,
+    /// The command as it was given, argument by argument.
+    pub command: Vec<String>,
+    /// Seed of the random order of the runs: the same seed gives the same order.
+    pub seed: u64,
+    /// When the sweep began: UTC, RFC 3339.
+    pub started_utc: String,
+    /// How many samples the sweep was going to have. It was stopped early if it has fewer.
+    pub planned_samples: u64,
+    /// The machine.
+    pub host: HostFacts,
+}
+
+/// The machine, as far as it matters to a split lock. "unknown" where it could not be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Model name of the CPU.
+    pub cpu: String,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Online logical CPUs; 0 if unknown.
+    pub online_cpus: u32,
+    /// One sentence on the host's split-lock detection, such as "split-lock detection: not
+    /// supported by this CPU".
+    pub detection: String,
+    /// Whether this host is itself a virtual machine.
+    pub virtual_machine: bool,
+}
+
+/// One vCPU's share of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How the number was obtained and under what condition; see [`Origin`]. Samples with the same
+    /// series, guest, host and vCPU make up one curve.
+    pub series: String,
+    /// The guest's name, with the operand's offset if that was chosen: `split`, `split@57`.
+    pub guest: String,
+    /// `native`, or the kernel profile that the trap or the model followed.
+    pub host: String,
+    /// Which of the vCPUs that ran at once.
+    pub vcpu: u32,
+    /// The pending timeout: how long the vCPU was allowed to run, in nanoseconds.
+    pub timeout_ns: u64,
+    /// Which repetition, from 0.
+    pub run: u32,
+    /// How often the guest got round its loop.
+    pub turns: u64,
+    /// Time from just before the run to just after it, in nanoseconds of CLOCK_MONOTONIC.
+    pub elapsed_ns: u64,
+    /// CPU time that the vCPU's thread used meanwhile, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Guest exits that the run handled on its way.
+    pub exits: u64,
+    /// How the run ended.
+    pub outcome: Outcome,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The timeout expired while the guest ran.
+    Expired,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Expired => "expired",
+        })
+    }
+}
+
+/// How a series was obtained. Its `Display` form begins every `series` column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Measured on this host as it is.
+    MeasuredNative,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::MeasuredNative => f.write_str("measured (native)"),
+        }
+    }
+}
+
+impl Sweep {
+    /// Whether the sweep was stopped before all planned samples were taken; `None` if unknown.
+    #[must_use]
+    pub fn stopped_early(&self) -> Option<bool> {
+        let provenance = self.provenance.as_ref()?;
+        Some((self.samples.len() as u64) < provenance.planned_samples)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures {
+    use super::*;
+
+    pub(crate) fn sample(guest: &str, timeout_ms: u64, run: u32, turns: u64) -> Sample {
+        Sample {
+            series: Origin::MeasuredNative.to_string(),
+            guest: guest.into(),
+            host: "native".into(),
+            vcpu: 0,
+            timeout_ns: timeout_ms * 1_000_000,
+            run,
+            turns,
+            elapsed_ns: timeout_ms * 1_000_000 + 20_000,
+            cpu_ns: timeout_ms * 1_000_000,
+            exits: 0,
+            outcome: Outcome::Expired,
+        }
+    }
+
+    pub(crate) fn sweep() -> Sweep {
+        Sweep {
+            provenance: Some(Provenance {
+                program: "splitlock 0.1.0".into(),
+                command: ["splitlock", "sweep", "--guest", "a, \"quoted\"\nguest"]
+                    .map(String::from)
+                    .to_vec(),
+                seed: 7,
+                started_utc: "2026-11-22T10:00:00Z".into(),
+                planned_samples: 2,
+                host: HostFacts {
+                    cpu: "Example CPU".into(),
+                    kernel: "6.12.0".into(),
+                    online_cpus: 2,
+                    detection: "split-lock detection: not supported by this CPU".into(),
+                    virtual_machine: false,
+                },
+            }),
+            samples: vec![sample("split", 1, 0, 850), sample("split", 2, 0, 1700)],
+        }
+    }
+}
