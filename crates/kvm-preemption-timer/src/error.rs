@@ -1,0 +1,139 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::Signal;
+
+/// Why a vCPU cannot be bounded, or could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The KVM device is not there.
+    #[error(
+        "cannot open {path}: it does not exist; load kvm_intel or kvm_amd, or, inside a virtual \
+         machine, switch on nested virtualization"
+    )]
+    NoKvm {
+        /// What was to be opened.
+        path: PathBuf,
+    },
+    /// The KVM device is there, but not for this user.
+    #[error(
+        "cannot open {path}: permission denied; join the group that owns it (`usermod -aG kvm \
+         $USER`, then log in again) or run as root"
+    )]
+    KvmPermission {
+        /// What was to be opened.
+        path: PathBuf,
+    },
+    /// The KVM device cannot be opened for another reason.
+    #[error("cannot open {path} for reading and writing: {source}")]
+    OpenKvm {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What was opened is no KVM device, or one from before 2007.
+    #[error("{path} is not a KVM device with API version 12: KVM_GET_API_VERSION gave {found}")]
+    KvmApiVersion {
+        /// What was opened.
+        path: PathBuf,
+        /// What it answered; -1 for an error.
+        found: i32,
+    },
+    /// KVM is too old for what is asked of it.
+    #[error("KVM lacks {capability}, which {needed_for} needs: use a kernel that has it")]
+    MissingCapability {
+        /// The capability's name in the kernel's API.
+        capability: &'static str,
+        /// What cannot be done without it.
+        needed_for: &'static str,
+    },
+    /// This signal cannot force a vCPU out.
+    #[error("signal {number} cannot be used to force a vCPU out: {why}; choose another one")]
+    UnusableSignal {
+        /// The signal's number.
+        number: i32,
+        /// What speaks against it.
+        why: &'static str,
+    },
+    /// Another vCPU on the same thread has the signal already.
+    #[error(
+        "{signal} already bounds another vCPU on this thread; choose another signal or another \
+         thread for this one"
+    )]
+    SignalTaken {
+        /// The signal.
+        signal: Signal,
+    },
+    /// Another part of the process handles the signal.
+    #[error(
+        "{signal} already has a handler in this process, so somebody else uses it; choose another \
+         signal"
+    )]
+    SignalHandled {
+        /// The signal.
+        signal: Signal,
+    },
+    /// The signal is pending, so somebody else has sent it.
+    #[error(
+        "{signal} is already pending on this thread, so somebody else uses it; choose another \
+         signal"
+    )]
+    SignalPending {
+        /// The signal.
+        signal: Signal,
+    },
+    /// No more timers.
+    #[error(
+        "timer_create on {clock} failed: this user's limit of timers and queued signals is \
+         reached; raise RLIMIT_SIGPENDING (`ulimit -i`)"
+    )]
+    TimerLimit {
+        /// The clock that the timer was to run on.
+        clock: &'static str,
+    },
+    /// A system call failed that usually does not.
+    #[error("{call} on {target} failed: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it was to act on.
+        target: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// KVM_RUN failed for another reason than an interruption.
+    #[error(
+        "KVM_RUN failed: {source}; the vCPU cannot go on as it is (look at its registers and at \
+         the kernel log)"
+    )]
+    Run {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why a vCPU could not be kicked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KickError {
+    /// There is nothing to force out any more: its [`PreemptibleVcpu`](crate::PreemptibleVcpu) has
+    /// been dropped.
+    #[error("the vCPU is not bounded any more")]
+    Gone,
+    /// The signal could not be sent. Only a real-time signal can be refused, with EAGAIN, when the
+    /// user's limit of queued signals is reached.
+    #[error(
+        "tgkill with {signal} failed: {source}; use a standard signal, or raise RLIMIT_SIGPENDING \
+         (`ulimit -i`)"
+    )]
+    NotSent {
+        /// The signal.
+        signal: Signal,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,97 @@
+//! Forcing a vCPU out from another thread.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sys::{self, Tid};
+use crate::{KickError, Signal};
+
+/// Forces one vCPU out of the guest, from any thread and at any moment.
+///
+/// A kick is never lost: if it comes while no run is active, also just before KVM_RUN, the next
+/// run ends at once. Kicks that come before the vCPU's thread has taken notice count as one.
+///
+/// It is not meant for signal handlers: it takes a lock.
+#[derive(Debug, Clone)]
+pub struct Kicker {
+    line: Arc<KickLine>,
+}
+
+impl Kicker {
+    /// Makes the current run, or else the next one, end with
+    /// [`Outcome::Kicked`](crate::Outcome::Kicked). What this thread wrote before the kick can be
+    /// read by the vCPU's thread after that outcome.
+    ///
+    /// # Errors
+    /// [`KickError::Gone`] once the vCPU is not bounded any more, and [`KickError::NotSent`] if a
+    /// real-time signal meets the limit of queued signals.
+    pub fn kick(&self) -> Result<(), KickError> {
+        self.line.kick()
+    }
+}
+
+/// What the vCPU's thread and its kickers share.
+#[derive(Debug)]
+pub(crate) struct KickLine {
+    /// Set before the signal is sent, taken after it was consumed: so whoever finds it set has seen
+    /// the signal, or will.
+    kicked: AtomicBool,
+    /// The thread to signal, for as long as it is sure to be that thread. The lock is held while
+    /// the signal is sent, so that it cannot reach a later thread with the same id.
+    target: Mutex<Option<(Tid, Signal)>>,
+}
+
+impl KickLine {
+    fn kick(&self) -> Result<(), KickError> {
+        let target = self.lock();
+        let (tid, signal) = target.ok_or(KickError::Gone)?;
+        if self.kicked.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        sys::send_signal(tid, signal).map_err(|source: io::Error| {
+            self.kicked.store(false, Ordering::Release);
+            KickError::NotSent { signal, source }
+        })
+    }
+
+    /// Whether there was a kick; the next answer is no unless there is another.
+    pub(crate) fn take(&self) -> bool {
+        self.kicked.load(Ordering::Relaxed) && self.kicked.swap(false, Ordering::AcqRel)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Tid, Signal)>> {
+        // The lock guards a plain value that no panic can leave half written.
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The vCPU's end of the line. Dropping it makes every [`Kicker`] fail with [`KickError::Gone`].
+#[derive(Debug)]
+pub(crate) struct KickTarget(Arc<KickLine>);
+
+impl KickTarget {
+    /// For the calling thread.
+    pub(crate) fn new(signal: Signal) -> Self {
+        KickTarget(Arc::new(KickLine {
+            kicked: AtomicBool::new(false),
+            target: Mutex::new(Some((sys::current_tid(), signal))),
+        }))
+    }
+
+    pub(crate) fn kicker(&self) -> Kicker {
+        Kicker {
+            line: Arc::clone(&self.0),
+        }
+    }
+
+    pub(crate) fn take(&self) -> bool {
+        self.0.take()
+    }
+}
+
+impl Drop for KickTarget {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}

@@ -1,0 +1,120 @@
+//! What stands behind a vCPU that can be forced out: timers, kicks and the signal.
+
+use std::os::fd::BorrowedFd;
+
+use crate::alarm::{Alarm, Interruption, Verdict};
+use crate::claim::Claim;
+use crate::kicker::{KickTarget, Kicker};
+use crate::mechanism::Attached;
+use crate::sys::{self, Clock, Timer};
+use crate::{Config, Deadline, Error};
+
+/// The order of the fields is the order of teardown: no more signals from timers, no more from
+/// kickers, consume what is pending and restore the masks, and only then is the signal free again.
+#[derive(Debug)]
+pub(crate) struct Preemption {
+    timers: Timers,
+    kicks: KickTarget,
+    attached: Attached,
+    _claim: Claim,
+    alarm: Alarm,
+}
+
+impl Preemption {
+    /// Binds `vcpu` to the calling thread.
+    pub(crate) fn new(vcpu: BorrowedFd<'_>, config: Config) -> Result<Self, Error> {
+        let signal = config.signal;
+        let claim = Claim::new(signal)?;
+        // A descriptor of our own: the masks are restored on this vCPU, whatever the caller does
+        // with theirs.
+        let vcpu = vcpu.try_clone_to_owned().map_err(|source| Error::System {
+            call: "fcntl(F_DUPFD_CLOEXEC)",
+            target: "the vCPU",
+            source,
+        })?;
+        let attached = Attached::new(config.mechanism, vcpu, signal)?;
+        let kicks = KickTarget::new(signal);
+        Ok(Preemption {
+            timers: Timers::new(config)?,
+            kicks,
+            attached,
+            _claim: claim,
+            alarm: Alarm::new(),
+        })
+    }
+
+    pub(crate) fn kicker(&self) -> Kicker {
+        self.kicks.kicker()
+    }
+
+    /// Sees to it that a run is interrupted at `deadline`. Costs nothing if it already is so.
+    #[inline]
+    pub(crate) fn arm(&mut self, deadline: Deadline) -> Result<(), Error> {
+        if self.alarm.must_arm(deadline) {
+            self.timers.set(self.alarm.armed(), deadline)?;
+            self.alarm.set_armed(deadline);
+        }
+        Ok(())
+    }
+
+    /// Finds out what an interrupted run was interrupted by. The order matters: whatever comes
+    /// after it was looked for interrupts the next run.
+    pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Verdict {
+        let timer_fired = self.attached.take_signal();
+        let kicked = self.kicks.take();
+        let overshoot = deadline.overshoot();
+        self.alarm.interrupted(Interruption {
+            timer_fired,
+            kicked,
+            overshoot,
+        })
+    }
+
+    pub(crate) fn begin_completion(&self) {
+        self.attached.begin_completion();
+    }
+
+    pub(crate) fn end_completion(&self) {
+        self.attached.end_completion();
+    }
+}
+
+/// One timer for each clock that has been asked for.
+#[derive(Debug)]
+struct Timers {
+    config: Config,
+    monotonic: Timer,
+    thread_cpu: Option<Timer>,
+}
+
+impl Timers {
+    fn new(config: Config) -> Result<Self, Error> {
+        Ok(Timers {
+            config,
+            monotonic: Self::timer(Clock::Monotonic, config)?,
+            thread_cpu: None,
+        })
+    }
+
+    fn timer(clock: Clock, config: Config) -> Result<Timer, Error> {
+        Timer::new(clock, config.signal, sys::current_tid())
+    }
+
+    /// Makes `deadline` the only one that a signal will be sent for.
+    fn set(&mut self, before: Deadline, deadline: Deadline) -> Result<(), Error> {
+        let clock_before = before.timer().map(|(clock, _)| clock);
+        let timer = deadline.timer();
+        if let Some(clock) = clock_before.filter(|&clock| timer.is_none_or(|(c, _)| c != clock)) {
+            self.on(clock)?.disarm()?;
+        }
+        timer.map_or(Ok(()), |(clock, at_ns)| self.on(clock)?.arm(at_ns))
+    }
+
+    fn on(&mut self, clock: Clock) -> Result<&Timer, Error> {
+        match (clock, &mut self.thread_cpu) {
+            (Clock::Monotonic, _) => Ok(&self.monotonic),
+            (Clock::ThreadCpu, Some(timer)) => Ok(timer),
+            (Clock::ThreadCpu, none) => Ok(none.insert(Self::timer(clock, self.config)?)),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Which signals can be used to force a vCPU out.
+
+use std::fmt;
+
+use crate::Error;
+use crate::sys;
+
+/// A signal that can force a vCPU out of KVM_RUN.
+///
+/// The default is SIGSTKFLT: nothing on Linux raises it, applications do not use it, and as a
+/// standard signal it coalesces and can always be sent, whereas a real-time signal can be refused
+/// when the user's limit of queued signals (`ulimit -i`) is reached.
+///
+/// ```
+/// use kvm_preemption_timer::Signal;
+///
+/// assert!(Signal::new(10).is_ok()); // SIGUSR1
+/// let error = Signal::new(9).unwrap_err(); // SIGKILL
+/// assert!(error.to_string().contains("cannot be blocked"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The signal with this number.
+    ///
+    /// # Errors
+    /// [`Error::UnusableSignal`] if it cannot be blocked (SIGKILL, SIGSTOP), is raised by faults
+    /// of the thread itself, stops or continues the process, is kept by the C library, or does not
+    /// exist.
+    pub fn new(number: i32) -> Result<Self, Error> {
+        let unusable = |why| Err(Error::UnusableSignal { number, why });
+        match number {
+            libc::SIGKILL | libc::SIGSTOP => unusable("it cannot be blocked"),
+            libc::SIGSEGV
+            | libc::SIGBUS
+            | libc::SIGFPE
+            | libc::SIGILL
+            | libc::SIGTRAP
+            | libc::SIGSYS
+            | libc::SIGABRT => unusable("it reports a fault of the thread that gets it"),
+            libc::SIGCONT | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
+                unusable("job control discards it while it is pending")
+            }
+            _ if (1..32).contains(&number) => Ok(Signal(number)),
+            _ if sys::realtime_signals().contains(&number) => Ok(Signal(number)),
+            _ if (32..=64).contains(&number) => unusable("the C library keeps it for itself"),
+            _ => unusable("there is no such signal"),
+        }
+    }
+
+    /// The real-time signal SIGRTMIN + `offset`.
+    ///
+    /// # Errors
+    /// [`Error::UnusableSignal`] if it lies beyond SIGRTMAX.
+    pub fn realtime(offset: i32) -> Result<Self, Error> {
+        Self::new(
+            sys::realtime_signals()
+                .start()
+                .saturating_add(offset.max(0)),
+        )
+    }
+
+    /// The signal's number.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl Default for Signal {
+    fn default() -> Self {
+        Signal(libc::SIGSTKFLT)
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first_realtime = *sys::realtime_signals().start();
+        match self.0 {
+            libc::SIGHUP => f.write_str("SIGHUP"),
+            libc::SIGINT => f.write_str("SIGINT"),
+            libc::SIGALRM => f.write_str("SIGALRM"),
+            libc::SIGUSR1 => f.write_str("SIGUSR1"),
+            libc::SIGUSR2 => f.write_str("SIGUSR2"),
+            libc::SIGSTKFLT => f.write_str("SIGSTKFLT"),
+            libc::SIGVTALRM => f.write_str("SIGVTALRM"),
+            libc::SIGPROF => f.write_str("SIGPROF"),
+            libc::SIGURG => f.write_str("SIGURG"),
+            number if number >= first_realtime => {
+                write!(f, "SIGRTMIN+{}", number - first_realtime)
+            }
+            number => write!(f, "signal {number}"),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_real_time_signal_can_be_used() {
+        let count = sys::realtime_signals().count() as i32;
+        for offset in 0..count {
+            assert!(Signal::realtime(offset).is_ok());
+        }
+        assert!(Signal::realtime(count).is_err());
+        assert!(Signal::realtime(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn signals_of_the_c_library_are_refused() {
+        let error = Signal::new(32).unwrap_err().to_string();
+        assert!(error.contains("C library"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_taken_or_refused(number: i32) {
+            if let Ok(signal) = Signal::new(number) {
+                prop_assert_eq!(signal.number(), number);
+                prop_assert!(!signal.to_string().is_empty());
+            }
+        }
+    }
+}

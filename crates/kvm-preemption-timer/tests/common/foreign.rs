@@ -1,0 +1,88 @@
+//! What others in the process do with signals, and what the system does not let it do.
+
+#![expect(
+    unsafe_code,
+    reason = "signals, users and limits have no safe interface in std"
+)]
+
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Installs a handler that does nothing.
+pub(crate) fn handle(signal: i32) {
+    let handler = ignore as extern "C" fn(libc::c_int);
+    // SAFETY: a handler that does nothing is async-signal-safe.
+    let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
+/// Leaves a signal pending for the calling thread.
+pub(crate) fn block_and_raise(signal: i32) {
+    // SAFETY: a signal set is plain data.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is live.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    // SAFETY: the set is live, and no old one is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    // SAFETY: the signal is blocked, so this only makes it pending.
+    unsafe { libc::raise(signal) };
+}
+
+/// Sends the signal to the calling thread over and over. What it returns stops that, and says how
+/// often it was sent.
+pub(crate) fn pester_this_thread(signal: i32) -> impl FnOnce() -> u64 {
+    // SAFETY: getpid has no preconditions.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: gettid has no preconditions.
+    let thread = unsafe { libc::gettid() };
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let pester = std::thread::spawn(move || {
+        let mut sent = 0;
+        while !seen.load(Ordering::Relaxed) {
+            // SAFETY: the thread lives until this one has been joined.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+            sent += 1;
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        sent
+    });
+    move || {
+        stop.store(true, Ordering::Relaxed);
+        pester.join().unwrap()
+    }
+}
+
+/// Runs `f` on a thread that is not root, even if the process is.
+pub(crate) fn without_root<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    let thread = || {
+        // SAFETY: the bare system call changes this thread only; it may fail if it is not root.
+        unsafe { libc::syscall(libc::SYS_setresuid, -1, 65534, -1) };
+        f()
+    };
+    std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
+
+/// Sets this process's limit of queued signals, and so of timers, to none. What it returns brings
+/// the old limit back.
+pub(crate) fn allow_no_more_queued_signals() -> impl FnOnce() {
+    let mut before = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `before` is live.
+    unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut before) };
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        ..before
+    };
+    // SAFETY: `none` is live.
+    unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) };
+    move || {
+        // SAFETY: `before` is live.
+        unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const before) };
+    }
+}

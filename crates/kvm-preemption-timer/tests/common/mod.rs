@@ -1,0 +1,150 @@
+//! The smallest VM that can run a few bytes of real-mode code, and the decision whether to.
+
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+pub(crate) mod foreign;
+
+use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_preemption_timer::{Config, Mechanism, Signal, open_kvm};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+};
+
+/// `jmp .`
+pub(crate) const SPIN: &[u8] = &[0xeb, 0xfe];
+/// `inc eax; jmp` back.
+pub(crate) const COUNT: &[u8] = &[0x66, 0x40, 0xeb, 0xfc];
+/// `out 0x10, al; jmp` back.
+pub(crate) const OUT_LOOP: &[u8] = &[0xe6, 0x10, 0xeb, 0xfc];
+/// `in al, 0x10; mov bl, al; hlt`
+pub(crate) const IN_ONCE: &[u8] = &[0xe4, 0x10, 0x88, 0xc3, 0xf4];
+/// `mov cx, 3; mov dx, 0x10; rep outsb; jmp .` from ds:si.
+pub(crate) const REP_OUT: &[u8] = &[0xb9, 3, 0, 0xba, 0x10, 0, 0xf3, 0x6e, 0xeb, 0xfe];
+/// `hlt`
+pub(crate) const HALT: &[u8] = &[0xf4];
+
+pub(crate) const BOTH_MECHANISMS: [Mechanism; 2] =
+    [Mechanism::MaskedSignal, Mechanism::ImmediateExit];
+
+pub(crate) const CODE: u64 = 0x1000;
+const MEMORY_BYTES: usize = 0x10000;
+
+/// A VM with its memory, and as many vCPUs as were asked for, all at the beginning of the code.
+pub(crate) struct TestVm {
+    // Before the memory that it refers to.
+    _vm: VmFd,
+    _memory: GuestMemoryMmap,
+}
+
+/// Says why a test of KVM is skipped, and does not let it be skipped where it must not be.
+pub(crate) fn kvm_or_skip() -> Option<kvm_ioctls::Kvm> {
+    match open_kvm() {
+        Ok(kvm) => Some(kvm),
+        Err(error) if std::env::var_os("SPLITLOCK_REQUIRE_KVM").is_some() => {
+            panic!("KVM is required here: {error}")
+        }
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// `None`, and a printed reason, where there is no KVM.
+pub(crate) fn vm(code: &[u8], vcpus: u64) -> Option<(TestVm, Vec<VcpuFd>)> {
+    let vm = kvm_or_skip()?.create_vm().unwrap();
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap();
+    memory.write_slice(code, GuestAddress(CODE)).unwrap();
+    map_memory(&vm, &memory);
+    let vcpus = (0..vcpus).map(|id| vcpu(&vm, id)).collect();
+    let vm = TestVm {
+        _vm: vm,
+        _memory: memory,
+    };
+    Some((vm, vcpus))
+}
+
+pub(crate) fn one_vcpu(code: &[u8]) -> Option<(TestVm, VcpuFd)> {
+    let (vm, mut vcpus) = vm(code, 1)?;
+    Some((vm, vcpus.remove(0)))
+}
+
+fn vcpu(vm: &VmFd, id: u64) -> VcpuFd {
+    let vcpu = vm.create_vcpu(id).unwrap();
+    let mut sregs = vcpu.get_sregs().unwrap();
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    vcpu.set_sregs(&sregs).unwrap();
+    restart(&vcpu);
+    vcpu
+}
+
+/// Puts the vCPU back to the beginning of the code.
+pub(crate) fn restart(vcpu: &VcpuFd) {
+    let mut regs = vcpu.get_regs().unwrap();
+    (regs.rip, regs.rflags, regs.rax) = (CODE, 2, 0);
+    vcpu.set_regs(&regs).unwrap();
+}
+
+#[expect(unsafe_code, reason = "KVM takes guest memory by address")]
+fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap) {
+    for (slot, region) in memory.iter().enumerate() {
+        let region = kvm_bindings::kvm_userspace_memory_region {
+            slot: slot as u32,
+            guest_phys_addr: region.start_addr().raw_value(),
+            memory_size: region.len(),
+            userspace_addr: memory.get_host_address(region.start_addr()).unwrap() as u64,
+            flags: 0,
+        };
+        // SAFETY: the memory is owned by the TestVm that owns the VM, and is dropped after it.
+        unsafe { vm.set_user_memory_region(region) }.unwrap();
+    }
+}
+
+pub(crate) fn config(mechanism: Mechanism) -> Config {
+    Config {
+        mechanism,
+        ..Config::default()
+    }
+}
+
+pub(crate) fn config_with(mechanism: Mechanism, signal: Signal) -> Config {
+    Config { signal, mechanism }
+}
+
+/// xorshift: enough randomness for moments in time.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Random(seed | 1)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// The signals that the calling thread blocks, as the kernel says.
+pub(crate) fn blocked_signals() -> String {
+    status_field("SigBlk:")
+}
+
+/// The signals that this process handles, as the kernel says.
+pub(crate) fn caught_signals() -> String {
+    status_field("SigCgt:")
+}
+
+/// The signals that are pending for the calling thread, as the kernel says.
+pub(crate) fn pending_signals() -> String {
+    status_field("SigPnd:")
+}
+
+fn status_field(name: &str) -> String {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line[name.len()..].trim().to_owned()
+}
