@@ -1,0 +1,101 @@
+//! One interface for all ways of bounding a run.
+
+use std::time::Duration;
+
+use kvm_ioctls::VcpuFd;
+use kvm_preemption_timer::{Deadline, Mechanism, MonotonicTime, Outcome, PreemptibleVcpu, Signal};
+
+use crate::common::{TestVm, config_with, vm};
+use crate::rivals::{Bare, EmptyHandler, Gem5, Reference, TimerThread};
+
+/// How KVM_RUN came back.
+pub(crate) enum Entered {
+    /// The guest needs something.
+    Exit,
+    /// The time is over, as far as this scheme can tell.
+    Over,
+}
+
+/// A vCPU and a way of bounding its runs.
+pub(crate) trait Bounded {
+    fn name(&self) -> &'static str;
+    /// A new budget from now on.
+    fn begin(&mut self, budget: Duration);
+    /// Enters the guest, with whatever the scheme does before and after that.
+    fn enter(&mut self) -> Entered;
+    /// The budget is not wanted any more, or is over.
+    fn end(&mut self) {}
+}
+
+/// How much later than its budget a run ends.
+pub(crate) fn overshoot(scheme: &mut dyn Bounded, budget_us: u64) -> Duration {
+    let budget = Duration::from_micros(budget_us);
+    let deadline = MonotonicTime::now() + budget;
+    scheme.begin(budget);
+    while matches!(scheme.enter(), Entered::Exit) {}
+    let late = MonotonicTime::now().saturating_since(deadline);
+    scheme.end();
+    late
+}
+
+/// A scheme for each vCPU, each with a signal of its own. Bare KVM_RUN never comes back from a guest
+/// without exits, so it can be left out.
+pub(crate) fn all(code: &[u8], with_bare: bool) -> (TestVm, Vec<Box<dyn Bounded>>) {
+    let (vm, mut vcpus) = vm(code, 7).expect("KVM was there a moment ago");
+    let mut next = || vcpus.pop().expect("one vCPU for each scheme");
+    let mut schemes: Vec<Box<dyn Bounded>> = vec![
+        Box::new(Ours::new(next(), Mechanism::MaskedSignal, 1)),
+        Box::new(Ours::new(next(), Mechanism::ImmediateExit, 2)),
+        Box::new(Reference::new(next(), 3)),
+        Box::new(Gem5::new(next(), 4)),
+        Box::new(EmptyHandler::new(next(), 5)),
+        Box::new(TimerThread::new(next(), 6)),
+    ];
+    if with_bare {
+        schemes.insert(0, Box::new(Bare::new(next())));
+    }
+    (vm, schemes)
+}
+
+/// This crate.
+pub(crate) struct Ours {
+    vcpu: PreemptibleVcpu,
+    name: &'static str,
+    deadline: Deadline,
+}
+
+impl Ours {
+    pub(crate) fn new(vcpu: VcpuFd, mechanism: Mechanism, realtime_signal: i32) -> Self {
+        let signal = Signal::realtime(realtime_signal).expect("there are about thirty");
+        let config = config_with(mechanism, signal);
+        Ours {
+            vcpu: PreemptibleVcpu::with_config(vcpu, config).expect("nobody else uses the signal"),
+            name: match mechanism {
+                Mechanism::MaskedSignal => "this crate: masked signal",
+                _ => "this crate: immediate_exit",
+            },
+            deadline: Deadline::Never,
+        }
+    }
+}
+
+impl Bounded for Ours {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn begin(&mut self, budget: Duration) {
+        self.deadline = Deadline::after(budget);
+    }
+
+    fn enter(&mut self) -> Entered {
+        match self
+            .vcpu
+            .run_until(self.deadline)
+            .expect("the guest can run")
+        {
+            Outcome::Exit(_) => Entered::Exit,
+            Outcome::Expired(_) | Outcome::Kicked => Entered::Over,
+        }
+    }
+}

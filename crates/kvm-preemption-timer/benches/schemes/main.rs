@@ -1,0 +1,131 @@
+//! This crate against the other ways of bounding a vCPU's run, all in one process, interleaved in
+//! random order, so that a noisy machine is noisy for all of them.
+//!
+//! `cargo bench -p kvm-preemption-timer` takes about five minutes; `-- --quick` takes a tenth.
+
+mod bounded;
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod lost_kicks;
+mod rivals;
+mod sys;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use common::{OUT_LOOP, Random, SPIN};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bounded::{Bounded, Entered};
+use crate::table::{Distribution, print_costs, print_overshoots};
+
+const BUDGETS_US: [u64; 6] = [20, 50, 100, 500, 1_000, 10_000];
+
+/// How much is measured.
+struct Extent {
+    cost_rounds: usize,
+    overshoot_rounds: usize,
+    lost_kick_runs: u64,
+}
+
+fn main() {
+    // `cargo test` also runs benchmarks, to see whether they can; `cargo bench` passes --bench.
+    let arguments: Vec<String> = std::env::args().collect();
+    let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    let extent = match (asked("--bench"), asked("--quick")) {
+        (false, _) => Extent {
+            cost_rounds: 2,
+            overshoot_rounds: 1,
+            lost_kick_runs: 1_000,
+        },
+        (true, true) => Extent {
+            cost_rounds: 60,
+            overshoot_rounds: 20,
+            lost_kick_runs: 100_000,
+        },
+        (true, false) => Extent {
+            cost_rounds: 400,
+            overshoot_rounds: 150,
+            lost_kick_runs: 1_000_000,
+        },
+    };
+    if common::kvm_or_skip().is_none() {
+        return;
+    }
+    cost_per_exit(extent.cost_rounds);
+    overshoot(extent.overshoot_rounds);
+    lost_kicks::compare(extent.lost_kick_runs);
+}
+
+/// What one guest exit costs while the budget is far from its end.
+fn cost_per_exit(rounds: usize) {
+    const EXITS: u32 = 500;
+    let (_vm, mut schemes) = bounded::all(OUT_LOOP, true);
+    let mut costs = vec![vec![]; schemes.len()];
+    let mut random = Random::new(1);
+    let progress = progress("cost per exit", rounds as u64);
+    for _ in 0..rounds {
+        for i in shuffled(schemes.len(), &mut random) {
+            let scheme = &mut schemes[i];
+            scheme.begin(Duration::from_secs(3600));
+            let start = Instant::now();
+            for _ in 0..EXITS {
+                assert!(matches!(scheme.enter(), Entered::Exit), "{}", scheme.name());
+            }
+            costs[i].push(start.elapsed().as_nanos() as f64 / f64::from(EXITS));
+            scheme.end();
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    print_costs(&names(&schemes), &costs);
+}
+
+/// How late a run ends that the guest does not end.
+fn overshoot(rounds: usize) {
+    const RUNS: usize = 20;
+    let (_vm, mut schemes) = bounded::all(SPIN, false);
+    let mut late_us = vec![vec![vec![]; schemes.len()]; BUDGETS_US.len()];
+    let mut random = Random::new(2);
+    let progress = progress("overshoot", (rounds * BUDGETS_US.len()) as u64);
+    for _ in 0..rounds {
+        for (budget_us, late_us) in BUDGETS_US.iter().zip(&mut late_us) {
+            for i in shuffled(schemes.len(), &mut random) {
+                // Short budgets are measured more often than long ones.
+                for _ in 0..(RUNS as u64 * 500 / budget_us).clamp(2, RUNS as u64) {
+                    let late = bounded::overshoot(&mut *schemes[i], *budget_us);
+                    late_us[i].push(late.as_nanos() as f64 / 1e3);
+                }
+            }
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    let distributions = late_us
+        .into_iter()
+        .map(|of_budget| of_budget.into_iter().map(Distribution::of).collect());
+    print_overshoots(
+        &names(&schemes),
+        &BUDGETS_US,
+        &distributions.collect::<Vec<_>>(),
+    );
+}
+
+fn names(schemes: &[Box<dyn Bounded>]) -> Vec<&'static str> {
+    schemes.iter().map(|scheme| scheme.name()).collect()
+}
+
+fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        order.swap(i, random.below(i as u64 + 1) as usize);
+    }
+    order
+}
+
+/// Shown on a terminal only.
+fn progress(what: &'static str, steps: u64) -> ProgressBar {
+    let style = "{msg:16} {wide_bar} {percent}% {eta} left";
+    let style = ProgressStyle::with_template(style).expect("a template of ours");
+    ProgressBar::new(steps).with_style(style).with_message(what)
+}
