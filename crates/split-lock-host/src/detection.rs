@@ -1,0 +1,135 @@
+//! Whether a split lock is noticed on this machine, from its CPU flags, command line and sysctl.
+
+use std::fmt;
+
+use crate::Facts;
+
+/// What the machine does about split locks, as far as its settings tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detection {
+    /// The CPU cannot detect them: they cost what the hardware makes them cost.
+    NotSupported {
+        /// Whether the machine is a virtual one, whose host may detect them all the same.
+        virtual_machine: bool,
+    },
+    /// The CPU could detect them, and the command line says not to.
+    Off {
+        /// The parameter that says so.
+        parameter: String,
+    },
+    /// #AC, and the mode of the kernel.
+    On {
+        /// `warn`, or what the command line asks for.
+        mode: String,
+        /// `kernel.split_lock_mitigate`, where it exists.
+        mitigate: Option<String>,
+    },
+    /// The CPU's flags could not be seen.
+    Unknown,
+}
+
+impl Detection {
+    pub(crate) fn of(facts: &Facts) -> Self {
+        match facts.has_cpu_flag("split_lock_detect") {
+            None => Detection::Unknown,
+            Some(false) => Detection::NotSupported {
+                virtual_machine: facts.has_cpu_flag("hypervisor") == Some(true),
+            },
+            Some(true) => Self::of_mode(facts),
+        }
+    }
+
+    fn of_mode(facts: &Facts) -> Self {
+        let command_line = facts.command_line.known().map_or("", String::as_str);
+        // The kernel takes the last one.
+        let mode = command_line
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("split_lock_detect="))
+            .next_back();
+        match mode {
+            // With a rate limit only bus locks are looked at, and #AC is off.
+            Some(mode) if mode == "off" || mode.starts_with("ratelimit:") => Detection::Off {
+                parameter: format!("split_lock_detect={mode}"),
+            },
+            mode => Detection::On {
+                mode: mode.unwrap_or("warn").to_owned(),
+                mitigate: facts.split_lock_mitigate.known().cloned(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("split-lock detection: ")?;
+        match self {
+            Detection::NotSupported {
+                virtual_machine: false,
+            } => f.write_str("not supported by this CPU"),
+            Detection::NotSupported {
+                virtual_machine: true,
+            } => f.write_str("not available in this virtual machine (its host decides)"),
+            Detection::Off { parameter } => write!(f, "off ({parameter})"),
+            Detection::On { mode, mitigate } => {
+                write!(f, "on ({mode}")?;
+                match mitigate.as_deref() {
+                    Some(value) => write!(f, ", split_lock_mitigate={value})"),
+                    None => f.write_str(")"),
+                }
+            }
+            Detection::Unknown => f.write_str("unknown (the CPU's flags could not be seen)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seen;
+
+    fn sentence(flags: &str, command_line: &str, mitigate: Seen<String>) -> String {
+        let facts = Facts {
+            cpu_model: Seen::Absent,
+            cpu_flags: Seen::Is(flags.split_whitespace().map(str::to_owned).collect()),
+            online_cpus: Seen::Is(1),
+            kernel_release: Seen::Is("6.12".into()),
+            command_line: Seen::Is(command_line.into()),
+            split_lock_mitigate: mitigate,
+        };
+        facts.detection().to_string()
+    }
+
+    #[test]
+    fn each_kind_of_machine_gets_its_sentence() {
+        let sld = "fpu split_lock_detect";
+        let one = || Seen::Is("1".to_owned());
+        for (flags, command_line, mitigate, expected) in [
+            ("fpu", "", one(), "not supported by this CPU"),
+            (
+                "fpu hypervisor",
+                "",
+                one(),
+                "not available in this virtual machine (its host decides)",
+            ),
+            (sld, "quiet", one(), "on (warn, split_lock_mitigate=1)"),
+            (sld, "", Seen::Absent, "on (warn)"),
+            (sld, "split_lock_detect=fatal", Seen::Absent, "on (fatal)"),
+            (
+                sld,
+                "split_lock_detect=fatal split_lock_detect=off",
+                one(),
+                "off (split_lock_detect=off)",
+            ),
+            (
+                sld,
+                "split_lock_detect=ratelimit:100",
+                one(),
+                "off (split_lock_detect=ratelimit:100)",
+            ),
+        ] {
+            let expected = format!("split-lock detection: {expected}");
+            assert_eq!(sentence(flags, command_line, mitigate), expected);
+        }
+    }
+}
