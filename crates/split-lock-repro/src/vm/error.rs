@@ -31,7 +31,7 @@ pub enum VmError {
         source: io::Error,
     },
     /// It answers none of KVM's calls.
-    #[error("{} is not a KVM device: use /dev/kvm", path.display())]
+    #[error("{} is not a KVM device: that is the character device 10:232, usually /dev/kvm", path.display())]
     NotKvm {
         /// The file.
         path: PathBuf,

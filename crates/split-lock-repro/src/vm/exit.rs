@@ -117,7 +117,7 @@ impl From<&VcpuExit<'_>> for ExitCause {
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExitCause::Halt => f.write_str("halted (HLT)"),
+            ExitCause::Halt => f.write_str("halted (HLT), and no guest may end"),
             ExitCause::TripleFault => {
                 f.write_str("raised an exception that it has no handler for (triple fault)")
             }
@@ -147,7 +147,7 @@ impl fmt::Display for ExitCause {
             ExitCause::InternalError { number } => {
                 f.write_str("made KVM give up with an internal error")?;
                 match number {
-                    Some(1) => f.write_str(" (1: it cannot emulate this instruction)"),
+                    Some(1) => f.write_str(" (1: it cannot emulate this instruction; CPL3 or hardware virtualization needs no emulation)"),
                     Some(2) => f.write_str(" (2: two exceptions at once)"),
                     Some(3) => f.write_str(" (3: an exit while delivering an event)"),
                     Some(4) => f.write_str(" (4: an exit that it does not know)"),
@@ -174,5 +174,65 @@ impl fmt::Display for UnexpectedExit {
         self.bytes
             .iter()
             .try_for_each(|byte| write!(f, " {byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(rip: Option<u64>, bytes: &[u8], cause: ExitCause) -> String {
+        UnexpectedExit {
+            vcpu: 3,
+            cause,
+            rip,
+            bytes: bytes.to_vec(),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_sentence_says_who_did_what_and_where() {
+        let write = ExitCause::from(&VcpuExit::IoOut(0x80, &[0]));
+        assert_eq!(
+            at(Some(0x10_0000), &[0xe6, 0x80], write),
+            "the guest on vCPU 3 wrote to I/O port 0x80 (only 0xe9 is allowed); \
+             RIP is 0x100000, the bytes there are e6 80"
+        );
+        let refused = ExitCause::from(&VcpuExit::FailEntry(0x8000_0021, 1));
+        assert_eq!(
+            at(Some(0xffff_0000), &[], refused),
+            "the guest on vCPU 3 could not be entered on CPU 1 (hardware reason 0x80000021); \
+             RIP is 0xffff0000, where no memory can be read"
+        );
+        let lost = at(None, &[], ExitCause::from(&VcpuExit::Shutdown));
+        assert!(lost.ends_with("(triple fault); its registers are lost"));
+        let other = at(None, &[], ExitCause::from(&VcpuExit::Nmi));
+        assert!(other.contains("no guest should make (Nmi)"), "{other}");
+    }
+
+    #[test]
+    fn internal_errors_carry_their_number() {
+        for (number, part) in [(1, "cannot emulate"), (4, "does not know"), (99, "(99)")] {
+            let number = Some(number);
+            let sentence = ExitCause::InternalError { number }.to_string();
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn only_writes_to_the_debug_port_are_allowed() {
+        let allowed = |exit: VcpuExit<'_>| ExitCause::from(&exit).is_debug_output();
+        assert!(allowed(VcpuExit::IoOut(DEBUG_PORT, &[0])));
+        assert!(!allowed(VcpuExit::IoOut(0xe8, &[0])));
+        assert!(!allowed(VcpuExit::IoIn(DEBUG_PORT, &mut [0])));
+    }
+
+    #[test]
+    fn addresses_are_the_guests_own() {
+        let (size, address) = (4, 0x4200_0000);
+        let read = ExitCause::MmioRead { address, size }.with_guest_address(0x4000_0000);
+        let address = 0x0200_0000;
+        assert_eq!(read, ExitCause::MmioRead { address, size });
     }
 }
