@@ -1,5 +1,13 @@
 //! Split-locking guests on real KVM: payloads, the small VM that runs them, and sweeps over the
 //! pending timeout.
 
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!(
+    "split locks are a matter of x86, and KVM is one of Linux: build for x86_64-*-linux-*"
+);
+
+pub mod guest;
 pub mod results;
 pub mod summary;
+mod sys;
+pub mod vm;

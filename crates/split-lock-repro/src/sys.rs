@@ -1,0 +1,129 @@
+//! All unsafe code of this crate: the assembled payloads, memory lent to KVM, and the union that
+//! carries KVM's internal errors.
+#![expect(
+    unsafe_code,
+    reason = "bytes between linker symbols, KVM_SET_USER_MEMORY_REGION and a C union have no safe form"
+)]
+
+use std::arch::global_asm;
+use std::mem;
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+
+use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, kvm_userspace_memory_region};
+use kvm_ioctls::{VcpuFd, VmFd};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+global_asm!(include_str!("guest/payloads.s"));
+
+macro_rules! payload {
+    ($(#[$doc:meta])* $name:ident, $start:ident, $end:ident) => {
+        $(#[$doc])*
+        pub(crate) fn $name() -> &'static [u8] {
+            unsafe extern "C" {
+                safe static $start: u8;
+                safe static $end: u8;
+            }
+            let start = ptr::from_ref(&$start);
+            let length = ptr::from_ref(&$end).addr() - start.addr();
+            // SAFETY: payloads.s defines both symbols around initialized bytes of one read-only
+            // section, in this order, so that everything between them exists and never changes.
+            unsafe { slice::from_raw_parts(start, length) }
+        }
+    };
+}
+
+payload!(
+    /// `lock bts [rsi], rdi`, counted in RCX.
+    locked_bts,
+    split_lock_repro_locked_bts,
+    split_lock_repro_locked_bts_end
+);
+payload!(
+    /// `bts [rsi], rdi`, counted in RCX.
+    plain_bts,
+    split_lock_repro_plain_bts,
+    split_lock_repro_plain_bts_end
+);
+payload!(
+    /// `xchg [rsi], rdi`, counted in RCX.
+    xchg,
+    split_lock_repro_xchg,
+    split_lock_repro_xchg_end
+);
+payload!(
+    /// `lock cmpxchg16b [rsi]`, counted in R8.
+    cmpxchg16b,
+    split_lock_repro_cmpxchg16b,
+    split_lock_repro_cmpxchg16b_end
+);
+
+/// Memory that a VM may use for as long as this exists, and no longer: a vCPU that outlives it finds
+/// no memory there.
+#[derive(Debug)]
+pub(crate) struct LentMemory {
+    vm: Arc<VmFd>,
+    slot: u32,
+    guest_physical: u64,
+    memory: GuestMemoryMmap,
+}
+
+impl LentMemory {
+    /// Lets `vm` see `memory` (one region, from address 0) at `guest_physical`.
+    pub(crate) fn new(
+        vm: Arc<VmFd>,
+        slot: u32,
+        guest_physical: u64,
+        memory: GuestMemoryMmap,
+    ) -> Result<Self, kvm_ioctls::Error> {
+        let lent = Self {
+            vm,
+            slot,
+            guest_physical,
+            memory,
+        };
+        lent.set_region(lent.memory.last_addr().0 + 1)?;
+        Ok(lent)
+    }
+
+    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// A size of zero takes the memory away from the VM.
+    fn set_region(&self, memory_size: u64) -> Result<(), kvm_ioctls::Error> {
+        let start = self.memory.get_host_address(GuestAddress(0));
+        let region = kvm_userspace_memory_region {
+            slot: self.slot,
+            flags: 0,
+            guest_phys_addr: self.guest_physical,
+            memory_size,
+            userspace_addr: start.map_or(0, |start| start.addr() as u64),
+        };
+        // SAFETY: the guest may write these `memory_size` bytes at any time. They are one mapping of
+        // their own, which Rust code reaches through vm-memory's volatile accesses only, and which
+        // stays mapped until Drop has taken it away from the VM.
+        unsafe { self.vm.set_user_memory_region(region) }
+    }
+}
+
+impl Drop for LentMemory {
+    fn drop(&mut self) {
+        if self.set_region(0).is_err() {
+            // The guest could still write there, so it must stay mapped for good.
+            mem::forget(self.memory.clone());
+        }
+    }
+}
+
+/// KVM's number for what went wrong, after an exit of the kind "internal error".
+pub(crate) fn internal_error(vcpu: &mut VcpuFd) -> Option<u32> {
+    let run = vcpu.get_kvm_run();
+    if run.exit_reason != KVM_EXIT_INTERNAL_ERROR {
+        return None;
+    }
+    // SAFETY: every bit pattern is a valid `u32`, and the run page is mapped from the kernel, so
+    // that all of it is initialized. That this member is the one that counts was checked above.
+    Some(unsafe { run.__bindgen_anon_1.internal.suberror })
+}

@@ -1,0 +1,49 @@
+//! Where things are in a guest's memory.
+//!
+//! Every vCPU has memory and an address space of its own, so that vCPUs share no cache line and the
+//! same guest finds the same addresses on each of them:
+//!
+//! | guest address | what |
+//! |---|---|
+//! | 0 | not mapped: a stray null pointer is an exception |
+//! | 0x1000 | descriptor table, TSS, page tables: CPL0 only |
+//! | 0x1_0000 | stack, down from [`STACK_TOP`] |
+//! | [`FREE_START`] | free for flat binaries; built-in guests have [`CODE`] and their operands here |
+//! | [`MEMORY_SIZE`] | mapped up to 1 GiB, but there is no memory: an access is an MMIO exit |
+
+/// Bytes in a cache line.
+pub const CACHE_LINE: u64 = 64;
+
+/// Memory of one vCPU, in bytes.
+pub const MEMORY_SIZE: u64 = 16 << 20;
+
+/// What RSP starts with. Aligned, and not used itself: the first push goes below it.
+pub const STACK_TOP: u64 = 0x2_0000;
+
+/// The first address at which a flat binary may be loaded.
+pub const FREE_START: u64 = STACK_TOP;
+
+/// Where built-in guests are loaded.
+pub const CODE: u64 = 0x2_0000;
+
+/// A cache line in the middle of a page, for operands; the line after it is free as well.
+pub const OPERAND_LINE: u64 = 0x3_0800;
+
+/// The boundary between two pages that hold operands and nothing else.
+pub const OPERAND_PAGE_END: u64 = 0x3_1000;
+
+/// Up to where addresses are mapped.
+pub(crate) const MAPPED_END: u64 = 1 << 30;
+
+/// vCPU number n finds its address 0 at n times this physical address.
+pub(crate) const PHYSICAL_STRIDE: u64 = MAPPED_END;
+
+/// One more, and physical addresses would need more than the 36 bits that every 64-bit CPU has.
+pub(crate) const MAX_VCPUS: u64 = 64;
+
+pub(crate) const GDT: u64 = 0x1000;
+pub(crate) const TSS: u64 = 0x2000;
+pub(crate) const PAGE_TABLES: u64 = 0x3000;
+
+/// The end of what only CPL0 may touch.
+pub(crate) const SYSTEM_END: u64 = 0x1_0000;

@@ -1,0 +1,177 @@
+//! The small VM that the guests run in: 64-bit mode, page tables, one piece of memory per vCPU, and
+//! no devices at all.
+
+use std::sync::Arc;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::guest::Guest;
+use crate::sys::LentMemory;
+
+mod error;
+mod exit;
+pub mod layout;
+mod open;
+mod page_tables;
+mod seat;
+mod segments;
+
+pub use error::VmError;
+pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
+pub use open::{KVM_DEVICE, open_kvm};
+pub use seat::Seat;
+pub use segments::{Level, UnknownLevel};
+
+use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use segments::TSS_SIZE;
+
+/// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
+const REAL_MODE_TSS: usize = 0xfffb_d000;
+
+/// A virtual machine, to which vCPUs are added.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use split_lock_repro::guest::{BuiltIn, Kind};
+/// use split_lock_repro::vm::{KVM_DEVICE, Level, Vm, open_kvm};
+///
+/// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
+/// let mut vm = Vm::new(&kvm)?;
+/// let bystander = vm.add_vcpu(&BuiltIn::new(Kind::Aligned, None)?.into(), Level::Cpl3)?;
+/// let splitter = vm.add_vcpu(&BuiltIn::new(Kind::Split, None)?.into(), Level::Cpl3)?;
+/// // Run `bystander.fd` and `splitter.fd`, each on a thread of its own, then:
+/// let turns = bystander.seat.turns(&bystander.fd)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Vm {
+    fd: Arc<VmFd>,
+    cpuid: CpuId,
+    max_vcpus: u64,
+    vcpus: u64,
+}
+
+/// A vCPU with its guest loaded, about to run the guest's first instruction.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// KVM's side of it, to be run by whoever has it.
+    pub fd: VcpuFd,
+    /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory.
+    pub seat: Seat,
+}
+
+impl Vm {
+    /// An empty VM.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub fn new(kvm: &Kvm) -> Result<Self, VmError> {
+        let fd = kvm
+            .create_vm()
+            .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;
+        fd.set_tss_address(REAL_MODE_TSS)
+            .map_err(failed("KVM_SET_TSS_ADDR", "the VM", REPORT))?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
+        Ok(Self {
+            fd: Arc::new(fd),
+            cpuid,
+            max_vcpus: (kvm.get_max_vcpus() as u64).min(MAX_VCPUS),
+            vcpus: 0,
+        })
+    }
+
+    /// Adds a vCPU with memory of its own, in which `guest` is loaded.
+    ///
+    /// # Errors
+    /// The call that failed, or the limit that was reached.
+    pub fn add_vcpu(&mut self, guest: &Guest, level: Level) -> Result<Vcpu, VmError> {
+        let number = self.vcpus;
+        if number >= self.max_vcpus {
+            return Err(VmError::TooManyVcpus {
+                limit: self.max_vcpus,
+            });
+        }
+        let memory = self.add_memory(number, guest)?;
+        let fd = self.add_fd(number, guest.start_registers(), level)?;
+        self.vcpus += 1;
+        let seat = Seat::new(number, memory, guest);
+        Ok(Vcpu { fd, seat })
+    }
+
+    fn add_memory(&self, number: u64, guest: &Guest) -> Result<LentMemory, VmError> {
+        let base = number * PHYSICAL_STRIDE;
+        let memory = loaded_memory(base, guest).map_err(|why| VmError::Memory {
+            vcpu: number,
+            bytes: MEMORY_SIZE,
+            why,
+        })?;
+        LentMemory::new(Arc::clone(&self.fd), number as u32, base, memory).map_err(failed(
+            "KVM_SET_USER_MEMORY_REGION",
+            format!("vCPU {number}"),
+            REPORT,
+        ))
+    }
+
+    fn add_fd(&self, number: u64, start: kvm_regs, level: Level) -> Result<VcpuFd, VmError> {
+        let on = || format!("vCPU {number}");
+        let fd = self
+            .fd
+            .create_vcpu(number)
+            .map_err(failed("KVM_CREATE_VCPU", on(), NO_VM))?;
+        // Before the special registers: KVM checks those against what the CPU is said to have.
+        fd.set_cpuid2(&self.cpuid)
+            .map_err(failed("KVM_SET_CPUID2", on(), REPORT))?;
+        let reset = fd
+            .get_sregs()
+            .map_err(failed("KVM_GET_SREGS", on(), REPORT))?;
+        let base = number * PHYSICAL_STRIDE;
+        fd.set_sregs(&segments::long_mode(reset, base, level))
+            .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", on(), REPORT))?;
+        Ok(fd)
+    }
+}
+
+/// Memory with the guest and everything that 64-bit mode needs in it.
+fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)])
+        .map_err(|error| error.to_string())?;
+    let little_endian =
+        |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    let pieces = [
+        (GDT, little_endian(&segments::descriptor_table())),
+        (TSS, vec![0; TSS_SIZE as usize]),
+        (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
+        (guest.load_address(), guest.code().to_vec()),
+    ];
+    for (address, bytes) in pieces {
+        memory
+            .write_slice(&bytes, GuestAddress(address))
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(memory)
+}
+
+const NO_VM: &str =
+    "look in the kernel log for the reason, and whether another hypervisor holds the CPU";
+const REPORT: &str = "please report this with the kernel's version and the CPU's model";
+
+/// Turns KVM's errno into a sentence.
+fn failed(
+    call: &'static str,
+    on: impl Into<String>,
+    advice: &'static str,
+) -> impl FnOnce(kvm_ioctls::Error) -> VmError {
+    let on = on.into();
+    move |error| VmError::Call {
+        call,
+        on,
+        source: error.into(),
+        advice,
+    }
+}

@@ -1,0 +1,127 @@
+//! What a vCPU sits on: its memory, its start state, and where its guest counts.
+
+use kvm_bindings::kvm_regs;
+use kvm_ioctls::VcpuFd;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::exit::{ExitCause, UnexpectedExit};
+use super::layout::{MEMORY_SIZE, PHYSICAL_STRIDE};
+use super::segments::EFER_LONG_MODE_ACTIVE;
+use super::{REPORT, VmError, failed};
+use crate::guest::{Guest, Register};
+use crate::sys::{self, LentMemory};
+
+/// The longest x86 instruction, in bytes.
+const LONGEST_INSTRUCTION: u64 = 15;
+
+/// Everything about a vCPU but the file descriptor, which may be elsewhere while it runs: the calls
+/// here borrow it.
+#[derive(Debug)]
+pub struct Seat {
+    vcpu: u64,
+    memory: LentMemory,
+    start: kvm_regs,
+    counter: Register,
+}
+
+impl Seat {
+    pub(super) fn new(vcpu: u64, memory: LentMemory, guest: &Guest) -> Self {
+        Self {
+            vcpu,
+            memory,
+            start: guest.start_registers(),
+            counter: guest.counter(),
+        }
+    }
+
+    /// Which vCPU of its VM, from 0.
+    #[must_use]
+    pub fn vcpu(&self) -> u64 {
+        self.vcpu
+    }
+
+    /// Puts the general registers back to what they were before the first instruction, so that the
+    /// next run counts from zero.
+    ///
+    /// That is one system call (KVM_SET_REGS) before a run. Reading the counter before and after
+    /// would cost as many and be less honest: a run would begin wherever the last one was cut off,
+    /// perhaps in the middle of a guest's preparations. Memory, segments, control and vector
+    /// registers stay as the guest left them, because setting those anew makes KVM forget its
+    /// translations, and the next run would pay for it. None of the built-in guests changes them.
+    ///
+    /// Any I/O of the last exit must be completed first, and a vCPU that was shut down cannot be
+    /// brought back.
+    ///
+    /// # Errors
+    /// If KVM_SET_REGS fails.
+    pub fn reset(&self, fd: &VcpuFd) -> Result<(), VmError> {
+        fd.set_regs(&self.start)
+            .map_err(failed("KVM_SET_REGS", self.name(), REPORT))
+    }
+
+    /// How many turns the guest has made since its start or [`Seat::reset`].
+    ///
+    /// # Errors
+    /// If KVM_GET_REGS fails.
+    pub fn turns(&self, fd: &VcpuFd) -> Result<u64, VmError> {
+        let now = fd
+            .get_regs()
+            .map_err(failed("KVM_GET_REGS", self.name(), REPORT))?;
+        let start = self.counter.read(&self.start);
+        Ok(self.counter.read(&now).wrapping_sub(start))
+    }
+
+    /// The `N` bytes at a guest address; `None` if there is no memory for all of them.
+    #[must_use]
+    pub fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.memory
+            .memory()
+            .read_slice(&mut bytes, GuestAddress(address))
+            .ok()?;
+        Some(bytes)
+    }
+
+    /// Says what an exit was that this guest should not have made, and where. Call it before the
+    /// vCPU runs again.
+    pub fn unexpected_exit(&self, fd: &mut VcpuFd, cause: ExitCause) -> UnexpectedExit {
+        let cause = match cause {
+            ExitCause::InternalError { .. } => ExitCause::InternalError {
+                number: sys::internal_error(fd),
+            },
+            cause => cause.with_guest_address(self.vcpu * PHYSICAL_STRIDE),
+        };
+        let rip = instruction_pointer(fd);
+        UnexpectedExit {
+            vcpu: self.vcpu,
+            cause,
+            rip,
+            bytes: rip
+                .map(|rip| self.instruction_bytes(rip))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Correct as long as the guest has made no page tables of its own.
+    fn instruction_bytes(&self, rip: u64) -> Vec<u8> {
+        let readable = MEMORY_SIZE.saturating_sub(rip).min(LONGEST_INSTRUCTION);
+        let mut bytes = vec![0; readable as usize];
+        let read = self
+            .memory
+            .memory()
+            .read_slice(&mut bytes, GuestAddress(rip));
+        read.map(|()| bytes).unwrap_or_default()
+    }
+
+    fn name(&self) -> String {
+        format!("vCPU {}", self.vcpu)
+    }
+}
+
+/// `None` if it means nothing: some CPUs lose all state in a shutdown, and KVM then shows that of a
+/// CPU just switched on.
+fn instruction_pointer(fd: &VcpuFd) -> Option<u64> {
+    let in_long_mode = fd.get_sregs().ok()?.efer & EFER_LONG_MODE_ACTIVE != 0;
+    let registers = fd.get_regs().ok()?;
+    in_long_mode.then_some(registers.rip)
+}

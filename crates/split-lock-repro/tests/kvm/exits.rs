@@ -1,0 +1,121 @@
+//! What guests must not do, in words.
+
+use super::*;
+
+/// What becomes of a guest that does what it should not.
+fn end_of(kvm: &Kvm, code: &[u8], level: Level) -> UnexpectedExit {
+    let guest = file_guest(code, FileOptions::default());
+    let error = turns_in(&mut vcpu(kvm, &guest, level), 5000).unwrap_err();
+    let sentence = error.to_string();
+    assert!(sentence.starts_with("the guest on vCPU 0 "), "{sentence}");
+    error
+}
+
+/// The bytes at RIP are those of the guest, from the first or from the second instruction on.
+fn assert_located(exit: &UnexpectedExit, code: &[u8]) {
+    let Some(rip) = exit.rip else {
+        assert_eq!(exit.cause, ExitCause::TripleFault, "{exit}");
+        return;
+    };
+    let at = usize::try_from(rip - FileOptions::default().load_address).unwrap();
+    assert!(exit.bytes.starts_with(&code[at..]), "{exit}");
+    assert!(
+        exit.to_string().contains(&format!("RIP is {rip:#x}")),
+        "{exit}"
+    );
+}
+
+#[test]
+fn an_exception_is_a_triple_fault() {
+    let Some(kvm) = kvm() else { return };
+    let undefined = [0x0f, 0x0b, 0xeb, 0xfe];
+    for level in LEVELS {
+        let exit = end_of(&kvm, &undefined, level);
+        assert_eq!(exit.cause, ExitCause::TripleFault);
+        assert!(exit.to_string().contains("triple fault"), "{exit}");
+        assert_located(&exit, &undefined);
+    }
+}
+
+#[test]
+fn a_null_pointer_is_a_triple_fault() {
+    let Some(kvm) = kvm() else { return };
+    let load = [0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0xeb, 0xfe]; // mov rax, [0]
+    for level in LEVELS {
+        assert_eq!(end_of(&kvm, &load, level).cause, ExitCause::TripleFault);
+    }
+}
+
+#[test]
+fn user_mode_cannot_touch_the_page_tables_and_kernel_mode_can() {
+    let Some(kvm) = kvm() else { return };
+    let load = [0x48, 0x8b, 0x04, 0x25, 0, 0x30, 0, 0, 0xf4]; // mov rax, [0x3000]; hlt
+    let exit = end_of(&kvm, &load, Level::Cpl3);
+    assert_eq!(exit.cause, ExitCause::TripleFault);
+    let exit = end_of(&kvm, &load, Level::Cpl0);
+    assert_eq!(exit.cause, ExitCause::Halt);
+}
+
+#[test]
+fn a_halt_is_named() {
+    let Some(kvm) = kvm() else { return };
+    let halt = [0xf4, 0xeb, 0xfd];
+    let exit = end_of(&kvm, &halt, Level::Cpl0);
+    assert_eq!(exit.cause, ExitCause::Halt);
+    assert!(exit.to_string().contains("halted"), "{exit}");
+    assert_located(&exit, &halt);
+    // In user mode the instruction is not allowed.
+    let exit = end_of(&kvm, &halt, Level::Cpl3);
+    assert_eq!(exit.cause, ExitCause::TripleFault);
+}
+
+#[test]
+fn other_ports_are_named() {
+    let Some(kvm) = kvm() else { return };
+    let out = [0xe6, 0x80, 0xeb, 0xfc];
+    let input = [0xe4, 0x60, 0xeb, 0xfc];
+    for level in LEVELS {
+        let exit = end_of(&kvm, &out, level);
+        assert_eq!(exit.cause, ExitCause::PortWrite { port: 0x80 });
+        assert!(
+            exit.to_string().contains("wrote to I/O port 0x80"),
+            "{exit}"
+        );
+        assert_located(&exit, &out);
+        let exit = end_of(&kvm, &input, level);
+        assert_eq!(exit.cause, ExitCause::PortRead { port: 0x60 });
+        assert_located(&exit, &input);
+    }
+}
+
+#[test]
+fn an_access_beyond_memory_is_named_with_the_guests_own_address() {
+    let Some(kvm) = kvm() else { return };
+    let store = [0x89, 0x04, 0x25, 0x10, 0, 0, 0x02, 0xeb, 0xf7]; // mov [0x2000010], eax
+    let load = [0x8b, 0x04, 0x25, 0x10, 0, 0, 0x02, 0xeb, 0xf7]; // mov eax, [0x2000010]
+    let (address, size) = (0x0200_0010, 4);
+    for level in LEVELS {
+        let exit = end_of(&kvm, &store, level);
+        assert_eq!(exit.cause, ExitCause::MmioWrite { address, size });
+        assert!(exit.to_string().contains("0x2000010"), "{exit}");
+        assert_located(&exit, &store);
+        let exit = end_of(&kvm, &load, level);
+        assert_eq!(exit.cause, ExitCause::MmioRead { address, size });
+        assert_located(&exit, &load);
+    }
+    let mut vm = Vm::new(&kvm).unwrap();
+    vm.add_vcpu(&guest("split"), Level::Cpl3).unwrap();
+    let second = file_guest(&store, FileOptions::default());
+    let exit = turns_in(&mut vm.add_vcpu(&second, Level::Cpl3).unwrap(), 5000).unwrap_err();
+    assert_eq!(exit.cause, ExitCause::MmioWrite { address, size });
+    assert!(exit.to_string().contains("vCPU 1"), "{exit}");
+}
+
+#[test]
+fn a_vcpu_that_outlives_its_seat_finds_no_memory() {
+    let Some(kvm) = kvm() else { return };
+    let Vcpu { mut fd, seat } = vcpu(&kvm, &guest("split"), Level::Cpl3);
+    drop(seat);
+    let exit = stopper::run_for(&mut fd, Duration::from_secs(5));
+    assert!(matches!(exit, (0, Some(_))), "{exit:?}");
+}
