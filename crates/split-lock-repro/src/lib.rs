@@ -9,5 +9,6 @@ compile_error!(
 pub mod guest;
 pub mod results;
 pub mod summary;
+pub mod sweep;
 mod sys;
 pub mod vm;

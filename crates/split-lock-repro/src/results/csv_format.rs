@@ -82,6 +82,7 @@ impl Sweep {
         }
         let mut writer = csv::WriterBuilder::new()
             .has_headers(false)
+            .comment(Some(b'#'))
             .from_writer(out);
         writer.write_record(CSV_COLUMNS)?;
         for sample in &self.samples {
@@ -262,6 +263,13 @@ mod tests {
                 "{other:?}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_row_that_looks_like_a_comment_is_none() {
+        let mut sweep = fixtures::sweep();
+        sweep.samples[0].series = "# a series".into();
+        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
     }
 
     #[test]

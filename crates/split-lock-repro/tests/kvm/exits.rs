@@ -116,6 +116,6 @@ fn a_vcpu_that_outlives_its_seat_finds_no_memory() {
     let Some(kvm) = kvm() else { return };
     let Vcpu { mut fd, seat } = vcpu(&kvm, &guest("split"), Level::Cpl3);
     drop(seat);
-    let exit = stopper::run_for(&mut fd, Duration::from_secs(5));
+    let exit = bounded::run_for(&mut fd, Duration::from_secs(5));
     assert!(matches!(exit, (0, Some(_))), "{exit:?}");
 }

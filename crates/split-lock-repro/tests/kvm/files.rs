@@ -55,7 +55,7 @@ fn the_debug_port_works_at_both_levels() {
     let code = [0xe6, 0xe9, 0x48, 0xff, 0xc1, 0xeb, 0xf9]; // 1: out 0xe9, al; inc rcx; jmp 1b
     for level in LEVELS {
         let mut vcpu = vcpu(&kvm, &file_guest(&code, FileOptions::default()), level);
-        let (writes, exit) = stopper::run_for(&mut vcpu.fd, Duration::from_millis(20));
+        let (writes, exit) = bounded::run_for(&mut vcpu.fd, Duration::from_millis(20));
         assert_eq!(exit, None);
         let turns = vcpu.seat.turns(&vcpu.fd).unwrap();
         // The last write's turn may not have been counted yet.

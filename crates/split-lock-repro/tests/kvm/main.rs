@@ -10,11 +10,12 @@ use kvm_ioctls::Kvm;
 use split_lock_repro::guest::{FileOptions, Guest, GuestFile};
 use split_lock_repro::vm::{ExitCause, KVM_DEVICE, Level, UnexpectedExit, Vcpu, Vm, open_kvm};
 
+mod bounded;
 mod built_in;
 mod exits;
 mod files;
 mod neighbours;
-mod stopper;
+mod sweep;
 
 const LEVELS: [Level; 2] = [Level::Cpl3, Level::Cpl0];
 
@@ -51,7 +52,7 @@ fn vcpu(kvm: &Kvm, guest: &Guest, level: Level) -> Vcpu {
 /// The turns that a guest makes from its start in `milliseconds`, or what went wrong.
 fn turns_in(vcpu: &mut Vcpu, milliseconds: u64) -> Result<u64, UnexpectedExit> {
     vcpu.seat.reset(&vcpu.fd).unwrap();
-    match stopper::run_for(&mut vcpu.fd, Duration::from_millis(milliseconds)) {
+    match bounded::run_for(&mut vcpu.fd, Duration::from_millis(milliseconds)) {
         (_, None) => Ok(vcpu.seat.turns(&vcpu.fd).unwrap()),
         (_, Some(cause)) => Err(unexpected(vcpu, cause)),
     }

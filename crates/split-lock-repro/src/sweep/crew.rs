@@ -1,0 +1,114 @@
+//! The threads that run a scenario's vCPUs, and wait for work in between.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::thread::{Builder, Scope};
+use std::time::Duration;
+
+use kvm_ioctls::Kvm;
+use kvm_preemption_timer::{Kicker, PreemptibleVcpu};
+
+use super::measure::{Measurement, measure};
+use super::{Scenario, Stop, SweepError};
+use crate::vm::{Vcpu, Vm};
+
+/// All vCPUs of one scenario. They end when this is dropped.
+pub(super) struct Crew {
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    timeouts: Sender<Duration>,
+    results: Receiver<Result<Measurement, SweepError>>,
+}
+
+/// What a thread needs to run one vCPU.
+struct Post {
+    vcpu: Vcpu,
+    guest: String,
+    /// So that all vCPUs of the scenario start together.
+    together: Arc<Barrier>,
+    timeouts: Receiver<Duration>,
+    results: Sender<Result<Measurement, SweepError>>,
+}
+
+impl Crew {
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        kvm: &Kvm,
+        scenario: &Scenario,
+        stop: &Stop,
+    ) -> Result<Self, SweepError> {
+        let mut vm = Vm::new(kvm)?;
+        let together = Arc::new(Barrier::new(scenario.guests.len()));
+        let mut workers = vec![];
+        for (number, guest) in scenario.guests.iter().enumerate() {
+            let (timeouts, worker_timeouts) = channel();
+            let (worker_results, results) = channel();
+            let post = Post {
+                vcpu: vm.add_vcpu(guest, scenario.level)?,
+                guest: guest.to_string(),
+                together: Arc::clone(&together),
+                timeouts: worker_timeouts,
+                results: worker_results,
+            };
+            stop.add(post.fill(scope, number)?);
+            workers.push(Worker { timeouts, results });
+        }
+        Ok(Crew { workers })
+    }
+
+    /// Runs all vCPUs at once, and waits for them.
+    pub(super) fn run(&self, timeout: Duration) -> Result<Vec<Measurement>, SweepError> {
+        for worker in &self.workers {
+            worker.timeouts.send(timeout).expect(WORKERS_WAIT);
+        }
+        let results = self.workers.iter().map(|worker| worker.results.recv());
+        // All of them, before the first error is looked at: nobody is left running.
+        let results: Vec<_> = results.map(|result| result.expect(WORKERS_WAIT)).collect();
+        results.into_iter().collect()
+    }
+}
+
+const WORKERS_WAIT: &str = "a worker ends only when its crew is dropped";
+
+impl Post {
+    /// Starts the thread, and waits until its vCPU is bound to it.
+    fn fill<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+    ) -> Result<Kicker, SweepError> {
+        let (bound, is_bound) = channel();
+        Builder::new()
+            .name(format!("vCPU {number}"))
+            .spawn_scoped(scope, move || self.work(&bound))
+            .map_err(|source| SweepError::Thread {
+                vcpu: number,
+                source,
+            })?;
+        is_bound.recv().expect("the thread answers first of all")
+    }
+
+    fn work(self, bound: &Sender<Result<Kicker, SweepError>>) {
+        let Vcpu { mut fd, seat } = self.vcpu;
+        let mut vcpu = match PreemptibleVcpu::new(&mut fd) {
+            Ok(vcpu) => vcpu,
+            Err(error) => {
+                let _ = bound.send(Err(error.into()));
+                return;
+            }
+        };
+        let _ = bound.send(Ok(vcpu.kicker()));
+        for timeout in self.timeouts {
+            let is_reset = seat.reset(vcpu.vcpu());
+            self.together.wait();
+            let result = is_reset
+                .map_err(SweepError::from)
+                .and_then(|()| measure(&mut vcpu, &seat, &self.guest, timeout));
+            if self.results.send(result).is_err() {
+                return;
+            }
+        }
+    }
+}

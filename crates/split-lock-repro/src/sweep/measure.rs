@@ -1,0 +1,62 @@
+//! One bounded run of one vCPU, with everything that is measured about it.
+
+use std::time::Duration;
+
+use kvm_ioctls::VcpuFd;
+use kvm_preemption_timer::{MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
+
+use super::SweepError;
+use crate::vm::{ExitCause, Seat};
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measurement {
+    pub(super) turns: u64,
+    pub(super) elapsed: Duration,
+    pub(super) cpu: Duration,
+    pub(super) exits: u64,
+    pub(super) ended: Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Expired,
+    Kicked,
+}
+
+/// Runs the guest from where it is for `timeout`. Only the run itself is timed; reading the clocks
+/// is inside the CPU time and outside the elapsed time.
+pub(super) fn measure(
+    vcpu: &mut PreemptibleVcpu<&mut VcpuFd>,
+    seat: &Seat,
+    guest: &str,
+    timeout: Duration,
+) -> Result<Measurement, SweepError> {
+    let cpu_before = ThreadCpuTime::now();
+    let start = MonotonicTime::now();
+    let deadline = start + timeout;
+    let mut exits = 0;
+    let ended = loop {
+        let cause = match vcpu.run_until(deadline)? {
+            Outcome::Expired(_) => break Ended::Expired,
+            Outcome::Kicked => break Ended::Kicked,
+            Outcome::Exit(exit) => ExitCause::from(&exit),
+        };
+        if !cause.is_debug_output() {
+            return Err(SweepError::Guest {
+                guest: guest.into(),
+                exit: seat.unexpected_exit(vcpu.vcpu_mut(), cause),
+            });
+        }
+        exits += 1;
+    };
+    let elapsed = MonotonicTime::now().saturating_since(start);
+    let cpu = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
+    Ok(Measurement {
+        turns: seat.turns(vcpu.vcpu())?,
+        elapsed,
+        cpu: Duration::from_nanos(cpu),
+        exits,
+        ended,
+    })
+}

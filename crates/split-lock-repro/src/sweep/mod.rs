@@ -1,0 +1,143 @@
+//! Measures guests over a range of pending timeouts: plan, runs, samples.
+
+use kvm_ioctls::Kvm;
+
+use crate::results::{Origin, Outcome, Sample};
+use crate::vm::{UnexpectedExit, VmError};
+
+mod crew;
+mod measure;
+mod order;
+mod plan;
+mod stop;
+
+pub use plan::{Plan, PlanError, Scenario};
+pub use stop::Stop;
+
+use crew::Crew;
+use measure::{Ended, Measurement};
+use plan::Step;
+
+/// How a sweep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// All planned samples have been taken.
+    Complete,
+    /// Somebody has asked it to stop.
+    Stopped,
+}
+
+/// Why a sweep cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SweepError {
+    /// There is no VM to measure.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// A vCPU cannot be bounded or run.
+    #[error(transparent)]
+    Run(#[from] kvm_preemption_timer::Error),
+    /// A guest did what no guest should.
+    #[error("guest `{guest}`: {exit}")]
+    Guest {
+        /// Its name, or its file.
+        guest: String,
+        /// What it did.
+        exit: UnexpectedExit,
+    },
+    /// There are no threads to run vCPUs on.
+    #[error("cannot start a thread for vCPU {vcpu}: {source}; ask for fewer vCPUs")]
+    Thread {
+        /// The vCPU.
+        vcpu: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Carries out a plan: every scenario at every timeout, as often as planned, in the plan's random
+/// order. Each step's samples, one per vCPU, are handed to `on_samples` as they come.
+///
+/// Every scenario has a VM of its own, and every vCPU a thread. A run starts from the guest's first
+/// instruction and is one bounded run of the timeout's length.
+///
+/// # Errors
+/// The first thing that goes wrong. Samples that were handed over before it are good.
+///
+/// ```no_run
+/// use split_lock_repro::sweep::{Plan, Scenario, Stop, run};
+/// use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+/// use std::time::Duration;
+///
+/// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;
+/// let plan = Plan {
+///     scenarios: vec![Scenario { guests: vec![guest.into()], level: Level::Cpl3 }],
+///     timeouts: vec![Duration::from_millis(1), Duration::from_millis(2)],
+///     repeats: 3,
+///     warm_up_runs: 1,
+///     seed: 42,
+/// };
+/// let kvm = open_kvm(std::path::Path::new(KVM_DEVICE))?;
+/// run(&kvm, &plan, &Stop::new(), &mut |samples| println!("{samples:?}"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn run(
+    kvm: &Kvm,
+    plan: &Plan,
+    stop: &Stop,
+    on_samples: &mut dyn FnMut(Vec<Sample>),
+) -> Result<Finished, SweepError> {
+    std::thread::scope(|scope| {
+        let crews = plan
+            .scenarios
+            .iter()
+            .map(|scenario| Crew::start(scope, kvm, scenario, stop));
+        let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
+        for step in plan
+            .warm_up_steps()
+            .into_iter()
+            .map(Work::WarmUp)
+            .chain(plan.steps().into_iter().map(Work::Measure))
+        {
+            let (Work::WarmUp(at) | Work::Measure(at)) = step;
+            if stop.is_requested() {
+                return Ok(Finished::Stopped);
+            }
+            let measured = crews[at.scenario].run(at.timeout)?;
+            if measured.iter().any(|m| m.ended == Ended::Kicked) {
+                return Ok(Finished::Stopped);
+            }
+            if let Work::Measure(_) = step {
+                on_samples(samples(&plan.scenarios[at.scenario], at, &measured));
+            }
+        }
+        Ok(Finished::Complete)
+    })
+}
+
+enum Work {
+    WarmUp(Step),
+    Measure(Step),
+}
+
+fn samples(scenario: &Scenario, at: Step, measured: &[Measurement]) -> Vec<Sample> {
+    let of_vcpu = |(vcpu, measured): (usize, &Measurement)| Sample {
+        series: format!("{}{}", Origin::MeasuredNative, scenario.condition(vcpu)),
+        guest: scenario.guests[vcpu].to_string(),
+        host: "native".into(),
+        vcpu: vcpu as u32,
+        timeout_ns: nanos(at.timeout),
+        run: at.run,
+        turns: measured.turns,
+        elapsed_ns: nanos(measured.elapsed),
+        cpu_ns: nanos(measured.cpu),
+        exits: measured.exits,
+        outcome: Outcome::Expired,
+    };
+    measured.iter().enumerate().map(of_vcpu).collect()
+}
+
+/// Plans allow no timeout, and so no run, that would not fit.
+fn nanos(duration: std::time::Duration) -> u64 {
+    duration.as_nanos() as u64
+}

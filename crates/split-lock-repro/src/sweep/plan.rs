@@ -1,0 +1,289 @@
+//! What is to be measured, and in which order. Pure data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::order::shuffle;
+use crate::guest::Guest;
+use crate::vm::Level;
+
+/// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// More samples than this do not fit into memory in comfort.
+const MOST_SAMPLES: u64 = 50_000_000;
+
+/// Runs longer than this do not warm anything up any better.
+const WARM_UP: Duration = Duration::from_millis(10);
+
+/// A sweep that is to be made.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What to measure.
+    pub scenarios: Vec<Scenario>,
+    /// The pending timeouts.
+    pub timeouts: Vec<Duration>,
+    /// How often each scenario is run at each timeout.
+    pub repeats: u32,
+    /// Runs of each scenario before the first that counts.
+    pub warm_up_runs: u32,
+    /// Decides on the order of the runs: it is random, so that a machine that becomes slower does
+    /// not look like a curve, and the same for the same seed.
+    pub seed: u64,
+}
+
+/// Guests that run at once, each on a vCPU of its own.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// One for each vCPU.
+    pub guests: Vec<Guest>,
+    /// The privilege level that they run at.
+    pub level: Level,
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Nothing would be measured.
+    #[error("the plan has no {0}: there is nothing to measure")]
+    Empty(&'static str),
+    /// A run of no length measures nothing.
+    #[error("a timeout of zero lets no guest run: use 1ns or more")]
+    ZeroTimeout,
+    /// A run would take too long.
+    #[error("a timeout of {timeout:?} is too long: {LONGEST_TIMEOUT:?} is the limit")]
+    LongTimeout {
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// More samples than a computer can keep.
+    #[error("{samples} samples are too many: {MOST_SAMPLES} is the limit")]
+    TooMany {
+        /// How many there would be.
+        samples: u128,
+    },
+}
+
+/// One run of one scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step {
+    pub(super) scenario: usize,
+    pub(super) timeout: Duration,
+    pub(super) run: u32,
+}
+
+impl Plan {
+    /// Whether the plan can be carried out.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self
+            .scenarios
+            .iter()
+            .all(|scenario| scenario.guests.is_empty())
+        {
+            return Err(PlanError::Empty("guests"));
+        }
+        if self.timeouts.is_empty() {
+            return Err(PlanError::Empty("timeouts"));
+        }
+        if self.repeats == 0 {
+            return Err(PlanError::Empty("runs"));
+        }
+        if self.timeouts.iter().any(Duration::is_zero) {
+            return Err(PlanError::ZeroTimeout);
+        }
+        if let Some(&timeout) = self.timeouts.iter().find(|&&t| t > LONGEST_TIMEOUT) {
+            return Err(PlanError::LongTimeout { timeout });
+        }
+        let samples = self.count_samples();
+        if samples > u128::from(MOST_SAMPLES) {
+            return Err(PlanError::TooMany { samples });
+        }
+        Ok(())
+    }
+
+    /// How many samples it will give.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        u64::try_from(self.count_samples()).unwrap_or(u64::MAX)
+    }
+
+    fn count_samples(&self) -> u128 {
+        let vcpus: usize = self.scenarios.iter().map(|s| s.guests.len()).sum();
+        vcpus as u128 * self.timeouts.len() as u128 * u128::from(self.repeats)
+    }
+
+    /// How long the guests will run, warming up aside.
+    #[must_use]
+    pub fn guest_time(&self) -> Duration {
+        let once = self
+            .timeouts
+            .iter()
+            .fold(Duration::ZERO, |sum, &timeout| sum.saturating_add(timeout));
+        let scenarios = u32::try_from(self.scenarios.len()).unwrap_or(u32::MAX);
+        once.saturating_mul(scenarios).saturating_mul(self.repeats)
+    }
+
+    /// All runs that count, in their random order.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![];
+        for scenario in 0..self.scenarios.len() {
+            for &timeout in &self.timeouts {
+                steps.extend((0..self.repeats).map(|run| Step {
+                    scenario,
+                    timeout,
+                    run,
+                }));
+            }
+        }
+        shuffle(&mut steps, self.seed);
+        steps
+    }
+
+    pub(super) fn warm_up_steps(&self) -> Vec<Step> {
+        let longest = self.timeouts.iter().max().copied().unwrap_or_default();
+        let timeout = longest.min(WARM_UP);
+        let of_scenario = |scenario| {
+            (0..self.warm_up_runs).map(move |run| Step {
+                scenario,
+                timeout,
+                run,
+            })
+        };
+        (0..self.scenarios.len()).flat_map(of_scenario).collect()
+    }
+}
+
+impl Scenario {
+    /// What is special about how this vCPU runs, to be added to the name of a series: its level if
+    /// it is not the usual one, and its neighbours, as in `; beside 2 x split`.
+    #[must_use]
+    pub fn condition(&self, vcpu: usize) -> String {
+        let mut neighbours = BTreeMap::<String, usize>::new();
+        for (other, guest) in self.guests.iter().enumerate() {
+            if other != vcpu {
+                *neighbours.entry(guest.to_string()).or_default() += 1;
+            }
+        }
+        let level = match self.level {
+            Level::Cpl3 => String::new(),
+            level => format!("; at {}", level.to_string().to_uppercase()),
+        };
+        let beside = neighbours.iter().enumerate().map(|(i, (name, count))| {
+            let before = if i == 0 { "; beside" } else { " and" };
+            format!("{before} {count} x {name}")
+        });
+        beside.fold(level, |all, one| all + &one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::FileOptions;
+
+    fn guests(names: &[&str]) -> Vec<Guest> {
+        let find = |name: &&str| Guest::find(name, FileOptions::default()).unwrap();
+        names.iter().map(find).collect()
+    }
+
+    fn plan() -> Plan {
+        let scenario = |names| Scenario {
+            guests: guests(names),
+            level: Level::Cpl3,
+        };
+        Plan {
+            scenarios: vec![scenario(&["split"]), scenario(&["aligned", "split"])],
+            timeouts: (1..=10).map(Duration::from_millis).collect(),
+            repeats: 5,
+            warm_up_runs: 2,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn every_run_is_made_once_and_in_an_order_that_the_seed_decides() {
+        let plan = plan();
+        let steps = plan.steps();
+        assert_eq!(steps.len(), 2 * 10 * 5);
+        assert_eq!(steps, plan.steps());
+        assert_ne!(
+            steps,
+            Plan {
+                seed: 2,
+                ..plan.clone()
+            }
+            .steps()
+        );
+        let mut sorted = steps.clone();
+        sorted.sort();
+        assert_ne!(steps, sorted);
+        sorted.dedup();
+        assert_eq!(sorted.len(), steps.len());
+    }
+
+    #[test]
+    fn samples_are_counted_by_vcpu_and_time_by_scenario() {
+        assert_eq!(plan().samples(), 3 * 10 * 5);
+        assert_eq!(plan().guest_time(), Duration::from_millis(2 * 55 * 5));
+        assert_eq!(plan().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_carried_out_is_refused() {
+        let with_timeout = |timeout| Plan {
+            timeouts: vec![timeout],
+            ..plan()
+        };
+        assert_eq!(
+            with_timeout(Duration::ZERO).check(),
+            Err(PlanError::ZeroTimeout)
+        );
+        let timeout = Duration::MAX;
+        assert_eq!(
+            with_timeout(timeout).check(),
+            Err(PlanError::LongTimeout { timeout })
+        );
+        let endless = Plan {
+            repeats: u32::MAX,
+            ..plan()
+        };
+        assert!(matches!(endless.check(), Err(PlanError::TooMany { .. })));
+        for empty in [
+            Plan {
+                timeouts: vec![],
+                ..plan()
+            },
+            Plan {
+                scenarios: vec![],
+                ..plan()
+            },
+            Plan {
+                repeats: 0,
+                ..plan()
+            },
+        ] {
+            assert!(matches!(empty.check(), Err(PlanError::Empty(_))));
+        }
+    }
+
+    #[test]
+    fn neighbours_and_levels_become_part_of_a_series() {
+        let scenario = Scenario {
+            guests: guests(&["aligned", "split", "split", "none"]),
+            level: Level::Cpl0,
+        };
+        assert_eq!(
+            scenario.condition(0),
+            "; at CPL0; beside 1 x none and 2 x split"
+        );
+        let alone = Scenario {
+            guests: guests(&["split"]),
+            level: Level::Cpl3,
+        };
+        assert_eq!(alone.condition(0), "");
+    }
+}
