@@ -45,6 +45,37 @@ pub(crate) fn turns_per_s(value: f64) -> String {
     format!("{} turns/s", si(value))
 }
 
+/// A whole number in groups of three: `1,234,567`.
+pub(crate) fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value <= -0.5 {
+        format!("-{text}")
+    } else {
+        text
+    }
+}
+
+/// A time in the unit that suits it.
+pub(crate) fn duration(ns: f64) -> String {
+    let (unit, name) = match ns.abs() {
+        x if x >= 10e9 => (1e9, "s"),
+        x if x >= 1e6 => (1e6, "ms"),
+        x if x >= 1e3 => (1e3, "µs"),
+        _ => (1.0, "ns"),
+    };
+    if ns == 0.0 {
+        return "0 ns".into();
+    }
+    format!("{} {name}", trimmed(ns / unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +94,23 @@ mod tests {
         ] {
             assert_eq!(si(value), text);
         }
+    }
+
+    #[test]
+    fn groups_of_three() {
+        assert_eq!(grouped(1_234_567.4), "1,234,567");
+        assert_eq!(grouped(-1234.0), "-1,234");
+        assert_eq!(grouped(12.0), "12");
+        assert_eq!(grouped(-0.2), "0");
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration(20_500.0), "20.5 µs");
+        assert_eq!(duration(49e6), "49 ms");
+        assert_eq!(duration(0.0), "0 ns");
+        assert_eq!(duration(-5.0), "-5 ns");
+        assert_eq!(duration(12e9), "12 s");
     }
 
     #[test]

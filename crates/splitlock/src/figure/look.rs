@@ -126,7 +126,6 @@ impl Marker {
 
 impl Ink {
     /// All of them, once.
-    #[cfg(test)]
     pub(crate) fn all() -> impl Iterator<Item = Ink> {
         [
             Ink::Paper,

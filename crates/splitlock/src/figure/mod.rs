@@ -23,9 +23,12 @@ pub(crate) mod fixtures;
 mod tests;
 
 pub(crate) use axis::{XAxis, YAxis};
+pub(crate) use caption::{detection_states, stopped_early_line};
 pub(crate) use look::{Look, Stroke};
 pub(crate) use model::Figure;
 pub(crate) use model::{Curve, Mark, Panel};
+pub(crate) use offsets::{CROSSING_OFFSETS, by_offset};
+pub(crate) use paint::dark_scheme_css;
 pub(crate) use paint::{render_png, render_svg};
 
 /// Why there is no figure.

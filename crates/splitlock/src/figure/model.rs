@@ -88,6 +88,12 @@ impl Figure {
         special.map_or_else(|| Figure::progress(sweeps), Ok)
     }
 
+    /// What the figure is called.
+    #[must_use]
+    pub(crate) fn title(&self) -> &str {
+        &self.title
+    }
+
     pub(crate) fn curves(&self) -> impl Iterator<Item = &Curve> {
         self.panels.iter().flat_map(|panel| &panel.curves)
     }

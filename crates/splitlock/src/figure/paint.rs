@@ -60,6 +60,21 @@ pub(crate) fn render_png(figure: &Figure, width: u32) -> Result<Vec<u8>, FigureE
     encode(&pixels, width, height).map_err(|error| FigureError::Draw(error.to_string()))
 }
 
+/// CSS that turns a figure inside a page dark: presentation attributes yield to any rule.
+pub(crate) fn dark_scheme_css() -> String {
+    let rules = Ink::all().map(|ink| {
+        let [light, dark] = [ink.light(), ink.dark()].map(hex);
+        format!(
+            "figure svg [fill=\"{light}\"]{{fill:{dark}}}figure svg [stroke=\"{light}\"]{{stroke:{dark}}}\n"
+        )
+    });
+    rules.collect()
+}
+
+fn hex([red, green, blue]: [u8; 3]) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
 /// Replaces the backend's opening tag by one that also says how large the figure is meant to be,
 /// what it shows, and how lines meet.
 fn with_head(svg: &str, scene: &Scene) -> String {
