@@ -131,12 +131,10 @@ fn panel(index: usize, bystander: &Bystander<'_>, neighbours: &[&str]) -> Panel 
 
 fn y_axis(guest: &str, marks: &[Mark]) -> YAxis {
     let label = plain(&format!("{guest}: turns per second"));
-    let medians = || marks.iter().map(|mark| mark.y.median);
-    let (least, most) = (
-        medians().fold(f64::INFINITY, f64::min),
-        medians().fold(0.0, f64::max),
-    );
-    if least > 0.0 && most > least * LINEAR_UP_TO {
+    // Zero is as visible on either axis; it is the small ones beside large ones that need help.
+    let medians = || marks.iter().map(|m| m.y.median).filter(|y| *y > 0.0);
+    let least = medians().fold(f64::INFINITY, f64::min);
+    if medians().any(|y| y > least * LINEAR_UP_TO) {
         let spreads: Vec<Spread> = marks.iter().map(|mark| mark.y).collect();
         YAxis::log(label + " (logarithmic)", &spreads)
     } else {

@@ -158,6 +158,32 @@ pub(crate) fn crowded() -> Sweep {
     sweep
 }
 
+/// A bystander that nearly stands still, beside neighbours whose names need room.
+pub(crate) fn neighbours() -> Sweep {
+    let mut samples = curve(NATIVE, "none", 2, |ms| ms * 900_000.0);
+    for (neighbours, left) in [
+        ("1 x split", 0.4),
+        (
+            "2 x split, 1 x a-guest-from-a-file-with-a-long-name.bin",
+            0.0007,
+        ),
+        ("7 x page", 0.0),
+    ] {
+        let series = format!("{NATIVE}; beside {neighbours}");
+        samples.extend(curve(&series, "none", 2, move |ms| ms * 900_000.0 * left));
+    }
+    sweep(samples)
+}
+
+/// The largest and smallest numbers that a table can hold.
+pub(crate) fn extreme() -> Sweep {
+    let samples = [1, 1_000, u64::MAX / 2].into_iter().flat_map(|timeout_ns| {
+        let turns = [("none", u64::MAX), ("split", 1), ("page", 0)];
+        turns.map(|(guest, turns)| sample(NATIVE, guest, timeout_ns, 0, turns))
+    });
+    sweep(samples.collect())
+}
+
 /// A single point.
 pub(crate) fn lonely() -> Sweep {
     sweep(vec![sample(NATIVE, "split", 250_000, 0, 7)])

@@ -13,6 +13,11 @@ fn every_figure() -> Vec<(&'static str, Figure)> {
         ("warn", progress(fixtures::with_warn())),
         ("crowded", progress(fixtures::crowded())),
         ("lonely", progress(fixtures::lonely())),
+        ("extreme", progress(fixtures::extreme())),
+        (
+            "neighbours",
+            Figure::bystander(&fixtures::neighbours()).unwrap(),
+        ),
         ("offsets", Figure::offsets(&fixtures::offsets()).unwrap()),
         (
             "bystander",
@@ -215,6 +220,21 @@ fn the_bystander_is_compared_with_itself_alone() {
     let figure = Figure::bystander(&fixtures::bystander()).unwrap();
     assert_eq!(figure.panels.len(), 3);
     assert_eq!(figure.panels[0].remarks[1].lines[1], "42 % of alone");
+}
+
+#[test]
+fn a_bystander_far_below_and_one_at_zero_are_both_seen() {
+    let figure = Figure::bystander(&fixtures::neighbours()).unwrap();
+    let panel = &figure.panels[0];
+    let heights: Vec<_> = panel.curves[0]
+        .marks
+        .iter()
+        .map(|mark| panel.y.position(mark.y.median))
+        .collect();
+    let [alone, one, two, still] = heights[..] else {
+        panic!("{heights:?}");
+    };
+    assert!(alone > one && one > two + 0.1 && two > still + 0.05 && still > 0.0);
 }
 
 #[test]
