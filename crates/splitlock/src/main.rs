@@ -1,61 +1,79 @@
-//! The command line of Splitlock.
+//! The command line of Splitlock: finds, reproduces, explains and survives x86 split-lock stalls.
 
 #![forbid(unsafe_code)]
 
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+mod args;
 mod chart;
+mod commands;
 mod figure;
+mod finding;
+mod host;
+mod interrupt;
+mod measuring;
 mod number;
+mod output;
+mod ranges;
 mod report;
+mod terminal;
 mod text;
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use args::{Cli, Command};
 
-use anyhow::{Context, bail};
-use figure::Figure;
-use report::{NamedSweep, Report, Section};
-use split_lock_repro::results::Sweep;
-
-fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let ["plot", file, "--out", out] = args[..] else {
-        bail!("usage: splitlock plot FILE.csv --out F.svg|F.png|F.html");
-    };
-    let sweep = Sweep::read_csv(BufReader::new(File::open(file)?)).context(file.to_owned())?;
-    let figure = Figure::most_telling(std::slice::from_ref(&sweep))?;
-    print!("{}", chart::render(&figure, 80, false));
-    let extension = Path::new(out).extension().and_then(|e| e.to_str());
-    let bytes = match extension {
-        Some("svg") => figure::render_svg(&figure)?.into_bytes(),
-        Some("png") => figure::render_png(&figure, 1600)?,
-        Some("html") => page(&figure, sweep)?.into_bytes(),
-        _ => bail!("{out}: should end in .svg, .png or .html"),
-    };
-    std::io::copy(
-        &mut bytes.as_slice(),
-        &mut File::options().write(true).create_new(true).open(out)?,
-    )?;
-    Ok(())
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Fine,
+    /// By Ctrl-C, with everything measured so far written.
+    Stopped,
 }
 
-fn page(figure: &Figure, sweep: Sweep) -> anyhow::Result<String> {
-    let section = Section::new(figure.title())
-        .paragraph("Drawn from one table.")
-        .figure(
-            figure,
-            "How the numbers were obtained stands in the legend.",
-        )?
-        .table(report::timeouts_table(&sweep))
-        .table(report::offsets_table(&sweep));
-    Ok(report::render(&Report {
-        title: figure.title().into(),
-        finding: "One sweep.".into(),
-        sections: vec![section],
-        sweeps: vec![NamedSweep {
-            name: "sweep".into(),
-            sweep,
-        }],
-    })?)
+/// Usage and environment errors.
+const EXIT_ERROR: u8 = 2;
+/// What shells report for a program that SIGINT has ended.
+const EXIT_STOPPED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match &cli.command {
+        Command::Reproduce(args) => commands::reproduce::run(args),
+        Command::Sweep(args) => commands::sweep::run(args),
+        Command::Plot(args) => commands::plot::run(args),
+    };
+    match result {
+        Ok(Exit::Fine) => ExitCode::SUCCESS,
+        Ok(Exit::Stopped) => ExitCode::from(EXIT_STOPPED),
+        Err(error) => {
+            eprintln!("splitlock: {error:#}");
+            ExitCode::from(EXIT_ERROR)
+        }
+    }
+}
+
+/// Help goes out as it is; a mistake becomes one sentence.
+fn usage(error: &clap::Error) -> ExitCode {
+    let needs_no_sentence = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if needs_no_sentence {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { EXIT_ERROR } else { 0 });
+    }
+    let text = error.render().to_string();
+    let sentence = text.split("\n\n").next().unwrap_or_default();
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    eprintln!("splitlock: {}; see --help", words.join(" "));
+    ExitCode::from(EXIT_ERROR)
 }

@@ -1,0 +1,217 @@
+//! `splitlock reproduce`: the phenomenon on this host, as figures, data and one page.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_repro::results::Sweep;
+use split_lock_repro::summary::curves;
+use split_lock_repro::sweep::{Plan, Scenario};
+use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+
+use crate::args::ReproduceArgs;
+use crate::figure::{self, Figure};
+use crate::interrupt::stop_on_ctrl_c;
+use crate::measuring::{Session, seed};
+use crate::output::OutputFolder;
+use crate::report::{self, NamedSweep, Report, Section};
+use crate::{Exit, finding, terminal};
+
+const PNG_WIDTH: u32 = 1600;
+
+/// Everything that a report consists of, and nothing else may be lost when it is replaced.
+const FILES: &[&str] = &[
+    "report.html",
+    "progress.csv",
+    "progress.json",
+    "progress.png",
+    "progress.svg",
+    "offsets.csv",
+    "offsets.json",
+    "offsets.png",
+    "offsets.svg",
+    "neighbours.csv",
+    "neighbours.json",
+    "neighbours.png",
+    "neighbours.svg",
+];
+
+/// A sweep of the report, with the words around it.
+struct Part {
+    /// The name of its files.
+    name: &'static str,
+    heading: &'static str,
+    what: &'static str,
+    intro: &'static str,
+    plan: Plan,
+    figure: fn(&Sweep) -> Result<Figure, figure::FigureError>,
+    table: fn(&Sweep) -> report::Table,
+}
+
+pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
+    let folder = OutputFolder::prepare(&args.out, FILES)?;
+    let session = Session {
+        kvm: open_kvm(Path::new(KVM_DEVICE))?,
+        stop: stop_on_ctrl_c()?,
+        facts: split_lock_host::Facts::read(Path::new("/")),
+    };
+    let seed = seed(args.seed);
+    let mut parts = vec![progress(args.repeat, seed), offsets(seed)];
+    let cpus = session.facts.online_cpus.known().copied();
+    if cpus.is_none_or(|cpus| cpus > 1) {
+        parts.push(neighbours(seed));
+    }
+    let mut measured = vec![];
+    for part in parts {
+        match session.measure(part.what, &part.plan) {
+            Ok(sweep) => measured.push((part, sweep)),
+            // Stopped before anything of this part was measured: the parts before it are good.
+            Err(_) if session.was_stopped() && !measured.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+        if session.was_stopped() {
+            break;
+        }
+    }
+    let figures = measured.iter().map(|(part, sweep)| (part.figure)(sweep));
+    let figures: Vec<Figure> = figures.collect::<Result<_, _>>()?;
+    write(folder, measured, &figures)?;
+    Ok(if session.was_stopped() {
+        Exit::Stopped
+    } else {
+        Exit::Fine
+    })
+}
+
+fn write(folder: OutputFolder, measured: Vec<(Part, Sweep)>, figures: &[Figure]) -> Result<()> {
+    let finding = finding_of(&measured[0].1);
+    let mut sections = vec![];
+    let mut sweeps = vec![];
+    for ((part, sweep), figure) in measured.into_iter().zip(figures) {
+        let name = part.name;
+        let svg = figure::render_svg(figure)?;
+        let png = figure::render_png(figure, PNG_WIDTH)?;
+        folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
+        folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
+        folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
+        folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
+        sections.push(
+            Section::new(part.heading)
+                .paragraph(part.intro)
+                .figure(figure, "Measured on this host as it is.")?
+                .table((part.table)(&sweep)),
+        );
+        let name = name.into();
+        sweeps.push(NamedSweep { name, sweep });
+    }
+    let page = report::render(&Report {
+        title: "Split locks on this host".into(),
+        finding: finding.clone(),
+        sections,
+        sweeps,
+    })?;
+    folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
+    let path = folder.finish()?;
+    for figure in figures {
+        terminal::show(figure)?;
+        terminal::print("\n")?;
+    }
+    let page = path.join("report.html");
+    terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+}
+
+fn finding_of(sweep: &Sweep) -> String {
+    let curves = curves(sweep);
+    let of = |guest| curves.iter().find(|curve| curve.guest == guest);
+    match of("split") {
+        Some(split) => finding::of_progress(split, of("aligned")),
+        None => "Stopped before the splitting guest was measured.".into(),
+    }
+}
+
+fn built_in(kind: Kind, offset: Option<u8>) -> Guest {
+    BuiltIn::new(kind, offset)
+        .expect("these kinds take these offsets")
+        .into()
+}
+
+fn scenario(kinds: &[Kind]) -> Scenario {
+    Scenario {
+        guests: kinds.iter().map(|&kind| built_in(kind, None)).collect(),
+        level: Level::Cpl3,
+    }
+}
+
+fn progress(repeats: u32, seed: u64) -> Part {
+    Part {
+        name: "progress",
+        heading: "Progress against the pending timeout",
+        what: "progress",
+        intro: "Each run is one bounded run of the vCPU: it starts at the guest's first \
+                  instruction and ends when the pending timeout expires.",
+        plan: Plan {
+            scenarios: vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])],
+            timeouts: (1..=49).map(Duration::from_millis).collect(),
+            repeats,
+            warm_up_runs: 3,
+            seed,
+        },
+        figure: |sweep| Figure::progress(std::slice::from_ref(sweep)),
+        table: report::timeouts_table,
+    }
+}
+
+fn offsets(seed: u64) -> Part {
+    let at = |offset| Scenario {
+        guests: vec![built_in(Kind::Split, Some(offset))],
+        level: Level::Cpl3,
+    };
+    Part {
+        name: "offsets",
+        heading: "Where the split begins",
+        what: "offsets of the operand",
+        intro: "The same loop with its 8-byte operand at every offset of a 64-byte cache line. From \
+                  offset 57 on the operand lies in two lines, and the CPU locks the bus.",
+        plan: Plan {
+            scenarios: (0..64).map(at).collect(),
+            timeouts: vec![Duration::from_millis(10)],
+            repeats: 5,
+            warm_up_runs: 1,
+            seed,
+        },
+        figure: Figure::offsets,
+        table: report::offsets_table,
+    }
+}
+
+/// Each bystander alone, beside a neighbour that locks without splitting, which costs what any busy
+/// neighbour costs, and beside one that splits.
+fn neighbours(seed: u64) -> Part {
+    let bystanders = [Kind::Aligned, Kind::None];
+    let conditions = |kind: Kind| {
+        [
+            scenario(&[kind]),
+            scenario(&[kind, Kind::Aligned]),
+            scenario(&[kind, Kind::Split]),
+        ]
+    };
+    Part {
+        name: "neighbours",
+        heading: "What a neighbour loses",
+        what: "neighbours",
+        intro: "A bystander on another vCPU, which touches no memory of the splitting guest: alone, \
+                  beside a guest that locks without splitting, and beside one that splits. What it \
+                  loses beside the first is the price of any busy neighbour here (a shared core, a \
+                  shared clock); what it loses beyond that is the price of bus locks.",
+        plan: Plan {
+            scenarios: bystanders.into_iter().flat_map(conditions).collect(),
+            timeouts: vec![Duration::from_millis(20)],
+            repeats: 25,
+            warm_up_runs: 3,
+            seed,
+        },
+        figure: Figure::bystander,
+        table: report::timeouts_table,
+    }
+}

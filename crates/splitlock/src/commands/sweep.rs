@@ -1,0 +1,128 @@
+//! `splitlock sweep`
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
+use split_lock_repro::results::Sweep;
+use split_lock_repro::sweep::{Plan, Scenario};
+use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+
+use crate::args::SweepArgs;
+use crate::figure::Figure;
+use crate::interrupt::stop_on_ctrl_c;
+use crate::measuring::{Session, seed};
+use crate::output::Output;
+use crate::{Exit, terminal};
+
+pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
+    let plan = plan(args)?;
+    let outputs = Outputs::prepare(args)?;
+    let session = Session {
+        kvm: open_kvm(Path::new(KVM_DEVICE))?,
+        stop: stop_on_ctrl_c()?,
+        facts: split_lock_host::Facts::read(Path::new("/")),
+    };
+    let sweep = session.measure("measuring", &plan)?;
+    outputs.write(&sweep)?;
+    if session.was_stopped() {
+        let (done, planned) = (sweep.samples.len(), plan.samples());
+        eprintln!("splitlock: stopped after {done} of {planned} samples");
+        return Ok(Exit::Stopped);
+    }
+    Ok(Exit::Fine)
+}
+
+fn plan(args: &SweepArgs) -> Result<Plan> {
+    let options = FileOptions {
+        load_address: args.load_address,
+        counter: args.counter,
+    };
+    let find = |name: &str| Guest::find(name, options);
+    let neighbour = args.neighbour.as_deref().map(find).transpose()?;
+    if neighbour.is_some() && args.vcpus < 2 {
+        bail!("--neighbour needs a vCPU to run on: add --vcpus 2 or more");
+    }
+    let mut scenarios = vec![];
+    for name in &args.guest {
+        for guest in at_offsets(find(name)?, args)? {
+            scenarios.extend(around(&guest, neighbour.as_ref(), args.vcpus, args.level));
+        }
+    }
+    let plan = Plan {
+        scenarios,
+        timeouts: args.timeouts.0.clone(),
+        repeats: args.repeat,
+        warm_up_runs: args.warm_up,
+        seed: seed(args.seed),
+    };
+    plan.check()?;
+    Ok(plan)
+}
+
+/// The guest at each offset that was asked for, or as it is.
+fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
+    let Some(offsets) = &args.offsets else {
+        return Ok(vec![guest]);
+    };
+    let Guest::BuiltIn(built_in) = &guest else {
+        bail!("--offsets needs a built-in guest: the operand of {guest} is its own affair");
+    };
+    let at = |&offset: &u8| Ok(BuiltIn::new(built_in.kind(), Some(offset))?.into());
+    offsets.0.iter().map(at).collect()
+}
+
+/// One guest on all vCPUs; or, if there is a neighbour, the guest alone and then beside it.
+fn around(guest: &Guest, neighbour: Option<&Guest>, vcpus: u32, level: Level) -> Vec<Scenario> {
+    let beside = |others: &Guest| {
+        let mut guests = vec![others.clone(); vcpus as usize];
+        guests[0] = guest.clone();
+        Scenario { guests, level }
+    };
+    let alone = Scenario {
+        guests: vec![guest.clone()],
+        level,
+    };
+    match neighbour {
+        Some(neighbour) => vec![alone, beside(neighbour)],
+        None => vec![beside(guest)],
+    }
+}
+
+/// Where the results go.
+struct Outputs {
+    csv: Option<Output>,
+    json: Option<Output>,
+}
+
+impl Outputs {
+    fn prepare(args: &SweepArgs) -> Result<Self> {
+        if args.csv == args.json && args.csv.is_some() {
+            bail!("--csv and --json cannot go to the same place");
+        }
+        let prepare =
+            |path: &Option<std::path::PathBuf>| path.as_deref().map(Output::prepare).transpose();
+        Ok(Outputs {
+            csv: prepare(&args.csv)?,
+            json: prepare(&args.json)?,
+        })
+    }
+
+    /// A chart for whoever looks at the terminal, unless the results themselves go there.
+    fn write(self, sweep: &Sweep) -> Result<()> {
+        let standard = |output: &Option<Output>| matches!(output, Some(Output::Standard));
+        let show_chart = !standard(&self.csv) && !standard(&self.json);
+        if let Some(csv) = self.csv {
+            csv.write(|out| sweep.write_csv(out))?;
+        }
+        if let Some(json) = self.json {
+            json.write(|out| sweep.write_json(out))?;
+        }
+        if show_chart {
+            let figure = Figure::most_telling(std::slice::from_ref(sweep))
+                .context("the samples are written, but cannot be drawn")?;
+            terminal::show(&figure)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! Ctrl-C ends a measurement early, and what has been measured is written.
+
+use anyhow::{Context, Result};
+use split_lock_repro::sweep::Stop;
+
+/// From now on, Ctrl-C (and SIGTERM, and a closed terminal) asks the sweep to stop. A second time
+/// ends the program at once: files are whole or absent at any moment, so nothing is lost.
+pub(crate) fn stop_on_ctrl_c() -> Result<Stop> {
+    let stop = Stop::new();
+    let request = stop.clone();
+    ctrlc::set_handler(move || {
+        if request.is_requested() {
+            #[expect(clippy::disallowed_methods, reason = "the user does not want to wait")]
+            std::process::exit(130);
+        }
+        request.request();
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}

@@ -1,0 +1,91 @@
+//! Carries out a plan with a progress bar, and keeps what comes of it together with its origin.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kvm_ioctls::Kvm;
+use split_lock_host::Facts;
+use split_lock_repro::results::{Provenance, Sweep};
+use split_lock_repro::sweep::{self, Plan, Stop};
+
+use crate::host;
+
+/// Anything shorter is over before a bar has been read.
+const WORTH_A_BAR: Duration = Duration::from_secs(1);
+
+/// Everything that several sweeps of one command have in common.
+pub(crate) struct Session {
+    pub(crate) kvm: Kvm,
+    pub(crate) stop: Stop,
+    pub(crate) facts: Facts,
+}
+
+impl Session {
+    /// Measures what is planned, or, if it is stopped, what was measured until then.
+    pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Sweep> {
+        let provenance = self.provenance(plan);
+        let bar = progress_bar(what, plan);
+        let mut samples = vec![];
+        let start = Instant::now();
+        sweep::run(&self.kvm, plan, &self.stop, &mut |new| {
+            bar.inc(
+                new.iter()
+                    .map(|sample| sample.timeout_ns)
+                    .max()
+                    .unwrap_or(0),
+            );
+            samples.extend(new);
+        })
+        .inspect_err(|_| bar.finish_and_clear())?;
+        bar.finish_and_clear();
+        if samples.is_empty() {
+            bail!(
+                "stopped after {:.1?}, before anything was measured",
+                start.elapsed()
+            );
+        }
+        Ok(Sweep {
+            provenance: Some(provenance),
+            samples,
+        })
+    }
+
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.stop.is_requested()
+    }
+
+    fn provenance(&self, plan: &Plan) -> Provenance {
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        Provenance {
+            program: concat!("splitlock ", env!("CARGO_PKG_VERSION")).into(),
+            command: arguments.collect(),
+            seed: plan.seed,
+            started_utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            planned_samples: plan.samples(),
+            host: host::facts(&self.facts),
+        }
+    }
+}
+
+/// The seed that was asked for, or one that nobody can foresee.
+pub(crate) fn seed(asked: Option<u64>) -> u64 {
+    asked.unwrap_or_else(|| RandomState::new().hash_one(()))
+}
+
+/// Moves with guest time, which is known in advance. Shows on a terminal only.
+fn progress_bar(what: &'static str, plan: &Plan) -> ProgressBar {
+    let guest_time = plan.guest_time();
+    let template = "{msg:24} {wide_bar} {percent:>3}%  {eta} left";
+    let style = ProgressStyle::with_template(template).expect("a template of ours");
+    let target = if guest_time < WORTH_A_BAR {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr()
+    };
+    let length = u64::try_from(guest_time.as_nanos()).unwrap_or(u64::MAX);
+    ProgressBar::with_draw_target(Some(length), target)
+        .with_style(style)
+        .with_message(what)
+}
