@@ -49,6 +49,9 @@ pub(crate) struct ReproduceArgs {
     /// Decides on the random order of the runs; chosen anew each time and recorded if not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// The KVM device.
+    #[arg(long, value_name = "DEVICE", default_value = "/dev/kvm")]
+    pub(crate) kvm: PathBuf,
 }
 
 /// Measure how far guests get before a pending timeout.
@@ -114,6 +117,9 @@ pub(crate) struct SweepArgs {
     /// Decides on the random order of the runs; chosen anew each time and recorded if not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// The KVM device.
+    #[arg(long, value_name = "DEVICE", default_value = "/dev/kvm")]
+    pub(crate) kvm: PathBuf,
     /// Write a table; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! Carries out a plan with a progress bar, and keeps what comes of it together with its origin.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
@@ -9,20 +10,31 @@ use kvm_ioctls::Kvm;
 use split_lock_host::Facts;
 use split_lock_repro::results::{Provenance, Sweep};
 use split_lock_repro::sweep::{self, Plan, Stop};
+use split_lock_repro::vm::open_kvm;
 
 use crate::host;
+use crate::interrupt::stop_on_ctrl_c;
 
 /// Anything shorter is over before a bar has been read.
 const WORTH_A_BAR: Duration = Duration::from_secs(1);
 
 /// Everything that several sweeps of one command have in common.
 pub(crate) struct Session {
-    pub(crate) kvm: Kvm,
-    pub(crate) stop: Stop,
+    kvm: Kvm,
+    stop: Stop,
     pub(crate) facts: Facts,
 }
 
 impl Session {
+    /// Opens KVM, and from now on Ctrl-C ends measuring, and not the program.
+    pub(crate) fn begin(kvm_device: &Path) -> Result<Self> {
+        Ok(Session {
+            kvm: open_kvm(kvm_device)?,
+            stop: stop_on_ctrl_c()?,
+            facts: Facts::read(Path::new("/")),
+        })
+    }
+
     /// Measures what is planned, or, if it is stopped, what was measured until then.
     pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Sweep> {
         let provenance = self.provenance(plan);

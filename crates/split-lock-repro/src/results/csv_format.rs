@@ -84,9 +84,9 @@ impl Sweep {
             .has_headers(false)
             .comment(Some(b'#'))
             .from_writer(out);
-        writer.write_record(CSV_COLUMNS)?;
+        writer.write_record(CSV_COLUMNS).map_err(io_error)?;
         for sample in &self.samples {
-            writer.serialize(sample)?;
+            writer.serialize(sample).map_err(io_error)?;
         }
         writer.flush()
     }
@@ -114,6 +114,14 @@ impl Sweep {
             provenance: comments.into_provenance(),
             samples,
         })
+    }
+}
+
+/// As the writer below reported it: whoever calls may want to know that a pipe was closed.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        kind => io::Error::other(format!("{kind:?}")),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `splitlock reproduce`: the phenomenon on this host, as figures, data and one page.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,11 +7,10 @@ use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::summary::curves;
 use split_lock_repro::sweep::{Plan, Scenario};
-use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+use split_lock_repro::vm::Level;
 
 use crate::args::ReproduceArgs;
 use crate::figure::{self, Figure};
-use crate::interrupt::stop_on_ctrl_c;
 use crate::measuring::{Session, seed};
 use crate::output::OutputFolder;
 use crate::report::{self, NamedSweep, Report, Section};
@@ -51,11 +49,7 @@ struct Part {
 
 pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
-    let session = Session {
-        kvm: open_kvm(Path::new(KVM_DEVICE))?,
-        stop: stop_on_ctrl_c()?,
-        facts: split_lock_host::Facts::read(Path::new("/")),
-    };
+    let session = Session::begin(&args.kvm)?;
     let seed = seed(args.seed);
     let mut parts = vec![progress(args.repeat, seed), offsets(seed)];
     let cpus = session.facts.online_cpus.known().copied();
@@ -203,7 +197,8 @@ fn neighbours(seed: u64) -> Part {
         intro: "A bystander on another vCPU, which touches no memory of the splitting guest: alone, \
                   beside a guest that locks without splitting, and beside one that splits. What it \
                   loses beside the first is the price of any busy neighbour here (a shared core, a \
-                  shared clock); what it loses beyond that is the price of bus locks.",
+                  shared clock); what it loses beyond that is the price of bus locks. Progress is counted per second \
+                  of CPU time, so that other work on this machine does not count.",
         plan: Plan {
             scenarios: bystanders.into_iter().flat_map(conditions).collect(),
             timeouts: vec![Duration::from_millis(20)],

@@ -1,16 +1,13 @@
 //! `splitlock sweep`
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Plan, Scenario};
-use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+use split_lock_repro::vm::Level;
 
 use crate::args::SweepArgs;
 use crate::figure::Figure;
-use crate::interrupt::stop_on_ctrl_c;
 use crate::measuring::{Session, seed};
 use crate::output::Output;
 use crate::{Exit, terminal};
@@ -18,11 +15,7 @@ use crate::{Exit, terminal};
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     let plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
-    let session = Session {
-        kvm: open_kvm(Path::new(KVM_DEVICE))?,
-        stop: stop_on_ctrl_c()?,
-        facts: split_lock_host::Facts::read(Path::new("/")),
-    };
+    let session = Session::begin(&args.kvm)?;
     let sweep = session.measure("measuring", &plan)?;
     outputs.write(&sweep)?;
     if session.was_stopped() {

@@ -6,13 +6,15 @@ use split_lock_repro::summary::Spread;
 use super::axis::Tick;
 use super::layout::TICK;
 use super::model::{Curve, Figure, Mark, Panel, Remark};
-use super::offsets::rate;
 use super::{FigureError, Look, XAxis, YAxis, caption, font};
 use crate::number::{si, turns_per_s};
 use crate::text::plain;
 
 /// Between how a series was obtained and the neighbours that it had.
 const BESIDE: &str = "; beside ";
+
+/// The others are the neighbours.
+const MEASURED_VCPU: u32 = 0;
 
 /// A linear axis from zero shows a ratio up to this as heights that can be compared; beyond it
 /// the lower one is lost, and the axis must be logarithmic.
@@ -31,8 +33,8 @@ struct Bystander<'a> {
 }
 
 impl Figure {
-    /// Turns per second of every guest that was measured both alone and beside neighbours: a panel
-    /// for each, every run as a dot, beside the median and the spread of the runs.
+    /// Turns per second of CPU time of every guest that was measured on the first vCPU, both alone
+    /// and beside neighbours: a panel for each, every run as a dot, beside the median and the spread of the runs.
     ///
     /// # Errors
     /// [`FigureError::NoNeighbour`] if no guest was measured both ways.
@@ -61,7 +63,7 @@ impl Figure {
             .collect();
         let sweeps = std::slice::from_ref(sweep);
         Ok(Figure {
-            title: "A bystander, alone and beside a splitting neighbour".into(),
+            title: "A bystander, alone and beside neighbours".into(),
             detection: caption::detection_states(sweeps),
             notes: caption::notes(reading, sweeps),
             x: condition_axis(&neighbours),
@@ -70,7 +72,7 @@ impl Figure {
                 .map(|(place, neighbour)| (f64::from(place), condition(neighbour)))
                 .collect(),
             panels,
-            quantity: "median turns per second",
+            quantity: "median turns per second of CPU time",
             width: MARGINS + room(&neighbours) * neighbours.len() as f64,
         })
     }
@@ -79,12 +81,13 @@ impl Figure {
 fn bystanders(samples: &[Sample]) -> Vec<Bystander<'_>> {
     let mut found: Vec<_> = samples
         .iter()
+        .filter(|sample| sample.vcpu == MEASURED_VCPU)
         .map(|sample| {
             let (series, neighbour) = sample
                 .series
                 .split_once(BESIDE)
                 .unwrap_or((&sample.series, ""));
-            (sample.guest.as_str(), series, neighbour, rate(sample))
+            (sample.guest.as_str(), series, neighbour, cpu_rate(sample))
         })
         .collect();
     found.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
@@ -100,6 +103,12 @@ fn bystanders(samples: &[Sample]) -> Vec<Bystander<'_>> {
         })
         .filter(|b| b.conditions.len() > 1 && b.conditions[0].0.is_empty())
         .collect()
+}
+
+/// Turns per second of CPU time: what the machine's other work takes from the vCPU's thread is not
+/// the neighbour's doing, and a stalled memory access is CPU time.
+fn cpu_rate(sample: &Sample) -> f64 {
+    sample.turns as f64 / (sample.cpu_ns.max(1) as f64 / 1e9)
 }
 
 fn panel(index: usize, bystander: &Bystander<'_>, neighbours: &[&str]) -> Panel {
@@ -130,7 +139,7 @@ fn panel(index: usize, bystander: &Bystander<'_>, neighbours: &[&str]) -> Panel 
 }
 
 fn y_axis(guest: &str, marks: &[Mark]) -> YAxis {
-    let label = plain(&format!("{guest}: turns per second"));
+    let label = plain(&format!("{guest}: turns per second of CPU time"));
     // Zero is as visible on either axis; it is the small ones beside large ones that need help.
     let medians = || marks.iter().map(|m| m.y.median).filter(|y| *y > 0.0);
     let least = medians().fold(f64::INFINITY, f64::min);

@@ -1,0 +1,169 @@
+//! A machine without KVM, guests that misbehave, disks that are full: one sentence each, and nothing
+//! lost.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::{complaint, fail, has_kvm, names_in, put, splitlock};
+
+const QUICK: [&str; 5] = ["sweep", "--timeouts", "2ms", "--repeat", "1"];
+
+fn fail_quickly(more: &[&str]) -> String {
+    fail(&[&QUICK[..], more].concat())
+}
+
+#[test]
+fn without_kvm_it_says_what_to_load() {
+    for command in ["sweep", "reproduce"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = splitlock(&[command, "--kvm", "/nonexistent"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let sentence = complaint(&output);
+        assert!(
+            sentence.contains("/nonexistent") && sentence.contains("kvm_intel"),
+            "{sentence}"
+        );
+        assert!(
+            names_in(folder.path()).is_empty(),
+            "something was left behind"
+        );
+    }
+    let sentence = fail_quickly(&["--kvm", "/dev/null"]);
+    assert!(sentence.contains("not a KVM device"), "{sentence}");
+}
+
+#[test]
+fn without_permission_it_says_which_group_to_join() {
+    let device = tempfile::NamedTempFile::new().unwrap();
+    let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    device.as_file().set_permissions(nobody).unwrap();
+    let mut command = splitlock(&["sweep", "--kvm", device.path().to_str().unwrap()]);
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can try this as somebody else");
+    }
+    let Ok(output) = command.uid(65534).output() else {
+        return eprintln!("skipped: nobody may not run the program where it is");
+    };
+    let sentence = complaint(&output);
+    assert!(
+        sentence.contains("permission denied") && sentence.contains("usermod"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn guests_that_misbehave_are_named_and_results_of_before_survive() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (guest, csv) = (folder.path().join("guest.bin"), folder.path().join("a.csv"));
+    put(&csv, b"precious");
+    for (level, code, expected) in [
+        ("cpl3", &[0x0f, 0x0b][..], "triple fault"),
+        ("cpl0", &[0xf4], "halted"),
+        ("cpl3", &[0xf4], "triple fault"),
+        ("cpl3", &[0xe6, 0x80], "port 0x80"),
+        ("cpl3", &[0xe4, 0x80], "read from I/O port 0x80"),
+        // mov eax, [0x2000000]
+        ("cpl3", &[0x8b, 0x04, 0x25, 0, 0, 0, 2], "no memory"),
+    ] {
+        put(&guest, code);
+        let (guest, csv) = (guest.to_str().unwrap(), csv.to_str().unwrap());
+        let sentence = fail_quickly(&["--guest", guest, "--level", level, "--csv", csv]);
+        assert!(
+            sentence.contains(expected) && sentence.contains(guest),
+            "{sentence}"
+        );
+    }
+    assert_eq!(std::fs::read(&csv).unwrap(), b"precious");
+    assert_eq!(names_in(folder.path()), ["a.csv", "guest.bin"]);
+}
+
+#[test]
+fn guest_files_are_checked_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let guest = folder.path().join("guest.bin");
+    let path = guest.to_str().unwrap();
+    put(&guest, b"");
+    assert!(fail_quickly(&["--guest", path]).contains("is empty"));
+    put(&guest, &[0x90; 4097]);
+    let near_the_end = ["--guest", path, "--load-address", "0xfff000"];
+    assert!(fail_quickly(&near_the_end).contains("4096 bytes at most"));
+    let outside = ["--guest", path, "--load-address", "0x1000000"];
+    assert!(fail_quickly(&outside).contains("cannot be loaded at"));
+    assert!(fail_quickly(&["--guest", "./missing"]).contains("No such file"));
+    assert!(fail_quickly(&["--guest", path, "--offsets", "0..63"]).contains("built-in"));
+}
+
+#[test]
+fn outputs_are_checked_before_anything_runs() {
+    for (more, expected) in [
+        (["--csv", "/nonexistent/a.csv"], "No such file"),
+        (["--json", "/"], "folder"),
+        (["--csv", "/proc/a.csv"], "cannot write to /proc/a.csv"),
+    ] {
+        let sentence = fail_quickly(&more);
+        assert!(sentence.contains(expected), "{sentence}");
+    }
+}
+
+#[test]
+fn a_full_device_is_an_error() {
+    if !has_kvm() {
+        return;
+    }
+    let sentence = fail_quickly(&["--csv", "/dev/full"]);
+    assert!(
+        sentence.contains("/dev/full") && sentence.contains("No space left"),
+        "{sentence}"
+    );
+}
+
+/// In a mount namespace of its own, so that the small disk is nobody else's.
+#[test]
+fn on_a_full_disk_the_results_of_before_survive() {
+    if !has_kvm() {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=16k none "$1" || exit 77
+        echo precious > "$1/a.csv"
+        "$0" sweep --guest none --timeouts 1us..200us/1us --csv "$1/a.csv" > "$1/out"
+        code=$?
+        ls -A "$1" >&2
+        cat "$1/a.csv" >&2
+        exit $code
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
+        .arg(disk.path())
+        .output();
+    let output = match output {
+        Ok(output) if ![Some(77), Some(1)].contains(&output.status.code()) => output,
+        other => return eprintln!("skipped: no mount namespace to be had: {other:?}"),
+    };
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert!(lines[0].contains("No space left"), "{stderr}");
+    assert_eq!(lines[1..], ["a.csv", "out", "precious"], "{stderr}");
+}
+
+#[test]
+fn a_report_does_not_overwrite_what_is_not_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    put(&folder.path().join("thesis.txt"), b"precious");
+    let sentence = fail(&["reproduce", "--out", folder.path().to_str().unwrap()]);
+    assert!(sentence.contains("thesis.txt"), "{sentence}");
+    let file = folder.path().join("thesis.txt");
+    let sentence = fail(&["reproduce", "--out", file.to_str().unwrap()]);
+    assert!(sentence.contains("as a folder"), "{sentence}");
+    assert_eq!(std::fs::read(Path::new(&file)).unwrap(), b"precious");
+    assert_eq!(names_in(folder.path()), ["thesis.txt"]);
+}

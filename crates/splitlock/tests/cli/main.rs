@@ -1,0 +1,78 @@
+//! The command as its users meet it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use split_lock_repro::results::Sweep;
+use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
+
+mod bad_luck;
+mod plot;
+mod reproduce;
+mod sweep;
+mod usage;
+
+fn splitlock(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("splitlock"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    splitlock(arguments).output().unwrap()
+}
+
+/// Runs it, and expects it to end well.
+fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a failed command says: one sentence on stderr, and exit code 2.
+fn complaint(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.starts_with("splitlock: "), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+fn fail(arguments: &[&str]) -> String {
+    complaint(&run(arguments))
+}
+
+/// Whether tests that need KVM can run; says why if not, and fails where they must.
+fn has_kvm() -> bool {
+    match open_kvm(Path::new(KVM_DEVICE)) {
+        Ok(_) => true,
+        Err(error) => {
+            let required = std::env::var_os("SPLITLOCK_REQUIRE_KVM");
+            assert!(
+                required.is_none_or(|value| value != "1"),
+                "KVM is required here: {error}"
+            );
+            eprintln!("skipped: {error}");
+            false
+        }
+    }
+}
+
+fn read_csv(path: &Path) -> Sweep {
+    Sweep::read_csv(fs::read(path).unwrap().as_slice()).unwrap()
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
+fn put(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+}

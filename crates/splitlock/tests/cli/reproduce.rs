@@ -1,0 +1,44 @@
+//! `splitlock reproduce`
+
+use super::{has_kvm, names_in, read_csv, succeed};
+
+#[test]
+fn the_report_is_complete_and_is_replaced_by_the_next_one() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let arguments = [
+        "reproduce",
+        "--repeat",
+        "1",
+        "--out",
+        report.to_str().unwrap(),
+    ];
+    let text = succeed(&arguments);
+    assert!(text.contains("The report is "), "{text}");
+    let first = read_csv(&report.join("progress.csv"));
+    assert_eq!(first.samples.len(), 2 * 49);
+    let names = names_in(&report);
+    for name in [
+        "report.html",
+        "progress.svg",
+        "progress.png",
+        "progress.json",
+        "offsets.csv",
+    ] {
+        assert!(
+            names.iter().any(|found| found == name),
+            "{name} is missing: {names:?}"
+        );
+    }
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    let detection = &first.provenance.as_ref().unwrap().host.detection;
+    assert!(page.contains(detection.as_str()), "{detection}");
+
+    succeed(&arguments);
+    let second = read_csv(&report.join("progress.csv"));
+    assert_ne!(first, second);
+    assert_eq!(names_in(folder.path()), ["report"]);
+}

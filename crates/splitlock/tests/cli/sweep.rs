@@ -1,0 +1,229 @@
+//! `splitlock sweep`
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use split_lock_repro::results::{CSV_COLUMNS, Sweep};
+use split_lock_repro::summary::curves;
+
+use super::{has_kvm, read_csv, splitlock, succeed};
+
+#[test]
+fn a_sweep_is_written_as_table_and_as_json_and_drawn() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, json) = (folder.path().join("a.csv"), folder.path().join("a.json"));
+    let arguments = [
+        "sweep",
+        "--guest",
+        "none,aligned",
+        "--timeouts",
+        "1ms..3ms/1ms",
+        "--repeat",
+        "2",
+        "--seed",
+        "7",
+        "--csv",
+        csv.to_str().unwrap(),
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let chart = succeed(&arguments);
+    assert!(chart.contains("pending timeout (ms)"), "{chart}");
+
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let header = text.lines().find(|line| !line.starts_with('#')).unwrap();
+    assert_eq!(header, CSV_COLUMNS.join(","));
+    assert_eq!(
+        header,
+        "series,guest,host,vcpu,timeout_ns,run,turns,elapsed_ns,cpu_ns,exits,outcome"
+    );
+
+    let sweep = read_csv(&csv);
+    assert_eq!(sweep.samples.len(), 2 * 3 * 2);
+    let provenance = sweep.provenance.as_ref().unwrap();
+    assert_eq!(provenance.seed, 7);
+    assert_eq!(provenance.command[1..], arguments);
+    assert!(
+        provenance
+            .host
+            .detection
+            .starts_with("split-lock detection: ")
+    );
+    assert_eq!(sweep.stopped_early(), Some(false));
+    let from_json = Sweep::read_json(std::fs::File::open(&json).unwrap()).unwrap();
+    assert_eq!(from_json, sweep);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_order() {
+    if !has_kvm() {
+        return;
+    }
+    let order = |seed: &str| {
+        let csv = succeed(&[
+            "sweep",
+            "--guest",
+            "none",
+            "--timeouts",
+            "1ms..9ms/1ms",
+            "--seed",
+            seed,
+            "--csv",
+            "-",
+        ]);
+        let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+        sweep
+            .samples
+            .iter()
+            .map(|s| (s.timeout_ns, s.run))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(order("1"), order("1"));
+    assert_ne!(order("1"), order("2"));
+}
+
+/// Several hundred times on hardware without detection; with detection split is slower still.
+#[test]
+fn the_aligned_guest_is_many_times_faster() {
+    if !has_kvm() {
+        return;
+    }
+    let csv = succeed(&[
+        "sweep",
+        "--guest",
+        "split,aligned",
+        "--timeouts",
+        "10ms..40ms/10ms",
+        "--csv",
+        "-",
+    ]);
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let curves = curves(&sweep);
+    let turns = |guest: &str| {
+        let curve = curves.iter().find(|curve| curve.guest == guest).unwrap();
+        curve
+            .points
+            .iter()
+            .map(|point| point.turns.median)
+            .sum::<f64>()
+    };
+    assert!(turns("aligned") > 50.0 * turns("split"), "{curves:?}");
+}
+
+#[test]
+fn offsets_and_neighbours_become_series() {
+    if !has_kvm() {
+        return;
+    }
+    let csv = succeed(&[
+        "sweep",
+        "--offsets",
+        "56,57",
+        "--timeouts",
+        "5ms",
+        "--csv",
+        "-",
+    ]);
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let names: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| curve.guest)
+        .collect();
+    assert_eq!(names, ["split@56", "split@57"]);
+
+    let arguments = [
+        "sweep",
+        "--guest",
+        "none",
+        "--vcpus",
+        "2",
+        "--neighbour",
+        "aligned",
+    ];
+    let csv = succeed(&[&arguments[..], &["--timeouts", "5ms", "--csv", "-"]].concat());
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let series: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| (curve.series, curve.guest, curve.vcpu))
+        .collect();
+    let measured = |condition: &str| format!("measured (native){condition}");
+    assert_eq!(
+        series,
+        [
+            (measured(""), "none".into(), 0),
+            (measured("; beside 1 x aligned"), "none".into(), 0),
+            (measured("; beside 1 x none"), "aligned".into(), 1),
+        ]
+    );
+}
+
+#[test]
+fn ctrl_c_leaves_complete_files_of_what_was_measured() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("a.csv");
+    let arguments = [
+        "sweep",
+        "--guest",
+        "aligned",
+        "--timeouts",
+        "10ms",
+        "--repeat",
+        "100000",
+    ];
+    let mut child = splitlock(&arguments)
+        .args(["--csv", csv.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let last = stderr.lines().last().unwrap().unwrap();
+    assert!(last.contains("stopped after"), "{last}");
+    let sweep = read_csv(&csv);
+    assert!(!sweep.samples.is_empty());
+    assert_eq!(sweep.stopped_early(), Some(true));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    if !has_kvm() {
+        return;
+    }
+    let arguments = [
+        "sweep",
+        "--guest",
+        "none",
+        "--timeouts",
+        "1us",
+        "--repeat",
+        "20000",
+        "--csv",
+        "-",
+    ];
+    let mut child = splitlock(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    assert!(first.starts_with("# splitlock-sweep"), "{first}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
