@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Result;
 use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
-use split_lock_repro::summary::curves;
 use split_lock_repro::sweep::{Plan, Scenario};
 use split_lock_repro::vm::Level;
 
@@ -79,7 +78,7 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
 }
 
 fn write(folder: OutputFolder, measured: Vec<(Part, Sweep)>, figures: &[Figure]) -> Result<()> {
-    let finding = finding_of(&measured[0].1);
+    let finding = finding::of_progress(&measured[0].1);
     let mut sections = vec![];
     let mut sweeps = vec![];
     for ((part, sweep), figure) in measured.into_iter().zip(figures) {
@@ -113,15 +112,6 @@ fn write(folder: OutputFolder, measured: Vec<(Part, Sweep)>, figures: &[Figure])
     }
     let page = path.join("report.html");
     terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
-}
-
-fn finding_of(sweep: &Sweep) -> String {
-    let curves = curves(sweep);
-    let of = |guest| curves.iter().find(|curve| curve.guest == guest);
-    match of("split") {
-        Some(split) => finding::of_progress(split, of("aligned")),
-        None => "Stopped before the splitting guest was measured.".into(),
-    }
 }
 
 fn built_in(kind: Kind, offset: Option<u8>) -> Guest {
