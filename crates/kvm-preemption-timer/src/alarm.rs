@@ -16,16 +16,14 @@ pub(crate) struct Alarm {
     armed: Deadline,
 }
 
-/// What an interrupted run left behind. Taken in this order, so that nothing is lost: first the
-/// signal, then the kick, then the time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Interruption {
-    /// Whether a timer's signal was consumed.
-    pub(crate) timer_fired: bool,
+/// What can be observed about an interrupted run. Each is looked at once.
+pub(crate) trait Interrupted {
+    /// Consumes a signal; whether it may have been a timer's.
+    fn take_signal(&mut self) -> bool;
     /// Whether somebody has kicked since the last run that said so.
-    pub(crate) kicked: bool,
+    fn take_kick(&mut self) -> bool;
     /// How far the deadline has passed, if it has.
-    pub(crate) overshoot: Option<Duration>,
+    fn overshoot(&mut self) -> Option<Duration>;
 }
 
 /// What an interruption means.
@@ -61,18 +59,16 @@ impl Alarm {
         self.armed = deadline;
     }
 
-    pub(crate) fn interrupted(&mut self, by: Interruption) -> Verdict {
-        if by.timer_fired {
+    /// The order is what loses nothing: a kick or a deadline that comes after it was looked for
+    /// sends a signal after the signal was taken, and that interrupts the next run.
+    pub(crate) fn interrupted(&mut self, by: &mut impl Interrupted) -> Verdict {
+        if by.take_signal() {
             self.armed = Deadline::Never;
         }
-        match by {
-            Interruption { kicked: true, .. } => Verdict::Kicked,
-            Interruption {
-                overshoot: Some(overshoot),
-                ..
-            } => Verdict::Expired(overshoot),
-            _ => Verdict::Spurious,
+        if by.take_kick() {
+            return Verdict::Kicked;
         }
+        by.overshoot().map_or(Verdict::Spurious, Verdict::Expired)
     }
 }
 
@@ -85,8 +81,8 @@ mod tests {
     use crate::MonotonicTime;
     use proptest::prelude::*;
 
-    /// As much of the kernel as the alarm sees: one timer, one signal that can be pending for two
-    /// reasons, and a clock.
+    /// As much of the kernel and of a kicker as the alarm sees: one timer, one signal that can be
+    /// pending for two reasons, a flag, and a clock.
     #[derive(Default)]
     struct Kernel {
         now: u64,
@@ -94,93 +90,130 @@ mod tests {
         timer_pending: bool,
         kick_pending: bool,
         kick_flag: bool,
+        /// The second half of a kick, not yet done.
+        kick_to_send: bool,
+        kick_unreported: bool,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Pass(u64),
+        /// A kicker sets its flag.
+        KickFlag,
+        /// A kicker that has set its flag sends its signal.
+        KickSignal,
     }
 
     impl Kernel {
-        fn pass(&mut self, time: u64) {
-            self.now += time;
+        fn happen(&mut self, event: Event) {
+            match event {
+                Event::Pass(time) => self.now += time,
+                Event::KickFlag if !self.kick_flag => {
+                    self.finish_kick();
+                    (self.kick_flag, self.kick_to_send, self.kick_unreported) = (true, true, true);
+                }
+                Event::KickFlag => {}
+                Event::KickSignal => self.finish_kick(),
+            }
             if self.expires_at.is_some_and(|at| at <= self.now) {
                 self.expires_at = None;
                 self.timer_pending = true;
             }
         }
 
+        /// A standard signal that is pending is not queued twice for kicks.
+        fn finish_kick(&mut self) {
+            if std::mem::take(&mut self.kick_to_send) {
+                self.kick_pending |= !self.timer_pending;
+            }
+        }
+
         fn arm(&mut self, deadline: Deadline) {
             self.expires_at = deadline.timer().map(|(_, at)| at);
-            self.pass(0);
+            self.happen(Event::Pass(0));
         }
 
-        /// As the kicker does it; a standard signal that is pending is not queued twice.
-        fn kick(&mut self) {
-            self.kick_flag = true;
-            self.kick_pending |= !self.timer_pending;
+        fn signal_is_pending(&self) -> bool {
+            self.timer_pending || self.kick_pending
         }
+    }
 
-        /// Consumes one instance of the signal.
-        fn drain(&mut self) -> bool {
-            if self.timer_pending {
-                self.timer_pending = false;
+    /// What an interrupted run finds, with events before each look.
+    struct Scene<'a> {
+        kernel: &'a mut Kernel,
+        deadline_ns: u64,
+        between: std::vec::IntoIter<Event>,
+    }
+
+    impl Scene<'_> {
+        fn pause(&mut self) {
+            if let Some(event) = self.between.next() {
+                self.kernel.happen(event);
+            }
+        }
+    }
+
+    impl Interrupted for Scene<'_> {
+        fn take_signal(&mut self) -> bool {
+            self.pause();
+            if std::mem::take(&mut self.kernel.timer_pending) {
                 return true;
             }
-            self.kick_pending = false;
+            self.kernel.kick_pending = false;
             false
+        }
+
+        fn take_kick(&mut self) -> bool {
+            self.pause();
+            std::mem::take(&mut self.kernel.kick_flag)
+        }
+
+        fn overshoot(&mut self) -> Option<Duration> {
+            self.pause();
+            let late = self.kernel.now.checked_sub(self.deadline_ns);
+            late.map(Duration::from_nanos)
         }
     }
 
     #[derive(Debug, Clone)]
     enum Step {
-        Pass(u64),
-        Kick,
+        Happen(Event),
         StrayInterruption,
         MoveDeadline(u64),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
-            (0..50u64).prop_map(Step::Pass),
-            Just(Step::Kick),
-            Just(Step::StrayInterruption),
-            (0..100u64).prop_map(Step::MoveDeadline),
+            (0..30u64).prop_map(Event::Pass),
+            Just(Event::KickFlag),
+            Just(Event::KickSignal),
         ]
     }
 
-    fn handle_interruption(
-        alarm: &mut Alarm,
-        kernel: &mut Kernel,
-        deadline: Deadline,
-        between: &[u64],
-    ) -> Verdict {
-        let pause = |kernel: &mut Kernel, i: usize| kernel.pass(*between.get(i).unwrap_or(&0));
-        let timer_fired = kernel.drain();
-        pause(kernel, 0);
-        let kicked = std::mem::take(&mut kernel.kick_flag);
-        pause(kernel, 1);
-        let at = deadline.timer().map(|(_, at)| at);
-        let overshoot = at.and_then(|at| kernel.now.checked_sub(at));
-        alarm.interrupted(Interruption {
-            timer_fired,
-            kicked,
-            overshoot: overshoot.map(Duration::from_nanos),
-        })
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => event().prop_map(Step::Happen),
+            1 => Just(Step::StrayInterruption),
+            1 => (0..100u64).prop_map(Step::MoveDeadline),
+        ]
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
         /// Whatever happens, a guest is never entered such that nothing would end its run at the
-        /// deadline, no deadline is reported early, and every kick is reported.
+        /// deadline, no deadline is reported early, and every kick is reported or will be.
         #[test]
         fn no_run_is_left_without_an_end(
-            steps in prop::collection::vec(step(), 1..60),
-            between in prop::collection::vec(0..30u64, 2),
+            steps in prop::collection::vec((step(), prop::collection::vec(event(), 3)), 1..60),
         ) {
             let mut kernel = Kernel { now: 1, ..Kernel::default() };
             let mut alarm = Alarm::new();
             let mut deadline_ns = 40;
-            let mut unreported_kick = false;
-            for step in steps {
+            for (step, between) in steps {
                 let mut stray = false;
                 match step {
-                    Step::Pass(time) => kernel.pass(time),
-                    Step::Kick => { kernel.kick(); unreported_kick = true; }
+                    Step::Happen(event) => kernel.happen(event),
                     Step::StrayInterruption => stray = true,
                     Step::MoveDeadline(ahead) => deadline_ns = kernel.now + ahead,
                 }
@@ -189,14 +222,19 @@ mod tests {
                     kernel.arm(deadline);
                     alarm.set_armed(deadline);
                 }
-                let will_end = kernel.timer_pending || kernel.expires_at.is_some_and(|at| at <= deadline_ns);
-                prop_assert!(will_end, "entered the guest without an end in sight");
-                prop_assert!(!unreported_kick || kernel.timer_pending || kernel.kick_pending, "lost a kick");
-                if stray || kernel.timer_pending || kernel.kick_pending {
-                    match handle_interruption(&mut alarm, &mut kernel, deadline, &between) {
-                        Verdict::Kicked => unreported_kick = false,
-                        Verdict::Expired(late) => prop_assert_eq!(kernel.now, deadline_ns + late.as_nanos() as u64),
-                        Verdict::Spurious => prop_assert!(kernel.now < deadline_ns),
+                let in_time = kernel.expires_at.is_some_and(|at| at <= deadline_ns);
+                prop_assert!(kernel.timer_pending || in_time, "entered without an end in sight");
+                let kick_will_end_it = kernel.kick_to_send || kernel.signal_is_pending();
+                prop_assert!(!kernel.kick_unreported || kick_will_end_it, "lost a kick");
+                if stray || kernel.signal_is_pending() {
+                    let between = between.into_iter();
+                    let mut scene = Scene { kernel: &mut kernel, deadline_ns, between };
+                    match alarm.interrupted(&mut scene) {
+                        Verdict::Kicked => kernel.kick_unreported = kernel.kick_flag,
+                        Verdict::Expired(late) => {
+                            prop_assert!(kernel.now >= deadline_ns + late.as_nanos() as u64);
+                        }
+                        Verdict::Spurious => {}
                     }
                 }
             }

@@ -27,7 +27,7 @@ impl Kicker {
     /// [`KickError::Gone`] once the vCPU is not bounded any more, and [`KickError::NotSent`] if a
     /// real-time signal meets the limit of queued signals.
     pub fn kick(&self) -> Result<(), KickError> {
-        self.line.kick()
+        self.line.kick(sys::send_signal)
     }
 }
 
@@ -43,13 +43,13 @@ pub(crate) struct KickLine {
 }
 
 impl KickLine {
-    fn kick(&self) -> Result<(), KickError> {
+    fn kick(&self, send: impl FnOnce(Tid, Signal) -> io::Result<()>) -> Result<(), KickError> {
         let target = self.lock();
         let (tid, signal) = target.ok_or(KickError::Gone)?;
         if self.kicked.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        sys::send_signal(tid, signal).map_err(|source: io::Error| {
+        send(tid, signal).map_err(|source| {
             self.kicked.store(false, Ordering::Release);
             KickError::NotSent { signal, source }
         })
@@ -93,5 +93,53 @@ impl KickTarget {
 impl Drop for KickTarget {
     fn drop(&mut self) {
         *self.0.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> (KickTarget, Arc<KickLine>) {
+        let target = KickTarget::new(Signal::default());
+        let line = target.kicker().line;
+        (target, line)
+    }
+
+    /// Otherwise whoever takes the signal would find no kick, and nothing would come after it.
+    #[test]
+    fn the_flag_is_set_before_the_signal_is_sent() {
+        let (_target, line) = line();
+        line.kick(|_, _| {
+            assert!(line.kicked.load(Ordering::Acquire));
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn kicks_that_nobody_has_taken_yet_send_one_signal() {
+        let (target, line) = line();
+        let sent = std::cell::Cell::new(0);
+        let send = |_, _| {
+            sent.set(sent.get() + 1);
+            Ok(())
+        };
+        line.kick(send).unwrap();
+        line.kick(send).unwrap();
+        assert_eq!((sent.get(), target.take(), target.take()), (1, true, false));
+        line.kick(send).unwrap();
+        assert_eq!(sent.get(), 2);
+    }
+
+    #[test]
+    fn a_kick_that_could_not_be_sent_is_no_kick_and_the_next_one_is() {
+        let (target, line) = line();
+        let refuse = |_, _| Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        let error = line.kick(refuse).unwrap_err();
+        assert!(error.to_string().contains("RLIMIT_SIGPENDING"), "{error}");
+        assert!(!target.take());
+        line.kick(|_, _| Ok(())).unwrap();
+        assert!(target.take());
     }
 }

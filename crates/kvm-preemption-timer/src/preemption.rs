@@ -1,8 +1,9 @@
 //! What stands behind a vCPU that can be forced out: timers, kicks and the signal.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use crate::alarm::{Alarm, Interruption, Verdict};
+use crate::alarm::{Alarm, Interrupted, Verdict};
 use crate::claim::Claim;
 use crate::kicker::{KickTarget, Kicker};
 use crate::mechanism::Attached;
@@ -51,22 +52,21 @@ impl Preemption {
     #[inline]
     pub(crate) fn arm(&mut self, deadline: Deadline) -> Result<(), Error> {
         if self.alarm.must_arm(deadline) {
-            self.timers.set(self.alarm.armed(), deadline)?;
+            let before = self.alarm.armed();
+            // If setting it fails half-way, the timer is in no known state.
+            self.alarm.set_armed(Deadline::Never);
+            self.timers.set(before, deadline)?;
             self.alarm.set_armed(deadline);
         }
         Ok(())
     }
 
-    /// Finds out what an interrupted run was interrupted by. The order matters: whatever comes
-    /// after it was looked for interrupts the next run.
+    /// Finds out what an interrupted run was interrupted by.
     pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Verdict {
-        let timer_fired = self.attached.take_signal();
-        let kicked = self.kicks.take();
-        let overshoot = deadline.overshoot();
-        self.alarm.interrupted(Interruption {
-            timer_fired,
-            kicked,
-            overshoot,
+        self.alarm.interrupted(&mut Observations {
+            attached: &mut self.attached,
+            kicks: &self.kicks,
+            deadline,
         })
     }
 
@@ -76,6 +76,27 @@ impl Preemption {
 
     pub(crate) fn end_completion(&self) {
         self.attached.end_completion();
+    }
+}
+
+/// What the alarm wants to know, from where it really is.
+struct Observations<'a> {
+    attached: &'a mut Attached,
+    kicks: &'a KickTarget,
+    deadline: Deadline,
+}
+
+impl Interrupted for Observations<'_> {
+    fn take_signal(&mut self) -> bool {
+        self.attached.take_signal()
+    }
+
+    fn take_kick(&mut self) -> bool {
+        self.kicks.take()
+    }
+
+    fn overshoot(&mut self) -> Option<Duration> {
+        self.deadline.overshoot()
     }
 }
 

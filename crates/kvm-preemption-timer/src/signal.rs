@@ -26,8 +26,8 @@ impl Signal {
     ///
     /// # Errors
     /// [`Error::UnusableSignal`] if it cannot be blocked (SIGKILL, SIGSTOP), is raised by faults
-    /// of the thread itself, stops or continues the process, is kept by the C library, or does not
-    /// exist.
+    /// of the thread itself, stops, continues or ends the process, comes from the kernel for other
+    /// reasons (SIGCHLD, SIGPIPE), is kept by the C library, or does not exist.
     pub fn new(number: i32) -> Result<Self, Error> {
         let unusable = |why| Err(Error::UnusableSignal { number, why });
         match number {
@@ -42,6 +42,12 @@ impl Signal {
             libc::SIGCONT | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
                 unusable("job control discards it while it is pending")
             }
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {
+                unusable("it asks the process to end, and would be taken for our own")
+            }
+            libc::SIGCHLD | libc::SIGPIPE => {
+                unusable("the kernel sends it for reasons of its own, and it would be lost")
+            }
             _ if (1..32).contains(&number) => Ok(Signal(number)),
             _ if sys::realtime_signals().contains(&number) => Ok(Signal(number)),
             _ if (32..=64).contains(&number) => unusable("the C library keeps it for itself"),
@@ -53,12 +59,9 @@ impl Signal {
     ///
     /// # Errors
     /// [`Error::UnusableSignal`] if it lies beyond SIGRTMAX.
-    pub fn realtime(offset: i32) -> Result<Self, Error> {
-        Self::new(
-            sys::realtime_signals()
-                .start()
-                .saturating_add(offset.max(0)),
-        )
+    pub fn realtime(offset: u32) -> Result<Self, Error> {
+        let offset = i32::try_from(offset).unwrap_or(i32::MAX);
+        Self::new(sys::realtime_signals().start().saturating_add(offset))
     }
 
     /// The signal's number.
@@ -78,8 +81,6 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first_realtime = *sys::realtime_signals().start();
         match self.0 {
-            libc::SIGHUP => f.write_str("SIGHUP"),
-            libc::SIGINT => f.write_str("SIGINT"),
             libc::SIGALRM => f.write_str("SIGALRM"),
             libc::SIGUSR1 => f.write_str("SIGUSR1"),
             libc::SIGUSR2 => f.write_str("SIGUSR2"),
@@ -108,12 +109,12 @@ mod tests {
 
     #[test]
     fn every_real_time_signal_can_be_used() {
-        let count = sys::realtime_signals().count() as i32;
+        let count = sys::realtime_signals().count() as u32;
         for offset in 0..count {
             assert!(Signal::realtime(offset).is_ok());
         }
         assert!(Signal::realtime(count).is_err());
-        assert!(Signal::realtime(i32::MAX).is_err());
+        assert!(Signal::realtime(u32::MAX).is_err());
     }
 
     #[test]

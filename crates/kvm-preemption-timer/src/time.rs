@@ -94,7 +94,8 @@ impl Add<Duration> for ThreadCpuTime {
 /// When a run has to end at the latest.
 ///
 /// Deadlines are absolute, so that going back into the guest after an exit neither prolongs the
-/// budget nor costs anything.
+/// budget nor costs anything. Since one of them may belong to a thread, none can be sent to another:
+/// send a [`MonotonicTime`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deadline {

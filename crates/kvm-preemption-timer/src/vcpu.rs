@@ -29,6 +29,8 @@ pub struct Config {
 ///
 /// Dropping it disarms the timer, consumes what is pending, and restores the thread's signal mask
 /// and KVM's, in that order. KVM does not tell what its mask was before: it is left with none.
+/// Do drop it: if it is forgotten and its thread ends, a [`Kicker`] may signal a later thread that
+/// happens to get the same id.
 ///
 /// ```compile_fail
 /// fn send(vcpu: kvm_preemption_timer::PreemptibleVcpu) {
@@ -72,8 +74,9 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
         Self::with_config(vcpu, Config::default())
     }
 
-    /// Binds a vCPU to the calling thread. The mask that the thread has now, less the signal, will
-    /// be in force while the vCPU runs.
+    /// Binds a vCPU to the calling thread. What the thread blocks is also blocked while the vCPU
+    /// runs, but for the signal. A signal that the thread unblocks later only ends a run after the
+    /// vCPU has been bound anew.
     ///
     /// # Errors
     /// [`Error::SignalTaken`], [`Error::SignalHandled`] or [`Error::SignalPending`] if somebody
@@ -88,8 +91,12 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
     ///
     /// Never ends before the deadline for no reason. The timer is set only when the deadline is
     /// another one than last time, so that handling a guest exit and going back in costs exactly
-    /// one system call: KVM_RUN. With a deadline that has already passed the guest executes nothing,
-    /// but I/O that it waits for is completed.
+    /// one system call: KVM_RUN. With a deadline that has already passed, I/O that the guest waits
+    /// for is completed, and with high-resolution timers it executes nothing: the timer's interrupt
+    /// is there before the guest is entered.
+    ///
+    /// An instruction that makes several exits (a string instruction on a device) makes them without
+    /// looking at the deadline in between.
     ///
     /// # Errors
     /// [`Error::Run`] if KVM cannot run the vCPU, and the errors of setting a timer.
@@ -150,7 +157,8 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
     }
 
     /// The vCPU, to change its state. Do not put another vCPU in its place: only this one is
-    /// forced out.
+    /// forced out. `kvm_run.immediate_exit` belongs to this crate; to force the vCPU out, use a
+    /// [`Kicker`].
     #[must_use]
     pub fn vcpu_mut(&mut self) -> &mut VcpuFd {
         self.vcpu.borrow_mut()

@@ -101,10 +101,10 @@ fn cpu_time_is_counted_instead_of_wall_time_where_asked() {
             return;
         };
         let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
-        for _ in 0..5 {
-            let deadline = ThreadCpuTime::now() + us(500);
+        for _ in 0..3 {
+            let deadline = ThreadCpuTime::now() + us(50_000);
             // Sleeping does not use it up.
-            std::thread::sleep(us(2000));
+            std::thread::sleep(us(80_000));
             assert!(ThreadCpuTime::now() < deadline);
             let outcome = vcpu.run_until(deadline).unwrap();
             assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
@@ -145,4 +145,25 @@ fn quanta_stay_on_their_grid_while_the_guest_runs() {
         quanta.missed() >= 5,
         "2 ms at 300 us are more than five quanta"
     );
+}
+
+/// A processor that waits to be started by another one is not in the guest at all.
+#[test]
+fn a_vcpu_that_waits_to_be_started_is_stopped_as_well() {
+    let Some(kvm) = common::kvm_or_skip() else {
+        return;
+    };
+    for mechanism in BOTH_MECHANISMS {
+        let vm = kvm.create_vm().unwrap();
+        vm.create_irq_chip().unwrap();
+        let _first = vm.create_vcpu(0).unwrap();
+        let second = vm.create_vcpu(1).unwrap();
+        let mut second = PreemptibleVcpu::with_config(second, config(mechanism)).unwrap();
+        let deadline = MonotonicTime::now() + us(3000);
+        let outcome = second.run_until(deadline).unwrap();
+        assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+        second.kicker().kick().unwrap();
+        let outcome = second.run_until(Deadline::Never).unwrap();
+        assert!(matches!(outcome, Outcome::Kicked), "{outcome:?}");
+    }
 }

@@ -33,7 +33,9 @@ pub(crate) fn overshoot(scheme: &mut dyn Bounded, budget_us: u64) -> Duration {
     let deadline = MonotonicTime::now() + budget;
     scheme.begin(budget);
     while matches!(scheme.enter(), Entered::Exit) {}
-    let late = MonotonicTime::now().saturating_since(deadline);
+    let now = MonotonicTime::now();
+    assert!(now >= deadline, "{} ended a run early", scheme.name());
+    let late = now.saturating_since(deadline);
     scheme.end();
     late
 }
@@ -65,7 +67,7 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    pub(crate) fn new(vcpu: VcpuFd, mechanism: Mechanism, realtime_signal: i32) -> Self {
+    pub(crate) fn new(vcpu: VcpuFd, mechanism: Mechanism, realtime_signal: u32) -> Self {
         let signal = Signal::realtime(realtime_signal).expect("there are about thirty");
         let config = config_with(mechanism, signal);
         Ours {

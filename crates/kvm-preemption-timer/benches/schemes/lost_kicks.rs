@@ -42,7 +42,10 @@ pub(crate) fn compare(runs: u64) {
         }
     });
     progress.finish_and_clear();
-    println!("\nLost kicks: runs of 0 to 50 us that their signal did not end");
+    println!(
+        "\nLost kicks: runs of 0 to 50 us that their timer's signal did not end (one that is lost \
+         for good would end the benchmark after {HUNG:?})"
+    );
     for (scheme, lost) in schemes.iter().zip(lost) {
         let share = lost as f64 / runs as f64 * 100.0;
         println!("  {:32} {lost:>9} of {runs} ({share:.4} %)", scheme.name());

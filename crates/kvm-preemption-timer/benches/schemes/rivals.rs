@@ -50,8 +50,8 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: i32) -> Self {
-        let signal = libc::SIGRTMIN() + realtime_signal;
+    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: u32) -> Self {
+        let signal = libc::SIGRTMIN() + realtime_signal as i32;
         unblock_in_kvm(&vcpu, signal, block(signal));
         Reference {
             vcpu,
@@ -75,13 +75,18 @@ impl Bounded for Reference {
         self.timer.arm(self.budget, Duration::ZERO);
         run(&mut self.vcpu)
     }
+
+    /// Its signal would stay pending until its own next run, and the others share its thread.
+    fn end(&mut self) {
+        drain(self.timer.signal);
+    }
 }
 
 /// The same, but disarmed and drained after every KVM_RUN.
 pub(crate) struct Gem5(Reference);
 
 impl Gem5 {
-    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: i32) -> Self {
+    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: u32) -> Self {
         Gem5(Reference::new(vcpu, realtime_signal))
     }
 }
@@ -111,8 +116,8 @@ pub(crate) struct EmptyHandler {
 }
 
 impl EmptyHandler {
-    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: i32) -> Self {
-        let signal = libc::SIGRTMIN() + realtime_signal;
+    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: u32) -> Self {
+        let signal = libc::SIGRTMIN() + realtime_signal as i32;
         install_counting_handler(signal);
         EmptyHandler {
             vcpu,
@@ -146,8 +151,8 @@ pub(crate) struct TimerThread {
 }
 
 impl TimerThread {
-    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: i32) -> Self {
-        let signal = libc::SIGRTMIN() + realtime_signal;
+    pub(crate) fn new(vcpu: VcpuFd, realtime_signal: u32) -> Self {
+        let signal = libc::SIGRTMIN() + realtime_signal as i32;
         install_counting_handler(signal);
         TimerThread {
             vcpu,

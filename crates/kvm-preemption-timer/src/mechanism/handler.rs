@@ -1,7 +1,6 @@
 //! A signal whose handler sets `kvm_run.immediate_exit`.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::sys::{self, HandlerRegistration, InstalledHandler, RunPage};
@@ -11,25 +10,30 @@ use crate::{Error, Signal};
 /// the one that was taken last, a signal is still to be taken, whatever `immediate_exit` says.
 #[derive(Debug)]
 pub(crate) struct HandledSignal {
-    // The order of the fields is the order of teardown.
-    _unblocked: Unblocked,
     registration: HandlerRegistration,
+    // After the handler has lost its vCPU, the process can lose its handler.
     _installed: InstalledHandler,
+    // And only when nothing is left to be delivered, the thread's mask is as before.
+    _delivered: Delivered,
     /// The handler's count when its signals were last taken.
     taken: u32,
+    signal: Signal,
 }
 
 impl HandledSignal {
     pub(crate) fn new(vcpu: &OwnedFd, signal: Signal) -> Result<Self, Error> {
-        let page = Arc::new(RunPage::map(vcpu.as_fd())?);
+        let page = RunPage::map(vcpu.as_fd())?;
+        page.immediate_exit().store(0, Ordering::SeqCst);
+        let delivered = Delivered::save(signal)?;
         let installed = InstalledHandler::new(signal)?;
         let registration = HandlerRegistration::new(page, signal);
-        let unblocked = Unblocked::new(signal)?;
+        sys::set_blocked(signal, false)?;
         Ok(HandledSignal {
             taken: registration.slot().signals(),
-            _unblocked: unblocked,
             registration,
             _installed: installed,
+            _delivered: delivered,
+            signal,
         })
     }
 
@@ -63,35 +67,148 @@ impl HandledSignal {
 }
 
 impl Drop for HandledSignal {
+    /// A signal that was sent may still be on its way. It must not find the handler gone, nor set
+    /// `immediate_exit` for a vCPU that is somebody else's by then: so it is blocked and consumed.
     fn drop(&mut self) {
-        self.registration
-            .slot()
-            .immediate_exit()
-            .store(0, Ordering::SeqCst);
+        let _ = sys::set_blocked(self.signal, true);
+        while sys::receive(self.signal).is_some() {}
+        let slot = self.registration.slot();
+        slot.immediate_exit().store(0, Ordering::SeqCst);
     }
 }
 
-/// Keeps a signal deliverable to this thread.
+/// Whether the thread lets a signal be delivered: restored on drop.
 #[derive(Debug)]
-struct Unblocked {
+struct Delivered {
     signal: Signal,
     was_blocked: bool,
 }
 
-impl Unblocked {
-    fn new(signal: Signal) -> Result<Self, Error> {
-        let before = sys::set_blocked(signal, false)?;
-        Ok(Unblocked {
+impl Delivered {
+    fn save(signal: Signal) -> Result<Self, Error> {
+        Ok(Delivered {
             signal,
-            was_blocked: before.contains(signal),
+            was_blocked: sys::thread_mask()?.contains(signal),
         })
     }
 }
 
-impl Drop for Unblocked {
+impl Drop for Delivered {
     fn drop(&mut self) {
-        if self.was_blocked {
-            let _ = sys::set_blocked(self.signal, true);
+        // Does not fail for a thread for which it succeeded before.
+        let _ = sys::set_blocked(self.signal, self.was_blocked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Without KVM: any file that can be mapped stands for the run page.
+
+    use super::*;
+    use std::io::Write;
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    const GIVE_UP: Duration = Duration::from_secs(120);
+
+    fn run_page() -> OwnedFd {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[0; 4096]).unwrap();
+        file.into()
+    }
+
+    /// Each test has a signal of its own: the handler belongs to the process. Standard signals, so
+    /// that a flood of them does not queue up.
+    fn signal(which: usize) -> Signal {
+        Signal::new([libc::SIGXCPU, libc::SIGXFSZ, libc::SIGVTALRM, libc::SIGPROF][which]).unwrap()
+    }
+
+    /// Whether a signal that has not been taken would end the next run.
+    fn nothing_is_forgotten(handled: &HandledSignal) -> bool {
+        let slot = handled.registration.slot();
+        // In this order: what comes between makes both true.
+        let unforgotten = slot.immediate_exit().load(Ordering::SeqCst) == 1;
+        slot.signals() == handled.taken || unforgotten || {
+            // It came between the two looks above; the handler has finished by now.
+            slot.immediate_exit().load(Ordering::SeqCst) == 1
         }
+    }
+
+    /// Repeats `check` under a flood of signals, until it has said often enough that there were any.
+    fn under_fire(signal: Signal, mut check: impl FnMut() -> bool) {
+        const OFTEN: usize = 1000;
+        /// Also when a check fails: the flood would go on for ever.
+        struct StopAtEnd<'a>(&'a AtomicBool);
+        impl Drop for StopAtEnd<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (stop, me) = (AtomicBool::new(false), sys::current_tid());
+        std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&stop);
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    sys::send_signal(me, signal).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let start = Instant::now();
+            let mut seen = 0;
+            while seen < OFTEN && start.elapsed() < GIVE_UP {
+                seen += usize::from(check());
+            }
+            assert_eq!(seen, OFTEN, "too few signals came");
+        });
+    }
+
+    #[test]
+    fn taking_a_signal_never_forgets_the_next_one() {
+        let signal = signal(0);
+        let mut handled = HandledSignal::new(&run_page(), signal).unwrap();
+        under_fire(signal, || {
+            let taken = handled.take();
+            assert!(nothing_is_forgotten(&handled));
+            taken
+        });
+    }
+
+    #[test]
+    fn completing_io_never_forgets_a_signal() {
+        let signal = signal(1);
+        let mut handled = HandledSignal::new(&run_page(), signal).unwrap();
+        under_fire(signal, || {
+            handled.begin_completion();
+            handled.end_completion();
+            assert!(nothing_is_forgotten(&handled));
+            handled.take()
+        });
+    }
+
+    #[test]
+    fn nothing_is_left_of_it() {
+        let signal = signal(2);
+        for was_blocked in [false, true] {
+            sys::set_blocked(signal, was_blocked).unwrap();
+            let file = run_page();
+            let handled = HandledSignal::new(&file, signal).unwrap();
+            assert!(HandlerRegistration::exists(signal));
+            sys::send_signal(sys::current_tid(), signal).unwrap();
+            drop(handled);
+            assert!(!HandlerRegistration::exists(signal));
+            assert!(!sys::is_pending(signal));
+            assert_eq!(sys::thread_mask().unwrap().contains(signal), was_blocked);
+            let page = RunPage::map(file.as_fd()).unwrap();
+            assert_eq!(page.immediate_exit().load(Ordering::SeqCst), 0);
+        }
+    }
+
+    #[test]
+    fn a_vcpu_that_was_left_without_immediate_exit_cleared_can_run() {
+        let file = run_page();
+        let page = RunPage::map(file.as_fd()).unwrap();
+        page.immediate_exit().store(1, Ordering::SeqCst);
+        let _handled = HandledSignal::new(&file, signal(3)).unwrap();
+        assert_eq!(page.immediate_exit().load(Ordering::SeqCst), 0);
     }
 }

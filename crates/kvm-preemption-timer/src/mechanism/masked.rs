@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use crate::sys::{self, Received, RunPage};
+use crate::sys::{self, KernelSigset, Received, RunPage};
 use crate::{Error, Signal};
 
 /// Teardown consumes what is pending before the thread's mask is restored, so that nothing is
@@ -14,6 +14,8 @@ pub(crate) struct MaskedSignal {
     page: RunPage,
     signal: Signal,
     was_blocked: bool,
+    /// What is blocked while the vCPU runs, as KVM was last told.
+    mask_in_kvm: KernelSigset,
 }
 
 impl MaskedSignal {
@@ -26,13 +28,34 @@ impl MaskedSignal {
             page,
             signal,
             was_blocked: before.contains(signal),
+            mask_in_kvm: before.without(signal),
         };
-        sys::set_signal_mask(masked.vcpu.as_fd(), Some(before.without(signal)))?;
+        masked.page.immediate_exit().store(0, Ordering::Relaxed);
+        sys::set_signal_mask(masked.vcpu.as_fd(), Some(masked.mask_in_kvm))?;
         Ok(masked)
     }
 
     pub(crate) fn take(&mut self) -> bool {
-        sys::receive(self.signal) == Some(Received::FromTimer)
+        // Somebody else may have set it, and would keep the guest out for ever.
+        self.page.immediate_exit().store(0, Ordering::Relaxed);
+        match sys::receive(self.signal) {
+            Some(received) => received == Received::FromTimer,
+            None => {
+                self.follow_thread_mask();
+                false
+            }
+        }
+    }
+
+    /// Something else has interrupted the run. If it is a signal that the thread has blocked since
+    /// KVM was told what to block, it stays pending, and would interrupt every further run.
+    fn follow_thread_mask(&mut self) {
+        let Ok(mask) = sys::thread_mask() else { return };
+        let mask = mask.without(self.signal);
+        let follows = mask == self.mask_in_kvm;
+        if !follows && sys::set_signal_mask(self.vcpu.as_fd(), Some(mask)).is_ok() {
+            self.mask_in_kvm = mask;
+        }
     }
 
     pub(crate) fn begin_completion(&self) {
@@ -47,6 +70,7 @@ impl MaskedSignal {
 impl Drop for MaskedSignal {
     fn drop(&mut self) {
         while sys::receive(self.signal).is_some() {}
+        self.page.immediate_exit().store(0, Ordering::Relaxed);
         // Neither call fails for a thread and a vCPU for which it succeeded before, and there is
         // nobody left to tell.
         if !self.was_blocked {

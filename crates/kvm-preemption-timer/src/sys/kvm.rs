@@ -77,11 +77,6 @@ pub(crate) struct RunPage(NonNull<AtomicU8>);
 /// Where `immediate_exit` lies in struct kvm_run of the kernel's API.
 const IMMEDIATE_EXIT_OFFSET: usize = 1;
 
-// SAFETY: all that can be reached through it is an atomic, and unmapping can be done by any thread.
-unsafe impl Send for RunPage {}
-// SAFETY: as for Send.
-unsafe impl Sync for RunPage {}
-
 /// One page: what every KVM lets user space map.
 const MAPPED_BYTES: usize = 4096;
 

@@ -6,7 +6,8 @@ mod timer;
 
 pub(crate) use kvm::{RunPage, borrow_fd, enter, set_signal_mask};
 pub(crate) use signal::{
-    HandlerRegistration, InstalledHandler, Received, Tid, current_tid, has_foreign_handler,
-    is_pending, realtime_signals, receive, send_signal, set_blocked,
+    HandlerRegistration, InstalledHandler, KernelSigset, Received, Tid, current_tid,
+    has_foreign_handler, is_pending, realtime_signals, receive, send_signal, set_blocked,
+    thread_mask,
 };
 pub(crate) use timer::{Clock, Timer, clock_now_ns};

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::RangeInclusive;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering, compiler_fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::sys::RunPage;
 use crate::{Error, Signal};
@@ -77,6 +77,11 @@ fn only(signal: Signal) -> libc::sigset_t {
     // SAFETY: the set is initialised, and the signal's number was checked by its type.
     unsafe { libc::sigaddset(&raw mut set, signal.number()) };
     set
+}
+
+/// The signals that the calling thread blocks.
+pub(crate) fn thread_mask() -> Result<KernelSigset, Error> {
+    change_mask(libc::SIG_BLOCK, ptr::null())
 }
 
 /// Blocks or unblocks one signal for the calling thread, and returns the mask from before.
@@ -162,7 +167,7 @@ fn is_foreign(action: &libc::sigaction) -> bool {
 /// The handler reaches it through [`SLOTS`], so it is only ever shared, and all of it is atomic.
 #[derive(Debug)]
 pub(crate) struct HandlerSlot {
-    page: Arc<RunPage>,
+    page: RunPage,
     /// How many signals the handler has seen, modulo 2^32.
     signals: AtomicU32,
 }
@@ -183,16 +188,16 @@ extern "C" fn on_signal(number: libc::c_int) {
     // SAFETY: a pointer in SLOTS is to a slot that its `HandlerRegistration` keeps alive: it takes
     // the pointer out, on this very thread, before it lets go of the slot.
     if let Some(slot) = unsafe { slot.as_ref() } {
-        slot.signals.fetch_add(1, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        slot.page.immediate_exit().store(1, Ordering::Relaxed);
+        // In this order for all threads, so that the owner cannot see the second without the first.
+        slot.signals.fetch_add(1, Ordering::SeqCst);
+        slot.page.immediate_exit().store(1, Ordering::SeqCst);
     }
 }
 
 impl HandlerSlot {
     /// How many signals the handler has seen, modulo 2^32.
     pub(crate) fn signals(&self) -> u32 {
-        self.signals.load(Ordering::Relaxed)
+        self.signals.load(Ordering::SeqCst)
     }
 
     pub(crate) fn immediate_exit(&self) -> &AtomicU8 {
@@ -203,29 +208,33 @@ impl HandlerSlot {
 /// Makes the handler force out one vCPU when the signal reaches the calling thread.
 #[derive(Debug)]
 pub(crate) struct HandlerRegistration {
-    slot: Arc<HandlerSlot>,
+    /// Not an `Arc`: SLOTS belongs to the thread, so this must be dropped where it was made.
+    slot: Rc<HandlerSlot>,
     signal: Signal,
-    /// SLOTS belongs to the thread, so this must be dropped where it was made.
-    bound_to_thread: PhantomData<*const ()>,
 }
 
 impl HandlerRegistration {
     /// The caller sees to it that no other registration for `signal` exists on this thread.
-    pub(crate) fn new(page: Arc<RunPage>, signal: Signal) -> Self {
-        let slot = Arc::new(HandlerSlot {
+    pub(crate) fn new(page: RunPage, signal: Signal) -> Self {
+        let slot = Rc::new(HandlerSlot {
             page,
             signals: AtomicU32::new(0),
         });
-        Self::point_handler_at(signal, Arc::as_ptr(&slot).cast_mut());
-        HandlerRegistration {
-            slot,
-            signal,
-            bound_to_thread: PhantomData,
-        }
+        Self::point_handler_at(signal, Rc::as_ptr(&slot).cast_mut());
+        HandlerRegistration { slot, signal }
     }
 
     pub(crate) fn slot(&self) -> &HandlerSlot {
         &self.slot
+    }
+
+    #[cfg(test)]
+    pub(crate) fn exists(signal: Signal) -> bool {
+        SLOTS.with(|slots| {
+            !slots[signal.number() as usize]
+                .load(Ordering::Acquire)
+                .is_null()
+        })
     }
 
     fn point_handler_at(signal: Signal, slot: *mut HandlerSlot) {
@@ -273,10 +282,7 @@ impl Drop for InstalledHandler {
         };
         installation.users -= 1;
         if installation.users == 0 {
-            let before = &raw const installation.before;
-            // SAFETY: `before` is what the kernel gave us as this signal's action, and a handler
-            // in it is the process's own; the kernel copies it.
-            unsafe { libc::sigaction(number, before, ptr::null_mut()) };
+            restore(number, &installation.before);
             installations.remove(&number);
         }
     }
@@ -302,5 +308,17 @@ fn install(signal: Signal) -> Result<libc::sigaction, Error> {
         });
     }
     // SAFETY: the call succeeded, so it has filled the old action.
-    Ok(unsafe { before.assume_init() })
+    let before = unsafe { before.assume_init() };
+    if is_foreign(&before) {
+        // Somebody was quicker than the check before.
+        restore(signal.number(), &before);
+        return Err(Error::SignalHandled { signal });
+    }
+    Ok(before)
+}
+
+fn restore(number: i32, before: &libc::sigaction) {
+    // SAFETY: `before` is what the kernel gave us as this signal's action, and a handler in it is
+    // the process's own; the kernel copies it.
+    unsafe { libc::sigaction(number, before, ptr::null_mut()) };
 }

@@ -21,14 +21,19 @@ pub(crate) fn handle(signal: i32) {
 
 /// Leaves a signal pending for the calling thread.
 pub(crate) fn block_and_raise(signal: i32) {
+    block(signal);
+    // SAFETY: the signal is blocked, so this only makes it pending.
+    unsafe { libc::raise(signal) };
+}
+
+/// Blocks a signal for the calling thread.
+pub(crate) fn block(signal: i32) {
     // SAFETY: a signal set is plain data.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is live.
     unsafe { libc::sigaddset(&raw mut set, signal) };
     // SAFETY: the set is live, and no old one is asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
-    // SAFETY: the signal is blocked, so this only makes it pending.
-    unsafe { libc::raise(signal) };
 }
 
 /// Sends the signal to the calling thread over and over. What it returns stops that, and says how
