@@ -260,7 +260,7 @@ impl Handler {
                 .map_or(0, |task| u64::from(task.0) + 1),
         );
         out.extend(self.semaphore.waiters().map(|task| u64::from(task.0)));
-        out.push(u64::MAX);
+        out.extend([u64::MAX, u64::from(self.warned_once)]);
         self.detection.relative_state(now, out);
         self.rate_limit.relative_state(now, out);
     }
