@@ -259,14 +259,22 @@ mod tests {
 
     #[test]
     fn consecutive_runs_leave_their_window_to_the_next() {
-        let mut plan = plan();
-        (plan.order, plan.repeats) = (Order::Consecutive { warm_up: 3 }, 40);
-        plan.timeouts = vec![Nanos::from_millis(14)];
         let kernel = "6.6,hz=1000".parse().expect("a kernel");
-        let rows = plan.curve(Curve::Warn, &kernel).expect("rows");
-        assert_eq!(rows.len(), 40);
-        // The sleep leaves at most 3 ms of the 14 for work; what exceeds them was inherited.
-        assert!(rows.iter().any(|row| row.run.turns > 0));
+        let longest = |order| {
+            let plan = Plan {
+                order,
+                repeats: 40,
+                phase: Phase::Fixed(Nanos(1)),
+                timeouts: vec![Nanos::from_millis(12)],
+                ..plan()
+            };
+            let rows = plan.curve(Curve::Warn, &kernel).expect("rows");
+            assert_eq!(rows.len(), 40);
+            rows.iter().map(|row| row.run.turns).max().expect("rows")
+        };
+        // The sleep takes more than 11 of the 12 ms, and a window lasts up to 3.
+        assert!(longest(Order::Independent) < 1_000);
+        assert!(longest(Order::Consecutive { warm_up: 3 }) > 1_000);
     }
 
     #[test]

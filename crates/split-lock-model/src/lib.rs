@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
+pub mod explain;
 pub mod figure;
 pub mod handler;
 pub mod kernel;

@@ -26,7 +26,8 @@ pub enum OnSignal {
     Proceed,
     /// Back to the instruction; the next trap sleeps only the ticks not yet slept.
     Debt,
-    /// Back to the instruction; the sleep's end stands, and a trap after it sleeps no more.
+    /// Back to the instruction; the tick at which the sleep would have ended stands, and a trap after
+    /// it sleeps no more.
     Sentence,
 }
 

@@ -296,12 +296,15 @@ impl Handler {
 
     /// The first misery factor: `msleep_interruptible(10)`.
     fn begin_sleep(&mut self, now: Jiffies, trap: &Trap) -> Action {
-        let (owed, expires) = match self.task(trap.task).carried {
-            None => (self.sleep, now.plus(self.sleep)),
-            Some(Carried::Debt(rest)) => (rest, now.plus(rest)),
-            Some(Carried::Until(end)) => (end.since(now), end),
+        let expires = match self.task(trap.task).carried {
+            None => now.plus(self.sleep),
+            Some(Carried::Nothing) => {
+                return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
+            }
+            Some(Carried::Debt(rest)) => now.plus(rest),
+            Some(Carried::Until(end)) => end,
         };
-        if owed == Jiffies(0) {
+        if self.is_served(now, expires) {
             return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
         }
         if trap.signal_pending && self.rules.wait.ends_on(Signal::Ordinary) {
@@ -324,7 +327,15 @@ impl Handler {
         }
     }
 
-    /// A sleep that a signal ends in its last tick has nothing left, which msleep reports as done.
+    /// Whether a sleep that asked for `expires` counts as complete although it was interrupted. In
+    /// its last tick it has nothing left, which msleep reports as done; a sentence knows no mercy.
+    fn is_served(&self, now: Jiffies, expires: Jiffies) -> bool {
+        match self.rules.on_signal {
+            OnSignal::Sentence => now > expires,
+            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => now >= expires,
+        }
+    }
+
     fn wake_by_signal(
         &mut self,
         now: Jiffies,
@@ -333,7 +344,7 @@ impl Handler {
         expires: Jiffies,
         signal: Signal,
     ) -> Action {
-        if expires.since(now) == Jiffies(0) {
+        if self.is_served(now, expires) {
             return self.take_semaphore(now, task, cpu, true);
         }
         if signal == Signal::Fatal {
@@ -370,8 +381,7 @@ impl Handler {
         }
         let remembers = matches!(self.rules.on_signal, OnSignal::Debt | OnSignal::Sentence);
         if cause == Interrupted::Queued && remembers {
-            // The sleep is paid; only the semaphore is missing.
-            self.task_mut(id).carried = Some(Carried::Debt(Jiffies(0)));
+            self.task_mut(id).carried = Some(Carried::Nothing);
         }
         match signal {
             Signal::Fatal => Action::Die,
@@ -437,7 +447,7 @@ impl Handler {
     fn relative_task(&self, task: &Task, now: Jiffies, out: &mut Vec<u64>) {
         let (stage, until) = match task.stage {
             Stage::Running => (0, 0),
-            Stage::Asleep { expires, .. } => (1, expires.since(now).0),
+            Stage::Asleep { expires, .. } => (1, expires.plus(Jiffies(2)).since(now).0),
             Stage::Queued { .. } => (2, 0),
             Stage::Granted => (3, 0),
             Stage::Throttled { wake } => (4, wake.since(now).0),
@@ -445,8 +455,9 @@ impl Handler {
         };
         let carried = match task.carried {
             None => 0,
-            Some(Carried::Debt(rest)) => rest.0 * 2 + 1,
-            Some(Carried::Until(end)) => end.since(now).0 * 2 + 2,
+            Some(Carried::Nothing) => 1,
+            Some(Carried::Debt(rest)) => rest.0 * 2 + 2,
+            Some(Carried::Until(end)) => end.plus(Jiffies(1)).since(now).0 * 2 + 3,
         };
         // Only the order of tickets matters, so each counts the outstanding ones before it.
         let place = task.ticket.map_or(0, |ticket| {

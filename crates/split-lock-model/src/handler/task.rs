@@ -45,9 +45,11 @@ pub(super) enum Stage {
 /// An unpaid rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
+    /// No sleep at all: only the semaphore is missing.
+    Nothing,
     /// Ticks of sleep still owed.
     Debt(Jiffies),
-    /// The sentence is over at this tick, however the thread spends the time.
+    /// The sentence is over after this tick, however the thread spends the time.
     Until(Jiffies),
 }
 

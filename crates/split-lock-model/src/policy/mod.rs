@@ -1,8 +1,10 @@
 //! What the kernel could do instead: alternatives to the handler, behind the handler's interface.
 
 mod alternatives;
+mod compare;
 
 pub use alternatives::Alternative;
+pub use compare::{Assessment, CompareError, Comparison, Progress, markdown};
 
 use std::fmt::Debug;
 
