@@ -90,6 +90,12 @@ impl Handler {
         self.split_lock_armed && !self.task(task).exempt && !self.detection.is_off(cpu)
     }
 
+    /// Whether this thread is outside the handler: neither asleep nor queued in it, nor ended.
+    #[must_use]
+    pub fn is_running(&self, task: TaskId) -> bool {
+        self.task(task).stage == Stage::Running
+    }
+
     /// Whether detection is switched off on this CPU's core, by a window or by the old bug.
     #[must_use]
     pub fn is_off(&self, cpu: CpuId) -> bool {
