@@ -1,13 +1,19 @@
 //! The next event of every source, and which comes first.
 
-/// One slot per source of events, in a tournament tree: changing a slot costs the tree's height,
-/// finding the first costs nothing. Of simultaneous events the lowest slot comes first.
+/// One slot per source of events, in a tournament tree: changing a slot costs at most the tree's
+/// height, and usually less, because it stops where the winner stays the same. Finding the first
+/// costs nothing. Of simultaneous events the lowest slot comes first.
 #[derive(Clone, Debug)]
 pub(super) struct Calendar {
-    times: Vec<u64>,
-    /// `winners[1]` is the first of all; the children of node n are 2n and 2n + 1.
-    winners: Vec<u32>,
+    /// The root is node 1, the children of node n are 2n and 2n + 1, the slots are the last half.
+    nodes: Vec<Entry>,
     leaves: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    time: u64,
+    slot: usize,
 }
 
 pub(super) const NEVER: u64 = u64::MAX;
@@ -15,46 +21,45 @@ pub(super) const NEVER: u64 = u64::MAX;
 impl Calendar {
     pub(super) fn new(slots: usize) -> Self {
         let leaves = slots.next_power_of_two().max(2);
-        let mut winners = vec![0; 2 * leaves];
-        for (node, slot) in (leaves..2 * leaves).zip(0..) {
-            winners[node] = slot;
+        let mut nodes = vec![
+            Entry {
+                time: NEVER,
+                slot: 0
+            };
+            2 * leaves
+        ];
+        for slot in 0..leaves {
+            nodes[leaves + slot].slot = slot;
         }
         for node in (1..leaves).rev() {
-            winners[node] = winners[2 * node];
+            nodes[node] = nodes[2 * node];
         }
-        Self {
-            times: vec![NEVER; leaves],
-            winners,
-            leaves,
-        }
+        Self { nodes, leaves }
     }
 
     pub(super) fn first(&self) -> (usize, u64) {
-        let slot = self.winners[1] as usize;
-        (slot, self.times[slot])
+        let Entry { time, slot } = self.nodes[1];
+        (slot, time)
     }
 
     pub(super) fn set(&mut self, slot: usize, time: u64) {
-        if self.times[slot] == time {
-            return;
-        }
-        self.times[slot] = time;
-        let mut node = (self.leaves + slot) / 2;
-        while node >= 1 {
-            let (left, right) = (self.winners[2 * node], self.winners[2 * node + 1]);
-            let right_first = self.times[right as usize] < self.times[left as usize];
-            self.winners[node] = if right_first { right } else { left };
+        let mut node = self.leaves + slot;
+        self.nodes[node].time = time;
+        while node > 1 {
+            let (left, right) = (self.nodes[node & !1], self.nodes[node | 1]);
+            let winner = if right.time < left.time { right } else { left };
             node /= 2;
+            if self.nodes[node] == winner {
+                return;
+            }
+            self.nodes[node] = winner;
         }
     }
 
     pub(super) fn relative_state(&self, now: u64, out: &mut Vec<u64>) {
-        // An event that was never delayed past the present is in the future or now.
-        out.extend(
-            self.times
-                .iter()
-                .map(|&t| if t == NEVER { NEVER } else { t - now }),
-        );
+        // Nothing in the calendar is ever in the past.
+        let times = self.nodes[self.leaves..].iter().map(|entry| entry.time);
+        out.extend(times.map(|time| if time == NEVER { NEVER } else { time - now }));
     }
 }
 

@@ -143,6 +143,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         }
     }
 
+    #[inline]
     pub(super) fn set(&mut self, task: usize, source: Source, time: u64) {
         let slot = 2 * self.cpus.len() + SOURCES.len() * task + source as usize;
         self.calendar.set(slot, time);
