@@ -1,6 +1,9 @@
 //! The page that argues from the comparison shows what the comparison gives.
 
+use split_lock_model::machine::{CpuId, Topology};
 use split_lock_model::policy::{Alternative, Assessment, Comparison, markdown};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec, Until, Verdict, simulate_policy};
+use split_lock_model::time::Nanos;
 
 const PAGE: &str = include_str!("../../../docs/policies.md");
 
@@ -82,4 +85,49 @@ fn a_comparison_of_nothing_is_refused() {
         .assess(Alternative::Unmitigated, &old)
         .expect_err("refused");
     assert!(error.to_string().starts_with("mitigate:"));
+}
+
+/// A VMM on a grid of one tick, at this phase, next to threads that split without pause.
+fn in_step(policy: Alternative, others: u32, phase: Nanos) -> Verdict {
+    let guest = Program::split_loop(Nanos::from_micros(1)).expect("a program");
+    let mut tasks: Vec<_> = (1..=others)
+        .map(|cpu| TaskSpec::user(guest, None).on(CpuId(cpu)))
+        .collect();
+    let budget = Budget::Absolute(Nanos::from_millis(4));
+    // The others have settled when it starts.
+    tasks.push(TaskSpec::vcpu(guest, budget).starting_at(Nanos::from_millis(400)));
+    let machine = Topology::new(others + 1, 1).expect("a machine");
+    let mut scenario = Scenario::new(machine, tasks);
+    (scenario.tick_phase, scenario.until) = (phase, Until::Cycle);
+    let kernel = "6.15,hz=250".parse().expect("a profile");
+    let handler = policy
+        .handler(&kernel, machine, scenario.hardware)
+        .expect("a policy");
+    let report = simulate_policy(handler, kernel.hz(), &scenario).expect("runs");
+    report.tasks[others as usize].verdict
+}
+
+/// In steps of 1 us over a tick: at how many phases a VMM in step with the tick is livelocked.
+fn livelocked_phases(policy: Alternative, others: u32) -> usize {
+    let phases = (0..4_000).map(Nanos::from_micros);
+    phases
+        .filter(|&phase| in_step(policy, others, phase).is_livelock())
+        .count()
+}
+
+#[test]
+fn in_step_with_the_tick_debt_is_never_paid_off() {
+    assert_eq!(livelocked_phases(Alternative::Upstream, 0), 4_000);
+    let unlucky = livelocked_phases(Alternative::Debt, 0);
+    assert!((1..40).contains(&unlucky), "{unlucky}");
+    assert_eq!(livelocked_phases(Alternative::Sentence, 0), 0);
+    assert_eq!(livelocked_phases(Alternative::Killable, 0), 0);
+}
+
+#[test]
+fn in_step_with_the_semaphore_a_sentenced_thread_can_be_away_each_time() {
+    let unlucky = livelocked_phases(Alternative::Sentence, 4);
+    println!("{unlucky} of 4000 phases");
+    assert!((1..40).contains(&unlucky), "{unlucky}");
+    assert_eq!(livelocked_phases(Alternative::Killable, 4), 0);
 }
