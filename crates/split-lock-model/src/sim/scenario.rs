@@ -348,3 +348,41 @@ impl ScenarioError {
     /// The most threads a scenario takes.
     pub const MOST_TASKS: usize = 65_536;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_simulated_names_the_field() {
+        let message = |change: fn(&mut Scenario)| {
+            let guest = Program::split_loop(Nanos(500)).expect("a program");
+            let budget = Budget::Relative(Nanos::from_millis(1));
+            let mut scenario = Scenario::single(TaskSpec::vcpu(guest, budget));
+            assert_eq!(scenario.check(), Ok(()));
+            change(&mut scenario);
+            scenario.check().expect_err("refused").to_string()
+        };
+        assert!(message(|s| s.horizon = Nanos::ZERO).starts_with("horizon:"));
+        assert!(message(|s| s.horizon = Nanos::NEVER).starts_with("horizon:"));
+        assert!(message(|s| s.slice = Nanos::ZERO).starts_with("slice:"));
+        assert!(message(|s| s.tick_phase = Nanos::NEVER).starts_with("tick_phase:"));
+        assert!(message(|s| s.costs.wakeup = Nanos::NEVER).starts_with("wakeup:"));
+        assert!(message(|s| s.tasks.clear()).starts_with("tasks:"));
+        assert!(message(|s| s.tasks[0].cpu = CpuId(1)).starts_with("cpu:"));
+        assert!(message(|s| s.starved_workers.push(CpuId(9))).starts_with("cpu:"));
+        assert!(message(|s| s.tasks[0].noise = Some(Nanos::ZERO)).starts_with("noise:"));
+        assert!(message(|s| s.tasks[0].start = Nanos::NEVER).starts_with("start:"));
+        let unbounded = |s: &mut Scenario| {
+            s.tasks[0].kind = TaskKind::Vcpu(Budget::Unbounded);
+            s.until = Until::Runs(1);
+        };
+        assert!(message(unbounded).starts_with("until:"));
+        let no_time = |s: &mut Scenario| {
+            s.tasks[0].kind = TaskKind::User {
+                interval: Some(Nanos::ZERO),
+            };
+        };
+        assert!(message(no_time).starts_with("period:"));
+    }
+}
