@@ -4,7 +4,9 @@
 //! ([`Costs::ZERO`](crate::sim::Costs::ZERO)); real costs of microseconds move edges by as much.
 
 mod contention;
+mod row;
 mod thresholds;
 
 pub use contention::{Contended, signal_delay_uninterruptible};
+pub use row::Row;
 pub use thresholds::{Chance, Outlook, Saturation, Thresholds};
