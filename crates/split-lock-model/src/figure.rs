@@ -98,9 +98,9 @@ pub enum FigureError {
     /// No repetitions.
     #[error("repeats: has to be more than 0")]
     NoRepeats,
-    /// Too many runs to number.
-    #[error("repeats: {0} and the warm-up are too many")]
-    TooManyRepeats(u32),
+    /// More runs than anyone plots.
+    #[error("repeats: {0} runs for one timeout, warm-up included, are more than {most}", most = Plan::MOST_RUNS)]
+    TooManyRepeats(u64),
     /// A kernel that cannot be booted so.
     #[error(transparent)]
     Profile(#[from] ProfileError),
@@ -110,6 +110,9 @@ pub enum FigureError {
 }
 
 impl Plan {
+    /// The most runs for one timeout, warm-up included.
+    pub const MOST_RUNS: u32 = 1_000_000;
+
     /// The usual figure: 1 to 49 ms, five runs each, spread over the ticks, for the reference guest
     /// whose split lock takes `split_cost` while detection is off.
     ///
@@ -149,6 +152,14 @@ impl Plan {
         if self.repeats == 0 {
             return Err(FigureError::NoRepeats);
         }
+        let warm_up = match self.order {
+            Order::Independent => 0,
+            Order::Consecutive { warm_up } => warm_up,
+        };
+        let all_runs = u64::from(self.repeats) + u64::from(warm_up);
+        if all_runs > Self::MOST_RUNS.into() {
+            return Err(FigureError::TooManyRepeats(all_runs));
+        }
         let mut rows = Vec::with_capacity(self.timeouts.len() * self.repeats as usize);
         for &timeout in &self.timeouts {
             let runs = self.runs(kernel, timeout)?;
@@ -179,9 +190,7 @@ impl Plan {
                 Ok(runs)
             }
             Order::Consecutive { warm_up } => {
-                let too_many = FigureError::TooManyRepeats(self.repeats);
-                let runs = self.repeats.checked_add(warm_up).ok_or(too_many)?;
-                scenario.until = Until::Runs(runs);
+                scenario.until = Until::Runs(self.repeats + warm_up);
                 scenario.tick_phase = self.phase_of(kernel, timeout, 0);
                 let all = simulate(kernel, &scenario)?.runs;
                 // A thread that SIGBUS ended finished fewer runs than asked for, perhaps none.
@@ -297,6 +306,11 @@ mod tests {
         };
         assert!(message(|plan| plan.timeouts.clear()).starts_with("timeouts:"));
         assert!(message(|plan| plan.repeats = 0).starts_with("repeats:"));
+        assert!(message(|plan| plan.repeats = u32::MAX).starts_with("repeats:"));
+        assert!(
+            message(|plan| plan.order = Order::Consecutive { warm_up: u32::MAX })
+                .starts_with("repeats:")
+        );
         assert!(message(|plan| plan.timeouts = vec![Nanos::ZERO]).starts_with("period:"));
         assert!(message(|plan| plan.timeouts = vec![Nanos::NEVER]).starts_with("period:"));
     }
