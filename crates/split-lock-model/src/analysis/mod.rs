@@ -1,0 +1,12 @@
+//! What can be said without simulating: closed forms, each held against the simulator in tests.
+//!
+//! All of them describe a machine on which every step between guest instructions takes no time
+//! ([`Costs::ZERO`](crate::sim::Costs::ZERO)); real costs of microseconds move edges by as much.
+
+mod contention;
+mod row;
+mod thresholds;
+
+pub use contention::{Contended, signal_delay_uninterruptible};
+pub use row::Row;
+pub use thresholds::{Chance, Outlook, Saturation, Thresholds};

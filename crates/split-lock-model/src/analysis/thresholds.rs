@@ -1,0 +1,203 @@
+//! One thread alone: which signal periods let it through.
+
+use serde::Serialize;
+
+use crate::kernel::{Era, Mode, Profile};
+use crate::time::{Hz, Jiffies, Nanos, TickClock};
+
+/// Ticks from opening a window until its work runs, if it opened right after a tick: a delay of
+/// two, and one because timers never fire early.
+pub(super) const WINDOW: Jiffies = Jiffies(3);
+
+/// The thresholds of a kernel that makes split-locking threads sleep.
+///
+/// ```
+/// use split_lock_model::analysis::{Outlook, Thresholds};
+/// use split_lock_model::time::Nanos;
+///
+/// let limits = Thresholds::of(&"6.1.192,hz=250".parse()?).expect("this kernel sleeps");
+/// assert_eq!(limits.never_up_to(), Nanos::from_millis(12));
+/// assert_eq!(limits.always_from(), Nanos::from_millis(16));
+/// assert_eq!(limits.outlook(Nanos::from_millis(1)), Outlook::Never);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Thresholds {
+    hz: Hz,
+    sleep: Jiffies,
+}
+
+/// A chance as a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Chance {
+    /// Phases of the ticks, in ns, at which it happens.
+    pub favourable: u64,
+    /// All phases.
+    pub of: u64,
+}
+
+impl Chance {
+    /// For display.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.favourable as f64 / self.of as f64
+    }
+}
+
+/// What becomes of a trap that a signal follows after a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outlook {
+    /// The signal always comes too early.
+    Never,
+    /// It depends on where between two ticks the trap falls; the chance is over all such phases.
+    DependsOnPhase(Chance),
+    /// The signal always comes late enough.
+    Always,
+}
+
+/// Threads that split as fast as they are let, and are interrupted by nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Saturation {
+    /// How many threads, each on its own core.
+    pub threads: u32,
+    /// Ticks from one window of a thread to its next.
+    pub cycle: Jiffies,
+    /// Ticks of each window.
+    pub window: Jiffies,
+}
+
+impl Saturation {
+    /// The share of its time that one thread has detection off on its core.
+    #[must_use]
+    pub const fn share(&self) -> Chance {
+        Chance {
+            favourable: self.window.0,
+            of: self.cycle.0,
+        }
+    }
+
+    /// The share of time that any core has detection off.
+    #[must_use]
+    pub const fn total_share(&self) -> Chance {
+        Chance {
+            favourable: self.window.0 * self.threads as u64,
+            of: self.cycle.0,
+        }
+    }
+
+    /// Split locks that one thread completes in a second, if each takes `split_cost`.
+    #[must_use]
+    pub fn splits_per_second(&self, split_cost: Nanos) -> f64 {
+        self.share().as_f64() * 1e9 / split_cost.0 as f64
+    }
+}
+
+impl Thresholds {
+    /// The thresholds of this kernel, or `None` if it makes no thread sleep: no detection, one trap
+    /// per thread, mitigate=0, SIGBUS or rate limit.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Option<Self> {
+        let sleeps = profile.features().era == Era::Misery
+            && profile.mode() == Mode::Warn
+            && profile.mitigate();
+        sleeps.then(|| Self {
+            hz: profile.hz(),
+            sleep: profile.sleep_ticks(),
+        })
+    }
+
+    /// The tick rate.
+    #[must_use]
+    pub const fn hz(&self) -> Hz {
+        self.hz
+    }
+
+    /// T: the ticks that the sleep asks for.
+    #[must_use]
+    pub const fn sleep_ticks(&self) -> Jiffies {
+        self.sleep
+    }
+
+    /// The undisturbed sleep lasts more than the first and at most the second: T to T + 1 ticks.
+    #[must_use]
+    pub const fn sleep(&self) -> (Nanos, Nanos) {
+        let longest = self.sleep.plus(Jiffies(1));
+        (
+            self.hz.shortest_span(self.sleep),
+            self.hz.longest_span(longest),
+        )
+    }
+
+    /// A window lasts more than the first and at most the second: 2 to 3 ticks.
+    #[must_use]
+    pub const fn window(&self) -> (Nanos, Nanos) {
+        let shortest = Jiffies(WINDOW.0 - 1);
+        (
+            self.hz.shortest_span(shortest),
+            self.hz.longest_span(WINDOW),
+        )
+    }
+
+    /// The longest time from trap to signal that can never be enough: T - 1 ticks.
+    ///
+    /// The sleep counts as complete once T ticks have passed, and T ticks span T - 1 intervals.
+    #[must_use]
+    pub const fn never_up_to(&self) -> Nanos {
+        self.hz
+            .shortest_span(Jiffies(self.sleep.0.saturating_sub(1)))
+    }
+
+    /// The shortest time from trap to signal that is always enough: T ticks.
+    #[must_use]
+    pub const fn always_from(&self) -> Nanos {
+        self.hz.longest_span(self.sleep)
+    }
+
+    /// What becomes of a trap that a signal follows after `period`, with no other thread around.
+    ///
+    /// Between the limits a period holds either T or T - 1 ticks. Summed over all phases of the
+    /// ticks' pattern, to the nanosecond, it holds `period` times the pattern's ticks, so the share
+    /// of phases with T follows without looking at any.
+    #[must_use]
+    pub const fn outlook(&self, period: Nanos) -> Outlook {
+        if period.0 <= self.never_up_to().0 {
+            return Outlook::Never;
+        }
+        if period.0 >= self.always_from().0 {
+            return Outlook::Always;
+        }
+        let pattern = self.hz.pattern().0;
+        let ticks_in_pattern = pattern * self.hz.get() as u64 / 1_000_000_000;
+        let favourable = period.0 * ticks_in_pattern - (self.sleep.0 - 1) * pattern;
+        Outlook::DependsOnPhase(Chance {
+            favourable,
+            of: pattern,
+        })
+    }
+
+    /// Whether a trap at `trap`, on a machine with these ticks, gets past its sleep if a signal
+    /// comes `period` later.
+    #[must_use]
+    pub const fn passes(&self, clock: TickClock, trap: Nanos, period: Nanos) -> bool {
+        let ticks = clock
+            .jiffies_at(trap.plus(period))
+            .since(clock.jiffies_at(trap));
+        ticks.0 >= self.sleep.0
+    }
+
+    /// What `threads` threads get, each on its own core, that split without pause.
+    ///
+    /// Everything happens right after ticks. A thread sleeps T + 1 ticks and has a window of 3; and
+    /// the semaphore serves one window at a time, which decides once there are enough threads.
+    #[must_use]
+    pub fn saturated(&self, threads: u32) -> Saturation {
+        let alone = self.sleep.0 + 1 + WINDOW.0;
+        let served = WINDOW.0 * u64::from(threads);
+        Saturation {
+            threads,
+            cycle: Jiffies(alone.max(served)),
+            window: WINDOW,
+        }
+    }
+}

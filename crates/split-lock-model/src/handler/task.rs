@@ -1,0 +1,66 @@
+//! What the handler remembers about a thread.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Wait;
+use crate::time::Jiffies;
+
+/// A thread, in the order in which the handler got to know them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct TaskId(pub u32);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) stage: Stage,
+    /// `reported_split_lock`: set even if the line was rate-limited away (5.19).
+    pub(super) reported: bool,
+    /// TIF_SLD, inverted: detection is off for this thread (5.7 to 5.18).
+    pub(super) exempt: bool,
+    /// What is left of a punishment that a signal interrupted, if the rules carry it over.
+    pub(super) carried: Option<Carried>,
+    /// Its place in the semaphore's queue: held while it waits and, under some rules, while it is
+    /// away to take a signal.
+    pub(super) ticket: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not in the handler.
+    Running,
+    /// In the sleep that asked the timer wheel for `expires`.
+    Asleep { expires: Jiffies, wait: Wait },
+    /// In the semaphore's queue.
+    Queued { wait: Wait },
+    /// Holds the semaphore, handed over while it waited; has not run since.
+    Granted,
+    /// In the bus-lock rate limit's sleep, which ends at this tick.
+    Throttled { wake: Jiffies },
+    /// Ended.
+    Gone,
+}
+
+/// An unpaid rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// No sleep at all: only the semaphore is missing.
+    Nothing,
+    /// Ticks of sleep still owed.
+    Debt(Jiffies),
+    /// The sentence is over after this tick, however the thread spends the time.
+    Until(Jiffies),
+}
+
+impl Task {
+    pub(super) const fn new() -> Self {
+        Self {
+            stage: Stage::Running,
+            reported: false,
+            exempt: false,
+            carried: None,
+            ticket: None,
+        }
+    }
+}

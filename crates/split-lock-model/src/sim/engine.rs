@@ -1,0 +1,570 @@
+//! The machine: events in order, and what each does.
+
+use super::calendar::{Calendar, NEVER};
+use super::cycle::CycleFinder;
+use super::report::{End, Run, Windows};
+use super::rng::Rng;
+use super::scenario::{Budget, Scenario, TaskKind, Until};
+use super::scheduler::Cpu;
+use super::thread::{Activity, Cause, RunStart, State, Thread};
+use super::timeline::{Doing, Timeline, Track};
+use crate::handler::{Action, Interrupted, Retry, Signal, TaskId, Trap, Wait};
+use crate::machine::{CoreId, CpuId};
+use crate::policy::Policy;
+use crate::time::{Hz, Jiffies, Nanos, TickClock};
+
+/// More events than this at one moment mean that time stands still.
+const MOST_AT_ONCE: u32 = 1_000_000;
+
+/// The events of a thread, in the order in which they happen if they coincide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Kill,
+    Signal,
+    Noise,
+    Migrate,
+    Activity,
+}
+
+const SOURCES: [Source; 5] = [
+    Source::Kill,
+    Source::Signal,
+    Source::Noise,
+    Source::Migrate,
+    Source::Activity,
+];
+
+#[derive(Debug)]
+pub(super) struct Machine<'a, P> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) policy: P,
+    pub(super) clock: TickClock,
+    pub(super) now: u64,
+    pub(super) calendar: Calendar,
+    pub(super) cpus: Vec<Cpu>,
+    pub(super) threads: Vec<Thread>,
+    pub(super) cores: Vec<CoreWindow>,
+    pub(super) semaphore: Option<(TaskId, u64)>,
+    pub(super) windows: Windows,
+    pub(super) cycle: CycleFinder,
+    pub(super) timeline: Option<Timeline>,
+    rng: Rng,
+    events: u64,
+    runs: Vec<Run>,
+    end: Option<End>,
+}
+
+/// An open window on a core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CoreWindow {
+    pub(super) opened: Option<(u64, usize)>,
+    pub(super) used: u64,
+}
+
+impl<'a, P: Policy> Machine<'a, P> {
+    pub(super) fn new(mut policy: P, hz: Hz, scenario: &'a Scenario) -> Self {
+        let cpus = scenario.topology.cpus() as usize;
+        let threads: Vec<_> = scenario.tasks.iter().map(Thread::new).collect();
+        for _ in &threads {
+            policy.spawn();
+        }
+        let mut machine = Self {
+            scenario,
+            policy,
+            clock: TickClock::new(hz, scenario.tick_phase),
+            now: 0,
+            calendar: Calendar::new(2 * cpus + SOURCES.len() * threads.len()),
+            cpus: vec![Cpu::default(); cpus],
+            cores: vec![CoreWindow::default(); scenario.topology.cores() as usize],
+            semaphore: None,
+            windows: Windows::default(),
+            cycle: CycleFinder::new(scenario, threads.len()),
+            timeline: None,
+            rng: Rng::new(scenario.seed),
+            events: 0,
+            runs: Vec::new(),
+            end: None,
+            threads,
+        };
+        if scenario.trace_spans > 0 {
+            machine.timeline = Some(machine.empty_timeline());
+        }
+        for (task, spec) in scenario.tasks.iter().enumerate() {
+            machine.set(task, Source::Activity, spec.start.0);
+            machine.set(task, Source::Kill, spec.kill_at.map_or(NEVER, |at| at.0));
+        }
+        machine
+    }
+
+    pub(super) fn run(mut self) -> super::report::Report {
+        let horizon = self.scenario.horizon.0;
+        let mut at_once = 0;
+        let end = loop {
+            if let Some(end) = self.end {
+                break end;
+            }
+            let (slot, time) = self.calendar.first();
+            if time > horizon {
+                self.now = horizon;
+                break if time == NEVER {
+                    End::Quiet
+                } else {
+                    End::Horizon
+                };
+            }
+            at_once = if time == self.now { at_once + 1 } else { 0 };
+            if at_once > MOST_AT_ONCE {
+                break End::TimeStandsStill;
+            }
+            debug_assert!(time >= self.now, "time runs forwards");
+            self.now = time;
+            self.events += 1;
+            self.handle(slot);
+        };
+        let (events, runs) = (self.events, std::mem::take(&mut self.runs));
+        self.into_report(end, events, runs)
+    }
+
+    fn handle(&mut self, slot: usize) {
+        let cpus = self.cpus.len();
+        if slot < cpus {
+            return self.worker(slot);
+        }
+        if slot < 2 * cpus {
+            return self.slice_over(slot - cpus);
+        }
+        let (task, source) = ((slot - 2 * cpus) / 5, SOURCES[(slot - 2 * cpus) % 5]);
+        match source {
+            Source::Kill => self.kill(task),
+            Source::Signal => self.timer(task),
+            Source::Noise => self.noise(task),
+            Source::Migrate => self.migrate(task),
+            Source::Activity => self.activity_over(task),
+        }
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, task: usize, source: Source, time: u64) {
+        let slot = 2 * self.cpus.len() + SOURCES.len() * task + source as usize;
+        self.calendar.set(slot, time);
+    }
+
+    pub(super) fn jiffies(&self) -> Jiffies {
+        self.clock.jiffies_at(Nanos(self.now))
+    }
+
+    /// Detection comes back on a core: the delayed work of this CPU runs.
+    fn worker(&mut self, cpu: usize) {
+        if let Some(free) = self.busy_until(cpu) {
+            return self.calendar.set(cpu, free);
+        }
+        self.calendar.set(cpu, NEVER);
+        let Some(done) = self.policy.reenable(self.jiffies(), CpuId(cpu as u32)) else {
+            return;
+        };
+        self.refresh_core(done.core);
+        self.close_books(done.core);
+        self.note_holder();
+        if let Some(next) = done.handed_to {
+            self.hand_over(next);
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, next: TaskId) {
+        let task = next.0 as usize;
+        // A waiter that a signal has already woken finds the hand-over by itself.
+        if matches!(self.threads[task].state, State::Queued(_)) {
+            self.wake(task, Cause::Semaphore);
+        }
+    }
+
+    /// The run's timer, or a user thread's interval timer.
+    fn timer(&mut self, task: usize) {
+        if let Some(free) = self.deferred(task) {
+            return self.set(task, Source::Signal, free);
+        }
+        let thread = &mut self.threads[task];
+        let grid = match thread.kind {
+            TaskKind::Vcpu(Budget::Absolute(period)) => Some(period),
+            TaskKind::User { interval } => interval,
+            TaskKind::Vcpu(_) => None,
+        };
+        let mut next = NEVER;
+        if let Some(period) = grid {
+            if thread.pending_since.is_some() {
+                thread.stats.missed += 1;
+            }
+            thread.deadline += period.0;
+            next = thread.deadline;
+        }
+        self.set(task, Source::Signal, next.max(self.now));
+        self.signal(task);
+    }
+
+    fn noise(&mut self, task: usize) {
+        if let Some(free) = self.deferred(task) {
+            return self.set(task, Source::Noise, free);
+        }
+        self.schedule_noise(task);
+        self.signal(task);
+    }
+
+    fn schedule_noise(&mut self, task: usize) {
+        if let Some(mean) = self.scenario.tasks[task].noise {
+            let next = self.now + self.rng.gap(mean.0);
+            self.set(task, Source::Noise, next);
+        }
+    }
+
+    /// A signal arrives: it waits, ends the run, or ends a wait in the kernel.
+    fn signal(&mut self, task: usize) {
+        let now = self.now;
+        let thread = &mut self.threads[task];
+        if matches!(thread.state, State::Dead | State::NotStarted) {
+            return;
+        }
+        thread.pending_since.get_or_insert(now);
+        match thread.state {
+            State::OnCpu if thread.activity == Activity::Program => {
+                self.settle(task);
+                self.take_signal(task);
+                self.reschedule(task);
+            }
+            State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Ordinary) => {
+                self.wake(task, Cause::Signal);
+            }
+            _ => {}
+        }
+    }
+
+    fn kill(&mut self, task: usize) {
+        if let Some(free) = self.deferred(task) {
+            return self.set(task, Source::Kill, free);
+        }
+        self.set(task, Source::Kill, NEVER);
+        self.threads[task].killed_at = Some(self.now);
+        match self.threads[task].state {
+            State::NotStarted => self.die(task),
+            State::OnCpu | State::Ready if self.threads[task].activity == Activity::Program => {
+                self.die(task);
+            }
+            State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Fatal) => {
+                self.wake(task, Cause::Kill);
+            }
+            _ => {}
+        }
+    }
+
+    /// The thread's present activity has run its course.
+    fn activity_over(&mut self, task: usize) {
+        self.settle(task);
+        match (self.threads[task].state, self.threads[task].activity) {
+            (State::NotStarted, _) => return self.start(task),
+            (State::Asleep(_), _) => return self.wake(task, Cause::Timer),
+            (_, Activity::Program) => self.program_stops(task),
+            (_, Activity::Trap) => self.enter_handler(task),
+            (_, Activity::Wake(cause)) => self.continue_handler(task, cause),
+            (_, Activity::Vmm) => self.enter_program(task, true),
+        }
+        if self.threads[task].state == State::OnCpu {
+            self.reschedule(task);
+        }
+    }
+
+    fn start(&mut self, task: usize) {
+        let now = self.now;
+        if self.threads[task].killed_at.is_some() {
+            return self.die(task);
+        }
+        self.set(task, Source::Activity, NEVER);
+        self.threads[task].deadline = now;
+        self.schedule_noise(task);
+        self.schedule_migration(task);
+        let grid = match self.threads[task].kind {
+            TaskKind::Vcpu(Budget::Absolute(period)) => Some(period),
+            TaskKind::User { interval } => interval,
+            TaskKind::Vcpu(_) => None,
+        };
+        if let Some(period) = grid {
+            self.threads[task].deadline = now + period.0;
+            self.set(task, Source::Signal, now + period.0);
+        }
+        // The first run begins like any other, without the cost of getting there.
+        self.threads[task].activity = Activity::Vmm;
+        self.make_ready(task);
+    }
+
+    /// The program reached a split lock that traps, or finished one that is reported.
+    fn program_stops(&mut self, task: usize) {
+        let thread = &mut self.threads[task];
+        if thread.undetected {
+            thread.stats.traps.bus_lock += 1;
+            let trapped = self.policy.bus_lock(self.jiffies(), TaskId(task as u32));
+            self.threads[task].stats.messages += u64::from(trapped.message.is_some());
+            return self.act(task, Some(trapped.action));
+        }
+        thread.activity = Activity::Trap;
+        thread.left = self.scenario.costs.trap.0;
+        if thread.left == 0 {
+            self.enter_handler(task);
+        }
+    }
+
+    fn enter_handler(&mut self, task: usize) {
+        self.anchor();
+        if self.end.is_some() {
+            return;
+        }
+        let thread = &self.threads[task];
+        if thread.killed_at.is_some() {
+            return self.die(task);
+        }
+        let trap = Trap {
+            signal_pending: thread.pending_since.is_some(),
+            ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.path)
+        };
+        let trapped = self.policy.trap(self.jiffies(), trap);
+        self.threads[task].stats.messages += u64::from(trapped.message.is_some());
+        self.act(task, Some(trapped.action));
+    }
+
+    fn continue_handler(&mut self, task: usize, cause: Cause) {
+        let thread = &self.threads[task];
+        let (id, cpu) = (TaskId(task as u32), CpuId(thread.cpu as u32));
+        let (now, pending) = (self.jiffies(), thread.pending_since.is_some());
+        let action = match cause {
+            Cause::Timer => self.policy.sleep_over(now, id, cpu, pending),
+            Cause::Signal => self.policy.signal(now, id, cpu, Signal::Ordinary),
+            Cause::Kill => self.policy.signal(now, id, cpu, Signal::Fatal),
+            Cause::Semaphore => self.policy.granted(now, id, cpu),
+        };
+        self.act(task, action);
+    }
+
+    /// The thread does what the policy says. Without an answer it tries its instruction again.
+    fn act(&mut self, task: usize, action: Option<Action>) {
+        let traps = &mut self.threads[task].stats.traps;
+        match action {
+            Some(Action::Sleep { wake, wait }) => {
+                let at = self.clock.time_of(wake).0.max(self.now);
+                return self.block(task, State::Asleep(wait), at);
+            }
+            Some(Action::Queue { wait }) => return self.block(task, State::Queued(wait), NEVER),
+            Some(Action::Retry(Retry::WindowOpen { cpu, .. })) => {
+                traps.window += 1;
+                self.window_opened(task, cpu);
+            }
+            Some(Action::Retry(Retry::DetectionOn(cause))) => match cause {
+                Interrupted::BeforeSleep => traps.signal_pending += 1,
+                Interrupted::Asleep => traps.cut_asleep += 1,
+                Interrupted::Queued => traps.cut_queued += 1,
+            },
+            Some(Action::Retry(Retry::ThreadExempt)) => traps.exempted += 1,
+            Some(Action::Sigbus | Action::InjectAlignmentCheck) => {
+                traps.sigbus += 1;
+                return self.die(task);
+            }
+            Some(Action::Die) => return self.die(task),
+            Some(Action::Retry(Retry::BusLockDone)) | None => {}
+        }
+        self.note_holder();
+        if self.threads[task].killed_at.is_some() {
+            return self.die(task);
+        }
+        self.enter_program(task, false);
+    }
+
+    fn block(&mut self, task: usize, state: State, until: u64) {
+        self.note_holder();
+        self.leave_cpu(task, state);
+        self.set(task, Source::Activity, until);
+        // A deadly signal may have come while the thread was on its way to sleep.
+        let (State::Asleep(wait) | State::Queued(wait)) = state else {
+            return;
+        };
+        if self.threads[task].killed_at.is_some() && wait.ends_on(Signal::Fatal) {
+            self.wake(task, Cause::Kill);
+        } else if self.threads[task].pending_since.is_some() && wait == Wait::Interruptible {
+            self.wake(task, Cause::Signal);
+        }
+    }
+
+    fn window_opened(&mut self, task: usize, cpu: CpuId) {
+        self.windows.opened += 1;
+        let core = self.scenario.topology.core_of(cpu);
+        let now = self.now;
+        self.cores[core.0 as usize]
+            .opened
+            .get_or_insert((now, task));
+        if let Some(due) = self.policy.work_due(cpu)
+            && !self.scenario.starved_workers.contains(&cpu)
+        {
+            let at = self.clock.time_of(due).plus(self.scenario.costs.kworker);
+            self.calendar.set(cpu.0 as usize, at.0.max(now));
+        }
+        self.refresh_core(core);
+    }
+
+    /// Into the guest or program: after the VMM's loop (a new run begins), or out of the handler.
+    pub(super) fn enter_program(&mut self, task: usize, new_run: bool) {
+        if new_run {
+            self.anchor();
+            if self.end.is_some() {
+                return;
+            }
+            self.arm(task);
+        }
+        let (id, cpu) = (TaskId(task as u32), CpuId(self.threads[task].cpu as u32));
+        let (undetected, in_window) = (!self.policy.detects(id, cpu), self.policy.is_off(cpu));
+        let thread = &mut self.threads[task];
+        if thread.killed_at.is_some() {
+            return self.die(task);
+        }
+        thread.activity = Activity::Program;
+        thread.left = 0;
+        (thread.undetected, thread.in_window) = (undetected, in_window);
+        if thread.pending_since.is_some() {
+            self.take_signal(task);
+        }
+    }
+
+    fn arm(&mut self, task: usize) {
+        let thread = &mut self.threads[task];
+        thread.run_start = RunStart {
+            at: self.now,
+            turns: thread.stats.turns,
+            cpu_time: thread.cpu_time,
+        };
+        match thread.kind {
+            TaskKind::Vcpu(Budget::Relative(period)) => {
+                let at = self.now + period.0;
+                self.set(task, Source::Signal, at);
+            }
+            TaskKind::Vcpu(Budget::ThreadCpu(period)) => {
+                thread.cpu_budget = period.0;
+                self.watch_cpu_time(task);
+            }
+            _ => {}
+        }
+    }
+
+    /// CPU-time timers are looked at by the tick, while the thread runs.
+    pub(super) fn watch_cpu_time(&mut self, task: usize) {
+        let thread = &self.threads[task];
+        if let TaskKind::Vcpu(Budget::ThreadCpu(_)) = thread.kind {
+            let over = Nanos(self.now + thread.cpu_budget);
+            let at = match (thread.state, thread.pending_since) {
+                (State::OnCpu, None) => self.clock.tick_from(over).0,
+                _ => NEVER,
+            };
+            self.set(task, Source::Signal, at);
+        }
+    }
+
+    /// EINTR out of KVM_RUN and round the VMM's loop, or the user thread's signal handler.
+    pub(super) fn take_signal(&mut self, task: usize) {
+        let costs = &self.scenario.costs;
+        let thread = &mut self.threads[task];
+        if let Some(since) = thread.pending_since.take() {
+            let delay = self.now - since;
+            thread.stats.worst_signal_delay = thread.stats.worst_signal_delay.max(delay);
+        }
+        thread.stats.signals += 1;
+        thread.activity = Activity::Vmm;
+        thread.left = match thread.kind {
+            TaskKind::Vcpu(_) => costs.vmm_loop.0,
+            TaskKind::User { .. } => costs.signal_handler.0,
+        };
+        let begin = thread.run_start;
+        let run = Run {
+            turns: thread.stats.turns - begin.turns,
+            elapsed: Nanos(self.now - begin.at),
+            cpu: Nanos(thread.cpu_time - begin.cpu_time),
+        };
+        if matches!(
+            thread.kind,
+            TaskKind::Vcpu(Budget::Relative(_) | Budget::ThreadCpu(_))
+        ) {
+            // Whatever ended the run, its timer is disarmed until the next.
+            self.set(task, Source::Signal, NEVER);
+        }
+        if let (0, Until::Runs(wanted)) = (task, self.scenario.until) {
+            self.runs.push(run);
+            if self.runs.len() >= wanted as usize {
+                self.end = Some(End::Runs);
+            }
+        }
+    }
+
+    pub(super) fn die(&mut self, task: usize) {
+        self.leave_cpu(task, State::Dead);
+        for source in SOURCES {
+            self.set(task, source, NEVER);
+        }
+        self.threads[task].stats.died_at = Some(self.now);
+        let next = self.policy.exit(TaskId(task as u32));
+        self.note_holder();
+        if let Some(next) = next {
+            self.hand_over(next);
+        }
+    }
+
+    pub(super) fn schedule_migration(&mut self, task: usize) {
+        if let Some(every) = self.scenario.tasks[task].migrate_every {
+            let next = self.now + every.0;
+            self.set(task, Source::Migrate, next);
+        }
+    }
+
+    /// Moves a thread to another CPU, any with equal chance.
+    fn migrate(&mut self, task: usize) {
+        if let Some(free) = self.deferred(task) {
+            return self.set(task, Source::Migrate, free);
+        }
+        self.schedule_migration(task);
+        let others = self.cpus.len() as u64 - 1;
+        if others > 0 {
+            let step = 1 + self.rng.below(others) as usize;
+            let to = (self.threads[task].cpu + step) % self.cpus.len();
+            self.move_to(task, to);
+        }
+    }
+
+    /// A place in the simulation at which repeating states are looked for.
+    fn anchor(&mut self) {
+        if let Some(end) = self.look_for_cycle() {
+            self.end = Some(end);
+        }
+    }
+
+    pub(super) fn refresh_core(&mut self, core: CoreId) {
+        for cpu in self.scenario.topology.cpus_of(core) {
+            let Some(task) = self.cpus[cpu.0 as usize].running else {
+                continue;
+            };
+            if !self.threads[task].runs_program() {
+                continue;
+            }
+            self.settle(task);
+            let undetected = !self.policy.detects(TaskId(task as u32), cpu);
+            let in_window = self.policy.is_off(cpu);
+            let thread = &mut self.threads[task];
+            (thread.undetected, thread.in_window) = (undetected, in_window);
+            self.reschedule(task);
+        }
+    }
+
+    fn note_holder(&mut self) {
+        let holder = self.policy.holder();
+        if self.semaphore.map(|(task, _)| task) == holder {
+            return;
+        }
+        if let Some((task, since)) = self.semaphore.take() {
+            self.windows.semaphore_held.0 += self.now - since;
+            if let Some(timeline) = &mut self.timeline {
+                timeline.add(Track::Semaphore, Doing::Held(task.0), since, self.now);
+            }
+        }
+        self.semaphore = holder.map(|task| (task, self.now));
+    }
+}

@@ -1,0 +1,70 @@
+//! A machine of CPUs, threads and timers around the handler, on a virtual clock.
+//!
+//! The simulation is exact and deterministic: integer nanoseconds, one seed, events in a fixed
+//! order. It always ends, at its horizon or where its state repeats. See `docs/model.md` for what
+//! is assumed about the machine.
+
+mod account;
+mod calendar;
+mod cycle;
+mod engine;
+mod program;
+mod report;
+pub(crate) mod rng;
+mod scenario;
+mod scheduler;
+mod thread;
+mod timeline;
+
+pub use program::{Program, ProgramError};
+pub use report::{
+    Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, Verdict, Windows,
+};
+pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
+pub use timeline::{Doing, Span, Timeline, Track};
+
+use crate::handler::{Handler, Rules};
+use crate::kernel::Profile;
+use crate::policy::Policy;
+use crate::time::Hz;
+
+/// Runs a scenario on a kernel.
+///
+/// ```
+/// use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec, simulate};
+/// use split_lock_model::time::Nanos;
+///
+/// let kernel = "6.6,hz=1000".parse()?;
+/// let guest = Program::split_loop(Nanos(500))?;
+/// let vcpu = |ms| TaskSpec::vcpu(guest, Budget::Relative(Nanos::from_millis(ms)));
+/// assert!(simulate(&kernel, &Scenario::single(vcpu(1)))?.verdict().is_livelock());
+/// assert!(!simulate(&kernel, &Scenario::single(vcpu(15)))?.verdict().is_livelock());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`ScenarioError`], which names the field that is wrong.
+pub fn simulate(kernel: &Profile, scenario: &Scenario) -> Result<Report, ScenarioError> {
+    // Before anything is built to a size that may be absurd.
+    scenario.check()?;
+    let handler = Handler::new(
+        kernel,
+        scenario.topology,
+        scenario.hardware,
+        Rules::UPSTREAM,
+    );
+    simulate_policy(handler, kernel.hz(), scenario)
+}
+
+/// Runs a scenario under any policy that has not met a thread yet.
+///
+/// # Errors
+/// [`ScenarioError`], which names the field that is wrong.
+pub fn simulate_policy<P: Policy>(
+    policy: P,
+    hz: Hz,
+    scenario: &Scenario,
+) -> Result<Report, ScenarioError> {
+    scenario.check()?;
+    Ok(engine::Machine::new(policy, hz, scenario).run())
+}

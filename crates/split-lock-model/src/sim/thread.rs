@@ -1,0 +1,223 @@
+//! A thread on its way through the simulation.
+
+use super::program::Program;
+use super::report::{CycleShare, TaskReport, TimeByCause, TrapCounts, Verdict};
+use super::scenario::{TaskKind, TaskSpec};
+use super::timeline::Doing;
+use crate::handler::{Path, Wait};
+use crate::time::Nanos;
+
+/// Where a thread is, as the scheduler sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    NotStarted,
+    OnCpu,
+    Ready,
+    Asleep(Wait),
+    Queued(Wait),
+    Dead,
+}
+
+/// What a thread does, or will do once it has a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    Program,
+    Trap,
+    Wake(Cause),
+    /// The VMM's loop, or the user thread's signal handler.
+    Vmm,
+}
+
+/// What woke a thread up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Timer,
+    Signal,
+    Kill,
+    Semaphore,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    pub(super) program: Program,
+    pub(super) kind: TaskKind,
+    pub(super) path: Path,
+    pub(super) cpu: usize,
+    pub(super) state: State,
+    pub(super) activity: Activity,
+    /// What is left of an activity of fixed length.
+    pub(super) left: u64,
+    /// How far into the program's turn.
+    pub(super) position: u64,
+    /// Its books are kept up to here.
+    pub(super) since: u64,
+    /// While it runs its program: split locks complete.
+    pub(super) undetected: bool,
+    /// While it runs its program: detection is off on the core.
+    pub(super) in_window: bool,
+    pub(super) pending_since: Option<u64>,
+    pub(super) killed_at: Option<u64>,
+    pub(super) cpu_budget: u64,
+    pub(super) deadline: u64,
+    pub(super) run_start: RunStart,
+    pub(super) cpu_time: u64,
+    pub(super) stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RunStart {
+    pub(super) at: u64,
+    pub(super) turns: u64,
+    pub(super) cpu_time: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) turns: u64,
+    pub(super) splits: u64,
+    pub(super) guest: u64,
+    pub(super) asleep: u64,
+    pub(super) queued: u64,
+    pub(super) kernel: u64,
+    pub(super) vmm: u64,
+    pub(super) ready: u64,
+    pub(super) window_unused: u64,
+    pub(super) traps: TrapCounts,
+    pub(super) signals: u64,
+    pub(super) missed: u64,
+    pub(super) messages: u64,
+    pub(super) worst_signal_delay: u64,
+    pub(super) died_at: Option<u64>,
+}
+
+impl Thread {
+    pub(super) fn new(spec: &TaskSpec) -> Self {
+        Self {
+            program: spec.program,
+            kind: spec.kind,
+            path: match spec.kind {
+                TaskKind::Vcpu(_) => Path::Guest,
+                TaskKind::User { .. } => Path::User,
+            },
+            cpu: spec.cpu.0 as usize,
+            state: State::NotStarted,
+            activity: Activity::Program,
+            left: 0,
+            position: 0,
+            since: spec.start.0,
+            undetected: false,
+            in_window: false,
+            pending_since: None,
+            killed_at: None,
+            cpu_budget: 0,
+            deadline: 0,
+            run_start: RunStart::default(),
+            cpu_time: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    pub(super) fn runs_program(&self) -> bool {
+        self.state == State::OnCpu && self.activity == Activity::Program
+    }
+
+    /// What is left of the split lock it is executing, if it is executing one.
+    pub(super) fn split_in_progress(&self, now: u64) -> Option<u64> {
+        if !(self.runs_program() && self.undetected) {
+            return None;
+        }
+        let mut position = self.position;
+        self.program.advance(&mut position, now - self.since);
+        self.program.split_rest(position)
+    }
+
+    pub(super) fn doing(&self) -> Option<Doing> {
+        Some(match (self.state, self.activity) {
+            (State::NotStarted | State::Dead, _) => return None,
+            (State::Asleep(_), _) => Doing::Asleep,
+            (State::Queued(_), _) => Doing::Queued,
+            (State::Ready, _) => Doing::WaitingForCpu,
+            (State::OnCpu, Activity::Trap) => Doing::Trap,
+            (State::OnCpu, Activity::Wake(_)) => Doing::Waking,
+            (State::OnCpu, Activity::Vmm) => match self.path {
+                Path::Guest => Doing::Vmm,
+                Path::User => Doing::SignalHandler,
+            },
+            (State::OnCpu, Activity::Program) if self.undetected => Doing::GuestUndetected,
+            (State::OnCpu, Activity::Program) => Doing::Guest,
+        })
+    }
+
+    /// Everything about the thread that decides its future and is not a moment in the calendar.
+    pub(super) fn relative_state(&self, now: u64, out: &mut Vec<u64>) {
+        let wait = |wait: Wait| wait as u64;
+        let state = match self.state {
+            State::NotStarted => 0,
+            State::OnCpu => 1,
+            State::Ready => 2,
+            State::Dead => 3,
+            State::Asleep(w) => 4 + wait(w),
+            State::Queued(w) => 8 + wait(w),
+        };
+        let activity = match self.activity {
+            Activity::Program => 0,
+            Activity::Trap => 1,
+            Activity::Vmm => 2,
+            Activity::Wake(cause) => 4 + cause as u64,
+        };
+        let flags = u64::from(self.pending_since.is_some())
+            | u64::from(self.killed_at.is_some()) << 1
+            | u64::from(self.undetected) << 2
+            | u64::from(self.in_window) << 3;
+        let deadline = self.deadline.saturating_sub(now);
+        let (cpu, words) = (self.cpu as u64, state << 8 | activity << 4 | flags);
+        out.extend([
+            words,
+            cpu,
+            self.left,
+            self.position,
+            self.cpu_budget,
+            deadline,
+        ]);
+    }
+
+    pub(super) fn report(
+        &self,
+        name: &str,
+        cycle: Option<CycleShare>,
+        verdict: Verdict,
+    ) -> TaskReport {
+        let stats = &self.stats;
+        let died_at = stats.died_at.map(Nanos);
+        TaskReport {
+            name: name.to_owned(),
+            turns: stats.turns,
+            splits: stats.splits,
+            time: self.time_by_cause(),
+            traps: stats.traps,
+            signals: stats.signals,
+            missed: stats.missed,
+            messages: stats.messages,
+            worst_signal_delay: Nanos(stats.worst_signal_delay),
+            died_at,
+            kill_delay: died_at
+                .zip(self.killed_at)
+                .map(|(end, from)| end.since(Nanos(from))),
+            cycle,
+            verdict,
+        }
+    }
+
+    pub(super) fn time_by_cause(&self) -> TimeByCause {
+        let stats = &self.stats;
+        TimeByCause {
+            guest: Nanos(stats.guest),
+            asleep: Nanos(stats.asleep),
+            queued: Nanos(stats.queued),
+            kernel: Nanos(stats.kernel),
+            vmm: Nanos(stats.vmm),
+            waiting_for_cpu: Nanos(stats.ready),
+            window_unused: Nanos(stats.window_unused),
+        }
+    }
+}

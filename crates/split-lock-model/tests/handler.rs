@@ -1,0 +1,300 @@
+//! The handler, event by event, against what kernels do.
+
+use split_lock_model::handler::{
+    Action, Handler, Interrupted, Message, Path, Retry, Rules, Signal, TaskId, Trap, Wait,
+};
+use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::time::Jiffies;
+
+const CPU: CpuId = CpuId(0);
+
+fn kernel(profile: &str, cpus: u32, siblings: u32) -> Handler {
+    on(profile, cpus, siblings, Hardware::ICE_LAKE)
+}
+
+fn on(profile: &str, cpus: u32, siblings: u32, hardware: Hardware) -> Handler {
+    let profile = profile.parse().expect("a profile");
+    let machine = Topology::new(cpus, siblings).expect("a machine");
+    Handler::new(&profile, machine, hardware, Rules::UPSTREAM)
+}
+
+fn trap(kernel: &mut Handler, now: u64, task: TaskId, cpu: u32) -> Action {
+    kernel
+        .trap(Jiffies(now), Trap::new(task, CpuId(cpu), Path::Guest))
+        .action
+}
+
+fn open(cpu: u32, closes: u64) -> Action {
+    Action::Retry(Retry::WindowOpen {
+        cpu: CpuId(cpu),
+        closes: Some(Jiffies(closes)),
+    })
+}
+
+fn back(cause: Interrupted) -> Option<Action> {
+    Some(Action::Retry(Retry::DetectionOn(cause)))
+}
+
+#[test]
+fn an_undisturbed_trap_sleeps_then_opens_a_window_that_closes() {
+    let mut kernel = kernel("6.1.192,hz=250", 1, 1);
+    let task = kernel.spawn();
+    let sleep = Action::Sleep {
+        wake: Jiffies(105),
+        wait: Wait::Interruptible,
+    };
+    assert_eq!(trap(&mut kernel, 100, task, 0), sleep);
+    assert_eq!(
+        kernel.sleep_over(Jiffies(104), task, CPU, false),
+        None,
+        "not yet"
+    );
+    assert_eq!(
+        kernel.sleep_over(Jiffies(105), task, CPU, false),
+        Some(open(0, 108))
+    );
+    assert!(!kernel.detects(task, CPU));
+    assert_eq!(
+        kernel.reenable(Jiffies(107), CPU),
+        None,
+        "timers never fire early"
+    );
+    let closed = kernel.reenable(Jiffies(108), CPU).expect("due");
+    assert_eq!(closed.handed_to, None);
+    assert!(kernel.detects(task, CPU));
+    assert_eq!(kernel.reenable(Jiffies(109), CPU), None, "only once");
+}
+
+#[test]
+fn a_signal_in_the_last_tick_counts_as_a_completed_sleep() {
+    for (now, passes) in [(101, false), (103, false), (104, true)] {
+        let mut kernel = kernel("6.1.192,hz=250", 1, 1);
+        let task = kernel.spawn();
+        trap(&mut kernel, 100, task, 0);
+        let action = kernel.signal(Jiffies(now), task, CPU, Signal::Ordinary);
+        let expected = if passes {
+            Some(open(0, now + 3))
+        } else {
+            back(Interrupted::Asleep)
+        };
+        assert_eq!(action, expected, "at {now}");
+    }
+}
+
+#[test]
+fn a_pending_signal_allows_no_sleep_at_all() {
+    let mut kernel = kernel("6.12", 1, 1);
+    let task = kernel.spawn();
+    let pending = Trap {
+        signal_pending: true,
+        ..Trap::new(task, CPU, Path::User)
+    };
+    let action = kernel.trap(Jiffies(5), pending).action;
+    assert_eq!(Some(action), back(Interrupted::BeforeSleep));
+    assert!(kernel.detects(task, CPU));
+}
+
+#[test]
+fn the_semaphore_serves_in_order_and_a_hand_over_beats_a_signal() {
+    let mut kernel = kernel("6.12,hz=250", 4, 1);
+    let [a, b, c, d] = [0; 4].map(|_| kernel.spawn());
+    for (task, cpu) in [(a, 0), (b, 1), (c, 2), (d, 3)] {
+        trap(&mut kernel, 0, task, cpu);
+    }
+    // A free semaphore is taken without a look at signals.
+    assert_eq!(
+        kernel.sleep_over(Jiffies(4), a, CpuId(0), true),
+        Some(open(0, 7))
+    );
+    let queue = Some(Action::Queue {
+        wait: Wait::Interruptible,
+    });
+    assert_eq!(kernel.sleep_over(Jiffies(4), b, CpuId(1), false), queue);
+    assert_eq!(kernel.sleep_over(Jiffies(4), c, CpuId(2), false), queue);
+    // A taken one is not waited for with a signal pending.
+    assert_eq!(
+        kernel.sleep_over(Jiffies(4), d, CpuId(3), true),
+        back(Interrupted::Queued)
+    );
+    assert_eq!(kernel.waiters().collect::<Vec<_>>(), [b, c]);
+
+    let closed = kernel.reenable(Jiffies(7), CpuId(0)).expect("due");
+    assert_eq!((closed.handed_to, kernel.holder()), (Some(b), Some(b)));
+    // Both a signal and the hand-over reach b before it runs; it runs on another CPU now.
+    let action = kernel.signal(Jiffies(8), b, CpuId(3), Signal::Ordinary);
+    assert_eq!(action, Some(open(3, 11)));
+    assert_eq!(
+        kernel.granted(Jiffies(8), b, CpuId(3)),
+        None,
+        "once is enough"
+    );
+
+    assert_eq!(
+        kernel.signal(Jiffies(8), c, CpuId(2), Signal::Ordinary),
+        back(Interrupted::Queued)
+    );
+    assert_eq!(
+        kernel
+            .reenable(Jiffies(11), CpuId(3))
+            .expect("due")
+            .handed_to,
+        None
+    );
+    assert_eq!(kernel.holder(), None);
+}
+
+#[test]
+fn a_thread_that_dies_with_the_semaphore_in_hand_passes_it_on() {
+    let mut kernel = kernel("6.12,hz=250", 3, 1);
+    let [a, b, c] = [0; 3].map(|_| kernel.spawn());
+    for (task, cpu) in [(a, 0), (b, 1), (c, 2)] {
+        trap(&mut kernel, 0, task, cpu);
+        kernel.sleep_over(Jiffies(4), task, CpuId(cpu), false);
+    }
+    assert_eq!(
+        kernel.reenable(Jiffies(7), CPU).expect("due").handed_to,
+        Some(b)
+    );
+    assert_eq!(kernel.exit(b), Some(c));
+    assert_eq!(kernel.granted(Jiffies(7), c, CpuId(2)), Some(open(2, 10)));
+    assert_eq!(kernel.exit(c), None, "its window still closes");
+    assert!(kernel.reenable(Jiffies(10), CpuId(2)).is_some());
+    assert_eq!(kernel.holder(), None);
+}
+
+#[test]
+fn detection_is_switched_per_core() {
+    let mut kernel = kernel("6.12,hz=250", 4, 2);
+    let task = kernel.spawn();
+    trap(&mut kernel, 0, task, 1);
+    kernel.sleep_over(Jiffies(4), task, CpuId(1), false);
+    let off: Vec<_> = (0..4)
+        .map(|cpu| !kernel.detects(task, CpuId(cpu)))
+        .collect();
+    assert_eq!(off, [true, true, false, false]);
+}
+
+#[test]
+fn without_mitigation_an_old_kernel_forgets_a_core() {
+    let mut old = kernel("6.12,mitigate=0", 2, 1);
+    let (a, b) = (old.spawn(), old.spawn());
+    assert_eq!(trap(&mut old, 0, a, 0), open(0, 3));
+    let forgotten = Action::Retry(Retry::WindowOpen {
+        cpu: CpuId(1),
+        closes: None,
+    });
+    assert_eq!(trap(&mut old, 0, b, 1), forgotten);
+    assert!(old.reenable(Jiffies(3), CpuId(0)).is_some());
+    assert_eq!(old.reenable(Jiffies(100), CpuId(1)), None);
+    assert!(
+        old.detects(a, CpuId(0)) && !old.detects(b, CpuId(1)),
+        "off for good"
+    );
+
+    let mut repaired = kernel("6.15,mitigate=0", 2, 1);
+    let (a, b) = (repaired.spawn(), repaired.spawn());
+    assert_eq!(trap(&mut repaired, 0, a, 0), open(0, 3));
+    assert_eq!(trap(&mut repaired, 0, b, 1), open(1, 3));
+}
+
+#[test]
+fn each_era_warns_in_its_own_way() {
+    let messages = |profile: &str| {
+        let mut kernel = kernel(profile, 1, 1);
+        let task = kernel.spawn();
+        [0, 1].map(|_| {
+            kernel
+                .trap(Jiffies(0), Trap::new(task, CPU, Path::User))
+                .message
+        })
+    };
+    assert_eq!(messages("6.6"), [Some(Message::SplitLock), None]);
+    assert_eq!(messages("5.15"), [Some(Message::SplitLock); 2]);
+
+    let mut early = kernel("5.15", 1, 1);
+    let task = early.spawn();
+    assert_eq!(
+        trap(&mut early, 0, task, 0),
+        Action::Retry(Retry::ThreadExempt)
+    );
+    assert!(!early.detects(task, CPU));
+    let other = early.spawn();
+    assert!(early.detects(other, CPU));
+}
+
+#[test]
+fn sigbus_and_alignment_checks() {
+    let mut fatal = kernel("6.6,mode=fatal", 1, 1);
+    let task = fatal.spawn();
+    let guest = Trap::new(task, CPU, Path::Guest);
+    let trapped = fatal.trap(Jiffies(0), guest);
+    assert_eq!(
+        (trapped.action, trapped.message),
+        (Action::Sigbus, Some(Message::FatalGuest))
+    );
+    assert_eq!(fatal.trap(Jiffies(0), guest).message, None, "once per boot");
+    let user = Trap::new(task, CPU, Path::User);
+    assert_eq!(fatal.trap(Jiffies(0), user).message, None);
+
+    let mut warn = kernel("6.6", 1, 1);
+    let task = warn.spawn();
+    let asked = |path| Trap {
+        alignment_check: true,
+        ..Trap::new(task, CPU, path)
+    };
+    assert_eq!(
+        warn.trap(Jiffies(0), asked(Path::User)).action,
+        Action::Sigbus
+    );
+    let guest = warn.trap(Jiffies(0), asked(Path::Guest)).action;
+    assert_eq!(guest, Action::InjectAlignmentCheck);
+
+    let mut off = kernel("6.6,mode=off", 1, 1);
+    let task = off.spawn();
+    assert!(!off.detects(task, CPU));
+    let bogus = off.trap(Jiffies(0), Trap::new(task, CPU, Path::Guest));
+    assert_eq!(
+        (bogus.action, bogus.message),
+        (Action::Sigbus, Some(Message::BogusGuest))
+    );
+}
+
+#[test]
+fn bus_locks_are_rationed_for_programs_and_not_for_guests() {
+    let mut kernel = on(
+        "6.6,hz=100,mode=ratelimit:2",
+        1,
+        1,
+        Hardware::SAPPHIRE_RAPIDS,
+    );
+    let task = kernel.spawn();
+    assert!(!kernel.detects(task, CPU) && kernel.bus_lock_traps(Path::User));
+    assert!(!kernel.bus_lock_traps(Path::Guest));
+    let done = Action::Retry(Retry::BusLockDone);
+    assert_eq!(kernel.bus_lock(Jiffies(10), task).action, done);
+    assert_eq!(kernel.bus_lock(Jiffies(11), task).action, done);
+    // 20 ms are 2 ticks and the extra one; the wheel adds another.
+    let mut wake = 15;
+    let mut action = Some(kernel.bus_lock(Jiffies(11), task).action);
+    while let Some(Action::Sleep { wake: until, wait }) = action {
+        assert_eq!((until, wait), (Jiffies(wake), Wait::Uninterruptible));
+        assert_eq!(kernel.signal(until, task, CPU, Signal::Fatal), None, "deaf");
+        action = kernel.sleep_over(until, task, CPU, true);
+        wake += 4;
+    }
+    assert_eq!(action, Some(done));
+    assert_eq!(
+        wake - 4,
+        111,
+        "the first look after a second is strictly over"
+    );
+
+    let silent = on("6.6,mode=ratelimit:2", 1, 1, Hardware::ICE_LAKE);
+    assert!(
+        !silent.bus_lock_traps(Path::User),
+        "silently off without the hardware"
+    );
+    assert!(!on("6.12", 1, 1, Hardware::ZEN_5).bus_lock_traps(Path::User));
+    assert!(on("6.13", 1, 1, Hardware::ZEN_5).bus_lock_traps(Path::User));
+    assert!(!on("6.13", 1, 1, Hardware::SAPPHIRE_RAPIDS).bus_lock_traps(Path::User));
+}
