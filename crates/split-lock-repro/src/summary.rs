@@ -28,6 +28,10 @@ pub struct Point {
     pub turns_per_s: Spread,
     /// How long a run took beyond its timeout, in nanoseconds.
     pub overshoot_ns: Spread,
+    /// CPU time that the vCPU's thread got in a run, in nanoseconds.
+    pub cpu_ns: Spread,
+    /// Turns per second of that CPU time.
+    pub turns_per_cpu_s: Spread,
 }
 
 /// Five numbers that describe several.
@@ -122,10 +126,21 @@ impl Curve {
             .collect();
         Line::fit(&medians)
     }
+
+    /// The same against the median CPU time in seconds: what other work on the machine takes from
+    /// the vCPU's thread does not bend it.
+    #[must_use]
+    pub fn line_by_cpu_time(&self) -> Option<Line> {
+        let medians: Vec<_> = self
+            .points
+            .iter()
+            .map(|point| (point.cpu_ns.median / 1e9, point.turns.median))
+            .collect();
+        Line::fit(&medians)
+    }
 }
 
-/// Groups a sweep's samples into curves, in the order of their first appearance when sorted by
-/// series, guest, host and vCPU.
+/// Groups a sweep's samples into curves, sorted by series, guest, host and vCPU.
 #[must_use]
 pub fn curves(sweep: &Sweep) -> Vec<Curve> {
     let mut samples: Vec<&Sample> = sweep.samples.iter().collect();
@@ -156,6 +171,8 @@ fn point(of_timeout: &[&Sample]) -> Option<Point> {
         turns: spread(|s| s.turns as f64)?,
         turns_per_s: spread(|s| s.turns as f64 / (s.elapsed_ns.max(1) as f64 / 1e9))?,
         overshoot_ns: spread(|s| s.elapsed_ns as f64 - s.timeout_ns as f64)?,
+        cpu_ns: spread(|s| s.cpu_ns as f64)?,
+        turns_per_cpu_s: spread(|s| s.turns as f64 / (s.cpu_ns.max(1) as f64 / 1e9))?,
     })
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum Command {
 ///
 /// Runs a guest that splits a lock, and one that does not, under pending timeouts from 1 ms to
 /// 49 ms; then the splitting one with its operand at every offset of a cache line; then what its
-/// bus locks do to a neighbour. Takes about half a minute.
+/// bus locks do to a neighbour. Takes about 20 seconds.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
@@ -72,13 +72,8 @@ pub(crate) struct SweepArgs {
     /// What detects split locks: `native` is this host as it is.
     #[arg(long, value_enum, default_value_t = Host::Native)]
     pub(crate) host: Host,
-    /// Guests to measure, one after the other: names or files, separated by commas.
-    #[arg(
-        long,
-        value_name = "NAME|FILE",
-        value_delimiter = ',',
-        default_value = "split"
-    )]
+    /// Guests to measure: names separated by commas, or a file; can be given several times.
+    #[arg(long, value_name = "NAME|FILE", default_value = "split")]
     pub(crate) guest: Vec<String>,
     /// Measure each guest with its operand at each of these offsets within a cache line: `0..63`,
     /// `56,57`, `0..63/8`.

@@ -1,86 +1,131 @@
-//! What a sweep shows, in one sentence.
+//! What a sweep shows, in a few sentences that claim no more than that.
 
 use split_lock_repro::results::Sweep;
-use split_lock_repro::summary::{Curve, Line, curves};
+use split_lock_repro::summary::{Curve, Line, Spread, curves};
 
 use crate::number;
 
 /// A line that explains more of the variance than this is a line.
 const LINEAR_R_SQUARED: f64 = 0.99;
 
+/// Fewer timeouts than this lie on a line by chance.
+const ENOUGH_POINTS: usize = 5;
+
+/// A thread that got less of the CPU than this while it ran was kept from it by other work.
+const UNDISTURBED_SHARE: f64 = 0.98;
+
+/// Neighbours that run for less of the time than this have not been there enough.
+const ENOUGH_OVERLAP: f64 = 0.9;
+
 /// What became of the splitting guest, and how it compares with the aligned one.
 pub(crate) fn of_progress(sweep: &Sweep) -> String {
     let curves = curves(sweep);
     let of = |guest| curves.iter().find(|curve| curve.guest == guest);
-    let Some(split) = of("split") else {
-        return "Stopped before the splitting guest was measured.".into();
-    };
-    let ratio = of("aligned").and_then(|aligned| ratio(aligned, split));
-    let compared = ratio.map_or(String::new(), |ratio| {
-        format!(" The same code with its operand inside one line was {ratio:.0} times as fast.")
-    });
-    format!("{}{compared}", progress(split, against_cpu_time(sweep)))
+    let stopped = stopped(sweep);
+    match of("split") {
+        Some(split) => format!("{stopped}{}", progress(split, of("aligned"))),
+        None => format!("{stopped}The splitting guest was not measured."),
+    }
 }
 
-fn progress(split: &Curve, against_cpu_time: Option<Line>) -> String {
+/// A few words before everything else, if the sweep did not get as far as it was meant to.
+fn stopped(sweep: &Sweep) -> String {
+    let planned = sweep.provenance.as_ref().map_or(0, |p| p.planned_samples);
+    match sweep.stopped_early() {
+        Some(true) => format!(
+            "Stopped after {} of {planned} samples. ",
+            sweep.samples.len()
+        ),
+        _ => String::new(),
+    }
+}
+
+fn progress(split: &Curve, aligned: Option<&Curve>) -> String {
     let stuck = split
         .points
         .iter()
         .filter(|point| point.turns.median == 0.0);
-    let longest_stuck = stuck.map(|point| point.timeout_ns).max();
-    let is_line = |line: &Line| line.r_squared > LINEAR_R_SQUARED;
-    let made = |line: Line| {
-        let (rate, r_squared) = (number::turns_per_s(line.slope), line.r_squared);
-        (rate, format!("R\u{b2} = {r_squared:.4}"))
-    };
-    if let Some(timeout_ns) = longest_stuck {
+    if let Some(timeout_ns) = stuck.map(|point| point.timeout_ns).max() {
         return format!(
             "The splitting guest did not get past its instruction within timeouts of up to {} ms: \
              a livelock.",
             timeout_ns as f64 / 1e6
         );
     }
-    if let Some((rate, fit)) = split.line().filter(is_line).map(made) {
-        return format!(
-            "The splitting guest made {rate} at every timeout, in proportion to it ({fit}): \
-             nothing here interrupts a split lock but the hardware's own bus lock."
-        );
-    }
-    if let Some((rate, fit)) = against_cpu_time.filter(is_line).map(made) {
-        return format!(
-            "The splitting guest made {rate} of CPU time at every timeout ({fit}): nothing here \
-             interrupts a split lock but the hardware's own bus lock. Other work kept this machine \
-             busy meanwhile, so the curves against wall time are uneven."
-        );
-    }
-    "The splitting guest made progress at every timeout, but not in proportion to it.".to_owned()
-}
-
-/// All runs of the splitting guest: turns against the CPU time, in seconds, that its thread got.
-fn against_cpu_time(sweep: &Sweep) -> Option<Line> {
-    let of_split = sweep
-        .samples
-        .iter()
-        .filter(|sample| sample.guest == "split");
-    let runs = of_split.map(|sample| (sample.cpu_ns as f64 / 1e9, sample.turns as f64));
-    Line::fit(&runs.collect::<Vec<_>>())
-}
-
-/// Of the turns per second at all timeouts.
-fn ratio(fast: &Curve, slow: &Curve) -> Option<f64> {
-    let slope = |curve: &Curve| {
-        curve
-            .line()
-            .map(|line| line.slope)
-            .filter(|&slope| slope > 0.0)
+    let is_line =
+        |line: &Line| line.r_squared > LINEAR_R_SQUARED && split.points.len() >= ENOUGH_POINTS;
+    let told = |line: Line| {
+        let (rate, r_squared) = (number::turns_per_s(line.slope), line.r_squared);
+        (rate, format!("R\u{b2} = {r_squared:.4}"))
     };
-    Some(slope(fast)? / slope(slow)?)
+    let undisturbed = "nothing here interrupts a split lock but the hardware's own bus lock.";
+    let compared = compared(split, aligned);
+    if let Some((rate, fit)) = split.line().filter(is_line).map(told) {
+        return format!(
+            "The splitting guest made {rate}, in proportion to its timeout ({fit}): {undisturbed}\
+             {compared}"
+        );
+    }
+    if let Some((rate, fit)) = split.line_by_cpu_time().filter(is_line).map(told) {
+        let busy = if share_of_cpu(split) < UNDISTURBED_SHARE {
+            " Other work kept it from the CPU at times, so the curves against wall time are uneven."
+        } else {
+            ""
+        };
+        return format!(
+            "The splitting guest made {rate} of CPU time ({fit}): {undisturbed}{busy}{compared}"
+        );
+    }
+    "The splitting guest made progress at every timeout that was measured. Whether it is in \
+     proportion to the timeout, these runs do not show: they are too few or too uneven."
+        .to_owned()
+}
+
+/// By turns per second of CPU time, so that what other work takes from one of them does not count.
+fn compared(split: &Curve, aligned: Option<&Curve>) -> String {
+    let rate = |curve: &Curve| {
+        let rates = curve
+            .points
+            .iter()
+            .map(|point| point.turns_per_cpu_s.median);
+        Spread::of(rates).map(|spread| spread.median)
+    };
+    match aligned.and_then(rate).zip(rate(split)) {
+        Some((aligned, split)) if split > 0.0 => format!(
+            " The same code with its operand inside one line was {:.0} times as fast.",
+            aligned / split
+        ),
+        _ => String::new(),
+    }
+}
+
+/// How much of its runs the guest's thread had a CPU.
+fn share_of_cpu(curve: &Curve) -> f64 {
+    let shares = curve.points.iter().map(|point| {
+        let elapsed_ns = point.timeout_ns as f64 + point.overshoot_ns.median;
+        point.cpu_ns.median / elapsed_ns
+    });
+    Spread::of(shares).map_or(1.0, |spread| spread.lower_quartile)
+}
+
+/// How far the neighbours of a vCPU were really there, if they were not all the time.
+pub(crate) fn of_overlap(sweep: &Sweep) -> Option<String> {
+    let neighbours = sweep.samples.iter().filter(|sample| sample.vcpu > 0);
+    let shares = neighbours.map(|sample| sample.cpu_ns as f64 / sample.elapsed_ns.max(1) as f64);
+    let share = Spread::of(shares)?.median;
+    (share < ENOUGH_OVERLAP).then(|| {
+        format!(
+            "Other work kept the neighbours from the CPU: they ran for {:.0} % of the time (median), \
+             so what they do to the first vCPU is more than this figure shows.",
+            share * 100.0
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use split_lock_repro::results::{Outcome, Sample};
+    use split_lock_repro::results::{HostFacts, Outcome, Provenance, Sample};
 
     /// Turns and share of the CPU at timeouts of 1 to 49 ms.
     fn runs(guest: &str, at_ms: impl Fn(u64) -> (f64, f64)) -> Vec<Sample> {
@@ -110,12 +155,19 @@ mod tests {
         })
     }
 
+    fn steady(ms: u64) -> (f64, f64) {
+        (ms as f64 * 900.0, 1.0)
+    }
+
     #[test]
     fn linear_progress_is_called_so_and_compared() {
-        let mut samples = runs("split", |ms| (ms as f64 * 900.0, 1.0));
+        let mut samples = runs("split", steady);
         samples.extend(runs("aligned", |ms| (ms as f64 * 360_000.0, 1.0)));
         let finding = finding(samples);
-        assert!(finding.contains("in proportion to it (R"), "{finding}");
+        assert!(
+            finding.contains("in proportion to its timeout (R"),
+            "{finding}"
+        );
         assert!(finding.contains("400 times"), "{finding}");
     }
 
@@ -129,24 +181,66 @@ mod tests {
     #[test]
     fn a_busy_machine_is_not_taken_for_an_interrupted_guest() {
         let share = |ms| 1.0 - (ms % 3) as f64 * 0.3;
-        let finding = finding(runs("split", |ms| {
-            (ms as f64 * 900.0 * share(ms), share(ms))
-        }));
+        let mut samples = runs("split", |ms| (ms as f64 * 900.0 * share(ms), share(ms)));
+        samples.extend(runs("aligned", |ms| (ms as f64 * 360_000.0, 1.0)));
+        let finding = finding(samples);
+        assert!(finding.contains("of CPU time (R"), "{finding}");
+        assert!(finding.contains("kept it from the CPU"), "{finding}");
+        assert!(finding.contains("400 times"), "{finding}");
+    }
+
+    #[test]
+    fn nothing_is_claimed_that_the_runs_do_not_show() {
+        let uneven = finding(runs("split", |ms| ((ms % 7 + 1) as f64, 1.0)));
+        assert!(uneven.contains("do not show"), "{uneven}");
+        let few = finding(runs("split", steady)[..3].to_vec());
+        assert!(few.contains("do not show"), "{few}");
+        let none = finding(runs("aligned", steady));
+        assert!(none.contains("was not measured"), "{none}");
+    }
+
+    #[test]
+    fn neighbours_that_hardly_ran_are_mentioned() {
+        let overlap = |share| {
+            let mut samples = runs("none", steady);
+            let neighbours = runs("split", |ms| (ms as f64, share));
+            samples.extend(
+                neighbours
+                    .into_iter()
+                    .map(|sample| Sample { vcpu: 1, ..sample }),
+            );
+            of_overlap(&Sweep {
+                provenance: None,
+                samples,
+            })
+        };
+        assert_eq!(overlap(0.99), None);
+        assert!(overlap(0.4).unwrap().contains("40 %"));
+    }
+
+    #[test]
+    fn a_sweep_that_was_stopped_says_so_first() {
+        let provenance = Provenance {
+            program: String::new(),
+            command: vec![],
+            seed: 0,
+            started_utc: String::new(),
+            planned_samples: 98,
+            host: HostFacts {
+                cpu: String::new(),
+                kernel: String::new(),
+                online_cpus: 1,
+                detection: String::new(),
+                virtual_machine: false,
+            },
+        };
+        let finding = of_progress(&Sweep {
+            provenance: Some(provenance),
+            samples: runs("split", steady),
+        });
         assert!(
-            finding.contains("of CPU time at every timeout"),
+            finding.starts_with("Stopped after 49 of 98 samples."),
             "{finding}"
         );
-    }
-
-    #[test]
-    fn anything_else_is_not_called_linear() {
-        let finding = finding(runs("split", |ms| ((ms % 7 + 1) as f64, 1.0)));
-        assert!(finding.contains("not in proportion"), "{finding}");
-    }
-
-    #[test]
-    fn without_the_splitting_guest_there_is_nothing_to_say() {
-        let finding = finding(runs("aligned", |ms| (ms as f64, 1.0)));
-        assert!(finding.contains("Stopped before"), "{finding}");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kvm_ioctls::Kvm;
 use split_lock_host::Facts;
@@ -28,6 +28,7 @@ pub(crate) struct Session {
 impl Session {
     /// Opens KVM, and from now on Ctrl-C ends measuring, and not the program.
     pub(crate) fn begin(kvm_device: &Path) -> Result<Self> {
+        allow_many_files();
         Ok(Session {
             kvm: open_kvm(kvm_device)?,
             stop: stop_on_ctrl_c()?,
@@ -35,12 +36,12 @@ impl Session {
         })
     }
 
-    /// Measures what is planned, or, if it is stopped, what was measured until then.
-    pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Sweep> {
+    /// Measures what is planned, or, if it is stopped, what was measured until then; `None` if that
+    /// is nothing.
+    pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Option<Sweep>> {
         let provenance = self.provenance(plan);
         let bar = progress_bar(what, plan);
         let mut samples = vec![];
-        let start = Instant::now();
         sweep::run(&self.kvm, plan, &self.stop, &mut |new| {
             bar.inc(
                 new.iter()
@@ -52,16 +53,21 @@ impl Session {
         })
         .inspect_err(|_| bar.finish_and_clear())?;
         bar.finish_and_clear();
-        if samples.is_empty() {
-            bail!(
-                "stopped after {:.1?}, before anything was measured",
-                start.elapsed()
-            );
-        }
-        Ok(Sweep {
+        Ok((!samples.is_empty()).then_some(Sweep {
             provenance: Some(provenance),
             samples,
-        })
+        }))
+    }
+
+    /// vCPUs that take turns on a CPU do not run at once, whatever the series says.
+    pub(crate) fn warn_if_crowded(&self, vcpus: u32) {
+        if vcpus as usize > usable_cpus() {
+            let cpus = usable_cpus();
+            eprintln!(
+                "splitlock: note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at \
+                 once"
+            );
+        }
     }
 
     pub(crate) fn was_stopped(&self) -> bool {
@@ -81,6 +87,21 @@ impl Session {
     }
 }
 
+/// CPUs that this process may run on.
+pub(crate) fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Every guest has a VM of its own, and descriptors with it; many systems allow few by default and
+/// many on request.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If it is not to be had, what needs it will say so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// The seed that was asked for, or one that nobody can foresee.
 pub(crate) fn seed(asked: Option<u64>) -> u64 {
     asked.unwrap_or_else(|| RandomState::new().hash_one(()))
@@ -97,7 +118,10 @@ fn progress_bar(what: &'static str, plan: &Plan) -> ProgressBar {
         ProgressDrawTarget::stderr()
     };
     let length = u64::try_from(guest_time.as_nanos()).unwrap_or(u64::MAX);
-    ProgressBar::with_draw_target(Some(length), target)
+    let bar = ProgressBar::with_draw_target(Some(length), target)
         .with_style(style)
-        .with_message(what)
+        .with_message(what);
+    // So that it shows before the first run is over.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }

@@ -28,6 +28,8 @@ struct Post {
     guest: String,
     /// So that all vCPUs of the scenario start together.
     together: Arc<Barrier>,
+    /// Ends the runs of all vCPUs of the scenario, when one of them is worth nothing.
+    all: Stop,
     timeouts: Receiver<Duration>,
     results: Sender<Result<Measurement, SweepError>>,
 }
@@ -41,6 +43,7 @@ impl Crew {
     ) -> Result<Self, SweepError> {
         let mut vm = Vm::new(kvm)?;
         let together = Arc::new(Barrier::new(scenario.guests.len()));
+        let all = Stop::new();
         let mut workers = vec![];
         for (number, guest) in scenario.guests.iter().enumerate() {
             let (timeouts, worker_timeouts) = channel();
@@ -49,10 +52,13 @@ impl Crew {
                 vcpu: vm.add_vcpu(guest, scenario.level)?,
                 guest: guest.to_string(),
                 together: Arc::clone(&together),
+                all: all.clone(),
                 timeouts: worker_timeouts,
                 results: worker_results,
             };
-            stop.add(post.fill(scope, number)?);
+            let kicker = post.fill(scope, number)?;
+            stop.add(kicker.clone());
+            all.add(kicker);
             workers.push(Worker { timeouts, results });
         }
         Ok(Crew { workers })
@@ -105,7 +111,8 @@ impl Post {
             self.together.wait();
             let result = is_reset
                 .map_err(SweepError::from)
-                .and_then(|()| measure(&mut vcpu, &seat, &self.guest, timeout));
+                .and_then(|()| measure(&mut vcpu, &seat, &self.guest, timeout))
+                .inspect_err(|_| self.all.request());
             if self.results.send(result).is_err() {
                 return;
             }

@@ -31,6 +31,9 @@ pub enum Finished {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SweepError {
+    /// The plan cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// There is no VM to measure.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -87,6 +90,7 @@ pub fn run(
     stop: &Stop,
     on_samples: &mut dyn FnMut(Vec<Sample>),
 ) -> Result<Finished, SweepError> {
+    plan.check()?;
     std::thread::scope(|scope| {
         let crews = plan
             .scenarios

@@ -10,8 +10,11 @@ use crate::vm::Level;
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// More samples than this do not fit into memory in comfort.
-const MOST_SAMPLES: u64 = 50_000_000;
+/// More samples than this do not fit into memory in comfort, and nobody waits for them.
+const MOST_SAMPLES: u64 = 2_000_000;
+
+/// Nothing gets any warmer after that.
+const MOST_WARM_UP_RUNS: u32 = 1000;
 
 /// Runs longer than this do not warm anything up any better.
 const WARM_UP: Duration = Duration::from_millis(10);
@@ -57,6 +60,12 @@ pub enum PlanError {
         /// The timeout.
         timeout: Duration,
     },
+    /// Nothing gets any warmer.
+    #[error("{runs} warm-up runs are too many: {MOST_WARM_UP_RUNS} is the limit")]
+    WarmUp {
+        /// How many there would be.
+        runs: u32,
+    },
     /// More samples than a computer can keep.
     #[error("{samples} samples are too many: {MOST_SAMPLES} is the limit")]
     TooMany {
@@ -97,6 +106,11 @@ impl Plan {
         }
         if let Some(&timeout) = self.timeouts.iter().find(|&&t| t > LONGEST_TIMEOUT) {
             return Err(PlanError::LongTimeout { timeout });
+        }
+        if self.warm_up_runs > MOST_WARM_UP_RUNS {
+            return Err(PlanError::WarmUp {
+                runs: self.warm_up_runs,
+            });
         }
         let samples = self.count_samples();
         if samples > u128::from(MOST_SAMPLES) {
@@ -247,6 +261,12 @@ mod tests {
             with_timeout(timeout).check(),
             Err(PlanError::LongTimeout { timeout })
         );
+        let runs = MOST_WARM_UP_RUNS + 1;
+        let slow = Plan {
+            warm_up_runs: runs,
+            ..plan()
+        };
+        assert_eq!(slow.check(), Err(PlanError::WarmUp { runs }));
         let endless = Plan {
             repeats: u32::MAX,
             ..plan()

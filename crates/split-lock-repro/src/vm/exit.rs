@@ -164,13 +164,13 @@ impl fmt::Display for UnexpectedExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the guest on vCPU {} {}", self.vcpu, self.cause)?;
         match self.rip {
-            Some(rip) => write!(f, "; RIP is {rip:#x}")?,
+            Some(rip) => write!(f, "; RIP is {rip:#x}, there or just behind it")?,
             None => return f.write_str("; its registers are lost"),
         }
         if self.bytes.is_empty() {
             return f.write_str(", where no memory can be read");
         }
-        f.write_str(", the bytes there are")?;
+        f.write_str(", and the bytes from RIP on are")?;
         self.bytes
             .iter()
             .try_for_each(|byte| write!(f, " {byte:02x}"))
@@ -197,13 +197,13 @@ mod tests {
         assert_eq!(
             at(Some(0x10_0000), &[0xe6, 0x80], write),
             "the guest on vCPU 3 wrote to I/O port 0x80 (only 0xe9 is allowed); \
-             RIP is 0x100000, the bytes there are e6 80"
+             RIP is 0x100000, there or just behind it, and the bytes from RIP on are e6 80"
         );
         let refused = ExitCause::from(&VcpuExit::FailEntry(0x8000_0021, 1));
         assert_eq!(
             at(Some(0xffff_0000), &[], refused),
             "the guest on vCPU 3 could not be entered on CPU 1 (hardware reason 0x80000021); \
-             RIP is 0xffff0000, where no memory can be read"
+             RIP is 0xffff0000, there or just behind it, where no memory can be read"
         );
         let lost = at(None, &[], ExitCause::from(&VcpuExit::Shutdown));
         assert!(lost.ends_with("(triple fault); its registers are lost"));

@@ -159,6 +159,9 @@ fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
 
 const NO_VM: &str =
     "look in the kernel log for the reason, and whether another hypervisor holds the CPU";
+const FEWER_FILES: &str = "raise `ulimit -n`, or ask for fewer vCPUs or guests at once";
+/// "Too many open files", on every Linux.
+const EMFILE: i32 = 24;
 const REPORT: &str = "please report this with the kernel's version and the CPU's model";
 
 /// Turns KVM's errno into a sentence.
@@ -171,7 +174,10 @@ fn failed(
     move |error| VmError::Call {
         call,
         on,
+        advice: match error.errno() {
+            EMFILE => FEWER_FILES,
+            _ => advice,
+        },
         source: error.into(),
-        advice,
     }
 }

@@ -23,7 +23,10 @@ fn every_guest_counts_its_turns_at_both_levels() {
     for (built_in, level) in built_ins() {
         let mut vcpu = vcpu(&kvm, &built_in.into(), level);
         match turns_in(&mut vcpu, 100) {
-            Ok(turns) => assert!(turns > 100, "{built_in} at {level}: {turns}"),
+            Ok(turns) => {
+                let progresses = !built_in.splits() || !detects_split_locks();
+                assert!(turns > 100 || !progresses, "{built_in} at {level}: {turns}");
+            }
             Err(error) if cannot_be_emulated(built_in, level, &error.cause) => {
                 eprintln!("{built_in} at {level}: {error}");
             }

@@ -8,19 +8,19 @@ fn two_vcpus_run_at_once_and_each_in_its_own_memory() {
     let Some(kvm) = kvm() else { return };
     let mut vm = Vm::new(&kvm).unwrap();
     let mut bystander = vm.add_vcpu(&guest("aligned"), Level::Cpl3).unwrap();
-    let mut splitter = vm.add_vcpu(&guest("split"), Level::Cpl3).unwrap();
-    let (aligned, split) = thread::scope(|scope| {
+    let mut crossing = vm.add_vcpu(&guest("none"), Level::Cpl3).unwrap();
+    let (aligned, crossed) = thread::scope(|scope| {
         let aligned = scope.spawn(|| turns_in(&mut bystander, 100).unwrap());
-        let split = turns_in(&mut splitter, 100).unwrap();
-        (aligned.join().unwrap(), split)
+        let crossed = turns_in(&mut crossing, 100).unwrap();
+        (aligned.join().unwrap(), crossed)
     });
-    assert!(aligned > 1000 && split > 1000, "{aligned} {split}");
-    let split_operand = 0x3_0800 + 60;
+    assert!(aligned > 1000 && crossed > 1000, "{aligned} {crossed}");
+    let operand = 0x3_0800 + 60;
     assert_eq!(
-        splitter.seat.read(split_operand),
+        crossing.seat.read(operand),
         Some((1_u64 << 44).to_le_bytes())
     );
-    assert_eq!(bystander.seat.read(split_operand), Some([0; 8]));
+    assert_eq!(bystander.seat.read(operand), Some([0; 8]));
 }
 
 #[test]
@@ -29,9 +29,9 @@ fn a_vm_has_as_many_vcpus_as_kvm_gives_it_and_then_says_so() {
     let mut vm = Vm::new(&kvm).unwrap();
     let limit = kvm.get_max_vcpus().min(64);
     let mut all: Vec<Vcpu> = (0..limit)
-        .map(|_| vm.add_vcpu(&guest("split"), Level::Cpl3).unwrap())
+        .map(|_| vm.add_vcpu(&guest("aligned"), Level::Cpl3).unwrap())
         .collect();
-    let error = vm.add_vcpu(&guest("split"), Level::Cpl3).unwrap_err();
+    let error = vm.add_vcpu(&guest("aligned"), Level::Cpl3).unwrap_err();
     assert!(
         error.to_string().contains(&format!("{limit} vCPUs")),
         "{error}"

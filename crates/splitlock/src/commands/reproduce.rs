@@ -10,7 +10,7 @@ use split_lock_repro::vm::Level;
 
 use crate::args::ReproduceArgs;
 use crate::figure::{self, Figure};
-use crate::measuring::{Session, seed};
+use crate::measuring::{Session, seed, usable_cpus};
 use crate::output::OutputFolder;
 use crate::report::{self, NamedSweep, Report, Section};
 use crate::{Exit, finding, terminal};
@@ -51,62 +51,112 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let session = Session::begin(&args.kvm)?;
     let seed = seed(args.seed);
     let mut parts = vec![progress(args.repeat, seed), offsets(seed)];
-    let cpus = session.facts.online_cpus.known().copied();
-    if cpus.is_none_or(|cpus| cpus > 1) {
+    if usable_cpus() > 1 {
         parts.push(neighbours(seed));
     }
+    for part in &parts {
+        part.plan.check()?;
+    }
     let mut measured = vec![];
+    let mut missing = vec![];
     for part in parts {
-        match session.measure(part.what, &part.plan) {
-            Ok(sweep) => measured.push((part, sweep)),
-            // Stopped before anything of this part was measured: the parts before it are good.
-            Err(_) if session.was_stopped() && !measured.is_empty() => break,
-            Err(error) => return Err(error),
-        }
-        if session.was_stopped() {
-            break;
+        let sweep = if session.was_stopped() {
+            None
+        } else {
+            session.measure(part.what, &part.plan)?
+        };
+        match sweep {
+            Some(sweep) => measured.push(Measured::new(part, sweep)?),
+            None => missing.push(part.heading),
         }
     }
-    let figures = measured.iter().map(|(part, sweep)| (part.figure)(sweep));
-    let figures: Vec<Figure> = figures.collect::<Result<_, _>>()?;
-    write(folder, measured, &figures)?;
-    Ok(if session.was_stopped() {
-        Exit::Stopped
-    } else {
-        Exit::Fine
-    })
+    if !measured.is_empty() {
+        write(folder, &measured, &missing)?;
+    }
+    if session.was_stopped() {
+        eprintln!("splitlock: stopped before everything was measured");
+        return Ok(Exit::Stopped);
+    }
+    Ok(Exit::Fine)
 }
 
-fn write(folder: OutputFolder, measured: Vec<(Part, Sweep)>, figures: &[Figure]) -> Result<()> {
-    let finding = finding::of_progress(&measured[0].1);
-    let mut sections = vec![];
-    let mut sweeps = vec![];
-    for ((part, sweep), figure) in measured.into_iter().zip(figures) {
-        let name = part.name;
-        let svg = figure::render_svg(figure)?;
-        let png = figure::render_png(figure, PNG_WIDTH)?;
-        folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
-        folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
-        folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
-        folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
-        sections.push(
-            Section::new(part.heading)
-                .paragraph(part.intro)
-                .figure(figure, "Measured on this host as it is.")?
-                .table((part.table)(&sweep)),
-        );
-        let name = name.into();
-        sweeps.push(NamedSweep { name, sweep });
+/// A part with its numbers.
+struct Measured {
+    part: Part,
+    sweep: Sweep,
+    /// `None` if the sweep was stopped before there was anything to compare.
+    figure: Option<Figure>,
+}
+
+impl Measured {
+    fn new(part: Part, sweep: Sweep) -> Result<Self> {
+        let figure = match (part.figure)(&sweep) {
+            Ok(figure) => Some(figure),
+            Err(_) if sweep.stopped_early() == Some(true) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Measured {
+            part,
+            sweep,
+            figure,
+        })
     }
+
+    /// Writes its own files.
+    fn write(&self, folder: &OutputFolder) -> Result<()> {
+        let name = |extension| format!("{}.{extension}", self.part.name);
+        if let Some(figure) = &self.figure {
+            let svg = figure::render_svg(figure)?;
+            let png = figure::render_png(figure, PNG_WIDTH)?;
+            folder.write(&name("svg"), |out| out.write_all(svg.as_bytes()))?;
+            folder.write(&name("png"), |out| out.write_all(&png))?;
+        }
+        folder.write(&name("csv"), |out| self.sweep.write_csv(out))?;
+        folder.write(&name("json"), |out| self.sweep.write_json(out))
+    }
+
+    fn section(&self) -> Result<Section> {
+        let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
+        if let Some(remark) = finding::of_overlap(&self.sweep) {
+            section = section.paragraph(remark);
+        }
+        if let Some(figure) = &self.figure {
+            section = section.figure(figure, "Measured on this host as it is.")?;
+        }
+        Ok(section.table((self.part.table)(&self.sweep)))
+    }
+}
+
+fn write(folder: OutputFolder, measured: &[Measured], missing: &[&str]) -> Result<()> {
+    let finding = finding::of_progress(&measured[0].sweep);
+    let mut sections = vec![];
+    for measured in measured {
+        measured.write(&folder)?;
+        sections.push(measured.section()?);
+    }
+    if !missing.is_empty() {
+        let stopped = format!(
+            "Stopped before these were measured: {}.",
+            missing.join(", ")
+        );
+        sections.push(Section::new("What is missing").paragraph(stopped));
+    }
+    let named = |measured: &Measured| NamedSweep {
+        name: measured.part.name.into(),
+        sweep: measured.sweep.clone(),
+    };
     let page = report::render(&Report {
         title: "Split locks on this host".into(),
         finding: finding.clone(),
         sections,
-        sweeps,
+        sweeps: measured.iter().map(named).collect(),
     })?;
     folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
     let path = folder.finish()?;
-    for figure in figures {
+    for figure in measured
+        .iter()
+        .filter_map(|measured| measured.figure.as_ref())
+    {
         terminal::show(figure)?;
         terminal::print("\n")?;
     }

@@ -16,7 +16,11 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     let plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
     let session = Session::begin(&args.kvm)?;
-    let sweep = session.measure("measuring", &plan)?;
+    session.warn_if_crowded(args.vcpus);
+    let Some(sweep) = session.measure("measuring", &plan)? else {
+        eprintln!("splitlock: stopped before anything was measured");
+        return Ok(Exit::Stopped);
+    };
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
@@ -33,14 +37,26 @@ fn plan(args: &SweepArgs) -> Result<Plan> {
     };
     let find = |name: &str| Guest::find(name, options);
     let neighbour = args.neighbour.as_deref().map(find).transpose()?;
+    if args.offsets.is_some() && args.vcpus > 1 && neighbour.is_none() {
+        bail!("--offsets on several vCPUs needs to know what the others run: add --neighbour");
+    }
     if neighbour.is_some() && args.vcpus < 2 {
         bail!("--neighbour needs a vCPU to run on: add --vcpus 2 or more");
     }
     let mut scenarios = vec![];
-    for name in &args.guest {
+    let mut names = vec![];
+    for name in args.guest.iter().flat_map(|list| guest_names(list)) {
         for guest in at_offsets(find(name)?, args)? {
+            names.push(guest.to_string());
             scenarios.extend(around(&guest, neighbour.as_ref(), args.vcpus, args.level));
         }
+    }
+    names.sort();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!(
+            "the guest `{}` is asked for twice: use --repeat for more runs",
+            twice[0]
+        );
     }
     let plan = Plan {
         scenarios,
@@ -51,6 +67,12 @@ fn plan(args: &SweepArgs) -> Result<Plan> {
     };
     plan.check()?;
     Ok(plan)
+}
+
+/// Names are separated by commas; a path may hold them.
+fn guest_names(list: &str) -> impl Iterator<Item = &str> {
+    let separator = if list.contains('/') { '\0' } else { ',' };
+    list.split(separator)
 }
 
 /// The guest at each offset that was asked for, or as it is.

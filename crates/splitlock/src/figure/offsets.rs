@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use split_lock_repro::guest::BuiltIn;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::Spread;
 
@@ -75,6 +76,8 @@ pub(crate) fn by_offset(sweep: &Sweep) -> Vec<OffsetCurve> {
     let mut found: Vec<(&str, &str, u32, &Sample)> = sweep
         .samples
         .iter()
+        // The others are neighbours, and a file may have any name.
+        .filter(|sample| sample.vcpu == 0 && sample.guest.parse::<BuiltIn>().is_ok())
         .filter_map(|sample| {
             let (guest, offset) = sample.guest.rsplit_once(OFFSET_SEPARATOR)?;
             let offset = offset.parse().ok().filter(|offset| *offset < LINE_BYTES)?;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use split_lock_repro::results::{CSV_COLUMNS, Sweep};
 use split_lock_repro::summary::curves;
 
-use super::{has_kvm, read_csv, splitlock, succeed};
+use super::{has_kvm, names_in, put, read_csv, splitlock, succeed};
 
 #[test]
 fn a_sweep_is_written_as_table_and_as_json_and_drawn() {
@@ -195,6 +195,26 @@ fn ctrl_c_leaves_complete_files_of_what_was_measured() {
     let sweep = read_csv(&csv);
     assert!(!sweep.samples.is_empty());
     assert_eq!(sweep.stopped_early(), Some(true));
+}
+
+#[test]
+fn ctrl_c_before_anything_was_measured_leaves_nothing_and_what_was_there() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("a.csv");
+    put(&csv, b"precious");
+    let mut child = splitlock(&["sweep", "--guest", "aligned", "--timeouts", "600s"])
+        .args(["--csv", csv.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read(&csv).unwrap(), b"precious");
+    assert_eq!(names_in(folder.path()), ["a.csv"]);
 }
 
 #[test]

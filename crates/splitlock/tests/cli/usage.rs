@@ -34,6 +34,16 @@ fn mistakes_are_named_in_one_sentence() {
         (&["sweep", "--repeat", "4000000000"], "too many"),
         (&["sweep", "--vcpus", "65"], "--vcpus"),
         (
+            &["sweep", "--warm-up", "4000000000"],
+            "warm-up runs are too many",
+        ),
+        (&["reproduce", "--repeat", "4000000000"], "too many"),
+        (&["sweep", "--guest", "none,split,none"], "asked for twice"),
+        (
+            &["sweep", "--offsets", "0..3", "--vcpus", "2"],
+            "--neighbour",
+        ),
+        (
             &["sweep", "--guest", "nobody"],
             "there is no guest `nobody`",
         ),
