@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, Write};
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
-use super::{Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
+use super::short_lines::ShortLines;
+use super::{HostFacts, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
 
 /// The columns, in their order. Scripts rely on them.
 pub const CSV_COLUMNS: [&str; 11] = [
@@ -21,12 +22,14 @@ pub const CSV_COLUMNS: [&str; 11] = [
     "outcome",
 ];
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Why a table could not be read as a sweep.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadCsvError {
     /// The file could not be read at all.
-    #[error("cannot read it: {0}")]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// The first line that is not a comment is no header of ours.
     #[error("line {line} should be the header `{expected}`", expected = CSV_COLUMNS.join(","))]
@@ -51,6 +54,12 @@ pub enum ReadCsvError {
         key: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// Some of the comments that say where the numbers come from are there, and some are not.
+    #[error("the comments are incomplete: {} missing", keys.join(", "))]
+    Missing {
+        /// Those that are not.
+        keys: Vec<&'static str>,
     },
     /// Written by a later version of this program.
     #[error(
@@ -92,10 +101,12 @@ impl Sweep {
     }
 
     /// Reads a table that [`Sweep::write_csv`] wrote, or one with the same columns and no comments.
+    /// A byte order mark, which some programs put in front, is passed over.
     ///
     /// # Errors
     /// The first thing that is not as it should be, with its line.
-    pub fn read_csv(mut input: impl BufRead) -> Result<Self, ReadCsvError> {
+    pub fn read_csv(input: impl BufRead) -> Result<Self, ReadCsvError> {
+        let mut input = ShortLines::new(input);
         let mut comments = Comments::default();
         let mut line = String::new();
         let mut line_number = 0;
@@ -103,6 +114,9 @@ impl Sweep {
             line.clear();
             line_number += 1;
             let end_of_file = input.read_line(&mut line)? == 0;
+            if line_number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                line.remove(0);
+            }
             match line.strip_prefix('#') {
                 Some(comment) => comments.add(comment, line_number)?,
                 None if !end_of_file && line.trim_end() == CSV_COLUMNS.join(",") => break,
@@ -111,7 +125,7 @@ impl Sweep {
         }
         let samples = read_rows(input, line_number as u64)?;
         Ok(Sweep {
-            provenance: comments.into_provenance(),
+            provenance: comments.into_provenance()?,
             samples,
         })
     }
@@ -176,7 +190,14 @@ fn row_error(error: csv::Error, header_line: u64) -> ReadCsvError {
 
 /// Collects the comments that make up a [`Provenance`].
 #[derive(Default)]
-struct Comments(serde_json::Map<String, Value>);
+struct Comments {
+    program: Option<String>,
+    command: Option<Vec<String>>,
+    seed: Option<u64>,
+    started_utc: Option<String>,
+    planned_samples: Option<u64>,
+    host: Option<HostFacts>,
+}
 
 impl Comments {
     /// Takes one comment; those that are not of ours are somebody's notes, and none of our business.
@@ -184,35 +205,74 @@ impl Comments {
         let Some((key, text)) = comment.trim().split_once(": ") else {
             return Ok(());
         };
-        let known = [
-            SCHEMA,
-            "program",
-            "command",
-            "seed",
-            "started_utc",
-            "planned_samples",
-            "host",
-        ];
-        if !known.contains(&key) {
-            return Ok(());
-        }
-        let value = serde_json::from_str(text).map_err(|error| ReadCsvError::Comment {
+        let damaged = |error: serde_json::Error| ReadCsvError::Comment {
             line,
             key: key.into(),
             why: error.to_string(),
-        })?;
-        self.0.insert(key.into(), value);
-        match self.0.get(SCHEMA).map(Value::as_u64) {
-            Some(Some(found)) if found > u64::from(SCHEMA_VERSION) => {
-                Err(ReadCsvError::Schema { found })
-            }
+        };
+        match key {
+            SCHEMA => return check_schema(text).map_err(damaged)?,
+            "program" => read_into(&mut self.program, text),
+            "command" => read_into(&mut self.command, text),
+            "seed" => read_into(&mut self.seed, text),
+            "started_utc" => read_into(&mut self.started_utc, text),
+            "planned_samples" => read_into(&mut self.planned_samples, text),
+            "host" => read_into(&mut self.host, text),
             _ => Ok(()),
         }
+        .map_err(damaged)
     }
 
-    fn into_provenance(self) -> Option<Provenance> {
-        serde_json::from_value(Value::Object(self.0)).ok()
+    /// All of them, or none: half an origin would be taken for a whole one.
+    fn into_provenance(self) -> Result<Option<Provenance>, ReadCsvError> {
+        let given = [
+            ("program", self.program.is_some()),
+            ("command", self.command.is_some()),
+            ("seed", self.seed.is_some()),
+            ("started_utc", self.started_utc.is_some()),
+            ("planned_samples", self.planned_samples.is_some()),
+            ("host", self.host.is_some()),
+        ];
+        if let Comments {
+            program: Some(program),
+            command: Some(command),
+            seed: Some(seed),
+            started_utc: Some(started_utc),
+            planned_samples: Some(planned_samples),
+            host: Some(host),
+        } = self
+        {
+            return Ok(Some(Provenance {
+                program,
+                command,
+                seed,
+                started_utc,
+                planned_samples,
+                host,
+            }));
+        }
+        let keys: Vec<_> = given.iter().filter(|(_, is_given)| !is_given).collect();
+        if keys.len() == given.len() {
+            return Ok(None);
+        }
+        let keys = keys.into_iter().map(|&(key, _)| key).collect();
+        Err(ReadCsvError::Missing { keys })
     }
+}
+
+fn read_into<T: DeserializeOwned>(value: &mut Option<T>, json: &str) -> serde_json::Result<()> {
+    *value = Some(serde_json::from_str(json)?);
+    Ok(())
+}
+
+/// The outer error is a version that is none.
+fn check_schema(json: &str) -> serde_json::Result<Result<(), ReadCsvError>> {
+    let found: u64 = serde_json::from_str(json)?;
+    Ok(if found > u64::from(SCHEMA_VERSION) {
+        Err(ReadCsvError::Schema { found })
+    } else {
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -288,6 +348,62 @@ mod tests {
             matches!(error, ReadCsvError::Schema { found: 99 }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let marked = format!("\u{feff}{}", text(&fixtures::sweep()));
+        assert_eq!(
+            Sweep::read_csv(marked.as_bytes()).unwrap(),
+            fixtures::sweep()
+        );
+        let plain = format!("\u{feff}{}\n", CSV_COLUMNS.join(","));
+        assert_eq!(Sweep::read_csv(plain.as_bytes()).unwrap().samples, []);
+    }
+
+    #[test]
+    fn a_damaged_comment_is_named_by_its_line() {
+        for (key, value) in [
+            ("seed", "\"x\""),
+            ("seed", "-1"),
+            ("host", "{}"),
+            ("command", "[1]"),
+            ("program", "nonsense"),
+            (SCHEMA, "\"1\""),
+        ] {
+            let whole = text(&fixtures::sweep());
+            let beginning = format!("# {key}: ");
+            let line = whole.lines().position(|l| l.starts_with(&beginning));
+            let line = line.unwrap();
+            let damaged = whole.replace(
+                whole.lines().nth(line).unwrap(),
+                &format!("{beginning}{value}"),
+            );
+            let error = Sweep::read_csv(damaged.as_bytes()).unwrap_err().to_string();
+            let expected = format!("line {}: the comment `{key}` is damaged: ", line + 1);
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn half_an_origin_is_none() {
+        let half: String = text(&fixtures::sweep())
+            .lines()
+            .filter(|line| !line.starts_with("# seed") && !line.starts_with("# host"))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let error = Sweep::read_csv(half.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "the comments are incomplete: seed, host missing");
+    }
+
+    #[test]
+    fn endless_input_is_given_up() {
+        let endless = io::BufReader::new(io::repeat(0));
+        let error = Sweep::read_csv(endless).unwrap_err().to_string();
+        assert!(error.contains("a line is longer than"), "{error}");
+        let header = format!("# a note\n{}\n\"", CSV_COLUMNS.join(","));
+        let endless = io::Read::chain(header.as_bytes(), io::repeat(b'x'));
+        let error = Sweep::read_csv(io::BufReader::new(endless)).unwrap_err();
+        assert!(matches!(error, ReadCsvError::Io(_)), "{error}");
     }
 
     proptest! {

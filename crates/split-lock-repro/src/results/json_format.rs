@@ -10,6 +10,9 @@ use super::{Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadJsonError {
+    /// The file could not be read at all.
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// Not JSON, or not an object of this shape.
     #[error("it is not a sweep in JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -61,9 +64,7 @@ impl Sweep {
     /// [`ReadJsonError`] if it is something else, or was written by a later version.
     pub fn read_json(mut input: impl Read) -> Result<Self, ReadJsonError> {
         let mut bytes = vec![];
-        input
-            .read_to_end(&mut bytes)
-            .map_err(serde_json::Error::io)?;
+        input.read_to_end(&mut bytes)?;
         let header: Header = serde_json::from_slice(&bytes)?;
         if header.schema != SCHEMA || header.schema_version > SCHEMA_VERSION {
             return Err(ReadJsonError::Schema {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod csv_format;
 mod json_format;
+mod short_lines;
 
 pub use csv_format::{CSV_COLUMNS, ReadCsvError};
 pub use json_format::ReadJsonError;
