@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
 mod chart;
 mod commands;
+mod complaint;
 mod figure;
 mod finding;
 mod host;
@@ -50,11 +53,13 @@ fn main() -> ExitCode {
     match result {
         Ok(Exit::Fine) => ExitCode::SUCCESS,
         Ok(Exit::Stopped) => ExitCode::from(EXIT_STOPPED),
-        Err(error) => {
-            eprintln!("splitlock: {error:#}");
-            ExitCode::from(EXIT_ERROR)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    complaint::say(&complaint::sentence(error));
+    ExitCode::from(EXIT_ERROR)
 }
 
 /// Help goes out as it is; a mistake becomes one sentence.
@@ -66,14 +71,19 @@ fn usage(error: &clap::Error) -> ExitCode {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if needs_no_sentence {
-        // Nobody is left to tell if this fails.
-        let _ = error.print();
-        return ExitCode::from(if error.use_stderr() { EXIT_ERROR } else { 0 });
+        let printed =
+            output::tolerate_closed_pipe(error.print().and_then(|()| io::stdout().flush()));
+        if error.use_stderr() {
+            return ExitCode::from(EXIT_ERROR);
+        }
+        return printed
+            .context(terminal::CANNOT_WRITE)
+            .map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }
     let text = error.render().to_string();
     let sentence = text.split("\n\n").next().unwrap_or_default();
     let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
     let words: Vec<&str> = sentence.split_whitespace().collect();
-    eprintln!("splitlock: {}; see --help", words.join(" "));
+    complaint::say(&format!("{}; see --help", words.join(" ")));
     ExitCode::from(EXIT_ERROR)
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::terminal::CANNOT_WRITE;
+
 /// What a new file may be, before the user's umask.
 const MODE: u32 = 0o666;
 
@@ -54,8 +56,9 @@ impl Output {
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
         match self {
-            Output::Standard => tolerate_closed_pipe(buffered(io::stdout().lock(), content))
-                .context("cannot write to standard output"),
+            Output::Standard => {
+                tolerate_closed_pipe(buffered(io::stdout().lock(), content)).context(CANNOT_WRITE)
+            }
             Output::Existing(path) => OpenOptions::new()
                 .write(true)
                 .open(&path)
@@ -80,7 +83,7 @@ fn buffered(
 }
 
 /// Whoever reads a pipe may stop when it has seen enough.
-fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,

@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::chart;
 use crate::figure::Figure;
+use crate::{chart, output, text};
+
+pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 
 const USUAL_WIDTH: usize = 80;
 const WIDEST: usize = 120;
@@ -21,13 +23,18 @@ pub(crate) fn show(figure: &Figure) -> Result<()> {
         width.min(WIDEST)
     };
     let color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    print(&chart::render(figure, width, color))
+    write(&chart::render(figure, width, color))
 }
 
-/// Prints, and does not mind if nobody reads on.
-pub(crate) fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+/// Prints lines of text, which may hold what a user or a file has named.
+pub(crate) fn print(lines: &str) -> Result<()> {
+    let plain: Vec<String> = lines.split('\n').map(text::plain).collect();
+    write(&plain.join("\n"))
+}
+
+/// Does not mind if nobody reads on.
+fn write(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    output::tolerate_closed_pipe(written).context(CANNOT_WRITE)
 }

@@ -10,7 +10,7 @@ use crate::args::SweepArgs;
 use crate::figure::Figure;
 use crate::measuring::{Session, seed};
 use crate::output::Output;
-use crate::{Exit, terminal};
+use crate::{Exit, complaint, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     let plan = plan(args)?;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
-        eprintln!("splitlock: stopped after {done} of {planned} samples");
+        complaint::say(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)

@@ -36,6 +36,9 @@ fn complaint(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.starts_with("splitlock: "), "{text}");
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    let parts: Vec<_> = text.trim_end().split(": ").collect();
+    let repeats = |(i, part)| parts[..i].contains(part);
+    assert!(!parts.iter().enumerate().any(repeats), "{text}");
     text
 }
 

@@ -1,6 +1,9 @@
 //! Help, and mistakes on the command line.
 
-use super::{fail, run, succeed};
+use std::fs::File;
+use std::process::Stdio;
+
+use super::{complaint, fail, has_kvm, run, splitlock, succeed};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -66,5 +69,50 @@ fn mistakes_are_named_in_one_sentence() {
     ] {
         let sentence = fail(arguments);
         assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+    }
+}
+
+#[test]
+fn what_the_user_wrote_cannot_steer_the_terminal() {
+    for arguments in [
+        &["sweep", "--guest", "a\nb\u{1b}[31m"][..],
+        &["sweep", "--timeouts", "1ms\u{1b}[31m"],
+        &["sweep", "--csv", "/missing\n/\u{1b}[31m"],
+        &["sw\u{1b}[31mp"],
+    ] {
+        let sentence = fail(arguments);
+        let hostile = |c: char| c.is_control() && c != '\n';
+        assert!(!sentence.contains(hostile), "{sentence:?}");
+    }
+}
+
+/// `/dev/full` refuses every byte.
+fn full() -> Stdio {
+    File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_panic() {
+    for arguments in [&["sweep", "--guest", "nobody"][..], &["swep"], &[]] {
+        let status = splitlock(arguments).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(2), "{arguments:?}");
+    }
+    let quick = ["sweep", "--guest", "none", "--timeouts", "1ms"];
+    for arguments in [&["--help"][..], &["--version"], &quick] {
+        if arguments == quick && !has_kvm() {
+            continue;
+        }
+        let mut command = splitlock(arguments);
+        command.stdout(full()).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        let sentence = complaint(&output);
+        assert!(
+            sentence.contains("cannot write to standard output: No space left"),
+            "{sentence}"
+        );
     }
 }
