@@ -39,8 +39,8 @@ pub(crate) enum Command {
     after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
 )]
 pub(crate) struct ReproduceArgs {
-    /// Folder for the report, its figures and its data. A report that is there is replaced as a
-    /// whole; anything else that is there is left alone, with an error.
+    /// Folder for the report, its figures and its data. A report that is there is replaced, each
+    /// file as a whole; anything else that is there is left alone, with an error.
     #[arg(long, value_name = "DIR", default_value = "splitlock-report")]
     pub(crate) out: PathBuf,
     /// Runs of each guest at each timeout.

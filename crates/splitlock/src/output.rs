@@ -1,28 +1,40 @@
 //! Files that appear whole or not at all.
 
-use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tempfile::{NamedTempFile, TempDir};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+mod draft;
+mod folder;
+
+use draft::Draft;
+pub(crate) use draft::discard_all;
+pub(crate) use folder::OutputFolder;
 
 use crate::terminal::CANNOT_WRITE;
 
-/// What a new file may be, before the user's umask.
-const MODE: u32 = 0o666;
+/// As many links as the kernel would follow.
+const MOST_LINKS: usize = 40;
 
 /// A place for a result, checked before anything is measured.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// `-`
+    /// `-`, or another name for the same.
     Standard,
     /// Something that is there and is no ordinary file, such as a pipe: it cannot be replaced.
-    Existing(PathBuf),
+    Existing { path: PathBuf, file: File },
     /// An ordinary file, and beside it what will become it.
-    File { path: PathBuf, draft: NamedTempFile },
+    File {
+        path: PathBuf,
+        draft: Draft,
+        file: File,
+    },
 }
 
 impl Output {
@@ -33,16 +45,34 @@ impl Output {
             return Ok(Output::Standard);
         }
         let path = resolve(path);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                bail!("cannot write to {}: it is a folder", path.display())
+        let there = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            metadata => Some(metadata.with_context(|| cannot_write(&path))?),
+        };
+        match there {
+            Some(metadata) if metadata.is_dir() => bail!("{}: it is a folder", cannot_write(&path)),
+            Some(metadata) if is_standard_output(&metadata) => Ok(Output::Standard),
+            Some(metadata) if !metadata.is_file() => {
+                let file = open_existing(&path).with_context(|| cannot_write(&path))?;
+                Ok(Output::Existing { path, file })
             }
-            Ok(metadata) if !metadata.is_file() => Ok(Output::Existing(path)),
-            _ => {
-                let draft = draft_beside(&path)
-                    .with_context(|| format!("cannot write to {}", path.display()))?;
-                Ok(Output::File { path, draft })
+            there => {
+                let (draft, file) =
+                    draft_beside(&path, there.as_ref()).with_context(|| cannot_write(&path))?;
+                Ok(Output::File { path, draft, file })
             }
+        }
+    }
+
+    /// Whether one of them would overwrite the other, or mix with it.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Output::Standard, Output::Standard) => true,
+            (Output::File { path: one, .. }, Output::File { path: other, .. }) => one == other,
+            (Output::Existing { file: one, .. }, Output::Existing { file: other, .. }) => {
+                matches!((one.metadata(), other.metadata()), (Ok(one), Ok(other)) if is_same_file(&one, &other))
+            }
+            _ => false,
         }
     }
 
@@ -59,18 +89,23 @@ impl Output {
             Output::Standard => {
                 tolerate_closed_pipe(buffered(io::stdout().lock(), content)).context(CANNOT_WRITE)
             }
-            Output::Existing(path) => OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .and_then(|file| tolerate_closed_pipe(buffered(file, content)))
-                .with_context(|| format!("cannot write to {}", path.display())),
-            Output::File { path, mut draft } => buffered(&mut draft, content)
-                .and_then(|()| draft.as_file().sync_all())
-                .and_then(|()| Ok(draft.persist(&path)?))
-                .map(drop)
-                .with_context(|| format!("cannot write to {}", path.display())),
+            Output::Existing { path, file } => {
+                tolerate_closed_pipe(buffered(file, content)).with_context(|| cannot_write(&path))
+            }
+            Output::File {
+                path,
+                draft,
+                mut file,
+            } => buffered(&mut file, content)
+                .and_then(|()| file.sync_all())
+                .and_then(|()| draft.place_file(&path))
+                .with_context(|| cannot_write(&path)),
         }
     }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write to {}", path.display())
 }
 
 fn buffered(
@@ -90,16 +125,23 @@ pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A link is not replaced: what it points to is.
+/// One name for each place. A link is not replaced: what it points to is, or will be there.
 fn resolve(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.into())
-}
-
-fn draft_beside(path: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".splitlock-")
-        .permissions(fs::Permissions::from_mode(MODE))
-        .tempfile_in(folder_of(path))
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(path) = fs::canonicalize(&path) {
+            return path;
+        }
+        // A pipe's link in /proc names no path, and can be followed all the same.
+        match fs::read_link(&path) {
+            Ok(target) if !path.exists() => path = folder_of(&path).join(target),
+            _ => break,
+        }
+    }
+    match (fs::canonicalize(folder_of(&path)), path.file_name()) {
+        (Ok(folder), Some(name)) if !path.exists() => folder.join(name),
+        _ => path,
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -109,108 +151,60 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A folder of results that appears whole.
-#[derive(Debug)]
-pub(crate) struct OutputFolder {
-    path: PathBuf,
-    draft: TempDir,
-    /// The names that may be in a folder that this one replaces.
-    names: &'static [&'static str],
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-impl OutputFolder {
-    /// A folder at `path` that will hold files of these `names`. One that is there already is
-    /// replaced if it holds nothing else.
-    ///
-    /// # Errors
-    /// If it holds something else, or nothing can be written there.
-    pub(crate) fn prepare(path: &Path, names: &'static [&'static str]) -> Result<Self> {
-        let path = resolve(path);
-        refuse_to_lose(&path, names)?;
-        let draft = tempfile::Builder::new()
-            .prefix(".splitlock-")
-            .permissions(fs::Permissions::from_mode(0o777))
-            .tempdir_in(folder_of(&path))
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
-        Ok(OutputFolder { path, draft, names })
-    }
-
-    /// Writes one of its files.
-    ///
-    /// # Errors
-    /// If that is not possible. The folder does not appear then.
-    pub(crate) fn write(
-        &self,
-        name: &str,
-        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<()> {
-        debug_assert!(self.names.contains(&name), "{name} is not announced");
-        Output::prepare(&self.draft.path().join(name))?
-            .write(content)
-            // The folder that the user knows, not the draft.
-            .map_err(|error| error.context(format!("cannot write {name}")))
-    }
-
-    /// Lets the folder appear.
-    ///
-    /// # Errors
-    /// If something else has been put there meanwhile, or it cannot be put there.
-    pub(crate) fn finish(self) -> Result<PathBuf> {
-        refuse_to_lose(&self.path, self.names)?;
-        put_in_place(self.draft.path(), &self.path)
-            .with_context(|| format!("cannot put the report at {}", self.path.display()))?;
-        // What is in the draft's place now, if anything, is the report of before.
-        Ok(self.path)
-    }
+fn is_standard_output(metadata: &Metadata) -> bool {
+    rustix::fs::fstat(io::stdout()).is_ok_and(|standard| {
+        (standard.st_dev, standard.st_ino) == (metadata.dev(), metadata.ino())
+    })
 }
 
-/// Whatever is at `path` may be replaced if it is ours alone.
-fn refuse_to_lose(path: &Path, names: &[&str]) -> Result<()> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot use {} as a folder", path.display()));
-        }
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot look into {}", path.display()))?;
-        let name = entry.file_name();
-        if !names.iter().any(|ours| OsStr::new(ours) == name) {
-            bail!(
-                "{} holds {}, which is not part of a report: choose another folder with --out, or \
-                 move it away",
-                path.display(),
-                Path::new(&name).display()
-            );
-        }
+/// Opening a pipe would wait for its reader, and there may never be one.
+fn open_existing(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.union(OFlags::NOCTTY).bits() as i32)
+        .open(path);
+    if let Err(error) = &file
+        && Errno::from_io_error(error) == Some(Errno::NXIO)
+    {
+        bail!("nobody reads from it; start what reads first");
     }
-    Ok(())
+    let file = file?;
+    let flags = rustix::fs::fcntl_getfl(file.as_fd())?;
+    rustix::fs::fcntl_setfl(file.as_fd(), flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
 }
 
-/// At no moment is there half a folder at `to`, and what was there before is at `from` then.
-fn put_in_place(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    if !to.exists() {
-        return fs::rename(from, to);
+/// With the mode of its predecessor, which must be one that the user may write to.
+fn draft_beside(path: &Path, there: Option<&Metadata>) -> io::Result<(Draft, File)> {
+    if there.is_some() {
+        OpenOptions::new().write(true).open(path)?;
     }
-    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)?)
+    let (draft, file) = Draft::file_in(folder_of(path))?;
+    if let Some(there) = there {
+        file.set_permissions(there.permissions())?;
+    }
+    Ok((draft, file))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
-    fn text(path: &Path) -> String {
+    pub(super) fn text(path: &Path) -> String {
         fs::read_to_string(path).unwrap()
     }
 
-    fn put(path: &Path, content: &'static str) -> Result<()> {
+    pub(super) fn put(path: &Path, content: &'static str) -> Result<()> {
         Output::prepare(path)?.write(|out| out.write_all(content.as_bytes()))
     }
 
-    fn names_in(folder: &Path) -> Vec<String> {
+    pub(super) fn names_in(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -249,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
         put(&target, "first").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
+        symlink(&target, &link).unwrap();
         put(&link, "second").unwrap();
         assert_eq!(text(&target), "second");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
@@ -278,51 +272,48 @@ mod tests {
         }
     }
 
-    const NAMES: &[&str] = &["report.html", "data.csv"];
-
-    fn report(path: &Path, content: &'static str) -> Result<PathBuf> {
-        let folder = OutputFolder::prepare(path, NAMES)?;
-        folder.write("report.html", |out| out.write_all(content.as_bytes()))?;
-        folder.finish()
+    #[test]
+    fn a_link_to_nothing_yet_stays_one_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink("target", &link).unwrap();
+        put(&link, "first").unwrap();
+        assert_eq!(text(&folder.path().join("target")), "first");
+        assert!(link.is_symlink());
+        symlink("circle", folder.path().join("circle")).unwrap();
+        Output::prepare(&folder.path().join("circle")).unwrap_err();
     }
 
     #[test]
-    fn a_report_replaces_a_report_and_an_empty_folder() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("report");
-        fs::create_dir(&path).unwrap();
-        report(&path, "first").unwrap();
-        report(&path, "second").unwrap();
-        assert_eq!(text(&path.join("report.html")), "second");
-        assert_eq!(names_in(parent.path()), ["report"]);
+    fn a_successor_has_the_mode_of_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        put(&path, "first").unwrap();
+        for mode in [0o600, 0o664] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            put(&path, "second").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+        }
     }
 
     #[test]
-    fn a_folder_with_something_else_in_it_is_left_alone() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("report");
-        report(&path, "first").unwrap();
-        put(&path.join("notes.txt"), "mine").unwrap();
-        let error = report(&path, "second").unwrap_err().to_string();
-        assert!(
-            error.contains("notes.txt") && error.contains("--out"),
-            "{error}"
-        );
-        assert_eq!(text(&path.join("report.html")), "first");
-        assert_eq!(names_in(parent.path()), ["report"]);
+    fn one_place_is_known_under_each_of_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| Output::prepare(&folder.path().join(name)).unwrap();
+        symlink("a", folder.path().join("link")).unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
+        assert!(at("a").is_same_place(&at("./a")));
+        assert!(at("a").is_same_place(&at("b/../a")));
+        assert!(at("a").is_same_place(&at("link")));
+        assert!(!at("a").is_same_place(&at("c")));
+        let null = || Output::prepare(Path::new("/dev/full")).unwrap();
+        assert!(null().is_same_place(&null()));
+        assert!(!null().is_same_place(&at("a")));
     }
 
     #[test]
-    fn a_report_that_is_not_finished_does_not_appear() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("report");
-        report(&path, "first").unwrap();
-        let folder = OutputFolder::prepare(&path, NAMES).unwrap();
-        folder
-            .write("data.csv", |out| out.write_all(b"half"))
-            .unwrap();
-        drop(folder);
-        assert_eq!(names_in(&path), ["report.html"]);
-        assert_eq!(names_in(parent.path()), ["report"]);
+    fn errors_do_not_name_the_draft() {
+        let error = Output::prepare(Path::new("/proc/a.csv")).unwrap_err();
+        assert!(!format!("{error:#}").contains(draft::PREFIX), "{error:#}");
     }
 }

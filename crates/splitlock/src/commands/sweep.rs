@@ -112,15 +112,15 @@ struct Outputs {
 
 impl Outputs {
     fn prepare(args: &SweepArgs) -> Result<Self> {
-        if args.csv == args.json && args.csv.is_some() {
-            bail!("--csv and --json cannot go to the same place");
-        }
         let prepare =
             |path: &Option<std::path::PathBuf>| path.as_deref().map(Output::prepare).transpose();
-        Ok(Outputs {
-            csv: prepare(&args.csv)?,
-            json: prepare(&args.json)?,
-        })
+        let (csv, json) = (prepare(&args.csv)?, prepare(&args.json)?);
+        if let (Some(csv), Some(json)) = (&csv, &json)
+            && csv.is_same_place(json)
+        {
+            bail!("--csv and --json cannot go to the same place");
+        }
+        Ok(Outputs { csv, json })
     }
 
     /// A chart for whoever looks at the terminal, unless the results themselves go there.

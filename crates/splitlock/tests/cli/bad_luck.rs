@@ -1,9 +1,14 @@
 //! A machine without KVM, guests that misbehave, disks that are full: one sentence each, and nothing
 //! lost.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{complaint, fail, has_kvm, names_in, put, splitlock};
 
@@ -166,4 +171,115 @@ fn a_report_does_not_overwrite_what_is_not_a_report() {
     assert!(sentence.contains("as a folder"), "{sentence}");
     assert_eq!(std::fs::read(Path::new(&file)).unwrap(), b"precious");
     assert_eq!(names_in(folder.path()), ["thesis.txt"]);
+}
+
+/// The folder is a mount point, and where the user stands: it can be neither renamed nor replaced.
+#[test]
+fn a_report_goes_into_a_mounted_folder() {
+    if !has_kvm() {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs none "$1" && cd "$1" || exit 77
+        "$0" reproduce --out . >&2 & pid=$!
+        sleep 2
+        kill -TERM $pid
+        wait $pid
+        [ $? = 130 ] && ls -A .
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
+        .arg(disk.path())
+        .output();
+    let output = match output {
+        Ok(output) if output.status.code() != Some(77) => output,
+        other => return eprintln!("skipped: no mount namespace to be had: {other:?}"),
+    };
+    let names = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<_> = names.lines().collect();
+    assert!(names.contains(&"report.html"), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
+}
+
+#[test]
+fn a_report_does_not_overwrite_files_that_are_named_like_one() {
+    let folder = tempfile::tempdir().unwrap();
+    put(&folder.path().join("progress.csv"), b"precious");
+    let sentence = fail(&["reproduce", "--out", folder.path().to_str().unwrap()]);
+    assert!(
+        sentence.contains("progress.csv") && sentence.contains("--out"),
+        "{sentence}"
+    );
+    assert_eq!(names_in(folder.path()), ["progress.csv"]);
+}
+
+fn fifo(path: &Path) {
+    let status = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_reason_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    fifo(&pipe);
+    let sentence = fail_quickly(&["--csv", pipe.to_str().unwrap()]);
+    assert!(sentence.contains("nobody reads"), "{sentence}");
+}
+
+#[test]
+fn a_file_that_the_user_may_not_write_is_not_replaced() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can try this as somebody else");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    let csv = folder.path().join("a.csv");
+    std::fs::set_permissions(folder.path(), mode(0o777)).unwrap();
+    put(&csv, b"precious");
+    std::fs::set_permissions(&csv, mode(0o444)).unwrap();
+    let mut command = splitlock(&["sweep", "--csv", csv.to_str().unwrap()]);
+    let Ok(output) = command.uid(65534).gid(65534).output() else {
+        return eprintln!("skipped: nobody may not run the program where it is");
+    };
+    let sentence = complaint(&output);
+    assert!(sentence.contains("a.csv: Permission denied"), "{sentence}");
+    assert_eq!(names_in(folder.path()), ["a.csv"]);
+}
+
+/// The pipe is full and its reader does not read, so the program cannot get on by itself.
+#[test]
+fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fifo(&at("pipe"));
+    // Both ends, so that opening it does not wait.
+    let mut reader = File::options()
+        .read(true)
+        .write(true)
+        .open(at("pipe"))
+        .unwrap();
+    let arguments = ["sweep", "--guest", "none", "--timeouts", "10us"];
+    let mut child = splitlock(&arguments)
+        .args(["--repeat", "5000"])
+        .args(["--csv", at("pipe").to_str().unwrap()])
+        .args(["--json", at("a.json").to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It has come to writing when something can be read.
+    reader.read_exact(&mut [0]).unwrap();
+    assert_eq!(names_in(folder.path()).len(), 2, "no draft to lose");
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::TERM).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(child.try_wait().unwrap().is_none(), "ended by the first");
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names_in(folder.path()), ["pipe"]);
 }

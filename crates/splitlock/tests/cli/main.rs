@@ -39,6 +39,7 @@ fn complaint(output: &Output) -> String {
     let parts: Vec<_> = text.trim_end().split(": ").collect();
     let repeats = |(i, part)| parts[..i].contains(part);
     assert!(!parts.iter().enumerate().any(repeats), "{text}");
+    assert!(!text.contains(".splitlock-"), "names a draft: {text}");
     text
 }
 

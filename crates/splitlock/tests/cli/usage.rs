@@ -86,6 +86,19 @@ fn what_the_user_wrote_cannot_steer_the_terminal() {
     }
 }
 
+#[test]
+fn one_place_for_two_results_is_refused_whatever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("x", folder.path().join("link")).unwrap();
+    for (csv, json) in [("x", "./x"), ("x", "link"), ("-", "/dev/stdout")] {
+        let output = splitlock(&["sweep", "--csv", csv, "--json", json])
+            .current_dir(folder.path())
+            .output();
+        let sentence = complaint(&output.unwrap());
+        assert!(sentence.contains("same place"), "{sentence}");
+    }
+}
+
 /// `/dev/full` refuses every byte.
 fn full() -> Stdio {
     File::options()
@@ -115,4 +128,22 @@ fn output_that_cannot_be_written_is_no_panic() {
             "{sentence}"
         );
     }
+}
+
+#[test]
+fn a_table_on_standard_output_is_alone_there() {
+    if !has_kvm() {
+        return;
+    }
+    let quick = ["sweep", "--guest", "none", "--timeouts", "1ms", "--csv"];
+    let arguments = [&quick[..], &["/dev/stdout"]].concat();
+    let is_table = |text: &str| split_lock_repro::results::Sweep::read_csv(text.as_bytes()).is_ok();
+    assert!(is_table(&succeed(&arguments)));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = splitlock(&arguments);
+    command.stdout(file.reopen().unwrap());
+    assert!(command.status().unwrap().success());
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert!(is_table(&text), "{text}");
 }
