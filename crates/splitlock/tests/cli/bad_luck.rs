@@ -6,11 +6,11 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complaint, fail, has_kvm, names_in, put, splitlock};
+use super::{complaint, fail, has_kvm, names_in, put, read_csv, splitlock};
 
 const QUICK: [&str; 5] = ["sweep", "--timeouts", "2ms", "--repeat", "1"];
 
@@ -282,4 +282,29 @@ fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind() {
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names_in(folder.path()), ["pipe"]);
+}
+
+/// As `nohup` does.
+#[test]
+fn a_signal_that_is_to_be_ignored_is_ignored() {
+    if !has_kvm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("a.csv");
+    let script = r#"trap "" HUP; exec "$0" "$@""#;
+    let start = Instant::now();
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
+        .args(["sweep", "--guest", "none", "--timeouts", "10ms"])
+        .args(["--repeat", "150", "--csv", csv.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(start.elapsed() > Duration::from_millis(1500));
+    assert_eq!(read_csv(&csv).samples.len(), 150);
 }
