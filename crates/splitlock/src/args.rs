@@ -144,7 +144,7 @@ pub(crate) enum Host {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  splitlock plot out.csv --out out.svg")]
 pub(crate) struct PlotArgs {
-    /// Sweeps, as CSV or JSON.
+    /// Sweeps, as CSV or JSON; `-` is CSV from standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Where to draw to.

@@ -24,6 +24,11 @@ pub(crate) fn stop_on_ctrl_c() -> Result<Stop> {
     Ok(stop)
 }
 
+/// From now on, Ctrl-C ends the program at once, and leaves no draft behind.
+pub(crate) fn leave_on_ctrl_c() -> Result<()> {
+    on_ctrl_c(|| leave())
+}
+
 fn leave() -> ! {
     let _no_new_drafts = output::discard_all();
     #[expect(clippy::disallowed_methods, reason = "the user does not want to wait")]

@@ -1,17 +1,17 @@
 //! `splitlock plot`
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use split_lock_repro::results::Sweep;
 
-use crate::Exit;
 use crate::args::PlotArgs;
 use crate::figure::{self, Figure};
 use crate::output::Output;
 use crate::report::{self, NamedSweep, Report, Section};
+use crate::{Exit, interrupt};
 
 /// A file larger than this is not a sweep that anybody has made.
 const LARGEST_FILE_BYTES: u64 = 4 << 30;
@@ -24,7 +24,9 @@ enum Form {
 
 pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
     let form = form(&args.out)?;
-    let output = Output::prepare(&args.out)?;
+    if args.files.iter().filter(|path| is_standard(path)).count() > 1 {
+        bail!("standard input can be read once: give `-` once");
+    }
     let sweeps: Vec<Sweep> = args
         .files
         .iter()
@@ -36,8 +38,14 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
         Form::Png => figure::render_png(&figure, args.width)?,
         Form::Html => page(&figure, sweeps, &args.files)?.into_bytes(),
     };
-    output.write(|out| out.write_all(&bytes))?;
+    // Nothing is drafted while an input may keep us waiting.
+    interrupt::leave_on_ctrl_c()?;
+    Output::prepare(&args.out)?.write(|out| out.write_all(&bytes))?;
     Ok(Exit::Fine)
+}
+
+fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String> {
@@ -51,6 +59,9 @@ fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String
         });
     }
     let stem = |file: &PathBuf| {
+        if is_standard(file) {
+            return "standard-input".into();
+        }
         let stem = file.file_stem().unwrap_or_default();
         stem.to_string_lossy().into_owned()
     };
@@ -80,15 +91,62 @@ fn form(out: &Path) -> Result<Form> {
 }
 
 fn read(path: &Path) -> Result<Sweep> {
+    if is_standard(path) {
+        return Sweep::read_csv(limited(io::stdin())).context("cannot read standard input");
+    }
     let cannot = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(cannot)?;
-    let mut file = BufReader::new(file.take(LARGEST_FILE_BYTES));
+    let file = limited(File::open(path).with_context(cannot)?);
     let is_json = path
         .extension()
         .is_some_and(|extension| extension == "json");
     if is_json {
         Sweep::read_json(file).with_context(cannot)
     } else {
-        Sweep::read_csv(&mut file).with_context(cannot)
+        Sweep::read_csv(file).with_context(cannot)
+    }
+}
+
+fn limited(input: impl Read) -> BufReader<impl Read> {
+    BufReader::new(Limited {
+        input,
+        left_bytes: LARGEST_FILE_BYTES,
+    })
+}
+
+/// An input that ends with an error, and not silently, where it is too long.
+struct Limited<R> {
+    input: R,
+    left_bytes: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.left_bytes == 0 {
+            let limit = LARGEST_FILE_BYTES >> 30;
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it is larger than {limit} GiB: this is no sweep"),
+            ));
+        }
+        let count = self.input.by_ref().take(self.left_bytes).read(to)?;
+        self.left_bytes -= count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_at_its_limit_is_an_error_and_not_an_end() {
+        let limited = |input, left_bytes| {
+            let mut read = vec![];
+            Limited { input, left_bytes }
+                .read_to_end(&mut read)
+                .map(|_| read)
+        };
+        assert_eq!(limited(&b"short"[..], 6).unwrap(), b"short");
+        assert!(limited(&b"longer"[..], 6).is_err());
     }
 }

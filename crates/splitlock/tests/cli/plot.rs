@@ -1,8 +1,12 @@
 //! `splitlock plot`
 
+use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{fail, names_in, put, succeed};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{complaint, fail, names_in, put, splitlock, succeed};
 
 /// Two guests at two timeouts.
 const TABLE: &str = "series,guest,host,vcpu,timeout_ns,run,turns,elapsed_ns,cpu_ns,exits,outcome\n\
@@ -85,4 +89,40 @@ fn damaged_files_are_named_by_line_and_leave_the_old_picture() {
             .iter()
             .all(|name| !name.starts_with('.'))
     );
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    put(&at("a.csv"), format!("\u{feff}{TABLE}").as_bytes());
+    for name in ["a.svg", "a.html"] {
+        let mut command = splitlock(&["plot", "-", "--out", text(&at(name))]);
+        command.stdin(File::open(at("a.csv")).unwrap());
+        assert!(command.status().unwrap().success());
+        assert!(at(name).is_file());
+    }
+    let output = splitlock(&["plot", "-", "--out", text(&at("b.svg"))]).output();
+    let sentence = complaint(&output.unwrap());
+    assert!(sentence.contains("standard input: line 1"), "{sentence}");
+}
+
+#[test]
+fn input_without_an_end_is_given_up() {
+    let sentence = fail(&["plot", "/dev/zero", "--out", "/dev/null.svg"]);
+    assert!(sentence.contains("a line is longer"), "{sentence}");
+}
+
+#[test]
+fn a_signal_while_it_waits_for_input_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut child = splitlock(&["plot", "-", "--out", text(&at("a.svg"))])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(names_in(folder.path()).is_empty());
 }

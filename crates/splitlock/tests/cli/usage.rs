@@ -63,6 +63,7 @@ fn mistakes_are_named_in_one_sentence() {
         (&["sweep", "--level", "ring0"], "ring0"),
         (&["sweep", "--counter", "eip"], "eip"),
         (&["sweep", "--csv", "-", "--json", "-"], "same place"),
+        (&["plot", "-", "-", "--out", "a.svg"], "once"),
         (&["plot", "a.csv"], "--out"),
         (&["plot", "--out", "a.svg"], "FILE"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),
