@@ -70,7 +70,10 @@ impl Output {
             (Output::Standard, Output::Standard) => true,
             (Output::File { path: one, .. }, Output::File { path: other, .. }) => one == other,
             (Output::Existing { file: one, .. }, Output::Existing { file: other, .. }) => {
-                matches!((one.metadata(), other.metadata()), (Ok(one), Ok(other)) if is_same_file(&one, &other))
+                match (one.metadata(), other.metadata()) {
+                    (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+                    _ => false,
+                }
             }
             _ => false,
         }
@@ -149,10 +152,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 fn is_standard_output(metadata: &Metadata) -> bool {

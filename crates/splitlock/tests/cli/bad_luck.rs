@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complaint, fail, has_kvm, names_in, put, read_csv, splitlock};
+use super::{complaint, fail, fifo, has_kvm, names_in, put, read_csv, splitlock};
 
 const QUICK: [&str; 5] = ["sweep", "--timeouts", "2ms", "--repeat", "1"];
 
@@ -213,11 +213,6 @@ fn a_report_does_not_overwrite_files_that_are_named_like_one() {
         "{sentence}"
     );
     assert_eq!(names_in(folder.path()), ["progress.csv"]);
-}
-
-fn fifo(path: &Path) {
-    let status = Command::new("mkfifo").arg(path).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]

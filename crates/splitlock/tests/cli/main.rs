@@ -80,3 +80,8 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
+
+fn fifo(path: &Path) {
+    let status = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(status.success());
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complaint, fail, names_in, put, splitlock, succeed};
+use super::{complaint, fail, fifo, names_in, put, splitlock, succeed};
 
 /// Two guests at two timeouts.
 const TABLE: &str = "series,guest,host,vcpu,timeout_ns,run,turns,elapsed_ns,cpu_ns,exits,outcome\n\
@@ -117,12 +117,12 @@ fn input_without_an_end_is_given_up() {
 fn a_signal_while_it_waits_for_input_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let mut child = splitlock(&["plot", "-", "--out", text(&at("a.svg"))])
-        .stdin(std::process::Stdio::piped())
+    fifo(&at("pipe"));
+    let mut child = splitlock(&["plot", text(&at("pipe")), "--out", text(&at("a.svg"))])
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(!child.wait().unwrap().success());
-    assert!(names_in(folder.path()).is_empty());
+    assert_eq!(names_in(folder.path()), ["pipe"]);
 }
