@@ -18,7 +18,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     let session = Session::begin(&args.kvm)?;
     session.warn_if_crowded(args.vcpus);
     let Some(sweep) = session.measure("measuring", &plan)? else {
-        eprintln!("splitlock: stopped before anything was measured");
+        complaint::say("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
