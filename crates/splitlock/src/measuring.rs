@@ -12,6 +12,7 @@ use split_lock_repro::results::{Provenance, Sweep};
 use split_lock_repro::sweep::{self, Plan, Stop};
 use split_lock_repro::vm::open_kvm;
 
+use crate::complaint;
 use crate::host;
 use crate::interrupt::stop_on_ctrl_c;
 
@@ -63,10 +64,9 @@ impl Session {
     pub(crate) fn warn_if_crowded(&self, vcpus: u32) {
         if vcpus as usize > usable_cpus() {
             let cpus = usable_cpus();
-            eprintln!(
-                "splitlock: note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at \
-                 once"
-            );
+            complaint::say(&format!(
+                "note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
+            ));
         }
     }
 

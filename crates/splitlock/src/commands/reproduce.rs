@@ -13,7 +13,7 @@ use crate::figure::{self, Figure};
 use crate::measuring::{Session, seed, usable_cpus};
 use crate::output::OutputFolder;
 use crate::report::{self, NamedSweep, Report, Section};
-use crate::{Exit, finding, terminal};
+use crate::{Exit, complaint, finding, terminal};
 
 const PNG_WIDTH: u32 = 1600;
 
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
         write(folder, &measured, &missing)?;
     }
     if session.was_stopped() {
-        eprintln!("splitlock: stopped before everything was measured");
+        complaint::say("stopped before everything was measured");
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
