@@ -96,6 +96,11 @@ fn range(
     Ok((0..count as u64).map(move |i| first + i * step))
 }
 
+/// A single duration, as an argument of its own.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    duration_ns(text).map(Duration::from_nanos)
+}
+
 fn duration_ns(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if text.starts_with('-') {

@@ -4,7 +4,14 @@ use super::{fail, run, succeed};
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["sweep", "plot", "reproduce"] {
+    for command in [
+        "sweep",
+        "plot",
+        "reproduce",
+        "simulate",
+        "thresholds",
+        "policies",
+    ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains(&format!("splitlock {command} ")), "{help}");
         assert!(help.contains("Example"), "{help}");
