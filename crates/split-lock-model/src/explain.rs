@@ -180,9 +180,13 @@ fn advice(kernel: &Profile, kind: TaskKind, task: &TaskReport, others: u32) -> O
     let mut text = format!("{alone}; from {} on it always is", limits.always_from());
     if others > 0 {
         let safe: Nanos = limits.contended(others).safe_from;
+        let splitting = match others {
+            1 => "another core splits".to_owned(),
+            _ => format!("{others} other cores split"),
+        };
         let _ = write!(
             text,
-            ", and from {safe} on even if {others} other cores split without pause"
+            ", and from {safe} on even if {splitting} without pause"
         );
     }
     if kernel.features().sysctl {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
+use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
 use crate::ranges::{Offsets, Timeouts};
 
 /// Find, reproduce, explain and survive x86 split-lock stalls on Linux.
@@ -27,6 +28,9 @@ pub(crate) enum Command {
     Reproduce(ReproduceArgs),
     Sweep(SweepArgs),
     Plot(PlotArgs),
+    Simulate(SimulateArgs),
+    Thresholds(ThresholdsArgs),
+    Policies(PoliciesArgs),
 }
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.

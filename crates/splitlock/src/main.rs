@@ -10,7 +10,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod args_model;
 mod chart;
+mod columns;
 mod commands;
 mod complaint;
 mod figure;
@@ -18,12 +20,15 @@ mod finding;
 mod host;
 mod interrupt;
 mod measuring;
+mod modelled;
 mod number;
 mod output;
+mod picture_file;
 mod ranges;
 mod report;
 mod terminal;
 mod text;
+mod timeline;
 
 use args::{Cli, Command};
 
@@ -31,10 +36,14 @@ use args::{Cli, Command};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Fine,
+    /// The problem that was asked for was found.
+    Found,
     /// By Ctrl-C, with everything measured so far written.
     Stopped,
 }
 
+/// The problem that the user asked to be told about.
+const EXIT_FOUND: u8 = 1;
 /// Usage and environment errors.
 const EXIT_ERROR: u8 = 2;
 /// What shells report for a program that SIGINT has ended.
@@ -49,9 +58,13 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => commands::reproduce::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Plot(args) => commands::plot::run(args),
+        Command::Simulate(args) => commands::simulate::run(args),
+        Command::Thresholds(args) => commands::thresholds::run(args),
+        Command::Policies(args) => commands::policies::run(args),
     };
     match result {
         Ok(Exit::Fine) => ExitCode::SUCCESS,
+        Ok(Exit::Found) => ExitCode::from(EXIT_FOUND),
         Ok(Exit::Stopped) => ExitCode::from(EXIT_STOPPED),
         Err(error) => fail(&error),
     }

@@ -105,6 +105,11 @@ const UNITS: [(&str, u64); 5] = [
     ("s", 1_000_000_000),
 ];
 
+/// A single duration, as an argument of its own.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    duration_ns(text).map(Duration::from_nanos)
+}
+
 fn duration_ns(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if text.starts_with('-') {

@@ -16,14 +16,17 @@ const WIDEST: usize = 120;
 pub(crate) fn show(figure: &Figure) -> Result<()> {
     let out = io::stdout();
     let is_terminal = out.is_terminal();
-    let width = rustix::termios::tcgetwinsize(&out).map_or(USUAL_WIDTH, |size| size.ws_col.into());
-    let width = if width == 0 {
-        USUAL_WIDTH
-    } else {
-        width.min(WIDEST)
-    };
     let color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    write(&chart::render(figure, width, color))
+    write(&chart::render(figure, width(), color))
+}
+
+/// How many columns there are to fill.
+pub(crate) fn width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col.into());
+    match columns {
+        0 => USUAL_WIDTH,
+        columns => columns.min(WIDEST),
+    }
 }
 
 /// Prints lines of text, which may hold what a user or a file has named.

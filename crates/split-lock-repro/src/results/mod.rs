@@ -114,12 +114,15 @@ impl fmt::Display for Outcome {
 pub enum Origin {
     /// Measured on this host as it is.
     MeasuredNative,
+    /// Computed from the rules of this kernel profile.
+    Modelled(String),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::MeasuredNative => f.write_str("measured (native)"),
+            Origin::Modelled(kernel) => write!(f, "modelled ({kernel})"),
         }
     }
 }

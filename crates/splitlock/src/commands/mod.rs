@@ -1,5 +1,8 @@
 //! One file for each command.
 
 pub(crate) mod plot;
+pub(crate) mod policies;
 pub(crate) mod reproduce;
+pub(crate) mod simulate;
 pub(crate) mod sweep;
+pub(crate) mod thresholds;

@@ -4,6 +4,8 @@
 //! `progress`, `offsets` and `bystander` decide what is shown, as data ([`Figure`]); `layout`
 //! decides where everything goes (a `Scene`); `paint` hands the scene to a drawing backend. The
 //! terminal chart starts from the same [`Figure`].
+//!
+//! What is no curve, such as a timeline, is placed by a module of its own and is a [`Picture`].
 
 mod axis;
 mod bystander;
@@ -14,8 +16,11 @@ mod look;
 mod model;
 mod offsets;
 mod paint;
+mod picture;
+mod policies;
 mod progress;
 mod scene;
+mod timeline;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -30,6 +35,9 @@ pub(crate) use model::{Curve, Mark, Panel};
 pub(crate) use offsets::{CROSSING_OFFSETS, by_offset};
 pub(crate) use paint::dark_scheme_css;
 pub(crate) use paint::{render_png, render_svg};
+pub(crate) use picture::Picture;
+pub(crate) use policies::policies;
+pub(crate) use timeline::{Strip, timeline};
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]

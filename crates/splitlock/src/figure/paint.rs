@@ -21,19 +21,22 @@ const OVERSAMPLING: u32 = 2;
 /// # Errors
 /// [`FigureError::Draw`] if the drawing library fails.
 pub(crate) fn render_svg(figure: &Figure) -> Result<String, FigureError> {
-    let scene = layout(figure);
+    scene_as_svg(&layout(figure))
+}
+
+pub(super) fn scene_as_svg(scene: &Scene) -> Result<String, FigureError> {
     let size = (
         (scene.width * SVG_FINENESS) as u32,
         (scene.height * SVG_FINENESS) as u32,
     );
     let mut svg = String::new();
     paint(
-        &scene,
+        scene,
         SVGBackend::with_string(&mut svg, size),
         SVG_FINENESS,
         TextMiddle::OfSmallLetters,
     )?;
-    Ok(with_head(&svg, &scene))
+    Ok(with_head(&svg, scene))
 }
 
 /// Draws the figure as a PNG, `width` pixels wide and as high as it needs to be.
@@ -42,16 +45,19 @@ pub(crate) fn render_svg(figure: &Figure) -> Result<String, FigureError> {
 /// [`FigureError::Width`] for a width that makes no sense, [`FigureError::Draw`] if the drawing
 /// library fails.
 pub(crate) fn render_png(figure: &Figure, width: u32) -> Result<Vec<u8>, FigureError> {
+    scene_as_png(&layout(figure), width)
+}
+
+pub(super) fn scene_as_png(scene: &Scene, width: u32) -> Result<Vec<u8>, FigureError> {
     if !(200..=4000).contains(&width) {
         return Err(FigureError::Width(width));
     }
-    let scene = layout(figure);
     let scale = f64::from(width) / scene.width;
     let height = (scene.height * scale).ceil() as u32;
     let (fine_width, fine_height) = (width * OVERSAMPLING, height * OVERSAMPLING);
     let mut pixels = vec![0; fine_width as usize * fine_height as usize * 3];
     paint(
-        &scene,
+        scene,
         BitMapBackend::with_buffer(&mut pixels, (fine_width, fine_height)),
         scale * f64::from(OVERSAMPLING),
         TextMiddle::OfLine,

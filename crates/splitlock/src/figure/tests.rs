@@ -5,6 +5,11 @@ use super::font;
 use super::layout::layout;
 use super::scene::{Align, Scene, Shape};
 use super::*;
+use crate::modelled::livelock_timeline;
+use split_lock_model::machine::{CpuId, Topology};
+use split_lock_model::policy::{Alternative, Comparison};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
+use split_lock_model::time::Nanos;
 
 fn every_figure() -> Vec<(&'static str, Figure)> {
     let progress = |sweep| Figure::progress(&[sweep]).unwrap();
@@ -107,10 +112,56 @@ fn text_areas(scene: &Scene) -> Vec<(Area, &str)> {
         .collect()
 }
 
+fn every_picture() -> Vec<(String, Picture)> {
+    let scenario = |ms, threads| {
+        let guest = Program::split_loop(Nanos(1_000)).unwrap();
+        let budget = Budget::Relative(Nanos::from_micros(ms));
+        let task = |cpu| {
+            TaskSpec::vcpu(guest, budget)
+                .named(format!("vCPU {cpu}"))
+                .on(CpuId(cpu))
+        };
+        let machine = Topology::new(threads, 1).unwrap();
+        let mut scenario = Scenario::new(machine, (0..threads).map(task).collect());
+        scenario.horizon = Nanos::from_secs(1);
+        scenario
+    };
+    let timelines = [
+        ("6.6,hz=1000", vec![scenario(1_000, 1), scenario(15_000, 1)]),
+        (
+            "6.12,hz=250",
+            vec![scenario(20, 2), scenario(30_000_000, 9)],
+        ),
+        ("6.12,hz=100,mitigate=0", vec![scenario(700, 1)]),
+        ("6.6,hz=300,mode=fatal", vec![scenario(9_000, 3)]),
+    ];
+    let mut pictures = vec![];
+    for (kernel, scenarios) in timelines {
+        let picture = livelock_timeline(&kernel.parse().unwrap(), &scenarios).unwrap();
+        pictures.push((kernel.to_owned(), picture));
+    }
+    let plan = Comparison {
+        timeouts: vec![Nanos::from_millis(1), Nanos::from_millis(20)],
+        attack_timers: vec![Nanos::from_micros(100)],
+        horizon: Nanos::from_millis(200),
+        phases: 1,
+        ..Comparison::default()
+    };
+    let kernel = "6.15,hz=250".parse().unwrap();
+    let assess = |policy| plan.assess(policy, &kernel).unwrap();
+    let found = Alternative::ALL.map(assess);
+    let picture = policies(&kernel, &plan, &found);
+    pictures.push(("policies".into(), picture));
+    pictures
+}
+
 #[test]
 fn no_text_overlaps_another_or_leaves_the_picture() {
-    for (name, figure) in every_figure() {
-        let scene = layout(&figure);
+    let figures = every_figure().into_iter();
+    let figures = figures.map(|(name, figure)| (name.to_owned(), layout(&figure)));
+    let pictures = every_picture().into_iter();
+    let pictures = pictures.map(|(name, picture)| (name, picture.into_scene()));
+    for (name, scene) in figures.chain(pictures) {
         let areas = text_areas(&scene);
         for (index, (a, text)) in areas.iter().enumerate() {
             let inside = a[0] >= 0.0 && a[1] >= 0.0 && a[2] <= scene.width && a[3] <= scene.height;

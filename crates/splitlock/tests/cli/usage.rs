@@ -7,7 +7,14 @@ use super::{complaint, fail, has_kvm, run, splitlock, succeed};
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["sweep", "plot", "reproduce"] {
+    for command in [
+        "sweep",
+        "plot",
+        "reproduce",
+        "simulate",
+        "thresholds",
+        "policies",
+    ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains(&format!("splitlock {command} ")), "{help}");
         assert!(help.contains("Example"), "{help}");

@@ -1,0 +1,344 @@
+//! `splitlock simulate`
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use split_lock_model::explain::explain;
+use split_lock_model::kernel::Profile;
+use split_lock_model::machine::{CpuId, Topology};
+use split_lock_model::sim::{
+    Budget, Program, Report, Scenario, TaskKind, TaskReport, TaskSpec, TrapCounts, Until, Verdict,
+    simulate,
+};
+use split_lock_model::time::Nanos;
+use split_lock_model::trace;
+
+use crate::Exit;
+use crate::args_model::{BudgetKind, FailOn, GuestKind, SimulateArgs};
+use crate::columns::columns;
+use crate::modelled::{kernel, livelock_timeline, nanos};
+use crate::number::grouped;
+use crate::output::Output;
+use crate::picture_file::PictureFile;
+use crate::terminal;
+use crate::text::wrap;
+use crate::timeline::{self, View};
+
+/// When the timed threads join those that split without pause: those have settled by then.
+const JOIN: Nanos = Nanos::from_millis(100);
+
+/// How much of the beginning is shown as text.
+const SHOWN: Nanos = Nanos::from_millis(30);
+
+/// How much of it goes into a trace, and how many spans at most.
+const TRACED: Nanos = Nanos::from_secs(1);
+const TRACED_SPANS: usize = 1_000_000;
+
+/// More threads than this are summed up in a line.
+const MOST_ROWS: usize = 16;
+
+pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
+    let (kernel, assumed) = kernel(args.kernel.as_ref())?;
+    let scenario = scenario(args, args.timeout)?;
+    if args.json && args.trace.as_deref() == Some(Path::new("-")) {
+        bail!("--json and --trace - would write to the same place");
+    }
+    let trace = args.trace.as_deref().map(Output::prepare).transpose()?;
+    let picture = args
+        .picture
+        .as_deref()
+        .map(PictureFile::prepare)
+        .transpose()?;
+
+    let busy = ProgressBar::new_spinner().with_message("simulating");
+    busy.enable_steady_tick(Duration::from_millis(250));
+    let report = simulate(&kernel, &scenario);
+    busy.finish_and_clear();
+    let report = report?;
+
+    if let Some(file) = picture {
+        let other = args
+            .compare
+            .map(|timeout| self::scenario(args, timeout))
+            .transpose()?;
+        let scenarios: Vec<_> = std::iter::once(scenario.clone()).chain(other).collect();
+        file.write(&livelock_timeline(&kernel, &scenarios)?)?;
+    }
+    let text = if args.json {
+        let value = as_json(&kernel, assumed.as_deref(), &scenario, &report)?;
+        format!("{}\n", serde_json::to_string_pretty(&value)?)
+    } else {
+        let view = View::of(&kernel, &scenario, timeline::beginning(&scenario), SHOWN)?;
+        as_text(&kernel, assumed.as_deref(), &scenario, &report, &view)
+    };
+    match trace {
+        Some(Output::Standard) => write_trace(Output::Standard, &kernel, &scenario)?,
+        Some(file) => {
+            write_trace(file, &kernel, &scenario)?;
+            terminal::print(&text)?;
+        }
+        None => terminal::print(&text)?,
+    }
+    let found = args.fail_on == Some(FailOn::Livelock) && stuck(&report).next().is_some();
+    Ok(if found { Exit::Found } else { Exit::Fine })
+}
+
+fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
+    if args.user && args.budget == BudgetKind::Cpu {
+        bail!("--budget cpu: with --user the interval timer counts time, so use relative or none");
+    }
+    let topology = topology(args)?;
+    let subject = subject(args, nanos(timeout)?)?;
+    let (splitting, on) = (Program::split_loop(nanos(args.split_cost)?)?, |n| {
+        place(topology, n)
+    });
+    let mut tasks = vec![];
+    for n in 0..args.threads {
+        let name = match args.threads {
+            1 => subject.name.clone(),
+            _ => format!("{} {n}", subject.name),
+        };
+        let start = if args.others > 0 { JOIN } else { Nanos::ZERO };
+        tasks.push(subject.clone().named(name).on(on(n)).starting_at(start));
+    }
+    for n in 0..args.others {
+        // Not all at once, and all well before the timed ones join.
+        let start = Nanos::from_micros(1_300 * u64::from(n) % 50_000);
+        let other = TaskSpec::user(splitting, None).named(format!("other {n}"));
+        tasks.push(other.on(on(args.threads + n)).starting_at(start));
+    }
+    let mut scenario = Scenario::new(topology, tasks);
+    scenario.tick_phase = nanos(args.phase)?;
+    scenario.horizon = nanos(args.horizon)?;
+    scenario.seed = args.seed;
+    Ok(scenario)
+}
+
+fn topology(args: &SimulateArgs) -> Result<Topology> {
+    let threads = args.threads + args.others;
+    let whole_cores = || threads.checked_next_multiple_of(args.smt.max(1));
+    let cpus = args.cpus.or_else(whole_cores).unwrap_or(threads);
+    Ok(Topology::new(cpus, args.smt)?)
+}
+
+/// As Linux spreads threads: first one on each core, then on the cores' other CPUs.
+fn place(machine: Topology, n: u32) -> CpuId {
+    let n = n % machine.cpus();
+    CpuId(n % machine.cores() * machine.siblings() + n / machine.cores())
+}
+
+fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
+    let (compute, splits) = match args.guest {
+        Some(GuestKind::Split) => (Duration::ZERO, 1),
+        Some(GuestKind::Sparse(compute)) => (compute, 1),
+        None => (args.compute, args.splits),
+    };
+    let program = Program::new(nanos(compute)?, splits, nanos(args.split_cost)?)?;
+    let budget = match args.budget {
+        BudgetKind::Relative => Budget::Relative(timeout),
+        BudgetKind::Absolute => Budget::Absolute(timeout),
+        BudgetKind::Cpu => Budget::ThreadCpu(timeout),
+        BudgetKind::None => Budget::Unbounded,
+    };
+    let mut task = if args.user {
+        TaskSpec::user(program, budget.period())
+    } else {
+        TaskSpec::vcpu(program, budget)
+    };
+    task.noise = args.noise.map(nanos).transpose()?;
+    task.migrate_every = args.migrate.map(nanos).transpose()?;
+    Ok(task)
+}
+
+/// Threads that are livelocked for all that anybody can tell.
+fn stuck(report: &Report) -> impl Iterator<Item = &TaskReport> {
+    let is_stuck = |task: &&TaskReport| {
+        matches!(
+            task.verdict,
+            Verdict::Livelocked(_) | Verdict::NoProgressSeen
+        )
+    };
+    report.tasks.iter().filter(is_stuck)
+}
+
+fn write_trace(to: Output, kernel: &Profile, scenario: &Scenario) -> Result<()> {
+    let traced = Scenario {
+        horizon: scenario.horizon.min(TRACED),
+        until: Until::Horizon,
+        trace_spans: TRACED_SPANS,
+        ..scenario.clone()
+    };
+    let timeline = simulate(kernel, &traced)?.timeline;
+    let events = trace::to_chrome_json(timeline.as_ref().expect("a trace was asked for"));
+    to.write(|out| Ok(serde_json::to_writer(out, &events)?))
+}
+
+fn as_json(
+    kernel: &Profile,
+    assumed: Option<&str>,
+    scenario: &Scenario,
+    report: &Report,
+) -> Result<Value> {
+    Ok(json!({
+        "schema": "splitlock-simulation",
+        "schema_version": 1,
+        "kernel": kernel,
+        "assumed": assumed,
+        "verdict": headline(report),
+        "livelocked": stuck(report).next().is_some(),
+        "explanation": explain(kernel, scenario, report),
+        "scenario": scenario,
+        "report": report,
+    }))
+}
+
+fn as_text(
+    kernel: &Profile,
+    assumed: Option<&str>,
+    scenario: &Scenario,
+    report: &Report,
+    view: &View,
+) -> String {
+    let width = terminal::width();
+    let paragraphs = |text: &str| -> String {
+        let wrapped = |line: &str| wrap(line, width as f64, |part| part.chars().count() as f64);
+        let lines = text.lines().flat_map(wrapped);
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    let mut text = paragraphs(&headline(report));
+    if let Some(note) = assumed {
+        text.push_str(&paragraphs(note));
+    }
+    text.push('\n');
+    text.push_str(&paragraphs(&explain(kernel, scenario, report)));
+    let heading = format!("\nWhere the time went, in {} simulated:\n", report.elapsed);
+    text.push_str(&heading);
+    text.push_str(&where_time_went(scenario, report));
+    text.push_str("\nWhat became of the traps:\n");
+    text.push_str(&what_became_of_traps(report));
+    text.push_str(&format!("\n{} from {} on:\n", view.length, view.from()));
+    text.push_str(&timeline::text(view, width));
+    text
+}
+
+/// The verdict in a sentence.
+fn headline(report: &Report) -> String {
+    let (stuck, all) = (stuck(report).count(), report.tasks.len());
+    let of_all = match all {
+        1 => String::new(),
+        _ => format!(" ({stuck} of {all} threads)"),
+    };
+    match report.verdict() {
+        Verdict::Livelocked(_) => format!("Livelocked{of_all}."),
+        Verdict::NoProgressSeen => format!("No progress seen{of_all}."),
+        Verdict::Dead => "Ended by a signal.".into(),
+        Verdict::Slowed { .. } => {
+            format!(
+                "Progresses, {:.1} times slower than without detection.",
+                report.verdict().factor()
+            )
+        }
+        Verdict::Progresses => "Progresses.".into(),
+    }
+}
+
+fn where_time_went(scenario: &Scenario, report: &Report) -> String {
+    let programs_only = scenario
+        .tasks
+        .iter()
+        .all(|task| matches!(task.kind, TaskKind::User { .. }));
+    let outside = if programs_only { "handler" } else { "VMM" };
+    table(
+        report,
+        &[
+            "",
+            "turns",
+            "guest",
+            "asleep",
+            "queued",
+            "kernel",
+            outside,
+            "other thread",
+            "window unused",
+        ],
+        |task| {
+            let (time, all) = (&task.time, task.time.total());
+            let parts = [
+                time.guest,
+                time.asleep,
+                time.queued,
+                time.kernel,
+                time.vmm,
+                time.waiting_for_cpu,
+                time.window_unused,
+            ];
+            let shares = parts.iter().map(|part| percent(*part, all));
+            std::iter::once(grouped(task.turns as f64))
+                .chain(shares)
+                .collect()
+        },
+    )
+}
+
+type Count = fn(&TrapCounts) -> u64;
+
+fn what_became_of_traps(report: &Report) -> String {
+    let mut columns: Vec<(&str, Count)> = vec![
+        ("window", |traps| traps.window),
+        ("sleep cut short", |traps| traps.cut_asleep),
+        ("wait cut short", |traps| traps.cut_queued),
+        ("signal pending", |traps| traps.signal_pending),
+    ];
+    let rare: [(&str, Count); 3] = [
+        ("SIGBUS", |traps| traps.sigbus),
+        ("exempted", |traps| traps.exempted),
+        ("bus lock (#DB)", |traps| traps.bus_lock),
+    ];
+    let happened = |count: Count| report.tasks.iter().any(|t| count(&t.traps) > 0);
+    columns.extend(rare.into_iter().filter(|(_, count)| happened(*count)));
+    let headings: Vec<&str> = std::iter::once("")
+        .chain(columns.iter().map(|c| c.0))
+        .collect();
+    table(report, &headings, |task| {
+        let counts = columns.iter().map(|(_, count)| count(&task.traps));
+        counts.map(|count| count.to_string()).collect()
+    })
+}
+
+/// A row for each thread.
+fn table(report: &Report, headings: &[&str], cells: impl Fn(&TaskReport) -> Vec<String>) -> String {
+    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
+    for task in report.tasks.iter().take(MOST_ROWS) {
+        let name = std::iter::once(task.name.clone());
+        rows.push(name.chain(cells(task)).collect::<Vec<_>>());
+    }
+    let mut text = columns(&rows);
+    if let Some(more @ 1..) = report.tasks.len().checked_sub(MOST_ROWS) {
+        text.push_str(&format!(
+            "and {more} more threads (all of them with --json)\n"
+        ));
+    }
+    text
+}
+
+fn percent(part: Nanos, of: Nanos) -> String {
+    match (part.0, of.0) {
+        (0, _) | (_, 0) => "-".into(),
+        (part, of) => format!("{:.1} %", 100.0 * part as f64 / of as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_spread_over_cores_first() {
+        let machine = Topology::new(4, 2).unwrap();
+        let places: Vec<_> = (0..5).map(|n| place(machine, n).0).collect();
+        assert_eq!(places, [0, 2, 1, 3, 0]);
+    }
+}

@@ -1,0 +1,161 @@
+//! `splitlock thresholds`
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+use split_lock_model::analysis::Row;
+use split_lock_model::explain::kernel_in_words;
+use split_lock_model::kernel::Profile;
+use split_lock_model::time::{Hz, Nanos};
+
+use crate::Exit;
+use crate::args_model::ThresholdsArgs;
+use crate::columns::columns;
+use crate::terminal;
+
+/// A release from before and one from after the sleep lost its extra tick.
+const ERAS: [&str; 2] = ["6.11", "6.12"];
+
+/// A row, with what follows from it for one thread that splits without pause.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    row: Row,
+    hz: Hz,
+    /// From one of its windows to the next.
+    cycle: Nanos,
+    /// The share of its time with detection off.
+    share_off: f64,
+}
+
+pub(crate) fn run(args: &ThresholdsArgs) -> Result<Exit> {
+    let kernels = match &args.kernel {
+        Some(kernel) => vec![kernel.clone()],
+        None => every_kernel()?,
+    };
+    let rows: Vec<Shown> = kernels
+        .iter()
+        .filter_map(|kernel| shown(kernel, args.others))
+        .collect();
+    let text = if args.json {
+        let value = json!({
+            "schema": "splitlock-thresholds",
+            "schema_version": 1,
+            "durations_in": "ns",
+            "rows": rows,
+            "why_none": rows.is_empty().then(|| kernel_in_words(&kernels[0])),
+        });
+        format!("{}\n", serde_json::to_string_pretty(&value)?)
+    } else if rows.is_empty() {
+        format!(
+            "{} There are no thresholds.\n",
+            kernel_in_words(&kernels[0])
+        )
+    } else {
+        as_text(args, &rows)
+    };
+    terminal::print(&text)?;
+    Ok(Exit::Fine)
+}
+
+fn every_kernel() -> Result<Vec<Profile>> {
+    let mut kernels = vec![];
+    for hz in Hz::ALL {
+        for era in ERAS {
+            kernels.push(era.parse::<Profile>()?.with_hz(hz));
+        }
+    }
+    Ok(kernels)
+}
+
+fn shown(kernel: &Profile, others: u32) -> Option<Shown> {
+    let mut row = Row::of(kernel, others.max(1))?;
+    let alone = row.saturated[0];
+    row.contended.truncate(others as usize);
+    Some(Shown {
+        hz: kernel.hz(),
+        cycle: kernel.hz().longest_span(alone.cycle),
+        share_off: alone.share().as_f64(),
+        row,
+    })
+}
+
+fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
+    let mut text = String::from(
+        "A thread that splits a lock, on a kernel with split_lock_detect=warn, and a signal (a VMM's \
+         kick) that\ncomes so long after its trap. Times in ms; (a,b] is more than a, at most b.\n\n",
+    );
+    let kernel = |shown: &Shown| match args.kernel {
+        Some(_) => shown.row.kernel.to_string(),
+        None if shown.row.kernel.features().extra_jiffy => format!("HZ={}, before 6.12", shown.hz),
+        None => format!("HZ={}, since 6.12", shown.hz),
+    };
+    let mut table = vec![strings(&[
+        "kernel",
+        "T",
+        "sleep",
+        "window",
+        "cycle",
+        "off",
+        "never up to",
+        "always from",
+    ])];
+    table.extend(rows.iter().map(|shown| {
+        let row = &shown.row;
+        vec![
+            kernel(shown),
+            row.sleep_ticks.to_string(),
+            range(row.sleep_longer_than, row.sleep_at_most),
+            range(row.window_longer_than, row.window_at_most),
+            ms(shown.cycle),
+            format!("{:.3}", shown.share_off),
+            ms(row.never_up_to),
+            ms(row.always_from),
+        ]
+    }));
+    text.push_str(&columns(&table));
+    text.push_str(
+        "\nT: ticks of the sleep. window: detection is off. cycle, off: a thread that splits without \
+         pause,\nfrom window to window, and the share of time with detection off.\n",
+    );
+    if args.others > 0 {
+        text.push_str(
+            "\nThe smallest safe timeout, in ms, while k other cores split without pause:\n\n",
+        );
+        let first = std::iter::once("k".to_owned());
+        let mut table = vec![first.chain(rows.iter().map(kernel_in_short)).collect()];
+        for k in 0..args.others as usize {
+            let number = std::iter::once((k + 1).to_string());
+            let safe = rows
+                .iter()
+                .map(|shown| ms(shown.row.contended[k].safe_from));
+            table.push(number.chain(safe).collect());
+        }
+        text.push_str(&columns(&table));
+    }
+    text
+}
+
+fn kernel_in_short(shown: &Shown) -> String {
+    let era = if shown.row.kernel.features().extra_jiffy {
+        "old"
+    } else {
+        "new"
+    };
+    format!("{} {era}", shown.hz)
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+fn range(above: Nanos, up_to: Nanos) -> String {
+    format!("({},{}]", ms(above), ms(up_to))
+}
+
+/// Tenths, and only where there are any.
+fn ms(time: Nanos) -> String {
+    let text = format!("{:.1}", time.as_millis_f64());
+    text.strip_suffix(".0")
+        .map_or_else(|| text.clone(), str::to_owned)
+}

@@ -1,0 +1,300 @@
+//! What the model says, in the forms that the commands need.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use split_lock_host::{Facts, Seen};
+use split_lock_model::figure::{Curve, Order, Phase, Plan, Row};
+use split_lock_model::kernel::{Mode, Profile};
+use split_lock_model::sim::{self, Program, Report, Scenario, TaskKind, Verdict, simulate};
+use split_lock_model::time::Nanos;
+use split_lock_repro::results::{Origin, Outcome, Sample};
+
+use crate::figure::{self, Picture, Strip};
+use crate::timeline::{self, View};
+
+/// Kicks shown of a thread that gets nowhere, and time shown of one that does.
+const KICKS_IN_VAIN: u64 = 6;
+const PROGRESS_SHOWN: Nanos = Nanos::from_millis(40);
+
+/// Nobody sees a millisecond in a longer picture.
+const MOST_SHOWN: Nanos = Nanos::from_secs(1);
+
+/// How long a guest's operations take. Stated, never fitted: they belong to the hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HardwareCosts {
+    /// A split lock while detection is off.
+    pub(crate) split: Duration,
+    /// A turn of the same loop that crosses no line, in picoseconds: it takes a few cycles only.
+    pub(crate) plain_turn_ps: u64,
+}
+
+impl Default for HardwareCosts {
+    fn default() -> Self {
+        HardwareCosts {
+            split: Duration::from_nanos(1_100),
+            plain_turn_ps: 2_700,
+        }
+    }
+}
+
+/// The kernel that was asked for, or this host's, and what had to be assumed about it.
+pub(crate) fn kernel(asked: Option<&Profile>) -> Result<(Profile, Option<String>)> {
+    if let Some(kernel) = asked {
+        return Ok((kernel.clone(), kernel.note().map(str::to_owned)));
+    }
+    let release = match Facts::read(Path::new("/")).kernel_release {
+        Seen::Is(release) => release,
+        Seen::Absent | Seen::CouldNotSee { .. } => {
+            bail!("cannot read this host's kernel release: name a kernel with --kernel")
+        }
+    };
+    let kernel: Profile = release
+        .parse()
+        .context("this host's kernel release says nothing: name a kernel with --kernel")?;
+    let mut assumed = format!(
+        "No kernel was given, so this host's release is taken, with split_lock_detect={} and \
+         {} ticks a second, which a release does not tell: --kernel {kernel},hz=N changes that.",
+        kernel.mode(),
+        kernel.hz()
+    );
+    if let Some(note) = kernel.note() {
+        assumed = format!("{assumed} The release is {note}.");
+    }
+    Ok((kernel, Some(assumed)))
+}
+
+/// A figure's worth of samples without any guest having run: a splitting guest on this kernel and
+/// on the same one with detection off, as two series, and an aligned one on this kernel.
+///
+/// `done` is called with the number of samples after each timeout of each curve; they sum up to the
+/// length of the answer.
+///
+/// # Errors
+/// If the model refuses the timeouts, the number of repeats or the costs, or if SIGBUS ends the
+/// splitting guest on this kernel, so that there is nothing to draw.
+#[cfg_attr(not(test), expect(dead_code, reason = "waits for `sweep --on model`"))]
+pub(crate) fn sweep(
+    kernel: &Profile,
+    timeouts: &[Duration],
+    repeats: u32,
+    seed: u64,
+    costs: HardwareCosts,
+    done: &mut dyn FnMut(usize),
+) -> Result<Vec<Sample>> {
+    if costs.plain_turn_ps == 0 {
+        bail!("plain_cost: a turn takes more than 0 ps");
+    }
+    let split = Program::split_loop(nanos(costs.split)?)?;
+    let off = kernel.with_mode(Mode::Off)?;
+    let mut curves = vec![("split", split, kernel)];
+    if off != *kernel {
+        curves.insert(0, ("split", split, &off));
+    }
+    // The model counts in nanoseconds: as many turns of one as there were, and the loop's own turns
+    // follow from that.
+    curves.push(("aligned", Program::plain_loop(Nanos(1))?, kernel));
+    let mut samples = vec![];
+    for (guest, program, profile) in curves {
+        for timeout in timeouts {
+            let plan = Plan {
+                program,
+                costs: sim::Costs::default(),
+                timeouts: vec![nanos(*timeout)?],
+                repeats,
+                order: Order::Independent,
+                phase: Phase::Random(seed),
+            };
+            let rows = plan.curve(Curve::Warn, profile)?;
+            if rows.is_empty() {
+                bail!("on kernel {profile} SIGBUS ends the guest `{guest}` before any timeout");
+            }
+            done(rows.len());
+            samples.extend(rows.iter().map(|row| {
+                let sample = sample(guest, profile, row);
+                match guest {
+                    "split" => sample,
+                    _ => with_turns_of(sample, costs.plain_turn_ps),
+                }
+            }));
+        }
+    }
+    Ok(samples)
+}
+
+fn sample(guest: &str, kernel: &Profile, row: &Row) -> Sample {
+    Sample {
+        series: Origin::Modelled(kernel.to_string()).to_string(),
+        guest: guest.into(),
+        host: kernel.to_string(),
+        vcpu: 0,
+        timeout_ns: row.timeout.0,
+        run: row.repeat,
+        turns: row.run.turns,
+        elapsed_ns: row.run.elapsed.0,
+        cpu_ns: row.run.cpu.0,
+        exits: 0,
+        outcome: Outcome::Expired,
+    }
+}
+
+/// From nanoseconds spent in the guest to turns.
+fn with_turns_of(sample: Sample, turn_ps: u64) -> Sample {
+    let turns = u128::from(sample.turns) * 1_000 / u128::from(turn_ps);
+    Sample {
+        turns: u64::try_from(turns).unwrap_or(u64::MAX),
+        ..sample
+    }
+}
+
+/// Simulates scenarios on a kernel and draws the beginning of each: some kicks of what gets nowhere,
+/// and 40 ms or some kicks of what does.
+///
+/// # Errors
+/// If a scenario cannot be simulated.
+pub(crate) fn livelock_timeline(kernel: &Profile, scenarios: &[Scenario]) -> Result<Picture> {
+    let mut strips = vec![];
+    for scenario in scenarios {
+        let report = simulate(kernel, scenario)?;
+        let period = period(scenario).unwrap_or(Nanos::ZERO);
+        let length = if report.tasks[0].turns == 0 && period > Nanos::ZERO {
+            Nanos(period.0 * KICKS_IN_VAIN)
+        } else {
+            PROGRESS_SHOWN.max(Nanos(period.0 * 2))
+        };
+        let length = length.min(MOST_SHOWN);
+        let from = timeline::beginning(scenario);
+        strips.push(Strip {
+            heading: heading(scenario, &report),
+            view: View::of(kernel, scenario, from, length)?,
+        });
+    }
+    let title = format!("Split locks on kernel {kernel}, as time goes by");
+    Ok(figure::timeline(&title, &strips))
+}
+
+fn period(scenario: &Scenario) -> Option<Nanos> {
+    match scenario.tasks[0].kind {
+        TaskKind::Vcpu(budget) => budget.period(),
+        TaskKind::User { interval } => interval,
+    }
+}
+
+fn heading(scenario: &Scenario, report: &Report) -> String {
+    let timer = period(scenario).map_or("No timer".into(), |period| format!("A timer of {period}"));
+    let fate = match report.tasks[0].verdict {
+        Verdict::Livelocked(_) => {
+            "livelocked. Every signal ends the punishment early, with detection still on, and the \
+             same instruction traps again"
+        }
+        Verdict::NoProgressSeen => {
+            "no progress seen. Every signal came before the punishment was over, and the same \
+             instruction trapped again"
+        }
+        Verdict::Slowed { .. } => {
+            "it progresses. The sleep is served, detection goes off, and the instruction completes"
+        }
+        Verdict::Progresses => "it progresses",
+        Verdict::Dead => "ended by a signal",
+    };
+    format!("{timer}: {fate}.")
+}
+
+/// The model's form of a duration from the command line.
+pub(crate) fn nanos(duration: Duration) -> Result<Nanos> {
+    let nanos = u64::try_from(duration.as_nanos());
+    Ok(Nanos(nanos.context("a duration is too long")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn swept(kernel: &str, seed: u64) -> Result<Vec<Sample>> {
+        let timeouts = [5, 13, 15].map(Duration::from_millis);
+        let costs = HardwareCosts::default();
+        sweep(&kernel.parse()?, &timeouts, 3, seed, costs, &mut |_| {})
+    }
+
+    fn turns(samples: &[Sample], guest: &str, series: &str, ms: u64) -> Vec<u64> {
+        let wanted = samples.iter().filter(|sample| {
+            sample.guest == guest && sample.series == series && sample.timeout_ns == ms * 1_000_000
+        });
+        wanted.map(|sample| sample.turns).collect()
+    }
+
+    #[test]
+    fn a_series_names_the_kernel_that_it_follows() {
+        let samples = swept("6.6,hz=1000", 1).unwrap();
+        assert_eq!(samples.len(), 3 * 3 * 3);
+        let warn = "modelled (6.6,hz=1000)";
+        let off = "modelled (6.6,hz=1000,mode=off)";
+        assert_eq!(turns(&samples, "split", warn, 5), [0; 3]);
+        // A split lock in progress is completed.
+        assert_eq!(
+            turns(&samples, "split", off, 5),
+            [5_000_000_u64.div_ceil(1_100); 3]
+        );
+        assert_eq!(
+            turns(&samples, "aligned", warn, 5),
+            [5_000_000_000 / 2_700; 3]
+        );
+        let steps = turns(&samples, "split", warn, 15);
+        assert!(steps.iter().all(|&turns| turns > 1_500), "{steps:?}");
+        for sample in &samples {
+            assert_eq!(sample.series, format!("modelled ({})", sample.host));
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_and_progress_is_told() {
+        assert_eq!(
+            swept("6.6,hz=1000", 7).unwrap(),
+            swept("6.6,hz=1000", 7).unwrap()
+        );
+        assert_ne!(
+            swept("6.6,hz=1000", 7).unwrap(),
+            swept("6.6,hz=1000", 8).unwrap()
+        );
+        let (mut told, kernel) = (0, "6.6".parse().unwrap());
+        let costs = HardwareCosts::default();
+        let timeouts = [Duration::from_millis(3)];
+        let samples = sweep(&kernel, &timeouts, 4, 0, costs, &mut |n| told += n).unwrap();
+        assert_eq!(told, samples.len());
+    }
+
+    #[test]
+    fn a_kernel_without_detection_is_one_series() {
+        let samples = swept("6.6,mode=off", 1).unwrap();
+        assert!(
+            samples
+                .iter()
+                .all(|s| s.series == "modelled (6.6,hz=250,mode=off)")
+        );
+        assert_eq!(samples.len(), 2 * 3 * 3);
+    }
+
+    #[test]
+    fn what_cannot_be_modelled_is_named() {
+        let message = |kernel: &str, timeouts: &[Duration], repeats, costs| {
+            let kernel = kernel.parse().unwrap();
+            let error = sweep(&kernel, timeouts, repeats, 0, costs, &mut |_| {}).unwrap_err();
+            format!("{error:#}")
+        };
+        let (one, costs) = ([Duration::from_millis(1)], HardwareCosts::default());
+        let free = HardwareCosts {
+            split: Duration::ZERO,
+            ..costs
+        };
+        let none = HardwareCosts {
+            plain_turn_ps: 0,
+            ..costs
+        };
+        assert!(message("6.6", &one, 1, free).contains("split_cost"));
+        assert!(message("6.6", &one, 1, none).contains("plain_cost"));
+        assert!(message("6.6", &one, 0, costs).contains("repeats"));
+        assert!(message("6.6", &[Duration::ZERO], 1, costs).contains("period"));
+        assert!(message("6.6,mode=fatal", &one, 1, costs).contains("SIGBUS"));
+    }
+}
