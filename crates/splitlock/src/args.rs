@@ -2,8 +2,11 @@
 //! commands.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
@@ -36,8 +39,9 @@ pub(crate) enum Command {
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.
 ///
 /// Runs a guest that splits a lock, and one that does not, under pending timeouts from 1 ms to
-/// 49 ms; then the splitting one with its operand at every offset of a cache line; then what its
-/// bus locks do to a neighbour. Takes about 20 seconds.
+/// 49 ms, and shows beside them what this host's kernel does where split locks are detected (or are
+/// not), from the model; then the splitting one with its operand at every offset of a cache line; then what its
+/// bus locks do to a neighbour. Takes about 20 seconds. Without /dev/kvm everything is modelled.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
@@ -67,15 +71,20 @@ pub(crate) struct ReproduceArgs {
 #[command(after_help = "Examples:\n  \
     splitlock sweep --guest split --timeouts 1ms..20ms/1ms --csv out.csv\n  \
     splitlock sweep --guest split --offsets 0..63 --timeouts 10ms\n  \
+    splitlock sweep --on model --host 6.6,hz=1000 --csv model.csv\n  \
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
     splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
 pub(crate) struct SweepArgs {
     /// What carries the sweep out.
     #[arg(long, value_enum, default_value_t = On::Kvm)]
     pub(crate) on: On,
-    /// What detects split locks: `native` is this host as it is.
-    #[arg(long, value_enum, default_value_t = Host::Native)]
+    /// What detects split locks: `native` is this host, and on the model this host's kernel; a
+    /// KERNEL such as `6.6,hz=1000` or `debian-12` needs --on model.
+    #[arg(long, value_name = "native|KERNEL", default_value = "native")]
     pub(crate) host: Host,
+    /// How long a split lock takes on the model.
+    #[arg(long, value_name = "DURATION", value_parser = crate::ranges::duration, default_value = "1100ns")]
+    pub(crate) split_cost: Duration,
     /// Guests to measure: names separated by commas, or a file; can be given several times.
     #[arg(long, value_name = "NAME|FILE", default_value = "split")]
     pub(crate) guest: Vec<String>,
@@ -132,13 +141,28 @@ pub(crate) struct SweepArgs {
 pub(crate) enum On {
     /// Real guests on /dev/kvm.
     Kvm,
+    /// The model of the kernel: no guest runs.
+    Model,
 }
 
 /// What detects split locks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// This host as it is.
+    /// This host as it is; for the model, this host's kernel in mode `warn`.
     Native,
+    /// A kernel profile.
+    Kernel(Box<Profile>),
+}
+
+impl FromStr for Host {
+    type Err = ParseProfileError;
+
+    fn from_str(text: &str) -> Result<Self, ParseProfileError> {
+        match text {
+            "native" => Ok(Host::Native),
+            profile => Ok(Host::Kernel(Box::new(profile.parse()?))),
+        }
+    }
 }
 
 /// Draw one or several sweeps.

@@ -8,10 +8,9 @@ use split_lock_model::kernel::Profile;
 ///
 /// The tick rate is not asked for but seen: the coarse clock advances once a tick.
 pub(crate) fn of_this_host(facts: &Facts) -> Result<Profile> {
-    let release = facts
-        .kernel_release
-        .known()
-        .ok_or_else(|| anyhow!("cannot see which kernel runs here: name one with --kernel or --host"))?;
+    let release = facts.kernel_release.known().ok_or_else(|| {
+        anyhow!("cannot see which kernel runs here: name one with --kernel or --host")
+    })?;
     let profile = format!("{release},hz={}", ticks_per_second());
     profile
         .parse()

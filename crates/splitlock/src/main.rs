@@ -19,6 +19,7 @@ mod figure;
 mod finding;
 mod host;
 mod interrupt;
+mod kernel;
 mod measuring;
 mod modelled;
 mod number;

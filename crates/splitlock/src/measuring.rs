@@ -40,7 +40,7 @@ impl Session {
     /// Measures what is planned, or, if it is stopped, what was measured until then; `None` if that
     /// is nothing.
     pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Option<Sweep>> {
-        let provenance = self.provenance(plan);
+        let provenance = provenance(&self.facts, plan.seed, plan.samples());
         let bar = progress_bar(what, plan);
         let mut samples = vec![];
         sweep::run(&self.kvm, plan, &self.stop, &mut |new| {
@@ -73,17 +73,18 @@ impl Session {
     pub(crate) fn was_stopped(&self) -> bool {
         self.stop.is_requested()
     }
+}
 
-    fn provenance(&self, plan: &Plan) -> Provenance {
-        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-        Provenance {
-            program: concat!("splitlock ", env!("CARGO_PKG_VERSION")).into(),
-            command: arguments.collect(),
-            seed: plan.seed,
-            started_utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            planned_samples: plan.samples(),
-            host: host::facts(&self.facts),
-        }
+/// Where samples come from that this command is about to make.
+pub(crate) fn provenance(facts: &Facts, seed: u64, planned_samples: u64) -> Provenance {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    Provenance {
+        program: concat!("splitlock ", env!("CARGO_PKG_VERSION")).into(),
+        command: arguments.collect(),
+        seed,
+        started_utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        planned_samples,
+        host: host::facts(facts),
     }
 }
 

@@ -1,17 +1,20 @@
 //! What the model says, in the forms that the commands need.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::{Facts, Seen};
+use split_lock_host::Facts;
 use split_lock_model::figure::{Curve, Order, Phase, Plan, Row};
 use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::sim::{self, Program, Report, Scenario, TaskKind, Verdict, simulate};
 use split_lock_model::time::Nanos;
-use split_lock_repro::results::{Origin, Outcome, Sample};
+use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
+use split_lock_repro::summary::{Spread, curves};
 
 use crate::figure::{self, Picture, Strip};
+use crate::kernel::of_this_host as this_hosts_kernel;
 use crate::timeline::{self, View};
 
 /// Kicks shown of a thread that gets nowhere, and time shown of one that does.
@@ -20,6 +23,9 @@ const PROGRESS_SHOWN: Nanos = Nanos::from_millis(40);
 
 /// Nobody sees a millisecond in a longer picture.
 const MOST_SHOWN: Nanos = Nanos::from_secs(1);
+
+/// More runs than this of each curve are a mistake.
+const MOST_RUNS: u64 = 500_000;
 
 /// How long a guest's operations take. Stated, never fitted: they belong to the hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,50 +45,71 @@ impl Default for HardwareCosts {
     }
 }
 
-/// The kernel that was asked for, or this host's, and what had to be assumed about it.
+impl HardwareCosts {
+    /// What the operations took in a sweep of `split` and `aligned` that nothing interrupted; `None`
+    /// if it does not show that.
+    pub(crate) fn measured(sweep: &Sweep) -> Option<Self> {
+        let curves = curves(sweep);
+        let seconds_per_turn = |guest| {
+            let curve = curves.iter().find(|curve| curve.guest == guest)?;
+            let rates = curve.points.iter().map(|point| point.turns_per_cpu_s);
+            // One timeout without progress is enough to know that something interrupts it.
+            let rates: Vec<_> = rates.map(|rate| (rate.min, rate.median)).collect();
+            let undisturbed = rates.iter().all(|(least, _)| *least > 0.0);
+            let median = Spread::of(rates.iter().map(|(_, median)| *median))?.median;
+            undisturbed.then_some(1.0 / median)
+        };
+        Some(HardwareCosts {
+            split: Duration::from_secs_f64(seconds_per_turn("split")?),
+            plain_turn_ps: (seconds_per_turn("aligned")? * 1e12).round() as u64,
+        })
+    }
+}
+
+impl fmt::Display for HardwareCosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let split_ns = self.split.as_nanos();
+        let turn_ns = self.plain_turn_ps as f64 / 1e3;
+        write!(
+            f,
+            "{split_ns} ns for a split lock, {turn_ns:.2} ns for an aligned turn"
+        )
+    }
+}
+
+/// The kernel that was asked for, or this host's, and what is worth knowing about it.
 pub(crate) fn kernel(asked: Option<&Profile>) -> Result<(Profile, Option<String>)> {
     if let Some(kernel) = asked {
         return Ok((kernel.clone(), kernel.note().map(str::to_owned)));
     }
-    let release = match Facts::read(Path::new("/")).kernel_release {
-        Seen::Is(release) => release,
-        Seen::Absent | Seen::CouldNotSee { .. } => {
-            bail!("cannot read this host's kernel release: name a kernel with --kernel")
-        }
-    };
-    let kernel: Profile = release
-        .parse()
-        .context("this host's kernel release says nothing: name a kernel with --kernel")?;
-    let mut assumed = format!(
-        "No kernel was given, so this host's release is taken, with split_lock_detect={} and \
-         {} ticks a second, which a release does not tell: --kernel {kernel},hz=N changes that.",
-        kernel.mode(),
-        kernel.hz()
+    let kernel = this_hosts_kernel(&Facts::read(Path::new("/")))?;
+    let mut taken = format!(
+        "No kernel was given, so this host's is taken, as if it were booted with \
+         split_lock_detect=warn: {kernel}."
     );
     if let Some(note) = kernel.note() {
-        assumed = format!("{assumed} The release is {note}.");
+        taken = format!("{taken} The release is {note}.");
     }
-    Ok((kernel, Some(assumed)))
+    Ok((kernel, Some(taken)))
 }
 
 /// A figure's worth of samples without any guest having run: a splitting guest on this kernel and
 /// on the same one with detection off, as two series, and an aligned one on this kernel.
 ///
-/// `done` is called with the number of samples after each timeout of each curve; they sum up to the
-/// length of the answer.
-///
 /// # Errors
 /// If the model refuses the timeouts, the number of repeats or the costs, or if SIGBUS ends the
 /// splitting guest on this kernel, so that there is nothing to draw.
-#[cfg_attr(not(test), expect(dead_code, reason = "waits for `sweep --on model`"))]
 pub(crate) fn sweep(
     kernel: &Profile,
     timeouts: &[Duration],
     repeats: u32,
     seed: u64,
     costs: HardwareCosts,
-    done: &mut dyn FnMut(usize),
 ) -> Result<Vec<Sample>> {
+    let runs = timeouts.len() as u64 * u64::from(repeats);
+    if runs > MOST_RUNS {
+        bail!("{runs} runs are too many: {MOST_RUNS} is the limit");
+    }
     if costs.plain_turn_ps == 0 {
         bail!("plain_cost: a turn takes more than 0 ps");
     }
@@ -110,7 +137,6 @@ pub(crate) fn sweep(
             if rows.is_empty() {
                 bail!("on kernel {profile} SIGBUS ends the guest `{guest}` before any timeout");
             }
-            done(rows.len());
             samples.extend(rows.iter().map(|row| {
                 let sample = sample(guest, profile, row);
                 match guest {
@@ -214,7 +240,7 @@ mod tests {
     fn swept(kernel: &str, seed: u64) -> Result<Vec<Sample>> {
         let timeouts = [5, 13, 15].map(Duration::from_millis);
         let costs = HardwareCosts::default();
-        sweep(&kernel.parse()?, &timeouts, 3, seed, costs, &mut |_| {})
+        sweep(&kernel.parse()?, &timeouts, 3, seed, costs)
     }
 
     fn turns(samples: &[Sample], guest: &str, series: &str, ms: u64) -> Vec<u64> {
@@ -222,6 +248,32 @@ mod tests {
             sample.guest == guest && sample.series == series && sample.timeout_ns == ms * 1_000_000
         });
         wanted.map(|sample| sample.turns).collect()
+    }
+
+    #[test]
+    fn costs_are_taken_from_runs_that_nothing_interrupted_and_from_no_others() {
+        let kernel = "6.6,hz=1000".parse().unwrap();
+        let timeouts = [5, 15].map(Duration::from_millis);
+        let stated = HardwareCosts::default();
+        let samples = sweep(&kernel, &timeouts, 3, 1, stated).unwrap();
+        let of = |series: &str| Sweep {
+            provenance: None,
+            samples: samples
+                .iter()
+                .filter(|sample| sample.guest == "aligned" || sample.series == series)
+                .cloned()
+                .collect(),
+        };
+        let costs = HardwareCosts::measured(&of("modelled (6.6,hz=1000,mode=off)")).unwrap();
+        assert!(
+            costs.split.abs_diff(stated.split) < Duration::from_nanos(5),
+            "{costs}"
+        );
+        assert!(
+            costs.plain_turn_ps.abs_diff(stated.plain_turn_ps) < 20,
+            "{costs}"
+        );
+        assert_eq!(HardwareCosts::measured(&of("modelled (6.6,hz=1000)")), None);
     }
 
     #[test]
@@ -248,20 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_progress_is_told() {
-        assert_eq!(
-            swept("6.6,hz=1000", 7).unwrap(),
-            swept("6.6,hz=1000", 7).unwrap()
-        );
-        assert_ne!(
-            swept("6.6,hz=1000", 7).unwrap(),
-            swept("6.6,hz=1000", 8).unwrap()
-        );
-        let (mut told, kernel) = (0, "6.6".parse().unwrap());
-        let costs = HardwareCosts::default();
-        let timeouts = [Duration::from_millis(3)];
-        let samples = sweep(&kernel, &timeouts, 4, 0, costs, &mut |n| told += n).unwrap();
-        assert_eq!(told, samples.len());
+    fn the_seed_decides() {
+        let swept = |seed| swept("6.6,hz=1000", seed).unwrap();
+        assert_eq!(swept(7), swept(7));
+        assert_ne!(swept(7), swept(8));
     }
 
     #[test]
@@ -279,7 +321,7 @@ mod tests {
     fn what_cannot_be_modelled_is_named() {
         let message = |kernel: &str, timeouts: &[Duration], repeats, costs| {
             let kernel = kernel.parse().unwrap();
-            let error = sweep(&kernel, timeouts, repeats, 0, costs, &mut |_| {}).unwrap_err();
+            let error = sweep(&kernel, timeouts, repeats, 0, costs).unwrap_err();
             format!("{error:#}")
         };
         let (one, costs) = ([Duration::from_millis(1)], HardwareCosts::default());

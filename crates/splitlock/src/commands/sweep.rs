@@ -1,18 +1,73 @@
 //! `splitlock sweep`
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
+use split_lock_host::Facts;
+use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Plan, Scenario};
 use split_lock_repro::vm::Level;
 
-use crate::args::SweepArgs;
+use crate::args::{Host, On, SweepArgs};
 use crate::figure::Figure;
-use crate::measuring::{Session, seed};
+use crate::measuring::{Session, provenance, seed};
+use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
 use crate::{Exit, complaint, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
+    match (args.on, &args.host) {
+        (On::Kvm, Host::Native) => on_kvm(args),
+        (On::Kvm, Host::Kernel(kernel)) => {
+            bail!("a real guest meets the detection of this host only: for {kernel} add --on model")
+        }
+        (On::Model, Host::Native) => on_model(args, None),
+        (On::Model, Host::Kernel(kernel)) => on_model(args, Some(kernel)),
+    }
+}
+
+/// One series for the kernel; `--host KERNEL,mode=off` gives the one without detection.
+fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
+    let is_plain = args.vcpus == 1 && args.neighbour.is_none() && args.offsets.is_none();
+    if !is_plain {
+        bail!("--on model sweeps one vCPU: for several, see `splitlock simulate`");
+    }
+    let guests: Vec<&str> = args
+        .guest
+        .iter()
+        .flat_map(|list| guest_names(list))
+        .collect();
+    if let Some(other) = guests
+        .iter()
+        .find(|guest| !["split", "aligned"].contains(guest))
+    {
+        bail!("--on model knows the guests split and aligned, not `{other}`");
+    }
+    let (kernel, taken) = modelled::kernel(asked)?;
+    let outputs = Outputs::prepare(args)?;
+    let costs = HardwareCosts {
+        split: args.split_cost,
+        ..HardwareCosts::default()
+    };
+    let seed = seed(args.seed);
+    let mut samples = modelled::sweep(&kernel, &args.timeouts.0, args.repeat, seed, costs)?;
+    samples.retain(|sample| {
+        sample.host == kernel.to_string() && guests.contains(&sample.guest.as_str())
+    });
+    let facts = Facts::read(Path::new("/"));
+    outputs.write(&Sweep {
+        provenance: Some(provenance(&facts, seed, samples.len() as u64)),
+        samples,
+    })?;
+    if let Some(taken) = taken {
+        complaint::say(&format!("note: {taken}"));
+    }
+    Ok(Exit::Fine)
+}
+
+fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     let plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
     let session = Session::begin(&args.kvm)?;

@@ -1,0 +1,124 @@
+//! What this host's kernel does about split locks, from the model, beside what was measured.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use split_lock_host::{Detection, Facts};
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::explain::kernel_in_words;
+use split_lock_model::kernel::{Mode, Profile};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
+use split_lock_model::time::Nanos;
+use split_lock_repro::results::Sweep;
+
+use super::parts::timeouts;
+use crate::figure::Picture;
+use crate::measuring::provenance;
+use crate::modelled::{self, HardwareCosts, livelock_timeline, nanos};
+use crate::report::{Block, Section};
+
+/// The timer of the original report.
+const SHORT_TIMER: Nanos = Nanos::from_millis(1);
+
+/// How much longer than the shortest that always progresses: some of the window is to be seen.
+const COMFORT: Nanos = Nanos::from_millis(4);
+
+/// This host's kernel, and what an operation costs on this host.
+pub(super) struct Kernel {
+    pub(super) profile: Profile,
+    costs: HardwareCosts,
+    /// Where the costs come from.
+    costs_from: &'static str,
+}
+
+impl Kernel {
+    /// `None` for a kernel that the model cannot place.
+    pub(super) fn of_this_host(facts: &Facts, native: Option<&Sweep>) -> Option<Self> {
+        let profile = crate::kernel::of_this_host(facts).ok()?;
+        let measured = native.and_then(HardwareCosts::measured);
+        Some(Kernel {
+            profile,
+            costs: measured.unwrap_or_default(),
+            costs_from: match measured {
+                Some(_) => "measured above",
+                None => "stated, not measured",
+            },
+        })
+    }
+
+    /// The splitting guest as this host does not show it natively: under `warn` where nothing is
+    /// detected, and with detection off where it is.
+    pub(super) fn other_side(&self, facts: &Facts, repeats: u32, seed: u64) -> Result<Sweep> {
+        let kernel = match facts.detection() {
+            Detection::On { .. } => self.profile.with_mode(Mode::Off)?,
+            _ => self.profile.clone(),
+        };
+        let name = kernel.to_string();
+        self.sweep(facts, repeats, seed, |host, guest| {
+            host == name && guest == "split"
+        })
+    }
+
+    /// Both sides and the aligned guest, where nothing can be measured.
+    pub(super) fn both_sides(&self, facts: &Facts, repeats: u32, seed: u64) -> Result<Sweep> {
+        self.sweep(facts, repeats, seed, |_, _| true)
+    }
+
+    fn sweep(
+        &self,
+        facts: &Facts,
+        repeats: u32,
+        seed: u64,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Sweep> {
+        let mut samples = modelled::sweep(&self.profile, &timeouts(), repeats, seed, self.costs)?;
+        samples.retain(|sample| wanted(&sample.host, &sample.guest));
+        Ok(Sweep {
+            provenance: Some(provenance(facts, seed, samples.len() as u64)),
+            samples,
+        })
+    }
+
+    /// Where its thresholds lie, in a sentence; `None` if it has none.
+    pub(super) fn finding(&self) -> Option<String> {
+        let limits = Thresholds::of(&self.profile)?;
+        let (never, always) = (limits.never_up_to(), limits.always_from());
+        Some(format!(
+            "Where the CPU detects split locks, this kernel never lets a guest past one within \
+             timeouts of up to {never}, and always from {always} on (modelled, {}).",
+            self.profile
+        ))
+    }
+
+    /// The kernel's rules, and what they do to a vCPU as time goes by.
+    pub(super) fn section(&self, picture: Option<&Picture>) -> Result<Section> {
+        let mut section = Section::new("What this kernel does where split locks are detected")
+            .paragraph(kernel_in_words(&self.profile))
+            .paragraph(format!(
+                "The modelled series follow from these rules and from what the operations take on \
+                 this host, {}: {}.",
+                self.costs_from, self.costs
+            ));
+        if let Some(picture) = picture {
+            section = section.block(Block::Picture {
+                svg: picture.svg()?,
+                caption: format!("Modelled ({}).", self.profile),
+            });
+        }
+        Ok(section)
+    }
+
+    /// A timer that is too short, and one that is not; `None` if no timer is too short.
+    pub(super) fn timeline(&self) -> Result<Option<Picture>> {
+        let Some(limits) = Thresholds::of(&self.profile) else {
+            return Ok(None);
+        };
+        let whole_ms = |time: Nanos| Nanos::from_millis(time.0.div_ceil(1_000_000));
+        let long = whole_ms(Nanos(limits.always_from().0 + COMFORT.0));
+        let program = Program::split_loop(nanos(self.costs.split.max(Duration::from_nanos(1)))?)?;
+        let scenarios = [SHORT_TIMER, long].map(|timeout| {
+            Scenario::single(TaskSpec::vcpu(program, Budget::Relative(timeout)).named("vCPU"))
+        });
+        livelock_timeline(&self.profile, &scenarios).map(Some)
+    }
+}

@@ -1,0 +1,257 @@
+//! `splitlock reproduce`: the phenomenon on this host, as figures, data and one page.
+
+use std::path::Path;
+
+use anyhow::Result;
+use split_lock_host::Facts;
+use split_lock_repro::results::Sweep;
+use split_lock_repro::vm::VmError;
+
+use crate::args::ReproduceArgs;
+use crate::figure::{self, Figure};
+use crate::measuring::{Session, seed, usable_cpus};
+use crate::output::OutputFolder;
+use crate::report::{self, NamedSweep, Report, Section};
+use crate::{Exit, complaint, finding, terminal};
+
+mod kernel;
+mod parts;
+
+use kernel::Kernel;
+use parts::{Part, neighbours, offsets, progress};
+
+const PNG_WIDTH: u32 = 1600;
+
+/// Everything that a report consists of, and nothing else may be lost when it is replaced.
+const FILES: &[&str] = &[
+    "report.html",
+    "progress.csv",
+    "progress.json",
+    "progress.png",
+    "progress.svg",
+    "offsets.csv",
+    "offsets.json",
+    "offsets.png",
+    "offsets.svg",
+    "neighbours.csv",
+    "neighbours.json",
+    "neighbours.png",
+    "neighbours.svg",
+    "modelled.csv",
+    "modelled.json",
+    "timeline.png",
+    "timeline.svg",
+];
+
+pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
+    let folder = OutputFolder::prepare(&args.out, FILES)?;
+    let seed = seed(args.seed);
+    let facts = Facts::read(Path::new("/"));
+    match Session::begin(&args.kvm) {
+        Ok(session) => measured(folder, &session, args.repeat, seed),
+        Err(error) if is_without_kvm(&error) => {
+            let why = complaint::sentence(&error);
+            complaint::say(&format!("note: {why}; everything here is modelled"));
+            modelled_only(folder, &facts, args.repeat, seed)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_without_kvm(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(VmError::Open(_)))
+}
+
+/// What this host does, and beside it what its kernel would do.
+fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
+    let mut parts = vec![progress(repeats, seed), offsets(seed)];
+    if usable_cpus() > 1 {
+        parts.push(neighbours(seed));
+    }
+    for part in &parts {
+        part.plan.check()?;
+    }
+    let mut chapters = vec![];
+    let mut missing = vec![];
+    for part in parts {
+        let sweep = if session.was_stopped() {
+            None
+        } else {
+            session.measure(part.what, &part.plan)?
+        };
+        match sweep {
+            Some(sweep) => chapters.push(Chapter::new(part, sweep)?),
+            None => missing.push(part.heading),
+        }
+    }
+    if let Some(first) = chapters.first_mut() {
+        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep));
+        if let Some(kernel) = &kernel {
+            first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
+        }
+        let finding = finding::of_progress(&first.sweep);
+        write(folder, &finding, &chapters, kernel.as_ref(), &missing)?;
+    }
+    if session.was_stopped() {
+        complaint::say("stopped before everything was measured");
+        return Ok(Exit::Stopped);
+    }
+    Ok(Exit::Fine)
+}
+
+fn modelled_only(folder: OutputFolder, facts: &Facts, repeats: u32, seed: u64) -> Result<Exit> {
+    // Asked for again for its sentence: here there is nothing else to show.
+    crate::kernel::of_this_host(facts)?;
+    let kernel = Kernel::of_this_host(facts, None);
+    let mut chapters = vec![];
+    if let Some(kernel) = &kernel {
+        let part = Part {
+            intro: "No guest has run: every number follows from the kernel's rules and from stated \
+                    costs of the hardware.",
+            how: "Modelled.",
+            ..progress(repeats, seed)
+        };
+        chapters.push(Chapter::new(
+            part,
+            kernel.both_sides(facts, repeats, seed)?,
+        )?);
+    }
+    let finding = "Nothing was measured: there is no KVM to be used here.";
+    write(folder, finding, &chapters, kernel.as_ref(), &[])?;
+    Ok(Exit::Fine)
+}
+
+/// A part of the report with its numbers.
+struct Chapter {
+    part: Part,
+    sweep: Sweep,
+    /// From the model, in the same figure.
+    companion: Option<Sweep>,
+    /// `None` if the sweep was stopped before there was anything to compare.
+    figure: Option<Figure>,
+}
+
+impl Chapter {
+    fn new(part: Part, sweep: Sweep) -> Result<Self> {
+        let figure = match (part.figure)(std::slice::from_ref(&sweep)) {
+            Ok(figure) => Some(figure),
+            Err(_) if sweep.stopped_early() == Some(true) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Chapter {
+            part,
+            sweep,
+            companion: None,
+            figure,
+        })
+    }
+
+    fn add_companion(&mut self, companion: Sweep) -> Result<()> {
+        let sweeps = [self.sweep.clone(), companion];
+        self.figure = Some((self.part.figure)(&sweeps)?);
+        let [_, companion] = sweeps;
+        self.companion = Some(companion);
+        Ok(())
+    }
+
+    /// The sweeps, by the names of their files.
+    fn sweeps(&self) -> Vec<NamedSweep> {
+        let named = |name: &str, sweep: &Sweep| NamedSweep {
+            name: name.into(),
+            sweep: sweep.clone(),
+        };
+        let companion = self
+            .companion
+            .as_ref()
+            .map(|sweep| named("modelled", sweep));
+        let own = named(self.part.name, &self.sweep);
+        std::iter::once(own).chain(companion).collect()
+    }
+
+    fn write(&self, folder: &OutputFolder) -> Result<()> {
+        for NamedSweep { name, sweep } in self.sweeps() {
+            folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
+            folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
+        }
+        if let Some(figure) = &self.figure {
+            let name = self.part.name;
+            let svg = figure::render_svg(figure)?;
+            let png = figure::render_png(figure, PNG_WIDTH)?;
+            folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
+            folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
+        }
+        Ok(())
+    }
+
+    fn section(&self) -> Result<Section> {
+        let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
+        if let Some(remark) = finding::of_overlap(&self.sweep) {
+            section = section.paragraph(remark);
+        }
+        if let Some(figure) = &self.figure {
+            let how = match self.companion {
+                Some(_) => "Measured on this host as it is, except for what is called modelled.",
+                None => self.part.how,
+            };
+            section = section.figure(figure, how)?;
+        }
+        let sweeps = self.sweeps();
+        Ok(sweeps.iter().fold(section, |section, named| {
+            section.table((self.part.table)(&named.sweep))
+        }))
+    }
+}
+
+fn write(
+    folder: OutputFolder,
+    finding: &str,
+    chapters: &[Chapter],
+    kernel: Option<&Kernel>,
+    missing: &[&str],
+) -> Result<()> {
+    let mut sections = vec![];
+    for (place, chapter) in chapters.iter().enumerate() {
+        chapter.write(&folder)?;
+        sections.push(chapter.section()?);
+        if let (0, Some(kernel)) = (place, kernel) {
+            sections.push(write_kernel(&folder, kernel)?);
+        }
+    }
+    if !missing.is_empty() {
+        let stopped = format!(
+            "Stopped before these were measured: {}.",
+            missing.join(", ")
+        );
+        sections.push(Section::new("What is missing").paragraph(stopped));
+    }
+    let thresholds = kernel.and_then(Kernel::finding);
+    let finding = std::iter::once(finding.to_owned()).chain(thresholds);
+    let finding = finding.collect::<Vec<_>>().join(" ");
+    let page = report::render(&Report {
+        title: "Split locks on this host".into(),
+        finding: finding.clone(),
+        sections,
+        sweeps: chapters.iter().flat_map(Chapter::sweeps).collect(),
+    })?;
+    folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
+    let path = folder.finish()?;
+    for figure in chapters
+        .iter()
+        .filter_map(|chapter| chapter.figure.as_ref())
+    {
+        terminal::show(figure)?;
+        terminal::print("\n")?;
+    }
+    let page = path.join("report.html");
+    terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+}
+
+fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {
+    let picture = kernel.timeline()?;
+    if let Some(picture) = &picture {
+        let (svg, png) = (picture.svg()?, picture.png(PNG_WIDTH)?);
+        folder.write("timeline.svg", |out| out.write_all(svg.as_bytes()))?;
+        folder.write("timeline.png", |out| out.write_all(&png))?;
+    }
+    kernel.section(picture.as_ref())
+}

@@ -1,0 +1,123 @@
+//! What is measured for a report.
+
+use std::time::Duration;
+
+use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_repro::results::Sweep;
+use split_lock_repro::sweep::{Plan, Scenario};
+use split_lock_repro::vm::Level;
+
+use crate::figure::{Figure, FigureError};
+use crate::report;
+
+/// A sweep of the report, with the words around it.
+pub(super) struct Part {
+    /// The name of its files.
+    pub(super) name: &'static str,
+    pub(super) heading: &'static str,
+    pub(super) what: &'static str,
+    pub(super) intro: &'static str,
+    /// How the numbers were obtained.
+    pub(super) how: &'static str,
+    pub(super) plan: Plan,
+    /// Of the sweep, and of those that belong into the same figure.
+    pub(super) figure: fn(&[Sweep]) -> Result<Figure, FigureError>,
+    pub(super) table: fn(&Sweep) -> report::Table,
+}
+
+const MEASURED: &str = "Measured on this host as it is.";
+
+/// Where the timeouts of the main figure lie.
+pub(super) fn timeouts() -> Vec<Duration> {
+    (1..=49).map(Duration::from_millis).collect()
+}
+
+fn built_in(kind: Kind, offset: Option<u8>) -> Guest {
+    BuiltIn::new(kind, offset)
+        .expect("these kinds take these offsets")
+        .into()
+}
+
+fn scenario(kinds: &[Kind]) -> Scenario {
+    Scenario {
+        guests: kinds.iter().map(|&kind| built_in(kind, None)).collect(),
+        level: Level::Cpl3,
+    }
+}
+
+pub(super) fn progress(repeats: u32, seed: u64) -> Part {
+    Part {
+        name: "progress",
+        heading: "Progress against the pending timeout",
+        what: "progress",
+        intro: "Each run is one bounded run of the vCPU: it starts at the guest's first \
+                  instruction and ends when the pending timeout expires.",
+        how: MEASURED,
+        plan: Plan {
+            scenarios: vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])],
+            timeouts: timeouts(),
+            repeats,
+            warm_up_runs: 3,
+            seed,
+        },
+        figure: Figure::progress,
+        table: report::timeouts_table,
+    }
+}
+
+pub(super) fn offsets(seed: u64) -> Part {
+    let at = |offset| Scenario {
+        guests: vec![built_in(Kind::Split, Some(offset))],
+        level: Level::Cpl3,
+    };
+    Part {
+        name: "offsets",
+        heading: "Where the split begins",
+        what: "offsets of the operand",
+        intro: "The same loop with its 8-byte operand at every offset of a 64-byte cache line. From \
+                  offset 57 on the operand lies in two lines, and the CPU locks the bus.",
+        how: MEASURED,
+        plan: Plan {
+            scenarios: (0..64).map(at).collect(),
+            timeouts: vec![Duration::from_millis(10)],
+            repeats: 5,
+            warm_up_runs: 1,
+            seed,
+        },
+        figure: |sweeps| Figure::offsets(&sweeps[0]),
+        table: report::offsets_table,
+    }
+}
+
+/// Each bystander alone, beside a neighbour that locks without splitting, which costs what any busy
+/// neighbour costs, and beside one that splits.
+pub(super) fn neighbours(seed: u64) -> Part {
+    let bystanders = [Kind::Aligned, Kind::None];
+    let conditions = |kind: Kind| {
+        [
+            scenario(&[kind]),
+            scenario(&[kind, Kind::Aligned]),
+            scenario(&[kind, Kind::Split]),
+        ]
+    };
+    Part {
+        name: "neighbours",
+        heading: "What a neighbour loses",
+        what: "neighbours",
+        intro: "A bystander on another vCPU, which touches no memory of the splitting guest: alone, \
+                  beside a guest that locks without splitting, and beside one that splits. What it \
+                  loses beside the first is the price of any busy neighbour here (a shared core, a \
+                  shared clock); what it loses beyond that is the price of bus locks. Progress is counted per second \
+                  of CPU time, so that other work on this machine does not count.",
+        how: MEASURED,
+        plan: Plan {
+            scenarios: bystanders.into_iter().flat_map(conditions).collect(),
+            timeouts: vec![Duration::from_millis(20)],
+            repeats: 25,
+            warm_up_runs: 3,
+            seed,
+        },
+        figure: |sweeps| Figure::bystander(&sweeps[0]),
+        table: report::timeouts_table,
+    }
+}
