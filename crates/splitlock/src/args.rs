@@ -106,6 +106,10 @@ pub(crate) struct SweepArgs {
     /// Runs of each guest before the first that counts.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) warm_up: u32,
+    /// Pause before each run. Without this option 40ms where this host detects split locks, so that
+    /// no run profits from detection that the one before it left switched off, and none elsewhere.
+    #[arg(long, value_name = "DURATION", value_parser = crate::ranges::duration)]
+    pub(crate) settle: Option<Duration>,
     /// vCPUs that run at once, each with a timeout of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: u32,

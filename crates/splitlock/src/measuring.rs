@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kvm_ioctls::Kvm;
-use split_lock_host::Facts;
+use split_lock_host::{Detection, Facts};
 use split_lock_repro::results::{Provenance, Sweep};
 use split_lock_repro::sweep::{self, Plan, Stop};
 use split_lock_repro::vm::open_kvm;
@@ -18,6 +18,9 @@ use crate::interrupt::stop_on_ctrl_c;
 
 /// Anything shorter is over before a bar has been read.
 const WORTH_A_BAR: Duration = Duration::from_secs(1);
+
+/// Detection is off for at most three ticks, at 100 ticks a second, and a worker's delay.
+const LONGEST_WINDOW: Duration = Duration::from_millis(40);
 
 /// Everything that several sweeps of one command have in common.
 pub(crate) struct Session {
@@ -67,6 +70,14 @@ impl Session {
             complaint::say(&format!(
                 "note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
             ));
+        }
+    }
+
+    /// How long to wait before each run, so that none profits from what the one before it left.
+    pub(crate) fn settle(&self) -> Duration {
+        match self.facts.detection() {
+            Detection::On { .. } => LONGEST_WINDOW,
+            _ => Duration::ZERO,
         }
     }
 

@@ -78,6 +78,7 @@ pub enum SweepError {
 ///     timeouts: vec![Duration::from_millis(1), Duration::from_millis(2)],
 ///     repeats: 3,
 ///     warm_up_runs: 1,
+///     settle: Duration::ZERO,
 ///     seed: 42,
 /// };
 /// let kvm = open_kvm(std::path::Path::new(KVM_DEVICE))?;
@@ -107,6 +108,7 @@ pub fn run(
             if stop.is_requested() {
                 return Ok(Finished::Stopped);
             }
+            std::thread::sleep(plan.settle);
             let measured = crews[at.scenario].run(at.timeout)?;
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);

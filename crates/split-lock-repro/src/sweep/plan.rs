@@ -16,6 +16,9 @@ const MOST_SAMPLES: u64 = 2_000_000;
 /// Nothing gets any warmer after that.
 const MOST_WARM_UP_RUNS: u32 = 1000;
 
+/// More than any kernel's window, by far.
+const LONGEST_SETTLE: Duration = Duration::from_secs(10);
+
 /// Runs longer than this do not warm anything up any better.
 const WARM_UP: Duration = Duration::from_millis(10);
 
@@ -30,6 +33,9 @@ pub struct Plan {
     pub repeats: u32,
     /// Runs of each scenario before the first that counts.
     pub warm_up_runs: u32,
+    /// A pause before each run. Where split locks are detected, a run may leave detection off for
+    /// some ticks, and the next one would profit: wait until that is over.
+    pub settle: Duration,
     /// Decides on the order of the runs: it is random, so that a machine that becomes slower does
     /// not look like a curve, and the same for the same seed.
     pub seed: u64,
@@ -59,6 +65,12 @@ pub enum PlanError {
     LongTimeout {
         /// The timeout.
         timeout: Duration,
+    },
+    /// A pause that nobody waits for.
+    #[error("a pause of {pause:?} before each run is too long: {LONGEST_SETTLE:?} is the limit")]
+    LongSettle {
+        /// The pause.
+        pause: Duration,
     },
     /// Nothing gets any warmer.
     #[error("{runs} warm-up runs are too many: {MOST_WARM_UP_RUNS} is the limit")]
@@ -106,6 +118,9 @@ impl Plan {
         }
         if let Some(&timeout) = self.timeouts.iter().find(|&&t| t > LONGEST_TIMEOUT) {
             return Err(PlanError::LongTimeout { timeout });
+        }
+        if self.settle > LONGEST_SETTLE {
+            return Err(PlanError::LongSettle { pause: self.settle });
         }
         if self.warm_up_runs > MOST_WARM_UP_RUNS {
             return Err(PlanError::WarmUp {
@@ -214,6 +229,7 @@ mod tests {
             timeouts: (1..=10).map(Duration::from_millis).collect(),
             repeats: 5,
             warm_up_runs: 2,
+            settle: Duration::ZERO,
             seed: 1,
         }
     }
@@ -271,6 +287,11 @@ mod tests {
             repeats: u32::MAX,
             ..plan()
         };
+        let sleepy = Plan {
+            settle: Duration::from_secs(11),
+            ..plan()
+        };
+        assert!(matches!(sleepy.check(), Err(PlanError::LongSettle { .. })));
         assert!(matches!(endless.check(), Err(PlanError::TooMany { .. })));
         for empty in [
             Plan {

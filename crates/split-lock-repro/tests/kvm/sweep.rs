@@ -19,6 +19,7 @@ fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) 
         timeouts: timeouts_ms.into_iter().map(Duration::from_millis).collect(),
         repeats: 3,
         warm_up_runs: 1,
+        settle: Duration::ZERO,
         seed: 5,
     }
 }

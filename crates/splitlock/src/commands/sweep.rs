@@ -1,6 +1,7 @@
 //! `splitlock sweep`
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use split_lock_host::Facts;
@@ -68,9 +69,11 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
 }
 
 fn on_kvm(args: &SweepArgs) -> Result<Exit> {
-    let plan = plan(args)?;
+    let mut plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
     let session = Session::begin(&args.kvm)?;
+    plan.settle = args.settle.unwrap_or_else(|| session.settle());
+    plan.check()?;
     session.warn_if_crowded(args.vcpus);
     let Some(sweep) = session.measure("measuring", &plan)? else {
         complaint::say("stopped before anything was measured");
@@ -118,6 +121,7 @@ fn plan(args: &SweepArgs) -> Result<Plan> {
         timeouts: args.timeouts.0.clone(),
         repeats: args.repeat,
         warm_up_runs: args.warm_up,
+        settle: Duration::ZERO,
         seed: seed(args.seed),
     };
     plan.check()?;

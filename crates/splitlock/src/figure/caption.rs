@@ -44,12 +44,10 @@ fn host_line(host: &HostFacts) -> String {
     plain(&format!("{}{cpus}; kernel {}{kind}", host.cpu, host.kernel))
 }
 
-/// One line on who measured when.
+/// Which program, on which day, and what its order of runs depended on.
 fn origin_line(from: &Provenance) -> String {
-    plain(&format!(
-        "{}, begun {}, seed {}",
-        from.program, from.started_utc, from.seed
-    ))
+    let day = from.started_utc.split('T').next().unwrap_or_default();
+    plain(&format!("{} on {day}, seed {}", from.program, from.seed))
 }
 
 /// One line on what is missing, if the sweep was stopped.
@@ -61,34 +59,35 @@ pub(crate) fn stopped_early_line(sweep: &Sweep) -> Option<String> {
         .then(|| format!("Stopped early: {taken} of {planned} planned samples."))
 }
 
-/// The lines below a figure: how to read its marks, then where its numbers come from.
+/// The lines below a figure: how to read its marks, then where its numbers come from. What all
+/// sweeps have in common is said once.
 pub(super) fn notes(reading: String, sweeps: &[Sweep]) -> Vec<String> {
-    let several = sweeps.len() > 1;
-    let of_sweep = |(index, sweep): (usize, &Sweep)| {
-        let lines = origin(sweep);
-        let numbered = move |line| match several {
-            true => format!("Sweep {}: {line}", index + 1),
-            false => line,
-        };
-        lines.into_iter().map(numbered).collect::<Vec<_>>()
-    };
-    let origins = sweeps.iter().enumerate().flat_map(of_sweep);
-    std::iter::once(reading).chain(origins).collect()
+    let mut lines = vec![reading];
+    for line_of in [stopped_early_line, known_host, known_origin] {
+        let of_sweeps: Vec<Option<String>> = sweeps.iter().map(line_of).collect();
+        match of_sweeps.as_slice() {
+            [Some(first), others @ ..]
+                if others.iter().all(|line| line.as_ref() == Some(first)) =>
+            {
+                lines.push(first.clone());
+            }
+            several => lines.extend(several.iter().enumerate().filter_map(|(index, line)| {
+                let line = line.as_ref()?;
+                Some(format!("Sweep {}: {line}", index + 1))
+            })),
+        }
+    }
+    lines
 }
 
-fn origin(sweep: &Sweep) -> Vec<String> {
-    let from = sweep.provenance.as_ref();
-    let known = from.map(|from| {
-        [
-            format!("Host: {}.", host_line(&from.host)),
-            format!("Measured with {}.", origin_line(from)),
-        ]
-    });
-    let stopped = stopped_early_line(sweep);
-    stopped
-        .into_iter()
-        .chain(known.into_iter().flatten())
-        .collect()
+fn known_host(sweep: &Sweep) -> Option<String> {
+    let from = sweep.provenance.as_ref()?;
+    Some(format!("Host: {}.", host_line(&from.host)))
+}
+
+fn known_origin(sweep: &Sweep) -> Option<String> {
+    let from = sweep.provenance.as_ref()?;
+    Some(format!("Made with {}.", origin_line(from)))
 }
 
 /// How many runs stand behind each mark.

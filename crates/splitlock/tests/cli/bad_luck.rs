@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use split_lock_repro::results::Sample;
+
 use super::{complaint, fail, fifo, has_kvm, names_in, put, read_csv, splitlock};
 
 const QUICK: [&str; 5] = ["sweep", "--timeouts", "2ms", "--repeat", "1"];
@@ -19,25 +21,44 @@ fn fail_quickly(more: &[&str]) -> String {
 }
 
 #[test]
-fn without_kvm_it_says_what_to_load() {
-    for command in ["sweep", "reproduce"] {
-        let folder = tempfile::tempdir().unwrap();
-        let output = splitlock(&[command, "--kvm", "/nonexistent"])
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        let sentence = complaint(&output);
-        assert!(
-            sentence.contains("/nonexistent") && sentence.contains("kvm_intel"),
-            "{sentence}"
-        );
-        assert!(
-            names_in(folder.path()).is_empty(),
-            "something was left behind"
-        );
-    }
+fn without_kvm_a_sweep_says_what_to_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = splitlock(&["sweep", "--kvm", "/nonexistent", "--csv", "a.csv"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let sentence = complaint(&output);
+    assert!(
+        sentence.contains("/nonexistent") && sentence.contains("kvm_intel"),
+        "{sentence}"
+    );
+    assert!(
+        names_in(folder.path()).is_empty(),
+        "something was left behind"
+    );
     let sentence = fail_quickly(&["--kvm", "/dev/null"]);
     assert!(sentence.contains("not a KVM device"), "{sentence}");
+}
+
+#[test]
+fn without_kvm_a_report_is_modelled_and_says_so_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = splitlock(&["reproduce", "--kvm", "/nonexistent"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(note.lines().count(), 1, "{note}");
+    assert!(
+        note.contains("kvm_intel") && note.contains("everything here is modelled"),
+        "{note}"
+    );
+    let report = folder.path().join("splitlock-report");
+    let sweep = read_csv(&report.join("progress.csv"));
+    let modelled = |sample: &Sample| sample.series.starts_with("modelled (");
+    assert!(!sweep.samples.is_empty() && sweep.samples.iter().all(modelled));
+    assert!(report.join("timeline.svg").exists());
 }
 
 #[test]

@@ -247,3 +247,28 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn the_model_is_swept_like_a_host_and_named() {
+    let csv = succeed(&[
+        "sweep",
+        "--on",
+        "model",
+        "--host",
+        "6.6,hz=1000",
+        "--timeouts",
+        "5ms,40ms",
+        "--csv",
+        "-",
+    ]);
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    for sample in &sweep.samples {
+        assert_eq!(sample.series, "modelled (6.6,hz=1000)");
+        assert_eq!(sample.host, "6.6,hz=1000");
+        assert_eq!(
+            sample.turns == 0,
+            sample.timeout_ns < 10_000_000,
+            "{sample:?}"
+        );
+    }
+}

@@ -71,6 +71,21 @@ fn mistakes_are_named_in_one_sentence() {
         (&["sweep", "--counter", "eip"], "eip"),
         (&["sweep", "--csv", "-", "--json", "-"], "same place"),
         (&["plot", "-", "-", "--out", "a.svg"], "once"),
+        (&["sweep", "--host", "6.6"], "--on model"),
+        (&["sweep", "--host", "7up"], "7up"),
+        (
+            &["sweep", "--on", "model", "--guest", "page"],
+            "split and aligned",
+        ),
+        (
+            &["sweep", "--on", "model", "--vcpus", "2"],
+            "splitlock simulate",
+        ),
+        (
+            &["sweep", "--on", "model", "--split-cost", "0ns"],
+            "split_cost",
+        ),
+        (&["sweep", "--settle", "60s"], "too long"),
         (&["plot", "a.csv"], "--out"),
         (&["plot", "--out", "a.svg"], "FILE"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),

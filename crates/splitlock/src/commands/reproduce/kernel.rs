@@ -85,7 +85,8 @@ impl Kernel {
         let (never, always) = (limits.never_up_to(), limits.always_from());
         Some(format!(
             "Where the CPU detects split locks, this kernel never lets a guest past one within \
-             timeouts of up to {never}, and always from {always} on (modelled, {}).",
+             timeouts of up to {never}; from {always} on it always gets past, if only in the next run \
+             (modelled, {}).",
             self.profile
         ))
     }

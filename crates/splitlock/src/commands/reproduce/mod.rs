@@ -68,6 +68,9 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
     }
+    for part in &mut parts {
+        part.plan.settle = session.settle();
+    }
     for part in &parts {
         part.plan.check()?;
     }
