@@ -3,9 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
+use unicode_width::UnicodeWidthStr;
 
 use crate::chart;
 use crate::figure::Figure;
+use crate::text::wrap;
 
 const USUAL_WIDTH: usize = 80;
 const WIDEST: usize = 120;
@@ -25,6 +27,13 @@ pub(crate) fn width() -> usize {
         0 => USUAL_WIDTH,
         columns => columns.min(WIDEST),
     }
+}
+
+/// Running text, wrapped at the terminal's width; each line of `text` is a paragraph.
+pub(crate) fn paragraphs(text: &str) -> String {
+    let wrapped = |line: &str| wrap(line, width() as f64, |part| part.width() as f64);
+    let lines = text.lines().flat_map(wrapped);
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Prints, and does not mind if nobody reads on.
