@@ -49,11 +49,11 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) splits: u32,
     /// How many such vCPUs or threads there are, each on a core of its own while there are cores.
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) threads: u32,
     /// How many more threads split without pause and without a timer. The timed ones join them
     /// after 100 ms.
-    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub(crate) others: u32,
     /// CPUs of the machine; as many as there are threads if not given.
     #[arg(long, value_name = "N")]
@@ -61,6 +61,9 @@ pub(crate) struct SimulateArgs {
     /// CPUs that share a core, and with it the switch of split-lock detection.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) smt: u32,
+    /// What the processors notice.
+    #[arg(long, value_enum, default_value_t = HardwareKind::IceLake)]
+    pub(crate) hardware: HardwareKind,
     /// Mean time between other signals that reach the timed threads at random.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing)]
     pub(crate) noise: Option<Duration>,
@@ -105,6 +108,20 @@ pub(crate) enum BudgetKind {
     /// CPU time of the vCPU's thread, armed anew for each run.
     Cpu,
     /// Nothing: there is no timer.
+    None,
+}
+
+/// What the processors notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HardwareKind {
+    /// Split locks, before they happen (#AC): Intel since Ice Lake.
+    IceLake,
+    /// Those, and bus locks after they happened (#DB): Intel since Sapphire Rapids.
+    SapphireRapids,
+    /// Bus locks after they happened: AMD since Zen 5.
+    #[value(name = "zen-5")]
+    Zen5,
+    /// Nothing.
     None,
 }
 

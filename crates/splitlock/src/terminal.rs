@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use unicode_width::UnicodeWidthStr;
 
 use crate::figure::Figure;
+use crate::text::wrap;
 use crate::{chart, output, text};
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
@@ -27,6 +29,13 @@ pub(crate) fn width() -> usize {
         0 => USUAL_WIDTH,
         columns => columns.min(WIDEST),
     }
+}
+
+/// Running text, wrapped at the terminal's width; each line of `text` is a paragraph.
+pub(crate) fn paragraphs(text: &str) -> String {
+    let wrapped = |line: &str| wrap(line, width() as f64, |part| part.width() as f64);
+    let lines = text.lines().flat_map(wrapped);
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Prints lines of text, which may hold what a user or a file has named.

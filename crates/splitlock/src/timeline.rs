@@ -23,6 +23,7 @@ pub(crate) struct View {
     from: Nanos,
     pub(crate) length: Nanos,
     lanes: Vec<Lane>,
+    hidden: usize,
 }
 
 /// One line of it.
@@ -69,11 +70,22 @@ impl View {
             from,
             length,
             lanes: lanes(scenario),
+            hidden: scenario.tasks.len().saturating_sub(MOST_THREADS),
         })
     }
 
     pub(crate) fn lanes(&self) -> &[Lane] {
         &self.lanes
+    }
+
+    /// What is missing from it, if anything.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match (self.hidden, self.timeline.truncated) {
+            (0, false) => None,
+            (0, true) => Some("More happened than can be shown: the end is missing.".into()),
+            (1, _) => Some("One more thread is not shown.".into()),
+            (more, _) => Some(format!("{more} more threads are not shown.")),
+        }
     }
 
     pub(crate) fn from(&self) -> Nanos {
@@ -161,9 +173,14 @@ fn lanes(scenario: &Scenario) -> Vec<Lane> {
         let kicks = timed(task.kind).then_some(Lane::Kicks(index));
         kicks.into_iter().chain([Lane::Thread(index)])
     });
-    let mut cores: Vec<_> = shown()
-        .map(|(_, task)| scenario.topology.core_of(task.cpu))
-        .collect();
+    let migrates = shown().any(|(_, task)| task.migrate_every.is_some());
+    let all = (0..scenario.topology.cores()).map(CoreId);
+    let mut cores: Vec<_> = if migrates {
+        all.take(MOST_THREADS).collect()
+    } else {
+        let started = shown().map(|(_, task)| scenario.topology.core_of(task.cpu));
+        started.collect()
+    };
     cores.sort_unstable();
     cores.dedup();
     threads
@@ -194,6 +211,7 @@ pub(crate) fn text(view: &View, width: usize) -> String {
     for (symbol, meaning) in key {
         text.push_str(&format!("  {symbol}  {meaning}\n"));
     }
+    text.extend(view.missing().map(|missing| format!("{missing}\n")));
     text
 }
 

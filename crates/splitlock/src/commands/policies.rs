@@ -14,7 +14,7 @@ use crate::args_model::PoliciesArgs;
 use crate::columns::columns;
 use crate::figure;
 use crate::picture_file::PictureFile;
-use crate::terminal;
+use crate::terminal::{self, paragraphs};
 
 /// Columns that a full bar takes.
 const BAR: usize = 40;
@@ -68,26 +68,36 @@ fn assess_all(plan: &Comparison, kernel: &Profile) -> Result<Vec<Assessment>> {
 
 fn as_text(kernel: &Profile, plan: &Comparison, found: &[Assessment]) -> String {
     let timeouts = plan.timeouts.len();
-    let mut text = format!(
-        "What the kernel could do about a thread that splits locks, modelled on kernel {kernel},\n\
-         split locks of {}. upstream is what it does.\n",
+    let mut text = paragraphs(&format!(
+        "What the kernel could do about a thread that splits locks, modelled on kernel {kernel}, \
+         with split locks of {}. `upstream` is what it does.",
         plan.split_cost
+    ));
+    let mut section = |words: &str, table: &str| {
+        text.push_str(&format!("\n{}\n{table}", paragraphs(words)));
+    };
+    section(
+        &format!(
+            "Progress under VMM timers of 1 to {timeouts} ms, alone and contended (next to {} cores \
+             that split without pause): timers stuck at some phase of the ticks, and the share of \
+             full speed at 1 and 20 ms.",
+            plan.others
+        ),
+        &progress_table(found),
     );
-    text.push_str(&format!(
-        "\nProgress under VMM timers of 1 to {timeouts} ms, alone and contended (next to {} cores \
-         that split\nwithout pause): timers stuck at some phase of the ticks, and the share of full \
-         speed at 1 and 20 ms.\n\n",
-        plan.others
-    ));
-    text.push_str(&progress_table(found));
-    text.push_str(&format!(
-        "\nAttackers: a thread's gain from choosing its timer, detection off on its core, bus time \
-         asked for by {},\nand how much slower a thread gets that splits once in 10 ms.\n\n",
-        plan.others + 1
-    ));
-    text.push_str(&attack_table(found));
-    text.push_str("\nThe longest that a signal waits, contended:\n\n");
-    text.push_str(&delay_table(found));
+    section(
+        &format!(
+            "Attackers: what a thread gains by choosing its timer, detection off on its core, bus \
+             time asked for by {} of them, and how much slower a thread gets that splits once in \
+             10 ms.",
+            plan.others + 1
+        ),
+        &attack_table(found),
+    );
+    section(
+        "The longest that a signal waits, contended:",
+        &delay_table(found),
+    );
     for (title, value) in charts() {
         text.push_str(&format!("\n{title}\n"));
         text.push_str(&chart(found, value));

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use split_lock_model::explain::explain;
 use split_lock_model::kernel::Profile;
-use split_lock_model::machine::{CpuId, Topology};
+use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::sim::{
     Budget, Program, Report, Scenario, TaskKind, TaskReport, TaskSpec, TrapCounts, Until, Verdict,
     simulate,
@@ -17,14 +17,13 @@ use split_lock_model::time::Nanos;
 use split_lock_model::trace;
 
 use crate::Exit;
-use crate::args_model::{BudgetKind, FailOn, GuestKind, SimulateArgs};
+use crate::args_model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
 use crate::columns::columns;
 use crate::modelled::{kernel, livelock_timeline, nanos};
 use crate::number::grouped;
 use crate::output::Output;
 use crate::picture_file::PictureFile;
-use crate::terminal;
-use crate::text::wrap;
+use crate::terminal::{self, paragraphs};
 use crate::timeline::{self, View};
 
 /// When the timed threads join those that split without pause: those have settled by then.
@@ -33,12 +32,16 @@ const JOIN: Nanos = Nanos::from_millis(100);
 /// How much of the beginning is shown as text.
 const SHOWN: Nanos = Nanos::from_millis(30);
 
+/// Timer signals of all threads together: some tens of seconds of work.
+const MOST_STEPS: u128 = 20_000_000;
+
 /// How much of it goes into a trace, and how many spans at most.
 const TRACED: Nanos = Nanos::from_secs(1);
 const TRACED_SPANS: usize = 1_000_000;
 
-/// More threads than this are summed up in a line.
+/// More threads than this are summed up in a line: in tables, and in words.
 const MOST_ROWS: usize = 16;
+const MOST_EXPLAINED: usize = 6;
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
     let (kernel, assumed) = kernel(args.kernel.as_ref())?;
@@ -114,7 +117,38 @@ fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
     scenario.tick_phase = nanos(args.phase)?;
     scenario.horizon = nanos(args.horizon)?;
     scenario.seed = args.seed;
+    scenario.hardware = match args.hardware {
+        HardwareKind::IceLake => Hardware::ICE_LAKE,
+        HardwareKind::SapphireRapids => Hardware::SAPPHIRE_RAPIDS,
+        HardwareKind::Zen5 => Hardware::ZEN_5,
+        HardwareKind::None => Hardware::NONE,
+    };
+    refuse_to_take_for_ever(&scenario)?;
     Ok(scenario)
+}
+
+/// A simulation always ends, but it should do so while somebody waits for it.
+fn refuse_to_take_for_ever(scenario: &Scenario) -> Result<()> {
+    let timers = scenario.tasks.iter().flat_map(|task| {
+        let period = match task.kind {
+            TaskKind::Vcpu(budget) => budget.period(),
+            TaskKind::User { interval } => interval,
+        };
+        [period, task.noise, task.migrate_every]
+    });
+    // Ticks go on whether or not there are timers.
+    let shortest = timers.flatten().fold(Nanos::from_millis(1), Nanos::min);
+    let steps = u128::from(scenario.horizon.0) / u128::from(shortest.0.max(1));
+    let steps = steps * scenario.tasks.len() as u128;
+    if steps > MOST_STEPS {
+        bail!(
+            "horizon: {} threads with something every {shortest} for {} take {steps} steps, and \
+             {MOST_STEPS} is the limit: shorten --horizon",
+            scenario.tasks.len(),
+            scenario.horizon
+        );
+    }
+    Ok(())
 }
 
 fn topology(args: &SimulateArgs) -> Result<Topology> {
@@ -202,25 +236,24 @@ fn as_text(
     report: &Report,
     view: &View,
 ) -> String {
-    let width = terminal::width();
-    let paragraphs = |text: &str| -> String {
-        let wrapped = |line: &str| wrap(line, width as f64, |part| part.chars().count() as f64);
-        let lines = text.lines().flat_map(wrapped);
-        lines.map(|line| format!("{line}\n")).collect()
-    };
     let mut text = paragraphs(&headline(report));
     if let Some(note) = assumed {
         text.push_str(&paragraphs(note));
     }
     text.push('\n');
-    text.push_str(&paragraphs(&explain(kernel, scenario, report)));
+    let explained = explain(kernel, scenario, report);
+    // The kernel comes first, then the threads, of which those with a timer come first.
+    let parts: Vec<&str> = explained.split("\n\n").collect();
+    let shown = parts.len().min(1 + MOST_EXPLAINED);
+    text.push_str(&paragraphs(parts[..shown].join("\n\n").trim_end()));
+    text.push_str(&and_more(parts.len() - shown));
     let heading = format!("\nWhere the time went, in {} simulated:\n", report.elapsed);
     text.push_str(&heading);
     text.push_str(&where_time_went(scenario, report));
     text.push_str("\nWhat became of the traps:\n");
     text.push_str(&what_became_of_traps(report));
     text.push_str(&format!("\n{} from {} on:\n", view.length, view.from()));
-    text.push_str(&timeline::text(view, width));
+    text.push_str(&timeline::text(view, terminal::width()));
     text
 }
 
@@ -316,12 +349,15 @@ fn table(report: &Report, headings: &[&str], cells: impl Fn(&TaskReport) -> Vec<
         rows.push(name.chain(cells(task)).collect::<Vec<_>>());
     }
     let mut text = columns(&rows);
-    if let Some(more @ 1..) = report.tasks.len().checked_sub(MOST_ROWS) {
-        text.push_str(&format!(
-            "and {more} more threads (all of them with --json)\n"
-        ));
-    }
+    text.push_str(&and_more(report.tasks.len().saturating_sub(MOST_ROWS)));
     text
+}
+
+fn and_more(threads: usize) -> String {
+    match threads {
+        0 => String::new(),
+        more => format!("and {more} more threads (all of them with --json)\n"),
+    }
 }
 
 fn percent(part: Nanos, of: Nanos) -> String {

@@ -11,7 +11,7 @@ use split_lock_model::time::{Hz, Nanos};
 use crate::Exit;
 use crate::args_model::ThresholdsArgs;
 use crate::columns::columns;
-use crate::terminal;
+use crate::terminal::{self, paragraphs};
 
 /// A release from before and one from after the sleep lost its extra tick.
 const ERAS: [&str; 2] = ["6.11", "6.12"];
@@ -47,10 +47,8 @@ pub(crate) fn run(args: &ThresholdsArgs) -> Result<Exit> {
         });
         format!("{}\n", serde_json::to_string_pretty(&value)?)
     } else if rows.is_empty() {
-        format!(
-            "{} There are no thresholds.\n",
-            kernel_in_words(&kernels[0])
-        )
+        let why = kernel_in_words(&kernels[0]);
+        paragraphs(&format!("{why} There are no thresholds."))
     } else {
         as_text(args, &rows)
     };
@@ -81,14 +79,16 @@ fn shown(kernel: &Profile, others: u32) -> Option<Shown> {
 }
 
 fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
-    let mut text = String::from(
-        "A thread that splits a lock, on a kernel with split_lock_detect=warn, and a signal (a VMM's \
-         kick) that\ncomes so long after its trap. Times in ms; (a,b] is more than a, at most b.\n\n",
+    let mut text = paragraphs(
+        "A thread that splits a lock on a kernel with split_lock_detect=warn, and a signal, such as \
+         a VMM's kick, that comes so long after its trap. Times in ms; (a,b] is more than a and at \
+         most b.",
     );
+    text.push('\n');
     let kernel = |shown: &Shown| match args.kernel {
         Some(_) => shown.row.kernel.to_string(),
-        None if shown.row.kernel.features().extra_jiffy => format!("HZ={}, before 6.12", shown.hz),
-        None => format!("HZ={}, since 6.12", shown.hz),
+        None if shown.row.kernel.features().extra_jiffy => format!("{} Hz, old", shown.hz),
+        None => format!("{} Hz, new", shown.hz),
     };
     let mut table = vec![strings(&[
         "kernel",
@@ -114,10 +114,11 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
         ]
     }));
     text.push_str(&columns(&table));
-    text.push_str(
-        "\nT: ticks of the sleep. window: detection is off. cycle, off: a thread that splits without \
-         pause,\nfrom window to window, and the share of time with detection off.\n",
-    );
+    text.push('\n');
+    text.push_str(&paragraphs(
+        "old: before Linux 6.12, new: since. T: ticks of the sleep. window: detection is off. cycle and off: a thread that splits \
+         without pause, from window to window, and the share of time with detection off.",
+    ));
     if args.others > 0 {
         text.push_str(
             "\nThe smallest safe timeout, in ms, while k other cores split without pause:\n\n",

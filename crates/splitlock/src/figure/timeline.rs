@@ -41,6 +41,9 @@ pub(crate) fn timeline(title: &str, strips: &[Strip]) -> Picture {
         page.paragraph(&strip.heading, HEADING, Ink::Text);
         page.y += 4.0;
         draw(&mut page, &strip.view);
+        if let Some(missing) = strip.view.missing() {
+            page.paragraph(&missing, NOTE, Ink::Muted);
+        }
     }
     page.y += 8.0;
     legend(&mut page, strips);

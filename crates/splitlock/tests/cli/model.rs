@@ -98,6 +98,8 @@ fn every_kind_of_scenario_can_be_asked_for() {
         ),
         (&["--migrate", "7ms", "--cpus", "2", "--seed", "5"], "vCPU"),
         (&["--phase", "123us"], "Livelocked."),
+        (&["--hardware", "zen-5"], "Progresses."),
+        (&["--threads", "9"], "One more thread is not shown"),
     ] {
         let words = succeed(
             &[
@@ -109,6 +111,22 @@ fn every_kind_of_scenario_can_be_asked_for() {
         let flowing = words.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flowing.contains(expected), "{arguments:?}: {words}");
     }
+}
+
+#[test]
+fn a_rate_limit_holds_programs_back_and_not_guests() {
+    let limited = [
+        "--kernel",
+        "6.12,mode=ratelimit:20",
+        "--hardware",
+        "sapphire-rapids",
+    ];
+    let turns = |more: &[&str]| {
+        let value = json(&[&["simulate", "--json"], &limited[..], more].concat());
+        value["report"]["tasks"][0]["turns"].as_u64().unwrap()
+    };
+    assert!(turns(&["--user", "--timeout", "50ms"]) <= 20 * 11);
+    assert!(turns(&[]) > 9_000_000);
 }
 
 #[test]
@@ -162,6 +180,9 @@ fn mistakes_name_the_field_and_do_not_hang() {
         (&["--smt", "0"], "siblings:"),
         (&["--smt", "4294967295"], "cpus:"),
         (&["--horizon", "9000000s"], "horizon:"),
+        (&["--horizon", "30000s"], "horizon:"),
+        (&["--timeout", "1ns"], "horizon:"),
+        (&["--threads", "65"], "--threads"),
         (&["--phase", "9000000s"], "tick_phase:"),
         (&["--noise", "0ms"], "--noise"),
         (&["--user", "--budget", "cpu"], "--budget cpu"),
