@@ -101,7 +101,7 @@ pub(crate) struct SweepArgs {
     )]
     pub(crate) timeouts: Timeouts,
     /// Runs of each guest at each timeout.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
     /// Runs of each guest before the first that counts.
     #[arg(long, value_name = "N", default_value_t = 1)]
