@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use split_lock_model::figure::Plan;
 use split_lock_model::kernel::Profile;
@@ -120,15 +121,21 @@ fn sweep() {
         scenario.horizon = Nanos::from_secs(1);
         simulate(&kernels[(n % 8) as usize], &scenario).expect("runs")
     };
+    // Shown on a terminal only.
+    let progress = ProgressBar::new(SCENARIOS);
     let start = Instant::now();
     let (stuck, events) = (0..SCENARIOS)
         .into_par_iter()
         .map(|n| {
             let report = one(n);
+            if n % 1_000 == 0 {
+                progress.inc(1_000);
+            }
             (u64::from(report.tasks[0].turns == 0), report.events)
         })
         .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let (time, threads) = (start.elapsed(), rayon::current_num_threads());
+    progress.finish_and_clear();
     println!(
         "sweep: {SCENARIOS} scenarios of 1 s ({events} events, {stuck} without progress) in \
          {:.1} s on {threads} threads",
