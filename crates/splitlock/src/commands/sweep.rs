@@ -1,7 +1,6 @@
 //! `splitlock sweep`
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use split_lock_host::Facts;
@@ -72,8 +71,9 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     let mut plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
     let session = Session::begin(&args.kvm)?;
-    plan.settle = args.settle.unwrap_or_else(|| session.settle());
-    plan.check()?;
+    if args.settle.is_none() {
+        plan.settle = session.settle();
+    }
     session.warn_if_crowded(args.vcpus);
     let Some(sweep) = session.measure("measuring", &plan)? else {
         complaint::say("stopped before anything was measured");
@@ -121,7 +121,7 @@ fn plan(args: &SweepArgs) -> Result<Plan> {
         timeouts: args.timeouts.0.clone(),
         repeats: args.repeat,
         warm_up_runs: args.warm_up,
-        settle: Duration::ZERO,
+        settle: args.settle.unwrap_or_default(),
         seed: seed(args.seed),
     };
     plan.check()?;

@@ -32,11 +32,14 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// `None` for a kernel that the model cannot place.
-    pub(super) fn of_this_host(facts: &Facts, native: Option<&Sweep>) -> Option<Self> {
-        let profile = crate::kernel::of_this_host(facts).ok()?;
+    /// With the costs of `native` runs, if there are any that show them.
+    ///
+    /// # Errors
+    /// For a kernel that the model cannot place.
+    pub(super) fn of_this_host(facts: &Facts, native: Option<&Sweep>) -> Result<Self> {
+        let profile = crate::kernel::of_this_host(facts)?;
         let measured = native.and_then(HardwareCosts::measured);
-        Some(Kernel {
+        Ok(Kernel {
             profile,
             costs: measured.unwrap_or_default(),
             costs_from: match measured {

@@ -46,13 +46,12 @@ const FILES: &[&str] = &[
 pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
-    let facts = Facts::read(Path::new("/"));
     match Session::begin(&args.kvm) {
         Ok(session) => measured(folder, &session, args.repeat, seed),
         Err(error) if is_without_kvm(&error) => {
             let why = complaint::sentence(&error);
             complaint::say(&format!("note: {why}; everything here is modelled"));
-            modelled_only(folder, &facts, args.repeat, seed)
+            modelled_only(folder, args.repeat, seed)
         }
         Err(error) => Err(error),
     }
@@ -70,8 +69,6 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
     }
     for part in &mut parts {
         part.plan.settle = session.settle();
-    }
-    for part in &parts {
         part.plan.check()?;
     }
     let mut chapters = vec![];
@@ -88,7 +85,8 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         }
     }
     if let Some(first) = chapters.first_mut() {
-        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep));
+        // A kernel that the model cannot place has no other side to show.
+        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep)).ok();
         if let Some(kernel) = &kernel {
             first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
@@ -102,25 +100,18 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
     Ok(Exit::Fine)
 }
 
-fn modelled_only(folder: OutputFolder, facts: &Facts, repeats: u32, seed: u64) -> Result<Exit> {
-    // Asked for again for its sentence: here there is nothing else to show.
-    crate::kernel::of_this_host(facts)?;
-    let kernel = Kernel::of_this_host(facts, None);
-    let mut chapters = vec![];
-    if let Some(kernel) = &kernel {
-        let part = Part {
-            intro: "No guest has run: every number follows from the kernel's rules and from stated \
-                    costs of the hardware.",
-            how: "Modelled.",
-            ..progress(repeats, seed)
-        };
-        chapters.push(Chapter::new(
-            part,
-            kernel.both_sides(facts, repeats, seed)?,
-        )?);
-    }
+fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> {
+    let facts = Facts::read(Path::new("/"));
+    let kernel = Kernel::of_this_host(&facts, None)?;
+    let part = Part {
+        intro: "No guest has run: every number follows from the kernel's rules and from stated \
+                costs of the hardware.",
+        how: "Modelled.",
+        ..progress(repeats, seed)
+    };
+    let chapter = Chapter::new(part, kernel.both_sides(&facts, repeats, seed)?)?;
     let finding = "Nothing was measured: there is no KVM to be used here.";
-    write(folder, finding, &chapters, kernel.as_ref(), &[])?;
+    write(folder, finding, &[chapter], Some(&kernel), &[])?;
     Ok(Exit::Fine)
 }
 
