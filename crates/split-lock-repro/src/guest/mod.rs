@@ -9,10 +9,16 @@ use crate::vm::layout::{CODE, OPERAND_LINE, STACK_TOP};
 
 mod built_in;
 mod file;
+mod kind;
+mod name;
+mod operand;
 mod register;
 
-pub use built_in::{BuiltIn, GuestNameError, Kind, Operand};
+pub use built_in::BuiltIn;
 pub use file::{FileOptions, GuestFile, GuestFileError};
+pub use kind::Kind;
+pub use name::GuestNameError;
+pub use operand::Operand;
 pub use register::{Register, UnknownRegister};
 
 /// Lets CPL3 use I/O ports.
