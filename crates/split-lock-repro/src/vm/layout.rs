@@ -45,5 +45,14 @@ pub(crate) const GDT: u64 = 0x1000;
 pub(crate) const TSS: u64 = 0x2000;
 pub(crate) const PAGE_TABLES: u64 = 0x3000;
 
+/// Interrupt descriptors, where a vCPU has any.
+pub(crate) const IDT: u64 = 0xe000;
+
+/// What they lead to.
+pub(crate) const EXCEPTION_CODE: u64 = 0xf000;
+
+/// Where the CPU's stack is when it takes an exception at CPL3: below the end of the same page.
+pub(crate) const EXCEPTION_STACK_TOP: u64 = 0x1_0000;
+
 /// The end of what only CPL0 may touch.
 pub(crate) const SYSTEM_END: u64 = 0x1_0000;

@@ -17,15 +17,16 @@ mod open;
 mod page_tables;
 mod seat;
 mod segments;
+pub(crate) mod trap;
 
 pub use error::VmError;
 pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
 pub use open::{KVM_DEVICE, open_kvm};
 pub use seat::Seat;
 pub use segments::{Level, UnknownLevel};
+pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 
 use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
-use segments::TSS_SIZE;
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
 const REAL_MODE_TSS: usize = 0xfffb_d000;
@@ -89,6 +90,24 @@ impl Vm {
     /// # Errors
     /// The call that failed, or the limit that was reached.
     pub fn add_vcpu(&mut self, guest: &Guest, level: Level) -> Result<Vcpu, VmError> {
+        self.add(guest, level, Exceptions::Fatal)
+    }
+
+    /// The same at CPL3, where each misaligned access while EFLAGS.AC is set becomes an exit: a write
+    /// to [`ALIGNMENT_CHECK_PORT`] before the access. The guest begins with AC clear.
+    ///
+    /// # Errors
+    /// The call that failed, or the limit that was reached.
+    pub fn add_vcpu_that_checks_alignment(&mut self, guest: &Guest) -> Result<Vcpu, VmError> {
+        self.add(guest, Level::Cpl3, Exceptions::ExitOnAlignmentCheck)
+    }
+
+    fn add(
+        &mut self,
+        guest: &Guest,
+        level: Level,
+        exceptions: Exceptions,
+    ) -> Result<Vcpu, VmError> {
         let number = self.vcpus;
         if number >= self.max_vcpus {
             return Err(VmError::TooManyVcpus {
@@ -96,9 +115,9 @@ impl Vm {
             });
         }
         let memory = self.add_memory(number, guest)?;
-        let fd = self.add_fd(number, guest.start_registers(), level)?;
+        let fd = self.add_fd(number, guest.start_registers(), level, exceptions)?;
         self.vcpus += 1;
-        let seat = Seat::new(number, memory, guest);
+        let seat = Seat::new(number, memory, guest, exceptions);
         Ok(Vcpu { fd, seat })
     }
 
@@ -116,7 +135,13 @@ impl Vm {
         ))
     }
 
-    fn add_fd(&self, number: u64, start: kvm_regs, level: Level) -> Result<VcpuFd, VmError> {
+    fn add_fd(
+        &self,
+        number: u64,
+        start: kvm_regs,
+        level: Level,
+        exceptions: Exceptions,
+    ) -> Result<VcpuFd, VmError> {
         let on = || format!("vCPU {number}");
         let fd = self
             .fd
@@ -129,12 +154,26 @@ impl Vm {
             .get_sregs()
             .map_err(failed("KVM_GET_SREGS", on(), REPORT))?;
         let base = number * PHYSICAL_STRIDE;
-        fd.set_sregs(&segments::long_mode(reset, base, level))
+        let sregs = segments::long_mode(reset, base, level);
+        let sregs = match exceptions {
+            Exceptions::Fatal => sregs,
+            Exceptions::ExitOnAlignmentCheck => trap::checking_alignment(sregs),
+        };
+        fd.set_sregs(&sregs)
             .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
         fd.set_regs(&start)
             .map_err(failed("KVM_SET_REGS", on(), REPORT))?;
         Ok(fd)
     }
+}
+
+/// What becomes of an exception.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exceptions {
+    /// There is no descriptor for it: a triple fault.
+    Fatal,
+    /// The same, but for #AC and #DB: see [`trap`].
+    ExitOnAlignmentCheck,
 }
 
 /// Memory with the guest and everything that 64-bit mode needs in it.
@@ -145,11 +184,11 @@ fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let pieces = [
         (GDT, little_endian(&segments::descriptor_table())),
-        (TSS, vec![0; TSS_SIZE as usize]),
+        (TSS, segments::task_state()),
         (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
         (guest.load_address(), guest.code().to_vec()),
     ];
-    for (address, bytes) in pieces {
+    for (address, bytes) in pieces.into_iter().chain(trap::pieces()) {
         memory
             .write_slice(&bytes, GuestAddress(address))
             .map_err(|error| error.to_string())?;

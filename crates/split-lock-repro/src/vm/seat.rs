@@ -7,7 +7,10 @@ use vm_memory::{Bytes, GuestAddress};
 use super::exit::{ExitCause, UnexpectedExit};
 use super::layout::{MEMORY_SIZE, PHYSICAL_STRIDE};
 use super::segments::EFER_LONG_MODE_ACTIVE;
-use super::{REPORT, VmError, failed};
+use super::trap::{
+    ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
+};
+use super::{Exceptions, REPORT, VmError, failed};
 use crate::guest::{Guest, Register};
 use crate::sys::{self, LentMemory};
 
@@ -22,15 +25,25 @@ pub struct Seat {
     memory: LentMemory,
     start: kvm_regs,
     counter: Register,
+    exceptions: Exceptions,
 }
 
+const FRAME: [u64; 3] = [FRAME_RIP, FRAME_RFLAGS, FRAME_RSP];
+const FRAME_IN_MEMORY: &str = "all of a vCPU's memory is there";
+
 impl Seat {
-    pub(super) fn new(vcpu: u64, memory: LentMemory, guest: &Guest) -> Self {
+    pub(super) fn new(
+        vcpu: u64,
+        memory: LentMemory,
+        guest: &Guest,
+        exceptions: Exceptions,
+    ) -> Self {
         Self {
             vcpu,
             memory,
             start: guest.start_registers(),
             counter: guest.counter(),
+            exceptions,
         }
     }
 
@@ -55,7 +68,73 @@ impl Seat {
     /// # Errors
     /// If KVM_SET_REGS fails.
     pub fn reset(&self, fd: &VcpuFd) -> Result<(), VmError> {
-        fd.set_regs(&self.start)
+        match self.exceptions {
+            Exceptions::Fatal => self.set_registers(fd, &self.start),
+            Exceptions::ExitOnAlignmentCheck => self.set_guest_registers(fd, &self.start),
+        }
+    }
+
+    /// The general registers as the guest would see them at its next instruction: while it is in the
+    /// handler of an exception, those that the handler will return with.
+    ///
+    /// Any I/O of the last exit must be completed first.
+    ///
+    /// # Errors
+    /// If KVM_GET_REGS fails.
+    pub fn guest_registers(&self, fd: &VcpuFd) -> Result<kvm_regs, VmError> {
+        let now = self.registers(fd)?;
+        Ok(match self.handler_frame(&now) {
+            Some([rip, rflags, rsp]) => kvm_regs {
+                rip,
+                rflags,
+                rsp,
+                ..now
+            },
+            None => now,
+        })
+    }
+
+    /// Sets what [`Seat::guest_registers`] gets, and leaves the handler of an exception where it is.
+    ///
+    /// # Errors
+    /// If KVM_GET_REGS or KVM_SET_REGS fails.
+    pub fn set_guest_registers(&self, fd: &VcpuFd, to: &kvm_regs) -> Result<(), VmError> {
+        let now = self.registers(fd)?;
+        if self.handler_frame(&now).is_none() {
+            return self.set_registers(fd, to);
+        }
+        for (address, value) in FRAME.into_iter().zip([to.rip, to.rflags, to.rsp]) {
+            self.memory
+                .memory()
+                .write_obj(value, GuestAddress(address))
+                .expect(FRAME_IN_MEMORY);
+        }
+        let returning = kvm_regs {
+            rip: ABOUT_TO_RETURN_RIP,
+            rsp: ABOUT_TO_RETURN_RSP,
+            rflags: now.rflags,
+            ..*to
+        };
+        self.set_registers(fd, &returning)
+    }
+
+    /// RIP, RFLAGS and RSP that the guest's handler will return with, if it is in one.
+    fn handler_frame(&self, now: &kvm_regs) -> Option<[u64; 3]> {
+        let has_handlers = self.exceptions == Exceptions::ExitOnAlignmentCheck;
+        let word = |address| {
+            let word = self.memory.memory().read_obj(GuestAddress(address));
+            word.expect(FRAME_IN_MEMORY)
+        };
+        (has_handlers && is_in_handler(now.rip)).then(|| FRAME.map(word))
+    }
+
+    fn registers(&self, fd: &VcpuFd) -> Result<kvm_regs, VmError> {
+        fd.get_regs()
+            .map_err(failed("KVM_GET_REGS", self.name(), REPORT))
+    }
+
+    fn set_registers(&self, fd: &VcpuFd, to: &kvm_regs) -> Result<(), VmError> {
+        fd.set_regs(to)
             .map_err(failed("KVM_SET_REGS", self.name(), REPORT))
     }
 
@@ -64,9 +143,7 @@ impl Seat {
     /// # Errors
     /// If KVM_GET_REGS fails.
     pub fn turns(&self, fd: &VcpuFd) -> Result<u64, VmError> {
-        let now = fd
-            .get_regs()
-            .map_err(failed("KVM_GET_REGS", self.name(), REPORT))?;
+        let now = self.registers(fd)?;
         let start = self.counter.read(&self.start);
         Ok(self.counter.read(&now).wrapping_sub(start))
     }

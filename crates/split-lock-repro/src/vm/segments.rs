@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 
-use super::layout::{GDT, PAGE_TABLES, TSS};
+use super::layout::{EXCEPTION_STACK_TOP, GDT, PAGE_TABLES, TSS};
 
 /// The privilege level that a guest runs at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,12 +59,12 @@ const DATA: u8 = 0b0011;
 const BUSY_TSS: u8 = 0b1011;
 
 /// The selectors are in the order that SYSCALL, SYSRET and SYSEXIT expect.
-const KERNEL_CODE: u16 = 0x08;
+pub(super) const KERNEL_CODE: u16 = 0x08;
 const KERNEL_DATA: u16 = 0x10;
 const USER_DATA: u16 = 0x18;
 const USER_CODE: u16 = 0x20;
 const TASK: u16 = 0x28;
-pub(crate) const TSS_SIZE: u32 = 0x68;
+const TSS_SIZE: u32 = 0x68;
 
 /// Puts the special registers into 64-bit mode at `level`, for a vCPU whose memory starts at the
 /// physical address `base`; `reset` is what KVM had in them.
@@ -98,6 +98,13 @@ pub(crate) fn long_mode(reset: kvm_sregs, base: u64, level: Level) -> kvm_sregs 
         idt: table(0, 0),
         ..reset
     }
+}
+
+/// What the guest finds at [`TSS`]: the stack for exceptions at CPL3, and nothing else.
+pub(crate) fn task_state() -> Vec<u8> {
+    let mut bytes = vec![0; TSS_SIZE as usize];
+    bytes[4..12].copy_from_slice(&EXCEPTION_STACK_TOP.to_le_bytes());
+    bytes
 }
 
 /// What the guest finds at [`GDT`]: the same segments, for guests that load them anew.
@@ -150,7 +157,7 @@ fn task_segment() -> kvm_segment {
     }
 }
 
-fn table(base: u64, limit: u16) -> kvm_dtable {
+pub(super) fn table(base: u64, limit: u16) -> kvm_dtable {
     kvm_dtable {
         base,
         limit,

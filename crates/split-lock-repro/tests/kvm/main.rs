@@ -10,6 +10,7 @@ use kvm_ioctls::Kvm;
 use split_lock_repro::guest::{FileOptions, Guest, GuestFile};
 use split_lock_repro::vm::{ExitCause, KVM_DEVICE, Level, UnexpectedExit, Vcpu, Vm, open_kvm};
 
+mod alignment;
 mod bounded;
 mod built_in;
 mod exits;
