@@ -58,6 +58,12 @@ payload!(
     split_lock_repro_cmpxchg16b,
     split_lock_repro_cmpxchg16b_end
 );
+payload!(
+    /// RBX times round a loop that counts down in RDX, then `lock bts [rsi], rdi`, counted in RCX.
+    sparse,
+    split_lock_repro_sparse,
+    split_lock_repro_sparse_end
+);
 
 /// Memory that a VM may use for as long as this exists, and no longer: a vCPU that outlives it finds
 /// no memory there.

@@ -1,5 +1,7 @@
 //! The guests that come with this crate: their code, their operand, their registers.
 
+use std::time::Duration;
+
 use kvm_bindings::kvm_regs;
 
 use super::{GuestNameError, Kind, Operand, Register};
@@ -14,12 +16,15 @@ const REACH: u64 = (BIT >> 6) * 8;
 /// What `xchg` and `cmpxchg16b` write, so that a look at memory shows that they ran.
 const PATTERN: u64 = 0x5350_4c49_544c_4f43;
 
-/// One of the built-in guests: `NAME` or `NAME@OFFSET`.
+/// One of the built-in guests: `NAME` or `NAME@OFFSET`, and `sparse:WORK` or `sparse:WORK@OFFSET`.
 ///
 /// OFFSET is the operand's first byte within its 64-byte cache line, 0 to 63. Eight bytes cross into
-/// the next line from 57 on. `split`, `xchg` and `none` stand at 60 unless told otherwise and take
-/// any offset; `aligned` stands at 0 and takes those that do not cross; `page` and `cmpxchg16b` are
+/// the next line from 57 on. `split`, `xchg`, `none` and `sparse` stand at 60 unless told otherwise
+/// and take any offset; `aligned` stands at 0 and takes those that do not cross; `page` and `cmpxchg16b` are
 /// where they are by nature and take none.
+///
+/// WORK is a duration such as 10us: `sparse` works that long before each access. It begins anew with
+/// each run, so a run that is shorter than the work shows no turn.
 ///
 /// ```
 /// use split_lock_repro::guest::BuiltIn;
@@ -40,8 +45,9 @@ impl BuiltIn {
     /// The guest `kind`, with its operand at `offset` within a cache line or where it usually is.
     ///
     /// # Errors
-    /// If this guest cannot stand at that offset.
+    /// If this guest cannot stand at that offset, or is to work for no time at all.
     pub fn new(kind: Kind, offset: Option<u8>) -> Result<Self, GuestNameError> {
+        kind.check_work()?;
         if let Some(offset) = offset {
             kind.check_offset(offset)?;
         }
@@ -62,12 +68,21 @@ impl BuiltIn {
         self.asked_offset
     }
 
+    /// How long it works before each access, in time that it really runs; `None` if it does not.
+    #[must_use]
+    pub fn work(self) -> Option<Duration> {
+        match self.kind {
+            Kind::Sparse { work } => Some(work),
+            _ => None,
+        }
+    }
+
     /// The bytes that it accesses in each turn.
     #[must_use]
     pub fn operand(self) -> Operand {
         let in_line = |usual: u8| OPERAND_LINE + u64::from(self.asked_offset.unwrap_or(usual));
         let (address, size) = match self.kind {
-            Kind::Split | Kind::Xchg | Kind::None => (in_line(60), 8),
+            Kind::Split | Kind::Xchg | Kind::None | Kind::Sparse { .. } => (in_line(60), 8),
             Kind::Aligned => (in_line(0), 8),
             Kind::Page => (OPERAND_PAGE_END - 4, 8),
             Kind::Cmpxchg16b => (OPERAND_LINE, 16),
@@ -89,6 +104,7 @@ impl BuiltIn {
             Kind::None => sys::plain_bts(),
             Kind::Xchg => sys::xchg(),
             Kind::Cmpxchg16b => sys::cmpxchg16b(),
+            Kind::Sparse { .. } => sys::sparse(),
         }
     }
 
@@ -101,15 +117,17 @@ impl BuiltIn {
         }
     }
 
-    /// The registers that its code expects; all others are free.
+    /// The registers that its access expects; all others are free.
     pub(super) fn operand_registers(self) -> kvm_regs {
         let address = self.operand().address;
         match self.kind {
-            Kind::Split | Kind::Aligned | Kind::Page | Kind::None => kvm_regs {
-                rsi: address - REACH,
-                rdi: BIT,
-                ..Default::default()
-            },
+            Kind::Split | Kind::Aligned | Kind::Page | Kind::None | Kind::Sparse { .. } => {
+                kvm_regs {
+                    rsi: address - REACH,
+                    rdi: BIT,
+                    ..Default::default()
+                }
+            }
             Kind::Xchg => kvm_regs {
                 rsi: address,
                 rdi: PATTERN,
@@ -127,6 +145,7 @@ impl BuiltIn {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WORK_LEFT;
     use super::*;
     use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register as Iced};
 
@@ -136,9 +155,13 @@ mod tests {
             .collect()
     }
 
+    fn register_name(register: Iced) -> String {
+        format!("{register:?}").to_lowercase()
+    }
+
     fn register(name: Iced, from: &kvm_regs) -> u64 {
-        let name = format!("{name:?}").to_lowercase();
-        name.parse::<Register>().unwrap().read(from)
+        let name: Register = register_name(name).parse().unwrap();
+        name.read(from)
     }
 
     /// The address that the CPU computes, from the instruction and the start registers alone.
@@ -172,9 +195,10 @@ mod tests {
     fn every_guest_at_every_offset_does_what_it_says() {
         for guest in every_guest() {
             let loop_ = instructions(guest);
-            let [access, count, jump] = &loop_[..] else {
+            let [work @ .., access, count, jump] = &loop_[..] else {
                 panic!("{guest}: {loop_:?}")
             };
+            assert_eq!(work.is_empty(), guest.work().is_none(), "{guest}");
             let operand = guest.operand();
             let address = effective_address(access, &guest.operand_registers());
             assert_eq!(address, operand.address, "{guest}");
@@ -186,9 +210,9 @@ mod tests {
             assert_eq!(guest.splits(), locked && crosses, "{guest}");
 
             assert_eq!(count.code(), Code::Inc_rm64, "{guest}");
-            let counter = format!("{:?}", count.op0_register()).to_lowercase();
+            let counter = register_name(count.op0_register());
             assert_eq!(counter, guest.counter().name(), "{guest}");
-            assert_eq!(jump.near_branch_target(), access.ip(), "{guest}");
+            assert_eq!(jump.near_branch_target(), loop_[0].ip(), "{guest}");
             assert_eq!(jump.op0_kind(), OpKind::NearBranch64, "{guest}");
         }
     }
@@ -215,6 +239,28 @@ mod tests {
         }
     }
 
+    /// It must not touch memory, nor ask what time it is: a host can make the guest sleep.
+    #[test]
+    fn work_is_a_loop_in_registers_before_the_access_of_split() {
+        let loop_ = instructions(named("sparse"));
+        let [start, multiply, down, back, access, ..] = &loop_[..] else {
+            panic!("{loop_:?}")
+        };
+        assert_eq!(start.code(), Code::Mov_rm64_r64);
+        assert_eq!(register_name(start.op0_register()), WORK_LEFT.name());
+        assert_eq!(start.op1_register(), Iced::RBX);
+        assert_eq!(multiply.code(), Code::Imul_r64_rm64);
+        assert_eq!(multiply.op1_kind(), OpKind::Register);
+        assert_eq!(down.code(), Code::Dec_rm64);
+        assert_eq!(register_name(down.op0_register()), WORK_LEFT.name());
+        assert_eq!(back.code(), Code::Jne_rel8_64);
+        assert_eq!(back.near_branch_target(), multiply.ip());
+        let split = instructions(named("split"));
+        assert_eq!(access, &split[0]);
+        let registers = named("split").operand_registers();
+        assert_eq!(named("sparse").operand_registers(), registers);
+    }
+
     #[test]
     fn page_crosses_a_page_and_cmpxchg16b_is_aligned() {
         assert!(named("page").operand().crosses_page());
@@ -229,6 +275,8 @@ mod tests {
             ("aligned", "aligned@0"),
             ("xchg", "xchg@60"),
             ("none", "none@60"),
+            ("sparse", "sparse@60"),
+            ("sparse", "split"),
         ] {
             assert_eq!(named(short).operand(), named(long).operand());
         }

@@ -1,6 +1,10 @@
 //! What there is to choose from.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::GuestNameError;
+use crate::duration;
 use crate::vm::layout::CACHE_LINE;
 
 /// What a built-in guest does in each turn of its loop.
@@ -20,20 +24,29 @@ pub enum Kind {
     Cmpxchg16b,
     /// `bts` without `lock`, crossing a line: what a split costs by itself.
     None,
+    /// The `lock bts` of `split`, once after every so much work in registers.
+    Sparse {
+        /// How long the guest works before each split lock, in time that it really runs.
+        work: Duration,
+    },
 }
 
+/// What `sparse` alone means.
+const USUAL_WORK: Duration = Duration::from_millis(1);
+
 impl Kind {
-    /// All of them, the reference first.
-    pub const ALL: [Kind; 6] = [
+    /// All of them as they usually are, the reference first.
+    pub const ALL: [Kind; 7] = [
         Kind::Split,
         Kind::Aligned,
         Kind::Page,
         Kind::Xchg,
         Kind::Cmpxchg16b,
         Kind::None,
+        Kind::Sparse { work: USUAL_WORK },
     ];
 
-    /// The name that a user writes.
+    /// The name that a user writes, without what may follow it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,6 +56,14 @@ impl Kind {
             Kind::Xchg => "xchg",
             Kind::Cmpxchg16b => "cmpxchg16b",
             Kind::None => "none",
+            Kind::Sparse { .. } => "sparse",
+        }
+    }
+
+    pub(super) fn check_work(self) -> Result<(), GuestNameError> {
+        match self {
+            Kind::Sparse { work } if work.is_zero() => Err(GuestNameError::NoWork),
+            _ => Ok(()),
         }
     }
 
@@ -56,7 +77,7 @@ impl Kind {
         };
         match self {
             _ if u64::from(offset) >= CACHE_LINE => Err(GuestNameError::Offset {
-                name: self.name().into(),
+                name: self.to_string(),
                 offset: offset.to_string(),
             }),
             Kind::Page => fixed("it crosses from one page into the next"),
@@ -65,6 +86,16 @@ impl Kind {
                 Err(GuestNameError::NotAligned { offset })
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// The name, with the work where there is some: `split`, `sparse:1ms`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Sparse { work } => f.pad(&format!("{}:{}", self.name(), duration::exact(*work))),
+            _ => f.pad(self.name()),
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::guest::Guest;
 use crate::sys::LentMemory;
 
+mod calibration;
 mod error;
 mod exit;
 pub mod layout;
@@ -19,6 +20,7 @@ mod seat;
 mod segments;
 pub(crate) mod trap;
 
+pub use calibration::work_rate;
 pub use error::VmError;
 pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
 pub use open::{KVM_DEVICE, open_kvm};
@@ -85,7 +87,8 @@ impl Vm {
         })
     }
 
-    /// Adds a vCPU with memory of its own, in which `guest` is loaded.
+    /// Adds a vCPU with memory of its own, in which `guest` is loaded. The first guest that works
+    /// between its split locks runs for about 100 ms before that: see [`work_rate`].
     ///
     /// # Errors
     /// The call that failed, or the limit that was reached.
@@ -115,9 +118,12 @@ impl Vm {
             });
         }
         let memory = self.add_memory(number, guest)?;
-        let fd = self.add_fd(number, guest.start_registers(), level, exceptions)?;
+        let mut fd = self.add_fd(number, level, exceptions)?;
+        let start = guest.start_registers(|| calibration::calibrate(&mut fd, guest, level))?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", format!("vCPU {number}"), REPORT))?;
         self.vcpus += 1;
-        let seat = Seat::new(number, memory, guest, exceptions);
+        let seat = Seat::new(number, memory, start, guest.counter(), exceptions);
         Ok(Vcpu { fd, seat })
     }
 
@@ -135,13 +141,7 @@ impl Vm {
         ))
     }
 
-    fn add_fd(
-        &self,
-        number: u64,
-        start: kvm_regs,
-        level: Level,
-        exceptions: Exceptions,
-    ) -> Result<VcpuFd, VmError> {
+    fn add_fd(&self, number: u64, level: Level, exceptions: Exceptions) -> Result<VcpuFd, VmError> {
         let on = || format!("vCPU {number}");
         let fd = self
             .fd
@@ -161,8 +161,6 @@ impl Vm {
         };
         fd.set_sregs(&sregs)
             .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
-        fd.set_regs(&start)
-            .map_err(failed("KVM_SET_REGS", on(), REPORT))?;
         Ok(fd)
     }
 }

@@ -11,7 +11,7 @@ use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed};
-use crate::guest::{Guest, Register};
+use crate::guest::Register;
 use crate::sys::{self, LentMemory};
 
 /// The longest x86 instruction, in bytes.
@@ -35,14 +35,15 @@ impl Seat {
     pub(super) fn new(
         vcpu: u64,
         memory: LentMemory,
-        guest: &Guest,
+        start: kvm_regs,
+        counter: Register,
         exceptions: Exceptions,
     ) -> Self {
         Self {
             vcpu,
             memory,
-            start: guest.start_registers(),
-            counter: guest.counter(),
+            start,
+            counter,
             exceptions,
         }
     }

@@ -25,7 +25,8 @@ fn every_guest_counts_its_turns_at_both_levels() {
         match turns_in(&mut vcpu, 100) {
             Ok(turns) => {
                 let progresses = !built_in.splits() || !detects_split_locks();
-                assert!(turns > 100 || !progresses, "{built_in} at {level}: {turns}");
+                let few = if built_in.work().is_some() { 0 } else { 100 };
+                assert!(turns > few || !progresses, "{built_in} at {level}: {turns}");
             }
             Err(error) if cannot_be_emulated(built_in, level, &error.cause) => {
                 eprintln!("{built_in} at {level}: {error}");

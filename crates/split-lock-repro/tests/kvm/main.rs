@@ -16,6 +16,7 @@ mod built_in;
 mod exits;
 mod files;
 mod neighbours;
+mod sparse;
 mod sweep;
 
 const LEVELS: [Level; 2] = [Level::Cpl3, Level::Cpl0];

@@ -163,6 +163,30 @@ fn offsets_and_neighbours_become_series() {
 }
 
 #[test]
+fn sparse_guests_are_swept_with_their_work_in_their_names() {
+    if !has_kvm() {
+        return;
+    }
+    let guests = ["--guest", "sparse:100us", "--offsets", "0,60"];
+    let csv = succeed(
+        &[
+            &["sweep"],
+            &guests[..],
+            &["--timeouts", "20ms", "--csv", "-"],
+        ]
+        .concat(),
+    );
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let names: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| curve.guest)
+        .collect();
+    assert_eq!(names, ["sparse:100us@0", "sparse:100us@60"]);
+    let unsplit = sweep.samples.iter().filter(|s| s.guest.ends_with("@0"));
+    assert!(unsplit.map(|sample| sample.turns).sum::<u64>() > 0, "{csv}");
+}
+
+#[test]
 fn ctrl_c_leaves_complete_files_of_what_was_measured() {
     if !has_kvm() {
         return;
