@@ -182,6 +182,8 @@ fn sparse_guests_are_swept_with_their_work_in_their_names() {
         .map(|curve| curve.guest)
         .collect();
     assert_eq!(names, ["sparse:100us@0", "sparse:100us@60"]);
+    let provenance = sweep.provenance.as_ref().unwrap();
+    assert!(provenance.work_turns_per_second["cpl3"] > 0, "{csv}");
     let unsplit = sweep.samples.iter().filter(|s| s.guest.ends_with("@0"));
     assert!(unsplit.map(|sample| sample.turns).sum::<u64>() > 0, "{csv}");
 }
