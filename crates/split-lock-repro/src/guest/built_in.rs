@@ -6,7 +6,7 @@ use kvm_bindings::kvm_regs;
 
 use super::{GuestNameError, Kind, Operand, Register};
 use crate::sys;
-use crate::vm::layout::{OPERAND_LINE, OPERAND_PAGE_END};
+use crate::vm::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 
 /// Which bit the `bts` guests set. As a register operand it reaches five quadwords beyond the base
 /// register, so that the access splits although neither the base nor the instruction looks like it.
@@ -19,8 +19,8 @@ const PATTERN: u64 = 0x5350_4c49_544c_4f43;
 /// One of the built-in guests: `NAME` or `NAME@OFFSET`, and `sparse:WORK` or `sparse:WORK@OFFSET`.
 ///
 /// OFFSET is the operand's first byte within its 64-byte cache line, 0 to 63. Eight bytes cross into
-/// the next line from 57 on. `split`, `xchg`, `none` and `sparse` stand at 60 unless told otherwise
-/// and take any offset; `aligned` stands at 0 and takes those that do not cross; `page` and `cmpxchg16b` are
+/// the next line from 57 on. `split`, `xchg`, `none`, `sparse` and `contend` stand at 60 unless told
+/// otherwise and take any offset; `aligned` stands at 0 and takes those that do not cross; `page` and `cmpxchg16b` are
 /// where they are by nature and take none.
 ///
 /// WORK is a duration such as 10us: `sparse` works that long before each access. It begins anew with
@@ -80,12 +80,15 @@ impl BuiltIn {
     /// The bytes that it accesses in each turn.
     #[must_use]
     pub fn operand(self) -> Operand {
-        let in_line = |usual: u8| OPERAND_LINE + u64::from(self.asked_offset.unwrap_or(usual));
+        let offset = |usual: u8| u64::from(self.asked_offset.unwrap_or(usual));
         let (address, size) = match self.kind {
-            Kind::Split | Kind::Xchg | Kind::None | Kind::Sparse { .. } => (in_line(60), 8),
-            Kind::Aligned => (in_line(0), 8),
+            Kind::Split | Kind::Xchg | Kind::None | Kind::Sparse { .. } => {
+                (OPERAND_LINE + offset(60), 8)
+            }
+            Kind::Aligned => (OPERAND_LINE + offset(0), 8),
             Kind::Page => (OPERAND_PAGE_END - 4, 8),
             Kind::Cmpxchg16b => (OPERAND_LINE, 16),
+            Kind::Contend => (SHARED_LINE + offset(60), 8),
         };
         Operand { address, size }
     }
@@ -105,6 +108,7 @@ impl BuiltIn {
             Kind::Xchg => sys::xchg(),
             Kind::Cmpxchg16b => sys::cmpxchg16b(),
             Kind::Sparse { .. } => sys::sparse(),
+            Kind::Contend => sys::locked_inc(),
         }
     }
 
@@ -128,6 +132,10 @@ impl BuiltIn {
                     ..Default::default()
                 }
             }
+            Kind::Contend => kvm_regs {
+                rsi: address,
+                ..Default::default()
+            },
             Kind::Xchg => kvm_regs {
                 rsi: address,
                 rdi: PATTERN,
@@ -277,6 +285,7 @@ mod tests {
             ("none", "none@60"),
             ("sparse", "sparse@60"),
             ("sparse", "split"),
+            ("contend", "contend@60"),
         ] {
             assert_eq!(named(short).operand(), named(long).operand());
         }

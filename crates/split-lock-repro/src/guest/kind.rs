@@ -29,6 +29,9 @@ pub enum Kind {
         /// How long the guest works before each split lock, in time that it really runs.
         work: Duration,
     },
+    /// `lock inc` on eight bytes that cross a line of the page that all vCPUs of the VM share: all that
+    /// run this count together there.
+    Contend,
 }
 
 /// What `sparse` alone means.
@@ -36,7 +39,7 @@ const USUAL_WORK: Duration = Duration::from_millis(1);
 
 impl Kind {
     /// All of them as they usually are, the reference first.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Split,
         Kind::Aligned,
         Kind::Page,
@@ -44,6 +47,7 @@ impl Kind {
         Kind::Cmpxchg16b,
         Kind::None,
         Kind::Sparse { work: USUAL_WORK },
+        Kind::Contend,
     ];
 
     /// The name that a user writes, without what may follow it.
@@ -57,6 +61,7 @@ impl Kind {
             Kind::Cmpxchg16b => "cmpxchg16b",
             Kind::None => "none",
             Kind::Sparse { .. } => "sparse",
+            Kind::Contend => "contend",
         }
     }
 

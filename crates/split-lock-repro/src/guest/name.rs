@@ -153,6 +153,7 @@ mod tests {
             "none@63",
             "sparse:1ms",
             "sparse:10us@57",
+            "contend@0",
         ] {
             assert_eq!(named(name).to_string(), name);
         }
@@ -176,7 +177,10 @@ mod tests {
     #[test]
     fn other_names_are_refused_with_what_to_write_instead() {
         for (text, part) in [
-            ("", "split, aligned, page, xchg, cmpxchg16b, none, sparse"),
+            (
+                "",
+                "split, aligned, page, xchg, cmpxchg16b, none, sparse, contend",
+            ),
             ("Split", "there is no guest `Split`"),
             ("spilt@60", "there is no guest `spilt`: use one of split,"),
             ("split@", "from 0 to 63, not ``"),

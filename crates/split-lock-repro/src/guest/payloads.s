@@ -57,6 +57,18 @@ split_lock_repro_cmpxchg16b:
 .hidden split_lock_repro_cmpxchg16b_end
 split_lock_repro_cmpxchg16b_end:
 
+# Leaves a trace of every turn of every vCPU that does this to the same operand.
+.balign 64
+.globl split_lock_repro_locked_inc
+.hidden split_lock_repro_locked_inc
+split_lock_repro_locked_inc:
+2:  lock inc qword ptr [rsi]
+    inc rcx
+    jmp 2b
+.globl split_lock_repro_locked_inc_end
+.hidden split_lock_repro_locked_inc_end
+split_lock_repro_locked_inc_end:
+
 # Works before each access: RBX times round a loop that stays in registers. A clock would go on while
 # the host lets the guest sleep, and sleep is no work. Each turn waits for a multiplication that needs
 # the one before it: the loop's speed is that of the core's clock, whatever a thread beside it on the

@@ -28,10 +28,10 @@ pub enum VmError {
         limit: u64,
     },
     /// No memory for the guest.
-    #[error("cannot map {bytes} bytes of memory for vCPU {vcpu}: {why}")]
+    #[error("cannot map {bytes} bytes of memory for {of}: {why}")]
     Memory {
-        /// The vCPU.
-        vcpu: u64,
+        /// Whose memory it would be.
+        of: String,
         /// How much.
         bytes: u64,
         /// What the system said.

@@ -1,11 +1,11 @@
-//! The small VM that the guests run in: 64-bit mode, page tables, one piece of memory per vCPU, and
-//! no devices at all.
+//! The small VM that the guests run in: 64-bit mode, page tables, one piece of memory per vCPU and one
+//! that all of them share, and no devices at all.
 
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::guest::Guest;
 use crate::sys::LentMemory;
@@ -14,6 +14,7 @@ mod calibration;
 mod error;
 mod exit;
 pub mod layout;
+mod memory;
 mod open;
 mod page_tables;
 mod seat;
@@ -29,6 +30,7 @@ pub use segments::{Level, UnknownLevel};
 pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 
 use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use memory::{Memory, shared_page};
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
 const REAL_MODE_TSS: usize = 0xfffb_d000;
@@ -51,6 +53,7 @@ const REAL_MODE_TSS: usize = 0xfffb_d000;
 #[derive(Debug)]
 pub struct Vm {
     fd: Arc<VmFd>,
+    shared: Arc<LentMemory>,
     cpuid: CpuId,
     max_vcpus: u64,
     vcpus: u64,
@@ -61,7 +64,8 @@ pub struct Vm {
 pub struct Vcpu {
     /// KVM's side of it, to be run by whoever has it.
     pub fd: VcpuFd,
-    /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory.
+    /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory of its
+    /// own.
     pub seat: Seat,
 }
 
@@ -79,8 +83,10 @@ impl Vm {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
+        let fd = Arc::new(fd);
         Ok(Self {
-            fd: Arc::new(fd),
+            shared: shared_page(&fd)?,
+            fd,
             cpuid,
             max_vcpus: (kvm.get_max_vcpus() as u64).min(MAX_VCPUS),
             vcpus: 0,
@@ -127,18 +133,15 @@ impl Vm {
         Ok(Vcpu { fd, seat })
     }
 
-    fn add_memory(&self, number: u64, guest: &Guest) -> Result<LentMemory, VmError> {
+    fn add_memory(&self, number: u64, guest: &Guest) -> Result<Memory, VmError> {
+        let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
-        let memory = loaded_memory(base, guest).map_err(|why| VmError::Memory {
-            vcpu: number,
+        load(memory.memory(), base, guest).map_err(|error| VmError::Memory {
+            of: format!("vCPU {number}"),
             bytes: MEMORY_SIZE,
-            why,
+            why: error.to_string(),
         })?;
-        LentMemory::new(Arc::clone(&self.fd), number as u32, base, memory).map_err(failed(
-            "KVM_SET_USER_MEMORY_REGION",
-            format!("vCPU {number}"),
-            REPORT,
-        ))
+        Ok(memory)
     }
 
     fn add_fd(&self, number: u64, level: Level, exceptions: Exceptions) -> Result<VcpuFd, VmError> {
@@ -174,10 +177,8 @@ enum Exceptions {
     ExitOnAlignmentCheck,
 }
 
-/// Memory with the guest and everything that 64-bit mode needs in it.
-fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)])
-        .map_err(|error| error.to_string())?;
+/// Puts the guest into memory, and everything that 64-bit mode needs.
+fn load(memory: &GuestMemoryMmap, base: u64, guest: &Guest) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let pieces = [
@@ -187,11 +188,9 @@ fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
         (guest.load_address(), guest.code().to_vec()),
     ];
     for (address, bytes) in pieces.into_iter().chain(trap::pieces()) {
-        memory
-            .write_slice(&bytes, GuestAddress(address))
-            .map_err(|error| error.to_string())?;
+        memory.write_slice(&bytes, GuestAddress(address))?;
     }
-    Ok(memory)
+    Ok(())
 }
 
 const NO_VM: &str =

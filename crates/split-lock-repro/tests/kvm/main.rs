@@ -13,6 +13,7 @@ use split_lock_repro::vm::{ExitCause, KVM_DEVICE, Level, UnexpectedExit, Vcpu, V
 mod alignment;
 mod bounded;
 mod built_in;
+mod contend;
 mod exits;
 mod files;
 mod neighbours;

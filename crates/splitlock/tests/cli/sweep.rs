@@ -189,6 +189,29 @@ fn sparse_guests_are_swept_with_their_work_in_their_names() {
 }
 
 #[test]
+fn vcpus_that_contend_are_swept_together() {
+    if !has_kvm() {
+        return;
+    }
+    let guests = ["--guest", "contend", "--vcpus", "2"];
+    let csv = succeed(
+        &[
+            &["sweep"],
+            &guests[..],
+            &["--timeouts", "20ms", "--csv", "-"],
+        ]
+        .concat(),
+    );
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let vcpus: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| (curve.series, curve.vcpu))
+        .collect();
+    let series = "measured (native); beside 1 x contend";
+    assert_eq!(vcpus, [(series.into(), 0), (series.into(), 1)]);
+}
+
+#[test]
 fn ctrl_c_leaves_complete_files_of_what_was_measured() {
     if !has_kvm() {
         return;
