@@ -7,6 +7,7 @@ compile_error!(
 );
 
 pub mod guest;
+pub mod host;
 pub mod results;
 pub mod summary;
 pub mod sweep;

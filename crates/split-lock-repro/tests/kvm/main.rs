@@ -14,7 +14,9 @@ mod alignment;
 mod bounded;
 mod built_in;
 mod exits;
+mod fidelity;
 mod files;
+mod host;
 mod neighbours;
 mod sweep;
 
