@@ -8,6 +8,7 @@ compile_error!(
 
 pub mod duration;
 pub mod guest;
+pub mod host;
 pub mod results;
 pub mod summary;
 pub mod sweep;

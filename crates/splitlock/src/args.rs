@@ -81,8 +81,9 @@ pub(crate) struct SweepArgs {
     /// What carries the sweep out.
     #[arg(long, value_enum, default_value_t = On::Kvm)]
     pub(crate) on: On,
-    /// What detects split locks: `native` is this host, and on the model this host's kernel; a
-    /// KERNEL such as `6.6,hz=1000` or `debian-12` needs --on model.
+    /// What detects split locks: `native` is this host, and on the model this host's kernel. With a
+    /// KERNEL such as `6.6,hz=1000` or `debian-12` the guest's split locks really trap, and the vCPU's
+    /// thread is then treated as that kernel treats it.
     #[arg(long, value_name = "native|KERNEL", default_value = "native")]
     pub(crate) host: Host,
     /// How long a split lock takes on the model.

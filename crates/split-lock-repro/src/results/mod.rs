@@ -119,6 +119,8 @@ impl fmt::Display for Outcome {
 pub enum Origin {
     /// Measured on this host as it is.
     MeasuredNative,
+    /// Measured on this host, with split locks trapped and punished as this kernel profile does.
+    MeasuredEmulated(String),
     /// Computed from the rules of this kernel profile.
     Modelled(String),
 }
@@ -127,6 +129,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::MeasuredNative => f.write_str("measured (native)"),
+            Origin::MeasuredEmulated(kernel) => {
+                write!(f, "measured (trap emulated: {kernel})")
+            }
             Origin::Modelled(kernel) => write!(f, "modelled ({kernel})"),
         }
     }

@@ -6,15 +6,19 @@ use std::thread::{Builder, Scope};
 use std::time::Duration;
 
 use kvm_ioctls::Kvm;
-use kvm_preemption_timer::{Kicker, PreemptibleVcpu};
+use kvm_preemption_timer::Kicker;
+use split_lock_model::time::Nanos;
 
 use super::measure::{Measurement, measure};
-use super::{Scenario, Stop, SweepError};
-use crate::vm::{Vcpu, Vm};
+use super::{Host, Scenario, Stop, SweepError};
+use crate::guest::Guest;
+use crate::host::{HostedVcpu, Kernel};
+use crate::vm::{Level, Vcpu, Vm};
 
 /// All vCPUs of one scenario. They end when this is dropped.
 pub(super) struct Crew {
     workers: Vec<Worker>,
+    kernel: Option<Arc<Kernel>>,
 }
 
 struct Worker {
@@ -25,7 +29,10 @@ struct Worker {
 /// What a thread needs to run one vCPU.
 struct Post {
     vcpu: Vcpu,
-    guest: String,
+    guest: Guest,
+    level: Level,
+    /// The one that detects split locks, if it is not this host's own.
+    kernel: Option<Arc<Kernel>>,
     /// So that all vCPUs of the scenario start together.
     together: Arc<Barrier>,
     /// Ends the runs of all vCPUs of the scenario, when one of them is worth nothing.
@@ -42,6 +49,13 @@ impl Crew {
         stop: &Stop,
     ) -> Result<Self, SweepError> {
         let mut vm = Vm::new(kvm)?;
+        let kernel = match &scenario.host {
+            Host::Native => None,
+            Host::Emulated(profile) => {
+                let vcpus = scenario.guests.len() as u32;
+                Some(Arc::new(Kernel::new(profile.clone(), vcpus)))
+            }
+        };
         let together = Arc::new(Barrier::new(scenario.guests.len()));
         let all = Stop::new();
         let mut workers = vec![];
@@ -49,8 +63,13 @@ impl Crew {
             let (timeouts, worker_timeouts) = channel();
             let (worker_results, results) = channel();
             let post = Post {
-                vcpu: vm.add_vcpu(guest, scenario.level)?,
-                guest: guest.to_string(),
+                vcpu: match (&kernel, scenario.level) {
+                    (Some(_), Level::Cpl3) => vm.add_vcpu_that_checks_alignment(guest)?,
+                    _ => vm.add_vcpu(guest, scenario.level)?,
+                },
+                guest: guest.clone(),
+                level: scenario.level,
+                kernel: kernel.clone(),
                 together: Arc::clone(&together),
                 all: all.clone(),
                 timeouts: worker_timeouts,
@@ -61,11 +80,19 @@ impl Crew {
             all.add(kicker);
             workers.push(Worker { timeouts, results });
         }
-        Ok(Crew { workers })
+        Ok(Crew { workers, kernel })
     }
 
-    /// Runs all vCPUs at once, and waits for them.
-    pub(super) fn run(&self, timeout: Duration) -> Result<Vec<Measurement>, SweepError> {
+    /// Runs all vCPUs at once, and waits for them. An emulated host is freshly booted, with a tick
+    /// this much after its boot.
+    pub(super) fn run(
+        &self,
+        timeout: Duration,
+        tick_phase: Nanos,
+    ) -> Result<Vec<Measurement>, SweepError> {
+        if let Some(kernel) = &self.kernel {
+            kernel.reboot(tick_phase);
+        }
         for worker in &self.workers {
             worker.timeouts.send(timeout).expect(WORKERS_WAIT);
         }
@@ -98,7 +125,11 @@ impl Post {
 
     fn work(self, bound: &Sender<Result<Kicker, SweepError>>) {
         let Vcpu { mut fd, seat } = self.vcpu;
-        let mut vcpu = match PreemptibleVcpu::new(&mut fd) {
+        let hosted = match self.kernel {
+            None => HostedVcpu::native(&mut fd, &seat),
+            Some(kernel) => HostedVcpu::emulated(&mut fd, &seat, &self.guest, self.level, kernel),
+        };
+        let mut vcpu = match hosted {
             Ok(vcpu) => vcpu,
             Err(error) => {
                 let _ = bound.send(Err(error.into()));
@@ -106,12 +137,13 @@ impl Post {
             }
         };
         let _ = bound.send(Ok(vcpu.kicker()));
+        let guest = self.guest.to_string();
         for timeout in self.timeouts {
-            let is_reset = seat.reset(vcpu.vcpu());
+            let is_reset = vcpu.reset();
             self.together.wait();
             let result = is_reset
                 .map_err(SweepError::from)
-                .and_then(|()| measure(&mut vcpu, &seat, &self.guest, timeout))
+                .and_then(|()| measure(&mut vcpu, &guest, timeout))
                 .inspect_err(|_| self.all.request());
             if self.results.send(result).is_err() {
                 return;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use kvm_ioctls::VcpuFd;
-use kvm_preemption_timer::{MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
+use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 
 use super::SweepError;
-use crate::vm::{ExitCause, Seat};
+use crate::host::{self, HostedVcpu};
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +26,7 @@ pub(super) enum Ended {
 /// Runs the guest from where it is for `timeout`. Only the run itself is timed; reading the clocks
 /// is inside the CPU time and outside the elapsed time.
 pub(super) fn measure(
-    vcpu: &mut PreemptibleVcpu<&mut VcpuFd>,
-    seat: &Seat,
+    vcpu: &mut HostedVcpu<'_>,
     guest: &str,
     timeout: Duration,
 ) -> Result<Measurement, SweepError> {
@@ -38,14 +36,14 @@ pub(super) fn measure(
     let mut exits = 0;
     let ended = loop {
         let cause = match vcpu.run_until(deadline)? {
-            Outcome::Expired(_) => break Ended::Expired,
-            Outcome::Kicked => break Ended::Kicked,
-            Outcome::Exit(exit) => ExitCause::from(&exit),
+            host::Ended::Expired => break Ended::Expired,
+            host::Ended::Kicked => break Ended::Kicked,
+            host::Ended::Exit(cause) => cause,
         };
         if !cause.is_debug_output() {
             return Err(SweepError::Guest {
                 guest: guest.into(),
-                exit: seat.unexpected_exit(vcpu.vcpu_mut(), cause),
+                exit: vcpu.unexpected_exit(cause),
             });
         }
         exits += 1;
@@ -53,7 +51,7 @@ pub(super) fn measure(
     let elapsed = MonotonicTime::now().saturating_since(start);
     let cpu = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
     Ok(Measurement {
-        turns: seat.turns(vcpu.vcpu())?,
+        turns: vcpu.seat().turns(vcpu.fd())?,
         elapsed,
         cpu: Duration::from_nanos(cpu),
         exits,

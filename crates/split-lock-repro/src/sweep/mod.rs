@@ -1,8 +1,10 @@
 //! Measures guests over a range of pending timeouts: plan, runs, samples.
 
 use kvm_ioctls::Kvm;
+use split_lock_model::time::Nanos;
 
-use crate::results::{Origin, Outcome, Sample};
+use crate::host::HostError;
+use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
 
 mod crew;
@@ -11,11 +13,12 @@ mod order;
 mod plan;
 mod stop;
 
-pub use plan::{Plan, PlanError, Scenario};
+pub use plan::{Host, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
 use crew::Crew;
 use measure::{Ended, Measurement};
+use order::Random;
 use plan::Step;
 
 /// How a sweep ended.
@@ -37,9 +40,9 @@ pub enum SweepError {
     /// There is no VM to measure.
     #[error(transparent)]
     Vm(#[from] VmError),
-    /// A vCPU cannot be bounded or run.
+    /// A vCPU cannot be bounded or run, or the emulated host ends it.
     #[error(transparent)]
-    Run(#[from] kvm_preemption_timer::Error),
+    Host(#[from] HostError),
     /// A guest did what no guest should.
     #[error("guest `{guest}`: {exit}")]
     Guest {
@@ -68,13 +71,13 @@ pub enum SweepError {
 /// The first thing that goes wrong. Samples that were handed over before it are good.
 ///
 /// ```no_run
-/// use split_lock_repro::sweep::{Plan, Scenario, Stop, run};
+/// use split_lock_repro::sweep::{Host, Plan, Scenario, Stop, run};
 /// use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
 /// use std::time::Duration;
 ///
 /// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;
 /// let plan = Plan {
-///     scenarios: vec![Scenario { guests: vec![guest.into()], level: Level::Cpl3 }],
+///     scenarios: vec![Scenario { guests: vec![guest.into()], level: Level::Cpl3, host: Host::Native }],
 ///     timeouts: vec![Duration::from_millis(1), Duration::from_millis(2)],
 ///     repeats: 3,
 ///     warm_up_runs: 1,
@@ -98,6 +101,7 @@ pub fn run(
             .iter()
             .map(|scenario| Crew::start(scope, kvm, scenario, stop));
         let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
+        let mut phases = Random::new(plan.seed);
         for step in plan
             .warm_up_steps()
             .into_iter()
@@ -109,7 +113,7 @@ pub fn run(
                 return Ok(Finished::Stopped);
             }
             std::thread::sleep(plan.settle);
-            let measured = crews[at.scenario].run(at.timeout)?;
+            let measured = crews[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);
             }
@@ -121,6 +125,9 @@ pub fn run(
     })
 }
 
+/// At any tick rate, whole repetitions of the pattern of ticks.
+const TICK_PATTERNS: Nanos = Nanos::from_millis(20);
+
 enum Work {
     WarmUp(Step),
     Measure(Step),
@@ -128,9 +135,9 @@ enum Work {
 
 fn samples(scenario: &Scenario, at: Step, measured: &[Measurement]) -> Vec<Sample> {
     let of_vcpu = |(vcpu, measured): (usize, &Measurement)| Sample {
-        series: format!("{}{}", Origin::MeasuredNative, scenario.condition(vcpu)),
+        series: format!("{}{}", scenario.host.origin(), scenario.condition(vcpu)),
         guest: scenario.guests[vcpu].to_string(),
-        host: "native".into(),
+        host: scenario.host.to_string(),
         vcpu: vcpu as u32,
         timeout_ns: nanos(at.timeout),
         run: at.run,

@@ -1,6 +1,23 @@
 //! A random order that is the same for the same seed, today and in every later version: a recorded
 //! seed would be worth nothing if a library changed its generator.
 
+use split_lock_model::time::Nanos;
+
+/// Numbers that nobody would guess, the same for the same seed.
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Anything from zero up to, but not including, `limit`.
+    pub(super) fn below(&mut self, limit: Nanos) -> Nanos {
+        Nanos(((u128::from(next(&mut self.0)) * u128::from(limit.0)) >> 64) as u64)
+    }
+}
+
 /// Puts `items` into an order that depends on `seed` alone (Fisher and Yates).
 pub(super) fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed;

@@ -1,10 +1,14 @@
 //! What is to be measured, and in which order. Pure data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+use split_lock_model::kernel::Profile;
 
 use super::order::shuffle;
 use crate::guest::Guest;
+use crate::results::Origin;
 use crate::vm::Level;
 
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
@@ -48,6 +52,39 @@ pub struct Scenario {
     pub guests: Vec<Guest>,
     /// The privilege level that they run at.
     pub level: Level,
+    /// What their split locks meet.
+    pub host: Host,
+}
+
+/// What a guest's split locks meet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Host {
+    /// This host as it is.
+    #[default]
+    Native,
+    /// An emulated host that detects them, and does with them what this kernel does.
+    Emulated(Profile),
+}
+
+impl Host {
+    /// How a measurement on it was obtained.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self {
+            Host::Native => Origin::MeasuredNative,
+            Host::Emulated(kernel) => Origin::MeasuredEmulated(kernel.to_string()),
+        }
+    }
+}
+
+/// `native`, or the kernel profile.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Native => f.write_str("native"),
+            Host::Emulated(kernel) => kernel.fmt(f),
+        }
+    }
 }
 
 /// Why a plan cannot be carried out.
@@ -223,6 +260,7 @@ mod tests {
         let scenario = |names| Scenario {
             guests: guests(names),
             level: Level::Cpl3,
+            host: Host::Native,
         };
         Plan {
             scenarios: vec![scenario(&["split"]), scenario(&["aligned", "split"])],
@@ -316,6 +354,7 @@ mod tests {
         let scenario = Scenario {
             guests: guests(&["aligned", "split", "split", "none"]),
             level: Level::Cpl0,
+            host: Host::Native,
         };
         assert_eq!(
             scenario.condition(0),
@@ -324,6 +363,7 @@ mod tests {
         let alone = Scenario {
             guests: guests(&["split"]),
             level: Level::Cpl3,
+            host: Host::Native,
         };
         assert_eq!(alone.condition(0), "");
     }

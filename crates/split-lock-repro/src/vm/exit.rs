@@ -39,6 +39,11 @@ pub enum ExitCause {
         /// How many bytes.
         size: usize,
     },
+    /// A breakpoint that the VMM has set.
+    Breakpoint {
+        /// The instruction, which has not been executed.
+        address: u64,
+    },
     /// The CPU refused to enter the guest.
     FailEntry {
         /// The CPU's own code: on Intel the VM-exit reason or instruction error, on AMD the exit code.
@@ -107,6 +112,7 @@ impl From<&VcpuExit<'_>> for ExitCause {
                 address,
                 size: data.len(),
             },
+            VcpuExit::Debug(ref debug) => ExitCause::Breakpoint { address: debug.pc },
             VcpuExit::FailEntry(reason, cpu) => ExitCause::FailEntry { reason, cpu },
             VcpuExit::InternalError => ExitCause::InternalError { number: None },
             ref other => ExitCause::Other(format!("{other:?}")),
@@ -139,6 +145,9 @@ impl fmt::Display for ExitCause {
                     f,
                     "read {size} bytes from {address:#x}, where there is no memory"
                 )
+            }
+            ExitCause::Breakpoint { address } => {
+                write!(f, "met a breakpoint at {address:#x} that nobody waits for")
             }
             ExitCause::FailEntry { reason, cpu } => write!(
                 f,

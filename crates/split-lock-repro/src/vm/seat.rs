@@ -1,6 +1,6 @@
 //! What a vCPU sits on: its memory, its start state, and where its guest counts.
 
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_guest_debug, kvm_regs};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -120,6 +120,16 @@ impl Seat {
         self.set_registers(fd, &returning)
     }
 
+    /// Sets the guest's debug registers from outside.
+    pub(crate) fn set_guest_debug(
+        &self,
+        fd: &VcpuFd,
+        debug: &kvm_guest_debug,
+    ) -> Result<(), VmError> {
+        fd.set_guest_debug(debug)
+            .map_err(failed("KVM_SET_GUEST_DEBUG", self.name(), REPORT))
+    }
+
     /// RIP, RFLAGS and RSP that the guest's handler will return with, if it is in one.
     fn handler_frame(&self, now: &kvm_regs) -> Option<[u64; 3]> {
         let has_handlers = self.exceptions == Exceptions::ExitOnAlignmentCheck;
@@ -183,7 +193,7 @@ impl Seat {
     }
 
     /// Correct as long as the guest has made no page tables of its own.
-    fn instruction_bytes(&self, rip: u64) -> Vec<u8> {
+    pub(crate) fn instruction_bytes(&self, rip: u64) -> Vec<u8> {
         let mut bytes = vec![0; LONGEST_INSTRUCTION];
         let read = self.memory.memory().read(&mut bytes, GuestAddress(rip));
         bytes.truncate(read.unwrap_or(0));

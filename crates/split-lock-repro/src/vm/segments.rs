@@ -22,6 +22,17 @@ pub enum Level {
 #[error("`{0}` is not a privilege level: use cpl3 (user mode) or cpl0 (kernel mode)")]
 pub struct UnknownLevel(String);
 
+impl Level {
+    /// As a number, 0 to 3.
+    #[must_use]
+    pub fn cpl(self) -> u8 {
+        match self {
+            Level::Cpl3 => 3,
+            Level::Cpl0 => 0,
+        }
+    }
+}
+
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::{Point, Spread, curves};
-use split_lock_repro::sweep::{Finished, Plan, Scenario, Stop, SweepError, run};
+use split_lock_repro::sweep::{Finished, Host, Plan, Scenario, Stop, SweepError, run};
 use split_lock_repro::vm::Level;
 
 use super::{FileOptions, Guest, detects_split_locks, file_guest, guest, kvm};
 
 fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) -> Plan {
     let level = Level::Cpl3;
-    let scenarios = scenarios
-        .into_iter()
-        .map(|guests| Scenario { guests, level });
+    let scenarios = scenarios.into_iter().map(|guests| Scenario {
+        guests,
+        level,
+        host: Host::Native,
+    });
     Plan {
         scenarios: scenarios.collect(),
         timeouts: timeouts_ms.into_iter().map(Duration::from_millis).collect(),

@@ -7,8 +7,7 @@ use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
-use split_lock_repro::sweep::{Plan, Scenario};
-use split_lock_repro::vm::Level;
+use split_lock_repro::sweep::{self, Plan, Scenario};
 
 use crate::args::{Host, On, SweepArgs};
 use crate::figure::Figure;
@@ -19,10 +18,7 @@ use crate::{Exit, complaint, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
-        (On::Kvm, Host::Native) => on_kvm(args),
-        (On::Kvm, Host::Kernel(kernel)) => {
-            bail!("a real guest meets the detection of this host only: for {kernel} add --on model")
-        }
+        (On::Kvm, _) => on_kvm(args),
         (On::Model, Host::Native) => on_model(args, None),
         (On::Model, Host::Kernel(kernel)) => on_model(args, Some(kernel)),
     }
@@ -106,7 +102,7 @@ fn plan(args: &SweepArgs) -> Result<Plan> {
     for name in args.guest.iter().flat_map(|list| guest_names(list)) {
         for guest in at_offsets(find(name)?, args)? {
             names.push(guest.to_string());
-            scenarios.extend(around(&guest, neighbour.as_ref(), args.vcpus, args.level));
+            scenarios.extend(around(&guest, neighbour.as_ref(), args));
         }
     }
     names.sort();
@@ -147,18 +143,22 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
 }
 
 /// One guest on all vCPUs; or, if there is a neighbour, the guest alone and then beside it.
-fn around(guest: &Guest, neighbour: Option<&Guest>, vcpus: u32, level: Level) -> Vec<Scenario> {
-    let beside = |others: &Guest| {
-        let mut guests = vec![others.clone(); vcpus as usize];
-        guests[0] = guest.clone();
-        Scenario { guests, level }
+fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Scenario> {
+    let scenario = |guests| Scenario {
+        guests,
+        level: args.level,
+        host: match &args.host {
+            Host::Native => sweep::Host::Native,
+            Host::Kernel(kernel) => sweep::Host::Emulated((**kernel).clone()),
+        },
     };
-    let alone = Scenario {
-        guests: vec![guest.clone()],
-        level,
+    let beside = |others: &Guest| {
+        let mut guests = vec![others.clone(); args.vcpus as usize];
+        guests[0] = guest.clone();
+        scenario(guests)
     };
     match neighbour {
-        Some(neighbour) => vec![alone, beside(neighbour)],
+        Some(neighbour) => vec![scenario(vec![guest.clone()]), beside(neighbour)],
         None => vec![beside(guest)],
     }
 }

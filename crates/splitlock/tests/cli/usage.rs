@@ -78,7 +78,6 @@ fn mistakes_are_named_in_one_sentence() {
         (&["sweep", "--counter", "eip"], "eip"),
         (&["sweep", "--csv", "-", "--json", "-"], "same place"),
         (&["plot", "-", "-", "--out", "a.svg"], "once"),
-        (&["sweep", "--host", "6.6"], "--on model"),
         (&["sweep", "--host", "7up"], "7up"),
         (
             &["sweep", "--on", "model", "--guest", "page"],

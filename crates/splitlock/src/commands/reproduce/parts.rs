@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
-use split_lock_repro::sweep::{Plan, Scenario};
+use split_lock_repro::sweep::{Host, Plan, Scenario};
 use split_lock_repro::vm::Level;
 
 use crate::figure::{Figure, FigureError};
@@ -42,6 +42,7 @@ fn scenario(kinds: &[Kind]) -> Scenario {
     Scenario {
         guests: kinds.iter().map(|&kind| built_in(kind, None)).collect(),
         level: Level::Cpl3,
+        host: Host::Native,
     }
 }
 
@@ -70,6 +71,7 @@ pub(super) fn offsets(seed: u64) -> Part {
     let at = |offset| Scenario {
         guests: vec![built_in(Kind::Split, Some(offset))],
         level: Level::Cpl3,
+        host: Host::Native,
     };
     Part {
         name: "offsets",

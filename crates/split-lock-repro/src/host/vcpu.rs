@@ -1,0 +1,306 @@
+//! A bounded vCPU on an emulated host.
+
+use std::io;
+use std::sync::Arc;
+
+use kvm_bindings::kvm_regs;
+use kvm_ioctls::VcpuFd;
+use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
+use split_lock_assist::cpu::{Context, Registers};
+use split_lock_assist::decode::{Decoded, decode};
+
+use super::kernel::{Kernel, Next};
+use super::trap::{Meaning, Trap};
+use super::wait::{Waiter, Woken};
+use crate::guest::Guest;
+use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
+
+/// A vCPU whose runs end, on this host as it is or on one that treats its split locks as a given
+/// kernel does.
+///
+/// It is bound to the thread that made it, which is the one that the kernel punishes.
+#[derive(Debug)]
+pub struct HostedVcpu<'a> {
+    vcpu: PreemptibleVcpu<&'a mut VcpuFd>,
+    seat: &'a Seat,
+    emulated: Option<Emulated>,
+}
+
+/// What makes an emulated host of a real one.
+#[derive(Debug)]
+struct Emulated {
+    kernel: Arc<Kernel>,
+    trap: Trap,
+    waiter: Waiter,
+    cpu: u32,
+    level: Level,
+}
+
+/// How a bounded run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The deadline has passed.
+    Expired,
+    /// A [`Kicker`] forced the vCPU out.
+    Kicked,
+    /// The guest needs something done.
+    Exit(ExitCause),
+}
+
+/// Why a vCPU cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// A vCPU cannot be bounded or run.
+    #[error(transparent)]
+    Run(#[from] kvm_preemption_timer::Error),
+    /// KVM refused a call.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The thread cannot be made to wait.
+    #[error("cannot make the thread of vCPU {cpu} wait as the kernel would: {source}")]
+    Wait {
+        /// The vCPU, and the CPU that it runs on.
+        cpu: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no way to stop this guest at its split locks.
+    #[error(
+        "the emulated host cannot stop `{guest}` at its split locks at {level}: they have to be known \
+         in advance there; run it at cpl3, where the CPU itself raises #AC"
+    )]
+    NoTrap {
+        /// The guest.
+        guest: String,
+        /// Its privilege level.
+        level: Level,
+    },
+    /// The kernel would end the VMM.
+    #[error(
+        "kernel {kernel} ends the VMM with SIGBUS at the first split lock: choose one in mode warn"
+    )]
+    Sigbus {
+        /// The kernel profile.
+        kernel: String,
+    },
+}
+
+impl<'a> HostedVcpu<'a> {
+    /// Binds a vCPU to the calling thread, on this host as it is.
+    ///
+    /// # Errors
+    /// [`HostError::Run`] if it cannot be bounded.
+    pub fn native(fd: &'a mut VcpuFd, seat: &'a Seat) -> Result<Self, HostError> {
+        Ok(Self {
+            vcpu: PreemptibleVcpu::new(fd)?,
+            seat,
+            emulated: None,
+        })
+    }
+
+    /// Binds vCPU n to the calling thread, as the one that runs on the kernel's CPU n.
+    ///
+    /// At CPL3 it must have been made by
+    /// [`Vm::add_vcpu_that_checks_alignment`](crate::vm::Vm::add_vcpu_that_checks_alignment).
+    ///
+    /// # Errors
+    /// [`HostError::NoTrap`] for a flat binary at CPL0, [`HostError::Run`] if it cannot be bounded.
+    pub fn emulated(
+        fd: &'a mut VcpuFd,
+        seat: &'a Seat,
+        guest: &Guest,
+        level: Level,
+        kernel: Arc<Kernel>,
+    ) -> Result<Self, HostError> {
+        let trap = Trap::for_guest(guest, level).ok_or_else(|| HostError::NoTrap {
+            guest: guest.to_string(),
+            level,
+        })?;
+        let config = Config::default();
+        let vcpu = PreemptibleVcpu::with_config(fd, config)?;
+        let cpu = seat.vcpu() as u32;
+        let waiter =
+            Waiter::new(config.signal).map_err(|source| HostError::Wait { cpu, source })?;
+        Ok(Self {
+            vcpu,
+            seat,
+            emulated: Some(Emulated {
+                kernel,
+                trap,
+                waiter,
+                cpu,
+                level,
+            }),
+        })
+    }
+
+    /// Something that forces this vCPU out, also while its thread is being punished.
+    #[must_use]
+    pub fn kicker(&self) -> Kicker {
+        self.vcpu.kicker()
+    }
+
+    /// Its memory, and the meaning of its registers.
+    #[must_use]
+    pub fn seat(&self) -> &Seat {
+        self.seat
+    }
+
+    /// The vCPU, to read its state.
+    #[must_use]
+    pub fn fd(&self) -> &VcpuFd {
+        self.vcpu.vcpu()
+    }
+
+    /// Puts the guest back to its first instruction: see [`Seat::reset`].
+    ///
+    /// # Errors
+    /// If KVM refuses.
+    pub fn reset(&mut self) -> Result<(), HostError> {
+        self.seat.reset(self.vcpu.vcpu())?;
+        if let Some(host) = &mut self.emulated {
+            host.trap.registers_were_reset();
+        }
+        Ok(())
+    }
+
+    /// Runs the guest until it needs something, or is kicked, or `deadline` has passed: what KVM_RUN
+    /// in a loop would do on such a host.
+    ///
+    /// # Errors
+    /// As the vCPU's own; and [`HostError::Sigbus`] where the kernel kills.
+    pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
+        loop {
+            let window_end = match self.enter_host()? {
+                Entry::Guest { window_end } => window_end.unwrap_or(deadline),
+                Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
+            };
+            let exit = match self.vcpu.run_until(deadline.min(window_end))? {
+                Outcome::Expired(_) if window_end < deadline => continue,
+                Outcome::Expired(_) => return Ok(Ended::Expired),
+                Outcome::Kicked => return Ok(Ended::Kicked),
+                Outcome::Exit(exit) => ExitCause::from(&exit),
+            };
+            if let Some(exit) = self.handled_by_host(exit)? {
+                return Ok(Ended::Exit(exit));
+            }
+        }
+    }
+
+    /// Says what a guest did that no guest should do: see [`Seat::unexpected_exit`].
+    pub fn unexpected_exit(&mut self, cause: ExitCause) -> UnexpectedExit {
+        self.seat.unexpected_exit(self.vcpu.vcpu_mut(), cause)
+    }
+
+    /// The trap as the kernel has it at this moment.
+    fn enter_host(&mut self) -> Result<Entry, HostError> {
+        let Some(host) = &mut self.emulated else {
+            return Ok(Entry::Guest { window_end: None });
+        };
+        let found = host.kernel.enter(host.cpu);
+        if found.detects != host.trap.is_on() {
+            if let Some(exit) = self.vcpu.complete_io()? {
+                return Ok(Entry::Exit(ExitCause::from(&exit)));
+            }
+            host.trap
+                .switch(found.detects, self.seat, self.vcpu.vcpu())?;
+        }
+        Ok(Entry::Guest {
+            window_end: found.until,
+        })
+    }
+
+    /// The exit, unless it is the emulated host's affair, which is then dealt with.
+    fn handled_by_host(&mut self, exit: ExitCause) -> Result<Option<ExitCause>, HostError> {
+        let Some(host) = &mut self.emulated else {
+            return Ok(Some(exit));
+        };
+        let meaning = host.trap.meaning(exit);
+        match meaning {
+            Meaning::Exit(exit) => return Ok(Some(exit)),
+            Meaning::Trapped if is_at_split_lock(self.seat, self.vcpu.vcpu(), host.level)? => {
+                host.punish()?;
+            }
+            Meaning::Trapped | Meaning::Stepped => {
+                // A single exit: no part of it is left.
+                let more = self.vcpu.complete_io()?;
+                debug_assert!(more.is_none(), "{more:?}");
+                let fd = self.vcpu.vcpu();
+                if meaning == Meaning::Trapped {
+                    host.trap.step_over(self.seat, fd)?;
+                } else {
+                    host.trap.end_step(self.seat, fd)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How the guest is entered.
+enum Entry {
+    Guest {
+        window_end: Option<MonotonicTime>,
+    },
+    /// Not yet: completing the last exit led to another.
+    Exit(ExitCause),
+}
+
+impl Emulated {
+    /// What the kernel does inside KVM_RUN before it looks for signals and tries again.
+    fn punish(&self) -> Result<(), HostError> {
+        let mut next = self.kernel.trap(self.cpu, self.is_signal_pending()?);
+        loop {
+            next = match next {
+                Next::Retry => return Ok(()),
+                Next::Wait { until } => self.wait(until)?,
+                Next::Sigbus => {
+                    return Err(HostError::Sigbus {
+                        kernel: self.kernel.profile().to_string(),
+                    });
+                }
+            };
+        }
+    }
+
+    fn wait(&self, until: MonotonicTime) -> Result<Next, HostError> {
+        if self.waiter.wait(until).map_err(self.no_wait())? == Woken::BySignal {
+            if let Some(next) = self.kernel.signal(self.cpu) {
+                return Ok(next);
+            }
+            self.waiter.sleep(until).map_err(self.no_wait())?;
+        }
+        let signal_pending = self.is_signal_pending()?;
+        Ok(self.kernel.waited(self.cpu, signal_pending))
+    }
+
+    fn is_signal_pending(&self) -> Result<bool, HostError> {
+        self.waiter.is_signal_pending().map_err(self.no_wait())
+    }
+
+    fn no_wait(&self) -> impl FnOnce(io::Error) -> HostError + use<> {
+        let cpu = self.cpu;
+        move |source| HostError::Wait { cpu, source }
+    }
+}
+
+/// Whether the guest's next instruction is a split lock. All our guests run in 64-bit mode with flat
+/// segments.
+fn is_at_split_lock(seat: &Seat, fd: &VcpuFd, level: Level) -> Result<bool, HostError> {
+    let registers = general_registers(&seat.guest_registers(fd)?);
+    let bytes = seat.instruction_bytes(registers.rip);
+    let decoded = decode(&bytes, &registers, &Context::long_mode(level.cpl()));
+    Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
+}
+
+fn general_registers(regs: &kvm_regs) -> Registers {
+    Registers {
+        gpr: [
+            regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
+            regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+        ],
+        rip: regs.rip,
+        rflags: regs.rflags,
+    }
+}
