@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, kvm_userspace_memory_region};
 use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 global_asm!(include_str!("guest/payloads.s"));
 
@@ -58,6 +58,18 @@ payload!(
     split_lock_repro_cmpxchg16b,
     split_lock_repro_cmpxchg16b_end
 );
+payload!(
+    /// `lock inc [rsi]`, counted in RCX.
+    locked_inc,
+    split_lock_repro_locked_inc,
+    split_lock_repro_locked_inc_end
+);
+payload!(
+    /// RBX times round a loop that counts down in RDX, then `lock bts [rsi], rdi`, counted in RCX.
+    sparse,
+    split_lock_repro_sparse,
+    split_lock_repro_sparse_end
+);
 
 /// Memory that a VM may use for as long as this exists, and no longer: a vCPU that outlives it finds
 /// no memory there.
@@ -66,16 +78,16 @@ pub(crate) struct LentMemory {
     vm: Arc<VmFd>,
     slot: u32,
     guest_physical: u64,
-    memory: GuestMemoryMmap,
+    memory: Arc<GuestRegionMmap>,
 }
 
 impl LentMemory {
-    /// Lets `vm` see `memory` (one region, from address 0) at `guest_physical`.
+    /// Lets `vm` see `memory` at `guest_physical`.
     pub(crate) fn new(
         vm: Arc<VmFd>,
         slot: u32,
         guest_physical: u64,
-        memory: GuestMemoryMmap,
+        memory: Arc<GuestRegionMmap>,
     ) -> Result<Self, kvm_ioctls::Error> {
         let lent = Self {
             vm,
@@ -83,17 +95,17 @@ impl LentMemory {
             guest_physical,
             memory,
         };
-        lent.set_region(lent.memory.last_addr().0 + 1)?;
+        lent.set_region(lent.memory.len())?;
         Ok(lent)
     }
 
-    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
+    pub(crate) fn memory(&self) -> &Arc<GuestRegionMmap> {
         &self.memory
     }
 
     /// A size of zero takes the memory away from the VM.
     fn set_region(&self, memory_size: u64) -> Result<(), kvm_ioctls::Error> {
-        let start = self.memory.get_host_address(GuestAddress(0));
+        let start = self.memory.get_host_address(MemoryRegionAddress(0));
         let region = kvm_userspace_memory_region {
             slot: self.slot,
             flags: 0,
@@ -112,7 +124,7 @@ impl Drop for LentMemory {
     fn drop(&mut self) {
         if self.set_region(0).is_err() {
             // The guest could still write there, so it must stay mapped for good.
-            mem::forget(self.memory.clone());
+            mem::forget(Arc::clone(&self.memory));
         }
     }
 }

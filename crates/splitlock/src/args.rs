@@ -66,13 +66,16 @@ pub(crate) struct ReproduceArgs {
 ///
 /// Guests: split (the reference loop, crosses a cache line), aligned (the same code, not crossing),
 /// page (crosses a page), xchg (locks without a prefix), cmpxchg16b (cannot cross), none (no lock),
-/// or a flat binary. NAME@OFFSET puts the operand at another offset (0 to 63) of its cache line.
+/// sparse:1ms (one split lock after each 1 ms of ordinary work; any duration), contend (all vCPUs count
+/// on one word that crosses a line), or a flat binary. NAME@OFFSET puts the operand at another offset (0 to 63) of its cache line.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     splitlock sweep --guest split --timeouts 1ms..20ms/1ms --csv out.csv\n  \
     splitlock sweep --guest split --offsets 0..63 --timeouts 10ms\n  \
     splitlock sweep --on model --host 6.6,hz=1000 --csv model.csv\n  \
+    splitlock sweep --guest sparse:100us,sparse:100us@0 --timeouts 1ms..20ms/1ms\n  \
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
+    splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
     splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
 pub(crate) struct SweepArgs {
     /// What carries the sweep out.

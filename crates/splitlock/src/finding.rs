@@ -261,6 +261,7 @@ mod tests {
                 detection: String::new(),
                 virtual_machine: false,
             },
+            work_turns_per_second: [].into(),
         };
         let finding = of_progress(&Sweep {
             provenance: Some(provenance),

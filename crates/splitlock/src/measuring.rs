@@ -1,5 +1,6 @@
 //! Carries out a plan with a progress bar, and keeps what comes of it together with its origin.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,7 @@ use kvm_ioctls::Kvm;
 use split_lock_host::{Detection, Facts};
 use split_lock_repro::results::{Provenance, Sweep};
 use split_lock_repro::sweep::{self, Plan, Stop};
-use split_lock_repro::vm::open_kvm;
+use split_lock_repro::vm::{Level, open_kvm, work_rate};
 
 use crate::complaint;
 use crate::host;
@@ -43,7 +44,7 @@ impl Session {
     /// Measures what is planned, or, if it is stopped, what was measured until then; `None` if that
     /// is nothing.
     pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Option<Sweep>> {
-        let provenance = provenance(&self.facts, plan.seed, plan.samples());
+        let mut provenance = provenance(&self.facts, plan.seed, plan.samples());
         let bar = progress_bar(what, plan);
         let mut samples = vec![];
         sweep::run(&self.kvm, plan, &self.stop, &mut |new| {
@@ -57,6 +58,7 @@ impl Session {
         })
         .inspect_err(|_| bar.finish_and_clear())?;
         bar.finish_and_clear();
+        provenance.work_turns_per_second = work_turns_per_second();
         Ok((!samples.is_empty()).then_some(Sweep {
             provenance: Some(provenance),
             samples,
@@ -96,7 +98,18 @@ pub(crate) fn provenance(facts: &Facts, seed: u64, planned_samples: u64) -> Prov
         started_utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         planned_samples,
         host: host::facts(facts),
+        work_turns_per_second: BTreeMap::new(),
     }
+}
+
+/// What has been taken for a second of work by guests that work.
+fn work_turns_per_second() -> BTreeMap<String, u64> {
+    let rate = |level| Some((level, work_rate(level)?));
+    [Level::Cpl3, Level::Cpl0]
+        .into_iter()
+        .filter_map(rate)
+        .map(|(level, rate)| (level.to_string(), rate.turns_per_second()))
+        .collect()
 }
 
 /// CPUs that this process may run on.

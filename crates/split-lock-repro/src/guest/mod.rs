@@ -2,18 +2,29 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
 use crate::vm::layout::{CODE, OPERAND_LINE, STACK_TOP};
+use work::working;
 
 mod built_in;
 mod file;
+mod kind;
+mod name;
+mod operand;
 mod register;
+mod work;
 
-pub use built_in::{BuiltIn, GuestNameError, Kind, Operand};
+pub use built_in::BuiltIn;
 pub use file::{FileOptions, GuestFile, GuestFileError};
+pub use kind::Kind;
+pub use name::GuestNameError;
+pub use operand::Operand;
 pub use register::{Register, UnknownRegister};
+pub(crate) use work::WORK_LEFT;
+pub use work::WorkRate;
 
 /// Lets CPL3 use I/O ports.
 const RFLAGS_IOPL3: u64 = 3 << 12;
@@ -46,8 +57,8 @@ pub enum GuestError {
 }
 
 impl Guest {
-    /// Finds what `text` names: a built-in guest (`NAME` or `NAME@OFFSET`), or else a file, which is
-    /// read with `options`. A file with the name of a built-in guest can be had as `./NAME`.
+    /// Finds what `text` names: a built-in guest ([`BuiltIn`] says how they are named), or else a file,
+    /// which is read with `options`. A file with the name of a built-in guest can be had as `./NAME`.
     ///
     /// ```
     /// use split_lock_repro::guest::{FileOptions, Guest};
@@ -100,9 +111,15 @@ impl Guest {
         }
     }
 
-    /// All general registers as they are before the first instruction.
-    #[must_use]
-    pub fn start_registers(&self) -> kvm_regs {
+    /// All general registers as they are before the first instruction. Guests that work need to know
+    /// how fast they are: only for those `rate` is called.
+    ///
+    /// # Errors
+    /// What `rate` says.
+    pub fn start_registers<E>(
+        &self,
+        rate: impl FnOnce() -> Result<WorkRate, E>,
+    ) -> Result<kvm_regs, E> {
         let own = match self {
             Guest::BuiltIn(guest) => guest.operand_registers(),
             Guest::File(_) => kvm_regs {
@@ -110,11 +127,22 @@ impl Guest {
                 ..Default::default()
             },
         };
-        kvm_regs {
+        let own = match self.work() {
+            Some(work) => working(rate()?.turns_in(work), own),
+            None => own,
+        };
+        Ok(kvm_regs {
             rip: self.load_address(),
             rsp: STACK_TOP,
             rflags: RFLAGS_ALWAYS_SET | RFLAGS_IOPL3,
             ..own
+        })
+    }
+
+    fn work(&self) -> Option<Duration> {
+        match self {
+            Guest::BuiltIn(guest) => guest.work(),
+            Guest::File(_) => None,
         }
     }
 }
@@ -169,5 +197,17 @@ mod tests {
         assert!(error.contains("nor is there a file"), "{error}");
         assert!(refusal("./split").contains("cannot read the guest ./split"));
         assert!(refusal("page@1").contains("takes no offset"));
+        assert!(refusal("sparse:soon").contains("no duration"));
+    }
+
+    #[test]
+    fn only_work_needs_a_rate() {
+        let unknown = || Err(());
+        let rate = || WorkRate::from_measured(3000, Duration::from_millis(1)).ok_or(());
+        let find = |name| Guest::find(name, FileOptions::default()).unwrap();
+        assert!(find("split").start_registers(unknown).is_ok());
+        assert!(find("sparse").start_registers(unknown).is_err());
+        let registers = find("sparse:10us").start_registers(rate).unwrap();
+        assert_eq!((registers.rbx, WORK_LEFT.read(&registers)), (30, 30));
     }
 }

@@ -1,5 +1,6 @@
 //! The CSV form: comment lines (`# key: JSON`) with the origin, then a header, then one row a sample.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use serde::de::DeserializeOwned;
@@ -197,6 +198,8 @@ struct Comments {
     started_utc: Option<String>,
     planned_samples: Option<u64>,
     host: Option<HostFacts>,
+    /// Only there if a guest worked.
+    work_turns_per_second: Option<BTreeMap<String, u64>>,
 }
 
 impl Comments {
@@ -218,6 +221,7 @@ impl Comments {
             "started_utc" => read_into(&mut self.started_utc, text),
             "planned_samples" => read_into(&mut self.planned_samples, text),
             "host" => read_into(&mut self.host, text),
+            "work_turns_per_second" => read_into(&mut self.work_turns_per_second, text),
             _ => Ok(()),
         }
         .map_err(damaged)
@@ -240,6 +244,7 @@ impl Comments {
             started_utc: Some(started_utc),
             planned_samples: Some(planned_samples),
             host: Some(host),
+            work_turns_per_second,
         } = self
         {
             return Ok(Some(Provenance {
@@ -249,6 +254,7 @@ impl Comments {
                 started_utc,
                 planned_samples,
                 host,
+                work_turns_per_second: work_turns_per_second.unwrap_or_default(),
             }));
         }
         let keys: Vec<_> = given.iter().filter(|(_, is_given)| !is_given).collect();
@@ -290,6 +296,15 @@ mod tests {
     #[test]
     fn comes_back_as_it_was_written() {
         let sweep = fixtures::sweep();
+        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+    }
+
+    #[test]
+    fn work_that_nobody_did_is_not_mentioned() {
+        let mut sweep = fixtures::sweep();
+        assert!(text(&sweep).contains("# work_turns_per_second: {\"cpl3\":1040000000}\n"));
+        sweep.provenance.as_mut().unwrap().work_turns_per_second = BTreeMap::new();
+        assert!(!text(&sweep).contains("work_turns"));
         assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
     }
 

@@ -4,6 +4,7 @@
 //! and as JSON ([`Sweep::write_json`]). Both carry the schema version, the host's facts, the seed
 //! and the exact command, and both can be read back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,10 @@ pub struct Provenance {
     pub planned_samples: u64,
     /// The machine.
     pub host: HostFacts,
+    /// For each privilege level at which a guest worked between its split locks: how many turns of
+    /// its work loop were taken for a second of work.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub work_turns_per_second: BTreeMap<String, u64>,
 }
 
 /// The machine, as far as it matters to a split lock. "unknown" where it could not be seen.
@@ -178,6 +183,7 @@ pub(crate) mod fixtures {
                     detection: "split-lock detection: not supported by this CPU".into(),
                     virtual_machine: false,
                 },
+                work_turns_per_second: [("cpl3".into(), 1_040_000_000)].into(),
             }),
             samples: vec![sample("split", 1, 0, 850), sample("split", 2, 0, 1700)],
         }

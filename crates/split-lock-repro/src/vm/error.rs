@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::Level;
+
 /// What was tried, on what, and what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,13 +28,21 @@ pub enum VmError {
         limit: u64,
     },
     /// No memory for the guest.
-    #[error("cannot map {bytes} bytes of memory for vCPU {vcpu}: {why}")]
+    #[error("cannot map {bytes} bytes of memory for {of}: {why}")]
     Memory {
-        /// The vCPU.
-        vcpu: u64,
+        /// Whose memory it would be.
+        of: String,
         /// How much.
         bytes: u64,
         /// What the system said.
+        why: String,
+    },
+    /// A guest's work cannot be measured out.
+    #[error("cannot find out how fast a guest at {level} works: {why}; use one that does not work")]
+    Calibration {
+        /// The privilege level.
+        level: Level,
+        /// What went wrong.
         why: String,
     },
     /// KVM refused a call.

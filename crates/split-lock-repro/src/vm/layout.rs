@@ -1,7 +1,7 @@
 //! Where things are in a guest's memory.
 //!
-//! Every vCPU has memory and an address space of its own, so that vCPUs share no cache line and the
-//! same guest finds the same addresses on each of them:
+//! Every vCPU has memory and an address space of its own, so that vCPUs share no cache line, but for
+//! one page, and the same guest finds the same addresses on each of them:
 //!
 //! | guest address | what |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | 0x1_0000 | stack, down from [`STACK_TOP`] |
 //! | [`FREE_START`] | free for flat binaries; built-in guests have [`CODE`] and their operands here |
 //! | [`MEMORY_SIZE`] | mapped up to 1 GiB, but there is no memory: an access is an MMIO exit |
+//! | [`SHARED_PAGE`] | 2 MiB of memory that all vCPUs of a VM share |
 
 /// Bytes in a cache line.
 pub const CACHE_LINE: u64 = 64;
@@ -32,6 +33,15 @@ pub const OPERAND_LINE: u64 = 0x3_0800;
 /// The boundary between two pages that hold operands and nothing else.
 pub const OPERAND_PAGE_END: u64 = 0x3_1000;
 
+/// Where all vCPUs find the same memory: one large page.
+pub const SHARED_PAGE: u64 = 0x2000_0000;
+
+/// Its size, in bytes.
+pub const SHARED_PAGE_SIZE: u64 = 2 << 20;
+
+/// A cache line in it for operands; the line after it is free as well.
+pub const SHARED_LINE: u64 = SHARED_PAGE + 0x800;
+
 /// Up to where addresses are mapped.
 pub(crate) const MAPPED_END: u64 = 1 << 30;
 
@@ -40,6 +50,9 @@ pub(crate) const PHYSICAL_STRIDE: u64 = MAPPED_END;
 
 /// One more, and physical addresses would need more than the 36 bits that every 64-bit CPU has.
 pub(crate) const MAX_VCPUS: u64 = 64;
+
+/// Where the shared page is in physical memory: in a hole behind the memory of vCPU number 0.
+pub(crate) const SHARED_PHYSICAL: u64 = SHARED_PAGE;
 
 pub(crate) const GDT: u64 = 0x1000;
 pub(crate) const TSS: u64 = 0x2000;

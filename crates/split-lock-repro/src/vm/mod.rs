@@ -1,24 +1,27 @@
-//! The small VM that the guests run in: 64-bit mode, page tables, one piece of memory per vCPU, and
-//! no devices at all.
+//! The small VM that the guests run in: 64-bit mode, page tables, one piece of memory per vCPU and one
+//! that all of them share, and no devices at all.
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::guest::Guest;
 use crate::sys::LentMemory;
 
+mod calibration;
 mod error;
 mod exit;
 pub mod layout;
+mod memory;
 mod open;
 mod page_tables;
 mod seat;
 mod segments;
 pub(crate) mod trap;
 
+pub use calibration::work_rate;
 pub use error::VmError;
 pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
 pub use open::{KVM_DEVICE, open_kvm};
@@ -27,6 +30,7 @@ pub use segments::{Level, UnknownLevel};
 pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 
 use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use memory::{Memory, shared_page};
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
 const REAL_MODE_TSS: usize = 0xfffb_d000;
@@ -49,6 +53,7 @@ const REAL_MODE_TSS: usize = 0xfffb_d000;
 #[derive(Debug)]
 pub struct Vm {
     fd: Arc<VmFd>,
+    shared: Arc<LentMemory>,
     cpuid: CpuId,
     max_vcpus: u64,
     vcpus: u64,
@@ -59,7 +64,8 @@ pub struct Vm {
 pub struct Vcpu {
     /// KVM's side of it, to be run by whoever has it.
     pub fd: VcpuFd,
-    /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory.
+    /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory of its
+    /// own.
     pub seat: Seat,
 }
 
@@ -77,15 +83,18 @@ impl Vm {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
+        let fd = Arc::new(fd);
         Ok(Self {
-            fd: Arc::new(fd),
+            shared: shared_page(&fd)?,
+            fd,
             cpuid,
             max_vcpus: (kvm.get_max_vcpus() as u64).min(MAX_VCPUS),
             vcpus: 0,
         })
     }
 
-    /// Adds a vCPU with memory of its own, in which `guest` is loaded.
+    /// Adds a vCPU with memory of its own, in which `guest` is loaded. The first guest that works
+    /// between its split locks runs for about 100 ms before that: see [`work_rate`].
     ///
     /// # Errors
     /// The call that failed, or the limit that was reached.
@@ -115,33 +124,27 @@ impl Vm {
             });
         }
         let memory = self.add_memory(number, guest)?;
-        let fd = self.add_fd(number, guest.start_registers(), level, exceptions)?;
+        let mut fd = self.add_fd(number, level, exceptions)?;
+        let start = guest.start_registers(|| calibration::calibrate(&mut fd, guest, level))?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", format!("vCPU {number}"), REPORT))?;
         self.vcpus += 1;
-        let seat = Seat::new(number, memory, guest, exceptions);
+        let seat = Seat::new(number, memory, start, guest.counter(), exceptions);
         Ok(Vcpu { fd, seat })
     }
 
-    fn add_memory(&self, number: u64, guest: &Guest) -> Result<LentMemory, VmError> {
+    fn add_memory(&self, number: u64, guest: &Guest) -> Result<Memory, VmError> {
+        let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
-        let memory = loaded_memory(base, guest).map_err(|why| VmError::Memory {
-            vcpu: number,
+        load(memory.memory(), base, guest).map_err(|error| VmError::Memory {
+            of: format!("vCPU {number}"),
             bytes: MEMORY_SIZE,
-            why,
+            why: error.to_string(),
         })?;
-        LentMemory::new(Arc::clone(&self.fd), number as u32, base, memory).map_err(failed(
-            "KVM_SET_USER_MEMORY_REGION",
-            format!("vCPU {number}"),
-            REPORT,
-        ))
+        Ok(memory)
     }
 
-    fn add_fd(
-        &self,
-        number: u64,
-        start: kvm_regs,
-        level: Level,
-        exceptions: Exceptions,
-    ) -> Result<VcpuFd, VmError> {
+    fn add_fd(&self, number: u64, level: Level, exceptions: Exceptions) -> Result<VcpuFd, VmError> {
         let on = || format!("vCPU {number}");
         let fd = self
             .fd
@@ -161,8 +164,6 @@ impl Vm {
         };
         fd.set_sregs(&sregs)
             .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
-        fd.set_regs(&start)
-            .map_err(failed("KVM_SET_REGS", on(), REPORT))?;
         Ok(fd)
     }
 }
@@ -176,10 +177,8 @@ enum Exceptions {
     ExitOnAlignmentCheck,
 }
 
-/// Memory with the guest and everything that 64-bit mode needs in it.
-fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)])
-        .map_err(|error| error.to_string())?;
+/// Puts the guest into memory, and everything that 64-bit mode needs.
+fn load(memory: &GuestMemoryMmap, base: u64, guest: &Guest) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let pieces = [
@@ -189,11 +188,9 @@ fn loaded_memory(base: u64, guest: &Guest) -> Result<GuestMemoryMmap, String> {
         (guest.load_address(), guest.code().to_vec()),
     ];
     for (address, bytes) in pieces.into_iter().chain(trap::pieces()) {
-        memory
-            .write_slice(&bytes, GuestAddress(address))
-            .map_err(|error| error.to_string())?;
+        memory.write_slice(&bytes, GuestAddress(address))?;
     }
-    Ok(memory)
+    Ok(())
 }
 
 const NO_VM: &str =

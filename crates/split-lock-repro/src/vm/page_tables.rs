@@ -1,9 +1,15 @@
-//! Page tables that map a vCPU's addresses, from 0, to its part of physical memory.
+//! Page tables that map a vCPU's addresses, from 0, to its part of physical memory, and one page to
+//! where all vCPUs have it.
 //!
 //! Memory is mapped in 4 KiB pages, so that a guest can cross a real page boundary, and what lies
 //! beyond it in 2 MiB pages. There are no 1 GiB pages: not every CPU, nor every KVM, has them.
 
-use super::layout::{MAPPED_END, MEMORY_SIZE, PAGE_TABLES, SYSTEM_END};
+use super::layout::{
+    MAPPED_END, MEMORY_SIZE, PAGE_TABLES, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
+    SYSTEM_END,
+};
+
+const _: () = assert!(SHARED_PAGE_SIZE == LARGE_PAGE && SHARED_PAGE.is_multiple_of(LARGE_PAGE));
 
 const ENTRIES: u64 = 512;
 const SMALL_PAGE: u64 = 4 << 10;
@@ -32,6 +38,7 @@ pub(crate) fn page_tables(base: u64) -> Vec<u64> {
     let level3 = one_table(table(2) | TABLE);
     let level2 = (0..MAPPED_END / LARGE_PAGE).map(|n| match n {
         n if n < small_tables => table(3 + n) | TABLE,
+        n if n * LARGE_PAGE == SHARED_PAGE => SHARED_PHYSICAL | PAGE | LARGE,
         n => (base + n * LARGE_PAGE) | PAGE | LARGE,
     });
     let level1 = (0..MEMORY_SIZE / SMALL_PAGE).map(|n| match n * SMALL_PAGE {
@@ -83,13 +90,15 @@ mod tests {
     }
 
     #[test]
-    fn every_page_is_mapped_to_the_vcpus_own_memory() {
+    fn every_page_but_the_shared_one_is_mapped_to_the_vcpus_own_memory() {
         for vcpu in [0, 1, MAX_VCPUS - 1] {
             let base = vcpu * PHYSICAL_STRIDE;
             let tables = page_tables(base);
             for address in (SMALL_PAGE..MAPPED_END).step_by(0x1000) {
                 let mapping = walk(&tables, base, address).unwrap();
-                assert_eq!(mapping.physical, base + address);
+                let is_shared = (SHARED_PAGE..SHARED_PAGE + SHARED_PAGE_SIZE).contains(&address);
+                let physical = if is_shared { address } else { base + address };
+                assert_eq!(mapping.physical, physical);
                 assert_eq!(mapping.user, address >= SYSTEM_END, "{address:#x}");
                 let small = address < MEMORY_SIZE;
                 let page_size = if small { SMALL_PAGE } else { LARGE_PAGE };

@@ -5,24 +5,25 @@ use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::exit::{ExitCause, UnexpectedExit};
-use super::layout::{MEMORY_SIZE, PHYSICAL_STRIDE};
+use super::layout::PHYSICAL_STRIDE;
+use super::memory::Memory;
 use super::segments::EFER_LONG_MODE_ACTIVE;
 use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed};
-use crate::guest::{Guest, Register};
-use crate::sys::{self, LentMemory};
+use crate::guest::Register;
+use crate::sys;
 
 /// The longest x86 instruction, in bytes.
-const LONGEST_INSTRUCTION: u64 = 15;
+const LONGEST_INSTRUCTION: usize = 15;
 
 /// Everything about a vCPU but the file descriptor, which may be elsewhere while it runs: the calls
 /// here borrow it.
 #[derive(Debug)]
 pub struct Seat {
     vcpu: u64,
-    memory: LentMemory,
+    memory: Memory,
     start: kvm_regs,
     counter: Register,
     exceptions: Exceptions,
@@ -34,15 +35,16 @@ const FRAME_IN_MEMORY: &str = "all of a vCPU's memory is there";
 impl Seat {
     pub(super) fn new(
         vcpu: u64,
-        memory: LentMemory,
-        guest: &Guest,
+        memory: Memory,
+        start: kvm_regs,
+        counter: Register,
         exceptions: Exceptions,
     ) -> Self {
         Self {
             vcpu,
             memory,
-            start: guest.start_registers(),
-            counter: guest.counter(),
+            start,
+            counter,
             exceptions,
         }
     }
@@ -158,7 +160,8 @@ impl Seat {
         Ok(self.counter.read(&now).wrapping_sub(start))
     }
 
-    /// The `N` bytes at a guest address; `None` if there is no memory for all of them.
+    /// The `N` bytes at a guest address, its own or shared; `None` if there is no memory for all of
+    /// them.
     #[must_use]
     pub fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         let mut bytes = [0; N];
@@ -191,13 +194,10 @@ impl Seat {
 
     /// Correct as long as the guest has made no page tables of its own.
     pub(crate) fn instruction_bytes(&self, rip: u64) -> Vec<u8> {
-        let readable = MEMORY_SIZE.saturating_sub(rip).min(LONGEST_INSTRUCTION);
-        let mut bytes = vec![0; readable as usize];
-        let read = self
-            .memory
-            .memory()
-            .read_slice(&mut bytes, GuestAddress(rip));
-        read.map(|()| bytes).unwrap_or_default()
+        let mut bytes = vec![0; LONGEST_INSTRUCTION];
+        let read = self.memory.memory().read(&mut bytes, GuestAddress(rip));
+        bytes.truncate(read.unwrap_or(0));
+        bytes
     }
 
     fn name(&self) -> String {

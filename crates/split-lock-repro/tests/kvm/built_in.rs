@@ -25,7 +25,8 @@ fn every_guest_counts_its_turns_at_both_levels() {
         match turns_in(&mut vcpu, 100) {
             Ok(turns) => {
                 let progresses = !built_in.splits() || !detects_split_locks();
-                assert!(turns > 100 || !progresses, "{built_in} at {level}: {turns}");
+                let few = if built_in.work().is_some() { 0 } else { 100 };
+                assert!(turns > few || !progresses, "{built_in} at {level}: {turns}");
             }
             Err(error) if cannot_be_emulated(built_in, level, &error.cause) => {
                 eprintln!("{built_in} at {level}: {error}");
@@ -38,7 +39,8 @@ fn every_guest_counts_its_turns_at_both_levels() {
 #[test]
 fn a_guest_writes_all_bytes_of_its_operand_and_none_beside_it() {
     let Some(kvm) = kvm() else { return };
-    for (built_in, level) in built_ins() {
+    // What `contend` leaves depends on how far it came: see there.
+    for (built_in, level) in built_ins().filter(|(guest, _)| guest.kind() != Kind::Contend) {
         let mut vcpu = vcpu(&kvm, &built_in.into(), level);
         assert_eq!(around_operand(&vcpu, built_in), [0; 48]);
         let expected = [&[0; 16], &*written_by(built_in), &[0; 24]].concat();

@@ -13,11 +13,13 @@ use split_lock_repro::vm::{ExitCause, KVM_DEVICE, Level, UnexpectedExit, Vcpu, V
 mod alignment;
 mod bounded;
 mod built_in;
+mod contend;
 mod exits;
 mod fidelity;
 mod files;
 mod host;
 mod neighbours;
+mod sparse;
 mod sweep;
 
 const LEVELS: [Level; 2] = [Level::Cpl3, Level::Cpl0];

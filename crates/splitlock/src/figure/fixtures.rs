@@ -72,6 +72,7 @@ pub(crate) fn sweep(samples: Vec<Sample>) -> Sweep {
                 detection: "split-lock detection: not supported by this CPU".into(),
                 virtual_machine: true,
             },
+            work_turns_per_second: [].into(),
         }),
         samples,
     }

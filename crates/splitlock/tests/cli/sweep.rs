@@ -163,6 +163,55 @@ fn offsets_and_neighbours_become_series() {
 }
 
 #[test]
+fn sparse_guests_are_swept_with_their_work_in_their_names() {
+    if !has_kvm() {
+        return;
+    }
+    let guests = ["--guest", "sparse:100us", "--offsets", "0,60"];
+    let csv = succeed(
+        &[
+            &["sweep"],
+            &guests[..],
+            &["--timeouts", "20ms", "--csv", "-"],
+        ]
+        .concat(),
+    );
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let names: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| curve.guest)
+        .collect();
+    assert_eq!(names, ["sparse:100us@0", "sparse:100us@60"]);
+    let provenance = sweep.provenance.as_ref().unwrap();
+    assert!(provenance.work_turns_per_second["cpl3"] > 0, "{csv}");
+    let unsplit = sweep.samples.iter().filter(|s| s.guest.ends_with("@0"));
+    assert!(unsplit.map(|sample| sample.turns).sum::<u64>() > 0, "{csv}");
+}
+
+#[test]
+fn vcpus_that_contend_are_swept_together() {
+    if !has_kvm() {
+        return;
+    }
+    let guests = ["--guest", "contend", "--vcpus", "2"];
+    let csv = succeed(
+        &[
+            &["sweep"],
+            &guests[..],
+            &["--timeouts", "20ms", "--csv", "-"],
+        ]
+        .concat(),
+    );
+    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let vcpus: Vec<_> = curves(&sweep)
+        .into_iter()
+        .map(|curve| (curve.series, curve.vcpu))
+        .collect();
+    let series = "measured (native); beside 1 x contend";
+    assert_eq!(vcpus, [(series.into(), 0), (series.into(), 1)]);
+}
+
+#[test]
 fn ctrl_c_leaves_complete_files_of_what_was_measured() {
     if !has_kvm() {
         return;

@@ -61,6 +61,13 @@ fn mistakes_are_named_in_one_sentence() {
         ),
         (&["sweep", "--guest", "split@64"], "0 to 63"),
         (&["sweep", "--guest", "page@3"], "takes no offset"),
+        (&["sweep", "--guest", "sparse:soon"], "no duration"),
+        (&["sweep", "--guest", "sparse:0s"], "longer time than zero"),
+        (&["sweep", "--guest", "split:1ms"], "`sparse:1ms`"),
+        (
+            &["sweep", "--guest", "sparse,sparse:1000us"],
+            "`sparse:1ms` is asked for twice",
+        ),
         (&["sweep", "--offsets", "0..64"], "0 to 63"),
         (
             &["sweep", "--guest", "page", "--offsets", "0..63"],
