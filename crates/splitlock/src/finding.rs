@@ -4,6 +4,10 @@ use split_lock_repro::results::Sweep;
 use split_lock_repro::summary::{Curve, Line, Spread, curves};
 
 use crate::number;
+use crate::text::plain;
+
+/// What a sample calls this host as it is.
+const NATIVE: &str = "native";
 
 /// A line that explains more of the variance than this is a line.
 const LINEAR_R_SQUARED: f64 = 0.99;
@@ -20,12 +24,36 @@ const ENOUGH_OVERLAP: f64 = 0.9;
 /// What became of the splitting guest, and how it compares with the aligned one.
 pub(crate) fn of_progress(sweep: &Sweep) -> String {
     let curves = curves(sweep);
-    let of = |guest| curves.iter().find(|curve| curve.guest == guest);
+    let of = |guest: &'static str| {
+        let mut curves = curves.iter().filter(move |curve| curve.guest == guest);
+        (
+            curves.clone().find(|curve| curve.host == NATIVE),
+            curves.find(|curve| curve.host != NATIVE),
+        )
+    };
     let stopped = stopped(sweep);
-    match of("split") {
-        Some(split) => format!("{stopped}{}", progress(split, of("aligned"))),
-        None => format!("{stopped}The splitting guest was not measured."),
-    }
+    let (native, emulated) = of("split");
+    let native = match native {
+        Some(split) => progress(split, of("aligned").0),
+        None => "The splitting guest was not measured.".into(),
+    };
+    let emulated = emulated.and_then(of_emulated).unwrap_or_default();
+    format!("{stopped}{native}{emulated}")
+}
+
+/// Where the guest stood still although this host is not to blame.
+fn of_emulated(split: &Curve) -> Option<String> {
+    let still = split
+        .points
+        .iter()
+        .take_while(|point| point.turns.max == 0.0);
+    let timeout_ns = still.last()?.timeout_ns;
+    Some(format!(
+        " With its split locks trapped and punished as kernel {} does it, the same guest made not one \
+         turn within timeouts of up to {} ms.",
+        plain(&split.host),
+        timeout_ns as f64 / 1e6
+    ))
 }
 
 /// A few words before everything else, if the sweep did not get as far as it was meant to.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use split_lock_host::Facts;
-use split_lock_model::figure::{Curve, Order, Phase, Plan, Row};
+use split_lock_model::figure::{self as model_figure, Order, Phase, Plan, Row};
 use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::sim::{self, Program, Report, Scenario, TaskKind, Verdict, simulate};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
-use split_lock_repro::summary::{Spread, curves};
+use split_lock_repro::summary::{Curve, Spread, curves};
 
 use crate::figure::{self, Picture, Strip};
 use crate::kernel::of_this_host as this_hosts_kernel;
@@ -50,14 +50,17 @@ impl HardwareCosts {
     /// if it does not show that.
     pub(crate) fn measured(sweep: &Sweep) -> Option<Self> {
         let curves = curves(sweep);
-        let seconds_per_turn = |guest| {
-            let curve = curves.iter().find(|curve| curve.guest == guest)?;
+        let undisturbed = |curve: &Curve| {
             let rates = curve.points.iter().map(|point| point.turns_per_cpu_s);
             // One timeout without progress is enough to know that something interrupts it.
             let rates: Vec<_> = rates.map(|rate| (rate.min, rate.median)).collect();
             let undisturbed = rates.iter().all(|(least, _)| *least > 0.0);
             let median = Spread::of(rates.iter().map(|(_, median)| *median))?.median;
             undisturbed.then_some(1.0 / median)
+        };
+        let seconds_per_turn = |guest: &str| {
+            let mut curves = curves.iter().filter(|curve| curve.guest == guest);
+            curves.find_map(undisturbed)
         };
         Some(HardwareCosts {
             split: Duration::from_secs_f64(seconds_per_turn("split")?),
@@ -133,7 +136,7 @@ pub(crate) fn sweep(
                 order: Order::Independent,
                 phase: Phase::Random(seed),
             };
-            let rows = plan.curve(Curve::Warn, profile)?;
+            let rows = plan.curve(model_figure::Curve::Warn, profile)?;
             if rows.is_empty() {
                 bail!("on kernel {profile} SIGBUS ends the guest `{guest}` before any timeout");
             }

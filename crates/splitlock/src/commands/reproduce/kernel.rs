@@ -49,6 +49,14 @@ impl Kernel {
         })
     }
 
+    /// The kernel that a guest can be made to meet here although this host detects nothing; `None`
+    /// if this host does, or if this kernel punishes nobody.
+    pub(super) fn to_emulate(facts: &Facts) -> Option<Profile> {
+        let detects = matches!(facts.detection(), Detection::On { .. });
+        let profile = crate::kernel::of_this_host(facts).ok()?;
+        (!detects && Thresholds::of(&profile).is_some()).then_some(profile)
+    }
+
     /// The splitting guest as this host does not show it natively: under `warn` where nothing is
     /// detected, and with detection off where it is.
     pub(super) fn other_side(&self, facts: &Facts, repeats: u32, seed: u64) -> Result<Sweep> {

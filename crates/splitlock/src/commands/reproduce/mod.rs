@@ -63,7 +63,8 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 
 /// What this host does, and beside it what its kernel would do.
 fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
-    let mut parts = vec![progress(repeats, seed), offsets(seed)];
+    let emulated = Kernel::to_emulate(&session.facts);
+    let mut parts = vec![progress(repeats, seed, emulated.as_ref()), offsets(seed)];
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
     }
@@ -107,7 +108,7 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
         intro: "No guest has run: every number follows from the kernel's rules and from stated \
                 costs of the hardware.",
         how: "Modelled.",
-        ..progress(repeats, seed)
+        ..progress(repeats, seed, None)
     };
     let chapter = Chapter::new(part, kernel.both_sides(&facts, repeats, seed)?)?;
     let finding = "Nothing was measured: there is no KVM to be used here.";
@@ -184,10 +185,10 @@ impl Chapter {
         }
         if let Some(figure) = &self.figure {
             let how = match self.companion {
-                Some(_) => "Measured on this host as it is, except for what is called modelled.",
-                None => self.part.how,
+                Some(_) => format!("{} But for what is called modelled.", self.part.how),
+                None => self.part.how.to_owned(),
             };
-            section = section.figure(figure, how)?;
+            section = section.figure(figure, &how)?;
         }
         let sweeps = self.sweeps();
         Ok(sweeps.iter().fold(section, |section, named| {

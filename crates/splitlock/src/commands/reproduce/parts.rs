@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
@@ -46,16 +47,29 @@ fn scenario(kinds: &[Kind]) -> Scenario {
     }
 }
 
-pub(super) fn progress(repeats: u32, seed: u64) -> Part {
+/// On this host as it is, and, if there is one, where its split locks are trapped and treated as
+/// this kernel treats them.
+pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> Part {
+    let mut scenarios = vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])];
+    scenarios.extend(emulated.map(|kernel| Scenario {
+        host: Host::Emulated(kernel.clone()),
+        ..scenario(&[Kind::Split])
+    }));
     Part {
         name: "progress",
         heading: "Progress against the pending timeout",
         what: "progress",
         intro: "Each run is one bounded run of the vCPU: it starts at the guest's first \
-                  instruction and ends when the pending timeout expires.",
-        how: MEASURED,
+                  instruction and ends when the pending timeout expires. Where the trap is emulated, \
+                  the guest's split lock raises a real exception, and the vCPU's thread is then \
+                  treated as that kernel treats it: it really sleeps, a real signal ends the sleep, \
+                  and the exception is really off for as long as detection would be.",
+        how: match emulated {
+            Some(_) => "Measured on this host: as it is, and with the trap emulated.",
+            None => MEASURED,
+        },
         plan: Plan {
-            scenarios: vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])],
+            scenarios,
             timeouts: timeouts(),
             repeats,
             warm_up_runs: 3,
