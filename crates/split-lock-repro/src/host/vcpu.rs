@@ -153,6 +153,11 @@ impl<'a> HostedVcpu<'a> {
         self.vcpu.vcpu()
     }
 
+    /// The same, to change it in ways that no host looks at.
+    pub(crate) fn fd_mut(&mut self) -> &mut VcpuFd {
+        self.vcpu.vcpu_mut()
+    }
+
     /// Puts the guest back to its first instruction: see [`Seat::reset`].
     ///
     /// # Errors

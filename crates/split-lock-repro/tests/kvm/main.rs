@@ -21,6 +21,7 @@ mod host;
 mod neighbours;
 mod sparse;
 mod sweep;
+mod two_tasks;
 
 const LEVELS: [Level; 2] = [Level::Cpl3, Level::Cpl0];
 
