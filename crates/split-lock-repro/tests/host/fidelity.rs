@@ -11,7 +11,7 @@ use split_lock_repro::results::Sample;
 use split_lock_repro::sweep::{Finished, Host, Plan, Scenario, Stop, run};
 use split_lock_repro::vm::Level;
 
-use crate::{detects_split_locks, guest, kvm};
+use crate::{detects_split_locks, guest, kvm, machine};
 
 /// Turns per run, by timeout in milliseconds.
 type Turns = Vec<(u64, Vec<u64>)>;
@@ -23,6 +23,7 @@ const ABOVE_MS: std::ops::RangeInclusive<u64> = 24..=40;
 
 #[test]
 fn the_threshold_is_the_models_within_a_tick_and_turns_above_it_within_15_percent() {
+    let _alone = machine();
     let Some(kvm) = kvm().filter(|_| !detects_split_locks()) else {
         return;
     };
