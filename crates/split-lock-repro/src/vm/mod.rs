@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestMemoryError};
 
 use crate::guest::Guest;
 use crate::sys::LentMemory;
@@ -136,7 +136,7 @@ impl Vm {
     fn add_memory(&self, number: u64, guest: &Guest) -> Result<Memory, VmError> {
         let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
-        load(memory.memory(), base, guest).map_err(|error| VmError::Memory {
+        load(&memory, base, guest).map_err(|error| VmError::Memory {
             of: format!("vCPU {number}"),
             bytes: MEMORY_SIZE,
             why: error.to_string(),
@@ -178,7 +178,7 @@ enum Exceptions {
 }
 
 /// Puts the guest into memory, and everything that 64-bit mode needs.
-fn load(memory: &GuestMemoryMmap, base: u64, guest: &Guest) -> Result<(), GuestMemoryError> {
+fn load(memory: &Memory, base: u64, guest: &Guest) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let pieces = [
@@ -188,7 +188,7 @@ fn load(memory: &GuestMemoryMmap, base: u64, guest: &Guest) -> Result<(), GuestM
         (guest.load_address(), guest.code().to_vec()),
     ];
     for (address, bytes) in pieces.into_iter().chain(trap::pieces()) {
-        memory.write_slice(&bytes, GuestAddress(address))?;
+        memory.physical().write_slice(&bytes, memory.at(address))?;
     }
     Ok(())
 }
