@@ -112,6 +112,43 @@ fn a_vcpu_that_never_exits_is_kicked_out_every_time() {
     assert_eq!(counter.into_inner(), PAUSES);
 }
 
+/// Both begin at the same moment, which is when a store that is still on its way could be missed.
+#[test]
+fn going_in_and_pausing_at_the_same_time_exclude_each_other() {
+    const ROUNDS: u64 = 200_000;
+    let gate = Gate::new();
+    let (counter, ready) = (AtomicU64::new(0), [AtomicU64::new(0), AtomicU64::new(0)]);
+    let meet = |side: usize, round| {
+        ready[side].store(round, SeqCst);
+        let mut spins = 0u32;
+        while ready[1 - side].load(SeqCst) < round {
+            std::hint::spin_loop();
+            spins += 1;
+            if spins.is_multiple_of(1_000) {
+                thread::yield_now();
+            }
+        }
+    };
+    let (mut pass, pauser) = (vcpu(&gate).0, vcpu(&gate).0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                meet(0, round);
+                // Closing the gate takes a little longer than going in.
+                (0..round % 64).for_each(|_| std::hint::spin_loop());
+                let _inside = pass.enter();
+                add_in_two_steps(&counter);
+            }
+        });
+        for round in 1..=ROUNDS {
+            meet(1, round);
+            let _paused = pauser.pause_others();
+            add_in_two_steps(&counter);
+        }
+    });
+    assert_eq!(counter.into_inner(), 2 * ROUNDS);
+}
+
 #[test]
 fn all_can_pause_at_the_same_time() {
     const VCPUS: u64 = 8;
