@@ -25,6 +25,43 @@ pub enum Gpr {
     R15,
 }
 
+impl Gpr {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 16] = [
+        Self::Rax,
+        Self::Rcx,
+        Self::Rdx,
+        Self::Rbx,
+        Self::Rsp,
+        Self::Rbp,
+        Self::Rsi,
+        Self::Rdi,
+        Self::R8,
+        Self::R9,
+        Self::R10,
+        Self::R11,
+        Self::R12,
+        Self::R13,
+        Self::R14,
+        Self::R15,
+    ];
+}
+
+/// Bits of [`Registers::rflags`].
+#[expect(missing_docs, reason = "the names of the flags say it")]
+pub mod rflags {
+    pub const CARRY: u64 = 1 << 0;
+    pub const PARITY: u64 = 1 << 2;
+    pub const ADJUST: u64 = 1 << 4;
+    pub const ZERO: u64 = 1 << 6;
+    pub const SIGN: u64 = 1 << 7;
+    pub const TRAP: u64 = 1 << 8;
+    pub const OVERFLOW: u64 = 1 << 11;
+    pub const RESUME: u64 = 1 << 16;
+    pub const VIRTUAL_8086: u64 = 1 << 17;
+    pub const ALIGNMENT_CHECK: u64 = 1 << 18;
+}
+
 /// The registers that a locked instruction can read and write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Registers {
@@ -45,6 +82,18 @@ pub enum Mode {
     Bits32,
     /// 64-bit mode.
     Bits64,
+}
+
+impl Mode {
+    /// How many bits an address has by default: 16, 32 or 64.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Bits16 => 16,
+            Self::Bits32 => 32,
+            Self::Bits64 => 64,
+        }
+    }
 }
 
 /// A segment register, numbered as instructions encode it.
@@ -69,7 +118,8 @@ pub struct Segment {
     pub limit: u32,
     /// It can be used at all: present, and not a null selector.
     pub usable: bool,
-    /// Data can be written to it.
+    /// Data can be written to it. In real mode and virtual 8086 mode that holds for all of them, CS
+    /// included.
     pub writable: bool,
     /// It is a data segment that expands down.
     pub expand_down: bool,
@@ -83,17 +133,23 @@ pub struct Segment {
 pub struct Context {
     /// How code is read.
     pub mode: Mode,
+    /// Segment registers are loaded from descriptors: CR0.PE is set. (In virtual 8086 mode they are
+    /// not; that is a flag in [`Registers::rflags`].)
+    pub protected: bool,
     /// The current privilege level, 0 to 3.
     pub cpl: u8,
     /// CR0.AM: with EFLAGS.AC, code at CPL 3 wants misaligned accesses to fault.
     pub alignment_mask: bool,
     /// Linear addresses of 64-bit mode have 57 bits and not 48 (CR4.LA57).
     pub five_level_paging: bool,
+    /// The guest has armed breakpoints of its own (DR7 enables at least one). What they would do to
+    /// an access is left to the CPU.
+    pub breakpoints: bool,
     /// The segment registers, in the order of [`SegmentRegister`].
     pub segments: [Segment; 6],
 }
 
-/// A vCPU that does not run at the moment.
+/// A vCPU that does not run at the moment, and is between two instructions.
 pub trait Cpu {
     /// What can go wrong when it is asked.
     type Error: Error + Send + Sync + 'static;
@@ -110,11 +166,14 @@ pub trait Cpu {
     /// If it cannot be had.
     fn context(&self) -> Result<Context, Self::Error>;
 
-    /// An instruction has been done for the guest: these are the registers after it. What the CPU
-    /// ends with every instruction (the shadow of STI and MOV SS) ends as well.
+    /// An instruction is done for the guest: these are the registers after it. What the CPU ends
+    /// with every instruction (the shadow of STI and MOV SS) ends as well.
+    ///
+    /// This comes before the instruction's result is written to memory, because it can fail and
+    /// that cannot: an instruction is done once or not at all.
     ///
     /// # Errors
-    /// If they cannot be set; then nothing has changed.
+    /// If they cannot be set; then nothing has changed, and nothing will be written.
     fn retire(&mut self, after: &Registers) -> Result<(), Self::Error>;
 }
 
@@ -149,9 +208,11 @@ impl Context {
     pub const fn long_mode(cpl: u8) -> Self {
         Self {
             mode: Mode::Bits64,
+            protected: true,
             cpl,
             alignment_mask: false,
             five_level_paging: false,
+            breakpoints: false,
             segments: [Segment::FLAT; 6],
         }
     }

@@ -1,9 +1,13 @@
 //! Gets a virtual machine past split locks without switching the host's protection off.
 //!
 //! * [`cpu`]: what has to be known of a vCPU, as plain data and as a trait.
+//! * [`decode`]: whether an instruction locks, and where its operand lies.
+//! * [`emulate`]: doing a locked instruction in the CPU's place.
 //! * [`memory`]: the guest's memory by linear address, as a trait.
 //! * [`pause`]: keeping the other vCPUs out of the guest, as a trait.
 
 pub mod cpu;
+pub mod decode;
+pub mod emulate;
 pub mod memory;
 pub mod pause;

@@ -4,25 +4,39 @@
 ///
 /// Nothing here may lock a bus: plain accesses only. What makes a read and a write one is that the
 /// other vCPUs are [paused](crate::pause).
+///
+/// No access wraps around the end of the address space.
 pub trait Memory {
+    /// Leave to write what has been read.
+    type Granted<'a>: Granted
+    where
+        Self: 'a;
+
     /// Reads code: as many of the bytes from `address` on as can be fetched without a page fault
     /// and from RAM. How many that is, possibly none.
     fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize;
 
     /// Reads what an instruction is going to write: at most 16 bytes, possibly in two pages.
     ///
-    /// After this has been granted, [`Memory::store`] to the same bytes succeeds. Pages count as
-    /// accessed and as written to from now on, as they do when the CPU begins such an instruction.
+    /// The pages count as accessed and as written to from now on, as they do when the CPU begins
+    /// such an instruction.
     ///
     /// # Errors
     /// Why the CPU should do it instead. Nothing has changed then.
-    fn load_for_update(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), Refusal>;
+    fn load_for_update(
+        &mut self,
+        address: u64,
+        bytes: &mut [u8],
+    ) -> Result<Self::Granted<'_>, Refusal>;
+}
 
-    /// Writes what [`Memory::load_for_update`] has granted, all of it.
-    ///
-    /// # Errors
-    /// If it has not been granted. Nothing has changed then.
-    fn store(&mut self, address: u64, bytes: &[u8]) -> Result<(), Refusal>;
+/// Leave to write what [`Memory::load_for_update`] has read.
+///
+/// Everything that could go wrong has been looked at before it was given, so that writing cannot
+/// fail: by then the instruction has been retired.
+pub trait Granted {
+    /// Writes all of it: as many bytes as were read, to where they were read.
+    fn store(self, bytes: &[u8]);
 }
 
 /// Why an access is left to the CPU.

@@ -1,0 +1,177 @@
+//! Does this instruction lock, and where is its operand?
+//!
+//! [`decode`] answers for bytes, registers and context; [`look`] for the instruction that a vCPU is
+//! about to execute.
+//!
+//! ```
+//! use split_lock_assist::cpu::{Context, Gpr, Registers};
+//! use split_lock_assist::decode::{Decoded, decode};
+//!
+//! // lock bts dword ptr [rsi],edi
+//! let bytes = [0xf0, 0x0f, 0xab, 0x3e];
+//! let mut registers = Registers::default();
+//! registers.set(Gpr::Rsi, 0x1000);
+//! // Its bit offset reaches far beyond the four bytes at RSI.
+//! registers.set(Gpr::Rdi, 8 * 0x3d);
+//!
+//! let Decoded::Locked(access) = decode(&bytes, &registers, &Context::long_mode(3)) else {
+//!     panic!("this one locks");
+//! };
+//! assert_eq!((access.address(), access.size()), (0x103c, 4));
+//! assert!(!access.crosses_line());
+//!
+//! registers.set(Gpr::Rsi, 0x1001);
+//! let Decoded::Locked(access) = decode(&bytes, &registers, &Context::long_mode(3)) else {
+//!     panic!("this one still locks");
+//! };
+//! assert_eq!(access.line_boundary(), Some(0x1040));
+//! ```
+//!
+//! # Locks that no instruction shows
+//!
+//! The CPU also locks when it sets an accessed or dirty bit in a page table. Any instruction can
+//! cause that. The entries are aligned, so these locks never split.
+
+mod access;
+mod address;
+mod display;
+mod fault;
+mod fetch;
+mod implicit;
+mod instruction;
+mod operation;
+mod part;
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction as Iced, OpKind};
+
+pub use self::access::{LINE_BYTES, LockedAccess, PAGE_BYTES};
+pub use self::fault::{Exception, Fault};
+pub use self::implicit::ImplicitLock;
+pub use self::instruction::{Instruction, MAX_INSTRUCTION_BYTES};
+pub(crate) use self::operation::{Operation, Source};
+pub(crate) use self::part::Part;
+use crate::cpu::{Context, Cpu, Mode, Registers};
+use crate::memory::Memory;
+
+/// What an instruction is, as far as locks are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// It locks an access to data, and [`emulate`](crate::emulate) can do it.
+    Locked(LockedAccess),
+    /// It does not lock.
+    NotLocked(Instruction),
+    /// It can lock something that is not its operand, or in a way of its own. This is left to the
+    /// CPU.
+    ImplicitLock {
+        /// The instruction.
+        instruction: Instruction,
+        /// What it locks.
+        lock: ImplicitLock,
+    },
+    /// It would lock, but faults because of its operand's address, before anything is accessed.
+    Faults {
+        /// The instruction.
+        instruction: Instruction,
+        /// Why.
+        fault: Fault,
+    },
+    /// LOCK in front of an instruction that cannot be locked, or whose destination is a register:
+    /// undefined opcode.
+    CannotBeLocked(Instruction),
+    /// Not an instruction in this mode: undefined opcode, or general protection if it goes on for
+    /// more than [`MAX_INSTRUCTION_BYTES`].
+    Invalid,
+    /// The instruction goes on after the bytes that there are.
+    Incomplete {
+        /// How many there are.
+        available: usize,
+    },
+}
+
+/// What the instruction in `bytes` is.
+///
+/// Of `bytes`, those after the instruction are ignored.
+#[must_use]
+pub fn decode(bytes: &[u8], registers: &Registers, context: &Context) -> Decoded {
+    let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
+    let (iced, error) = read(bytes, registers.rip, context.mode, DecoderOptions::NONE);
+    match error {
+        DecoderError::None => {}
+        DecoderError::NoMoreBytes => {
+            return Decoded::Incomplete {
+                available: bytes.len(),
+            };
+        }
+        _ => return why_invalid(bytes, registers.rip, context.mode),
+    }
+    let instruction = Instruction::new(&bytes[..iced.len()], registers.rip, context.mode);
+    if let Some(operation) = Operation::of(&iced)
+        && iced.op0_kind() == OpKind::Memory
+        && (iced.has_lock_prefix() || operation == Operation::Exchange)
+    {
+        return locked(&iced, instruction, operation, registers, context);
+    }
+    match ImplicitLock::of(&iced, registers, context) {
+        Some(lock) => Decoded::ImplicitLock { instruction, lock },
+        None => Decoded::NotLocked(instruction),
+    }
+}
+
+/// What `cpu` is about to execute.
+///
+/// # Errors
+/// If `cpu` cannot be asked.
+pub fn look<C: Cpu>(cpu: &C, memory: &mut impl Memory) -> Result<Decoded, C::Error> {
+    let registers = cpu.registers()?;
+    let context = cpu.context()?;
+    Ok(fetch_and_decode(&registers, &context, memory))
+}
+
+pub(crate) fn fetch_and_decode(
+    registers: &Registers,
+    context: &Context,
+    memory: &mut impl Memory,
+) -> Decoded {
+    let mut bytes = [0; MAX_INSTRUCTION_BYTES];
+    let count = fetch::fetch(registers.rip, context, memory, &mut bytes);
+    decode(&bytes[..count], registers, context)
+}
+
+fn locked(
+    iced: &Iced,
+    instruction: Instruction,
+    operation: Operation,
+    registers: &Registers,
+    context: &Context,
+) -> Decoded {
+    let source = Source::of(iced);
+    let size = iced.memory_size().size();
+    match address::linear(iced, operation, source, registers, context) {
+        Ok(address) => Decoded::Locked(LockedAccess {
+            instruction,
+            operation,
+            source,
+            address,
+            size,
+            explicit: iced.has_lock_prefix(),
+        }),
+        Err(fault) => Decoded::Faults { instruction, fault },
+    }
+}
+
+fn read(bytes: &[u8], rip: u64, mode: Mode, options: u32) -> (Iced, DecoderError) {
+    let mut decoder = Decoder::with_ip(mode.bits(), bytes, rip, options);
+    let mut iced = Iced::default();
+    decoder.decode_out(&mut iced);
+    (iced, decoder.last_error())
+}
+
+/// If it is an instruction but for the checks, it is LOCK that must not be there.
+fn why_invalid(bytes: &[u8], rip: u64, mode: Mode) -> Decoded {
+    let (iced, error) = read(bytes, rip, mode, DecoderOptions::NO_INVALID_CHECK);
+    if error == DecoderError::None && iced.has_lock_prefix() {
+        Decoded::CannotBeLocked(Instruction::new(&bytes[..iced.len()], rip, mode))
+    } else {
+        Decoded::Invalid
+    }
+}

@@ -1,0 +1,100 @@
+//! Doing a locked instruction in the CPU's place, with the same outcome and without a bus lock.
+//!
+//! [`emulate`] does the instruction that a vCPU is about to execute, or leaves it to the CPU and
+//! says why. Nothing is guessed, and nothing is done by half: all that can go wrong is looked at
+//! before anything changes. [`perform`] is the pure part of it.
+
+mod arithmetic;
+mod perform;
+
+pub use self::perform::{perform, undefined_flags};
+use crate::cpu::{Context, Cpu, Registers, rflags};
+use crate::decode::{Decoded, LockedAccess, fetch_and_decode};
+use crate::memory::{Granted, Memory, Refusal};
+use crate::pause::Pause;
+
+/// What has become of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emulated {
+    /// It is done; the vCPU is at the next one.
+    Done(LockedAccess),
+    /// Nothing has changed: let the vCPU run.
+    LeftToCpu(Reason),
+}
+
+/// Why an instruction is left to the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is not a locked access to data, or it is not known to be one. Never [`Decoded::Locked`].
+    #[error("{0}")]
+    NoLockedAccess(Decoded),
+    /// The guest single-steps: a debug exception is due after it.
+    #[error("the guest single-steps")]
+    SingleStep,
+    /// The guest has breakpoints, one of which might be on the operand.
+    #[error("the guest has breakpoints of its own")]
+    Breakpoints,
+    /// The guest has asked for an alignment check, which this access does not pass.
+    #[error("the operand is not aligned, and the guest wants #AC for that")]
+    AlignmentCheck,
+    /// The operand begins at the end of the address space and ends at its start.
+    #[error("the operand wraps around the end of the address space")]
+    WrapsAround,
+    /// The memory does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Does the instruction that `cpu` is about to execute, if it is a locked access to RAM.
+///
+/// From before the operand is read until after it has been written the other vCPUs are paused, so
+/// that for them the instruction happens at once.
+///
+/// # Errors
+/// If `cpu` cannot be asked or set. Nothing has changed then.
+pub fn emulate<C: Cpu>(
+    cpu: &mut C,
+    memory: &mut impl Memory,
+    pause: &impl Pause,
+) -> Result<Emulated, C::Error> {
+    let before = cpu.registers()?;
+    let context = cpu.context()?;
+    let access = match fetch_and_decode(&before, &context, memory) {
+        Decoded::Locked(access) => access,
+        other => return Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
+    };
+    if let Some(reason) = objection(&access, &before, &context) {
+        return Ok(Emulated::LeftToCpu(reason));
+    }
+    let paused = pause.pause_others();
+    let mut operand = [0; 16];
+    let bytes = ..access.size();
+    let granted = match memory.load_for_update(access.address(), &mut operand[bytes]) {
+        Ok(granted) => granted,
+        Err(refusal) => return Ok(Emulated::LeftToCpu(Reason::Refused(refusal))),
+    };
+    let (after, result) = perform(&access, &before, u128::from_le_bytes(operand));
+    // In this order: this one can fail, and must not leave a write behind that is then done again.
+    cpu.retire(&after)?;
+    granted.store(&result.to_le_bytes()[bytes]);
+    drop(paused);
+    Ok(Emulated::Done(access))
+}
+
+/// What forbids to do an access, apart from the memory.
+fn objection(access: &LockedAccess, registers: &Registers, context: &Context) -> Option<Reason> {
+    let flag = |flag| registers.rflags & flag != 0;
+    if flag(rflags::TRAP) {
+        return Some(Reason::SingleStep);
+    }
+    if context.breakpoints {
+        return Some(Reason::Breakpoints);
+    }
+    let checks_alignment =
+        context.alignment_mask && context.cpl == 3 && flag(rflags::ALIGNMENT_CHECK);
+    if checks_alignment && !access.is_aligned() {
+        return Some(Reason::AlignmentCheck);
+    }
+    access.wraps_around().then_some(Reason::WrapsAround)
+}
