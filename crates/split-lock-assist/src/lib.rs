@@ -5,9 +5,11 @@
 //! * [`emulate`]: doing a locked instruction in the CPU's place.
 //! * [`memory`]: the guest's memory by linear address, as a trait.
 //! * [`pause`]: keeping the other vCPUs out of the guest, as a trait.
+//! * [`watch`]: which instructions have a breakpoint.
 
 pub mod cpu;
 pub mod decode;
 pub mod emulate;
 pub mod memory;
 pub mod pause;
+pub mod watch;
