@@ -89,7 +89,12 @@ impl Source {
         let mut gpr = std::array::from_fn(|_| self.random.value());
         let wanted = self.target(&encoding, segment).wrapping_sub(segment.base);
         encoding.aim(&mut gpr, place.rip, wanted);
-        let operand = self.linear(encoding.offset(&gpr, place.rip), segment.base);
+        let offset = encoding.offset(&gpr, place.rip);
+        let operand = self.linear(offset, segment.base);
+        if !is_canonical(offset) && self.layout.holds(operand) {
+            // CPUs differ.
+            return None;
+        }
         self.may_touch(operand, encoding.operand_bytes() as u64)?;
 
         let registers = Registers {
@@ -270,6 +275,11 @@ impl Source {
     }
 }
 
+pub(crate) fn is_canonical(address: u64) -> bool {
+    canonical(address) == address
+}
+
+/// The canonical address with the same lowest 48 bits.
 fn canonical(address: u64) -> u64 {
     ((address << 16).cast_signed() >> 16).cast_unsigned()
 }

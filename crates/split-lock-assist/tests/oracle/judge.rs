@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use split_lock_assist::cpu::{Mode, Registers};
-use split_lock_assist::decode::{Decoded, Exception};
+use split_lock_assist::decode::{Decoded, Exception, Fault};
 use split_lock_assist::emulate::{Emulated, Reason, undefined_flags};
 use split_lock_assist::memory::Refusal;
 
-use crate::case::Case;
+use crate::case::{Case, is_canonical};
+use crate::layout::PAGE;
 use crate::sys::{NO_TRAP, Outcome, WINDOW_BYTES};
 
 /// What `emulate` has made of a case.
@@ -36,6 +37,9 @@ pub(crate) fn judge(case: &Case, expected: &Expected, actual: &Outcome) -> Verdi
             if actual.trap != NO_TRAP {
                 return Verdict::Different("the CPU has trapped");
             }
+            if expected.registers.rip != next_rip(case) {
+                return Verdict::Different("the next instruction");
+            }
             undefined_flags(&access)
         }
         Emulated::LeftToCpu(reason) => {
@@ -61,6 +65,15 @@ pub(crate) fn judge(case: &Case, expected: &Expected, actual: &Outcome) -> Verdi
     }
 }
 
+/// Where the way back begins, which the CPU has found.
+fn next_rip(case: &Case) -> u64 {
+    let next = case.registers.rip + case.bytes.len() as u64;
+    match case.context.mode {
+        Mode::Bits64 => next,
+        Mode::Bits16 | Mode::Bits32 => next & 0xffff_ffff,
+    }
+}
+
 fn compare_trap(case: &Case, reason: Reason, actual: &Outcome) -> Option<&'static str> {
     if !vectors(reason).contains(&actual.trap) {
         return Some("the trap");
@@ -70,7 +83,7 @@ fn compare_trap(case: &Case, reason: Reason, actual: &Outcome) -> Option<&'stati
     }
     match reason {
         Reason::Refused(Refusal::NotMapped { address } | Refusal::NotWritable { address })
-            if address != actual.trap_address =>
+            if address / PAGE != actual.trap_address / PAGE =>
         {
             Some("the address of the page fault")
         }
@@ -82,14 +95,18 @@ fn compare_trap(case: &Case, reason: Reason, actual: &Outcome) -> Option<&'stati
 fn vectors(reason: Reason) -> &'static [u64] {
     match reason {
         Reason::NoLockedAccess(Decoded::Invalid | Decoded::CannotBeLocked(_)) => &[6],
-        Reason::NoLockedAccess(Decoded::Faults { fault, .. }) => match fault.exception() {
-            Exception::StackFault => &[12],
-            Exception::GeneralProtection => &[13],
+        Reason::NoLockedAccess(Decoded::Faults { fault, .. }) => match (fault, fault.exception()) {
+            // Only the offset is not canonical, and nothing is mapped there: AMD's CPUs do not even
+            // look.
+            (Fault::NonCanonical { address, .. }, _) if is_canonical(address) => &[12, 13, 14],
+            (_, Exception::StackFault) => &[12],
+            (_, Exception::GeneralProtection) => &[13],
         },
         // Nothing is mapped at either end of the address space; the offset can be refused as well.
         Reason::WrapsAround => &[13, 14],
         Reason::Refused(_) => &[14],
-        Reason::AlignmentCheck => &[17],
+        // AMD's CPUs check the alignment first; a page fault is not excluded.
+        Reason::AlignmentCheck => &[17, 14],
         _ => &[],
     }
 }

@@ -69,6 +69,10 @@ impl Layout {
         }
     }
 
+    pub(crate) fn holds(&self, address: u64) -> bool {
+        address.wrapping_sub(self.code) < Self::BYTES
+    }
+
     pub(crate) fn is_writable(&self, address: u64, bytes: u64) -> bool {
         address.wrapping_sub(self.data) <= WRITABLE_BYTES - bytes
     }
