@@ -4,10 +4,14 @@
 //! * [`decode`]: whether an instruction locks, and where its operand lies.
 //! * [`emulate`]: doing a locked instruction in the CPU's place.
 //! * [`memory`]: the guest's memory by linear address, as a trait.
+//! * [`paging`]: from linear addresses to RAM, through page tables of any format.
 //! * [`pause`]: keeping the other vCPUs out of the guest, as a trait.
+//! * [`watch`]: which instructions have a breakpoint.
 
 pub mod cpu;
 pub mod decode;
 pub mod emulate;
 pub mod memory;
+pub mod paging;
 pub mod pause;
+pub mod watch;

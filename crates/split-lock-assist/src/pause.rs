@@ -1,5 +1,9 @@
 //! Keeping the other vCPUs of a VM out of the guest, so that a read and a write become one access.
 
+mod gate;
+
+pub use gate::{Gate, Inside, Pass, Paused};
+
 /// Whoever can pause the other vCPUs.
 pub trait Pause {
     /// While this lives, they are paused.

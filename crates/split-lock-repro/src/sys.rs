@@ -80,24 +80,17 @@ payload!(
 pub(crate) struct LentMemory {
     vm: Arc<VmFd>,
     slot: u32,
-    guest_physical: u64,
     memory: Arc<GuestRegionMmap>,
 }
 
 impl LentMemory {
-    /// Lets `vm` see `memory` at `guest_physical`.
+    /// Lets `vm` see `memory` where it says that it is.
     pub(crate) fn new(
         vm: Arc<VmFd>,
         slot: u32,
-        guest_physical: u64,
         memory: Arc<GuestRegionMmap>,
     ) -> Result<Self, kvm_ioctls::Error> {
-        let lent = Self {
-            vm,
-            slot,
-            guest_physical,
-            memory,
-        };
+        let lent = Self { vm, slot, memory };
         lent.set_region(lent.memory.len())?;
         Ok(lent)
     }
@@ -112,7 +105,7 @@ impl LentMemory {
         let region = kvm_userspace_memory_region {
             slot: self.slot,
             flags: 0,
-            guest_phys_addr: self.guest_physical,
+            guest_phys_addr: self.memory.start_addr().0,
             memory_size,
             userspace_addr: start.map_or(0, |start| start.addr() as u64),
         };

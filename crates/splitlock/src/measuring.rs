@@ -75,6 +75,16 @@ impl Session {
         }
     }
 
+    /// An emulated host does not keep the real one out of it.
+    pub(crate) fn warn_if_punished_twice(&self) {
+        if let Detection::On { .. } = self.facts.detection() {
+            complaint::say(
+                "note: this host detects split locks itself, so its own punishment comes on top of \
+                 the emulated kernel's",
+            );
+        }
+    }
+
     /// How long to wait before each run, so that none profits from what the one before it left.
     pub(crate) fn settle(&self) -> Duration {
         match self.facts.detection() {

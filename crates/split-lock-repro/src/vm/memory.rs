@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
 use super::layout::{
     MAX_VCPUS, MEMORY_SIZE, PHYSICAL_STRIDE, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
@@ -20,6 +20,7 @@ const SHARED_SLOT: u32 = MAX_VCPUS as u32;
 #[derive(Debug)]
 pub(super) struct Memory {
     reachable: GuestMemoryMmap,
+    base: u64,
     _own: LentMemory,
     _shared: Arc<LentMemory>,
 }
@@ -32,34 +33,49 @@ impl Memory {
         shared: &Arc<LentMemory>,
     ) -> Result<Self, VmError> {
         let on = || format!("vCPU {vcpu}");
-        let own = region(on(), 0, MEMORY_SIZE)?;
-        let regions = vec![Arc::clone(&own), Arc::clone(shared.memory())];
+        let base = vcpu * PHYSICAL_STRIDE;
+        let own = region(on(), base, MEMORY_SIZE)?;
+        let mut regions = vec![Arc::clone(&own), Arc::clone(shared.memory())];
+        regions.sort_by_key(|region| region.start_addr());
         let reachable = GuestMemoryMmap::from_arc_regions(regions)
-            .expect("the first region ends before the second begins");
-        let own = LentMemory::new(Arc::clone(vm), vcpu as u32, vcpu * PHYSICAL_STRIDE, own)
-            .map_err(failed(SET_REGION, on(), REPORT))?;
+            .expect("the shared page is in a hole of a vCPU's memory");
+        let own = LentMemory::new(Arc::clone(vm), vcpu as u32, own).map_err(failed(
+            SET_REGION,
+            on(),
+            REPORT,
+        ))?;
         Ok(Self {
             reachable,
+            base,
             _own: own,
             _shared: Arc::clone(shared),
         })
     }
 
-    /// All that the vCPU can reach, at the guest's own addresses.
-    pub(super) fn memory(&self) -> &GuestMemoryMmap {
+    /// All that the vCPU can reach, by physical address.
+    pub(super) fn physical(&self) -> &GuestMemoryMmap {
         &self.reachable
+    }
+
+    /// The physical address of what the guest finds at its own `address`, as long as it has made no
+    /// page tables of its own.
+    pub(super) fn at(&self, address: u64) -> GuestAddress {
+        if (SHARED_PAGE..SHARED_PAGE + SHARED_PAGE_SIZE).contains(&address) {
+            return GuestAddress(address - SHARED_PAGE + SHARED_PHYSICAL);
+        }
+        GuestAddress(self.base.saturating_add(address))
     }
 }
 
 /// The page that all vCPUs share.
 pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<LentMemory>, VmError> {
-    let page = region("all vCPUs".into(), SHARED_PAGE, SHARED_PAGE_SIZE)?;
-    LentMemory::new(Arc::clone(vm), SHARED_SLOT, SHARED_PHYSICAL, page)
+    let page = region("all vCPUs".into(), SHARED_PHYSICAL, SHARED_PAGE_SIZE)?;
+    LentMemory::new(Arc::clone(vm), SHARED_SLOT, page)
         .map(Arc::new)
         .map_err(failed(SET_REGION, "the VM", REPORT))
 }
 
-/// Memory that begins at the guest address `start`.
+/// Memory that begins at the physical address `start`.
 fn region(of: String, start: u64, bytes: u64) -> Result<Arc<GuestRegionMmap>, VmError> {
     match GuestRegionMmap::from_range(GuestAddress(start), bytes as usize, None) {
         Ok(region) => Ok(Arc::new(region)),

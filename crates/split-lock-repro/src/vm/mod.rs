@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestMemoryError};
 
 use crate::guest::{Guest, Register};
 use crate::sys::LentMemory;
@@ -163,7 +163,7 @@ impl Vm {
     fn add_memory(&self, number: u64, pieces: &[(u64, &[u8])]) -> Result<Memory, VmError> {
         let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
-        load(memory.memory(), base, pieces).map_err(|error| VmError::Memory {
+        load(&memory, base, pieces).map_err(|error| VmError::Memory {
             of: format!("vCPU {number}"),
             bytes: MEMORY_SIZE,
             why: error.to_string(),
@@ -224,11 +224,7 @@ enum Exceptions {
 }
 
 /// Puts `pieces` into memory, and everything that 64-bit mode needs.
-fn load(
-    memory: &GuestMemoryMmap,
-    base: u64,
-    pieces: &[(u64, &[u8])],
-) -> Result<(), GuestMemoryError> {
+fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let system = [
@@ -237,10 +233,10 @@ fn load(
         (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
     ];
     for (address, bytes) in system.into_iter().chain(trap::pieces()) {
-        memory.write_slice(&bytes, GuestAddress(address))?;
+        memory.physical().write_slice(&bytes, memory.at(address))?;
     }
     for &(address, bytes) in pieces {
-        memory.write_slice(bytes, GuestAddress(address))?;
+        memory.physical().write_slice(bytes, memory.at(address))?;
     }
     Ok(())
 }

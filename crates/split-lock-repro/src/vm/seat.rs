@@ -2,7 +2,7 @@
 
 use kvm_bindings::{kvm_guest_debug, kvm_regs};
 use kvm_ioctls::VcpuFd;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::Bytes;
 
 use super::exit::{ExitCause, UnexpectedExit};
 use super::layout::PHYSICAL_STRIDE;
@@ -107,8 +107,8 @@ impl Seat {
         }
         for (address, value) in FRAME.into_iter().zip([to.rip, to.rflags, to.rsp]) {
             self.memory
-                .memory()
-                .write_obj(value, GuestAddress(address))
+                .physical()
+                .write_obj(value, self.memory.at(address))
                 .expect(FRAME_IN_MEMORY);
         }
         let returning = kvm_regs {
@@ -134,7 +134,7 @@ impl Seat {
     fn handler_frame(&self, now: &kvm_regs) -> Option<[u64; 3]> {
         let has_handlers = self.exceptions == Exceptions::ExitOnAlignmentCheck;
         let word = |address| {
-            let word = self.memory.memory().read_obj(GuestAddress(address));
+            let word = self.memory.physical().read_obj(self.memory.at(address));
             word.expect(FRAME_IN_MEMORY)
         };
         (has_handlers && is_in_handler(now.rip)).then(|| FRAME.map(word))
@@ -166,8 +166,8 @@ impl Seat {
     pub fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         self.memory
-            .memory()
-            .read_slice(&mut bytes, GuestAddress(address))
+            .physical()
+            .read_slice(&mut bytes, self.memory.at(address))
             .ok()?;
         Some(bytes)
     }
@@ -195,7 +195,7 @@ impl Seat {
     /// Correct as long as the guest has made no page tables of its own.
     pub(crate) fn instruction_bytes(&self, rip: u64) -> Vec<u8> {
         let mut bytes = vec![0; LONGEST_INSTRUCTION];
-        let read = self.memory.memory().read(&mut bytes, GuestAddress(rip));
+        let read = self.memory.physical().read(&mut bytes, self.memory.at(rip));
         bytes.truncate(read.unwrap_or(0));
         bytes
     }

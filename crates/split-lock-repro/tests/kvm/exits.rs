@@ -1,5 +1,7 @@
 //! What guests must not do, in words.
 
+use split_lock_repro::guest::FileOptions;
+
 use super::*;
 
 /// What becomes of a guest that does what it should not.

@@ -1,5 +1,7 @@
 //! Flat binaries.
 
+use split_lock_repro::guest::FileOptions;
+
 use super::*;
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::layout::{FREE_START, MEMORY_SIZE, OPERAND_LINE, STACK_TOP};

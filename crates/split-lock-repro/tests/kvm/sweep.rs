@@ -7,7 +7,9 @@ use split_lock_repro::summary::{Point, Spread, curves};
 use split_lock_repro::sweep::{Finished, Host, Plan, Scenario, Stop, SweepError, run};
 use split_lock_repro::vm::Level;
 
-use super::{FileOptions, Guest, detects_split_locks, file_guest, guest, kvm};
+use split_lock_repro::guest::FileOptions;
+
+use super::{Guest, detects_split_locks, file_guest, guest, kvm};
 
 fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) -> Plan {
     let level = Level::Cpl3;

@@ -71,6 +71,9 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         plan.settle = session.settle();
     }
     session.warn_if_crowded(args.vcpus);
+    if let Host::Kernel(_) = args.host {
+        session.warn_if_punished_twice();
+    }
     let Some(sweep) = session.measure("measuring", &plan)? else {
         complaint::say("stopped before anything was measured");
         return Ok(Exit::Stopped);

@@ -1,0 +1,53 @@
+//! From linear addresses to RAM, as the CPU finds its way through the guest's page tables.
+//!
+//! * [`PageWalk`] translates one address, for one kind of access, and changes nothing.
+//! * [`PagedMemory`] is [`Memory`](crate::memory::Memory) for a vCPU whose physical memory is a
+//!   [`Ram`].
+//!
+//! # What is refused rather than guessed
+//! - Bits that are reserved on some CPUs, or reserved in the way KVM reads them: `Undecided`. Bits
+//!   above the CPU's physical address width need no look of their own, because there is no RAM.
+//! - A page with a protection key other than 0, where keys are switched on: what the guest's PKRU
+//!   says is not looked at. So a guest that forbids itself key 0 is not understood.
+//! - Page tables that are not in RAM, because the CPU would set bits in them.
+
+mod bits;
+mod format;
+mod paged;
+mod walk;
+
+pub use paged::{PagedMemory, Pages};
+pub use walk::{Access, PageWalk, Translation};
+
+/// The guest's RAM by physical address: what the guest can read, write and execute, and nothing
+/// else. A part that the guest may only read does not belong to it.
+pub trait Ram {
+    /// A part of it.
+    type Piece<'a>: Piece
+    where
+        Self: 'a;
+
+    /// Bytes of which all lie in one piece of RAM; within one page of 4 KiB they do, if they are RAM.
+    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>>;
+
+    /// Reads eight bytes at a multiple of eight at once.
+    fn load(&self, address: u64) -> Option<u64>;
+
+    /// Replaces eight bytes at a multiple of eight at once, if they still are `current`. Returns
+    /// whether they were.
+    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool;
+
+    /// Whether the CPU finds this linear address at this physical one. Asked only if it may know
+    /// more than the tables say: it keeps a copy of the first four entries of PAE, and not every CPU
+    /// has pages of 1 GiB. Who cannot ask it had better say no.
+    fn confirms(&self, linear: u64, physical: u64) -> bool;
+}
+
+/// Some bytes of [`Ram`].
+pub trait Piece {
+    /// Copies all of it to as many bytes.
+    fn read(&self, bytes: &mut [u8]);
+
+    /// Replaces all of it by as many bytes.
+    fn write(&self, bytes: &[u8]);
+}

@@ -1,0 +1,137 @@
+//! A vCPU's memory through its page tables.
+
+use super::{Access, PageWalk, Piece, Ram, Translation};
+use crate::decode::PAGE_BYTES;
+use crate::memory::{Granted, Memory, Refusal};
+
+/// How often a translation is repeated because a device has changed the page tables meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// The memory that a vCPU sees: RAM, by the translation of the moment.
+#[derive(Debug, Clone, Copy)]
+pub struct PagedMemory<R> {
+    walk: PageWalk,
+    ram: R,
+}
+
+/// Leave to write to one page or to two.
+#[derive(Debug)]
+pub struct Pages<P> {
+    first: P,
+    first_bytes: usize,
+    second: Option<P>,
+}
+
+impl<R: Ram> PagedMemory<R> {
+    /// The memory of a vCPU that translates addresses like this.
+    pub fn new(walk: PageWalk, ram: R) -> Self {
+        Self { walk, ram }
+    }
+
+    fn translate(&self, address: u64, access: Access) -> Result<Translation, Refusal> {
+        let translation = self.walk.translate(&self.ram, address, access)?;
+        if translation.is_plain() || self.ram.confirms(address, translation.physical()) {
+            return Ok(translation);
+        }
+        let on = "what else the CPU knows than the page tables";
+        Err(Refusal::Undecided { address, on })
+    }
+
+    fn piece(&self, address: u64, at: &Translation, bytes: usize) -> Result<R::Piece<'_>, Refusal> {
+        let piece = self.ram.piece(at.physical(), bytes);
+        piece.ok_or(Refusal::NotRam { address })
+    }
+
+    /// Both pages of an access, before anything is marked.
+    fn pages(&self, address: u64, bytes: usize) -> Result<Granting<R::Piece<'_>>, Refusal> {
+        let first_bytes = bytes.min(bytes_to_page_end(address));
+        let part = |address: u64, bytes: usize| {
+            let translation = self.translate(address, Access::Write)?;
+            Ok((translation, self.piece(address, &translation, bytes)?))
+        };
+        let (first_at, first) = part(address, first_bytes)?;
+        let second = match bytes - first_bytes {
+            0 => None,
+            rest => Some(part(address.wrapping_add(first_bytes as u64), rest)?),
+        };
+        let (second_at, second) = second.unzip();
+        Ok(Granting {
+            translations: [Some(first_at), second_at],
+            pages: Pages {
+                first,
+                first_bytes,
+                second,
+            },
+        })
+    }
+}
+
+/// What will be granted once it has been marked.
+struct Granting<P> {
+    translations: [Option<Translation>; 2],
+    pages: Pages<P>,
+}
+
+impl<R: Ram> Memory for PagedMemory<R> {
+    type Granted<'a>
+        = Pages<R::Piece<'a>>
+    where
+        R: 'a;
+
+    fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize {
+        let mut fetched = 0;
+        while fetched < bytes.len() {
+            let here = address.wrapping_add(fetched as u64);
+            let end = bytes.len().min(fetched + bytes_to_page_end(here));
+            let page = &mut bytes[fetched..end];
+            let piece = self
+                .translate(here, Access::Fetch)
+                .and_then(|at| self.piece(here, &at, page.len()));
+            let Ok(piece) = piece else { break };
+            piece.read(page);
+            fetched = end;
+        }
+        fetched
+    }
+
+    fn load_for_update(
+        &mut self,
+        address: u64,
+        bytes: &mut [u8],
+    ) -> Result<Self::Granted<'_>, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let granting = self.pages(address, bytes.len())?;
+            let mut translations = granting.translations.iter().flatten();
+            if translations.all(|translation| translation.mark_written(&self.ram)) {
+                granting.pages.read(bytes);
+                return Ok(granting.pages);
+            }
+        }
+        let on = "page tables that keep changing";
+        Err(Refusal::Undecided { address, on })
+    }
+}
+
+impl<P: Piece> Pages<P> {
+    fn read(&self, bytes: &mut [u8]) {
+        let (first, second) = bytes.split_at_mut(self.first_bytes);
+        self.first.read(first);
+        if let Some(piece) = &self.second {
+            piece.read(second);
+        }
+    }
+}
+
+impl<P: Piece> Granted for Pages<P> {
+    fn store(self, bytes: &[u8]) {
+        let (first, second) = bytes.split_at(self.first_bytes);
+        self.first.write(first);
+        if let Some(piece) = &self.second {
+            piece.write(second);
+        }
+    }
+}
+
+fn bytes_to_page_end(address: u64) -> usize {
+    (PAGE_BYTES - address % PAGE_BYTES) as usize
+}

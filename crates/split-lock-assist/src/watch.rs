@@ -1,0 +1,171 @@
+//! Which instructions are watched: a CPU has four breakpoint registers.
+
+/// How many instructions can be watched at once.
+pub const SLOTS: usize = 4;
+
+/// Bit 10 of DR7, which is always set.
+const DR7_FIXED: u64 = 1 << 10;
+
+/// Up to four linear addresses of instructions. If there are more, the one that was used least
+/// recently goes.
+///
+/// An address stays in its slot until it goes, so that a breakpoint register is only written when it
+/// has to be.
+///
+/// ```
+/// use split_lock_assist::watch::Watched;
+///
+/// let mut watched = Watched::default();
+/// (1..=4).for_each(|page| assert_eq!(watched.watch(page << 12), None));
+/// watched.used(0x1000);
+/// // So the second is now the one that was not used for longest.
+/// assert_eq!(watched.watch(0x5000), Some(0x2000));
+/// assert_eq!(watched.addresses(), &[Some(0x1000), Some(0x5000), Some(0x3000), Some(0x4000)]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watched {
+    addresses: [Option<u64>; SLOTS],
+    /// When each was last used, on a clock that counts uses.
+    used_at: [u64; SLOTS],
+    uses: u64,
+}
+
+impl Watched {
+    /// Watches an address from now on; it counts as used. Returns the address that had to go for it.
+    pub fn watch(&mut self, address: u64) -> Option<u64> {
+        if self.used(address) {
+            return None;
+        }
+        let slot = self.free_or_least_recently_used();
+        let gone = self.addresses[slot].replace(address);
+        self.touch(slot);
+        gone
+    }
+
+    /// Notes that an address was used. Returns whether it is watched.
+    pub fn used(&mut self, address: u64) -> bool {
+        let slot = self.slot(address);
+        if let Some(slot) = slot {
+            self.touch(slot);
+        }
+        slot.is_some()
+    }
+
+    /// Watches an address no longer. Returns whether it was.
+    pub fn remove(&mut self, address: u64) -> bool {
+        let slot = self.slot(address);
+        if let Some(slot) = slot {
+            self.addresses[slot] = None;
+        }
+        slot.is_some()
+    }
+
+    /// Whether an address is watched.
+    #[must_use]
+    pub fn contains(&self, address: u64) -> bool {
+        self.slot(address).is_some()
+    }
+
+    /// What goes into the four breakpoint registers.
+    #[must_use]
+    pub fn addresses(&self) -> &[Option<u64>; SLOTS] {
+        &self.addresses
+    }
+
+    fn slot(&self, address: u64) -> Option<usize> {
+        self.addresses.iter().position(|&it| it == Some(address))
+    }
+
+    fn free_or_least_recently_used(&self) -> usize {
+        (0..SLOTS)
+            .min_by_key(|&slot| (self.addresses[slot].is_some(), self.used_at[slot]))
+            .expect("there are slots")
+    }
+
+    fn touch(&mut self, slot: usize) {
+        self.uses += 1;
+        self.used_at[slot] = self.uses;
+    }
+}
+
+/// The value of DR7 with which each of these addresses, in its register, is an execution breakpoint.
+///
+/// They are enabled globally: a switch of tasks in hardware clears what is enabled locally.
+#[must_use]
+pub fn dr7(addresses: &[Option<u64>; SLOTS]) -> u64 {
+    // Type and length of an execution breakpoint are zero.
+    addresses
+        .iter()
+        .enumerate()
+        .filter(|(_, address)| address.is_some())
+        .fold(DR7_FIXED, |dr7, (slot, _)| dr7 | 0b10 << (2 * slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn dr7_enables_exactly_what_is_watched() {
+        assert_eq!(dr7(&[None; SLOTS]), 0x400);
+        assert_eq!(dr7(&[Some(0), None, None, Some(8)]), 0x482);
+        assert_eq!(dr7(&[Some(1); SLOTS]), 0x4aa);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Watch(u64),
+        Use(u64),
+        Remove(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let address = 0..8u64;
+        prop_oneof![
+            address.clone().prop_map(Step::Watch),
+            address.clone().prop_map(Step::Use),
+            address.prop_map(Step::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Against a list in the order of use, the last one first to go.
+        #[test]
+        fn the_least_recently_used_goes_first(steps in prop::collection::vec(step(), 1..100)) {
+            let (mut watched, mut list) = (Watched::default(), Vec::<u64>::new());
+            for step in steps {
+                let before = *watched.addresses();
+                match step {
+                    Step::Watch(address) => {
+                        list.retain(|&it| it != address);
+                        list.insert(0, address);
+                        let goes = (list.len() > SLOTS).then(|| list.pop().unwrap());
+                        prop_assert_eq!(watched.watch(address), goes);
+                    }
+                    Step::Use(address) => {
+                        let known = list.contains(&address);
+                        prop_assert_eq!(watched.used(address), known);
+                        if known {
+                            list.retain(|&it| it != address);
+                            list.insert(0, address);
+                        }
+                    }
+                    Step::Remove(address) => {
+                        prop_assert_eq!(watched.remove(address), list.contains(&address));
+                        list.retain(|&it| it != address);
+                    }
+                }
+                let now = *watched.addresses();
+                let mut present: Vec<u64> = now.iter().flatten().copied().collect();
+                present.sort_unstable();
+                let mut expected = list.clone();
+                expected.sort_unstable();
+                prop_assert_eq!(present, expected);
+                let changed = before.iter().zip(&now).filter(|(old, new)| old != new).count();
+                prop_assert!(changed <= 1, "an address has moved: {before:?} -> {now:?}");
+                (0..8).for_each(|it| assert_eq!(watched.contains(it), list.contains(&it)));
+            }
+        }
+    }
+}
