@@ -2,17 +2,19 @@
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 
 use crate::guest::two_tasks::layout::{
-    COUNTER_WORD, CURRENT, INTERRUPTS, SPLITTER, SPLITTER_WORD, TASK_DONE_PORT, TIMER_VECTOR,
-    saved_rip,
+    COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TASK_DONE_PORT,
+    TIMER_VECTOR, saved_rip,
 };
 use crate::guest::two_tasks::{pieces, start_registers};
-use crate::host::{Ended, HostError, HostedVcpu};
+use crate::host::{Ended, HostError, HostedVcpu, Kernel};
+use crate::sweep::Host;
 use crate::vm::{ExitCause, InterruptLine, UnexpectedExit, Vcpu, Vm, VmError};
 
 /// The scene in which split locks are met in virtual machines: a guest kernel shares its CPU between two
@@ -25,12 +27,14 @@ use crate::vm::{ExitCause, InterruptLine, UnexpectedExit, Vcpu, Vm, VmError};
 /// use std::path::Path;
 /// use std::time::Duration;
 /// use split_lock_repro::scene::TwoTasks;
+/// use split_lock_repro::sweep::Host;
 /// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 ///
 /// let scene = TwoTasks {
 ///     split_locks: NonZeroU64::new(10_000).unwrap(),
 ///     quantum: Duration::from_millis(1),
 ///     length: Duration::from_millis(100),
+///     host: Host::Native,
 /// };
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
 /// let last = scene.play(&kvm, &mut |moment| {
@@ -48,6 +52,8 @@ pub struct TwoTasks {
     pub quantum: Duration,
     /// When it is over, done or not.
     pub length: Duration,
+    /// What the split locks meet.
+    pub host: Host,
 }
 
 /// How far the guest has come, at the end of a quantum.
@@ -114,9 +120,15 @@ impl TwoTasks {
         on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
     ) -> Result<Moment, SceneError> {
         let start = start_registers(self.split_locks);
-        let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start)?;
+        let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
         let mut stage = Stage {
-            vcpu: HostedVcpu::native(&mut fd, &seat)?,
+            vcpu: match &self.host {
+                Host::Native => HostedVcpu::native(&mut fd, &seat)?,
+                Host::Emulated(profile) => {
+                    let kernel = Arc::new(Kernel::new(profile.clone(), 1));
+                    HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
+                }
+            },
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,

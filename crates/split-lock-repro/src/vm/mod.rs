@@ -114,13 +114,16 @@ impl Vm {
     }
 
     /// Adds a vCPU that boots a kernel of its own, with memory of its own in which `pieces` are loaded.
-    /// Its misaligned accesses are as in [`Vm::add_vcpu_that_checks_alignment`].
+    /// Misaligned accesses of its tasks are as in [`Vm::add_vcpu_that_checks_alignment`]; AC of all of
+    /// them is in the word at `extra_flags`.
     pub(crate) fn add_kernel(
         &mut self,
         pieces: &[(u64, &[u8])],
         start: kvm_regs,
+        extra_flags: u64,
     ) -> Result<Vcpu, VmError> {
-        let place = self.add_place(pieces, Level::Cpl0, Exceptions::ExitOnAlignmentCheck)?;
+        let exceptions = Exceptions::OfTasks { extra_flags };
+        let place = self.add_place(pieces, Level::Cpl0, exceptions)?;
         place.seat(start, Register::default())
     }
 
@@ -187,7 +190,9 @@ impl Vm {
         let sregs = segments::long_mode(reset, base, level);
         let sregs = match exceptions {
             Exceptions::Fatal => sregs,
-            Exceptions::ExitOnAlignmentCheck => trap::checking_alignment(sregs),
+            Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
+                trap::checking_alignment(sregs)
+            }
         };
         fd.set_sregs(&sregs)
             .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
@@ -221,6 +226,8 @@ enum Exceptions {
     Fatal,
     /// The same, but for #AC and #DB: see [`trap`].
     ExitOnAlignmentCheck,
+    /// The same for the tasks of a kernel, which gives each of them AC as it finds it in this word.
+    OfTasks { extra_flags: u64 },
 }
 
 /// Puts `pieces` into memory, and everything that 64-bit mode needs.

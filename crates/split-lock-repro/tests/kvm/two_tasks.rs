@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use split_lock_repro::scene::{Moment, Task, TwoTasks};
+use split_lock_repro::sweep::Host;
 
 /// Long enough for any machine; the tests end when they have seen what they wait for.
 fn scene(split_locks: u64) -> TwoTasks {
@@ -12,6 +13,7 @@ fn scene(split_locks: u64) -> TwoTasks {
         split_locks: NonZeroU64::new(split_locks).unwrap(),
         quantum: Duration::from_millis(1),
         length: Duration::from_secs(60),
+        host: Host::Native,
     }
 }
 
