@@ -10,6 +10,7 @@ pub mod duration;
 pub mod guest;
 pub mod host;
 pub mod results;
+pub mod scene;
 pub mod summary;
 pub mod sweep;
 mod sys;

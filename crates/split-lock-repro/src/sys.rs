@@ -1,17 +1,18 @@
-//! All unsafe code of this crate: the assembled payloads, memory lent to KVM, and the union that
-//! carries KVM's internal errors.
+//! All unsafe code of this crate: the assembled payloads, memory lent to KVM, interrupts, and the union
+//! that carries KVM's internal errors.
 #![expect(
     unsafe_code,
-    reason = "bytes between linker symbols, KVM_SET_USER_MEMORY_REGION and a C union have no safe form"
+    reason = "bytes between linker symbols, KVM_SET_USER_MEMORY_REGION, KVM_INTERRUPT and a C union have \
+              no safe form"
 )]
 
 use std::arch::global_asm;
+use std::io;
 use std::mem;
-use std::ptr;
-use std::slice;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVMIO, kvm_userspace_memory_region};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
@@ -25,14 +26,16 @@ macro_rules! payload {
                 safe static $start: u8;
                 safe static $end: u8;
             }
-            let start = ptr::from_ref(&$start);
-            let length = ptr::from_ref(&$end).addr() - start.addr();
-            // SAFETY: payloads.s defines both symbols around initialized bytes of one read-only
+            let start = std::ptr::from_ref(&$start);
+            let length = std::ptr::from_ref(&$end).addr() - start.addr();
+            // SAFETY: the assembly defines both symbols around initialized bytes of one read-only
             // section, in this order, so that everything between them exists and never changes.
-            unsafe { slice::from_raw_parts(start, length) }
+            unsafe { std::slice::from_raw_parts(start, length) }
         }
     };
 }
+
+pub(crate) mod two_tasks;
 
 payload!(
     /// `lock bts [rsi], rdi`, counted in RCX.
@@ -120,6 +123,16 @@ impl Drop for LentMemory {
             mem::forget(Arc::clone(&self.memory));
         }
     }
+}
+
+/// Makes the guest take the interrupt `vector` when it is entered next, whether it can or not.
+pub(crate) fn interrupt(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
+    nix::ioctl_write_ptr!(kvm_interrupt, KVMIO, 0x86, kvm_bindings::kvm_interrupt);
+    let vector = kvm_bindings::kvm_interrupt { irq: vector.into() };
+    // SAFETY: the descriptor is a vCPU's, so that the number means KVM_INTERRUPT, which reads the
+    // structure that it is given and keeps nothing of it.
+    unsafe { kvm_interrupt(vcpu.as_raw_fd(), &vector) }?;
+    Ok(())
 }
 
 /// KVM's number for what went wrong, after an exit of the kind "internal error".

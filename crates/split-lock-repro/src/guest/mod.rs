@@ -15,6 +15,7 @@ mod kind;
 mod name;
 mod operand;
 mod register;
+pub(crate) mod two_tasks;
 mod work;
 
 pub use built_in::BuiltIn;

@@ -63,6 +63,14 @@ impl Trap {
         })
     }
 
+    /// For whatever runs at CPL3.
+    pub(super) fn alignment_check() -> Self {
+        Self {
+            means: Means::AlignmentCheck,
+            is_on: false,
+        }
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.is_on
     }

@@ -116,6 +116,25 @@ impl<'a> HostedVcpu<'a> {
             guest: guest.to_string(),
             level,
         })?;
+        Self::trapped(fd, seat, trap, level, kernel)
+    }
+
+    /// The same for a vCPU whose own kernel runs tasks at CPL3.
+    pub(crate) fn emulated_for_tasks(
+        fd: &'a mut VcpuFd,
+        seat: &'a Seat,
+        kernel: Arc<Kernel>,
+    ) -> Result<Self, HostError> {
+        Self::trapped(fd, seat, Trap::alignment_check(), Level::Cpl3, kernel)
+    }
+
+    fn trapped(
+        fd: &'a mut VcpuFd,
+        seat: &'a Seat,
+        trap: Trap,
+        level: Level,
+        kernel: Arc<Kernel>,
+    ) -> Result<Self, HostError> {
         let config = Config::default();
         let vcpu = PreemptibleVcpu::with_config(fd, config)?;
         let cpu = seat.vcpu() as u32;
@@ -150,6 +169,11 @@ impl<'a> HostedVcpu<'a> {
     #[must_use]
     pub fn fd(&self) -> &VcpuFd {
         self.vcpu.vcpu()
+    }
+
+    /// The same, to change it in ways that no host looks at.
+    pub(crate) fn fd_mut(&mut self) -> &mut VcpuFd {
+        self.vcpu.vcpu_mut()
     }
 
     /// Puts the guest back to its first instruction: see [`Seat::reset`].

@@ -56,6 +56,8 @@ pub enum ExitCause {
         /// KVM's number for the reason, where it is known.
         number: Option<u32>,
     },
+    /// An interrupt was to be delivered, and now the guest can take it.
+    InterruptWindow,
     /// Anything else, as `kvm_ioctls` calls it.
     Other(String),
 }
@@ -114,6 +116,7 @@ impl From<&VcpuExit<'_>> for ExitCause {
             },
             VcpuExit::Debug(ref debug) => ExitCause::Breakpoint { address: debug.pc },
             VcpuExit::FailEntry(reason, cpu) => ExitCause::FailEntry { reason, cpu },
+            VcpuExit::IrqWindowOpen => ExitCause::InterruptWindow,
             VcpuExit::InternalError => ExitCause::InternalError { number: None },
             ref other => ExitCause::Other(format!("{other:?}")),
         }
@@ -145,6 +148,9 @@ impl fmt::Display for ExitCause {
                     f,
                     "read {size} bytes from {address:#x}, where there is no memory"
                 )
+            }
+            ExitCause::InterruptWindow => {
+                f.write_str("can take an interrupt, and none is waiting for it")
             }
             ExitCause::Breakpoint { address } => {
                 write!(f, "met a breakpoint at {address:#x} that nobody waits for")

@@ -3,27 +3,29 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestMemoryError};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, Register};
 use crate::sys::LentMemory;
 
 mod calibration;
 mod error;
 mod exit;
+mod interrupt;
 pub mod layout;
 mod memory;
 mod open;
 mod page_tables;
 mod seat;
-mod segments;
+pub(crate) mod segments;
 pub(crate) mod trap;
 
 pub use calibration::work_rate;
 pub use error::VmError;
 pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
+pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
 pub use seat::Seat;
 pub use segments::{Level, UnknownLevel};
@@ -111,32 +113,60 @@ impl Vm {
         self.add(guest, Level::Cpl3, Exceptions::ExitOnAlignmentCheck)
     }
 
+    /// Adds a vCPU that boots a kernel of its own, with memory of its own in which `pieces` are loaded.
+    /// Misaligned accesses of its tasks are as in [`Vm::add_vcpu_that_checks_alignment`]; AC of all of
+    /// them is in the word at `extra_flags`.
+    pub(crate) fn add_kernel(
+        &mut self,
+        pieces: &[(u64, &[u8])],
+        start: kvm_regs,
+        extra_flags: u64,
+    ) -> Result<Vcpu, VmError> {
+        let exceptions = Exceptions::OfTasks { extra_flags };
+        let place = self.add_place(pieces, Level::Cpl0, exceptions)?;
+        place.seat(start, Register::default())
+    }
+
     fn add(
         &mut self,
         guest: &Guest,
         level: Level,
         exceptions: Exceptions,
     ) -> Result<Vcpu, VmError> {
+        let pieces = [(guest.load_address(), guest.code())];
+        let mut place = self.add_place(&pieces, level, exceptions)?;
+        let rate = || calibration::calibrate(&mut place.fd, guest, level);
+        let start = guest.start_registers(rate)?;
+        place.seat(start, guest.counter())
+    }
+
+    fn add_place(
+        &mut self,
+        pieces: &[(u64, &[u8])],
+        level: Level,
+        exceptions: Exceptions,
+    ) -> Result<Place, VmError> {
         let number = self.vcpus;
         if number >= self.max_vcpus {
             return Err(VmError::TooManyVcpus {
                 limit: self.max_vcpus,
             });
         }
-        let memory = self.add_memory(number, guest)?;
-        let mut fd = self.add_fd(number, level, exceptions)?;
-        let start = guest.start_registers(|| calibration::calibrate(&mut fd, guest, level))?;
-        fd.set_regs(&start)
-            .map_err(failed("KVM_SET_REGS", format!("vCPU {number}"), REPORT))?;
+        let memory = self.add_memory(number, pieces)?;
+        let fd = self.add_fd(number, level, exceptions)?;
         self.vcpus += 1;
-        let seat = Seat::new(number, memory, start, guest.counter(), exceptions);
-        Ok(Vcpu { fd, seat })
+        Ok(Place {
+            number,
+            memory,
+            fd,
+            exceptions,
+        })
     }
 
-    fn add_memory(&self, number: u64, guest: &Guest) -> Result<Memory, VmError> {
+    fn add_memory(&self, number: u64, pieces: &[(u64, &[u8])]) -> Result<Memory, VmError> {
         let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
-        load(&memory, base, guest).map_err(|error| VmError::Memory {
+        load(&memory, base, pieces).map_err(|error| VmError::Memory {
             of: format!("vCPU {number}"),
             bytes: MEMORY_SIZE,
             why: error.to_string(),
@@ -160,11 +190,32 @@ impl Vm {
         let sregs = segments::long_mode(reset, base, level);
         let sregs = match exceptions {
             Exceptions::Fatal => sregs,
-            Exceptions::ExitOnAlignmentCheck => trap::checking_alignment(sregs),
+            Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
+                trap::checking_alignment(sregs)
+            }
         };
         fd.set_sregs(&sregs)
             .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
         Ok(fd)
+    }
+}
+
+/// A vCPU whose general registers are still to be set.
+struct Place {
+    number: u64,
+    memory: Memory,
+    fd: VcpuFd,
+    exceptions: Exceptions,
+}
+
+impl Place {
+    fn seat(self, start: kvm_regs, counter: Register) -> Result<Vcpu, VmError> {
+        let on = format!("vCPU {}", self.number);
+        self.fd
+            .set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", on, REPORT))?;
+        let seat = Seat::new(self.number, self.memory, start, counter, self.exceptions);
+        Ok(Vcpu { fd: self.fd, seat })
     }
 }
 
@@ -175,20 +226,24 @@ enum Exceptions {
     Fatal,
     /// The same, but for #AC and #DB: see [`trap`].
     ExitOnAlignmentCheck,
+    /// The same for the tasks of a kernel, which gives each of them AC as it finds it in this word.
+    OfTasks { extra_flags: u64 },
 }
 
-/// Puts the guest into memory, and everything that 64-bit mode needs.
-fn load(memory: &Memory, base: u64, guest: &Guest) -> Result<(), GuestMemoryError> {
+/// Puts `pieces` into memory, and everything that 64-bit mode needs.
+fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
-    let pieces = [
+    let system = [
         (GDT, little_endian(&segments::descriptor_table())),
         (TSS, segments::task_state()),
         (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
-        (guest.load_address(), guest.code().to_vec()),
     ];
-    for (address, bytes) in pieces.into_iter().chain(trap::pieces()) {
+    for (address, bytes) in system.into_iter().chain(trap::pieces()) {
         memory.physical().write_slice(&bytes, memory.at(address))?;
+    }
+    for &(address, bytes) in pieces {
+        memory.physical().write_slice(bytes, memory.at(address))?;
     }
     Ok(())
 }

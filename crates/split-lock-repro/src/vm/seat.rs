@@ -13,6 +13,8 @@ use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed};
+use split_lock_assist::cpu::rflags;
+
 use crate::guest::Register;
 use crate::sys;
 
@@ -31,7 +33,7 @@ pub struct Seat {
 }
 
 const FRAME: [u64; 3] = [FRAME_RIP, FRAME_RFLAGS, FRAME_RSP];
-const FRAME_IN_MEMORY: &str = "all of a vCPU's memory is there";
+const OWN_MEMORY: &str = "all of a vCPU's memory is there";
 
 impl Seat {
     pub(super) fn new(
@@ -72,8 +74,9 @@ impl Seat {
     /// If KVM_SET_REGS fails.
     pub fn reset(&self, fd: &VcpuFd) -> Result<(), VmError> {
         match self.exceptions {
-            Exceptions::Fatal => self.set_registers(fd, &self.start),
             Exceptions::ExitOnAlignmentCheck => self.set_guest_registers(fd, &self.start),
+            // A kernel boots again, whatever it was about to return to.
+            Exceptions::Fatal | Exceptions::OfTasks { .. } => self.set_registers(fd, &self.start),
         }
     }
 
@@ -98,19 +101,20 @@ impl Seat {
     }
 
     /// Sets what [`Seat::guest_registers`] gets, and leaves the handler of an exception where it is.
+    /// Where a kernel has several tasks, all of them get AC as it is set.
     ///
     /// # Errors
     /// If KVM_GET_REGS or KVM_SET_REGS fails.
     pub fn set_guest_registers(&self, fd: &VcpuFd, to: &kvm_regs) -> Result<(), VmError> {
+        if let Exceptions::OfTasks { extra_flags } = self.exceptions {
+            self.write_word(extra_flags, to.rflags & rflags::ALIGNMENT_CHECK);
+        }
         let now = self.registers(fd)?;
         if self.handler_frame(&now).is_none() {
             return self.set_registers(fd, to);
         }
         for (address, value) in FRAME.into_iter().zip([to.rip, to.rflags, to.rsp]) {
-            self.memory
-                .physical()
-                .write_obj(value, self.memory.at(address))
-                .expect(FRAME_IN_MEMORY);
+            self.write_word(address, value);
         }
         let returning = kvm_regs {
             rip: ABOUT_TO_RETURN_RIP,
@@ -133,12 +137,18 @@ impl Seat {
 
     /// RIP, RFLAGS and RSP that the guest's handler will return with, if it is in one.
     fn handler_frame(&self, now: &kvm_regs) -> Option<[u64; 3]> {
-        let has_handlers = self.exceptions == Exceptions::ExitOnAlignmentCheck;
+        let has_handlers = self.exceptions != Exceptions::Fatal;
         let word = |address| {
             let word = self.memory.physical().read_obj(self.memory.at(address));
-            word.expect(FRAME_IN_MEMORY)
+            word.expect(OWN_MEMORY)
         };
         (has_handlers && is_in_handler(now.rip)).then(|| FRAME.map(word))
+    }
+
+    fn write_word(&self, address: u64, value: u64) {
+        let at = self.memory.at(address);
+        let written = self.memory.physical().write_obj(value, at);
+        written.expect(OWN_MEMORY);
     }
 
     fn registers(&self, fd: &VcpuFd) -> Result<kvm_regs, VmError> {

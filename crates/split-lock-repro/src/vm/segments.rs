@@ -70,12 +70,15 @@ const DATA: u8 = 0b0011;
 const BUSY_TSS: u8 = 0b1011;
 
 /// The selectors are in the order that SYSCALL, SYSRET and SYSEXIT expect.
-pub(super) const KERNEL_CODE: u16 = 0x08;
+pub(crate) const KERNEL_CODE: u16 = 0x08;
 const KERNEL_DATA: u16 = 0x10;
-const USER_DATA: u16 = 0x18;
-const USER_CODE: u16 = 0x20;
+pub(crate) const USER_DATA: u16 = 0x18;
+pub(crate) const USER_CODE: u16 = 0x20;
 const TASK: u16 = 0x28;
 const TSS_SIZE: u32 = 0x68;
+/// Offsets in the TSS: the stack for whatever enters CPL0, and the first of those that a gate can ask for.
+pub(crate) const TSS_RSP0: usize = 0x04;
+pub(crate) const TSS_IST1: usize = 0x24;
 
 /// Puts the special registers into 64-bit mode at `level`, for a vCPU whose memory starts at the
 /// physical address `base`; `reset` is what KVM had in them.
@@ -114,7 +117,7 @@ pub(crate) fn long_mode(reset: kvm_sregs, base: u64, level: Level) -> kvm_sregs 
 /// What the guest finds at [`TSS`]: the stack for exceptions at CPL3, and nothing else.
 pub(crate) fn task_state() -> Vec<u8> {
     let mut bytes = vec![0; TSS_SIZE as usize];
-    bytes[4..12].copy_from_slice(&EXCEPTION_STACK_TOP.to_le_bytes());
+    bytes[TSS_RSP0..TSS_RSP0 + 8].copy_from_slice(&EXCEPTION_STACK_TOP.to_le_bytes());
     bytes
 }
 

@@ -24,8 +24,8 @@ pub const STEPPED_PORT: u16 = 0xeb;
 
 const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
 
-const DEBUG_VECTOR: usize = 1;
-const ALIGNMENT_CHECK_VECTOR: usize = 17;
+pub(crate) const DEBUG_VECTOR: usize = 1;
+pub(crate) const ALIGNMENT_CHECK_VECTOR: usize = 17;
 
 /// A KVM without hardware virtualization may push flags without IOPL, and all guests begin with
 /// IOPL 3: the handlers put it back.
@@ -50,7 +50,7 @@ const STEPPED_CODE: [u8; 9] = [
     0xcf, // iretq
 ];
 
-const STEPPED_ENTRY: u64 = EXCEPTION_CODE + 16;
+pub(crate) const STEPPED_ENTRY: u64 = EXCEPTION_CODE + 16;
 const CODE_END: u64 = STEPPED_ENTRY + STEPPED_CODE.len() as u64;
 
 /// Where RIP, RFLAGS and RSP lie that the CPU returns to, the same for both exceptions: only #AC

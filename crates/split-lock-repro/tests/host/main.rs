@@ -10,6 +10,7 @@ mod common;
 
 mod fidelity;
 mod rules;
+mod two_tasks;
 
 use common::{LEVELS, detects_split_locks, file_guest, guest, kvm};
 

@@ -21,6 +21,7 @@ mod files;
 mod neighbours;
 mod sparse;
 mod sweep;
+mod two_tasks;
 
 /// One vCPU in a VM of its own.
 fn vcpu(kvm: &Kvm, guest: &Guest, level: Level) -> Vcpu {

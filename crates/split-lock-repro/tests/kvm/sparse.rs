@@ -22,16 +22,17 @@ fn work_is_measured_out_once_for_each_level() {
     }
 }
 
-/// Half of what it should be is room for a CPU that was faster when it was calibrated.
+/// To the order of magnitude: of its CPU time a thread may have had much less than it was told, when
+/// it was calibrated and now.
 #[test]
-fn work_takes_as_long_as_the_name_says() {
+fn work_takes_about_as_long_as_the_name_says() {
     let Some(kvm) = kvm() else { return };
     for level in LEVELS {
         let mut vcpu = vcpu(&kvm, &guest("sparse:2ms@0"), level);
         let (turns, cpu) = turns_in_cpu_time(&mut vcpu, Duration::from_millis(100));
         let busy = turns as f64 * 2e-3 / cpu.as_secs_f64();
         assert!(
-            (0.5..1.5).contains(&busy),
+            (0.2..5.0).contains(&busy),
             "at {level}: {turns} turns in {cpu:?}"
         );
     }

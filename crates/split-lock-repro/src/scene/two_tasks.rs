@@ -1,0 +1,204 @@
+//! A guest with a kernel and two tasks, of which one splits locks, under a VMM with a timer.
+
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvm_ioctls::Kvm;
+use kvm_preemption_timer::MonotonicTime;
+
+use crate::guest::two_tasks::layout::{
+    COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TASK_DONE_PORT,
+    TIMER_VECTOR, saved_rip,
+};
+use crate::guest::two_tasks::{pieces, start_registers};
+use crate::host::{Ended, HostError, HostedVcpu, Kernel};
+use crate::sweep::Host;
+use crate::vm::{ExitCause, InterruptLine, UnexpectedExit, Vcpu, Vm, VmError};
+
+/// The scene in which split locks are met in virtual machines: a guest kernel shares its CPU between two
+/// tasks, and the VMM forces the vCPU out at the end of each quantum and injects a timer interrupt. One
+/// task splits a number of locks and is done; the other only counts.
+///
+/// ```no_run
+/// use std::num::NonZeroU64;
+/// use std::ops::ControlFlow;
+/// use std::path::Path;
+/// use std::time::Duration;
+/// use split_lock_repro::scene::TwoTasks;
+/// use split_lock_repro::sweep::Host;
+/// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
+///
+/// let scene = TwoTasks {
+///     split_locks: NonZeroU64::new(10_000).unwrap(),
+///     quantum: Duration::from_millis(1),
+///     length: Duration::from_millis(100),
+///     host: Host::Native,
+/// };
+/// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
+/// let last = scene.play(&kvm, &mut |moment| {
+///     println!("{:?}: {}", moment.at, moment.splitter.progress);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(last.counter.progress > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwoTasks {
+    /// How many locks the one task splits before it is done.
+    pub split_locks: NonZeroU64,
+    /// How long a run of the vCPU may be, and so how often the guest's timer ticks.
+    pub quantum: Duration,
+    /// When it is over, done or not.
+    pub length: Duration,
+    /// What the split locks meet.
+    pub host: Host,
+}
+
+/// How far the guest has come, at the end of a quantum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// Time since the beginning.
+    pub at: Duration,
+    /// Whose turn it is in the guest.
+    pub running: Task,
+    /// The task that splits locks; its progress is how many it has split.
+    pub splitter: TaskState,
+    /// The task that counts.
+    pub counter: TaskState,
+    /// When the guest kernel reported that the splitting task is done, if it has.
+    pub done_after: Option<Duration>,
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// The one that splits locks.
+    Splitter,
+    /// The one that counts.
+    Counter,
+}
+
+/// How far a task has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskState {
+    /// What it has counted to in memory.
+    pub progress: u64,
+    /// How often the timer's interrupt was taken while it ran.
+    pub interrupts: u64,
+    /// Its next instruction.
+    pub rip: u64,
+    /// The bytes there, as many as an instruction may have.
+    pub instruction: Vec<u8>,
+}
+
+/// Why a scene cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SceneError {
+    /// There is no VM to play it in.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The vCPU cannot be bounded or run.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The guest did what it should not.
+    #[error("the guest with two tasks: {0}")]
+    Guest(UnexpectedExit),
+}
+
+impl TwoTasks {
+    /// Plays it, on the calling thread. Each [`Moment`] is handed over as it comes, and can end the
+    /// scene. Returns the last.
+    ///
+    /// # Errors
+    /// The first thing that goes wrong.
+    pub fn play(
+        &self,
+        kvm: &Kvm,
+        on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
+    ) -> Result<Moment, SceneError> {
+        let start = start_registers(self.split_locks);
+        let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
+        let mut stage = Stage {
+            vcpu: match &self.host {
+                Host::Native => HostedVcpu::native(&mut fd, &seat)?,
+                Host::Emulated(profile) => {
+                    let kernel = Arc::new(Kernel::new(profile.clone(), 1));
+                    HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
+                }
+            },
+            timer: InterruptLine::new(TIMER_VECTOR),
+            beginning: MonotonicTime::now(),
+            done_after: None,
+        };
+        loop {
+            stage.play_until(MonotonicTime::now() + self.quantum)?;
+            let moment = stage.look()?;
+            if on_moment(&moment).is_break() || moment.at >= self.length {
+                return Ok(moment);
+            }
+            stage.timer.raise();
+        }
+    }
+}
+
+/// What is there while it is played.
+struct Stage<'a> {
+    vcpu: HostedVcpu<'a>,
+    timer: InterruptLine,
+    beginning: MonotonicTime,
+    done_after: Option<Duration>,
+}
+
+impl Stage<'_> {
+    fn play_until(&mut self, deadline: MonotonicTime) -> Result<(), SceneError> {
+        loop {
+            self.timer.connect(self.vcpu.fd_mut())?;
+            let exit = match self.vcpu.run_until(deadline)? {
+                Ended::Expired | Ended::Kicked => return Ok(()),
+                Ended::Exit(exit) => exit,
+            };
+            match exit {
+                ExitCause::InterruptWindow => {}
+                ExitCause::PortWrite { port } if port == TASK_DONE_PORT => {
+                    self.done_after = Some(self.elapsed());
+                }
+                other => return Err(SceneError::Guest(self.vcpu.unexpected_exit(other))),
+            }
+        }
+    }
+
+    fn look(&self) -> Result<Moment, SceneError> {
+        let seat = self.vcpu.seat();
+        let registers = seat.guest_registers(self.vcpu.fd())?;
+        let word = |address| seat.read(address).map_or(0, u64::from_le_bytes);
+        let running = word(CURRENT);
+        let task = |task: u64, progress| {
+            // Otherwise the kernel is at work, and has the task's state on its stack.
+            let in_registers = task == running && registers.rip >= SPLITTER;
+            let rip = match in_registers {
+                true => registers.rip,
+                false => word(saved_rip(task)),
+            };
+            TaskState {
+                progress: word(progress),
+                interrupts: word(INTERRUPTS + 8 * task),
+                rip,
+                instruction: seat.instruction_bytes(rip),
+            }
+        };
+        Ok(Moment {
+            at: self.elapsed(),
+            running: [Task::Splitter, Task::Counter][running as usize],
+            splitter: task(0, SPLITTER_WORD),
+            counter: task(1, COUNTER_WORD),
+            done_after: self.done_after,
+        })
+    }
+
+    fn elapsed(&self) -> Duration {
+        MonotonicTime::now().saturating_since(self.beginning)
+    }
+}

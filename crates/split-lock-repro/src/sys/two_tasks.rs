@@ -1,0 +1,64 @@
+//! The kernel with two tasks, assembled with the addresses that it shares with the rest of the crate.
+
+use std::arch::global_asm;
+
+use crate::guest::two_tasks::layout::*;
+use crate::vm::layout::{EXCEPTION_CODE, EXCEPTION_STACK_TOP, TSS};
+use crate::vm::segments::{TSS_IST1, TSS_RSP0, USER_CODE, USER_DATA};
+use crate::vm::trap::{ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, STEPPED_ENTRY};
+
+global_asm!(
+    include_str!("../guest/two_tasks/kernel.s"),
+    alignment_check_entry = const EXCEPTION_CODE,
+    alignment_check_vector = const ALIGNMENT_CHECK_VECTOR,
+    counter = const COUNTER,
+    counter_kernel_stack = const kernel_stack_top(1),
+    counter_stack = const COUNTER_STACK_TOP,
+    counter_word = const COUNTER_WORD,
+    current = const CURRENT,
+    debug_vector = const DEBUG_VECTOR,
+    done = const DONE,
+    exception_stack_top = const EXCEPTION_STACK_TOP,
+    extra_flags = const EXTRA_FLAGS,
+    gate = const GATE,
+    gate_with_stack = const GATE_WITH_STACK,
+    idt = const KERNEL_IDT,
+    idt_size = const KERNEL_IDT_SIZE,
+    interrupts = const INTERRUPTS,
+    kernel_stack_shift = const KERNEL_STACK_SHIFT,
+    kernel_stacks = const KERNEL_STACKS,
+    not_ac = const NOT_AC,
+    splitter = const SPLITTER,
+    splitter_kernel_stack = const kernel_stack_top(0),
+    splitter_stack = const SPLITTER_STACK_TOP,
+    splitter_word = const SPLITTER_WORD,
+    stepped_entry = const STEPPED_ENTRY,
+    task_done_port = const TASK_DONE_PORT,
+    task_flags = const TASK_FLAGS,
+    timer_vector = const TIMER_VECTOR,
+    tss = const TSS,
+    tss_ist1 = const TSS_IST1,
+    tss_rsp0 = const TSS_RSP0,
+    undefined_vector = const UNDEFINED_VECTOR,
+    user_code = const USER_CODE | 3,
+    user_data = const USER_DATA | 3,
+);
+
+payload!(
+    /// The kernel: boots at its first byte, with the number of split locks in RDI.
+    kernel,
+    split_lock_repro_two_tasks_kernel,
+    split_lock_repro_two_tasks_kernel_end
+);
+payload!(
+    /// The task that splits locks.
+    splitter,
+    split_lock_repro_two_tasks_splitter,
+    split_lock_repro_two_tasks_splitter_end
+);
+payload!(
+    /// The task that counts.
+    counter,
+    split_lock_repro_two_tasks_counter,
+    split_lock_repro_two_tasks_counter_end
+);

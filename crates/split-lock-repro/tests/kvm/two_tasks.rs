@@ -1,0 +1,106 @@
+//! The scene with a guest kernel and two tasks.
+
+use super::*;
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+
+use split_lock_repro::scene::{Moment, Task, TwoTasks};
+use split_lock_repro::sweep::Host;
+
+/// Long enough for any machine; the tests end when they have seen what they wait for.
+fn scene(split_locks: u64) -> TwoTasks {
+    TwoTasks {
+        split_locks: NonZeroU64::new(split_locks).unwrap(),
+        quantum: Duration::from_millis(1),
+        length: Duration::from_secs(60),
+        host: Host::Native,
+    }
+}
+
+/// All moments up to the first of which `is_over` is true.
+fn play(kvm: &Kvm, scene: &TwoTasks, mut is_over: impl FnMut(&[Moment]) -> bool) -> Vec<Moment> {
+    let mut moments = vec![];
+    let last = scene.play(kvm, &mut |moment| {
+        moments.push(moment.clone());
+        match is_over(&moments) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    assert_eq!(Some(&last.unwrap()), moments.last());
+    moments
+}
+
+fn is_done(moment: &Moment) -> bool {
+    moment.done_after.is_some()
+}
+
+#[test]
+fn without_detection_one_task_finishes_and_the_other_goes_on() {
+    let Some(kvm) = kvm() else { return };
+    if detects_split_locks() {
+        return;
+    }
+    let moments = play(&kvm, &scene(3000), |moments| {
+        let done = moments.iter().find(|moment| is_done(moment));
+        done.is_some_and(|done| {
+            let last = &moments[moments.len() - 1];
+            last.counter.progress > done.counter.progress
+                && last.counter.interrupts > done.counter.interrupts + 10
+        })
+    });
+    let done = moments.iter().position(is_done).expect("it is over then");
+    let (before, after) = moments.split_at(done);
+    for moment in before {
+        let [splitter, counter] = [&moment.splitter, &moment.counter];
+        assert!(
+            splitter.interrupts.abs_diff(counter.interrupts) <= 1,
+            "{moment:?}"
+        );
+    }
+    for moment in after {
+        assert_eq!(moment.running, Task::Counter);
+        assert_eq!(moment.splitter, after[0].splitter);
+        assert_eq!(moment.done_after, after[0].done_after);
+    }
+    assert_eq!(after[0].splitter.progress, 3000);
+    assert!(after[0].done_after <= Some(after[0].at));
+    for pair in moments.windows(2) {
+        assert!(pair[0].at < pair[1].at);
+        assert!(pair[0].counter.progress <= pair[1].counter.progress);
+        assert!(pair[0].splitter.progress <= pair[1].splitter.progress);
+    }
+}
+
+/// So that a report can show where a task hangs.
+#[test]
+fn a_task_is_found_at_its_instructions_whether_it_runs_or_not() {
+    let Some(kvm) = kvm() else { return };
+    let both_were_preempted = |moments: &[Moment]| {
+        let last = &moments[moments.len() - 1];
+        last.splitter.interrupts > 5 && last.counter.interrupts > 5
+    };
+    let moments = play(&kvm, &scene(u64::MAX), both_were_preempted);
+    // `lock inc qword ptr [rsi]` or what follows it, and `inc qword ptr [rsi]`.
+    let lock_inc = &[0xf0, 0x48, 0xff, 0x06, 0x48, 0xff, 0xcf];
+    let inc = &[0x48, 0xff, 0x06, 0xeb, 0xfb];
+    let last = &moments[moments.len() - 1];
+    for (task, code) in [(&last.splitter, &lock_inc[..]), (&last.counter, inc)] {
+        let is_there = |at: usize| task.instruction.starts_with(&code[at..]);
+        assert!((0..code.len()).any(is_there), "{task:x?}");
+    }
+}
+
+#[test]
+fn a_scene_ends_when_its_time_is_over_and_not_before() {
+    let Some(kvm) = kvm() else { return };
+    let short = TwoTasks {
+        length: Duration::from_millis(10),
+        ..scene(u64::MAX)
+    };
+    let moments = play(&kvm, &short, |_| false);
+    let (last, before) = moments.split_last().unwrap();
+    assert!(last.at >= short.length);
+    assert!(before.iter().all(|moment| moment.at < short.length));
+    assert!(!is_done(last));
+}
