@@ -12,6 +12,7 @@
 //! vCPU is alone on its CPU, whose re-enable work runs exactly on its tick; and a core is one CPU.
 
 mod kernel;
+mod stopped;
 mod trap;
 mod vcpu;
 mod wait;

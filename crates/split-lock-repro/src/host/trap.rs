@@ -2,22 +2,14 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug, kvm_guest_debug_arch,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug,
 };
 use kvm_ioctls::VcpuFd;
+use split_lock_assist::cpu::rflags;
+use split_lock_assist::watch::{SLOTS, dr7};
 
 use crate::guest::Guest;
 use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, Level, STEPPED_PORT, Seat, VmError};
-
-/// EFLAGS.TF: #DB after the next instruction.
-const RFLAGS_TF: u64 = 1 << 8;
-/// EFLAGS.RF: no breakpoint at the next instruction.
-const RFLAGS_RF: u64 = 1 << 16;
-/// EFLAGS.AC: #AC at misaligned accesses.
-const RFLAGS_AC: u64 = 1 << 18;
-
-/// The CPU has four registers for them.
-const BREAKPOINTS: usize = 4;
 
 /// Something that stops the guest before it executes a split lock, and can be switched off.
 #[derive(Debug)]
@@ -30,14 +22,23 @@ pub(super) struct Trap {
 enum Means {
     /// At CPL3: also stops at what is misaligned and does not split.
     AlignmentCheck,
-    /// At CPL0, which knows no alignment checks: at these instructions.
-    Breakpoints { at: Vec<u64> },
+    /// At CPL0, which knows no alignment checks: at the instructions that are known to split.
+    Breakpoints(DebugRegisters),
+}
+
+/// The CPU has one set of them, for the host's trap and for whoever watches the guest.
+#[derive(Debug)]
+struct DebugRegisters {
+    hosts: Vec<u64>,
+    watched: Vec<u64>,
+    /// One instruction is being executed with all of them off.
+    stepping: bool,
 }
 
 /// What an exit means to the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The guest is about to execute what may be a split lock.
+    /// The guest is about to execute a split lock, or, at CPL3, something else that is misaligned.
     Trapped,
     /// The guest has executed the one instruction that it was let past.
     Stepped,
@@ -50,9 +51,11 @@ impl Trap {
     pub(super) fn for_guest(guest: &Guest, level: Level) -> Option<Self> {
         let means = match level {
             Level::Cpl3 => Means::AlignmentCheck,
-            Level::Cpl0 => Means::Breakpoints {
-                at: split_locks(guest)?,
-            },
+            Level::Cpl0 => Means::Breakpoints(DebugRegisters {
+                hosts: split_locks(guest)?,
+                watched: vec![],
+                stepping: false,
+            }),
         };
         Some(Self {
             means,
@@ -72,9 +75,14 @@ impl Trap {
         self.is_on
     }
 
+    /// Every trap is a split lock: there is nothing to be told apart.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self.means, Means::Breakpoints(_))
+    }
+
     /// Registers have been reset, and with them whatever of the trap is in them.
     pub(super) fn registers_were_reset(&mut self) {
-        if matches!(self.means, Means::AlignmentCheck) {
+        if let Means::AlignmentCheck = self.means {
             self.is_on = false;
         }
     }
@@ -83,10 +91,9 @@ impl Trap {
     pub(super) fn switch(&mut self, on: bool, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
         self.is_on = on;
         match &self.means {
-            Means::AlignmentCheck if on => change_flags(seat, fd, RFLAGS_AC, 0),
-            Means::AlignmentCheck => change_flags(seat, fd, 0, RFLAGS_AC),
-            Means::Breakpoints { at } if on => seat.set_guest_debug(fd, &breakpoints(at)),
-            Means::Breakpoints { .. } => seat.set_guest_debug(fd, &breakpoints(&[])),
+            Means::AlignmentCheck if on => change_flags(seat, fd, rflags::ALIGNMENT_CHECK, 0),
+            Means::AlignmentCheck => change_flags(seat, fd, 0, rflags::ALIGNMENT_CHECK),
+            Means::Breakpoints(registers) => registers.install(on, seat, fd),
         }
     }
 
@@ -97,48 +104,81 @@ impl Trap {
                 STEPPED_PORT => Meaning::Stepped,
                 _ => Meaning::Exit(exit),
             },
-            (Means::Breakpoints { at }, ExitCause::Breakpoint { address })
-                if at.contains(address) =>
-            {
-                Meaning::Trapped
+            (Means::Breakpoints(registers), ExitCause::Breakpoint { address }) => {
+                if registers.stepping {
+                    Meaning::Stepped
+                } else if registers.watched.contains(address) {
+                    Meaning::Exit(exit)
+                } else {
+                    Meaning::Trapped
+                }
             }
             _ => Meaning::Exit(exit),
         }
     }
 
-    /// Lets the guest past one instruction that is none of the host's business. Any I/O must be
-    /// completed.
-    pub(super) fn step_over(&self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
-        match self.means {
-            Means::AlignmentCheck => change_flags(seat, fd, RFLAGS_TF, RFLAGS_AC),
-            Means::Breakpoints { .. } => change_flags(seat, fd, RFLAGS_RF, 0),
+    /// Lets the guest past one instruction. Any I/O must be completed.
+    pub(super) fn step_over(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+        match &mut self.means {
+            Means::AlignmentCheck => change_flags(seat, fd, rflags::TRAP, rflags::ALIGNMENT_CHECK),
+            Means::Breakpoints(registers) => {
+                registers.stepping = true;
+                let control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+                seat.set_guest_debug(
+                    fd,
+                    &kvm_guest_debug {
+                        control,
+                        ..Default::default()
+                    },
+                )
+            }
         }
     }
 
     /// After [`Meaning::Stepped`]. Any I/O must be completed.
-    pub(super) fn end_step(&self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
-        let set = if self.is_on { RFLAGS_AC } else { 0 };
-        change_flags(seat, fd, set, RFLAGS_TF)
+    pub(super) fn end_step(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+        match &mut self.means {
+            Means::AlignmentCheck => {
+                let set = self.with_trap(0);
+                change_flags(seat, fd, set, rflags::TRAP)
+            }
+            Means::Breakpoints(registers) => {
+                registers.stepping = false;
+                registers.install(self.is_on, seat, fd)
+            }
+        }
+    }
+
+    /// The guest's flags without what the trap has put into them.
+    pub(super) fn without_trap(&self, flags: u64) -> u64 {
+        match self.means {
+            Means::AlignmentCheck => flags & !(rflags::ALIGNMENT_CHECK | rflags::TRAP),
+            Means::Breakpoints(_) => flags,
+        }
+    }
+
+    /// The reverse.
+    pub(super) fn with_trap(&self, flags: u64) -> u64 {
+        match self.means {
+            Means::AlignmentCheck if self.is_on => flags | rflags::ALIGNMENT_CHECK,
+            _ => flags,
+        }
     }
 }
 
-/// The debug registers that make the CPU stop before it executes these.
-fn breakpoints(addresses: &[u64]) -> kvm_guest_debug {
-    const DR7: usize = 7;
-    let mut arch = kvm_guest_debug_arch::default();
-    for (register, &address) in addresses.iter().take(BREAKPOINTS).enumerate() {
-        arch.debugreg[register] = address;
-        // Enabled for all tasks; execution, one byte.
-        arch.debugreg[DR7] |= 2 << (2 * register);
-    }
-    kvm_guest_debug {
-        control: if addresses.is_empty() {
-            0
-        } else {
-            KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP
-        },
-        arch,
-        ..Default::default()
+impl DebugRegisters {
+    fn install(&self, detects: bool, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+        let hosts = self.hosts.iter().filter(|_| detects);
+        let not_watched = hosts.filter(|address| !self.watched.contains(address));
+        let mut all = self.watched.iter().chain(not_watched).copied();
+        let addresses: [Option<u64>; SLOTS] = std::array::from_fn(|_| all.next());
+        let mut debug = kvm_guest_debug::default();
+        if addresses[0].is_some() {
+            debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+        }
+        debug.arch.debugreg[..SLOTS].copy_from_slice(&addresses.map(Option::unwrap_or_default));
+        debug.arch.debugreg[7] = dr7(&addresses);
+        seat.set_guest_debug(fd, &debug)
     }
 }
 
@@ -159,7 +199,7 @@ fn split_locks(guest: &Guest) -> Option<Vec<u64>> {
     let start = guest.load_address();
     let code = Decoder::with_ip(64, guest.code(), start, DecoderOptions::NONE);
     let locked = code.into_iter().filter(locks).map(|i| i.ip());
-    Some(locked.take(BREAKPOINTS).collect())
+    Some(locked.take(SLOTS).collect())
 }
 
 fn locks(instruction: &Instruction) -> bool {

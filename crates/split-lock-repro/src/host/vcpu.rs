@@ -3,13 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use kvm_bindings::kvm_regs;
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
-use split_lock_assist::cpu::{Context, Registers};
-use split_lock_assist::decode::{Decoded, decode};
+use split_lock_assist::decode::{Decoded, look};
 
 use super::kernel::{Kernel, Next};
+use super::stopped::StoppedCpu;
 use super::trap::{Meaning, Trap};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
@@ -243,7 +242,7 @@ impl<'a> HostedVcpu<'a> {
         let meaning = host.trap.meaning(exit);
         match meaning {
             Meaning::Exit(exit) => return Ok(Some(exit)),
-            Meaning::Trapped if is_at_split_lock(self.seat, self.vcpu.vcpu(), host.level)? => {
+            Meaning::Trapped if host.is_at_split_lock(self.seat, self.vcpu.vcpu())? => {
                 host.punish()?;
             }
             Meaning::Trapped | Meaning::Stepped => {
@@ -272,6 +271,20 @@ enum Entry {
 }
 
 impl Emulated {
+    fn is_at_split_lock(&self, seat: &Seat, fd: &VcpuFd) -> Result<bool, HostError> {
+        if self.trap.is_exact() {
+            return Ok(true);
+        }
+        let cpu = StoppedCpu {
+            seat,
+            fd,
+            trap: &self.trap,
+            level: self.level,
+        };
+        let decoded = look(&cpu, &mut cpu.memory())?;
+        Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
+    }
+
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.
     fn punish(&self) -> Result<(), HostError> {
         let mut next = self.kernel.trap(self.cpu, self.is_signal_pending()?);
@@ -306,25 +319,5 @@ impl Emulated {
     fn no_wait(&self) -> impl FnOnce(io::Error) -> HostError + use<> {
         let cpu = self.cpu;
         move |source| HostError::Wait { cpu, source }
-    }
-}
-
-/// Whether the guest's next instruction is a split lock. All our guests run in 64-bit mode with flat
-/// segments.
-fn is_at_split_lock(seat: &Seat, fd: &VcpuFd, level: Level) -> Result<bool, HostError> {
-    let registers = general_registers(&seat.guest_registers(fd)?);
-    let bytes = seat.instruction_bytes(registers.rip);
-    let decoded = decode(&bytes, &registers, &Context::long_mode(level.cpl()));
-    Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
-}
-
-fn general_registers(regs: &kvm_regs) -> Registers {
-    Registers {
-        gpr: [
-            regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
-            regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-        ],
-        rip: regs.rip,
-        rflags: regs.rflags,
     }
 }

@@ -57,6 +57,11 @@ impl Memory {
         &self.reachable
     }
 
+    /// The physical address of its address 0.
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
     /// The physical address of what the guest finds at its own `address`, as long as it has made no
     /// page tables of its own.
     pub(super) fn at(&self, address: u64) -> GuestAddress {

@@ -1,13 +1,14 @@
 //! What a vCPU sits on: its memory, its start state, and where its guest counts.
 
-use kvm_bindings::{kvm_guest_debug, kvm_regs};
+use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs};
 use kvm_ioctls::VcpuFd;
-use vm_memory::Bytes;
+use split_lock_assist::paging::PageWalk;
+use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::exit::{ExitCause, UnexpectedExit};
 use super::layout::PHYSICAL_STRIDE;
 use super::memory::Memory;
-use super::segments::EFER_LONG_MODE_ACTIVE;
+use super::segments::{self, EFER_LONG_MODE_ACTIVE, Level};
 use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
@@ -180,6 +181,24 @@ impl Seat {
             .read_slice(&mut bytes, self.memory.at(address))
             .ok()?;
         Some(bytes)
+    }
+
+    /// All memory that the vCPU can reach, by physical address.
+    pub(crate) fn ram(&self) -> &GuestMemoryMmap {
+        self.memory.physical()
+    }
+
+    /// How the vCPU finds it at this level, as long as it has made no page tables of its own.
+    pub(crate) fn page_walk(&self, level: Level) -> PageWalk {
+        let sregs = segments::long_mode(kvm_sregs::default(), self.memory.base(), level);
+        PageWalk {
+            cr0: sregs.cr0,
+            cr3: sregs.cr3,
+            cr4: sregs.cr4,
+            efer: sregs.efer,
+            cpl: level.cpl(),
+            rflags: 0,
+        }
     }
 
     /// Says what an exit was that this guest should not have made, and where. Call it before the

@@ -18,7 +18,7 @@ mod kernel;
 mod parts;
 
 use kernel::Kernel;
-use parts::{Part, neighbours, offsets, progress};
+use parts::{Part, neighbours, offsets, progress, sparse};
 
 const PNG_WIDTH: u32 = 1600;
 
@@ -39,6 +39,10 @@ const FILES: &[&str] = &[
     "neighbours.svg",
     "modelled.csv",
     "modelled.json",
+    "sparse.csv",
+    "sparse.json",
+    "sparse.png",
+    "sparse.svg",
     "timeline.png",
     "timeline.svg",
 ];
@@ -64,7 +68,9 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 /// What this host does, and beside it what its kernel would do.
 fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
     let emulated = Kernel::to_emulate(&session.facts);
-    let mut parts = vec![progress(repeats, seed, emulated.as_ref()), offsets(seed)];
+    let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
+    parts.extend(emulated.map(|kernel| sparse(repeats, seed, &kernel)));
+    parts.push(offsets(seed));
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
     }

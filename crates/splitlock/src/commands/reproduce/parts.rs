@@ -81,6 +81,35 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
     }
 }
 
+/// A guest that splits a lock now and then, which is the usual case: each may cost it a whole
+/// punishment.
+pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
+    let work = Duration::from_millis(1);
+    let on = |host| Scenario {
+        host,
+        ..scenario(&[Kind::Sparse { work }])
+    };
+    Part {
+        name: "sparse",
+        heading: "One split lock a millisecond",
+        what: "sparse split locks",
+        intro: "A guest that works for a millisecond between two split locks, in registers. What \
+                  it works is counted, and not timed: a thread that the kernel makes sleep does \
+                  not work.",
+        how: "Measured on this host: as it is, and with the trap emulated.",
+        plan: Plan {
+            scenarios: vec![on(Host::Native), on(Host::Emulated(emulated.clone()))],
+            timeouts: timeouts(),
+            repeats,
+            warm_up_runs: 3,
+            settle: Duration::ZERO,
+            seed,
+        },
+        figure: Figure::progress,
+        table: report::timeouts_table,
+    }
+}
+
 pub(super) fn offsets(seed: u64) -> Part {
     let at = |offset| Scenario {
         guests: vec![built_in(Kind::Split, Some(offset))],

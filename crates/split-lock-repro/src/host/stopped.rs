@@ -1,0 +1,134 @@
+//! A vCPU between two runs, as the assist's traits see it: at the guest's own instruction, also while
+//! the CPU is in the handler of a trap that only an emulated host has.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kvm_bindings::kvm_regs;
+use kvm_ioctls::VcpuFd;
+use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+use split_lock_assist::paging::{PagedMemory, Piece, Ram};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
+
+use super::trap::Trap;
+use crate::vm::{Level, Seat, VmError};
+
+/// The registers. Any I/O of the last exit must be completed.
+#[derive(Debug)]
+pub(super) struct StoppedCpu<'a> {
+    pub(super) seat: &'a Seat,
+    pub(super) fd: &'a VcpuFd,
+    pub(super) trap: &'a Trap,
+    pub(super) level: Level,
+}
+
+impl<'a> StoppedCpu<'a> {
+    /// What it sees of memory.
+    pub(super) fn memory(&self) -> PagedMemory<SeatRam<'a>> {
+        PagedMemory::new(self.seat.page_walk(self.level), SeatRam(self.seat.ram()))
+    }
+}
+
+impl Cpu for StoppedCpu<'_> {
+    type Error = VmError;
+
+    fn registers(&self) -> Result<Registers, VmError> {
+        let mut registers = general_registers(&self.seat.guest_registers(self.fd)?);
+        registers.rflags = self.trap.without_trap(registers.rflags);
+        Ok(registers)
+    }
+
+    /// All our guests run in 64-bit mode with flat segments, and cannot get at debug registers.
+    fn context(&self) -> Result<Context, VmError> {
+        Ok(Context::long_mode(self.level.cpl()))
+    }
+
+    fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
+        let rflags = self.trap.with_trap(after.rflags);
+        self.seat
+            .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
+    }
+}
+
+/// A vCPU's RAM by physical address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeatRam<'a>(pub(super) &'a GuestMemoryMmap);
+
+pub(super) struct SeatRamPiece<'a>(VolatileSlice<'a>);
+
+impl Ram for SeatRam<'_> {
+    type Piece<'b>
+        = SeatRamPiece<'b>
+    where
+        Self: 'b;
+
+    fn piece(&self, address: u64, bytes: usize) -> Option<SeatRamPiece<'_>> {
+        let slice = self.0.get_slice(GuestAddress(address), bytes);
+        slice.ok().map(SeatRamPiece)
+    }
+
+    fn load(&self, address: u64) -> Option<u64> {
+        let piece = self.piece(address, 8)?;
+        let word = piece.0.get_atomic_ref::<AtomicU64>(0).ok()?;
+        Some(word.load(Ordering::Acquire))
+    }
+
+    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
+        let Some(piece) = self.piece(address, 8) else {
+            return false;
+        };
+        let Ok(word) = piece.0.get_atomic_ref::<AtomicU64>(0) else {
+            return false;
+        };
+        let exchanged = word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed);
+        exchanged.is_ok()
+    }
+
+    /// Our page tables hold nothing that a CPU could understand in another way.
+    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
+        false
+    }
+}
+
+impl Piece for SeatRamPiece<'_> {
+    fn read(&self, bytes: &mut [u8]) {
+        self.0.copy_to(bytes);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        self.0.copy_from(bytes);
+    }
+}
+
+fn general_registers(kvm: &kvm_regs) -> Registers {
+    Registers {
+        gpr: [
+            kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8, kvm.r9,
+            kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+        ],
+        rip: kvm.rip,
+        rflags: kvm.rflags,
+    }
+}
+
+fn kvm_registers(registers: &Registers) -> kvm_regs {
+    kvm_regs {
+        rax: registers.get(Gpr::Rax),
+        rbx: registers.get(Gpr::Rbx),
+        rcx: registers.get(Gpr::Rcx),
+        rdx: registers.get(Gpr::Rdx),
+        rsi: registers.get(Gpr::Rsi),
+        rdi: registers.get(Gpr::Rdi),
+        rsp: registers.get(Gpr::Rsp),
+        rbp: registers.get(Gpr::Rbp),
+        r8: registers.get(Gpr::R8),
+        r9: registers.get(Gpr::R9),
+        r10: registers.get(Gpr::R10),
+        r11: registers.get(Gpr::R11),
+        r12: registers.get(Gpr::R12),
+        r13: registers.get(Gpr::R13),
+        r14: registers.get(Gpr::R14),
+        r15: registers.get(Gpr::R15),
+        rip: registers.rip,
+        rflags: registers.rflags,
+    }
+}
