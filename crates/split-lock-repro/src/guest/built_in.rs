@@ -20,8 +20,8 @@ const PATTERN: u64 = 0x5350_4c49_544c_4f43;
 ///
 /// OFFSET is the operand's first byte within its 64-byte cache line, 0 to 63. Eight bytes cross into
 /// the next line from 57 on. `split`, `xchg`, `none`, `sparse` and `contend` stand at 60 unless told
-/// otherwise and take any offset; `aligned` stands at 0 and takes those that do not cross; `page` and `cmpxchg16b` are
-/// where they are by nature and take none.
+/// otherwise and take any offset; `aligned` stands at 0 and takes those that do not cross; `page` and
+/// `cmpxchg16b` are where they are by nature and take none.
 ///
 /// WORK is a duration such as 10us: `sparse` works that long before each access. It begins anew with
 /// each run, so a run that is shorter than the work shows no turn.

@@ -9,17 +9,17 @@ use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 
 use crate::guest::two_tasks::layout::{
-    COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TASK_DONE_PORT,
-    TIMER_VECTOR, saved_rip,
+    COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TIMER_VECTOR,
+    saved_rip,
 };
 use crate::guest::two_tasks::{pieces, start_registers};
 use crate::host::{Ended, HostError, HostedVcpu, Kernel};
 use crate::sweep::Host;
-use crate::vm::{ExitCause, InterruptLine, UnexpectedExit, Vcpu, Vm, VmError};
+use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, Vm, VmError};
 
-/// The scene in which split locks are met in virtual machines: a guest kernel shares its CPU between two
-/// tasks, and the VMM forces the vCPU out at the end of each quantum and injects a timer interrupt. One
-/// task splits a number of locks and is done; the other only counts.
+/// The scene in which split locks are met in virtual machines: a guest kernel shares its CPU between
+/// two tasks, and the VMM forces the vCPU out at the end of each quantum and injects a timer interrupt.
+/// One task splits a number of locks and is done; the other only counts.
 ///
 /// ```no_run
 /// use std::num::NonZeroU64;

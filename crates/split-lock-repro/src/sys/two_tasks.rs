@@ -1,8 +1,9 @@
-//! The kernel with two tasks, assembled with the addresses that it shares with the rest of the crate.
+//! The kernel with two tasks, assembled with the addresses that it shares with the rest.
 
 use std::arch::global_asm;
 
 use crate::guest::two_tasks::layout::*;
+use crate::vm::TASK_DONE_PORT;
 use crate::vm::layout::{EXCEPTION_CODE, EXCEPTION_STACK_TOP, TSS};
 use crate::vm::segments::{TSS_IST1, TSS_RSP0, USER_CODE, USER_DATA};
 use crate::vm::trap::{ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, STEPPED_ENTRY};

@@ -7,6 +7,9 @@ use kvm_ioctls::VcpuExit;
 /// The one port that a guest may write to, at any level: such an exit is counted and ignored.
 pub const DEBUG_PORT: u16 = 0xe9;
 
+/// Written to by a guest kernel when one of its tasks is done: see [`scene`](crate::scene).
+pub const TASK_DONE_PORT: u16 = 0xec;
+
 /// Why a vCPU came out of KVM_RUN: what there is to say about a [`VcpuExit`] once it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

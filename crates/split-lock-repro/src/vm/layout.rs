@@ -6,7 +6,7 @@
 //! | guest address | what |
 //! |---|---|
 //! | 0 | not mapped: a stray null pointer is an exception |
-//! | 0x1000 | descriptor table, TSS, page tables: CPL0 only |
+//! | 0x1000 | descriptors, TSS, page tables, exception handlers, a kernel if there is one: CPL0 only |
 //! | 0x1_0000 | stack, down from [`STACK_TOP`] |
 //! | [`FREE_START`] | free for flat binaries; built-in guests have [`CODE`] and their operands here |
 //! | [`MEMORY_SIZE`] | mapped up to 1 GiB, but there is no memory: an access is an MMIO exit |

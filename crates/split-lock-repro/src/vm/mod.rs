@@ -24,7 +24,7 @@ pub(crate) mod trap;
 
 pub use calibration::work_rate;
 pub use error::VmError;
-pub use exit::{DEBUG_PORT, ExitCause, UnexpectedExit};
+pub use exit::{DEBUG_PORT, ExitCause, TASK_DONE_PORT, UnexpectedExit};
 pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
 pub use seat::Seat;

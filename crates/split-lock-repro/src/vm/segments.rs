@@ -76,8 +76,9 @@ pub(crate) const USER_DATA: u16 = 0x18;
 pub(crate) const USER_CODE: u16 = 0x20;
 const TASK: u16 = 0x28;
 const TSS_SIZE: u32 = 0x68;
-/// Offsets in the TSS: the stack for whatever enters CPL0, and the first of those that a gate can ask for.
+/// Where the TSS has the stack for whatever enters CPL0.
 pub(crate) const TSS_RSP0: usize = 0x04;
+/// And the first of those that a gate can ask for.
 pub(crate) const TSS_IST1: usize = 0x24;
 
 /// Puts the special registers into 64-bit mode at `level`, for a vCPU whose memory starts at the

@@ -1,6 +1,6 @@
-# A kernel with two tasks, as small as one can be that has what it takes: a timer interrupt preempts the
-# tasks, which run at CPL3, and nothing else ever does. two_tasks.rs says where everything is; names in
-# braces are constants from there.
+# A kernel with two tasks, as small as one can be that has what it takes: a timer interrupt preempts
+# the tasks, which run at CPL3, and nothing else ever does. Names in braces are constants, most of them
+# from layout.rs, which says where everything is.
 
 .pushsection .rodata.split_lock_repro_guests, "a", @progbits
 
@@ -48,8 +48,7 @@
     call 9f
 .endm
 
-# What a task's kernel stack holds before the task has run: RIP in RAX, RSP in RCX, RSI and RDI as they
-# are.
+# What a task's kernel stack holds before the task has run: RIP from RAX, RSP from RCX, RSI and RDI.
 .macro set_frame stack_top
     mov dword ptr [\stack_top - 8], {user_data}
     mov qword ptr [\stack_top - 16], rcx

@@ -46,12 +46,9 @@ pub(crate) const COUNTER_WORD: u64 = OPERAND_PAGE_END;
 
 /// The interrupt of the timer, which is the VMM.
 pub(crate) const TIMER_VECTOR: u8 = 32;
-/// #UD. A task ends in an instruction that is none: software interrupts are not to be had at CPL3 where
-/// KVM runs it without hardware virtualization.
+/// #UD. A task ends in an instruction that is none: software interrupts are not to be had at CPL3
+/// where KVM runs it without hardware virtualization.
 pub(crate) const UNDEFINED_VECTOR: u8 = 6;
-
-/// Written to by the kernel when a task is done.
-pub(crate) const TASK_DONE_PORT: u16 = 0xec;
 
 /// Interrupts on, no I/O.
 pub(crate) const TASK_FLAGS: u64 = 1 << 9 | 1 << 1;

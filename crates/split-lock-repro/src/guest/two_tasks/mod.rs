@@ -1,9 +1,9 @@
-//! A kernel with two tasks: one splits a lock a number of times and is done, the other counts for ever.
+//! A kernel with two tasks: one splits a number of locks and is done, the other counts for ever.
 //!
-//! The kernel runs at CPL0 and the tasks at CPL3. At each timer interrupt, which the VMM injects, it goes
-//! on with the other task, as long as there are two. What the VMM wants to know lies in memory, at the
-//! addresses in [`layout`]. #AC and #DB lead to the stubs of [`crate::vm::trap`], on the same stack as in
-//! all other guests: whatever deals with a misaligned access there can do so here.
+//! The kernel runs at CPL0 and the tasks at CPL3. At each timer interrupt, which the VMM injects, it
+//! goes on with the other task, as long as there are two. What the VMM wants to know lies in memory, at
+//! the addresses in [`layout`]. #AC and #DB lead to the stubs of [`crate::vm::trap`], on the same stack
+//! as in all other guests: whatever deals with a misaligned access there can do so here.
 
 use std::num::NonZeroU64;
 
