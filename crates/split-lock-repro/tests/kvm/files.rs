@@ -18,7 +18,7 @@ fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
         for level in LEVELS {
             let mut vcpu = vcpu(&kvm, &file_guest(&inc_r12, options), level);
             assert_eq!(vcpu.fd.get_regs().unwrap().rip, load_address);
-            assert!(turns_in(&mut vcpu, 20).unwrap() > 1000);
+            assert!(turns_in(&mut vcpu, 100).unwrap() > 1000);
         }
     }
 }
@@ -33,7 +33,7 @@ fn a_flat_binary_has_a_stack_and_a_line_to_play_with() {
     for level in LEVELS {
         let guest = file_guest(&code, FileOptions::default());
         let mut vcpu = vcpu(&kvm, &guest, level);
-        assert!(turns_in(&mut vcpu, 20).unwrap() > 100);
+        assert!(turns_in(&mut vcpu, 100).unwrap() > 100);
         let pushed = vcpu.seat.read(STACK_TOP - 8).unwrap();
         assert_eq!(u64::from_le_bytes(pushed), OPERAND_LINE);
     }
@@ -77,7 +77,7 @@ fn guests_can_load_their_segments_from_the_descriptor_table() {
     ];
     for level in LEVELS {
         let mut vcpu = vcpu(&kvm, &file_guest(&code, FileOptions::default()), level);
-        let turns = turns_in(&mut vcpu, 20);
+        let turns = turns_in(&mut vcpu, 100);
         assert!(turns.as_ref().is_ok_and(|turns| *turns > 1000), "{turns:?}");
     }
 }
