@@ -7,8 +7,8 @@ use split_lock_assist::emulate::{Emulated, Reason, emulate, perform};
 
 use super::world::{Event, Log, Others, Page, Stuck, WorldCpu, WorldMemory};
 
-/// What a guest consists of. The code comes first in the input, so that a test can begin with code
-/// of its choice.
+/// What a guest consists of. The input begins with [`MAX_INSTRUCTION_BYTES`] of code, so that a test can
+/// begin with code of its choice.
 #[derive(Debug)]
 struct Guest {
     code: Vec<u8>,
@@ -20,9 +20,6 @@ struct Guest {
     pages_elsewhere: Option<u64>,
     operand: [u8; 16],
 }
-
-/// How many bytes of the input are code.
-pub(crate) const CODE_BYTES: usize = MAX_INSTRUCTION_BYTES + 1;
 
 /// Makes a guest of the input, emulates its next instruction, and panics if something does not hold.
 pub(crate) fn check(input: &[u8]) {

@@ -6,8 +6,9 @@ mod outcomes;
 mod reasons;
 
 use split_lock_assist::cpu::Mode;
+use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 
-use crate::common::anything::{CODE_BYTES, check};
+use crate::common::anything::check;
 use crate::common::encoding::{Encoding, lockable};
 use crate::common::random::Random;
 
@@ -23,7 +24,7 @@ fn whatever_the_guest_is_it_is_done_right_or_left() {
             let mode = *random.pick(&[Mode::Bits16, Mode::Bits32, Mode::Bits64]);
             let opcode = *random.pick(&lockable(mode));
             let code = Encoding::random(&mut random, mode, opcode, true).bytes();
-            let count = code.len().min(CODE_BYTES - 1);
+            let count = code.len().min(MAX_INSTRUCTION_BYTES);
             input[..count].copy_from_slice(&code[..count]);
         }
         check(&input);
