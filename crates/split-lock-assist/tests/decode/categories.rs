@@ -491,9 +491,9 @@ fn answers_are_sentences() {
     let add = text(&[0xf0, 0x01, 0x06]);
     let mov = text(&[0x8e, 0xd8]);
     assert!(add.ends_with("` locks 4 bytes at 0x203d"), "{add}");
-    assert!(mov.contains("` loads Ds, "), "{mov}");
+    assert!(mov.contains("` loads DS, "), "{mov}");
     if cfg!(feature = "text") {
-        assert!(add.starts_with("`lock add [rsi],eax`"), "{add}");
+        assert!(add.starts_with("`lock add dword ptr [rsi],eax`"), "{add}");
     } else {
         assert!(add.starts_with("`f0 01 06`"), "{add}");
     }
