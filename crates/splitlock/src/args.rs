@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use split_lock_assist::guard::Reaction;
 use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
@@ -72,6 +73,7 @@ pub(crate) struct ReproduceArgs {
 #[command(after_help = "Examples:\n  \
     splitlock sweep --guest split --timeouts 1ms..20ms/1ms --csv out.csv\n  \
     splitlock sweep --guest split --offsets 0..63 --timeouts 10ms\n  \
+    splitlock sweep --host 6.6,hz=250 --guard auto --timeouts 1ms..20ms/1ms\n  \
     splitlock sweep --on model --host 6.6,hz=1000 --csv model.csv\n  \
     splitlock sweep --guest sparse:100us,sparse:100us@0 --timeouts 1ms..20ms/1ms\n  \
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
@@ -86,6 +88,15 @@ pub(crate) struct SweepArgs {
     /// thread is then treated as that kernel treats it.
     #[arg(long, value_name = "native|KERNEL", default_value = "native")]
     pub(crate) host: Host,
+    /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last
+    /// until the kernel is done with its punishment; `emulate` does the instruction in the CPU's place;
+    /// `auto` does whichever of the two is faster.
+    #[arg(
+        long,
+        value_name = "off|report|grace|emulate|auto",
+        default_value = "off"
+    )]
+    pub(crate) guard: Reaction,
     /// How long a split lock takes on the model.
     #[arg(long, value_name = "DURATION", value_parser = crate::ranges::duration, default_value = "1100ns")]
     pub(crate) split_cost: Duration,

@@ -17,6 +17,7 @@ mod commands;
 mod complaint;
 mod figure;
 mod finding;
+mod guard;
 mod host;
 mod interrupt;
 mod kernel;

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kvm_ioctls::Kvm;
+use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Facts};
 use split_lock_repro::results::{Provenance, Sweep};
-use split_lock_repro::sweep::{self, Plan, Stop};
+use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::vm::{Level, open_kvm, work_rate};
 
 use crate::complaint;
@@ -42,19 +43,24 @@ impl Session {
     }
 
     /// Measures what is planned, or, if it is stopped, what was measured until then; `None` if that
-    /// is nothing.
-    pub(crate) fn measure(&self, what: &'static str, plan: &Plan) -> Result<Option<Sweep>> {
+    /// is nothing. Where a guard finds a vCPU held up, `on_stall` is told, with the guest's name.
+    pub(crate) fn measure(
+        &self,
+        what: &'static str,
+        plan: &Plan,
+        on_stall: &mut dyn FnMut(&str, &Stall),
+    ) -> Result<Option<Sweep>> {
         let mut provenance = provenance(&self.facts, plan.seed, plan.samples());
         let bar = progress_bar(what, plan);
         let mut samples = vec![];
-        sweep::run(&self.kvm, plan, &self.stop, &mut |new| {
-            bar.inc(
-                new.iter()
-                    .map(|sample| sample.timeout_ns)
-                    .max()
-                    .unwrap_or(0),
-            );
-            samples.extend(new);
+        sweep::run(&self.kvm, plan, &self.stop, &mut |event| match event {
+            Event::Samples(new) => {
+                let timeouts = new.iter().map(|sample| sample.timeout_ns);
+                bar.inc(timeouts.max().unwrap_or(0));
+                samples.extend(new);
+            }
+            Event::Stalled { guest, stall, .. } => on_stall(&guest, &stall),
+            _ => {}
         })
         .inspect_err(|_| bar.finish_and_clear())?;
         bar.finish_and_clear();

@@ -6,16 +6,21 @@
 //! until a tick, a real signal ends the sleep early, and for two jiffies the trap is really off.
 //!
 //! * [`Kernel`]: what all vCPUs share: the handler, its semaphore, and the ticks. No I/O.
-//! * [`HostedVcpu`]: a vCPU that is bounded as ever, on such a host.
+//! * [`HostedVcpu`]: a vCPU that is bounded as ever, on such a host or on the real one.
+//! * [`GuardedVcpu`]: the same with a guard that gets it past its split locks.
 //!
 //! What differs from a real host: the trap is an exit to user space, and so is the end of a window; a
 //! vCPU is alone on its CPU, whose re-enable work runs exactly on its tick; and a core is one CPU.
 
+mod grace;
+mod guarded;
 mod kernel;
 mod stopped;
 mod trap;
 mod vcpu;
 mod wait;
 
+pub use grace::grace;
+pub use guarded::GuardedVcpu;
 pub use kernel::{Kernel, Punishments};
 pub use vcpu::{Ended, HostError, HostedVcpu};

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::kvm_regs;
 use kvm_ioctls::VcpuFd;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
 use split_lock_assist::paging::{PagedMemory, Piece, Ram};
+use split_lock_assist::watch::SLOTS;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
 
-use super::trap::Trap;
-use crate::vm::{Level, Seat, VmError};
+use super::trap::{HiddenFlags, Trap};
+use crate::vm::{ExitCause, Level, Seat, VmError};
 
 /// The registers. Any I/O of the last exit must be completed.
 #[derive(Debug)]
 pub(super) struct StoppedCpu<'a> {
     pub(super) seat: &'a Seat,
     pub(super) fd: &'a VcpuFd,
-    pub(super) trap: &'a Trap,
+    pub(super) hidden: HiddenFlags,
     pub(super) level: Level,
 }
 
@@ -33,7 +35,7 @@ impl Cpu for StoppedCpu<'_> {
 
     fn registers(&self) -> Result<Registers, VmError> {
         let mut registers = general_registers(&self.seat.guest_registers(self.fd)?);
-        registers.rflags = self.trap.without_trap(registers.rflags);
+        registers.rflags = self.hidden.take_out(registers.rflags);
         Ok(registers)
     }
 
@@ -43,9 +45,62 @@ impl Cpu for StoppedCpu<'_> {
     }
 
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
-        let rflags = self.trap.with_trap(after.rflags);
+        let rflags = self.hidden.put_back(after.rflags);
         self.seat
             .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
+    }
+}
+
+impl Vcpu for StoppedCpu<'_> {
+    /// HLT is an exit in our VMs.
+    fn is_halted(&self) -> Result<bool, VmError> {
+        Ok(false)
+    }
+
+    fn has_event(&self) -> Result<bool, VmError> {
+        let events = self.seat.events(self.fd)?;
+        let any = [
+            events.exception.injected,
+            events.exception.pending,
+            events.interrupt.injected,
+        ];
+        Ok(any.iter().any(|&flag| flag != 0))
+    }
+}
+
+/// The breakpoints that the host's own trap leaves.
+#[derive(Debug)]
+pub(super) struct StoppedBreakpoints<'a> {
+    pub(super) seat: &'a Seat,
+    pub(super) fd: &'a VcpuFd,
+    pub(super) trap: &'a mut Trap,
+}
+
+impl Breakpoints for StoppedBreakpoints<'_> {
+    type Error = VmError;
+    type Exit = ExitCause;
+
+    fn reach(&self, _cpl: u8) -> bool {
+        self.trap.can_watch()
+    }
+
+    /// None of our guests has any.
+    fn guest_uses_debug_registers(&mut self) -> Result<bool, VmError> {
+        Ok(false)
+    }
+
+    fn set(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), VmError> {
+        let addresses = addresses.iter().flatten().copied();
+        self.trap.watch(addresses, self.seat, self.fd)
+    }
+
+    fn step_over(&mut self) -> Result<(), VmError> {
+        self.trap.step_over(self.seat, self.fd)
+    }
+
+    /// The host keeps to itself the end of a step.
+    fn meaning(&mut self, _exit: ExitCause) -> Result<Meaning, VmError> {
+        Ok(Meaning::Hit)
     }
 }
 

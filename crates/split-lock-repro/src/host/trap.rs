@@ -97,6 +97,28 @@ impl Trap {
         }
     }
 
+    /// Whether anything can be watched: at CPL3 nothing needs breakpoints here, and they do not reach
+    /// the guest on every KVM.
+    pub(super) fn can_watch(&self) -> bool {
+        matches!(self.means, Means::Breakpoints(_))
+    }
+
+    /// From now on the guest stops at these instructions, and no others, as
+    /// [`ExitCause::Breakpoint`], whether or not detection is on.
+    pub(super) fn watch(
+        &mut self,
+        addresses: impl Iterator<Item = u64>,
+        seat: &Seat,
+        fd: &VcpuFd,
+    ) -> Result<(), VmError> {
+        let Means::Breakpoints(registers) = &mut self.means else {
+            return Ok(());
+        };
+        registers.watched = addresses.collect();
+        registers.stepping = false;
+        registers.install(self.is_on, seat, fd)
+    }
+
     pub(super) fn meaning(&self, exit: ExitCause) -> Meaning {
         match (&self.means, &exit) {
             (Means::AlignmentCheck, ExitCause::PortWrite { port }) => match *port {
@@ -104,7 +126,7 @@ impl Trap {
                 STEPPED_PORT => Meaning::Stepped,
                 _ => Meaning::Exit(exit),
             },
-            (Means::Breakpoints(registers), ExitCause::Breakpoint { address }) => {
+            (Means::Breakpoints(registers), ExitCause::Breakpoint { address, .. }) => {
                 if registers.stepping {
                     Meaning::Stepped
                 } else if registers.watched.contains(address) {
@@ -139,7 +161,7 @@ impl Trap {
     pub(super) fn end_step(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
         match &mut self.means {
             Means::AlignmentCheck => {
-                let set = self.with_trap(0);
+                let set = self.hidden_flags().put_back(0);
                 change_flags(seat, fd, set, rflags::TRAP)
             }
             Means::Breakpoints(registers) => {
@@ -149,18 +171,39 @@ impl Trap {
         }
     }
 
-    /// The guest's flags without what the trap has put into them.
-    pub(super) fn without_trap(&self, flags: u64) -> u64 {
+    /// What of the trap is in the guest's flags.
+    pub(super) fn hidden_flags(&self) -> HiddenFlags {
         match self.means {
-            Means::AlignmentCheck => flags & !(rflags::ALIGNMENT_CHECK | rflags::TRAP),
-            Means::Breakpoints(_) => flags,
+            Means::AlignmentCheck => HiddenFlags {
+                alignment_check: Some(self.is_on),
+            },
+            Means::Breakpoints(_) => HiddenFlags {
+                alignment_check: None,
+            },
+        }
+    }
+}
+
+/// Flags that are the host's and not the guest's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HiddenFlags {
+    /// AC and TF are, and AC is to be set.
+    alignment_check: Option<bool>,
+}
+
+impl HiddenFlags {
+    /// As the guest has them.
+    pub(super) fn take_out(self, flags: u64) -> u64 {
+        match self.alignment_check {
+            Some(_) => flags & !(rflags::ALIGNMENT_CHECK | rflags::TRAP),
+            None => flags,
         }
     }
 
-    /// The reverse.
-    pub(super) fn with_trap(&self, flags: u64) -> u64 {
-        match self.means {
-            Means::AlignmentCheck if self.is_on => flags | rflags::ALIGNMENT_CHECK,
+    /// As the CPU has to have them.
+    pub(super) fn put_back(self, flags: u64) -> u64 {
+        match self.alignment_check {
+            Some(true) => flags | rflags::ALIGNMENT_CHECK,
             _ => flags,
         }
     }

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{Decoded, look};
+use split_lock_assist::guard::Side;
+use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide};
+use split_lock_assist::paging::PagedMemory;
+use split_lock_assist::pause::{Gate, Pass};
+use vm_memory::GuestMemoryMmap;
 
 use super::kernel::{Kernel, Next};
-use super::stopped::StoppedCpu;
+use super::stopped::{SeatRam, StoppedBreakpoints, StoppedCpu};
 use super::trap::{Meaning, Trap};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
@@ -23,6 +28,8 @@ pub struct HostedVcpu<'a> {
     vcpu: PreemptibleVcpu<&'a mut VcpuFd>,
     seat: &'a Seat,
     emulated: Option<Emulated>,
+    /// Keeps it out of the guest while another vCPU does something for its guest.
+    pass: Option<Pass>,
 }
 
 /// What makes an emulated host of a real one.
@@ -56,6 +63,9 @@ pub enum HostError {
     /// KVM refused a call.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// KVM refused a call of the guard's.
+    #[error(transparent)]
+    Guard(#[from] KvmError),
     /// The thread cannot be made to wait.
     #[error("cannot make the thread of vCPU {cpu} wait as the kernel would: {source}")]
     Wait {
@@ -95,6 +105,7 @@ impl<'a> HostedVcpu<'a> {
             vcpu: PreemptibleVcpu::new(fd)?,
             seat,
             emulated: None,
+            pass: None,
         })
     }
 
@@ -150,6 +161,7 @@ impl<'a> HostedVcpu<'a> {
                 cpu,
                 level,
             }),
+            pass: None,
         })
     }
 
@@ -199,16 +211,49 @@ impl<'a> HostedVcpu<'a> {
                 Entry::Guest { window_end } => window_end.unwrap_or(deadline),
                 Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
             };
+            let inside = self.pass.as_mut().map(Pass::enter);
             let exit = match self.vcpu.run_until(deadline.min(window_end))? {
                 Outcome::Expired(_) if window_end < deadline => continue,
                 Outcome::Expired(_) => return Ok(Ended::Expired),
                 Outcome::Kicked => return Ok(Ended::Kicked),
                 Outcome::Exit(exit) => ExitCause::from(&exit),
             };
+            drop(inside);
             if let Some(exit) = self.handled_by_host(exit)? {
                 return Ok(Ended::Exit(exit));
             }
         }
+    }
+
+    /// Has the vCPU go through this gate whenever it enters the guest. A run that others interrupt
+    /// there ends as [`Ended::Kicked`].
+    pub(super) fn go_through(&mut self, gate: &Gate) {
+        let kicker = self.kicker();
+        self.pass = Some(gate.pass(move || {
+            // Once it is gone it cannot be in the guest.
+            let _ = kicker.kick();
+        }));
+    }
+
+    /// What a guard sees of it, and what it can do to it. Any I/O must be completed.
+    pub(super) fn side<'b>(&'b mut self, debug_registers: &'b mut DebugRegisters) -> VcpuSide<'b> {
+        let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
+        let Some(host) = &mut self.emulated else {
+            let (fd, ram) = (self.vcpu.vcpu_mut(), self.seat.ram());
+            return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
+        };
+        let (seat, fd) = (self.seat, self.vcpu.vcpu());
+        let cpu = host.stopped_cpu(seat, fd);
+        VcpuSide::Emulated(Side {
+            memory: cpu.memory(),
+            cpu,
+            others,
+            breakpoints: StoppedBreakpoints {
+                seat,
+                fd,
+                trap: &mut host.trap,
+            },
+        })
     }
 
     /// Says what a guest did that no guest should do: see [`Seat::unexpected_exit`].
@@ -261,6 +306,15 @@ impl<'a> HostedVcpu<'a> {
     }
 }
 
+/// A vCPU in its parts, on either host.
+pub(super) enum VcpuSide<'a> {
+    Native(KvmSide<'a, GuestMemoryMmap, Pass>),
+    Emulated(EmulatedSide<'a>),
+}
+
+type EmulatedSide<'a> =
+    Side<'a, StoppedCpu<'a>, PagedMemory<SeatRam<'a>>, Pass, StoppedBreakpoints<'a>>;
+
 /// How the guest is entered.
 enum Entry {
     Guest {
@@ -275,14 +329,18 @@ impl Emulated {
         if self.trap.is_exact() {
             return Ok(true);
         }
-        let cpu = StoppedCpu {
-            seat,
-            fd,
-            trap: &self.trap,
-            level: self.level,
-        };
+        let cpu = self.stopped_cpu(seat, fd);
         let decoded = look(&cpu, &mut cpu.memory())?;
         Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
+    }
+
+    fn stopped_cpu<'a>(&self, seat: &'a Seat, fd: &'a VcpuFd) -> StoppedCpu<'a> {
+        StoppedCpu {
+            seat,
+            fd,
+            hidden: self.trap.hidden_flags(),
+            level: self.level,
+        }
     }
 
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
+use split_lock_assist::guard;
+use split_lock_assist::kvm::Reach;
+use split_lock_assist::pause::Gate;
 
 use crate::guest::two_tasks::layout::{
     COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TIMER_VECTOR,
     saved_rip,
 };
 use crate::guest::two_tasks::{pieces, start_registers};
-use crate::host::{Ended, HostError, HostedVcpu, Kernel};
+use crate::host::{Ended, GuardedVcpu, HostError, HostedVcpu, Kernel};
 use crate::sweep::Host;
 use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, Vm, VmError};
 
@@ -35,6 +38,7 @@ use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, 
 ///     quantum: Duration::from_millis(1),
 ///     length: Duration::from_millis(100),
 ///     host: Host::Native,
+///     guard: None,
 /// };
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
 /// let last = scene.play(&kvm, &mut |moment| {
@@ -44,7 +48,7 @@ use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, 
 /// assert!(last.counter.progress > 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TwoTasks {
     /// How many locks the one task splits before it is done.
     pub split_locks: NonZeroU64,
@@ -54,6 +58,8 @@ pub struct TwoTasks {
     pub length: Duration,
     /// What the split locks meet.
     pub host: Host,
+    /// What is done about split locks that it is held up at, if anything.
+    pub guard: Option<guard::Config>,
 }
 
 /// How far the guest has come, at the end of a quantum.
@@ -69,6 +75,8 @@ pub struct Moment {
     pub counter: TaskState,
     /// When the guest kernel reported that the splitting task is done, if it has.
     pub done_after: Option<Duration>,
+    /// How many split locks a guard has done in the CPU's place.
+    pub emulated: u64,
 }
 
 /// One of the two.
@@ -121,14 +129,19 @@ impl TwoTasks {
     ) -> Result<Moment, SceneError> {
         let start = start_registers(self.split_locks);
         let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
+        let hosted = match &self.host {
+            Host::Native => HostedVcpu::native(&mut fd, &seat)?,
+            Host::Emulated(profile) => {
+                let kernel = Arc::new(Kernel::new(profile.clone(), 1));
+                HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
+            }
+        };
+        let reach = match self.guard {
+            Some(_) => Reach::probe(kvm).map_err(HostError::from)?,
+            None => Reach::NOWHERE,
+        };
         let mut stage = Stage {
-            vcpu: match &self.host {
-                Host::Native => HostedVcpu::native(&mut fd, &seat)?,
-                Host::Emulated(profile) => {
-                    let kernel = Arc::new(Kernel::new(profile.clone(), 1));
-                    HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
-                }
-            },
+            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &Gate::new(), reach),
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,
@@ -146,7 +159,7 @@ impl TwoTasks {
 
 /// What is there while it is played.
 struct Stage<'a> {
-    vcpu: HostedVcpu<'a>,
+    vcpu: GuardedVcpu<'a>,
     timer: InterruptLine,
     beginning: MonotonicTime,
     done_after: Option<Duration>,
@@ -155,7 +168,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn play_until(&mut self, deadline: MonotonicTime) -> Result<(), SceneError> {
         loop {
-            self.timer.connect(self.vcpu.fd_mut())?;
+            self.timer.connect(self.vcpu.vcpu_mut().fd_mut())?;
             let exit = match self.vcpu.run_until(deadline)? {
                 Ended::Expired | Ended::Kicked => return Ok(()),
                 Ended::Exit(exit) => exit,
@@ -165,14 +178,19 @@ impl Stage<'_> {
                 ExitCause::PortWrite { port } if port == TASK_DONE_PORT => {
                     self.done_after = Some(self.elapsed());
                 }
-                other => return Err(SceneError::Guest(self.vcpu.unexpected_exit(other))),
+                other => {
+                    return Err(SceneError::Guest(
+                        self.vcpu.vcpu_mut().unexpected_exit(other),
+                    ));
+                }
             }
         }
     }
 
     fn look(&self) -> Result<Moment, SceneError> {
-        let seat = self.vcpu.seat();
-        let registers = seat.guest_registers(self.vcpu.fd())?;
+        let vcpu = self.vcpu.vcpu();
+        let seat = vcpu.seat();
+        let registers = seat.guest_registers(vcpu.fd())?;
         let word = |address| seat.read(address).map_or(0, u64::from_le_bytes);
         let running = word(CURRENT);
         let task = |task: u64, progress| {
@@ -195,6 +213,9 @@ impl Stage<'_> {
             splitter: task(0, SPLITTER_WORD),
             counter: task(1, COUNTER_WORD),
             done_after: self.done_after,
+            emulated: self.vcpu.statistics().map_or(0, |guard| {
+                guard.emulated_at_stalls + guard.emulated_at_breakpoints
+            }),
         })
     }
 

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::Kicker;
+use split_lock_assist::guard;
+use split_lock_assist::kvm::Reach;
+use split_lock_assist::pause::Gate;
 use split_lock_model::time::Nanos;
 
 use super::measure::{Measurement, measure};
 use super::{Host, Scenario, Stop, SweepError};
 use crate::guest::Guest;
-use crate::host::{HostedVcpu, Kernel};
+use crate::host::{GuardedVcpu, HostedVcpu, Kernel};
 use crate::vm::{Level, Vcpu, Vm};
 
 /// All vCPUs of one scenario. They end when this is dropped.
@@ -35,8 +38,12 @@ struct Post {
     kernel: Option<Arc<Kernel>>,
     /// So that all vCPUs of the scenario start together.
     together: Arc<Barrier>,
-    /// Ends the runs of all vCPUs of the scenario, when one of them is worth nothing.
-    all: Stop,
+    /// Of which the first ends the sweep, and the second the runs of all vCPUs of the scenario, when
+    /// one of them is worth nothing.
+    stops: [Stop; 2],
+    guard: Option<guard::Config>,
+    gate: Gate,
+    reach: Reach,
     timeouts: Receiver<Duration>,
     results: Sender<Result<Measurement, SweepError>>,
 }
@@ -47,6 +54,7 @@ impl Crew {
         kvm: &Kvm,
         scenario: &Scenario,
         stop: &Stop,
+        reach: Reach,
     ) -> Result<Self, SweepError> {
         let mut vm = Vm::new(kvm)?;
         let kernel = match &scenario.host {
@@ -58,6 +66,7 @@ impl Crew {
         };
         let together = Arc::new(Barrier::new(scenario.guests.len()));
         let all = Stop::new();
+        let gate = Gate::new();
         let mut workers = vec![];
         for (number, guest) in scenario.guests.iter().enumerate() {
             let (timeouts, worker_timeouts) = channel();
@@ -71,7 +80,10 @@ impl Crew {
                 level: scenario.level,
                 kernel: kernel.clone(),
                 together: Arc::clone(&together),
-                all: all.clone(),
+                stops: [stop.clone(), all.clone()],
+                guard: scenario.guard.clone(),
+                gate: gate.clone(),
+                reach,
                 timeouts: worker_timeouts,
                 results: worker_results,
             };
@@ -130,21 +142,21 @@ impl Post {
             Some(kernel) => HostedVcpu::emulated(&mut fd, &seat, &self.guest, self.level, kernel),
         };
         let mut vcpu = match hosted {
-            Ok(vcpu) => vcpu,
+            Ok(vcpu) => GuardedVcpu::new(vcpu, self.guard, &self.gate, self.reach),
             Err(error) => {
                 let _ = bound.send(Err(error.into()));
                 return;
             }
         };
-        let _ = bound.send(Ok(vcpu.kicker()));
+        let _ = bound.send(Ok(vcpu.vcpu().kicker()));
         let guest = self.guest.to_string();
         for timeout in self.timeouts {
-            let is_reset = vcpu.reset();
+            let is_reset = vcpu.vcpu_mut().reset();
             self.together.wait();
             let result = is_reset
                 .map_err(SweepError::from)
-                .and_then(|()| measure(&mut vcpu, &guest, timeout))
-                .inspect_err(|_| self.all.request());
+                .and_then(|()| measure(&mut vcpu, &guest, timeout, &self.stops))
+                .inspect_err(|_| self.stops[1].request());
             if self.results.send(result).is_err() {
                 return;
             }

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 
-use super::SweepError;
-use crate::host::{self, HostedVcpu};
+use split_lock_assist::guard::Stall;
+
+use super::{Stop, SweepError};
+use crate::host::{self, GuardedVcpu};
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Measurement {
     pub(super) turns: u64,
     pub(super) elapsed: Duration,
     pub(super) cpu: Duration,
     pub(super) exits: u64,
     pub(super) ended: Ended,
+    /// Where the guard found the vCPU held up, for the first time.
+    pub(super) new_stalls: Vec<Stall>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +29,13 @@ pub(super) enum Ended {
 
 /// Runs the guest from where it is for `timeout`. Only the run itself is timed; reading the clocks
 /// is inside the CPU time and outside the elapsed time.
+///
+/// A kick is the end only if one of `stops` says so: vCPUs whose guards pause each other kick as well.
 pub(super) fn measure(
-    vcpu: &mut HostedVcpu<'_>,
+    vcpu: &mut GuardedVcpu<'_>,
     guest: &str,
     timeout: Duration,
+    stops: &[Stop],
 ) -> Result<Measurement, SweepError> {
     let cpu_before = ThreadCpuTime::now();
     let start = MonotonicTime::now();
@@ -37,13 +44,14 @@ pub(super) fn measure(
     let ended = loop {
         let cause = match vcpu.run_until(deadline)? {
             host::Ended::Expired => break Ended::Expired,
-            host::Ended::Kicked => break Ended::Kicked,
+            host::Ended::Kicked if stops.iter().any(Stop::is_requested) => break Ended::Kicked,
+            host::Ended::Kicked => continue,
             host::Ended::Exit(cause) => cause,
         };
         if !cause.is_debug_output() {
             return Err(SweepError::Guest {
                 guest: guest.into(),
-                exit: vcpu.unexpected_exit(cause),
+                exit: vcpu.vcpu_mut().unexpected_exit(cause),
             });
         }
         exits += 1;
@@ -51,10 +59,11 @@ pub(super) fn measure(
     let elapsed = MonotonicTime::now().saturating_since(start);
     let cpu = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
     Ok(Measurement {
-        turns: vcpu.seat().turns(vcpu.fd())?,
+        turns: vcpu.vcpu().seat().turns(vcpu.vcpu().fd())?,
         elapsed,
         cpu: Duration::from_nanos(cpu),
         exits,
         ended,
+        new_stalls: vcpu.take_new_stalls(),
     })
 }

@@ -1,6 +1,8 @@
 //! Measures guests over a range of pending timeouts: plan, runs, samples.
 
 use kvm_ioctls::Kvm;
+use split_lock_assist::guard::Stall;
+use split_lock_assist::kvm::Reach;
 use split_lock_model::time::Nanos;
 
 use crate::host::HostError;
@@ -61,8 +63,25 @@ pub enum SweepError {
     },
 }
 
+/// What a sweep tells while it goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A step's samples, one per vCPU.
+    Samples(Vec<Sample>),
+    /// A guard has found a vCPU held up by an instruction that had not been seen there before.
+    Stalled {
+        /// The guest.
+        guest: String,
+        /// The vCPU.
+        vcpu: u32,
+        /// Where, and what is done about it.
+        stall: Stall,
+    },
+}
+
 /// Carries out a plan: every scenario at every timeout, as often as planned, in the plan's random
-/// order. Each step's samples, one per vCPU, are handed to `on_samples` as they come.
+/// order. What comes of it is handed to `on_event` as it comes.
 ///
 /// Every scenario has a VM of its own, and every vCPU a thread. A run starts from the guest's first
 /// instruction and is one bounded run of the timeout's length.
@@ -77,7 +96,12 @@ pub enum SweepError {
 ///
 /// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;
 /// let plan = Plan {
-///     scenarios: vec![Scenario { guests: vec![guest.into()], level: Level::Cpl3, host: Host::Native }],
+///     scenarios: vec![Scenario {
+///         guests: vec![guest.into()],
+///         level: Level::Cpl3,
+///         host: Host::Native,
+///         guard: None,
+///     }],
 ///     timeouts: vec![Duration::from_millis(1), Duration::from_millis(2)],
 ///     repeats: 3,
 ///     warm_up_runs: 1,
@@ -85,21 +109,30 @@ pub enum SweepError {
 ///     seed: 42,
 /// };
 /// let kvm = open_kvm(std::path::Path::new(KVM_DEVICE))?;
-/// run(&kvm, &plan, &Stop::new(), &mut |samples| println!("{samples:?}"))?;
+/// run(&kvm, &plan, &Stop::new(), &mut |event| println!("{event:?}"))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn run(
     kvm: &Kvm,
     plan: &Plan,
     stop: &Stop,
-    on_samples: &mut dyn FnMut(Vec<Sample>),
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<Finished, SweepError> {
     plan.check()?;
+    let reach = if plan
+        .scenarios
+        .iter()
+        .any(|scenario| scenario.guard.is_some())
+    {
+        Reach::probe(kvm).map_err(HostError::from)?
+    } else {
+        Reach::NOWHERE
+    };
     std::thread::scope(|scope| {
         let crews = plan
             .scenarios
             .iter()
-            .map(|scenario| Crew::start(scope, kvm, scenario, stop));
+            .map(|scenario| Crew::start(scope, kvm, scenario, stop, reach));
         let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
         let mut phases = Random::new(plan.seed);
         for step in plan
@@ -117,8 +150,18 @@ pub fn run(
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);
             }
+            let scenario = &plan.scenarios[at.scenario];
+            for (vcpu, measured) in measured.iter().enumerate() {
+                for &stall in &measured.new_stalls {
+                    on_event(Event::Stalled {
+                        guest: scenario.guests[vcpu].to_string(),
+                        vcpu: vcpu as u32,
+                        stall,
+                    });
+                }
+            }
             if let Work::Measure(_) = step {
-                on_samples(samples(&plan.scenarios[at.scenario], at, &measured));
+                on_event(Event::Samples(samples(scenario, at, &measured)));
             }
         }
         Ok(Finished::Complete)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
 
 use super::order::shuffle;
@@ -54,6 +55,8 @@ pub struct Scenario {
     pub level: Level,
     /// What their split locks meet.
     pub host: Host,
+    /// What is done about it, if anything.
+    pub guard: Option<guard::Config>,
 }
 
 /// What a guest's split locks meet.
@@ -224,8 +227,8 @@ impl Plan {
 }
 
 impl Scenario {
-    /// What is special about how this vCPU runs, to be added to the name of a series: its level if
-    /// it is not the usual one, and its neighbours, as in `; beside 2 x split`.
+    /// What is special about how this vCPU runs, to be added to the name of a series: its guard, its
+    /// level if it is not the usual one, and its neighbours, as in `; beside 2 x split`.
     #[must_use]
     pub fn condition(&self, vcpu: usize) -> String {
         let mut neighbours = BTreeMap::<String, usize>::new();
@@ -234,6 +237,10 @@ impl Scenario {
                 *neighbours.entry(guest.to_string()).or_default() += 1;
             }
         }
+        let guard = match &self.guard {
+            None => String::new(),
+            Some(config) => format!("; guard {}", config.reaction),
+        };
         let level = match self.level {
             Level::Cpl3 => String::new(),
             level => format!("; at {}", level.to_string().to_uppercase()),
@@ -242,7 +249,7 @@ impl Scenario {
             let before = if i == 0 { "; beside" } else { " and" };
             format!("{before} {count} x {name}")
         });
-        beside.fold(level, |all, one| all + &one)
+        beside.fold(guard + &level, |all, one| all + &one)
     }
 }
 
@@ -261,6 +268,7 @@ mod tests {
             guests: guests(names),
             level: Level::Cpl3,
             host: Host::Native,
+            guard: None,
         };
         Plan {
             scenarios: vec![scenario(&["split"]), scenario(&["aligned", "split"])],
@@ -355,6 +363,7 @@ mod tests {
             guests: guests(&["aligned", "split", "split", "none"]),
             level: Level::Cpl0,
             host: Host::Native,
+            guard: None,
         };
         assert_eq!(
             scenario.condition(0),
@@ -364,7 +373,19 @@ mod tests {
             guests: guests(&["split"]),
             level: Level::Cpl3,
             host: Host::Native,
+            guard: None,
         };
         assert_eq!(alone.condition(0), "");
+        let guarded = Scenario {
+            guard: Some(guard::Config {
+                reaction: guard::Reaction::Auto,
+                ..guard::Config::default()
+            }),
+            ..scenario
+        };
+        assert_eq!(
+            guarded.condition(1),
+            "; guard auto; at CPL0; beside 1 x aligned and 1 x none and 1 x split"
+        );
     }
 }

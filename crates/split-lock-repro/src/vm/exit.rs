@@ -46,6 +46,8 @@ pub enum ExitCause {
     Breakpoint {
         /// The instruction, which has not been executed.
         address: u64,
+        /// What the CPU says of the reason, as in its register DR6.
+        dr6: u64,
     },
     /// The CPU refused to enter the guest.
     FailEntry {
@@ -117,7 +119,10 @@ impl From<&VcpuExit<'_>> for ExitCause {
                 address,
                 size: data.len(),
             },
-            VcpuExit::Debug(ref debug) => ExitCause::Breakpoint { address: debug.pc },
+            VcpuExit::Debug(ref debug) => ExitCause::Breakpoint {
+                address: debug.pc,
+                dr6: debug.dr6,
+            },
             VcpuExit::FailEntry(reason, cpu) => ExitCause::FailEntry { reason, cpu },
             VcpuExit::IrqWindowOpen => ExitCause::InterruptWindow,
             VcpuExit::InternalError => ExitCause::InternalError { number: None },
@@ -155,7 +160,7 @@ impl fmt::Display for ExitCause {
             ExitCause::InterruptWindow => {
                 f.write_str("can take an interrupt, and none is waiting for it")
             }
-            ExitCause::Breakpoint { address } => {
+            ExitCause::Breakpoint { address, .. } => {
                 write!(f, "met a breakpoint at {address:#x} that nobody waits for")
             }
             ExitCause::FailEntry { reason, cpu } => write!(

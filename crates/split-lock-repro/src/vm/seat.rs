@@ -1,6 +1,6 @@
 //! What a vCPU sits on: its memory, its start state, and where its guest counts.
 
-use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs};
+use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
 use split_lock_assist::paging::PageWalk;
 use vm_memory::{Bytes, GuestMemoryMmap};
@@ -123,6 +123,11 @@ impl Seat {
             ..*to
         };
         self.set_registers(fd, &returning)
+    }
+
+    pub(crate) fn events(&self, fd: &VcpuFd) -> Result<kvm_vcpu_events, VmError> {
+        fd.get_vcpu_events()
+            .map_err(failed("KVM_GET_VCPU_EVENTS", self.name(), REPORT))
     }
 
     /// Sets the guest's debug registers from outside.

@@ -9,7 +9,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::sim::{Costs, Program};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::Sample;
-use split_lock_repro::sweep::{Finished, Host, Plan, Scenario, Stop, run};
+use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, run};
 use split_lock_repro::vm::Level;
 
 use crate::{detects_split_locks, guest, kvm, machine};
@@ -51,6 +51,7 @@ fn measure(kvm: &kvm_ioctls::Kvm, profile: &Profile) -> Vec<Sample> {
         guests: vec![guest("split")],
         level: Level::Cpl3,
         host,
+        guard: None,
     };
     let plan = Plan {
         scenarios: vec![
@@ -64,7 +65,12 @@ fn measure(kvm: &kvm_ioctls::Kvm, profile: &Profile) -> Vec<Sample> {
         seed: 1,
     };
     let mut samples = vec![];
-    let done = run(kvm, &plan, &Stop::new(), &mut |new| samples.extend(new)).unwrap();
+    let done = run(kvm, &plan, &Stop::new(), &mut |event| {
+        if let Event::Samples(new) = event {
+            samples.extend(new);
+        }
+    })
+    .unwrap();
     assert_eq!(done, Finished::Complete);
     samples
 }

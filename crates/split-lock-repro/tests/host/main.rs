@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod common;
 
 mod fidelity;
+mod guard;
 mod rules;
 mod two_tasks;
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use split_lock_assist::guard::{Config, Reaction};
 use split_lock_repro::scene::{Moment, TwoTasks};
 use split_lock_repro::sweep::Host;
 
@@ -17,6 +18,7 @@ const SPLIT_LOCK: [u8; 4] = [0xf0, 0x48, 0xff, 0x06];
 /// All moments up to the first of which `is_over` is true; `None` if that cannot be tried here.
 fn play(
     kernel: &str,
+    guard: Option<&Config>,
     quantum_ms: u64,
     mut is_over: impl FnMut(&Moment) -> bool,
 ) -> Option<Vec<Moment>> {
@@ -26,6 +28,7 @@ fn play(
         quantum: Duration::from_millis(quantum_ms),
         length: Duration::from_secs(60),
         host: Host::Emulated(kernel.parse().unwrap()),
+        guard: guard.cloned(),
     };
     let mut moments = vec![];
     let last = scene.play(&kvm, &mut |moment| {
@@ -46,7 +49,7 @@ fn play_below_the_threshold() -> Option<Vec<Moment>> {
     let both_were_interrupted =
         |moment: &Moment| moment.splitter.interrupts >= 10 && moment.counter.interrupts >= 10;
     for _ in 0..50 {
-        let moments = play("6.6,hz=250", 1, both_were_interrupted)?;
+        let moments = play("6.6,hz=250", None, 1, both_were_interrupted)?;
         let longest_quantum = moments.windows(2).map(|pair| pair[1].at - pair[0].at).max();
         if moments[0].at.max(longest_quantum.unwrap()) < SHORTEST_SLEEP {
             return Some(moments);
@@ -80,11 +83,31 @@ fn below_the_threshold_one_task_hangs_while_interrupts_are_taken_and_the_other_g
 fn above_the_threshold_and_without_detection_it_finishes() {
     let _alone = machine();
     for (kernel, quantum_ms) in [("6.6,hz=250", 30), ("6.6,mode=off", 1)] {
-        let Some(moments) = play(kernel, quantum_ms, |moment| moment.done_after.is_some()) else {
+        let Some(moments) = play(kernel, None, quantum_ms, |moment| {
+            moment.done_after.is_some()
+        }) else {
             return;
         };
         let last = &moments[moments.len() - 1];
         assert!(last.done_after.is_some(), "{last:?}");
         assert_eq!(last.splitter.progress, SPLIT_LOCKS);
     }
+}
+
+#[test]
+fn a_guard_gets_it_to_its_end_below_the_threshold() {
+    let _alone = machine();
+    let guard = Config {
+        reaction: Reaction::Emulate,
+        ..Config::default()
+    };
+    let done = |moment: &Moment| moment.done_after.is_some();
+    let Some(moments) = play("6.6,hz=250", Some(&guard), 1, done) else {
+        return;
+    };
+    let last = &moments[moments.len() - 1];
+    assert!(last.done_after.is_some(), "{last:?}");
+    assert_eq!(last.splitter.progress, SPLIT_LOCKS);
+    assert!(last.emulated > 0, "{last:?}");
+    assert!(last.counter.progress > 0, "{last:?}");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::{Point, Spread, curves};
-use split_lock_repro::sweep::{Finished, Host, Plan, Scenario, Stop, SweepError, run};
+use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, SweepError, run};
 use split_lock_repro::vm::Level;
 
 use split_lock_repro::guest::FileOptions;
@@ -17,6 +17,7 @@ fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) 
         guests,
         level,
         host: Host::Native,
+        guard: None,
     });
     Plan {
         scenarios: scenarios.collect(),
@@ -30,7 +31,11 @@ fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) 
 
 fn samples(plan: &Plan) -> Option<Result<Vec<Sample>, SweepError>> {
     let mut samples = vec![];
-    let finished = run(&kvm()?, plan, &Stop::new(), &mut |new| samples.extend(new));
+    let finished = run(&kvm()?, plan, &Stop::new(), &mut |event| {
+        if let Event::Samples(new) = event {
+            samples.extend(new);
+        }
+    });
     Some(finished.map(|finished| {
         assert_eq!(finished, Finished::Complete);
         samples
@@ -141,12 +146,12 @@ fn a_sweep_can_be_stopped_in_the_middle_of_a_long_run() {
             std::thread::sleep(Duration::from_millis(100));
             stop.request();
         });
-        let finished = run(&kvm, &plan, &stop, &mut |samples| panic!("{samples:?}"));
+        let finished = run(&kvm, &plan, &stop, &mut |event| panic!("{event:?}"));
         assert_eq!(finished.unwrap(), Finished::Stopped);
     });
     assert!(start.elapsed() < Duration::from_secs(60));
     // And one that is stopped before it begins does nothing.
-    let finished = run(&kvm, &plan, &stop, &mut |samples| panic!("{samples:?}"));
+    let finished = run(&kvm, &plan, &stop, &mut |event| panic!("{event:?}"));
     assert_eq!(finished.unwrap(), Finished::Stopped);
 }
 

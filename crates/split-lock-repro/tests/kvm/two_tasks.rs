@@ -14,6 +14,7 @@ fn scene(split_locks: u64) -> TwoTasks {
         quantum: Duration::from_millis(1),
         length: Duration::from_secs(60),
         host: Host::Native,
+        guard: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
@@ -14,7 +15,7 @@ use crate::figure::Figure;
 use crate::measuring::{Session, provenance, seed};
 use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
-use crate::{Exit, complaint, terminal};
+use crate::{Exit, complaint, guard, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -26,6 +27,9 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
 
 /// One series for the kernel; `--host KERNEL,mode=off` gives the one without detection.
 fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
+    if args.guard != Reaction::Off {
+        bail!("--guard needs a guest to guard: leave out --on model");
+    }
     let is_plain = args.vcpus == 1 && args.neighbour.is_none() && args.offsets.is_none();
     if !is_plain {
         bail!("--on model sweeps one vCPU: for several, see `splitlock simulate`");
@@ -74,7 +78,7 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     if let Host::Kernel(_) = args.host {
         session.warn_if_punished_twice();
     }
-    let Some(sweep) = session.measure("measuring", &plan)? else {
+    let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
         complaint::say("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
@@ -85,6 +89,15 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
+}
+
+/// Once for each instruction.
+fn say_where(guest: &str, stall: &Stall) {
+    let Stall {
+        culprit, response, ..
+    } = stall;
+    let done = guard::in_words(response);
+    complaint::say(&format!("note: `{guest}` is held up at {culprit}; {done}"));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {
@@ -147,13 +160,18 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
 
 /// One guest on all vCPUs; or, if there is a neighbour, the guest alone and then beside it.
 fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Scenario> {
+    let kernel = match &args.host {
+        Host::Native => None,
+        Host::Kernel(kernel) => Some(&**kernel),
+    };
     let scenario = |guests| Scenario {
         guests,
         level: args.level,
-        host: match &args.host {
-            Host::Native => sweep::Host::Native,
-            Host::Kernel(kernel) => sweep::Host::Emulated((**kernel).clone()),
+        host: match kernel {
+            None => sweep::Host::Native,
+            Some(kernel) => sweep::Host::Emulated(kernel.clone()),
         },
+        guard: guard::config(args.guard, kernel, args.vcpus - 1),
     };
     let beside = |others: &Guest| {
         let mut guests = vec![others.clone(); args.vcpus as usize];

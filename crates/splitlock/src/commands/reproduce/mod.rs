@@ -84,7 +84,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         let sweep = if session.was_stopped() {
             None
         } else {
-            session.measure(part.what, &part.plan)?
+            session.measure(part.what, &part.plan, &mut |_, _| {})?
         };
         match sweep {
             Some(sweep) => chapters.push(Chapter::new(part, sweep)?),

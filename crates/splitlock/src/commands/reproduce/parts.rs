@@ -44,6 +44,7 @@ fn scenario(kinds: &[Kind]) -> Scenario {
         guests: kinds.iter().map(|&kind| built_in(kind, None)).collect(),
         level: Level::Cpl3,
         host: Host::Native,
+        guard: None,
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) fn offsets(seed: u64) -> Part {
         guests: vec![built_in(Kind::Split, Some(offset))],
         level: Level::Cpl3,
         host: Host::Native,
+        guard: None,
     };
     Part {
         name: "offsets",

@@ -1,0 +1,149 @@
+//! A hosted vCPU with a guard that gets it past its split locks.
+
+use std::time::Duration;
+
+use kvm_bindings::kvm_debug_exit_arch;
+use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
+use split_lock_assist::guard::{self, Config, Keeper, Run, Stall, Statistics};
+use split_lock_assist::kvm::{DebugRegisters, Reach};
+use split_lock_assist::pause::Gate;
+
+use super::vcpu::VcpuSide;
+use super::{Ended, HostError, HostedVcpu};
+use crate::vm::ExitCause;
+
+/// A [`HostedVcpu`] whose runs are looked at, and which is helped if it does not get on.
+#[derive(Debug)]
+pub struct GuardedVcpu<'a> {
+    vcpu: HostedVcpu<'a>,
+    /// `None` if nobody is to look.
+    keeper: Option<Keeper>,
+    debug_registers: DebugRegisters,
+    new_stalls: Vec<Stall>,
+}
+
+impl<'a> GuardedVcpu<'a> {
+    /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
+    /// same `gate`; `reach` is what [`Reach::probe`] says.
+    #[must_use]
+    pub fn new(
+        mut vcpu: HostedVcpu<'a>,
+        config: Option<Config>,
+        gate: &Gate,
+        reach: Reach,
+    ) -> Self {
+        if config.is_some() {
+            vcpu.go_through(gate);
+        }
+        Self {
+            vcpu,
+            keeper: config.map(Keeper::new),
+            debug_registers: DebugRegisters::new(reach),
+            new_stalls: vec![],
+        }
+    }
+
+    /// The vCPU without its guard.
+    #[must_use]
+    pub fn vcpu(&self) -> &HostedVcpu<'a> {
+        &self.vcpu
+    }
+
+    /// The same, to change it.
+    #[must_use]
+    pub fn vcpu_mut(&mut self) -> &mut HostedVcpu<'a> {
+        &mut self.vcpu
+    }
+
+    /// What the guard has done so far; `None` if there is none.
+    #[must_use]
+    pub fn statistics(&self) -> Option<&Statistics> {
+        self.keeper.as_ref().map(Keeper::statistics)
+    }
+
+    /// The instructions at which the vCPU was found held up, each once, since this was last asked.
+    pub fn take_new_stalls(&mut self) -> Vec<Stall> {
+        std::mem::take(&mut self.new_stalls)
+    }
+
+    /// Runs the guest until it needs something, or is kicked, or `deadline` has passed. With a guard
+    /// that grants grace it may take longer. A kick may also be that of another vCPU that has done
+    /// something for its guest: then nothing has to be done.
+    ///
+    /// # Errors
+    /// As [`HostedVcpu::run_until`], or if the guard cannot look at the vCPU.
+    pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
+        loop {
+            let now = MonotonicTime::now();
+            let own = deadline.saturating_since(now);
+            let Some(keeper) = &mut self.keeper else {
+                return self.vcpu.run_until(deadline);
+            };
+            if own.is_zero() {
+                return Ok(Ended::Expired);
+            }
+            let end = now + keeper.budget(own);
+            let cpu_before = ThreadCpuTime::now();
+            let ended = self.run_past_breakpoints(end)?;
+            let cpu_ns = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
+            self.judge(&Run {
+                wall: MonotonicTime::now().saturating_since(now),
+                cpu: Duration::from_nanos(cpu_ns),
+                ended: match ended {
+                    Ended::Expired => guard::Ended::Expired,
+                    Ended::Kicked => guard::Ended::Kicked,
+                    Ended::Exit(_) => guard::Ended::Exited,
+                },
+            })?;
+            if ended != Ended::Expired {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// One run, however many breakpoints it meets.
+    fn run_past_breakpoints(&mut self, end: MonotonicTime) -> Result<Ended, HostError> {
+        loop {
+            match self.vcpu.run_until(end)? {
+                Ended::Exit(exit @ ExitCause::Breakpoint { .. }) if self.keeper.is_some() => {
+                    self.breakpoint(exit)?;
+                }
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    fn judge(&mut self, run: &Run) -> Result<(), HostError> {
+        let Some(keeper) = &mut self.keeper else {
+            return Ok(());
+        };
+        let verdict = match self.vcpu.side(&mut self.debug_registers) {
+            VcpuSide::Native(mut side) => keeper.after_run(run, &mut side)?,
+            VcpuSide::Emulated(mut side) => keeper.after_run(run, &mut side)?,
+        };
+        self.new_stalls.extend(verdict.stall().filter(|s| s.is_new));
+        Ok(())
+    }
+
+    /// Whatever was done there, the vCPU can run again.
+    fn breakpoint(&mut self, exit: ExitCause) -> Result<(), HostError> {
+        let Some(keeper) = &mut self.keeper else {
+            return Ok(());
+        };
+        match (self.vcpu.side(&mut self.debug_registers), exit) {
+            (VcpuSide::Native(mut side), ExitCause::Breakpoint { address: pc, dr6 }) => {
+                let exit = kvm_debug_exit_arch {
+                    pc,
+                    dr6,
+                    ..Default::default()
+                };
+                keeper.breakpoint(exit, &mut side)?;
+            }
+            (VcpuSide::Native(_), _) => {}
+            (VcpuSide::Emulated(mut side), exit) => {
+                keeper.breakpoint(exit, &mut side)?;
+            }
+        }
+        Ok(())
+    }
+}

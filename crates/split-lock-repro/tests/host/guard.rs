@@ -1,0 +1,211 @@
+//! The guard on real KVM: guests that the kernel's punishment would stop for ever get on.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use kvm_ioctls::Kvm;
+use kvm_preemption_timer::MonotonicTime;
+use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
+use split_lock_assist::kvm::Reach;
+use split_lock_assist::pause::Gate;
+use split_lock_model::kernel::Profile;
+use split_lock_repro::guest::{BuiltIn, Guest};
+use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, Punishments, grace};
+use split_lock_repro::vm::{Level, Vcpu, Vm};
+
+use crate::{LEVELS, detects_split_locks, kvm, machine};
+
+const MS: Duration = Duration::from_millis(1);
+const KERNEL: &str = "6.12,hz=250";
+
+/// What became of a vCPU.
+#[derive(Debug)]
+struct Fate {
+    turns: u64,
+    punished: Punishments,
+    guard: Statistics,
+    stalls: Vec<Stall>,
+    /// It stopped behind the split lock and before the count.
+    is_between: bool,
+    /// What all vCPUs together have counted to in memory, if that is what they do.
+    shared_count: u64,
+}
+
+/// Runs a guest on so many vCPUs, each for consecutive runs of `timeout`, with a guard.
+fn run(
+    kvm: &Kvm,
+    (name, level): (&str, Level),
+    vcpus: u32,
+    config: &Config,
+    (timeout, runs): (Duration, u32),
+) -> Vec<Fate> {
+    let built_in: BuiltIn = name.parse().unwrap();
+    let guest = Guest::from(built_in);
+    let kernel = Arc::new(Kernel::new(KERNEL.parse().unwrap(), vcpus));
+    let gate = Gate::new();
+    let together = Barrier::new(vcpus as usize);
+    let counter = built_in.operand().address;
+    let reach = Reach::probe(kvm).unwrap();
+    let mut vm = Vm::new(kvm).unwrap();
+    let vcpus: Vec<Vcpu> = (0..vcpus)
+        .map(|_| match level {
+            Level::Cpl3 => vm.add_vcpu_that_checks_alignment(&guest).unwrap(),
+            Level::Cpl0 => vm.add_vcpu(&guest, level).unwrap(),
+        })
+        .collect();
+    thread::scope(|scope| {
+        let threads: Vec<_> = vcpus
+            .into_iter()
+            .map(|Vcpu { mut fd, seat }| {
+                let (guest, gate, kernel) = (&guest, &gate, Arc::clone(&kernel));
+                let together = &together;
+                scope.spawn(move || {
+                    let number = seat.vcpu() as u32;
+                    let hosted =
+                        HostedVcpu::emulated(&mut fd, &seat, guest, level, Arc::clone(&kernel));
+                    let mut vcpu =
+                        GuardedVcpu::new(hosted.unwrap(), Some(config.clone()), gate, reach);
+                    for _ in 0..runs {
+                        let deadline = MonotonicTime::now() + timeout;
+                        while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
+                    }
+                    together.wait();
+                    let fd = vcpu.vcpu().fd();
+                    let registers = seat.guest_registers(fd).unwrap();
+                    Fate {
+                        turns: seat.turns(fd).unwrap(),
+                        punished: kernel.punishments(number),
+                        guard: *vcpu.statistics().unwrap(),
+                        is_between: is_behind_split_lock(guest, registers.rip),
+                        shared_count: seat.read(counter).map_or(0, u64::from_le_bytes),
+                        stalls: vcpu.take_new_stalls(),
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
+/// In a loop of work, if any, the split lock, a count and a jump.
+fn is_behind_split_lock(guest: &Guest, rip: u64) -> bool {
+    let split_lock = guest
+        .code()
+        .iter()
+        .position(|&byte| byte == 0xf0 || byte == 0x87);
+    let after = guest.load_address() + split_lock.unwrap() as u64 + 1;
+    let jump = guest.load_address() + guest.code().len() as u64 - 2;
+    (after..jump).contains(&rip)
+}
+
+fn react(reaction: Reaction) -> Config {
+    Config {
+        reaction,
+        grace: grace(&KERNEL.parse::<Profile>().unwrap(), 1),
+        ..Config::default()
+    }
+}
+
+/// KVM, if this can be tried here.
+fn undetecting_kvm() -> Option<Kvm> {
+    kvm().filter(|_| !detects_split_locks())
+}
+
+#[test]
+fn below_the_threshold_every_turn_is_emulated_once() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    let config = react(Reaction::Emulate);
+    for level in LEVELS {
+        for name in ["split", "page", "xchg", "sparse:100us"] {
+            let fate = &run(&kvm, (name, level), 1, &config, (MS, 150))[0];
+            assert!(fate.turns > 10, "{name} at {level}: {fate:?}");
+            if fate.punished.windows == 0 {
+                let emulated = fate.guard.emulated_at_stalls + fate.guard.emulated_at_breakpoints;
+                let completed = fate.turns + u64::from(fate.is_between);
+                assert_eq!(emulated, completed, "{name} at {level}: {fate:?}");
+            }
+            assert_eq!(fate.guard.left_to_cpu, 0, "{name} at {level}: {fate:?}");
+        }
+    }
+}
+
+#[test]
+fn where_breakpoints_reach_a_split_lock_stalls_once_and_never_again() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    let guest = ("split", Level::Cpl0);
+    let fate = &run(&kvm, guest, 1, &react(Reaction::Emulate), (MS, 150))[0];
+    assert_eq!(fate.guard.emulated_at_stalls, 1, "{fate:?}");
+    assert!(fate.guard.emulated_at_breakpoints > 10, "{fate:?}");
+    assert_eq!(fate.guard.misses, 0, "{fate:?}");
+}
+
+#[test]
+fn reporting_changes_nothing_and_names_each_instruction_once() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    let guest = ("split", Level::Cpl3);
+    let fate = &run(&kvm, guest, 1, &react(Reaction::Report), (2 * MS, 30))[0];
+    assert!(fate.turns == 0 || fate.punished.windows > 0, "{fate:?}");
+    assert!(fate.guard.stalls > 1, "{fate:?}");
+    let [stall] = &fate.stalls[..] else {
+        panic!("{fate:?}")
+    };
+    let text = stall.culprit.to_string();
+    assert!(
+        text.contains("lock bts") && text.contains("cache line"),
+        "{text}"
+    );
+}
+
+#[test]
+fn grace_lets_the_kernel_finish_its_punishment() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    let guest = ("split", Level::Cpl3);
+    let fate = &run(&kvm, guest, 1, &react(Reaction::Grace), (MS, 60))[0];
+    assert!(
+        fate.guard.graces > 0 && fate.punished.windows > 0,
+        "{fate:?}"
+    );
+    assert!(fate.turns > 100, "{fate:?}");
+    assert_eq!(fate.guard.emulated_at_stalls, 0, "{fate:?}");
+}
+
+#[test]
+fn left_to_itself_the_guard_gets_a_guest_on() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    for level in LEVELS {
+        let fate = &run(&kvm, ("split", level), 1, &react(Reaction::Auto), (MS, 300))[0];
+        assert!(fate.turns > 10, "{level}: {fate:?}");
+    }
+}
+
+#[test]
+fn two_vcpus_that_count_on_one_word_lose_nothing() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    for level in LEVELS {
+        let fates = run(
+            &kvm,
+            ("contend", level),
+            2,
+            &react(Reaction::Emulate),
+            (MS, 300),
+        );
+        let counted: u64 = fates
+            .iter()
+            .map(|f| f.turns + u64::from(f.is_between))
+            .sum();
+        for fate in &fates {
+            assert!(fate.turns > 10, "{level}: {fate:?}");
+            assert_eq!(fate.shared_count, counted, "{level}: {fates:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The guard, as commands use it.
+
+use std::path::Path;
+
+use split_lock_assist::guard::{Config, Reaction, Response};
+use split_lock_host::Facts;
+use split_lock_model::kernel::Profile;
+use split_lock_repro::host::grace;
+
+use crate::kernel::of_this_host;
+use crate::text::plain;
+
+/// A guard for one of several vCPUs on a host that runs `kernel`, or on this one; `None` if none is
+/// wanted. It may grant as much time as the kernel needs.
+pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) -> Option<Config> {
+    if reaction == Reaction::Off {
+        return None;
+    }
+    let kernel = match kernel {
+        Some(kernel) => Some(kernel.clone()),
+        None => of_this_host(&Facts::read(Path::new("/"))).ok(),
+    };
+    Some(Config {
+        reaction,
+        grace: kernel.and_then(|kernel| grace(&kernel, others)),
+        ..Config::default()
+    })
+}
+
+/// What a guard does about a guest that is held up.
+pub(crate) fn in_words(response: &Response) -> String {
+    match response {
+        Response::Grace(time) => format!("its next run may last {time:?}"),
+        Response::Emulated { watched: true } => {
+            "it is emulated there, and from now on before it traps".into()
+        }
+        Response::Emulated { watched: false } => "it is emulated there".into(),
+        Response::LeftToCpu(reason) => plain(&format!("it cannot be emulated: {reason}")),
+        Response::Reported | Response::LetThrough | Response::Measured => {
+            "it is left to the kernel".into()
+        }
+    }
+}
