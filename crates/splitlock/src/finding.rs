@@ -21,28 +21,38 @@ const UNDISTURBED_SHARE: f64 = 0.98;
 /// Neighbours that run for less of the time than this have not been there enough.
 const ENOUGH_OVERLAP: f64 = 0.9;
 
+/// That it did not stand still any more.
+fn of_guarded(split: &Curve) -> Option<String> {
+    let least = split.points.iter().map(|point| point.turns.min);
+    let least = least.fold(f64::INFINITY, f64::min);
+    (least > 0.0 && least.is_finite()).then(|| {
+        " With a guard that emulates them it made progress in every single run.".to_owned()
+    })
+}
+
 /// What became of the splitting guest, and how it compares with the aligned one.
 pub(crate) fn of_progress(sweep: &Sweep) -> String {
     let curves = curves(sweep);
-    let of = |guest: &'static str| {
-        let mut curves = curves.iter().filter(move |curve| curve.guest == guest);
-        (
-            curves.clone().find(|curve| curve.host == NATIVE),
-            curves.find(|curve| curve.host != NATIVE),
-        )
+    let of = |guest| {
+        let is_wanted = move |curve: &&Curve| curve.guest == guest;
+        curves.iter().filter(is_wanted)
+    };
+    let native = |guest| of(guest).find(|curve| curve.host == NATIVE);
+    let emulated = |guarded: bool| {
+        of("split").find(|c| c.host != NATIVE && c.series.contains("; guard ") == guarded)
     };
     let stopped = stopped(sweep);
-    let (native, emulated) = of("split");
-    let native = match native {
-        Some(split) => progress(split, of("aligned").0),
+    let progress = match native("split") {
+        Some(split) => progress(split, native("aligned")),
         None => "The splitting guest was not measured.".into(),
     };
-    let emulated = emulated.and_then(of_emulated).unwrap_or_default();
-    format!("{stopped}{native}{emulated}")
+    let punished = emulated(false).and_then(of_punished).unwrap_or_default();
+    let guarded = emulated(true).and_then(of_guarded).unwrap_or_default();
+    format!("{stopped}{progress}{punished}{guarded}")
 }
 
 /// Where the guest stood still although this host is not to blame.
-fn of_emulated(split: &Curve) -> Option<String> {
+fn of_punished(split: &Curve) -> Option<String> {
     let still = split
         .points
         .iter()

@@ -1,6 +1,7 @@
 //! The guard, as commands use it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use split_lock_assist::guard::{Config, Reaction, Response};
 use split_lock_host::Facts;
@@ -9,6 +10,10 @@ use split_lock_repro::host::grace;
 
 use crate::kernel::of_this_host;
 use crate::text::plain;
+
+/// An emulated trap costs CPU time that a real one does not, up to 0.1 ms where exits are dear. A
+/// probe has to be longer than that by far, or it does not look as if the vCPU had slept.
+const SHORTEST_PROBE: Duration = Duration::from_micros(300);
 
 /// A guard for one of several vCPUs on a host that runs `kernel`, or on this one; `None` if none is
 /// wanted. It may grant as much time as the kernel needs.
@@ -22,6 +27,7 @@ pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) 
     };
     Some(Config {
         reaction,
+        shortest_probe: SHORTEST_PROBE,
         grace: kernel.and_then(|kernel| grace(&kernel, others)),
         ..Config::default()
     })

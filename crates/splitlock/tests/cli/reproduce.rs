@@ -19,8 +19,8 @@ fn the_report_is_complete_and_is_replaced_by_the_next_one() {
     let text = succeed(&arguments);
     assert!(text.contains("The report is "), "{text}");
     let first = read_csv(&report.join("progress.csv"));
-    // The same guest natively, aligned, and where its split locks are punished.
-    assert_eq!(first.samples.len(), 3 * 49);
+    // Natively, aligned, where its split locks are punished, and with a guard.
+    assert_eq!(first.samples.len(), 4 * 49);
     let names = names_in(&report);
     for name in [
         "report.html",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use split_lock_assist::guard::Reaction;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
@@ -9,7 +10,7 @@ use split_lock_repro::sweep::{Host, Plan, Scenario};
 use split_lock_repro::vm::Level;
 
 use crate::figure::{Figure, FigureError};
-use crate::report;
+use crate::{guard, report};
 
 /// A sweep of the report, with the words around it.
 pub(super) struct Part {
@@ -48,14 +49,27 @@ fn scenario(kinds: &[Kind]) -> Scenario {
     }
 }
 
+/// The same where its split locks are trapped and treated as this kernel treats them: without help,
+/// and with a guard that never lets a run be longer than its timeout.
+fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] {
+    let punished = Scenario {
+        host: Host::Emulated(kernel.clone()),
+        ..scenario.clone()
+    };
+    let guarded = Scenario {
+        guard: guard::config(Reaction::Emulate, Some(kernel), 0),
+        ..punished.clone()
+    };
+    [punished, guarded]
+}
+
 /// On this host as it is, and, if there is one, where its split locks are trapped and treated as
 /// this kernel treats them.
 pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> Part {
     let mut scenarios = vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])];
-    scenarios.extend(emulated.map(|kernel| Scenario {
-        host: Host::Emulated(kernel.clone()),
-        ..scenario(&[Kind::Split])
-    }));
+    if let Some(kernel) = emulated {
+        scenarios.extend(punished_and_guarded(&scenario(&[Kind::Split]), kernel));
+    }
     Part {
         name: "progress",
         heading: "Progress against the pending timeout",
@@ -64,7 +78,10 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
                   instruction and ends when the pending timeout expires. Where the trap is emulated, \
                   the guest's split lock raises a real exception, and the vCPU's thread is then \
                   treated as that kernel treats it: it really sleeps, a real signal ends the sleep, \
-                  and the exception is really off for as long as detection would be.",
+                  and the exception is really off for as long as detection would be. Where there is a \
+                  guard, it looks at the vCPU after every run that used hardly any CPU time, and does \
+                  the instruction in the CPU's place if it is a split lock; no run is longer than its \
+                  timeout.",
         how: match emulated {
             Some(_) => "Measured on this host: as it is, and with the trap emulated.",
             None => MEASURED,
@@ -86,20 +103,23 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
 /// punishment.
 pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
     let work = Duration::from_millis(1);
-    let on = |host| Scenario {
-        host,
+    let mut scenarios = vec![Scenario {
+        level: Level::Cpl0,
         ..scenario(&[Kind::Sparse { work }])
-    };
+    }];
+    scenarios.extend(punished_and_guarded(&scenarios[0], emulated));
     Part {
         name: "sparse",
         heading: "One split lock a millisecond",
         what: "sparse split locks",
         intro: "A guest that works for a millisecond between two split locks, in registers. What \
                   it works is counted, and not timed: a thread that the kernel makes sleep does \
-                  not work.",
+                  not work. It runs at CPL0, where hardware breakpoints stop it on every KVM: the \
+                  guard watches the instruction after it has met it once, and from then on each \
+                  split lock costs one exit, and no sleep.",
         how: "Measured on this host: as it is, and with the trap emulated.",
         plan: Plan {
-            scenarios: vec![on(Host::Native), on(Host::Emulated(emulated.clone()))],
+            scenarios,
             timeouts: timeouts(),
             repeats,
             warm_up_runs: 3,
