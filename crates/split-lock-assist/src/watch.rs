@@ -28,6 +28,8 @@ pub struct Watched {
     /// When each was last used, on a clock that counts uses.
     used_at: [u64; SLOTS],
     uses: u64,
+    /// How often each was hit in vain since it was last used.
+    misses: [u32; SLOTS],
 }
 
 impl Watched {
@@ -49,6 +51,15 @@ impl Watched {
             self.touch(slot);
         }
         slot.is_some()
+    }
+
+    /// Notes that an address was hit in vain. Returns how often that has happened since it was last
+    /// used; 0 if it is not watched.
+    pub fn missed(&mut self, address: u64) -> u32 {
+        self.slot(address).map_or(0, |slot| {
+            self.misses[slot] += 1;
+            self.misses[slot]
+        })
     }
 
     /// Watches an address no longer. Returns whether it was.
@@ -85,6 +96,7 @@ impl Watched {
     fn touch(&mut self, slot: usize) {
         self.uses += 1;
         self.used_at[slot] = self.uses;
+        self.misses[slot] = 0;
     }
 }
 
@@ -111,6 +123,19 @@ mod tests {
         assert_eq!(dr7(&[None; SLOTS]), 0x400);
         assert_eq!(dr7(&[Some(0), None, None, Some(8)]), 0x482);
         assert_eq!(dr7(&[Some(1); SLOTS]), 0x4aa);
+    }
+
+    #[test]
+    fn misses_are_counted_until_the_next_use() {
+        let mut watched = Watched::default();
+        assert_eq!(watched.missed(8), 0);
+        watched.watch(8);
+        assert_eq!((watched.missed(8), watched.missed(8)), (1, 2));
+        watched.used(8);
+        assert_eq!(watched.missed(8), 1);
+        watched.remove(8);
+        watched.watch(8);
+        assert_eq!(watched.missed(8), 1);
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,116 @@
+//! What a guard is to do.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How a guard reacts to a vCPU that is held up by split locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reaction {
+    /// Not at all, and nothing is looked at.
+    Off,
+    /// It says so.
+    #[default]
+    Report,
+    /// It lets one run be long enough for the kernel to be done with its punishment.
+    Grace,
+    /// It does the instruction in the CPU's place, and watches it.
+    Emulate,
+    /// It does what gets the guest on fastest, of the last two.
+    Auto,
+}
+
+/// What a guard is to do, and what it may.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// How it reacts.
+    pub reaction: Reaction,
+    /// How long one run may last in which the kernel is to be done with its punishment: its sleep,
+    /// the wait for the semaphore, and as much of the time without detection as is useful. `None`
+    /// if the VMM's own budgets must not be exceeded, come what may; then [`Reaction::Grace`] is
+    /// nothing but [`Reaction::Report`].
+    pub grace: Option<Duration>,
+    /// The shortest budget of a run that only finds out whether the vCPU is stalled again. Where
+    /// breakpoints do not reach, each split lock costs at least that much.
+    pub shortest_probe: Duration,
+    /// A run is looked at more closely in which the thread was without a CPU for more than this share
+    /// of the time, from 0 to 1, or for several milliseconds. That takes a few calls of KVM.
+    pub suspicious_share: f64,
+    /// What a split lock costs on this CPU with nobody in its way. Only [`Reaction::Auto`] asks, and
+    /// only if it cannot measure it: where no breakpoints reach, anything below
+    /// [`MEASURABLE_NATIVE_COST`] goes unseen.
+    pub native_cost: Duration,
+}
+
+/// Without breakpoints, nothing shorter can be measured.
+pub const MEASURABLE_NATIVE_COST: Duration = Duration::from_micros(5);
+
+impl Default for Config {
+    /// Reports, and leaves all deadlines alone.
+    fn default() -> Self {
+        Self {
+            reaction: Reaction::default(),
+            grace: None,
+            shortest_probe: Duration::from_micros(100),
+            suspicious_share: 0.25,
+            native_cost: Duration::from_micros(1),
+        }
+    }
+}
+
+impl Reaction {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Off,
+        Self::Report,
+        Self::Grace,
+        Self::Emulate,
+        Self::Auto,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Report => "report",
+            Self::Grace => "grace",
+            Self::Emulate => "emulate",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for Reaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Not a way to react.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a way to react to split locks: use off, report, grace, emulate or auto")]
+pub struct UnknownReaction(String);
+
+impl FromStr for Reaction {
+    type Err = UnknownReaction;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|reaction| reaction.name() == text)
+            .ok_or_else(|| UnknownReaction(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reaction_is_printed_as_it_is_read() {
+        for reaction in Reaction::ALL {
+            assert_eq!(reaction.to_string().parse(), Ok(reaction));
+        }
+        let error = "pray".parse::<Reaction>().unwrap_err().to_string();
+        assert!(error.contains("use off, report"), "{error}");
+    }
+}

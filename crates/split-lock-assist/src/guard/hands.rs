@@ -1,0 +1,189 @@
+//! What a guard can ask of a vCPU, and do to it.
+
+use std::error::Error;
+use std::time::Instant;
+
+use super::breakpoints::{Breakpoints, Meaning};
+use super::vcpu::Vcpu;
+use super::verdict::Culprit;
+use crate::cpu::{Context, Mode, Registers, SegmentRegister};
+use crate::decode::{Decoded, look};
+use crate::emulate::{Emulated, emulate};
+use crate::memory::Memory;
+use crate::pause::Pause;
+use crate::watch::SLOTS;
+
+/// A vCPU that does not run at the moment, with everything that its [`Keeper`](super::Keeper) needs.
+///
+/// [`Side`] is this, made of the parts that the rest of the crate knows.
+pub trait Hands {
+    /// What can go wrong.
+    type Error: Error + Send + Sync + 'static;
+    /// What is known of an exit that a breakpoint may have caused.
+    type Exit;
+
+    /// See [`Vcpu::is_halted`].
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn is_halted(&self) -> Result<bool, Self::Error>;
+
+    /// See [`Vcpu::has_event`].
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn has_event(&self) -> Result<bool, Self::Error>;
+
+    /// The registers.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    fn registers(&self) -> Result<Registers, Self::Error>;
+
+    /// Where the next instruction is.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn place(&self) -> Result<Place, Self::Error>;
+
+    /// The next instruction, if it is going to split a lock, or perhaps going to.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    fn culprit(&mut self) -> Result<Option<Culprit>, Self::Error>;
+
+    /// Emulates the next instruction.
+    ///
+    /// # Errors
+    /// If that fails; then nothing has changed.
+    fn emulate(&mut self) -> Result<Emulated, Self::Error>;
+
+    /// See [`Breakpoints::reach`].
+    fn reaches(&self, cpl: u8) -> bool;
+
+    /// See [`Breakpoints::guest_uses_debug_registers`].
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn guest_uses_debug_registers(&mut self) -> Result<bool, Self::Error>;
+
+    /// See [`Breakpoints::set`].
+    ///
+    /// # Errors
+    /// If they cannot be set.
+    fn watch(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Self::Error>;
+
+    /// See [`Breakpoints::step_over`].
+    ///
+    /// # Errors
+    /// If that cannot be arranged.
+    fn step_over(&mut self) -> Result<(), Self::Error>;
+
+    /// See [`Breakpoints::meaning`].
+    ///
+    /// # Errors
+    /// If it cannot be dealt with.
+    fn meaning(&mut self, exit: Self::Exit) -> Result<Meaning, Self::Error>;
+
+    /// What time it is.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Where an instruction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Its linear address.
+    pub address: u64,
+    /// The privilege level that it is executed at.
+    pub cpl: u8,
+}
+
+/// A vCPU that does not run at the moment, in its parts.
+#[derive(Debug)]
+pub struct Side<'a, C, M, P, B> {
+    /// Its registers.
+    pub cpu: C,
+    /// Its memory.
+    pub memory: M,
+    /// The other vCPUs of its VM.
+    pub others: &'a P,
+    /// Its breakpoints.
+    pub breakpoints: B,
+}
+
+impl<C, M, P, B> Hands for Side<'_, C, M, P, B>
+where
+    C: Vcpu,
+    M: Memory,
+    P: Pause,
+    B: Breakpoints<Error = C::Error>,
+{
+    type Error = C::Error;
+    type Exit = B::Exit;
+
+    fn is_halted(&self) -> Result<bool, C::Error> {
+        self.cpu.is_halted()
+    }
+
+    fn has_event(&self) -> Result<bool, C::Error> {
+        self.cpu.has_event()
+    }
+
+    fn registers(&self) -> Result<Registers, C::Error> {
+        self.cpu.registers()
+    }
+
+    fn place(&self) -> Result<Place, C::Error> {
+        let context = self.cpu.context()?;
+        Ok(Place {
+            address: code_address(self.cpu.registers()?.rip, &context),
+            cpl: context.cpl,
+        })
+    }
+
+    fn culprit(&mut self) -> Result<Option<Culprit>, C::Error> {
+        Ok(match look(&self.cpu, &mut self.memory)? {
+            Decoded::Locked(access) if access.crosses_line() => Some(Culprit::Access(access)),
+            Decoded::ImplicitLock { instruction, lock } => {
+                Some(Culprit::Implicit { instruction, lock })
+            }
+            _ => None,
+        })
+    }
+
+    fn emulate(&mut self) -> Result<Emulated, C::Error> {
+        emulate(&mut self.cpu, &mut self.memory, self.others)
+    }
+
+    fn reaches(&self, cpl: u8) -> bool {
+        self.breakpoints.reach(cpl)
+    }
+
+    fn guest_uses_debug_registers(&mut self) -> Result<bool, C::Error> {
+        self.breakpoints.guest_uses_debug_registers()
+    }
+
+    fn watch(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), C::Error> {
+        self.breakpoints.set(addresses)
+    }
+
+    fn step_over(&mut self) -> Result<(), C::Error> {
+        self.breakpoints.step_over()
+    }
+
+    fn meaning(&mut self, exit: B::Exit) -> Result<Meaning, C::Error> {
+        self.breakpoints.meaning(exit)
+    }
+}
+
+fn code_address(rip: u64, context: &Context) -> u64 {
+    match context.mode {
+        Mode::Bits64 => rip,
+        Mode::Bits16 | Mode::Bits32 => {
+            let base = context.segment(SegmentRegister::Cs).base;
+            base.wrapping_add(rip) & u64::from(u32::MAX)
+        }
+    }
+}

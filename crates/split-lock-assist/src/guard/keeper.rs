@@ -1,0 +1,330 @@
+//! Keeping one vCPU going.
+
+use std::time::{Duration, Instant};
+
+use super::auto::Plan;
+use super::breakpoints::Meaning;
+use super::config::Config;
+use super::hands::{Hands, Place};
+use super::run::Run;
+use super::state::{Guard, Look};
+use super::verdict::{Culprit, Response, Stall, Verdict};
+use crate::decode::LockedAccess;
+use crate::emulate::{Emulated, Reason};
+use crate::watch::{SLOTS, Watched};
+
+/// A breakpoint that is hit so often in a row without a split lock there is given up.
+const MISSES: u32 = 4;
+
+/// After so many hits it is asked again whether the guest wants its debug registers for itself.
+const HITS_BETWEEN_QUESTIONS: u64 = 256;
+
+/// Notices that a vCPU is held up by split locks, and gets it on. One for each vCPU.
+///
+/// The VMM asks for a [`budget`](Self::budget) before each bounded run, reports the run
+/// [afterwards](Self::after_run), and hands over the exits that [breakpoints](Self::breakpoint) cause.
+///
+/// ```
+/// use split_lock_assist::guard::{Config, Ended, Hands, Keeper, Reaction, Run, Verdict};
+/// use std::time::Duration;
+///
+/// # fn example<H: Hands>(mut vcpu: H) -> Result<(), H::Error> {
+/// let mut keeper = Keeper::new(Config { reaction: Reaction::Emulate, ..Config::default() });
+/// let budget = keeper.budget(Duration::from_millis(1));
+/// // Run the vCPU for that long. Then:
+/// let run = Run {
+///     wall: budget,
+///     cpu: Duration::from_micros(12),
+///     ended: Ended::Expired,
+/// };
+/// if let Verdict::Stalled(stall) = keeper.after_run(&run, &mut vcpu)? {
+///     println!("stuck at {}: {:?}", stall.culprit, stall.response);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Keeper {
+    guard: Guard,
+    watched: Watched,
+    /// What the vCPU's breakpoints are set to.
+    set: [Option<u64>; SLOTS],
+    /// When the last breakpoint had been dealt with, while that is of interest.
+    handled_at: Option<Instant>,
+    hits: u64,
+    statistics: Statistics,
+}
+
+/// What a [`Keeper`] has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Runs that ended at a split lock after hardly any CPU time.
+    pub stalls: u64,
+    /// Instructions emulated there.
+    pub emulated_at_stalls: u64,
+    /// Instructions emulated at breakpoints, before they could do harm.
+    pub emulated_at_breakpoints: u64,
+    /// Runs that were made long for the kernel's sake.
+    pub graces: u64,
+    /// Instructions that could not be emulated.
+    pub left_to_cpu: u64,
+    /// Breakpoints that were hit by something else than a split lock.
+    pub misses: u64,
+}
+
+/// What was done at a breakpoint. In all cases the vCPU can run again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hit {
+    /// The instruction there has been emulated.
+    Emulated(LockedAccess),
+    /// The CPU does it, for this reason.
+    LeftToCpu(Reason),
+    /// The instruction there does not split a lock (any more, or in this address space, or with these
+    /// operands). The CPU does it.
+    NoSplitLock,
+    /// A step over a breakpoint is done, or the time of one is being measured, or an event comes
+    /// before the instruction.
+    Nothing,
+    /// The exception was the guest's own, and it has got it.
+    Guests,
+}
+
+impl Keeper {
+    /// For a vCPU that has not run yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            guard: Guard::new(config),
+            watched: Watched::default(),
+            set: [None; SLOTS],
+            handled_at: None,
+            hits: 0,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// What it was told to do.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.guard.config()
+    }
+
+    /// How long the next run may last, if the VMM's own budget for it is `own`: more than that only
+    /// if [`Config::grace`] says so, and less to find out soon whether the vCPU is stalled again.
+    pub fn budget(&mut self, own: Duration) -> Duration {
+        self.guard.budget(own)
+    }
+
+    /// A run is over. Nothing is asked of a vCPU that has used its time.
+    ///
+    /// # Errors
+    /// If the vCPU cannot be asked, or not be changed.
+    pub fn after_run<H: Hands>(&mut self, run: &Run, vcpu: &mut H) -> Result<Verdict, H::Error> {
+        let verdict = match self.guard.ran(run) {
+            Look::Away => Ok(Verdict::Progressing),
+            Look::Closer => self.look_closer(vcpu),
+        };
+        if self.set != self.to_be_set() {
+            self.set_breakpoints(vcpu)?;
+        }
+        verdict
+    }
+
+    /// A breakpoint may have been hit. This comes first after such an exit.
+    ///
+    /// # Errors
+    /// If the vCPU cannot be asked, or not be changed.
+    pub fn breakpoint<H: Hands>(&mut self, exit: H::Exit, vcpu: &mut H) -> Result<Hit, H::Error> {
+        match vcpu.meaning(exit)? {
+            Meaning::Hit => {}
+            Meaning::SteppedOver => {
+                self.guard.stepped();
+                return Ok(Hit::Nothing);
+            }
+            Meaning::Guests => return Ok(Hit::Guests),
+        }
+        let hit_at = self.guard.measures().then(|| vcpu.now());
+        let hit = self.deal_with_hit(hit_at, vcpu);
+        self.handled_at = self.guard.measures().then(|| vcpu.now());
+        hit
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The linear addresses of the instructions that are emulated before they can do harm.
+    #[must_use]
+    pub fn watched(&self) -> &[Option<u64>; SLOTS] {
+        self.watched.addresses()
+    }
+
+    /// Takes all breakpoints away, as before the vCPU is moved elsewhere or debugged.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn unwatch<H: Hands>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
+        self.watched = Watched::default();
+        self.set_breakpoints(vcpu)
+    }
+
+    fn look_closer<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
+        let suspicious = self.guard.is_suspicious();
+        let verdict = if suspicious && vcpu.is_halted()? {
+            Verdict::Idle
+        } else {
+            match self.look_at_instruction(vcpu)? {
+                Some(verdict) => verdict,
+                None if suspicious => {
+                    self.guard.found_nothing();
+                    Verdict::Starved
+                }
+                None => Verdict::Progressing,
+            }
+        };
+        self.guard.close();
+        Ok(verdict)
+    }
+
+    fn look_at_instruction<H: Hands>(&mut self, vcpu: &mut H) -> Result<Option<Verdict>, H::Error> {
+        if self.guard.at(&vcpu.registers()?) == Look::Away || vcpu.has_event()? {
+            return Ok(None);
+        }
+        let Some(culprit) = vcpu.culprit()? else {
+            return Ok(None);
+        };
+        let Some(finding) = self.guard.found(&culprit) else {
+            return Ok(None);
+        };
+        self.statistics.stalls += 1;
+        let response = match finding.plan {
+            Plan::Emulate => self.emulate_stalled(vcpu)?,
+            Plan::LetThrough => self.let_through(Response::Reported),
+            Plan::ComeAgain => Response::Measured,
+        };
+        let stall = Stall {
+            culprit,
+            is_new: finding.is_new,
+            response,
+        };
+        Ok(Some(if finding.stalled {
+            Verdict::Stalled(stall)
+        } else {
+            Verdict::Slow(stall)
+        }))
+    }
+
+    fn emulate_stalled<H: Hands>(&mut self, vcpu: &mut H) -> Result<Response, H::Error> {
+        let place = vcpu.place()?;
+        match vcpu.emulate()? {
+            Emulated::Done(_) => {
+                self.statistics.emulated_at_stalls += 1;
+                let watched = self.watch(place, vcpu)?;
+                self.guard.emulated_at_stall(watched);
+                Ok(Response::Emulated { watched })
+            }
+            Emulated::LeftToCpu(reason) => {
+                self.statistics.left_to_cpu += 1;
+                Ok(self.let_through(Response::LeftToCpu(reason)))
+            }
+        }
+    }
+
+    fn let_through(&mut self, otherwise: Response) -> Response {
+        let response = self.guard.let_through().unwrap_or(otherwise);
+        if matches!(response, Response::Grace(_)) {
+            self.statistics.graces += 1;
+        }
+        response
+    }
+
+    fn watch<H: Hands>(&mut self, place: Place, vcpu: &mut H) -> Result<bool, H::Error> {
+        if !self.guard.watches() || !vcpu.reaches(place.cpl) {
+            return Ok(false);
+        }
+        if vcpu.guest_uses_debug_registers()? {
+            self.unwatch(vcpu)?;
+            return Ok(false);
+        }
+        self.watched.watch(place.address);
+        self.set_breakpoints(vcpu)?;
+        Ok(true)
+    }
+
+    fn deal_with_hit<H: Hands>(
+        &mut self,
+        hit_at: Option<Instant>,
+        vcpu: &mut H,
+    ) -> Result<Hit, H::Error> {
+        if vcpu.has_event()? {
+            return Ok(Hit::Nothing);
+        }
+        self.hits += 1;
+        if self.hits.is_multiple_of(HITS_BETWEEN_QUESTIONS) && vcpu.guest_uses_debug_registers()? {
+            self.unwatch(vcpu)?;
+            return Ok(Hit::Nothing);
+        }
+        let since_last = match (self.handled_at, hit_at) {
+            (Some(handled_at), Some(hit_at)) => hit_at.saturating_duration_since(handled_at),
+            _ => Duration::MAX,
+        };
+        let plan = self.guard.hit(since_last);
+        if plan == Plan::ComeAgain {
+            return Ok(Hit::Nothing);
+        }
+        let address = vcpu.place()?.address;
+        if !matches!(vcpu.culprit()?, Some(Culprit::Access(_))) {
+            return self.miss(address, vcpu);
+        }
+        self.watched.used(address);
+        if plan == Plan::LetThrough {
+            vcpu.step_over()?;
+            return Ok(Hit::Nothing);
+        }
+        match vcpu.emulate()? {
+            Emulated::Done(access) => {
+                self.statistics.emulated_at_breakpoints += 1;
+                let took = hit_at.map(|hit_at| vcpu.now().saturating_duration_since(hit_at));
+                self.guard.emulated_at_breakpoint(took.unwrap_or_default());
+                Ok(Hit::Emulated(access))
+            }
+            Emulated::LeftToCpu(reason) => {
+                self.statistics.left_to_cpu += 1;
+                self.guard.missed();
+                vcpu.step_over()?;
+                Ok(Hit::LeftToCpu(reason))
+            }
+        }
+    }
+
+    /// Where the code has changed, or another address space has other code, or the operand does not
+    /// cross a line this time.
+    fn miss<H: Hands>(&mut self, address: u64, vcpu: &mut H) -> Result<Hit, H::Error> {
+        self.statistics.misses += 1;
+        self.guard.missed();
+        if self.watched.missed(address) >= MISSES {
+            self.watched.remove(address);
+            self.set_breakpoints(vcpu)?;
+        } else {
+            vcpu.step_over()?;
+        }
+        Ok(Hit::NoSplitLock)
+    }
+
+    fn to_be_set(&self) -> [Option<u64>; SLOTS] {
+        if self.guard.watches() {
+            *self.watched.addresses()
+        } else {
+            [None; SLOTS]
+        }
+    }
+
+    fn set_breakpoints<H: Hands>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
+        let addresses = self.to_be_set();
+        vcpu.watch(&addresses)?;
+        self.set = addresses;
+        Ok(())
+    }
+}
