@@ -1,5 +1,6 @@
 //! The guard on real KVM: guests that the kernel's punishment would stop for ever get on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -243,5 +244,35 @@ fn a_pause_ends_the_punishment_of_the_others() {
             let deadline = MonotonicTime::now() + 500 * MS;
             assert_eq!(vcpu.run_until(deadline).unwrap(), Ended::Kicked);
         });
+    });
+}
+
+#[test]
+fn kicks_do_not_hide_that_a_vcpu_is_held_up() {
+    const RUN: Duration = Duration::from_millis(100);
+    let _alone = machine();
+    let config = Config {
+        shortest_probe: MS,
+        ..react(Reaction::Emulate)
+    };
+    with_guarded_vcpu(config, |vcpu, _, _| {
+        let kicker = vcpu.vcpu().kicker();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    kicker.kick().unwrap();
+                    thread::sleep(MS / 5);
+                }
+            });
+            for _ in 0..4 {
+                let deadline = MonotonicTime::now() + RUN;
+                while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
+        // Two of the four runs at most are needed to become suspicious.
+        let emulated = vcpu.statistics().unwrap().emulated_at_stalls;
+        assert!(emulated > 8, "{emulated}");
     });
 }
