@@ -20,6 +20,8 @@ pub struct GuardedVcpu<'a> {
     keeper: Option<Keeper>,
     debug_registers: DebugRegisters,
     new_stalls: Vec<Stall>,
+    /// Where the budget of a run ends that was cut short by a kick.
+    left_over: Option<MonotonicTime>,
 }
 
 impl<'a> GuardedVcpu<'a> {
@@ -40,6 +42,7 @@ impl<'a> GuardedVcpu<'a> {
             keeper: config.map(Keeper::new),
             debug_registers: DebugRegisters::new(reach),
             new_stalls: vec![],
+            left_over: None,
         }
     }
 
@@ -74,20 +77,21 @@ impl<'a> GuardedVcpu<'a> {
     /// As [`HostedVcpu::run_until`], or if the guard cannot look at the vCPU.
     pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
         loop {
-            let now = MonotonicTime::now();
-            let own = deadline.saturating_since(now);
             let Some(keeper) = &mut self.keeper else {
                 return self.vcpu.run_until(deadline);
             };
-            if own.is_zero() {
-                return Ok(Ended::Expired);
-            }
-            let end = now + keeper.budget(own);
+            let begin = MonotonicTime::now();
+            // Otherwise a vCPU that others kick again and again would never come to the end of a
+            // budget, and nobody would see that it is held up.
+            let end = match self.left_over.take() {
+                Some(end) => end,
+                None => begin + keeper.budget(deadline.saturating_since(begin)),
+            };
             let cpu_before = ThreadCpuTime::now();
             let ended = self.run_past_breakpoints(end)?;
             let cpu_ns = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
             self.judge(&Run {
-                wall: MonotonicTime::now().saturating_since(now),
+                wall: MonotonicTime::now().saturating_since(begin),
                 cpu: Duration::from_nanos(cpu_ns),
                 ended: match ended {
                     Ended::Expired => guard::Ended::Expired,
@@ -95,7 +99,10 @@ impl<'a> GuardedVcpu<'a> {
                     Ended::Exit(_) => guard::Ended::Exited,
                 },
             })?;
-            if ended != Ended::Expired {
+            if ended == Ended::Kicked {
+                self.left_over = Some(end);
+            }
+            if ended != Ended::Expired || MonotonicTime::now() >= deadline {
                 return Ok(ended);
             }
         }

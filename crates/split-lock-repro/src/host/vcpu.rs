@@ -211,15 +211,18 @@ impl<'a> HostedVcpu<'a> {
                 Entry::Guest { window_end } => window_end.unwrap_or(deadline),
                 Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
             };
-            let inside = self.pass.as_mut().map(Pass::enter);
+            // A real host punishes inside KVM_RUN, where others' kicks cut a sleep short: so here, too.
+            let _inside = self.pass.as_mut().map(Pass::enter);
             let exit = match self.vcpu.run_until(deadline.min(window_end))? {
                 Outcome::Expired(_) if window_end < deadline => continue,
                 Outcome::Expired(_) => return Ok(Ended::Expired),
                 Outcome::Kicked => return Ok(Ended::Kicked),
                 Outcome::Exit(exit) => ExitCause::from(&exit),
             };
-            drop(inside);
-            if let Some(exit) = self.handled_by_host(exit)? {
+            let Some(host) = &mut self.emulated else {
+                return Ok(Ended::Exit(exit));
+            };
+            if let Some(exit) = host.handle(exit, self.seat, &mut self.vcpu)? {
                 return Ok(Ended::Exit(exit));
             }
         }
@@ -278,32 +281,6 @@ impl<'a> HostedVcpu<'a> {
             window_end: found.until,
         })
     }
-
-    /// The exit, unless it is the emulated host's affair, which is then dealt with.
-    fn handled_by_host(&mut self, exit: ExitCause) -> Result<Option<ExitCause>, HostError> {
-        let Some(host) = &mut self.emulated else {
-            return Ok(Some(exit));
-        };
-        let meaning = host.trap.meaning(exit);
-        match meaning {
-            Meaning::Exit(exit) => return Ok(Some(exit)),
-            Meaning::Trapped if host.is_at_split_lock(self.seat, self.vcpu.vcpu())? => {
-                host.punish()?;
-            }
-            Meaning::Trapped | Meaning::Stepped => {
-                // A single exit: no part of it is left.
-                let more = self.vcpu.complete_io()?;
-                debug_assert!(more.is_none(), "{more:?}");
-                let fd = self.vcpu.vcpu();
-                if meaning == Meaning::Trapped {
-                    host.trap.step_over(self.seat, fd)?;
-                } else {
-                    host.trap.end_step(self.seat, fd)?;
-                }
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// A vCPU in its parts, on either host.
@@ -325,6 +302,32 @@ enum Entry {
 }
 
 impl Emulated {
+    /// The exit, unless it is this host's affair, which is then dealt with.
+    fn handle(
+        &mut self,
+        exit: ExitCause,
+        seat: &Seat,
+        vcpu: &mut PreemptibleVcpu<&mut VcpuFd>,
+    ) -> Result<Option<ExitCause>, HostError> {
+        let meaning = self.trap.meaning(exit);
+        match meaning {
+            Meaning::Exit(exit) => return Ok(Some(exit)),
+            Meaning::Trapped if self.is_at_split_lock(seat, vcpu.vcpu())? => self.punish()?,
+            Meaning::Trapped | Meaning::Stepped => {
+                // A single exit: no part of it is left.
+                let more = vcpu.complete_io()?;
+                debug_assert!(more.is_none(), "{more:?}");
+                let fd = vcpu.vcpu();
+                if meaning == Meaning::Trapped {
+                    self.trap.step_over(seat, fd)?;
+                } else {
+                    self.trap.end_step(seat, fd)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn is_at_split_lock(&self, seat: &Seat, fd: &VcpuFd) -> Result<bool, HostError> {
         if self.trap.is_exact() {
             return Ok(true);

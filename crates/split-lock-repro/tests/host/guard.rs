@@ -1,5 +1,6 @@
 //! The guard on real KVM: guests that the kernel's punishment would stop for ever get on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
 use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::pause::{Gate, Pause};
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, Guest};
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, Punishments, grace};
@@ -208,4 +209,70 @@ fn two_vcpus_that_count_on_one_word_lose_nothing() {
             assert_eq!(fate.shared_count, counted, "{level}: {fates:?}");
         }
     }
+}
+
+/// A guarded vCPU with a guest that splits, its kernel, and its VM's gate; `None` if that cannot be
+/// tried here.
+fn with_guarded_vcpu(
+    config: Config,
+    act: impl FnOnce(&mut GuardedVcpu<'_>, &Kernel, &Gate),
+) -> Option<()> {
+    let kvm = undetecting_kvm()?;
+    let guest = "split".parse::<BuiltIn>().unwrap().into();
+    let kernel = Arc::new(Kernel::new("6.6,hz=100".parse().unwrap(), 1));
+    let (gate, reach) = (Gate::new(), Reach::probe(&kvm).unwrap());
+    let mut vm = Vm::new(&kvm).unwrap();
+    let Vcpu { mut fd, seat } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
+    let hosted = HostedVcpu::emulated(&mut fd, &seat, &guest, Level::Cpl3, Arc::clone(&kernel));
+    let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, reach);
+    act(&mut vcpu, &kernel, &gate);
+    Some(())
+}
+
+/// The kernel makes it sleep inside KVM_RUN, and that is where the gate looks for it.
+#[test]
+fn a_pause_ends_the_punishment_of_the_others() {
+    let _alone = machine();
+    with_guarded_vcpu(react(Reaction::Report), |vcpu, kernel, gate| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while kernel.punishments(0).traps == 0 {
+                    thread::yield_now();
+                }
+                drop(gate.pass(|| {}).pause_others());
+            });
+            let deadline = MonotonicTime::now() + 500 * MS;
+            assert_eq!(vcpu.run_until(deadline).unwrap(), Ended::Kicked);
+        });
+    });
+}
+
+#[test]
+fn kicks_do_not_hide_that_a_vcpu_is_held_up() {
+    const RUN: Duration = Duration::from_millis(100);
+    let _alone = machine();
+    let config = Config {
+        shortest_probe: MS,
+        ..react(Reaction::Emulate)
+    };
+    with_guarded_vcpu(config, |vcpu, _, _| {
+        let kicker = vcpu.vcpu().kicker();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    kicker.kick().unwrap();
+                    thread::sleep(MS / 5);
+                }
+            });
+            for _ in 0..4 {
+                let deadline = MonotonicTime::now() + RUN;
+                while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
+        // Two of the four runs at most are needed to become suspicious.
+        let emulated = vcpu.statistics().unwrap().emulated_at_stalls;
+        assert!(emulated > 8, "{emulated}");
+    });
 }
