@@ -19,12 +19,13 @@ pub struct GuardedVcpu<'a> {
     /// `None` if nobody is to look.
     keeper: Option<Keeper>,
     debug_registers: DebugRegisters,
+    reach: Reach,
     new_stalls: Vec<Stall>,
 }
 
 impl<'a> GuardedVcpu<'a> {
     /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
-    /// same `gate`; `reach` is what [`Reach::probe`] says.
+    /// same `gate`; `reach` is what [`Reach::probe`] says, or less if less is to be watched.
     #[must_use]
     pub fn new(
         mut vcpu: HostedVcpu<'a>,
@@ -39,6 +40,7 @@ impl<'a> GuardedVcpu<'a> {
             vcpu,
             keeper: config.map(Keeper::new),
             debug_registers: DebugRegisters::new(reach),
+            reach,
             new_stalls: vec![],
         }
     }
@@ -117,7 +119,7 @@ impl<'a> GuardedVcpu<'a> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        let verdict = match self.vcpu.side(&mut self.debug_registers) {
+        let verdict = match self.vcpu.side(&mut self.debug_registers, self.reach) {
             VcpuSide::Native(mut side) => keeper.after_run(run, &mut side)?,
             VcpuSide::Emulated(mut side) => keeper.after_run(run, &mut side)?,
         };
@@ -130,7 +132,7 @@ impl<'a> GuardedVcpu<'a> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        match (self.vcpu.side(&mut self.debug_registers), exit) {
+        match (self.vcpu.side(&mut self.debug_registers, self.reach), exit) {
             (VcpuSide::Native(mut side), ExitCause::Breakpoint { address: pc, dr6 }) => {
                 let exit = kvm_debug_exit_arch {
                     pc,

@@ -7,6 +7,7 @@ use kvm_bindings::kvm_regs;
 use kvm_ioctls::VcpuFd;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
 use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
+use split_lock_assist::kvm::Reach;
 use split_lock_assist::paging::{PagedMemory, Piece, Ram};
 use split_lock_assist::watch::SLOTS;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
@@ -74,14 +75,15 @@ pub(super) struct StoppedBreakpoints<'a> {
     pub(super) seat: &'a Seat,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
+    pub(super) reach: Reach,
 }
 
 impl Breakpoints for StoppedBreakpoints<'_> {
     type Error = VmError;
     type Exit = ExitCause;
 
-    fn reach(&self, _cpl: u8) -> bool {
-        self.trap.can_watch()
+    fn reach(&self, cpl: u8) -> bool {
+        self.trap.can_watch() && self.reach.at(cpl).is_some()
     }
 
     /// None of our guests has any.

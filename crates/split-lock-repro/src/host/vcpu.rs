@@ -7,7 +7,7 @@ use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{Decoded, look};
 use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide};
+use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide, Reach};
 use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{Gate, Pass};
 use vm_memory::GuestMemoryMmap;
@@ -236,7 +236,11 @@ impl<'a> HostedVcpu<'a> {
     }
 
     /// What a guard sees of it, and what it can do to it. Any I/O must be completed.
-    pub(super) fn side<'b>(&'b mut self, debug_registers: &'b mut DebugRegisters) -> VcpuSide<'b> {
+    pub(super) fn side<'b>(
+        &'b mut self,
+        debug_registers: &'b mut DebugRegisters,
+        reach: Reach,
+    ) -> VcpuSide<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
             let (fd, ram) = (self.vcpu.vcpu_mut(), self.seat.ram());
@@ -252,6 +256,7 @@ impl<'a> HostedVcpu<'a> {
                 seat,
                 fd,
                 trap: &mut host.trap,
+                reach,
             },
         })
     }
