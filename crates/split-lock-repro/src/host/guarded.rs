@@ -107,8 +107,8 @@ impl<'a> GuardedVcpu<'a> {
     fn run_past_breakpoints(&mut self, end: MonotonicTime) -> Result<Ended, HostError> {
         loop {
             match self.vcpu.run_until(end)? {
-                Ended::Exit(exit @ ExitCause::Breakpoint { .. }) if self.keeper.is_some() => {
-                    self.breakpoint(exit)?;
+                Ended::Exit(ExitCause::Breakpoint { address, dr6 }) if self.keeper.is_some() => {
+                    self.breakpoint(address, dr6)?;
                 }
                 ended => return Ok(ended),
             }
@@ -119,7 +119,8 @@ impl<'a> GuardedVcpu<'a> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        let verdict = match self.vcpu.side(&mut self.debug_registers, self.reach) {
+        let side = self.vcpu.side(&mut self.debug_registers, self.reach, None);
+        let verdict = match side {
             VcpuSide::Native(mut side) => keeper.after_run(run, &mut side)?,
             VcpuSide::Emulated(mut side) => keeper.after_run(run, &mut side)?,
         };
@@ -128,12 +129,15 @@ impl<'a> GuardedVcpu<'a> {
     }
 
     /// Whatever was done there, the vCPU can run again.
-    fn breakpoint(&mut self, exit: ExitCause) -> Result<(), HostError> {
+    fn breakpoint(&mut self, pc: u64, dr6: u64) -> Result<(), HostError> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        match (self.vcpu.side(&mut self.debug_registers, self.reach), exit) {
-            (VcpuSide::Native(mut side), ExitCause::Breakpoint { address: pc, dr6 }) => {
+        let side = self
+            .vcpu
+            .side(&mut self.debug_registers, self.reach, Some(pc));
+        match side {
+            VcpuSide::Native(mut side) => {
                 let exit = kvm_debug_exit_arch {
                     pc,
                     dr6,
@@ -141,9 +145,8 @@ impl<'a> GuardedVcpu<'a> {
                 };
                 keeper.breakpoint(exit, &mut side)?;
             }
-            (VcpuSide::Native(_), _) => {}
-            (VcpuSide::Emulated(mut side), exit) => {
-                keeper.breakpoint(exit, &mut side)?;
+            VcpuSide::Emulated(mut side) => {
+                keeper.breakpoint((), &mut side)?;
             }
         }
         Ok(())
