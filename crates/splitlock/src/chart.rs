@@ -40,8 +40,10 @@ pub(crate) fn render(figure: &Figure, width: usize, color: bool) -> String {
         page.panel(figure, panel);
     }
     page.blank();
-    table::write(&mut page, figure);
-    page.blank();
+    if !figure.table_at.is_empty() {
+        table::write(&mut page, figure);
+        page.blank();
+    }
     for note in &figure.notes {
         page.paragraph("", note);
     }

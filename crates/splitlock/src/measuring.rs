@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Facts};
 use split_lock_repro::results::{Provenance, Sweep};
+use split_lock_repro::scene::{Moment, TwoTasks};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::vm::{Level, open_kvm, work_rate};
 
@@ -69,6 +71,16 @@ impl Session {
             provenance: Some(provenance),
             samples,
         }))
+    }
+
+    /// Plays a scene. Whoever looks at its moments can end it.
+    pub(crate) fn play(
+        &self,
+        scene: &TwoTasks,
+        on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
+    ) -> Result<()> {
+        scene.play(&self.kvm, on_moment)?;
+        Ok(())
     }
 
     /// vCPUs that take turns on a CPU do not run at once, whatever the series says.

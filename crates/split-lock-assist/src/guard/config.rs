@@ -33,9 +33,9 @@ pub struct Config {
     /// The shortest budget of a run that only finds out whether the vCPU is stalled again. Where
     /// breakpoints do not reach, each split lock costs at least that much.
     pub shortest_probe: Duration,
-    /// A run in which the thread had less than this share of the time is looked at more closely.
-    /// From 0 to 1.
-    pub suspicious_cpu_share: f64,
+    /// A run is looked at more closely in which the thread was without a CPU for more than this share
+    /// of the time, from 0 to 1, or for several milliseconds. That takes a few calls of KVM.
+    pub suspicious_share: f64,
     /// What a split lock costs on this CPU with nobody in its way. Only [`Reaction::Auto`] asks, and
     /// only if it cannot measure it: where no breakpoints reach, anything below
     /// [`MEASURABLE_NATIVE_COST`] goes unseen.
@@ -43,7 +43,7 @@ pub struct Config {
 }
 
 /// Without breakpoints, nothing shorter can be measured.
-pub const MEASURABLE_NATIVE_COST: Duration = Duration::from_micros(10);
+pub const MEASURABLE_NATIVE_COST: Duration = Duration::from_micros(5);
 
 impl Default for Config {
     /// Reports, and leaves all deadlines alone.
@@ -52,7 +52,7 @@ impl Default for Config {
             reaction: Reaction::default(),
             grace: None,
             shortest_probe: Duration::from_micros(100),
-            suspicious_cpu_share: 0.75,
+            suspicious_share: 0.25,
             native_cost: Duration::from_micros(1),
         }
     }

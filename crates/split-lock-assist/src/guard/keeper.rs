@@ -177,7 +177,10 @@ impl Keeper {
         } else {
             match self.look_at_instruction(vcpu)? {
                 Some(verdict) => verdict,
-                None if suspicious => Verdict::Starved,
+                None if suspicious => {
+                    self.guard.found_nothing();
+                    Verdict::Starved
+                }
                 None => Verdict::Progressing,
             }
         };

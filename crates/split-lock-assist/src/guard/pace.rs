@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// So long after a stall, with a shortest probe of 100 us, a budget is 5 ms.
+const LONG_AGO: Duration = Duration::from_millis(250);
+
 /// Budgets that are short after a stall and grow from there on.
 ///
 /// A probe every q costs some time for each, and finds a stall q/2 late on average. If the next stall
@@ -37,6 +40,13 @@ impl Pace {
     pub(super) fn stalled(&mut self) {
         self.since_stall = Some(Duration::ZERO);
     }
+
+    /// There may have been a stall, nobody knows where: runs that are no longer than about half of
+    /// the kernel's sleep would end in the next one.
+    pub(super) fn suspected(&mut self) {
+        let since = self.since_stall.unwrap_or(Duration::MAX);
+        self.since_stall = Some(since.min(LONG_AGO));
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +72,17 @@ mod tests {
         assert_eq!(pace.budget(own, 100 * US), own);
         pace.stalled();
         assert_eq!(pace.budget(own, 100 * US), 100 * US);
+    }
+
+    #[test]
+    fn a_stall_that_is_only_suspected_makes_long_runs_shorter() {
+        let mut pace = Pace::default();
+        pace.suspected();
+        let about = |budget: Duration| budget.abs_diff(5000 * US) < US;
+        assert!(about(pace.budget(100_000 * US, 100 * US)));
+        assert_eq!(pace.budget(1000 * US, 100 * US), 1000 * US);
+        pace.stalled();
+        pace.suspected();
+        assert_eq!(pace.budget(100_000 * US, 100 * US), 100 * US);
     }
 }

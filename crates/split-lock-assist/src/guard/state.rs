@@ -11,6 +11,9 @@ use super::suspicion::{Sight, Suspicion};
 use super::verdict::{Culprit, Response};
 use crate::cpu::Registers;
 
+/// The kernel's sleep takes at least 10 ms, but a run may have seen only its end.
+const PUNISHED: Duration = Duration::from_millis(5);
+
 /// What a guard knows and decides, as a state machine without I/O: it is told what has happened, and
 /// says what is to be asked or done next. [`Keeper`](super::Keeper) asks and does it.
 #[derive(Debug, Clone)]
@@ -91,11 +94,8 @@ impl Guard {
 
     fn next_budget(&self) -> Duration {
         let (own, shortest) = (self.own, self.config.shortest_probe);
-        if let Some(budget) = self
-            .auto
-            .as_ref()
-            .and_then(|auto| auto.budget(self.longest()))
-        {
+        let enough = self.config.grace.unwrap_or(own);
+        if let Some(budget) = self.auto.as_ref().and_then(|auto| auto.budget(enough)) {
             return budget;
         }
         match self.grace {
@@ -137,15 +137,28 @@ impl Guard {
         }
     }
 
+    /// Nothing was found that explains why a run was suspicious. A sleep may have been over by its
+    /// end.
+    pub(super) fn found_nothing(&mut self) {
+        if self.emulates() && self.without_cpu() > PUNISHED {
+            self.pace.suspected();
+        }
+    }
+
     /// Everything has been found out about the run that there is.
     pub(super) fn close(&mut self) {
         self.run = Run::NOTHING;
     }
 
-    /// The thread had hardly any CPU time.
+    /// The thread was without a CPU for a part of the time, or for long enough for the kernel to have
+    /// made it sleep.
     pub(super) fn is_suspicious(&self) -> bool {
-        let least = self.run.wall.mul_f64(self.config.suspicious_cpu_share);
-        self.run.cpu < least
+        let part = self.run.wall.mul_f64(self.config.suspicious_share);
+        self.without_cpu() > part.min(PUNISHED)
+    }
+
+    fn without_cpu(&self) -> Duration {
+        self.run.wall.saturating_sub(self.run.cpu)
     }
 
     /// Where the vCPU is after such a run. Whether the instruction there matters.
@@ -211,7 +224,10 @@ impl Guard {
     /// It has been emulated after a stall.
     pub(super) fn emulated_at_stall(&mut self, watched: bool) {
         self.suspicion.moved_on();
-        if !watched {
+        if watched {
+            // The next one makes itself known.
+            self.pace = Pace::default();
+        } else {
             self.pace.stalled();
         }
         if let Some(auto) = &mut self.auto {

@@ -20,6 +20,7 @@ mod picture;
 mod policies;
 mod progress;
 mod scene;
+mod tasks;
 mod timeline;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub(crate) use paint::dark_scheme_css;
 pub(crate) use paint::{render_png, render_svg};
 pub(crate) use picture::Picture;
 pub(crate) use policies::policies;
+pub(crate) use tasks::Course;
 pub(crate) use timeline::{Strip, timeline};
 
 /// Why there is no figure.

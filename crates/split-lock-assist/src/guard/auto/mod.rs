@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use self::choice::{Way, better, is_better_anyhow, is_good_enough};
 use self::native::NativeTrial;
+use self::samples::Samples;
 use self::trial::{Emulating, EmulatingTrial, Totals, nanos};
 use super::config::Config;
 use super::run::Run;
@@ -31,13 +32,15 @@ const OBSERVATION_NS: f64 = 200e6;
 
 /// Emulating is tried for no longer than this.
 const MAX_EMULATING_NS: f64 = 100e6;
+const EMPTY_RUNS: usize = 4;
 
 /// Several of the kernel's cycles, and of ours, so that a part of one does not matter much.
 const MIN_LETTING_NS: f64 = 400e6;
 const LETTING_BUDGETS: f64 = 4.0;
 /// A thread that had less of a CPU than this, and is where it was, was not let through.
 const STUCK_CPU_SHARE: f64 = 0.1;
-const MAX_NATIVE_NS: f64 = 200e6;
+const MIN_NATIVE_NS: f64 = 200e6;
+const NATIVE_BUDGETS: f64 = 8.0;
 
 /// What is done, and what is measured meanwhile.
 #[derive(Debug, Clone)]
@@ -52,6 +55,8 @@ pub(super) struct Auto {
     patience: f64,
     rate: Rate,
     since_hit: SinceHit,
+    /// CPU time of runs in which nothing was executed.
+    empty_run_cpu: Samples,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +108,7 @@ impl Auto {
             patience: 1.0,
             rate: Rate::default(),
             since_hit: SinceHit::Unknown,
+            empty_run_cpu: Samples::default(),
         }
     }
 
@@ -128,10 +134,11 @@ impl Auto {
         }
     }
 
-    /// A budget that is not the usual one. `longest` is enough for the kernel.
-    pub(super) fn budget(&self, longest: Duration) -> Option<Duration> {
+    /// A budget that is not the usual one. `enough` is enough for the kernel, as far as anybody
+    /// knows.
+    pub(super) fn budget(&self, enough: Duration) -> Option<Duration> {
         match &self.phase {
-            Phase::Native(native) if !native.steps() => Some(native.nudge().unwrap_or(longest)),
+            Phase::Native(native) if !native.steps() => Some(native.budget(enough)),
             _ => None,
         }
     }
@@ -194,16 +201,24 @@ impl Auto {
     /// A run has ended at an instruction that is about to split, after hardly any CPU time.
     /// `unchanged`: the vCPU has not executed anything; `long`: although the run was long enough.
     pub(super) fn stalled(&mut self, run: &Run, unchanged: bool, long: bool) -> Plan {
+        if unchanged {
+            self.empty_run_cpu.add(nanos(run.cpu));
+        }
         let is_trial_due = self.is_trial_due();
         match &mut self.phase {
-            // A trial begins with an instruction that is emulated.
-            Phase::Settled if self.way == Way::LetThrough && !is_trial_due => Plan::LetThrough,
-            Phase::Settled => Plan::Emulate,
+            Phase::Settled if is_trial_due => {
+                self.begin_trial();
+                Plan::Emulate
+            }
+            Phase::Settled => match self.way {
+                Way::Emulate => Plan::Emulate,
+                Way::LetThrough => Plan::LetThrough,
+            },
             Phase::Emulating(trial) => {
                 if unchanged {
                     trial.ran_empty(run);
                 }
-                if trial.wants_empty_run() {
+                if !trial.has_breakpoints() && self.empty_run_cpu.count() < EMPTY_RUNS {
                     Plan::ComeAgain
                 } else {
                     Plan::Emulate
@@ -226,10 +241,7 @@ impl Auto {
     pub(super) fn emulated(&mut self, by_breakpoint: bool, took: Duration) {
         let is_trial_due = self.is_trial_due();
         match &mut self.phase {
-            Phase::Settled if is_trial_due => {
-                self.begin(Phase::Emulating(EmulatingTrial::default()));
-                self.trial_ns = 0.0;
-            }
+            Phase::Settled if is_trial_due => self.begin_trial(),
             Phase::Settled => self.rate.operations += 1.0,
             Phase::Emulating(trial) => {
                 trial.operation(by_breakpoint);
@@ -260,6 +272,11 @@ impl Auto {
         self.rate.expected.is_none() || self.phase_ns >= pause * patience
     }
 
+    fn begin_trial(&mut self) {
+        self.trial_ns = 0.0;
+        self.begin(Phase::Emulating(EmulatingTrial::default()));
+    }
+
     fn begin(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_ns = 0.0;
@@ -270,7 +287,8 @@ impl Auto {
             Phase::Settled => {}
             Phase::Emulating(trial) => {
                 if trial.is_complete() || self.phase_ns >= MAX_EMULATING_NS {
-                    match trial.result() {
+                    let empty_run_cpu = self.empty_run_cpu.typical().unwrap_or_default();
+                    match trial.result(empty_run_cpu) {
                         Some(result) if !is_good_enough(&result) => {
                             self.begin(Phase::Letting(result, Totals::default()));
                         }
@@ -289,7 +307,9 @@ impl Auto {
                 }
             }
             Phase::Native(native) => {
-                if native.is_complete() || self.phase_ns >= MAX_NATIVE_NS.max(nanos(longest)) {
+                if native.is_complete()
+                    || self.phase_ns >= MIN_NATIVE_NS.max(NATIVE_BUDGETS * nanos(longest))
+                {
                     let (emulating, share) = (native.emulating, native.cpu_share);
                     let turn = native.turn(self.native_cost_ns);
                     let way = better(&emulating, share, turn, self.way);

@@ -14,8 +14,10 @@ const FEWEST_STEPS: usize = 3;
 /// The kernel's punishment takes at least 10 ms: what takes so long was not a native split lock.
 const PUNISHED: Duration = Duration::from_millis(5);
 
-/// Too short for anything but the instruction at hand.
+/// A nudge reaches so far beyond the guest's work into the split lock, at least.
 const NUDGE: Duration = Duration::from_micros(5);
+/// And by one part in so many of the work, which is known no better.
+const NUDGE_MARGIN: f64 = 16.0;
 const NUDGES: usize = 8;
 const NUDGES_IN_A_ROW: u32 = 6;
 
@@ -27,6 +29,9 @@ pub(super) struct NativeTrial {
     samples: Samples,
     /// Before the next long run, in which the kernel is to get done with its punishment.
     nudges_left: u32,
+    long_runs: u32,
+    /// The vCPU was just behind a split lock when the last run ended.
+    was_just_behind: bool,
 }
 
 impl NativeTrial {
@@ -36,6 +41,8 @@ impl NativeTrial {
             cpu_share,
             samples: Samples::default(),
             nudges_left: 0,
+            long_runs: 0,
+            was_just_behind: false,
         }
     }
 
@@ -53,24 +60,35 @@ impl NativeTrial {
         }
     }
 
-    /// The budget of the next run, if it is a nudge.
-    pub(super) fn nudge(&self) -> Option<Duration> {
-        (self.nudges_left > 0).then_some(NUDGE)
+    /// The budget of the next run, where what is enough for the kernel is `enough`.
+    ///
+    /// A nudge has to come while detection is off. Nobody here knows how long that is, but it is the
+    /// last part of what is enough: so it is tried at several moments of the last half.
+    pub(super) fn budget(&self, enough: Duration) -> Duration {
+        if self.nudges_left > 0 {
+            let work = self.emulating.work * (1.0 + 1.0 / NUDGE_MARGIN);
+            return NUDGE + Duration::from_nanos(work as u64);
+        }
+        let sixteenths = 15 - self.long_runs % 8;
+        enough.mul_f64(f64::from(sixteenths) / 16.0)
     }
 
-    /// A run is over. After a nudge the vCPU may have moved, and be just behind a split lock.
+    /// A run is over. After a nudge the vCPU may have moved, and be just behind a split lock. If it
+    /// was before as well, it has done its work once, and one split lock.
     pub(super) fn ran(&mut self, run: &Run, moved: bool, just_behind: bool) {
+        let was_just_behind = std::mem::replace(&mut self.was_just_behind, just_behind);
         if self.nudges_left == 0 {
             self.nudges_left = NUDGES_IN_A_ROW;
+            self.long_runs += 1;
             return;
         }
         self.nudges_left -= 1;
         if !moved {
             // Detection is on again.
             self.nudges_left = 0;
-        } else if just_behind {
-            self.samples
-                .add(nanos(run.cpu) - self.emulating.empty_run_cpu);
+        } else if was_just_behind && just_behind {
+            let turn = nanos(run.cpu) - self.emulating.empty_run_cpu;
+            self.samples.add(turn);
         }
     }
 
@@ -89,8 +107,7 @@ impl NativeTrial {
             // Stepping has the work and the round trip in common with emulating.
             return (self.samples.count() >= FEWEST_STEPS).then(|| (typical - to_next).max(0.0));
         }
-        // A nudge that ended in the split lock may have begun in the work before it.
-        let cost = typical - self.emulating.work.min(nanos(NUDGE));
+        let cost = typical - self.emulating.work;
         (cost >= nanos(MEASURABLE_NATIVE_COST)).then_some(cost)
     }
 }
@@ -133,25 +150,27 @@ mod tests {
     }
 
     #[test]
-    fn nudges_that_end_behind_a_split_lock_took_as_long_as_it() {
+    fn nudges_from_one_split_lock_to_the_next_take_as_long_as_a_turn() {
         let run = |cpu_us: u32| Run {
             wall: 2 * cpu_us * US,
             cpu: cpu_us * US,
             ended: Ended::Expired,
         };
         let mut trial = NativeTrial::new(emulating(None), 0.4);
-        assert_eq!(trial.nudge(), None);
+        let enough = 16_000 * US;
+        assert_eq!(trial.budget(enough), 15_000 * US);
         trial.ran(&run(9_000), true, true);
-        assert_eq!(trial.nudge(), Some(NUDGE));
-        // Detection was on: a long run comes next, and again no sample.
+        assert_eq!(trial.budget(enough), Duration::from_nanos(6_062));
+        // Detection was on: another long run comes next.
         trial.ran(&run(10), false, false);
-        assert_eq!(trial.nudge(), None);
-        trial.ran(&run(9_000), true, true);
-        for _ in 0..3 {
-            trial.ran(&run(111), true, true);
+        assert_eq!(trial.budget(enough), 14_000 * US);
+        trial.ran(&run(9_000), true, false);
+        for _ in 0..2 {
             trial.ran(&run(15), true, false);
+            trial.ran(&run(60), true, true);
+            trial.ran(&run(111), true, true);
         }
-        assert_eq!(trial.nudge(), None);
+        assert_eq!(trial.budget(enough), 13_000 * US);
         assert_eq!(trial.turn(500.0), 101_000.0);
     }
 
@@ -160,7 +179,7 @@ mod tests {
         let mut trial = NativeTrial::new(emulating(None), 0.4);
         let run = Run {
             wall: 30 * US,
-            cpu: 17 * US,
+            cpu: 15 * US,
             ended: Ended::Expired,
         };
         (0..20).for_each(|_| trial.ran(&run, true, true));

@@ -1,18 +1,20 @@
 //! A cost that was measured several times.
 
-/// How many times, at most.
+use std::collections::VecDeque;
+
+/// How many are kept.
 const ENOUGH: usize = 16;
 
-/// Measurements of one cost, some of which were disturbed.
+/// The last measurements of one cost. Some of them were disturbed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Samples(Vec<f64>);
+pub(super) struct Samples(VecDeque<f64>);
 
 impl Samples {
-    /// Beyond a number that is enough, samples are ignored.
     pub(super) fn add(&mut self, nanos: f64) {
-        if self.0.len() < ENOUGH {
-            self.0.push(nanos);
+        if self.0.len() == ENOUGH {
+            self.0.pop_front();
         }
+        self.0.push_back(nanos);
     }
 
     pub(super) fn count(&self) -> usize {
@@ -21,7 +23,7 @@ impl Samples {
 
     /// The mean of the middle half.
     pub(super) fn typical(&self) -> Option<f64> {
-        let mut sorted = self.0.clone();
+        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let aside = sorted.len() / 4;
         let middle = &sorted[aside..sorted.len() - aside];
@@ -47,9 +49,10 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_it() {
+    fn the_last_ones_count() {
         let mut samples = Samples::default();
         (0..1000).for_each(|_| samples.add(1.0));
-        assert_eq!(samples.count(), ENOUGH);
+        (0..ENOUGH).for_each(|_| samples.add(2.0));
+        assert_eq!((samples.count(), samples.typical()), (ENOUGH, Some(2.0)));
     }
 }

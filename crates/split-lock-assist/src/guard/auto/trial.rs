@@ -11,7 +11,6 @@ const MIN_WALL_NS: f64 = 2e6;
 
 const ROUND_TRIPS: usize = 6;
 const HANDLED_PER_ROUND_TRIP: usize = 2;
-const EMPTY_RUNS: usize = 4;
 
 /// Totals over some runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,12 +57,14 @@ pub(super) struct EmulatingTrial {
     to_next: Samples,
     /// Emulating one instruction.
     handling: Samples,
-    /// CPU time of a run in which nothing was executed.
-    empty_run_cpu: Samples,
 }
 
 impl EmulatingTrial {
+    /// An instruction has been emulated. That with which the trial begins is not part of it.
     pub(super) fn operation(&mut self, by_breakpoint: bool) {
+        if !by_breakpoint && self.totals.runs == 0.0 {
+            return;
+        }
         self.operations += 1.0;
         self.hits += f64::from(u8::from(by_breakpoint));
     }
@@ -83,8 +84,8 @@ impl EmulatingTrial {
         self.handling.add(nanos(took));
     }
 
+    /// The last run was only there to see what it costs.
     pub(super) fn ran_empty(&mut self, run: &Run) {
-        self.empty_run_cpu.add(nanos(run.cpu));
         self.measuring.add(run);
     }
 
@@ -94,37 +95,35 @@ impl EmulatingTrial {
             && self.handling.count() >= self.round_trip.count() * HANDLED_PER_ROUND_TRIP
     }
 
-    /// The run that comes now should execute nothing.
-    pub(super) fn wants_empty_run(&self) -> bool {
-        self.hits == 0.0 && self.empty_run_cpu.count() < EMPTY_RUNS
+    pub(super) fn has_breakpoints(&self) -> bool {
+        self.hits > 0.0
     }
 
     pub(super) fn is_complete(&self) -> bool {
         self.operations >= OPERATIONS && self.totals.wall_ns >= MIN_WALL_NS
     }
 
-    /// None if there was nothing to emulate, or not enough to know what it costs.
-    pub(super) fn result(&self) -> Option<Emulating> {
+    /// What it has shown, if a run in which nothing is executed takes so much CPU time. None if there
+    /// was nothing to emulate, or not enough to know what it costs.
+    pub(super) fn result(&self, empty_run_cpu: f64) -> Option<Emulating> {
         if self.operations == 0.0 {
             return None;
         }
         let spent = self.totals.without(&self.measuring);
-        let per_operation = spent.wall_ns / self.operations;
-        let by_breakpoints = 2.0 * self.hits > self.operations;
-        let (costs, to_next) = if by_breakpoints {
+        let (each, to_next) = if 2.0 * self.hits > self.operations {
             let each = self.round_trip.typical()? + self.handling.typical()?;
-            (each * self.operations, Some(self.to_next.typical()?))
+            (each, Some(self.to_next.typical()?))
         } else {
-            (self.empty_run_cpu.typical()? * spent.runs, None)
+            (0.0, None)
         };
-        // By CPU time, because somebody else may have had the CPU for a while.
-        let work = ((spent.cpu_ns - costs) / self.operations).max(0.0);
+        let costs = self.hits * each + spent.runs * empty_run_cpu;
         Some(Emulating {
-            per_operation,
-            work,
+            per_operation: spent.wall_ns / self.operations,
+            // By CPU time, because somebody else may have had the CPU for a while.
+            work: ((spent.cpu_ns - costs) / self.operations).max(0.0),
             to_next,
             round_trip: self.round_trip.typical().unwrap_or_default(),
-            empty_run_cpu: self.empty_run_cpu.typical().unwrap_or_default(),
+            empty_run_cpu,
         })
     }
 }
@@ -166,9 +165,11 @@ mod tests {
     #[test]
     fn with_breakpoints_the_work_is_what_is_left_of_the_cpu_time() {
         let mut trial = EmulatingTrial::default();
-        // Ten operations of 3 us work, 8 us round trip and 2 us handling; two more round trips; and
-        // a third of the time the CPU was somebody else's.
-        trial.totals.add(&run((130 + 16) * 3 / 2, 130 + 16));
+        // Ten operations of 3 us work, 8 us round trip and 2 us handling; two more round trips; a run
+        // that costs 20 us; and a third of the time the CPU was somebody else's.
+        trial
+            .totals
+            .add(&run((130 + 16 + 20) * 3 / 2, 130 + 16 + 20));
         for _ in 0..10 {
             trial.operation(true);
             trial.went_on(11 * US);
@@ -176,15 +177,17 @@ mod tests {
         }
         trial.went_round(8 * US);
         trial.went_round(8 * US);
-        let result = trial.result().unwrap();
+        let result = trial.result(20_000.0).unwrap();
         assert_eq!(result.to_next, Some(11_000.0));
         assert!((result.work - 3_000.0).abs() < 1.0, "{result:?}");
-        assert!((19_500.0..20_500.0).contains(&result.per_operation));
+        assert!((23_000.0..24_000.0).contains(&result.per_operation));
     }
 
     #[test]
     fn without_breakpoints_every_run_costs_as_much_as_an_empty_one() {
         let mut trial = EmulatingTrial::default();
+        assert_eq!(trial.result(10_000.0), None);
+        trial.operation(false);
         // Two operations, each after 300 us of work in three runs of which the last was stalled.
         for _ in 0..2 {
             trial.totals.add(&run(200, 220));
@@ -192,11 +195,10 @@ mod tests {
             trial.totals.add(&run(100, 10));
             trial.operation(false);
         }
-        assert_eq!(trial.result(), None);
         let empty = run(100, 10);
         trial.totals.add(&empty);
         trial.ran_empty(&empty);
-        let result = trial.result().unwrap();
+        let result = trial.result(10_000.0).unwrap();
         assert_eq!(result.to_next, None);
         assert!((result.per_operation - 400_000.0).abs() < 1.0);
         assert!((result.work - 310_000.0).abs() < 1.0, "{result:?}");

@@ -42,6 +42,8 @@ pub(super) struct Scene {
     /// Setting up a run and ending it.
     pub(super) run_ns: u64,
     pub(super) breakpoints: Reaches,
+    /// Nothing takes as long as it should, and somebody else has the CPU now and then.
+    pub(super) is_noisy: bool,
 }
 
 /// Whether breakpoints reach the guest, and how they are stepped over.
@@ -61,11 +63,14 @@ pub(super) struct World {
     cpu_ns: u64,
     /// Until the next split lock.
     work_left_ns: u64,
+    /// The last split lock is done, and nothing after it.
+    just_behind: bool,
     detects_from_ns: u64,
     watches: bool,
     steps_over: bool,
     pub(super) operations: u64,
     access: LockedAccess,
+    random: u64,
 }
 
 /// Why a vCPU has come out.
@@ -102,11 +107,13 @@ impl World {
             now_ns: 0,
             cpu_ns: 0,
             work_left_ns: scene.work_ns,
+            just_behind: false,
             detects_from_ns: 0,
             watches: false,
             steps_over: false,
             operations: 0,
             access,
+            random: 0x9e37_79b9_7f4a_7c15,
         }
     }
 
@@ -119,8 +126,12 @@ impl World {
         mut each: impl FnMut(&Verdict),
     ) {
         while u128::from(self.now_ns) < until.as_nanos() {
-            let deadline_ns = self.now_ns + nanos(keeper.budget(own));
+            let budget = keeper.budget(own);
+            let longest = keeper.config().grace.map_or(own, |grace| own.max(grace));
+            assert!(budget <= longest, "{budget:?} for {own:?}");
             let (began_ns, cpu_ns) = (self.now_ns, self.cpu_ns);
+            let deadline_ns = self.now_ns + nanos(budget);
+            self.lose_cpu();
             while let Out::Breakpoint(meaning) = self.run(deadline_ns) {
                 let Ok(_) = keeper.breakpoint(meaning, self);
             }
@@ -134,6 +145,7 @@ impl World {
         }
     }
 
+    /// The guest does something else from now on.
     pub(super) fn set_work(&mut self, work_ns: u64) {
         self.scene.work_ns = work_ns;
         self.work_left_ns = work_ns;
@@ -145,12 +157,14 @@ impl World {
                 .work_left_ns
                 .min(deadline_ns.saturating_sub(self.now_ns));
             self.work_left_ns -= work_ns;
+            self.just_behind &= work_ns == 0;
             self.spend(work_ns);
             if self.now_ns >= deadline_ns {
                 return self.expire();
             }
+            self.just_behind = false;
             if self.watches && !self.steps_over {
-                self.spend(self.scene.round_trip_ns);
+                self.spend_about(self.scene.round_trip_ns);
                 return Out::Breakpoint(Meaning::Hit);
             }
             if self.now_ns >= self.detects_from_ns && !self.punish(deadline_ns) {
@@ -158,7 +172,7 @@ impl World {
             }
             self.turns_with_detection_off(deadline_ns);
             if std::mem::take(&mut self.steps_over) && self.scene.breakpoints == Reaches::ByStep {
-                self.spend(self.scene.round_trip_ns);
+                self.spend_about(self.scene.round_trip_ns);
                 return Out::Breakpoint(Meaning::SteppedOver);
             }
         }
@@ -187,11 +201,11 @@ impl World {
         };
         self.operations += more + 1;
         self.spend(more * turn_ns + self.scene.native_ns);
-        self.work_left_ns = self.scene.work_ns;
+        self.get_behind();
     }
 
     fn expire(&mut self) -> Out {
-        self.spend(self.scene.run_ns);
+        self.spend_about(self.scene.run_ns);
         Out::Expired
     }
 
@@ -200,8 +214,41 @@ impl World {
         self.cpu_ns += ns;
     }
 
+    /// A quarter less to a quarter more, and sometimes much more.
+    fn spend_about(&mut self, ns: u64) {
+        if !self.scene.is_noisy {
+            return self.spend(ns);
+        }
+        let disturbed = self.random(50) == 0;
+        let ns = ns * (75 + self.random(51)) / 100;
+        self.spend(if disturbed { 5 * ns } else { ns });
+    }
+
+    /// In one run of ten, for up to a millisecond.
+    fn lose_cpu(&mut self) {
+        if self.scene.is_noisy && self.random(10) == 0 {
+            self.now_ns += self.random(1_000_000);
+        }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    fn get_behind(&mut self) {
+        self.work_left_ns = self.scene.work_ns;
+        if self.scene.is_noisy && self.scene.work_ns > 0 {
+            // Between nothing and twice as much.
+            self.work_left_ns = self.random(2 * self.scene.work_ns);
+        }
+        self.just_behind = true;
+    }
+
     fn is_at_split(&self) -> bool {
-        self.work_left_ns == 0
+        self.work_left_ns == 0 && !self.just_behind
     }
 }
 
@@ -220,8 +267,8 @@ impl Hands for World {
     fn registers(&self) -> Result<Registers, Infallible> {
         let mut registers = Registers {
             rip: match self.work_left_ns {
+                _ if self.just_behind => BEHIND,
                 0 => SPLIT_AT,
-                left if left == self.scene.work_ns => BEHIND,
                 _ => IN_WORK,
             },
             ..Registers::default()
@@ -245,9 +292,11 @@ impl Hands for World {
 
     fn emulate(&mut self) -> Result<Emulated, Infallible> {
         assert!(self.is_at_split());
-        self.spend(self.scene.handling_ns);
+        self.spend_about(self.scene.handling_ns);
+        // There is nothing to be stepped over any more.
+        self.steps_over = false;
         self.operations += 1;
-        self.work_left_ns = self.scene.work_ns;
+        self.get_behind();
         Ok(Emulated::Done(self.access))
     }
 

@@ -16,9 +16,11 @@ use crate::{Exit, complaint, finding, terminal};
 
 mod kernel;
 mod parts;
+mod tasks;
 
 use kernel::Kernel;
 use parts::{Part, neighbours, offsets, progress, sparse};
+use tasks::Tasks;
 
 const PNG_WIDTH: u32 = 1600;
 
@@ -43,6 +45,9 @@ const FILES: &[&str] = &[
     "sparse.json",
     "sparse.png",
     "sparse.svg",
+    "tasks.csv",
+    "tasks.png",
+    "tasks.svg",
     "timeline.png",
     "timeline.svg",
 ];
@@ -69,7 +74,11 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
     let emulated = Kernel::to_emulate(&session.facts);
     let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
-    parts.extend(emulated.map(|kernel| sparse(repeats, seed, &kernel)));
+    parts.extend(
+        emulated
+            .as_ref()
+            .map(|kernel| sparse(repeats, seed, kernel)),
+    );
     parts.push(offsets(seed));
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
@@ -98,7 +107,21 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
             first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
         let finding = finding::of_progress(&first.sweep);
-        write(folder, &finding, &chapters, kernel.as_ref(), &missing)?;
+        let tasks = match &emulated {
+            Some(kernel) if !session.was_stopped() => Tasks::play(session, kernel)?,
+            _ => None,
+        };
+        let found = Found {
+            finding,
+            chapters: &chapters,
+            kernel: kernel.as_ref(),
+            tasks: tasks.as_ref().map(|tasks| {
+                let detection = session.facts.detection().to_string();
+                (tasks, tasks.figure(detection))
+            }),
+            missing: &missing,
+        };
+        write(folder, &found)?;
     }
     if session.was_stopped() {
         complaint::say("stopped before everything was measured");
@@ -118,7 +141,14 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
     };
     let chapter = Chapter::new(part, kernel.both_sides(&facts, repeats, seed)?)?;
     let finding = "Nothing was measured: there is no KVM to be used here.";
-    write(folder, finding, &[chapter], Some(&kernel), &[])?;
+    let found = Found {
+        finding: finding.into(),
+        chapters: &[chapter],
+        kernel: Some(&kernel),
+        tasks: None,
+        missing: &[],
+    };
+    write(folder, &found)?;
     Ok(Exit::Fine)
 }
 
@@ -203,48 +233,62 @@ impl Chapter {
     }
 }
 
-fn write(
-    folder: OutputFolder,
-    finding: &str,
-    chapters: &[Chapter],
-    kernel: Option<&Kernel>,
-    missing: &[&str],
-) -> Result<()> {
-    let mut sections = vec![];
-    for (place, chapter) in chapters.iter().enumerate() {
-        chapter.write(&folder)?;
-        sections.push(chapter.section()?);
-        if let (0, Some(kernel)) = (place, kernel) {
-            sections.push(write_kernel(&folder, kernel)?);
-        }
-    }
-    if !missing.is_empty() {
-        let stopped = format!(
-            "Stopped before these were measured: {}.",
-            missing.join(", ")
-        );
-        sections.push(Section::new("What is missing").paragraph(stopped));
-    }
-    let thresholds = kernel.and_then(Kernel::finding);
-    let finding = std::iter::once(finding.to_owned()).chain(thresholds);
+/// Everything that a report is made of.
+struct Found<'a> {
+    finding: String,
+    chapters: &'a [Chapter],
+    kernel: Option<&'a Kernel>,
+    tasks: Option<(&'a Tasks, Figure)>,
+    /// The headings of what was not measured any more.
+    missing: &'a [&'a str],
+}
+
+fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
+    let sections = write_sections(&folder, found)?;
+    let thresholds = found.kernel.and_then(Kernel::finding);
+    let finding = std::iter::once(found.finding.clone()).chain(thresholds);
     let finding = finding.collect::<Vec<_>>().join(" ");
     let page = report::render(&Report {
         title: "Split locks on this host".into(),
         finding: finding.clone(),
         sections,
-        sweeps: chapters.iter().flat_map(Chapter::sweeps).collect(),
+        sweeps: found.chapters.iter().flat_map(Chapter::sweeps).collect(),
     })?;
     folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
     let path = folder.finish()?;
-    for figure in chapters
-        .iter()
-        .filter_map(|chapter| chapter.figure.as_ref())
-    {
+    let tasks = found.tasks.as_ref().map(|(_, figure)| figure);
+    let measured = found.chapters.iter().filter_map(|c| c.figure.as_ref());
+    for figure in measured.chain(tasks) {
         terminal::show(figure)?;
         terminal::print("\n")?;
     }
     let page = path.join("report.html");
     terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+}
+
+/// First how far the guest gets and why, then the rest.
+fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Section>> {
+    let mut sections = vec![];
+    for (place, chapter) in found.chapters.iter().enumerate() {
+        chapter.write(folder)?;
+        sections.push(chapter.section()?);
+        if place > 0 {
+            continue;
+        }
+        if let Some((tasks, figure)) = &found.tasks {
+            tasks.write(folder, figure, PNG_WIDTH)?;
+            sections.push(tasks.section(figure)?);
+        }
+        if let Some(kernel) = found.kernel {
+            sections.push(write_kernel(folder, kernel)?);
+        }
+    }
+    if !found.missing.is_empty() {
+        let missing = found.missing.join(", ");
+        let stopped = format!("Stopped before these were measured: {missing}.");
+        sections.push(Section::new("What is missing").paragraph(stopped));
+    }
+    Ok(sections)
 }
 
 fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {

@@ -1,0 +1,264 @@
+//! The scene in which people meet this: a guest with two tasks, of which one hangs.
+
+use std::fmt::Write as _;
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use anyhow::Result;
+use split_lock_assist::cpu::{Context, Registers};
+use split_lock_assist::decode::{Decoded, decode};
+use split_lock_assist::guard::Reaction;
+use split_lock_model::kernel::Profile;
+use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
+use split_lock_repro::sweep::Host;
+
+use crate::figure::{self, Course, Figure};
+use crate::guard;
+use crate::measuring::Session;
+use crate::number::{duration, grouped};
+use crate::output::OutputFolder;
+use crate::report::{Section, Table};
+
+/// The timer of the original report.
+const QUANTUM: Duration = Duration::from_millis(1);
+
+/// Enough for the guard to be busy with for a while, and nothing to a guest that is left alone.
+const SPLIT_LOCKS: NonZeroU64 = NonZeroU64::new(100).unwrap();
+
+/// Long enough to see who goes on.
+const LENGTH: Duration = Duration::from_millis(400);
+
+/// How long the guarded task may need to come to its end on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The scene on this host as it is, where split locks are punished, and there with a guard.
+pub(super) struct Tasks {
+    plays: Vec<Play>,
+    kernel: Profile,
+}
+
+/// One of them.
+struct Play {
+    name: &'static str,
+    series: String,
+    moments: Vec<Moment>,
+}
+
+impl Tasks {
+    /// Plays it; `None` if somebody stops it.
+    pub(super) fn play(session: &Session, kernel: &Profile) -> Result<Option<Self>> {
+        let emulated = || Host::Emulated(kernel.clone());
+        let guard = guard::config(Reaction::Emulate, Some(kernel), 0);
+        let plays = [
+            ("detection off", Host::Native, None),
+            ("punished", emulated(), None),
+            ("punished, with a guard that emulates", emulated(), guard),
+        ];
+        let mut played = vec![];
+        for (name, host, guard) in plays {
+            let series = host.origin().to_string();
+            let ends = guard.is_some();
+            let scene = TwoTasks {
+                split_locks: SPLIT_LOCKS,
+                quantum: QUANTUM,
+                length: if ends { PATIENCE } else { LENGTH },
+                host,
+                guard,
+            };
+            let mut moments = vec![];
+            session.play(&scene, &mut |moment| {
+                moments.push(moment.clone());
+                let has_ended = moment.done_after.is_some() && moment.at >= LENGTH;
+                match session.was_stopped() || has_ended {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+            played.push(Play {
+                name,
+                series,
+                moments,
+            });
+        }
+        let kernel = kernel.clone();
+        Ok((!session.was_stopped()).then_some(Tasks {
+            plays: played,
+            kernel,
+        }))
+    }
+
+    /// The picture, and the numbers behind it.
+    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure, width: u32) -> Result<()> {
+        let (svg, png) = (
+            figure::render_svg(figure)?,
+            figure::render_png(figure, width)?,
+        );
+        folder.write("tasks.svg", |out| out.write_all(svg.as_bytes()))?;
+        folder.write("tasks.png", |out| out.write_all(&png))?;
+        let table = self.csv();
+        folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
+    }
+
+    pub(super) fn figure(&self, detection: String) -> Figure {
+        let courses = self.plays.iter().map(|play| Course {
+            name: format!("{}, {}", play.name, play.series),
+            series: play.series.clone(),
+            points: play.moments.iter().map(point).collect(),
+        });
+        let courses: Vec<Course> = courses.collect();
+        let notes = vec![format!(
+            "A guest kernel shares one vCPU between two tasks; the VMM ends each run after {QUANTUM:?} \
+             and injects the guest's timer interrupt. {SPLIT_LOCKS} split locks are to be done."
+        )];
+        Figure::tasks(&courses, detection, notes)
+    }
+
+    pub(super) fn section(&self, figure: &Figure) -> Result<Section> {
+        let section = Section::new("One task hangs, and the other goes on")
+            .paragraph(
+                "A guest kernel with a timer interrupt and two tasks: one splits locks, the other \
+                 counts. Where split locks are punished and the timer is shorter than the punishment, \
+                 the first never gets past its instruction, while the guest's interrupts are taken and \
+                 the second goes on: from outside, a machine that is alive, in which one program hangs.",
+            )
+            .paragraph(self.finding());
+        Ok(section
+            .figure(
+                figure,
+                "Measured on this host: as it is, and with the trap emulated.",
+            )?
+            .table(self.table()))
+    }
+
+    /// Where the one task is stuck, and whether it came to its end with the guard.
+    fn finding(&self) -> String {
+        let [_, punished, guarded] = &self.plays[..] else {
+            return String::new();
+        };
+        let mut said = String::new();
+        if let Some(last) = punished.moments.last() {
+            let task = &last.splitter;
+            let _ = write!(
+                said,
+                "On kernel {} with a timer of {QUANTUM:?} it had done {} split locks after {} timer \
+                 interrupts, and was at {:#x}: {} ({}), while the other had counted to {}. ",
+                self.kernel,
+                task.progress,
+                task.interrupts,
+                task.rip,
+                disassembly(task),
+                bytes(task),
+                grouped(last.counter.progress as f64),
+            );
+        }
+        match guarded.moments.last().and_then(|last| last.done_after) {
+            Some(after) => {
+                let _ = write!(
+                    said,
+                    "With the guard it had done all {SPLIT_LOCKS} of them after {}.",
+                    duration(after.as_nanos() as f64)
+                );
+            }
+            None => said.push_str("With the guard it was not done in the time there was."),
+        }
+        said
+    }
+
+    fn table(&self) -> Table {
+        let headings = [
+            "condition",
+            "obtained",
+            "next instruction of the splitting task",
+            "split locks done",
+            "emulated",
+            "done after",
+            "its interrupts",
+            "the other counted to",
+            "its interrupts",
+        ];
+        let row = |play: &Play| {
+            let last = play.moments.last()?;
+            let task = &last.splitter;
+            Some(vec![
+                play.name.to_owned(),
+                play.series.clone(),
+                format!("{:#x}: {} ({})", task.rip, disassembly(task), bytes(task)),
+                grouped(task.progress as f64),
+                grouped(last.emulated as f64),
+                last.done_after
+                    .map_or("not".into(), |after| duration(after.as_nanos() as f64)),
+                grouped(task.interrupts as f64),
+                grouped(last.counter.progress as f64),
+                grouped(last.counter.interrupts as f64),
+            ])
+        };
+        Table {
+            caption: "Both tasks at the end.".into(),
+            headings: headings.map(String::from).to_vec(),
+            rows: self.plays.iter().filter_map(row).collect(),
+            text_columns: 3,
+        }
+    }
+
+    fn csv(&self) -> String {
+        let mut text = String::from(
+            "condition,series,at_ns,split_locks,splitter_interrupts,splitter_rip,counted_to,\
+             counter_interrupts,emulated,done\n",
+        );
+        for play in &self.plays {
+            for moment in &play.moments {
+                let (splitter, counter) = (&moment.splitter, &moment.counter);
+                let _ = writeln!(
+                    text,
+                    "\"{}\",\"{}\",{},{},{},{:#x},{},{},{},{}",
+                    play.name,
+                    play.series,
+                    moment.at.as_nanos(),
+                    splitter.progress,
+                    splitter.interrupts,
+                    splitter.rip,
+                    counter.progress,
+                    counter.interrupts,
+                    moment.emulated,
+                    moment.done_after.is_some(),
+                );
+            }
+        }
+        text
+    }
+}
+
+fn point(moment: &Moment) -> (f64, [u64; 2]) {
+    let at_ms = moment.at.as_secs_f64() * 1e3;
+    (at_ms, [moment.splitter.progress, moment.counter.progress])
+}
+
+/// The instruction that a task is about to execute.
+fn disassembly(task: &TaskState) -> String {
+    let registers = Registers {
+        rip: task.rip,
+        ..Registers::default()
+    };
+    match decode(&task.instruction, &registers, &Context::long_mode(3)) {
+        Decoded::Locked(access) => access.to_string(),
+        Decoded::NotLocked(instruction)
+        | Decoded::ImplicitLock { instruction, .. }
+        | Decoded::Faults { instruction, .. }
+        | Decoded::CannotBeLocked(instruction) => instruction.to_string(),
+        Decoded::Invalid | Decoded::Incomplete { .. } => "no instruction".into(),
+    }
+}
+
+/// Its bytes, and no more.
+fn bytes(task: &TaskState) -> String {
+    let registers = Registers::default();
+    let length = match decode(&task.instruction, &registers, &Context::long_mode(3)) {
+        Decoded::Locked(access) => access.length(),
+        Decoded::NotLocked(instruction) => instruction.length(),
+        _ => 2,
+    };
+    let bytes = task.instruction.iter().take(length);
+    let hex: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
+    hex.join(" ")
+}
