@@ -19,6 +19,7 @@ pub struct GuardedVcpu<'a> {
     /// `None` if nobody is to look.
     keeper: Option<Keeper>,
     debug_registers: DebugRegisters,
+    reach: Reach,
     new_stalls: Vec<Stall>,
     /// Where the budget of a run ends that was cut short by a kick.
     left_over: Option<MonotonicTime>,
@@ -26,7 +27,7 @@ pub struct GuardedVcpu<'a> {
 
 impl<'a> GuardedVcpu<'a> {
     /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
-    /// same `gate`; `reach` is what [`Reach::probe`] says.
+    /// same `gate`; `reach` is what [`Reach::probe`] says, or less if less is to be watched.
     #[must_use]
     pub fn new(
         mut vcpu: HostedVcpu<'a>,
@@ -41,6 +42,7 @@ impl<'a> GuardedVcpu<'a> {
             vcpu,
             keeper: config.map(Keeper::new),
             debug_registers: DebugRegisters::new(reach),
+            reach,
             new_stalls: vec![],
             left_over: None,
         }
@@ -112,8 +114,8 @@ impl<'a> GuardedVcpu<'a> {
     fn run_past_breakpoints(&mut self, end: MonotonicTime) -> Result<Ended, HostError> {
         loop {
             match self.vcpu.run_until(end)? {
-                Ended::Exit(exit @ ExitCause::Breakpoint { .. }) if self.keeper.is_some() => {
-                    self.breakpoint(exit)?;
+                Ended::Exit(ExitCause::Breakpoint { address, dr6 }) if self.keeper.is_some() => {
+                    self.breakpoint(address, dr6)?;
                 }
                 ended => return Ok(ended),
             }
@@ -124,7 +126,8 @@ impl<'a> GuardedVcpu<'a> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        let verdict = match self.vcpu.side(&mut self.debug_registers) {
+        let side = self.vcpu.side(&mut self.debug_registers, self.reach, None);
+        let verdict = match side {
             VcpuSide::Native(mut side) => keeper.after_run(run, &mut side)?,
             VcpuSide::Emulated(mut side) => keeper.after_run(run, &mut side)?,
         };
@@ -133,12 +136,15 @@ impl<'a> GuardedVcpu<'a> {
     }
 
     /// Whatever was done there, the vCPU can run again.
-    fn breakpoint(&mut self, exit: ExitCause) -> Result<(), HostError> {
+    fn breakpoint(&mut self, pc: u64, dr6: u64) -> Result<(), HostError> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        match (self.vcpu.side(&mut self.debug_registers), exit) {
-            (VcpuSide::Native(mut side), ExitCause::Breakpoint { address: pc, dr6 }) => {
+        let side = self
+            .vcpu
+            .side(&mut self.debug_registers, self.reach, Some(pc));
+        match side {
+            VcpuSide::Native(mut side) => {
                 let exit = kvm_debug_exit_arch {
                     pc,
                     dr6,
@@ -146,9 +152,8 @@ impl<'a> GuardedVcpu<'a> {
                 };
                 keeper.breakpoint(exit, &mut side)?;
             }
-            (VcpuSide::Native(_), _) => {}
-            (VcpuSide::Emulated(mut side), exit) => {
-                keeper.breakpoint(exit, &mut side)?;
+            VcpuSide::Emulated(mut side) => {
+                keeper.breakpoint((), &mut side)?;
             }
         }
         Ok(())

@@ -1,29 +1,63 @@
 //! A vCPU between two runs, as the assist's traits see it: at the guest's own instruction, also while
 //! the CPU is in the handler of a trap that only an emulated host has.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvm_bindings::kvm_regs;
-use kvm_ioctls::VcpuFd;
+use kvm_bindings::{kvm_regs, kvm_vcpu_events};
+use kvm_ioctls::{SyncReg, VcpuFd};
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
 use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
+use split_lock_assist::kvm::Reach;
 use split_lock_assist::paging::{PagedMemory, Piece, Ram};
 use split_lock_assist::watch::SLOTS;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
 
 use super::trap::{HiddenFlags, Trap};
-use crate::vm::{ExitCause, Level, Seat, VmError};
+use crate::vm::{Level, Seat, VmError};
 
 /// The registers. Any I/O of the last exit must be completed.
+///
+/// KVM is asked for each thing once: where it runs nested, asking can take as long as an exit.
 #[derive(Debug)]
 pub(super) struct StoppedCpu<'a> {
-    pub(super) seat: &'a Seat,
-    pub(super) fd: &'a VcpuFd,
-    pub(super) hidden: HiddenFlags,
-    pub(super) level: Level,
+    seat: &'a Seat,
+    fd: &'a VcpuFd,
+    hidden: HiddenFlags,
+    level: Level,
+    registers: Cell<Option<kvm_regs>>,
+    events: Cell<Option<kvm_vcpu_events>>,
+}
+
+/// Has KVM leave in the run page, at every exit, what is of interest at a breakpoint.
+pub(super) fn sync_to_run_page(fd: &mut VcpuFd) {
+    fd.set_sync_valid_reg(SyncReg::Register);
+    fd.set_sync_valid_reg(SyncReg::VcpuEvents);
 }
 
 impl<'a> StoppedCpu<'a> {
+    pub(super) fn new(seat: &'a Seat, fd: &'a VcpuFd, hidden: HiddenFlags, level: Level) -> Self {
+        Self {
+            seat,
+            fd,
+            hidden,
+            level,
+            registers: Cell::default(),
+            events: Cell::default(),
+        }
+    }
+
+    /// Just after the exit of a breakpoint at this address, with nothing done to the vCPU since: what
+    /// is in the run page is believed if it says the same.
+    pub(super) fn at_breakpoint(self, address: u64) -> Self {
+        let page = self.fd.sync_regs();
+        if page.regs.rip == address {
+            self.registers.set(Some(page.regs));
+            self.events.set(Some(page.events));
+        }
+        self
+    }
+
     /// What it sees of memory.
     pub(super) fn memory(&self) -> PagedMemory<SeatRam<'a>> {
         PagedMemory::new(self.seat.page_walk(self.level), SeatRam(self.seat.ram()))
@@ -34,7 +68,12 @@ impl Cpu for StoppedCpu<'_> {
     type Error = VmError;
 
     fn registers(&self) -> Result<Registers, VmError> {
-        let mut registers = general_registers(&self.seat.guest_registers(self.fd)?);
+        let known = match self.registers.get() {
+            Some(known) => known,
+            None => self.seat.guest_registers(self.fd)?,
+        };
+        self.registers.set(Some(known));
+        let mut registers = general_registers(&known);
         registers.rflags = self.hidden.take_out(registers.rflags);
         Ok(registers)
     }
@@ -46,6 +85,7 @@ impl Cpu for StoppedCpu<'_> {
 
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
         let rflags = self.hidden.put_back(after.rflags);
+        self.registers.set(None);
         self.seat
             .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
     }
@@ -58,7 +98,11 @@ impl Vcpu for StoppedCpu<'_> {
     }
 
     fn has_event(&self) -> Result<bool, VmError> {
-        let events = self.seat.events(self.fd)?;
+        let events = match self.events.get() {
+            Some(known) => known,
+            None => self.seat.events(self.fd)?,
+        };
+        self.events.set(Some(events));
         let any = [
             events.exception.injected,
             events.exception.pending,
@@ -74,14 +118,15 @@ pub(super) struct StoppedBreakpoints<'a> {
     pub(super) seat: &'a Seat,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
+    pub(super) reach: Reach,
 }
 
 impl Breakpoints for StoppedBreakpoints<'_> {
     type Error = VmError;
-    type Exit = ExitCause;
+    type Exit = ();
 
-    fn reach(&self, _cpl: u8) -> bool {
-        self.trap.can_watch()
+    fn reach(&self, cpl: u8) -> bool {
+        self.trap.can_watch() && self.reach.at(cpl).is_some()
     }
 
     /// None of our guests has any.
@@ -98,9 +143,12 @@ impl Breakpoints for StoppedBreakpoints<'_> {
         self.trap.step_over(self.seat, self.fd)
     }
 
-    /// The host keeps to itself the end of a step.
-    fn meaning(&mut self, _exit: ExitCause) -> Result<Meaning, VmError> {
-        Ok(Meaning::Hit)
+    fn meaning(&mut self, (): ()) -> Result<Meaning, VmError> {
+        if !self.trap.lets_past() {
+            return Ok(Meaning::Hit);
+        }
+        self.trap.end_step(self.seat, self.fd)?;
+        Ok(Meaning::SteppedOver)
     }
 }
 

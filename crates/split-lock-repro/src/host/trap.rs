@@ -31,7 +31,7 @@ enum Means {
 struct DebugRegisters {
     hosts: Vec<u64>,
     watched: Vec<u64>,
-    /// One instruction is being executed with all of them off.
+    /// The next instruction is to be executed with all of them off.
     stepping: bool,
 }
 
@@ -40,7 +40,7 @@ struct DebugRegisters {
 pub(super) enum Meaning {
     /// The guest is about to execute a split lock, or, at CPL3, something else that is misaligned.
     Trapped,
-    /// The guest has executed the one instruction that it was let past.
+    /// The guest has executed the one instruction that the host has let it past.
     Stepped,
     /// Not the host's affair.
     Exit(ExitCause),
@@ -93,8 +93,16 @@ impl Trap {
         match &self.means {
             Means::AlignmentCheck if on => change_flags(seat, fd, rflags::ALIGNMENT_CHECK, 0),
             Means::AlignmentCheck => change_flags(seat, fd, 0, rflags::ALIGNMENT_CHECK),
+            // Once the step is done.
+            Means::Breakpoints(registers) if registers.stepping => Ok(()),
             Means::Breakpoints(registers) => registers.install(on, seat, fd),
         }
+    }
+
+    /// Whether the next instruction is one that somebody who watches it wants to be executed. The
+    /// trap would not stop it.
+    pub(super) fn lets_past(&self) -> bool {
+        matches!(&self.means, Means::Breakpoints(registers) if registers.stepping)
     }
 
     /// Whether anything can be watched: at CPL3 nothing needs breakpoints here, and they do not reach
@@ -127,9 +135,7 @@ impl Trap {
                 _ => Meaning::Exit(exit),
             },
             (Means::Breakpoints(registers), ExitCause::Breakpoint { address, .. }) => {
-                if registers.stepping {
-                    Meaning::Stepped
-                } else if registers.watched.contains(address) {
+                if registers.stepping || registers.watched.contains(address) {
                     Meaning::Exit(exit)
                 } else {
                     Meaning::Trapped

@@ -7,13 +7,13 @@ use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{Decoded, look};
 use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide};
+use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide, Reach};
 use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{Gate, Pass};
 use vm_memory::GuestMemoryMmap;
 
 use super::kernel::{Kernel, Next};
-use super::stopped::{SeatRam, StoppedBreakpoints, StoppedCpu};
+use super::stopped::{SeatRam, StoppedBreakpoints, StoppedCpu, sync_to_run_page};
 use super::trap::{Meaning, Trap};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
@@ -147,10 +147,13 @@ impl<'a> HostedVcpu<'a> {
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
         let config = Config::default();
-        let vcpu = PreemptibleVcpu::with_config(fd, config)?;
+        let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
         let cpu = seat.vcpu() as u32;
         let waiter =
             Waiter::new(config.signal).map_err(|source| HostError::Wait { cpu, source })?;
+        if trap.is_exact() {
+            sync_to_run_page(vcpu.vcpu_mut());
+        }
         Ok(Self {
             vcpu,
             seat,
@@ -238,15 +241,24 @@ impl<'a> HostedVcpu<'a> {
         }));
     }
 
-    /// What a guard sees of it, and what it can do to it. Any I/O must be completed.
-    pub(super) fn side<'b>(&'b mut self, debug_registers: &'b mut DebugRegisters) -> VcpuSide<'b> {
+    /// What a guard sees of it, and what it can do to it. Any I/O must be completed. If it has just
+    /// come to a `breakpoint`, nothing must have been done to it since.
+    pub(super) fn side<'b>(
+        &'b mut self,
+        debug_registers: &'b mut DebugRegisters,
+        reach: Reach,
+        breakpoint: Option<u64>,
+    ) -> VcpuSide<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
             let (fd, ram) = (self.vcpu.vcpu_mut(), self.seat.ram());
             return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
         };
         let (seat, fd) = (self.seat, self.vcpu.vcpu());
-        let cpu = host.stopped_cpu(seat, fd);
+        let cpu = match breakpoint {
+            Some(address) => host.stopped_cpu(seat, fd).at_breakpoint(address),
+            None => host.stopped_cpu(seat, fd),
+        };
         VcpuSide::Emulated(Side {
             memory: cpu.memory(),
             cpu,
@@ -255,6 +267,7 @@ impl<'a> HostedVcpu<'a> {
                 seat,
                 fd,
                 trap: &mut host.trap,
+                reach,
             },
         })
     }
@@ -269,7 +282,11 @@ impl<'a> HostedVcpu<'a> {
         let Some(host) = &mut self.emulated else {
             return Ok(Entry::Guest { window_end: None });
         };
-        let found = host.kernel.enter(host.cpu);
+        let mut found = host.kernel.enter(host.cpu);
+        if found.detects && host.trap.lets_past() {
+            host.punish()?;
+            found = host.kernel.enter(host.cpu);
+        }
         if found.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
                 return Ok(Entry::Exit(ExitCause::from(&exit)));
@@ -284,6 +301,10 @@ impl<'a> HostedVcpu<'a> {
 }
 
 /// A vCPU in its parts, on either host.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made"
+)]
 pub(super) enum VcpuSide<'a> {
     Native(KvmSide<'a, GuestMemoryMmap, Pass>),
     Emulated(EmulatedSide<'a>),
@@ -338,12 +359,7 @@ impl Emulated {
     }
 
     fn stopped_cpu<'a>(&self, seat: &'a Seat, fd: &'a VcpuFd) -> StoppedCpu<'a> {
-        StoppedCpu {
-            seat,
-            fd,
-            hidden: self.trap.hidden_flags(),
-            level: self.level,
-        }
+        StoppedCpu::new(seat, fd, self.trap.hidden_flags(), self.level)
     }
 
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.

@@ -109,6 +109,9 @@ impl Seat {
         if let Exceptions::OfTasks { extra_flags } = self.exceptions {
             self.write_word(extra_flags, to.rflags & rflags::ALIGNMENT_CHECK);
         }
+        if self.exceptions == Exceptions::Fatal {
+            return self.set_registers(fd, to);
+        }
         let now = self.registers(fd)?;
         if self.handler_frame(&now).is_none() {
             return self.set_registers(fd, to);

@@ -36,6 +36,18 @@ struct Fate {
 /// Runs a guest on so many vCPUs, each for consecutive runs of `timeout`, with a guard.
 fn run(
     kvm: &Kvm,
+    guest: (&str, Level),
+    vcpus: u32,
+    config: &Config,
+    runs: (Duration, u32),
+) -> Vec<Fate> {
+    run_within_reach(kvm, Reach::probe(kvm).unwrap(), guest, vcpus, config, runs)
+}
+
+/// The same where breakpoints reach no farther than this.
+fn run_within_reach(
+    kvm: &Kvm,
+    reach: Reach,
     (name, level): (&str, Level),
     vcpus: u32,
     config: &Config,
@@ -47,7 +59,6 @@ fn run(
     let gate = Gate::new();
     let together = Barrier::new(vcpus as usize);
     let counter = built_in.operand().address;
-    let reach = Reach::probe(kvm).unwrap();
     let mut vm = Vm::new(kvm).unwrap();
     let vcpus: Vec<Vcpu> = (0..vcpus)
         .map(|_| match level {
@@ -144,6 +155,17 @@ fn where_breakpoints_reach_a_split_lock_stalls_once_and_never_again() {
     assert_eq!(fate.guard.emulated_at_stalls, 1, "{fate:?}");
     assert!(fate.guard.emulated_at_breakpoints > 10, "{fate:?}");
     assert_eq!(fate.guard.misses, 0, "{fate:?}");
+}
+
+#[test]
+fn where_breakpoints_do_not_reach_every_split_lock_stalls() {
+    let _alone = machine();
+    let Some(kvm) = undetecting_kvm() else { return };
+    let guest = ("split", Level::Cpl0);
+    let config = react(Reaction::Emulate);
+    let fate = &run_within_reach(&kvm, Reach::NOWHERE, guest, 1, &config, (MS, 150))[0];
+    assert!(fate.guard.emulated_at_stalls > 10, "{fate:?}");
+    assert_eq!(fate.guard.emulated_at_breakpoints, 0, "{fate:?}");
 }
 
 #[test]
