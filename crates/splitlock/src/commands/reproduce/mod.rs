@@ -221,7 +221,7 @@ impl Chapter {
         }
         if let Some(figure) = &self.figure {
             let how = match self.companion {
-                Some(_) => format!("{} But for what is called modelled.", self.part.how),
+                Some(_) => format!("{} What is called modelled is not measured.", self.part.how),
                 None => self.part.how.to_owned(),
             };
             section = section.figure(figure, &how)?;
