@@ -1,0 +1,217 @@
+//! A vCPU's registers.
+
+use std::rc::Rc;
+
+use kvm_bindings::{
+    KVM_MP_STATE_RUNNABLE, KVM_VCPUEVENT_VALID_SHADOW, kvm_regs, kvm_segment, kvm_sregs,
+};
+use kvm_ioctls::VcpuFd;
+
+use super::KvmError;
+use super::stopped::Stopped;
+use crate::cpu::{Context, Cpu, Mode, Registers, Segment, rflags};
+use crate::guard::Vcpu;
+
+const CR0_PROTECTED: u64 = 1 << 0;
+const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
+const CR4_FIVE_LEVELS: u64 = 1 << 12;
+const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
+
+/// The registers of a vCPU of KVM.
+#[derive(Debug)]
+pub struct KvmCpu<'a> {
+    vcpu: Rc<Stopped<'a>>,
+}
+
+impl<'a> KvmCpu<'a> {
+    pub(super) fn new(vcpu: Rc<Stopped<'a>>) -> Self {
+        Self { vcpu }
+    }
+}
+
+impl Cpu for KvmCpu<'_> {
+    type Error = KvmError;
+
+    fn registers(&self) -> Result<Registers, KvmError> {
+        let kvm = self.vcpu.registers()?;
+        Ok(Registers {
+            gpr: [
+                kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8,
+                kvm.r9, kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+            ],
+            rip: kvm.rip,
+            rflags: kvm.rflags,
+        })
+    }
+
+    fn context(&self) -> Result<Context, KvmError> {
+        let registers = self.vcpu.registers()?;
+        let special = self.vcpu.special()?;
+        let breakpoints = self.vcpu.guest_breakpoints()?;
+        Ok(context(&special, registers.rflags, breakpoints))
+    }
+
+    fn retire(&mut self, after: &Registers) -> Result<(), KvmError> {
+        let events = self.vcpu.events()?;
+        let in_shadow = events.interrupt.shadow != 0;
+        if in_shadow {
+            let mut after = events;
+            after.interrupt.shadow = 0;
+            // Nothing else is to be set: an NMI may have come in since they were read.
+            after.flags = KVM_VCPUEVENT_VALID_SHADOW;
+            self.vcpu.set_events(&after)?;
+        }
+        let result = self.vcpu.set_registers(&to_kvm(after));
+        if result.is_err() && in_shadow {
+            let mut before = events;
+            before.flags = KVM_VCPUEVENT_VALID_SHADOW;
+            // There is an error to report already, which says more.
+            let _ = self.vcpu.set_events(&before);
+        }
+        result
+    }
+}
+
+impl Vcpu for KvmCpu<'_> {
+    /// Where the VMM has the interrupt controllers, HLT is an exit, and nobody is ever halted.
+    fn is_halted(&self) -> Result<bool, KvmError> {
+        let state = self.vcpu.call("KVM_GET_MP_STATE", VcpuFd::get_mp_state)?;
+        Ok(state.mp_state != KVM_MP_STATE_RUNNABLE)
+    }
+
+    /// System management mode counts as well: it sees other memory.
+    fn has_event(&self) -> Result<bool, KvmError> {
+        let events = self.vcpu.events()?;
+        let any = [
+            events.exception.injected,
+            events.exception.pending,
+            events.interrupt.injected,
+            events.nmi.injected,
+            events.smi.smm,
+        ];
+        Ok(any.iter().any(|&flag| flag != 0))
+    }
+
+    /// As procfs says, if there is one.
+    fn sleeps(&self) -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+        sleeps(&status)
+    }
+}
+
+fn sleeps(status: &str) -> Option<u64> {
+    const FIELD: &str = "voluntary_ctxt_switches:";
+    let line = status.lines().find(|line| line.starts_with(FIELD))?;
+    line[FIELD.len()..].trim().parse().ok()
+}
+
+/// The current privilege level, which KVM shows as that of SS.
+pub(super) fn cpl(special: &kvm_sregs, flags: u64) -> u8 {
+    if special.cr0 & CR0_PROTECTED == 0 {
+        0
+    } else if flags & rflags::VIRTUAL_8086 != 0 {
+        3
+    } else {
+        special.ss.dpl
+    }
+}
+
+fn context(special: &kvm_sregs, flags: u64, breakpoints: bool) -> Context {
+    let protected = special.cr0 & CR0_PROTECTED != 0;
+    let by_descriptor = protected && flags & rflags::VIRTUAL_8086 == 0;
+    let mode = if by_descriptor {
+        mode(special)
+    } else {
+        Mode::Bits16
+    };
+    let segments = [
+        special.es, special.cs, special.ss, special.ds, special.fs, special.gs,
+    ];
+    Context {
+        mode,
+        protected,
+        cpl: cpl(special, flags),
+        alignment_mask: special.cr0 & CR0_ALIGNMENT_MASK != 0,
+        five_level_paging: special.cr4 & CR4_FIVE_LEVELS != 0,
+        breakpoints,
+        segments: segments.map(|it| segment(&it, by_descriptor)),
+    }
+}
+
+fn mode(special: &kvm_sregs) -> Mode {
+    let long_mode = special.efer & EFER_LONG_MODE_ACTIVE != 0;
+    match (long_mode && special.cs.l != 0, special.cs.db != 0) {
+        (true, _) => Mode::Bits64,
+        (false, true) => Mode::Bits32,
+        (false, false) => Mode::Bits16,
+    }
+}
+
+fn segment(kvm: &kvm_segment, by_descriptor: bool) -> Segment {
+    const CODE: u8 = 1 << 3;
+    const EXPAND_DOWN: u8 = 1 << 2;
+    const WRITABLE: u8 = 1 << 1;
+    let is_data = kvm.type_ & CODE == 0;
+    Segment {
+        base: kvm.base,
+        limit: kvm.limit,
+        usable: !by_descriptor || (kvm.unusable == 0 && kvm.present != 0),
+        writable: !by_descriptor || (is_data && kvm.type_ & WRITABLE != 0),
+        expand_down: by_descriptor && is_data && kvm.type_ & EXPAND_DOWN != 0,
+        big: kvm.db != 0,
+    }
+}
+
+fn to_kvm(registers: &Registers) -> kvm_regs {
+    let [
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        rsp,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+    ] = registers.gpr;
+    kvm_regs {
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip: registers.rip,
+        rflags: registers.rflags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_to_sleep_is_not_losing_the_cpu() {
+        let status =
+            "Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(sleeps(status), Some(150));
+        assert_eq!(sleeps("Name:\tvcpu\n"), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! The traits of this crate for [`kvm_ioctls::VcpuFd`], with guest memory as `vm-memory` knows it.
+//!
+//! * [`KvmCpu`], [`KvmMemory`] and [`KvmBreakpoints`] are views of a vCPU that does not run: they
+//!   hold the only reference to it.
+//! * [`DebugRegisters`] stays with the vCPU; [`Reach`] says whether they are of any use.
+//!
+//! # What KVM does not tell
+//! - Which memory the guest may only read: do not put it into the `GuestMemory`.
+//! - What the guest's PKRU says: see [`paging`](crate::paging).
+
+mod breakpoints;
+mod cpu;
+mod error;
+mod memory;
+mod reach;
+mod scratch;
+mod stopped;
+mod sys;
+
+use std::rc::Rc;
+
+use kvm_ioctls::VcpuFd;
+use vm_memory::GuestMemoryBackend;
+
+use self::stopped::Stopped;
+use crate::guard::Side;
+use crate::pause::Pause;
+
+pub use breakpoints::{DebugRegisters, KvmBreakpoints};
+pub use cpu::KvmCpu;
+pub use error::KvmError;
+pub use memory::{KvmMemory, KvmRam, RamPiece};
+pub use reach::{Reach, StepOver};
+
+/// A vCPU of KVM that does not run, for its [`Keeper`](crate::guard::Keeper).
+pub type KvmSide<'a, M, P> = Side<'a, KvmCpu<'a>, KvmMemory<'a, M>, P, KvmBreakpoints<'a>>;
+
+/// Puts together what a [`Keeper`](crate::guard::Keeper) needs of a vCPU. That costs nothing: the
+/// vCPU is asked when something has to be known, and for each thing once.
+///
+/// Make it anew after each run, on the thread that runs the vCPU. After an exit of the kind "debug",
+/// hand it over before anything else is done to the vCPU: its registers are then taken from the run
+/// page, as KVM left them there.
+pub fn side<'a, M: GuestMemoryBackend, P: Pause>(
+    vcpu: &'a mut VcpuFd,
+    ram: &'a M,
+    others: &'a P,
+    debug_registers: &'a mut DebugRegisters,
+) -> KvmSide<'a, M, P> {
+    let vcpu = Rc::new(Stopped::new(vcpu));
+    Side {
+        cpu: KvmCpu::new(Rc::clone(&vcpu)),
+        memory: KvmMemory::new(Rc::clone(&vcpu), ram),
+        others,
+        breakpoints: KvmBreakpoints::new(vcpu, debug_registers),
+    }
+}
