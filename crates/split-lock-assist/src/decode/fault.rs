@@ -16,7 +16,7 @@ pub enum Fault {
         segment: SegmentRegister,
     },
     /// Not all of the operand lies in its segment.
-    #[error("the operand at offset {offset:#x} does not lie in segment {segment:?}")]
+    #[error("the operand at offset {offset:#x} does not lie in segment {segment}")]
     BeyondLimit {
         /// Offset of its first byte.
         offset: u32,
@@ -24,13 +24,13 @@ pub enum Fault {
         segment: SegmentRegister,
     },
     /// The segment register holds a null selector, or nothing that can be used.
-    #[error("segment {segment:?} cannot be used")]
+    #[error("segment {segment} cannot be used")]
     Unusable {
         /// The segment.
         segment: SegmentRegister,
     },
     /// Code, or data that can only be read.
-    #[error("segment {segment:?} cannot be written")]
+    #[error("segment {segment} cannot be written")]
     ReadOnly {
         /// The segment.
         segment: SegmentRegister,

@@ -142,6 +142,7 @@ impl Source {
         (encoding.bytes().len() <= MAX_INSTRUCTION_BYTES).then_some(encoding)
     }
 
+    /// The mode, and the segments with which it is entered.
     fn surroundings(&mut self, address: u64) -> (Context, Place) {
         let mut context = Context {
             mode: self.mode,
@@ -187,11 +188,14 @@ impl Source {
         (context, place)
     }
 
-    /// SS can be loaded with what can be written only.
-    fn data_segment(&mut self, writable: bool) -> Selectable {
+    /// SS can be loaded with what can be written only. What short addresses cannot reach, and what
+    /// traps anyway, is seldom.
+    fn data_segment(&mut self, for_stack: bool) -> Selectable {
         loop {
             let data = *self.random.pick(&self.segments.data);
-            if data.segment.writable || (!writable && self.random.one_in(4)) {
+            let writable = data.segment.writable;
+            let far = self.mode == Mode::Bits16 && data.segment.base == 0;
+            if writable && !far || (writable || !for_stack) && self.random.one_in(4) {
                 return data;
             }
         }

@@ -34,8 +34,7 @@ fn compare(start: u64, mode: Mode, usual: u64) {
             return skip(mode, &error);
         }
     }
-    let tally = &oracle.tally;
-    println!("{mode:?}: {tally:?}");
+    println!("{mode:?}: {}", oracle.tally);
 }
 
 /// Compares instructions after which the next offset in a code segment is a special one.

@@ -1,5 +1,7 @@
 //! A batch of cases after the other: executed natively, emulated, compared.
 
+use std::fmt;
+
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::emulate::emulate;
 use split_lock_assist::pause::Alone;
@@ -24,6 +26,16 @@ pub(crate) struct Tally {
     pub(crate) trapped: u64,
     /// How many of them differ in flags that the manuals leave open.
     pub(crate) undefined: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} instructions did the same, {} of them but for undefined flags; {} trapped as foretold",
+            self.done, self.undefined, self.trapped
+        )
+    }
 }
 
 /// A CPU and the emulation, with the same memory.

@@ -325,8 +325,8 @@ impl Arena {
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         self.check(address, bytes.len());
         let to = ptr::with_exposed_provenance_mut(address as usize);
-        // SAFETY: inside of this mapping, by the check; nobody has a reference into it. Where it
-        // must not be written the caller gets what it deserves.
+        // SAFETY: inside of this mapping, by the check, and nobody has a reference into it. Writing to
+        // a protected page raises a signal and changes nothing.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 

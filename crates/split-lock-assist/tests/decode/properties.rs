@@ -1,12 +1,11 @@
-//! Decoding, against instructions that are encoded and read by hand.
+//! Against instructions that are encoded and read by hand.
 
-mod common;
-
-use common::encoding::{EXCHANGES, Encoding, NOT_LOCKABLE, lockable};
-use common::random::Random;
 use proptest::prelude::*;
 use split_lock_assist::cpu::{Context, Mode, Registers, Segment, SegmentRegister};
 use split_lock_assist::decode::{Decoded, MAX_INSTRUCTION_BYTES, decode};
+
+use crate::common::encoding::{EXCHANGES, Encoding, NOT_LOCKABLE, lockable};
+use crate::common::random::Random;
 
 const MODES: [Mode; 3] = [Mode::Bits16, Mode::Bits32, Mode::Bits64];
 
