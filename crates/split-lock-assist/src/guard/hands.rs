@@ -34,6 +34,9 @@ pub trait Hands {
     /// If that cannot be found out.
     fn has_event(&self) -> Result<bool, Self::Error>;
 
+    /// See [`Vcpu::sleeps`].
+    fn sleeps(&self) -> Option<u64>;
+
     /// The registers.
     ///
     /// # Errors
@@ -129,6 +132,10 @@ where
 
     fn has_event(&self) -> Result<bool, C::Error> {
         self.cpu.has_event()
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        self.cpu.sleeps()
     }
 
     fn registers(&self) -> Result<Registers, C::Error> {

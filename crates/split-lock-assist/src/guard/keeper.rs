@@ -189,7 +189,9 @@ impl Keeper {
     }
 
     fn look_at_instruction<H: Hands>(&mut self, vcpu: &mut H) -> Result<Option<Verdict>, H::Error> {
-        if self.guard.at(&vcpu.registers()?) == Look::Away || vcpu.has_event()? {
+        let look = self.guard.at(&vcpu.registers()?);
+        let may_be_punished = self.guard.expects_stall() || self.guard.slept(vcpu.sleeps());
+        if look == Look::Away || !may_be_punished || vcpu.has_event()? {
             return Ok(None);
         }
         let Some(culprit) = vcpu.culprit()? else {

@@ -19,6 +19,8 @@ struct Vcpu {
     registers: Registers,
     halted: bool,
     event: bool,
+    /// How often its thread has slept.
+    sleeps: Option<u64>,
     culprit: Option<Culprit>,
     /// Why it cannot be emulated.
     refuses: Option<Reason>,
@@ -68,6 +70,7 @@ impl Vcpu {
             },
             halted: false,
             event: false,
+            sleeps: None,
             culprit,
             refuses: None,
             reaches: true,
@@ -96,6 +99,10 @@ impl Hands for Vcpu {
     fn has_event(&self) -> Result<bool, Infallible> {
         self.asked();
         Ok(self.event)
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        self.sleeps
     }
 
     fn registers(&self) -> Result<Registers, Infallible> {
@@ -262,6 +269,24 @@ fn halting_and_starving_are_no_stalls() {
             assert_eq!(play(&mut guard, &mut starved, 5), Verdict::Starved);
             assert_eq!(guard.budget(OWN), OWN);
         }
+    }
+}
+
+#[test]
+fn a_thread_that_has_not_slept_has_not_been_punished() {
+    for reaction in [Reaction::Report, Reaction::Emulate, Reaction::Auto] {
+        let mut keeper = keeper(reaction, Some(GRACE));
+        let mut vcpu = Vcpu::at(Some(split()));
+        vcpu.sleeps = Some(7);
+        play(&mut keeper, &mut vcpu, 5);
+        for _ in 0..100 {
+            assert_eq!(play(&mut keeper, &mut vcpu, 5), Verdict::Starved);
+        }
+        vcpu.sleeps = Some(8);
+        assert!(matches!(
+            play(&mut keeper, &mut vcpu, 5),
+            Verdict::Stalled(_)
+        ));
     }
 }
 

@@ -11,9 +11,9 @@
 //! 1. CPU time and wall time of the run. A vCPU that has used its time is not asked anything: a tight
 //!    loop, `pause`, a long `rep movs`, polling a device.
 //! 2. Does it halt? Then it needs no time.
-//! 3. Its registers. Has it been there before, in a run like this one?
-//! 4. Only then the instruction. If it is not a locked access that crosses a line, somebody else had
-//!    the CPU.
+//! 3. Its registers. Has it been there before, in a run like this one? And has its thread gone to sleep
+//!    in between, as the kernel makes it do? If not, somebody else had the CPU.
+//! 4. Only then the instruction, which has to be a locked access that crosses a line.
 //!
 //! What happened in between does not matter: below the threshold a guest goes on taking interrupts
 //! and running its other tasks, and one of them does not move.
@@ -61,8 +61,8 @@
 //! trial, which ends it at once.
 //!
 //! # What it does not see
-//! - A vCPU that splits all the time and is starved by others at the same time looks slow. Emulating
-//!   is still correct then.
+//! - A vCPU that splits all the time, is starved by others, and whose thread sleeps now and then for
+//!   another reason looks slow. Emulating is still correct then.
 //! - Of a guest whose budgets are far longer than the kernel's sleep, few runs end in it. With
 //!   [`Reaction::Emulate`] and [`Reaction::Auto`] runs are made shorter after one that has lost some
 //!   milliseconds; with [`Reaction::Report`] it may take some time until it is noticed.

@@ -14,6 +14,8 @@ const LONG_AGO: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     since_stall: Option<Duration>,
+    /// It is certain that there was one.
+    has_stalled: bool,
 }
 
 impl Pace {
@@ -26,9 +28,9 @@ impl Pace {
         own.min(shortest.max(mean))
     }
 
-    /// Another stall is to be expected.
-    pub(super) fn is_quick(&self) -> bool {
-        self.since_stall.is_some()
+    /// There has been a stall, and another is to be expected.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.has_stalled
     }
 
     pub(super) fn ran(&mut self, wall: Duration) {
@@ -39,6 +41,7 @@ impl Pace {
 
     pub(super) fn stalled(&mut self) {
         self.since_stall = Some(Duration::ZERO);
+        self.has_stalled = true;
     }
 
     /// There may have been a stall, nobody knows where: runs that are no longer than about half of

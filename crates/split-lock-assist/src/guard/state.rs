@@ -33,6 +33,8 @@ pub(super) struct Guard {
     sight: Sight,
     /// Another stall was to be expected in this run.
     expected: bool,
+    /// How often the thread had slept, when that was last asked.
+    sleeps: Option<u64>,
     /// Where the instruction ends that was last seen about to split.
     behind_split: Option<u64>,
 }
@@ -77,6 +79,7 @@ impl Guard {
             own: Duration::MAX,
             sight: Sight::New,
             expected: false,
+            sleeps: None,
             behind_split: None,
         }
     }
@@ -117,7 +120,7 @@ impl Guard {
         if run.ended != Ended::Expired || self.config.reaction == Reaction::Off {
             return Look::Away;
         }
-        self.expected = self.pace.is_quick() || self.grace != Grace::None;
+        self.expected = self.pace.has_stalled() || self.grace != Grace::None;
         self.pace.ran(self.run.wall);
         self.grace = match self.grace {
             Grace::Granted => Grace::Probing,
@@ -159,6 +162,17 @@ impl Guard {
 
     fn without_cpu(&self) -> Duration {
         self.run.wall.saturating_sub(self.run.cpu)
+    }
+
+    /// Another stall was to be expected in this run: there is no need for more evidence.
+    pub(super) fn expects_stall(&self) -> bool {
+        self.expected
+    }
+
+    /// Whether the thread may have slept since this was last called, by how often it has so far.
+    pub(super) fn slept(&mut self, sleeps: Option<u64>) -> bool {
+        let before = std::mem::replace(&mut self.sleeps, sleeps);
+        sleeps.is_none() || sleeps != before
     }
 
     /// Where the vCPU is after such a run. Whether the instruction there matters.

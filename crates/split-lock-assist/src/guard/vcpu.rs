@@ -17,4 +17,10 @@ pub trait Vcpu: Cpu {
     /// # Errors
     /// If that cannot be found out.
     fn has_event(&self) -> Result<bool, Self::Error>;
+
+    /// How often the thread that runs the vCPU has gone to sleep by itself so far, if that is known.
+    ///
+    /// The kernel's punishment is such a sleep; having to wait for a CPU is not. So a thread that has
+    /// not slept has not been punished. Asked only after a run with little CPU time.
+    fn sleeps(&self) -> Option<u64>;
 }

@@ -17,8 +17,7 @@ pub enum Verdict {
     /// waits for something in the kernel.
     Starved,
     /// It got hardly any CPU time and is at a split lock again, but it has moved in between: each of
-    /// them costs it a whole sleep of the kernel's. A vCPU that splits and is starved at the same
-    /// time looks like this as well.
+    /// them costs it a whole sleep of the kernel's.
     Slow(Stall),
     /// It got hardly any CPU time and has executed nothing: it is where it was, at a split lock.
     Stalled(Stall),

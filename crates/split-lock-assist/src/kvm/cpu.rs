@@ -91,6 +91,18 @@ impl Vcpu for KvmCpu<'_> {
         ];
         Ok(any.iter().any(|&flag| flag != 0))
     }
+
+    /// As procfs says, if there is one.
+    fn sleeps(&self) -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+        sleeps(&status)
+    }
+}
+
+fn sleeps(status: &str) -> Option<u64> {
+    const FIELD: &str = "voluntary_ctxt_switches:";
+    let line = status.lines().find(|line| line.starts_with(FIELD))?;
+    line[FIELD.len()..].trim().parse().ok()
 }
 
 /// The current privilege level, which KVM shows as that of SS.
@@ -188,5 +200,18 @@ fn to_kvm(registers: &Registers) -> kvm_regs {
         r15,
         rip: registers.rip,
         rflags: registers.rflags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_to_sleep_is_not_losing_the_cpu() {
+        let status =
+            "Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(sleeps(status), Some(150));
+        assert_eq!(sleeps("Name:\tvcpu\n"), None);
     }
 }

@@ -66,6 +66,7 @@ pub(super) struct World {
     /// The last split lock is done, and nothing after it.
     just_behind: bool,
     detects_from_ns: u64,
+    sleeps: u64,
     watches: bool,
     steps_over: bool,
     pub(super) operations: u64,
@@ -109,6 +110,7 @@ impl World {
             work_left_ns: scene.work_ns,
             just_behind: false,
             detects_from_ns: 0,
+            sleeps: 0,
             watches: false,
             steps_over: false,
             operations: 0,
@@ -181,6 +183,7 @@ impl World {
     /// Whether the thread gets through. If not, detection stays on.
     fn punish(&mut self, deadline_ns: u64) -> bool {
         self.spend(TRAP_NS);
+        self.sleeps += 1;
         let kernel = self.scene.kernel;
         let wakes_ns = kernel.tick_after(self.now_ns, kernel.sleep_ticks + 1);
         let through = wakes_ns <= deadline_ns;
@@ -262,6 +265,10 @@ impl Hands for World {
 
     fn has_event(&self) -> Result<bool, Infallible> {
         Ok(false)
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        Some(self.sleeps)
     }
 
     fn registers(&self) -> Result<Registers, Infallible> {

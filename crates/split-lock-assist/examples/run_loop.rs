@@ -1,0 +1,132 @@
+//! The run loop of a VMM whose guest gets past split locks, with 1 ms at a time.
+//!
+//! `cargo run -p split-lock-assist --features kvm --example run_loop`
+//!
+//! Two vCPUs increment one word that crosses a cache line. On a host that does not detect split locks
+//! they do so natively, and the keepers have nothing to do; with `split_lock_detect=warn`, without
+//! them not one of the increments would happen.
+
+use std::error::Error;
+use std::time::Duration;
+
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_preemption_timer::{
+    Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime, open_kvm,
+};
+use split_lock_assist::guard::{Config, Ended, Keeper, Reaction, Run, Verdict};
+use split_lock_assist::kvm::{DebugRegisters, Reach, side};
+use split_lock_assist::pause::Gate;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+/// `lock inc word ptr [203fh]; jmp` back
+const GUEST: &[u8] = &[0xf0, 0xff, 0x06, 0x3f, 0x20, 0xeb, 0xf9];
+const START: u64 = 0x1000;
+const COUNTER: u64 = 0x203f;
+const MEMORY_BYTES: usize = 0x1_0000;
+
+const OWN_BUDGET: Duration = Duration::from_millis(1);
+const QUANTA: u32 = 500;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let kvm = open_kvm()?;
+    let vm = kvm.create_vm()?;
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)])?;
+    memory.write_slice(GUEST, GuestAddress(START))?;
+    give_memory(&vm, &memory)?;
+    let vcpus = [add_vcpu(&vm, 0)?, add_vcpu(&vm, 1)?];
+
+    // Once per process, and once per VM.
+    let reach = Reach::probe(&kvm)?;
+    let gate = Gate::new();
+    std::thread::scope(|scope| {
+        let threads = vcpus.map(|vcpu| scope.spawn(|| run(vcpu, &memory, &gate, reach)));
+        for thread in threads {
+            let summary = thread.join().expect("a vCPU's thread has panicked");
+            println!("{}", summary.map_err(|error| error.to_string())?);
+        }
+        Ok::<_, String>(())
+    })?;
+    let count: u16 = memory.read_obj(GuestAddress(COUNTER))?;
+    println!("the 16 bits have been incremented to {count}, if not all the way round");
+    Ok(())
+}
+
+/// What happens on each vCPU's own thread.
+fn run(
+    vcpu: VcpuFd,
+    memory: &GuestMemoryMmap,
+    gate: &Gate,
+    reach: Reach,
+) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let mut vcpu = PreemptibleVcpu::new(vcpu)?;
+
+    let kicker = vcpu.kicker();
+    let mut pass = gate.pass(move || kicker.kick().expect("the vCPU is bound to its thread"));
+    let mut debug_registers = DebugRegisters::new(reach);
+    let mut keeper = Keeper::new(Config {
+        reaction: Reaction::Emulate,
+        ..Config::default()
+    });
+
+    for _ in 0..QUANTA {
+        let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
+        let deadline = Deadline::Wall(began + keeper.budget(OWN_BUDGET));
+        loop {
+            let outcome = {
+                let _inside = pass.enter();
+                vcpu.run_until(deadline)?
+            };
+            match outcome {
+                Outcome::Exit(VcpuExit::Debug(exit)) => {
+                    let mut side = side(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+                    keeper.breakpoint(exit, &mut side)?;
+                }
+                Outcome::Exit(exit) => return Err(format!("no device for {exit:?}").into()),
+                Outcome::Kicked => {}
+                Outcome::Expired(_) => break,
+            }
+        }
+        let run = Run {
+            wall: MonotonicTime::now().saturating_since(began),
+            cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
+            ended: Ended::Expired,
+        };
+        let mut side = side(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+        report(&keeper.after_run(&run, &mut side)?);
+    }
+    Ok(format!("{:?}", keeper.statistics()))
+}
+
+fn report(verdict: &Verdict) {
+    if let Some(stall) = verdict.stall()
+        && stall.is_new
+    {
+        println!("held up at {}: {:?}", stall.culprit, stall.response);
+    }
+}
+
+fn add_vcpu(vm: &VmFd, id: u64) -> Result<VcpuFd, kvm_ioctls::Error> {
+    let vcpu = vm.create_vcpu(id)?;
+    let mut special = vcpu.get_sregs()?;
+    (special.cs.base, special.cs.selector) = (0, 0);
+    vcpu.set_sregs(&special)?;
+    let mut registers = vcpu.get_regs()?;
+    (registers.rip, registers.rflags) = (START, 2);
+    vcpu.set_regs(&registers)?;
+    Ok(vcpu)
+}
+
+#[expect(unsafe_code, reason = "KVM takes guest memory by address")]
+fn give_memory(vm: &VmFd, memory: &GuestMemoryMmap<()>) -> Result<(), Box<dyn Error>> {
+    let start = memory.get_host_address(GuestAddress(0))?;
+    let region = kvm_bindings::kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: MEMORY_BYTES as u64,
+        userspace_addr: start.addr() as u64,
+    };
+    // SAFETY: the memory is dropped at the end of main, after the vCPUs' threads have been joined.
+    unsafe { vm.set_user_memory_region(region) }?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Real vCPUs.
+//!
+//! Hardly any machine that tests run on detects split locks. A stall is therefore told to the keeper,
+//! by runs that had hardly any CPU time, while the vCPU stands at the instruction; everything from
+//! there on is real.
+
+mod breakpoints;
+mod several;
+mod state;
+mod vm;
+mod walk;
+
+use std::time::Duration;
+
+use kvm_ioctls::{Kvm, VcpuFd};
+use split_lock_assist::guard::{Config, Ended, Keeper, Reaction, Response, Run, Verdict};
+use split_lock_assist::kvm::{DebugRegisters, Reach, side};
+use split_lock_assist::pause::Pause;
+
+use vm::TestVm;
+
+/// Puts the split lock of this guest behind it, counts in RCX and ends with a port write after RDX
+/// turns:
+/// ```text
+/// 0: lock inc qword ptr [rsi]
+/// 4: inc rcx
+///    dec rdx
+///    jnz 0
+///    out 0x10, al
+/// ```
+const INCREMENT: &[u8] = &[
+    0xf0, 0x48, 0xff, 0x06, 0x48, 0xff, 0xc1, 0x48, 0xff, 0xca, 0x75, 0xf4, 0xe6, 0x10,
+];
+const DONE_PORT: u16 = 0x10;
+
+fn emulating() -> Keeper {
+    Keeper::new(Config {
+        reaction: Reaction::Emulate,
+        ..Config::default()
+    })
+}
+
+/// The privilege levels at which breakpoints reach a guest here.
+fn reached_levels(kvm: &Kvm) -> (Reach, Vec<u8>) {
+    let reach = Reach::probe(kvm).unwrap();
+    let levels = [0, 3].into_iter().filter(|&cpl| reach.at(cpl).is_some());
+    (reach, levels.collect())
+}
+
+/// Tells the keeper of a run in which the vCPU has got no further than it is.
+fn stalled_run(
+    keeper: &mut Keeper,
+    vcpu: &mut VcpuFd,
+    vm: &TestVm,
+    others: &impl Pause,
+    debug_registers: &mut DebugRegisters,
+) -> Verdict {
+    let run = Run {
+        wall: keeper.budget(Duration::from_millis(1)),
+        cpu: Duration::from_micros(5),
+        ended: Ended::Expired,
+    };
+    let mut side = side(vcpu, &vm.memory, others, debug_registers);
+    keeper.after_run(&run, &mut side).unwrap()
+}
+
+/// And of as many as it takes to be sure.
+fn stall(
+    keeper: &mut Keeper,
+    vcpu: &mut VcpuFd,
+    vm: &TestVm,
+    others: &impl Pause,
+    debug_registers: &mut DebugRegisters,
+) -> Verdict {
+    let first = stalled_run(keeper, vcpu, vm, others, debug_registers);
+    assert_eq!(first, Verdict::Starved);
+    punish();
+    stalled_run(keeper, vcpu, vm, others, debug_registers)
+}
+
+/// What the kernel would do to the thread, shorter.
+fn punish() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// The response to a stall.
+fn response(verdict: &Verdict) -> Response {
+    verdict.stall().expect("it is a stall").response
+}

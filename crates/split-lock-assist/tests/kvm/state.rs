@@ -1,0 +1,179 @@
+//! What KVM says of a vCPU, and what is changed in it.
+
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_VCPUEVENT_VALID_SHADOW, kvm_mp_state};
+use kvm_ioctls::VcpuFd;
+use split_lock_assist::cpu::{Context, Cpu, Gpr, Mode, Registers, Segment, SegmentRegister};
+use split_lock_assist::emulate::{Emulated, emulate};
+use split_lock_assist::guard::Vcpu;
+use split_lock_assist::kvm::{DebugRegisters, KvmSide, Reach, side};
+use split_lock_assist::pause::Alone;
+use vm_memory::GuestMemoryMmap;
+
+use crate::INCREMENT;
+use crate::vm::{CODE, SPLIT, TestVm, kvm};
+
+fn with_side<T>(
+    vcpu: &mut VcpuFd,
+    vm: &TestVm,
+    f: impl FnOnce(&mut KvmSide<'_, GuestMemoryMmap, Alone>) -> T,
+) -> T {
+    let mut debug_registers = DebugRegisters::new(Reach::NOWHERE);
+    f(&mut side(vcpu, &vm.memory, &Alone, &mut debug_registers))
+}
+
+fn context(vcpu: &mut VcpuFd, vm: &TestVm) -> Context {
+    with_side(vcpu, vm, |side| side.cpu.context().unwrap())
+}
+
+#[test]
+fn registers_are_where_they_belong() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 3, 0);
+    let mut registers = vcpu.get_regs().unwrap();
+    (registers.rax, registers.rbx, registers.rcx, registers.rdx) = (1, 2, 3, 4);
+    (registers.rsp, registers.r8, registers.r15) = (5, 6, 7);
+    vcpu.set_regs(&registers).unwrap();
+    let mut seen = with_side(&mut vcpu, &vm, |side| side.cpu.registers().unwrap());
+    let expected = [
+        (Gpr::Rax, 1),
+        (Gpr::Rbx, 2),
+        (Gpr::Rcx, 3),
+        (Gpr::Rdx, 4),
+        (Gpr::Rsp, 5),
+        (Gpr::Rsi, SPLIT),
+        (Gpr::R8, 6),
+        (Gpr::R15, 7),
+    ];
+    for (register, value) in expected {
+        assert_eq!(seen.get(register), value, "{register:?}");
+    }
+    assert_eq!((seen.rip, seen.rflags), (CODE, registers.rflags));
+
+    for (value, register) in (100..).zip(Gpr::ALL) {
+        seen.set(register, value);
+    }
+    seen.rip = CODE + 4;
+    let back: Registers = with_side(&mut vcpu, &vm, |side| {
+        side.cpu.retire(&seen).unwrap();
+        side.cpu.registers().unwrap()
+    });
+    assert_eq!(back, seen);
+    let fresh = with_side(&mut vcpu, &vm, |side| side.cpu.registers().unwrap());
+    assert_eq!(fresh, seen);
+}
+
+#[test]
+fn the_mode_and_the_level_are_those_of_the_guest() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    for cpl in [0, 3] {
+        let mut vcpu = vm.vcpu(u64::from(cpl), cpl, 0);
+        let context = context(&mut vcpu, &vm);
+        assert_eq!((context.mode, context.cpl), (Mode::Bits64, cpl));
+        assert!(context.protected && !context.alignment_mask && !context.five_level_paging);
+        assert!(context.segment(SegmentRegister::Ds).writable);
+        assert!(!context.segment(SegmentRegister::Cs).writable);
+    }
+    let mut vcpu = vm.vcpu(5, 0, 0);
+    let mut special = vcpu.get_sregs().unwrap();
+    // 32-bit mode without paging, and a stack that expands down.
+    (special.cr0, special.efer, special.cr4) = (0x31, 0, 0);
+    (special.cs.l, special.cs.db) = (0, 1);
+    (special.ss.type_, special.ss.limit) = (0b0111, 0xfff);
+    special.fs.unusable = 1;
+    special.fs.present = 0;
+    vcpu.set_sregs(&special).unwrap();
+    let seen = context(&mut vcpu, &vm);
+    assert_eq!((seen.mode, seen.cpl), (Mode::Bits32, 0));
+    assert!(seen.segment(SegmentRegister::Ss).expand_down);
+    assert!(!seen.segment(SegmentRegister::Fs).usable);
+    special.cs.db = 0;
+    vcpu.set_sregs(&special).unwrap();
+    assert_eq!(context(&mut vcpu, &vm).mode, Mode::Bits16);
+}
+
+#[test]
+fn a_vcpu_that_was_just_switched_on_is_in_real_mode() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.untouched_vcpu(0);
+    let context = context(&mut vcpu, &vm);
+    assert_eq!((context.mode, context.cpl), (Mode::Bits16, 0));
+    assert!(!context.protected);
+    let code = context.segment(SegmentRegister::Cs);
+    let expected = Segment {
+        base: 0xffff_0000,
+        limit: 0xffff,
+        usable: true,
+        writable: true,
+        expand_down: false,
+        big: false,
+    };
+    assert_eq!(code, expected);
+}
+
+#[test]
+fn the_guests_breakpoints_are_seen() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 0, 0);
+    assert!(!context(&mut vcpu, &vm).breakpoints);
+    let mut own = vcpu.get_debug_regs().unwrap();
+    own.dr7 = 0x401;
+    vcpu.set_debug_regs(&own).unwrap();
+    assert!(context(&mut vcpu, &vm).breakpoints);
+}
+
+#[test]
+fn an_emulated_instruction_ends_the_shadow_of_sti() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 0, 1);
+    let mut events = vcpu.get_vcpu_events().unwrap();
+    events.interrupt.shadow = 1;
+    events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+    vcpu.set_vcpu_events(&events).unwrap();
+    assert_ne!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
+    let emulated = with_side(&mut vcpu, &vm, |side| {
+        assert!(!side.cpu.has_event().unwrap());
+        emulate(&mut side.cpu, &mut side.memory, side.others).unwrap()
+    });
+    assert!(matches!(emulated, Emulated::Done(_)), "{emulated:?}");
+    assert_eq!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
+    assert_eq!(vcpu.get_regs().unwrap().rip, CODE + 4);
+    assert_eq!(vm.word(SPLIT), 1);
+}
+
+#[test]
+fn an_exception_that_is_about_to_be_delivered_is_seen() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 0, 1);
+    let mut events = vcpu.get_vcpu_events().unwrap();
+    (events.exception.injected, events.exception.nr) = (1, 6);
+    vcpu.set_vcpu_events(&events).unwrap();
+    assert!(with_side(&mut vcpu, &vm, |side| side
+        .cpu
+        .has_event()
+        .unwrap()));
+}
+
+#[test]
+fn halting_is_seen_where_kvm_has_the_interrupt_controller() {
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::with_irqchip(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 0, 1);
+    assert!(!with_side(&mut vcpu, &vm, |side| side
+        .cpu
+        .is_halted()
+        .unwrap()));
+    let halted = kvm_mp_state {
+        mp_state: KVM_MP_STATE_HALTED,
+    };
+    vcpu.set_mp_state(halted).unwrap();
+    assert!(with_side(&mut vcpu, &vm, |side| side
+        .cpu
+        .is_halted()
+        .unwrap()));
+}
