@@ -195,7 +195,8 @@ impl<'a> HostedVcpu<'a> {
     pub fn reset(&mut self) -> Result<(), HostError> {
         self.seat.reset(self.vcpu.vcpu())?;
         if let Some(host) = &mut self.emulated {
-            host.trap.registers_were_reset();
+            host.trap
+                .registers_were_reset(self.seat, self.vcpu.vcpu())?;
         }
         Ok(())
     }
