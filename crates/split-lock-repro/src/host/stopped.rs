@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_bindings::{kvm_regs, kvm_vcpu_events};
 use kvm_ioctls::{SyncReg, VcpuFd};
+use nix::sys::resource::{UsageWho, getrusage};
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
 use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
 use split_lock_assist::kvm::Reach;
@@ -109,6 +110,12 @@ impl Vcpu for StoppedCpu<'_> {
             events.interrupt.injected,
         ];
         Ok(any.iter().any(|&flag| flag != 0))
+    }
+
+    /// The emulated kernel makes its threads really sleep.
+    fn sleeps(&self) -> Option<u64> {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+        u64::try_from(usage.voluntary_context_switches()).ok()
     }
 }
 

@@ -31,9 +31,13 @@ enum Means {
 struct DebugRegisters {
     hosts: Vec<u64>,
     watched: Vec<u64>,
-    /// The next instruction is to be executed with all of them off.
+    /// The next instruction is to be executed although it is watched; the host still stops it if it
+    /// is to trap.
     stepping: bool,
 }
+
+/// An instruction has been executed, and not only been met.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// What an exit means to the host.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,11 +84,15 @@ impl Trap {
         matches!(self.means, Means::Breakpoints(_))
     }
 
-    /// Registers have been reset, and with them whatever of the trap is in them.
-    pub(super) fn registers_were_reset(&mut self) {
-        if let Means::AlignmentCheck = self.means {
-            self.is_on = false;
+    /// Registers have been reset, and with them whatever of the trap is in them. A step that was not
+    /// made is not made any more.
+    pub(super) fn registers_were_reset(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+        match &self.means {
+            Means::AlignmentCheck => self.is_on = false,
+            Means::Breakpoints(registers) if registers.stepping => self.end_step(seat, fd)?,
+            Means::Breakpoints(_) => {}
         }
+        Ok(())
     }
 
     /// Any I/O must be completed.
@@ -93,14 +101,11 @@ impl Trap {
         match &self.means {
             Means::AlignmentCheck if on => change_flags(seat, fd, rflags::ALIGNMENT_CHECK, 0),
             Means::AlignmentCheck => change_flags(seat, fd, 0, rflags::ALIGNMENT_CHECK),
-            // Once the step is done.
-            Means::Breakpoints(registers) if registers.stepping => Ok(()),
             Means::Breakpoints(registers) => registers.install(on, seat, fd),
         }
     }
 
-    /// Whether the next instruction is one that somebody who watches it wants to be executed. The
-    /// trap would not stop it.
+    /// Whether the next instruction is one that somebody who watches it wants to be executed.
     pub(super) fn lets_past(&self) -> bool {
         matches!(&self.means, Means::Breakpoints(registers) if registers.stepping)
     }
@@ -134,8 +139,14 @@ impl Trap {
                 STEPPED_PORT => Meaning::Stepped,
                 _ => Meaning::Exit(exit),
             },
-            (Means::Breakpoints(registers), ExitCause::Breakpoint { address, .. }) => {
-                if registers.stepping || registers.watched.contains(address) {
+            (Means::Breakpoints(registers), ExitCause::Breakpoint { address, dr6 }) => {
+                let is_hosts = self.is_on && registers.hosts.contains(address);
+                let has_stepped = dr6 & DR6_SINGLE_STEP != 0;
+                let is_watchers = match registers.stepping {
+                    true => has_stepped || !is_hosts,
+                    false => registers.watched.contains(address),
+                };
+                if is_watchers {
                     Meaning::Exit(exit)
                 } else {
                     Meaning::Trapped
@@ -151,14 +162,7 @@ impl Trap {
             Means::AlignmentCheck => change_flags(seat, fd, rflags::TRAP, rflags::ALIGNMENT_CHECK),
             Means::Breakpoints(registers) => {
                 registers.stepping = true;
-                let control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-                seat.set_guest_debug(
-                    fd,
-                    &kvm_guest_debug {
-                        control,
-                        ..Default::default()
-                    },
-                )
+                registers.install(self.is_on, seat, fd)
             }
         }
     }
@@ -217,17 +221,26 @@ impl HiddenFlags {
 
 impl DebugRegisters {
     fn install(&self, detects: bool, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
-        let hosts = self.hosts.iter().filter(|_| detects);
-        let not_watched = hosts.filter(|address| !self.watched.contains(address));
-        let mut all = self.watched.iter().chain(not_watched).copied();
-        let addresses: [Option<u64>; SLOTS] = std::array::from_fn(|_| all.next());
+        let addresses = self.addresses(detects);
         let mut debug = kvm_guest_debug::default();
         if addresses[0].is_some() {
-            debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+            debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+        }
+        if self.stepping {
+            debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
         }
         debug.arch.debugreg[..SLOTS].copy_from_slice(&addresses.map(Option::unwrap_or_default));
         debug.arch.debugreg[7] = dr7(&addresses);
         seat.set_guest_debug(fd, &debug)
+    }
+
+    /// Where the guest is to be stopped.
+    fn addresses(&self, detects: bool) -> [Option<u64>; SLOTS] {
+        let watched = self.watched.iter().filter(|_| !self.stepping);
+        let hosts = self.hosts.iter().filter(|_| detects);
+        let not_watched = hosts.filter(|host| self.stepping || !self.watched.contains(host));
+        let mut all = watched.chain(not_watched).copied();
+        std::array::from_fn(|_| all.next())
     }
 }
 
@@ -255,4 +268,62 @@ fn locks(instruction: &Instruction) -> bool {
     let exchanges = instruction.mnemonic() == Mnemonic::Xchg
         && instruction.op_kinds().any(|kind| kind == OpKind::Memory);
     instruction.has_lock_prefix() || exchanges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: u64 = 0x2_0000;
+    const GUARDS: u64 = 0x2_0100;
+    const MET: u64 = 1;
+
+    fn trap(is_on: bool, watched: &[u64], stepping: bool) -> Trap {
+        Trap {
+            means: Means::Breakpoints(DebugRegisters {
+                hosts: vec![HOSTS],
+                watched: watched.to_vec(),
+                stepping,
+            }),
+            is_on,
+        }
+    }
+
+    fn at(address: u64, dr6: u64) -> ExitCause {
+        ExitCause::Breakpoint { address, dr6 }
+    }
+
+    #[test]
+    fn what_is_watched_is_met_before_it_can_trap() {
+        let met = |watched: &[u64]| trap(true, watched, false).meaning(at(HOSTS, MET));
+        assert_eq!(met(&[]), Meaning::Trapped);
+        assert_eq!(met(&[HOSTS]), Meaning::Exit(at(HOSTS, MET)));
+    }
+
+    #[test]
+    fn who_steps_over_a_split_lock_is_trapped_like_anybody_who_executes_it() {
+        let trapped = trap(true, &[HOSTS, GUARDS], true);
+        assert_eq!(trapped.meaning(at(HOSTS, MET)), Meaning::Trapped);
+        let behind = at(HOSTS + 4, DR6_SINGLE_STEP);
+        assert_eq!(trapped.meaning(behind.clone()), Meaning::Exit(behind));
+        // A loop of a single instruction.
+        let again = at(HOSTS, DR6_SINGLE_STEP);
+        assert_eq!(trapped.meaning(again.clone()), Meaning::Exit(again.clone()));
+        let in_window = trap(false, &[HOSTS], true);
+        assert_eq!(in_window.meaning(again.clone()), Meaning::Exit(again));
+    }
+
+    #[test]
+    fn a_step_is_stopped_by_the_host_alone() {
+        let addresses = |is_on: bool, stepping: bool| {
+            let trap = trap(is_on, &[HOSTS, GUARDS], stepping);
+            let Means::Breakpoints(registers) = trap.means else {
+                unreachable!()
+            };
+            registers.addresses(is_on).into_iter().flatten().collect()
+        };
+        let all: [Vec<u64>; 3] = [(true, false), (true, true), (false, true)]
+            .map(|(is_on, stepping)| addresses(is_on, stepping));
+        assert_eq!(all, [vec![HOSTS, GUARDS], vec![HOSTS], vec![]]);
+    }
 }

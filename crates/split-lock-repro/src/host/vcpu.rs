@@ -198,7 +198,8 @@ impl<'a> HostedVcpu<'a> {
     pub fn reset(&mut self) -> Result<(), HostError> {
         self.seat.reset(self.vcpu.vcpu())?;
         if let Some(host) = &mut self.emulated {
-            host.trap.registers_were_reset();
+            host.trap
+                .registers_were_reset(self.seat, self.vcpu.vcpu())?;
         }
         Ok(())
     }
@@ -282,11 +283,7 @@ impl<'a> HostedVcpu<'a> {
         let Some(host) = &mut self.emulated else {
             return Ok(Entry::Guest { window_end: None });
         };
-        let mut found = host.kernel.enter(host.cpu);
-        if found.detects && host.trap.lets_past() {
-            host.punish()?;
-            found = host.kernel.enter(host.cpu);
-        }
+        let found = host.kernel.enter(host.cpu);
         if found.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
                 return Ok(Entry::Exit(ExitCause::from(&exit)));
