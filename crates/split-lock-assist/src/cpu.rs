@@ -1,6 +1,7 @@
 //! A vCPU's state, as far as a locked instruction depends on it.
 
 use std::error::Error;
+use std::fmt;
 
 /// A general-purpose register, numbered as instructions encode it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +137,7 @@ pub struct Context {
     /// Segment registers are loaded from descriptors: CR0.PE is set. (In virtual 8086 mode they are
     /// not; that is a flag in [`Registers::rflags`].)
     pub protected: bool,
-    /// The current privilege level, 0 to 3.
+    /// The current privilege level, 0 to 3. In real mode it is 0, in virtual 8086 mode 3.
     pub cpl: u8,
     /// CR0.AM: with EFLAGS.AC, code at CPL 3 wants misaligned accesses to fault.
     pub alignment_mask: bool,
@@ -187,6 +188,19 @@ impl Registers {
     /// Sets all 64 bits of a general-purpose register.
     pub fn set(&mut self, register: Gpr, value: u64) {
         self.gpr[register as usize] = value;
+    }
+}
+
+impl fmt::Display for SegmentRegister {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Es => "ES",
+            Self::Cs => "CS",
+            Self::Ss => "SS",
+            Self::Ds => "DS",
+            Self::Fs => "FS",
+            Self::Gs => "GS",
+        })
     }
 }
 

@@ -1,5 +1,89 @@
 //! Gets a virtual machine past split locks without switching the host's protection off.
 //!
+//! Where the host makes split locks fault, a vCPU that is interrupted too often never gets past one.
+//! This crate tells whether a vCPU is at one, and does the instruction in the CPU's place: with plain
+//! accesses, while the other vCPUs are paused. It works for any VMM that can say what its vCPUs and
+//! their memory are:
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+//! use split_lock_assist::decode::{Decoded, look};
+//! use split_lock_assist::emulate::{Emulated, emulate};
+//! use split_lock_assist::memory::{Granted, Memory, Refusal};
+//! use split_lock_assist::pause::Alone;
+//!
+//! struct Vcpu(Registers);
+//!
+//! impl Cpu for Vcpu {
+//!     type Error = Infallible;
+//!
+//!     fn registers(&self) -> Result<Registers, Infallible> {
+//!         Ok(self.0)
+//!     }
+//!
+//!     fn context(&self) -> Result<Context, Infallible> {
+//!         Ok(Context::long_mode(3))
+//!     }
+//!
+//!     fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
+//!         self.0 = *after;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// All there is, from address 0 on.
+//! struct Ram([u8; 256]);
+//!
+//! impl Memory for Ram {
+//!     type Granted<'a> = Span<'a>;
+//!
+//!     fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize {
+//!         let rest = self.0.get(address as usize..).unwrap_or(&[]);
+//!         let count = rest.len().min(bytes.len());
+//!         bytes[..count].copy_from_slice(&rest[..count]);
+//!         count
+//!     }
+//!
+//!     fn load_for_update(&mut self, address: u64, bytes: &mut [u8]) -> Result<Span<'_>, Refusal> {
+//!         let start = address as usize;
+//!         let span = self
+//!             .0
+//!             .get_mut(start..start + bytes.len())
+//!             .ok_or(Refusal::NotMapped { address })?;
+//!         bytes.copy_from_slice(span);
+//!         Ok(Span(span))
+//!     }
+//! }
+//!
+//! struct Span<'a>(&'a mut [u8]);
+//!
+//! impl Granted for Span<'_> {
+//!     fn store(self, bytes: &[u8]) {
+//!         self.0.copy_from_slice(bytes);
+//!     }
+//! }
+//!
+//! // At address 0: lock inc dword ptr [rsi]
+//! let mut ram = Ram([0; 256]);
+//! ram.0[..3].copy_from_slice(&[0xf0, 0xff, 0x06]);
+//! let mut vcpu = Vcpu(Registers::default());
+//! vcpu.0.set(Gpr::Rsi, 0x3e);
+//!
+//! let Ok(Decoded::Locked(access)) = look(&vcpu, &mut ram) else {
+//!     panic!("it locks");
+//! };
+//! assert!(access.crosses_line());
+//! assert_eq!(emulate(&mut vcpu, &mut ram, &Alone), Ok(Emulated::Done(access)));
+//! assert_eq!(vcpu.0.rip, 3);
+//! assert_eq!(ram.0[0x3e], 1);
+//! ```
+//!
+//! What is left to the CPU, and where emulating is not the same as the CPU, is said in [`emulate`].
+//!
+//! # Modules
+//!
 //! * [`cpu`]: what has to be known of a vCPU, as plain data and as a trait.
 //! * [`decode`]: whether an instruction locks, and where its operand lies.
 //! * [`emulate`]: doing a locked instruction in the CPU's place.

@@ -88,8 +88,11 @@ fn in_64_bits(
         _ => 0,
     };
     let address = base.wrapping_add(offset);
-    let last = address.wrapping_add(size - 1);
-    if is_canonical(address, context) && is_canonical(last, context) {
+    let canonical = |address| is_canonical(address, context);
+    if [offset, address]
+        .into_iter()
+        .all(|first| canonical(first) && canonical(first.wrapping_add(size - 1)))
+    {
         Ok(address)
     } else {
         Err(Fault::NonCanonical { address, segment })

@@ -5,7 +5,9 @@ use crate::cpu::SegmentRegister;
 /// Why a locked instruction faults because of its operand's address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {
-    /// A linear address of 64-bit mode whose upper bits are not all equal.
+    /// A linear address of 64-bit mode whose upper bits are not all equal; or an offset like that,
+    /// though the base of FS or GS would make a canonical address of it. AMD's CPUs refuse that too,
+    /// and to those that do not it is left all the same.
     #[error("the operand at {address:#x} is not at a canonical address")]
     NonCanonical {
         /// Linear address of its first byte.
@@ -14,7 +16,7 @@ pub enum Fault {
         segment: SegmentRegister,
     },
     /// Not all of the operand lies in its segment.
-    #[error("the operand at offset {offset:#x} does not lie in segment {segment:?}")]
+    #[error("the operand at offset {offset:#x} does not lie in segment {segment}")]
     BeyondLimit {
         /// Offset of its first byte.
         offset: u32,
@@ -22,13 +24,13 @@ pub enum Fault {
         segment: SegmentRegister,
     },
     /// The segment register holds a null selector, or nothing that can be used.
-    #[error("segment {segment:?} cannot be used")]
+    #[error("segment {segment} cannot be used")]
     Unusable {
         /// The segment.
         segment: SegmentRegister,
     },
     /// Code, or data that can only be read.
-    #[error("segment {segment:?} cannot be written")]
+    #[error("segment {segment} cannot be written")]
     ReadOnly {
         /// The segment.
         segment: SegmentRegister,

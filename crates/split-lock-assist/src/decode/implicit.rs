@@ -9,7 +9,7 @@ use crate::cpu::{Context, Mode, Registers, SegmentRegister, rflags};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ImplicitLock {
     /// MOV to a segment register, POP to one, LDS, LES, LSS, LFS, LGS.
-    #[error("loads {0:?}, which sets the accessed bit of a descriptor that does not have it set")]
+    #[error("loads {0}, which sets the accessed bit of a descriptor that does not have it set")]
     SegmentLoad(SegmentRegister),
     /// JMP, CALL and RET to another segment. To a task gate or a TSS they switch tasks, which sets
     /// and clears busy bits.

@@ -83,8 +83,10 @@ impl Instruction {
 
         let options = DecoderOptions::NO_INVALID_CHECK;
         let (iced, error) = super::read(self.bytes(), self.rip, self.mode, options);
+        let mut formatter = FastFormatter::new();
+        formatter.options_mut().set_always_show_memory_size(true);
         let mut text = String::new();
-        FastFormatter::new().format(&iced, &mut text);
+        formatter.format(&iced, &mut text);
         (error == DecoderError::None).then_some(text)
     }
 

@@ -19,27 +19,27 @@ pub(super) struct Width {
 /// A result and its status flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
-    pub(super) value: u64,
+    pub(super) value: u128,
     pub(super) flags: u64,
 }
 
 impl Width {
-    /// Of an operand of 1, 2, 4 or 8 bytes.
+    /// Of an operand of 1, 2, 4, 8 or 16 bytes.
     pub(super) fn of_bytes(bytes: usize) -> Self {
         Self {
             bits: 8 * bytes as u32,
         }
     }
 
-    pub(super) fn bits(self) -> u64 {
-        self.bits.into()
+    pub(super) fn bits(self) -> u32 {
+        self.bits
     }
 
-    pub(super) fn truncate(self, value: u64) -> u64 {
-        value & (u64::MAX >> (u64::BITS - self.bits))
+    pub(super) fn truncate(self, value: u128) -> u128 {
+        value & (u128::MAX >> (u128::BITS - self.bits))
     }
 
-    pub(super) fn add(self, left: u64, right: u64, carry: bool) -> Outcome {
+    pub(super) fn add(self, left: u128, right: u128, carry: bool) -> Outcome {
         let value = left.wrapping_add(right).wrapping_add(carry.into());
         // A column carries if both bits are set, or one of them is and a carry came in: then the
         // sum's bit is clear.
@@ -48,7 +48,7 @@ impl Width {
         self.outcome(value, carries, overflows)
     }
 
-    pub(super) fn subtract(self, left: u64, right: u64, borrow: bool) -> Outcome {
+    pub(super) fn subtract(self, left: u128, right: u128, borrow: bool) -> Outcome {
         let value = left.wrapping_sub(right).wrapping_sub(borrow.into());
         let borrows = (!left & right) | ((!left | right) & value);
         let overflows = (left ^ right) & (left ^ value);
@@ -56,14 +56,14 @@ impl Width {
     }
 
     /// AND, OR and XOR clear carry and overflow; the adjust flag is undefined, and cleared.
-    pub(super) fn bitwise(self, value: u64) -> Outcome {
+    pub(super) fn bitwise(self, value: u128) -> Outcome {
         self.outcome(value, 0, 0)
     }
 
     /// `carries` and `overflows` have a bit for every column.
-    fn outcome(self, value: u64, carries: u64, overflows: u64) -> Outcome {
+    fn outcome(self, value: u128, carries: u128, overflows: u128) -> Outcome {
         let value = self.truncate(value);
-        let top = |columns: u64| columns >> (self.bits - 1) & 1 != 0;
+        let top = |columns: u128| columns >> (self.bits - 1) & 1 != 0;
         let flag = |flag, set| if set { flag } else { 0 };
         let flags = flag(rflags::CARRY, top(carries))
             | flag(rflags::PARITY, (value as u8).count_ones().is_multiple_of(2))

@@ -3,6 +3,28 @@
 //! [`emulate`] does the instruction that a vCPU is about to execute, or leaves it to the CPU and
 //! says why. Nothing is guessed, and nothing is done by half: all that can go wrong is looked at
 //! before anything changes. [`perform`] is the pure part of it.
+//!
+//! # What is left to the CPU
+//!
+//! * What faults, or would: pages that are not mapped or must not be written, addresses that are not
+//!   canonical or outside of their segment, CMPXCHG16B that is not aligned, alignment that the guest
+//!   wants checked, LOCK where it is undefined. The guest gets the CPU's own exception.
+//! * What has effects that are not known: devices, holes, and whatever the memory is undecided about.
+//! * What a trap is due after: single steps and the guest's own breakpoints.
+//! * Locks on something else than an operand: [`ImplicitLock`](crate::decode::ImplicitLock).
+//! * An operand that wraps around the end of the address space, about which CPUs differ.
+//!
+//! # Limits
+//!
+//! * **Only vCPUs are paused.** For a device or a thread of the VMM that accesses the same bytes, the
+//!   instruction is a read and then a write.
+//! * **Code and page tables are taken as they are in memory now.** A CPU might still have older ones;
+//!   a guest that has changed them and has not told its CPUs so gets either, as it does from them.
+//! * **Linear addresses with tags** (LAM of Intel, UAI of AMD) count as not canonical, and are left to
+//!   the CPU. Segment limits in 64-bit mode (LMSLE, on some AMD CPUs) are not known.
+//! * **XACQUIRE and XRELEASE** are hints, and are ignored.
+//! * **What counts or records** what the CPU does does not see it: performance counters, traps after
+//!   bus locks that the guest has asked for, last branches.
 
 mod arithmetic;
 mod perform;

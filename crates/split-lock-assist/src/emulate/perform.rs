@@ -31,19 +31,16 @@ use crate::decode::{LockedAccess, Operation, Part, Source};
 #[must_use]
 pub fn perform(access: &LockedAccess, before: &Registers, operand: u128) -> (Registers, u128) {
     let mut after = *before;
+    let result = change(access, &mut after, operand);
     after.rip = access.instruction().next_rip();
     after.rflags &= !rflags::RESUME;
-    let result = match access.operation() {
-        Operation::CompareExchangePair => {
-            compare_exchange_pair(&mut after, access.size() / 2, operand)
-        }
-        _ => perform_word(access, &mut after, operand as u64).into(),
-    };
     (after, result)
 }
 
-/// The flags that the manuals leave open after an instruction: of AND, OR and XOR the adjust flag,
-/// which CPUs clear; of BTS, BTR and BTC all but the carry, which CPUs leave alone.
+/// The flags that the manuals leave open after an instruction.
+///
+/// Of AND, OR and XOR that is the adjust flag, which CPUs clear; of BTS, BTR and BTC all but the
+/// carry, which CPUs leave alone (Intel's manual promises it for the zero flag, AMD's does not).
 #[must_use]
 pub fn undefined_flags(access: &LockedAccess) -> u64 {
     match access.operation() {
@@ -55,14 +52,14 @@ pub fn undefined_flags(access: &LockedAccess) -> u64 {
     }
 }
 
-/// All but CMPXCHG8B and CMPXCHG16B.
-fn perform_word(access: &LockedAccess, registers: &mut Registers, operand: u64) -> u64 {
+/// The operand's new value.
+fn change(access: &LockedAccess, registers: &mut Registers, operand: u128) -> u128 {
     let width = Width::of_bytes(access.size());
     let operand = width.truncate(operand);
     let source = match access.source() {
         Source::None => 0,
-        Source::Immediate(value) => width.truncate(value),
-        Source::Register(part) => part.read(registers),
+        Source::Immediate(value) => width.truncate(value.into()),
+        Source::Register(part) => part.read(registers).into(),
     };
     let carry = registers.rflags & rflags::CARRY != 0;
     let mut finish = |outcome: Outcome, flags: u64| {
@@ -81,9 +78,9 @@ fn perform_word(access: &LockedAccess, registers: &mut Registers, operand: u64) 
         Operation::Or => finish(width.bitwise(operand | source), STATUS),
         Operation::Xor => finish(width.bitwise(operand ^ source), STATUS),
         Operation::Not => width.truncate(!operand),
-        Operation::BitSet => bit(registers, width, operand, source, |word, bit| word | bit),
-        Operation::BitReset => bit(registers, width, operand, source, |word, bit| word & !bit),
-        Operation::BitComplement => bit(registers, width, operand, source, |word, bit| word ^ bit),
+        Operation::BitSet => operand | test_bit(registers, width, operand, source),
+        Operation::BitReset => operand & !test_bit(registers, width, operand, source),
+        Operation::BitComplement => operand ^ test_bit(registers, width, operand, source),
         Operation::ExchangeAdd => {
             let sum = finish(width.add(operand, source, false), STATUS);
             write_source(access, registers, operand);
@@ -94,52 +91,48 @@ fn perform_word(access: &LockedAccess, registers: &mut Registers, operand: u64) 
             source
         }
         Operation::CompareExchange => compare_exchange(access, registers, width, operand, source),
-        Operation::CompareExchangePair => unreachable!("handled as a pair"),
+        Operation::CompareExchangePair => compare_exchange_pair(access, registers, operand),
     }
 }
 
-fn write_source(access: &LockedAccess, registers: &mut Registers, value: u64) {
+fn write_source(access: &LockedAccess, registers: &mut Registers, value: u128) {
     if let Source::Register(part) = access.source() {
-        part.write(registers, value);
+        part.write(registers, value as u64);
     }
 }
 
-/// The bit's old value goes to the carry flag.
-fn bit(
-    registers: &mut Registers,
-    width: Width,
-    operand: u64,
-    source: u64,
-    change: impl FnOnce(u64, u64) -> u64,
-) -> u64 {
-    let bit = 1 << (source % width.bits());
+/// Copies a bit of the operand to the carry flag. The answer has this bit set and no other.
+fn test_bit(registers: &mut Registers, width: Width, operand: u128, number: u128) -> u128 {
+    let bit = 1 << (number as u32 % width.bits());
     set_flag(registers, rflags::CARRY, operand & bit != 0);
-    change(operand, bit)
+    bit
 }
 
 fn compare_exchange(
     access: &LockedAccess,
     registers: &mut Registers,
     width: Width,
-    operand: u64,
-    source: u64,
-) -> u64 {
+    operand: u128,
+    source: u128,
+) -> u128 {
     let accumulator = Part::low(Gpr::Rax, access.size());
-    let expected = accumulator.read(registers);
+    let expected = accumulator.read(registers).into();
     let difference = width.subtract(expected, operand, false);
     registers.rflags = registers.rflags & !STATUS | difference.flags;
     if expected == operand {
         source
     } else {
         // Where it succeeds the accumulator is not written: its upper half stays as it is.
-        accumulator.write(registers, operand);
+        accumulator.write(registers, operand as u64);
         operand
     }
 }
 
-/// Compares with RDX:RAX and replaces by RCX:RBX, of which `bytes` bytes each.
-fn compare_exchange_pair(registers: &mut Registers, bytes: usize, operand: u128) -> u128 {
-    let half = 8 * bytes as u32;
+/// Compares with RDX:RAX, and replaces by RCX:RBX where equal; with the lower halves of these for
+/// CMPXCHG8B.
+fn compare_exchange_pair(access: &LockedAccess, registers: &mut Registers, operand: u128) -> u128 {
+    let bytes = access.size() / 2;
+    let half = Width::of_bytes(bytes).bits();
     let part = |register| Part::low(register, bytes);
     let pair = |registers: &Registers, high: Gpr, low: Gpr| {
         u128::from(part(high).read(registers)) << half | u128::from(part(low).read(registers))

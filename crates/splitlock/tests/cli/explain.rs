@@ -109,18 +109,18 @@ fn what_is_unknown_is_named_and_everything_else_is_said() {
 #[test]
 fn what_does_not_lock_is_told_from_what_must_not() {
     for (bytes, start, lock) in [
-        ("48 89 3e", "No lock: `mov [rsi],rdi` does not lock", "none"),
+        ("48 89 3e", "No lock: `mov qword ptr [rsi],rdi` does not lock", "none"),
         (
             "f0 48 89 3e",
-            "No lock: `lock mov [rsi],rdi` may not",
+            "No lock: `lock mov qword ptr [rsi],rdi` may not",
             "not-allowed",
         ),
         (
             "f0 48 0f c7 0e",
-            "No split lock: `lock cmpxchg16b [rsi]` faults unless",
+            "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults unless",
             "prefix",
         ),
-        ("48 87 3e", "Perhaps a split lock: `xchg [rsi],rdi`", "xchg"),
+        ("48 87 3e", "Perhaps a split lock: `xchg qword ptr [rsi],rdi`", "xchg"),
         (
             "8e d8",
             "Only in odd cases a split lock: `mov ds,eax`",
@@ -155,7 +155,7 @@ fn a_kernels_code_line_can_be_piped_in() {
     let texts: Vec<_> = around.iter().map(|line| &line["text"]).collect();
     assert_eq!(
         texts,
-        ["push rbp", "mov rbp,rsp", "lock xadd [rbx+3Eh],eax", "ret"]
+        ["push rbp", "mov rbp,rsp", "lock xadd dword ptr [rbx+3Eh],eax", "ret"]
     );
 }
 
@@ -317,7 +317,7 @@ fn an_address_in_a_process_is_explained_even_if_its_file_is_gone() {
     assert_eq!(found["found_in"]["symbol"]["name"], "split");
     assert_eq!(
         found["around"].as_array().unwrap()[0]["text"],
-        "lock bts [rsi],rdi"
+        "lock bts qword ptr [rsi],rdi"
     );
 
     fs::remove_file(&path).unwrap();

@@ -1,0 +1,7 @@
+//! What instructions are, as far as locks are concerned.
+
+mod categories;
+#[path = "../common/mod.rs"]
+mod common;
+mod looking;
+mod properties;
