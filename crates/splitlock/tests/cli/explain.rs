@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{fs, io, thread};
@@ -109,7 +110,11 @@ fn what_is_unknown_is_named_and_everything_else_is_said() {
 #[test]
 fn what_does_not_lock_is_told_from_what_must_not() {
     for (bytes, start, lock) in [
-        ("48 89 3e", "No lock: `mov qword ptr [rsi],rdi` does not lock", "none"),
+        (
+            "48 89 3e",
+            "No lock: `mov qword ptr [rsi],rdi` does not lock",
+            "none",
+        ),
         (
             "f0 48 89 3e",
             "No lock: `lock mov qword ptr [rsi],rdi` may not",
@@ -120,7 +125,11 @@ fn what_does_not_lock_is_told_from_what_must_not() {
             "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults unless",
             "prefix",
         ),
-        ("48 87 3e", "Perhaps a split lock: `xchg qword ptr [rsi],rdi`", "xchg"),
+        (
+            "48 87 3e",
+            "Perhaps a split lock: `xchg qword ptr [rsi],rdi`",
+            "xchg",
+        ),
         (
             "8e d8",
             "Only in odd cases a split lock: `mov ds,eax`",
@@ -155,7 +164,12 @@ fn a_kernels_code_line_can_be_piped_in() {
     let texts: Vec<_> = around.iter().map(|line| &line["text"]).collect();
     assert_eq!(
         texts,
-        ["push rbp", "mov rbp,rsp", "lock xadd dword ptr [rbx+3Eh],eax", "ret"]
+        [
+            "push rbp",
+            "mov rbp,rsp",
+            "lock xadd dword ptr [rbx+3Eh],eax",
+            "ret"
+        ]
     );
 }
 
@@ -326,6 +340,26 @@ fn an_address_in_a_process_is_explained_even_if_its_file_is_gone() {
     assert_eq!(found["found_in"]["file"], gone);
     assert_eq!(found["found_in"]["symbol"]["name"], "split");
     assert_eq!(found["split"], "depends");
+}
+
+#[test]
+fn a_process_of_somebody_else_is_not_looked_at_and_who_may_is_said() {
+    const NOBODY: u32 = 65534;
+    let (_folder, path) = place(&Elf::default());
+    let process = Waiting::start(&path);
+    let (pid, address) = (process.0.id().to_string(), hexadecimal(0x40_0000 + SPLIT));
+    let mut command = splitlock(&["explain", "--pid", &pid, "--address", &address]);
+    match command.uid(NOBODY).output() {
+        Ok(output) => {
+            let sentence = complaint(&output);
+            assert!(
+                sentence.contains("one has to be root, or its user"),
+                "{sentence}"
+            );
+            assert!(sentence.contains("ermission denied"), "{sentence}");
+        }
+        Err(error) => eprintln!("skipped: this test cannot be somebody else here: {error}"),
+    }
 }
 
 #[test]

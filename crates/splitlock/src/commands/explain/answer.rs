@@ -1,22 +1,12 @@
-//! All there is to say about an instruction, for people.
+//! All there is to say about an instruction.
 
 use split_lock_assist::cpu::{Mode, rflags};
-use split_lock_assist::decode::{ImplicitLock, LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
-use unicode_width::UnicodeWidthStr;
+use split_lock_assist::decode::ImplicitLock;
 
-use super::crossing::{Crossing, listed};
-use super::elf::Name;
-use super::linux::{Treated, Treatment};
-use super::listing::Line;
-use super::picture;
+use super::linux::Treatment;
 use super::registers::Known;
-use super::subject::{Origin, Subject};
+use super::subject::Subject;
 use super::verdict::{Lock, Place, Split, Verdict};
-use crate::terminal::{self, paragraphs};
-use crate::text::{plain, wrap};
-
-/// The columns that the names of facts take.
-const NAMES: usize = 9;
 
 /// A question's answer.
 #[derive(Debug)]
@@ -96,209 +86,13 @@ impl Answer {
         }
     }
 
-    /// Everything, fit for a terminal.
-    pub(super) fn text(&self) -> String {
-        let mut text = paragraphs(&plain(&self.headline()));
-        if let Some(origin) = &self.subject.origin {
-            text.push('\n');
-            text.push_str(&self.found_in(origin));
-        }
-        if self.has_listing() {
-            text.push('\n');
-            text.push_str(&self.listing());
-        }
-        text.push('\n');
-        text.push_str(&self.facts());
-        text.push_str(&self.picture());
-        if let Some(treatment) = &self.treatment {
-            text.push('\n');
-            text.push_str(&self.treatment(treatment));
-        }
-        let notes = self.notes();
-        if !notes.is_empty() {
-            text.push('\n');
-            text.push_str(&paragraphs(&plain(&notes.join(" "))));
-        }
-        text
-    }
-
-    fn found_in(&self, origin: &Origin) -> String {
-        let mut text = String::new();
-        let what = match (origin.pid, &origin.file) {
-            (Some(pid), Some(file)) => format!("process {pid}, {file}"),
-            (Some(pid), None) => format!("process {pid}, in memory without a file"),
-            (None, file) => file.clone().unwrap_or_default(),
-        };
-        text.push_str(&fact("found in", &what));
-        let (rip, in_file) = (self.subject.rip, origin.in_file);
-        if let Some(in_file) = in_file.filter(|_| in_file != rip) {
-            text.push_str(&fact("in file", &format!("{in_file:#x}")));
-        }
-        if let Some((name, offset)) = origin.symbol() {
-            text.push_str(&fact("function", &format!("{}+{offset:#x}", name.shown)));
-        }
-        for (n, source) in origin.source.iter().enumerate() {
-            let name = if n == 0 { "source" } else { "inlined" };
-            text.push_str(&fact(name, &format!("{}:{}", source.file, source.line)));
-        }
-        for assumed in &self.subject.assumed {
-            text.push_str(&fact("assumed", assumed));
-        }
-        text
-    }
-
-    /// There is something around it to be shown.
-    fn has_listing(&self) -> bool {
-        self.subject.listing.lines.len() > 1
-    }
-
-    fn listing(&self) -> String {
-        let lines = &self.subject.listing.lines;
-        let bytes = |line: &Line| hexadecimal(&line.bytes, " ");
-        let width = lines.iter().map(|line| bytes(line).len()).max();
-        let width = width.unwrap_or(0);
-        let line = |line: &Line| {
-            let mark = if line.is_here { '>' } else { ' ' };
-            let address = match self.subject.rip {
-                Some(_) => format!("{:#x}  ", line.address),
-                None => String::new(),
-            };
-            format!("{mark} {address}{:width$}  {}\n", bytes(line), line.text)
-        };
-        lines.iter().map(line).collect()
-    }
-
-    fn facts(&self) -> String {
-        let Some(verdict) = &self.verdict else {
-            let longest = self.subject.bytes.len().min(MAX_INSTRUCTION_BYTES);
-            return fact("bytes", &hexadecimal(&self.subject.bytes[..longest], " "));
-        };
-        let instruction = &verdict.instruction;
-        let bytes = hexadecimal(instruction.bytes(), " ");
-        let mut text = String::new();
-        if !self.has_listing() {
-            text.push_str(&fact("bytes", &format!("{bytes}: {instruction}")));
-        }
-        text.push_str(&fact("locks", why(verdict.lock)));
-        let Some(place) = &verdict.place else {
-            return text;
-        };
-        let size = place.operand.bytes;
-        let sum = place.operand.sum(&self.known);
-        let range = match place.address {
-            Some(address) => {
-                let last = last_byte(address, size, self.subject.mode);
-                match format!("{address:#x}") == sum {
-                    true => format!("{address:#x}..{last:#x}"),
-                    false => format!("{sum} = {address:#x}..{last:#x}"),
-                }
-            }
-            None => sum,
-        };
-        let bytes = if size == 1 { "byte" } else { "bytes" };
-        text.push_str(&fact("operand", &format!("{size} {bytes} at {range}")));
-        if place.fault.is_none() && !place.operand.must_be_aligned {
-            let line = self.crossing(place, &place.line, LINE_BYTES);
-            text.push_str(&fact("line", &line));
-            let page = self.crossing(place, &place.page, PAGE_BYTES);
-            text.push_str(&fact("page", &page));
-        }
-        if !place.needs.is_empty() {
-            let options = place.needs.iter().map(|name| format!("--reg {name}=VALUE"));
-            let options = options.collect::<Vec<_>>().join(" ");
-            text.push_str(&fact("unknown", &format!("say more with {options}")));
-        }
-        text
-    }
-
-    fn crossing(&self, place: &Place, crossing: &Crossing, unit: u64) -> String {
-        let begin = |address: u64| address / unit * unit;
-        match (crossing, place.address) {
-            (Crossing::Never, Some(address)) => format!("all in the one at {:#x}", begin(address)),
-            (Crossing::Never, None) => "never crosses the end of one".to_owned(),
-            (Crossing::Always, Some(address)) => {
-                let inside = unit - address % unit;
-                let size = place.operand.bytes;
-                let next = last_byte(begin(address), unit + 1, self.subject.mode);
-                format!(
-                    "crosses from the one at {:#x} to the one at {next:#x}, after {inside} of its \
-                     {size} bytes",
-                    begin(address)
-                )
-            }
-            (Crossing::Always, None) => "always crosses the end of one".to_owned(),
-            (Crossing::IfRemainder(remainders), _) => {
-                let mut text = format!(
-                    "crosses the end of one if its address mod {unit} is {}",
-                    listed(remainders)
-                );
-                let unknown = place.operand.the_unknown(&self.known);
-                if let Some((register, rest)) = unknown
-                    && rest.value % unit != 0
-                    && let Some(values) = crossing.for_term(rest, unit)
-                {
-                    let values = listed(&values);
-                    text.push_str(&format!(", which is if {register} mod {unit} is {values}"));
-                }
-                text
-            }
-        }
-    }
-
-    fn picture(&self) -> String {
-        let place = self
-            .verdict
-            .as_ref()
-            .and_then(|verdict| verdict.place.as_ref());
-        let drawn = place.filter(|place| place.fault.is_none() && !place.operand.must_be_aligned);
-        let Some(place) = drawn else {
-            return String::new();
-        };
-        let residue = place.operand.residue(&self.known);
-        if residue.modulus < LINE_BYTES || terminal::width() < picture::WIDTH {
-            return String::new();
-        }
-        let into_line = residue.value % LINE_BYTES;
-        let drawn = picture::draw(place.address, into_line, place.operand.bytes);
-        format!("\n{drawn}")
-    }
-
-    fn treatment(&self, treatment: &Treatment) -> String {
-        let mut text = paragraphs("What Linux does about a split lock:");
-        if let Some(this_host) = &treatment.this_host {
-            text.push_str(&fact("this host", this_host));
-        }
-        if let Some(treated) = &treatment.kernel {
-            if treatment.supposed {
-                let kernel = "Where the CPU detects split locks and the kernel is booted with \
-                              split_lock_detect=warn, this one does:";
-                text.push_str(&paragraphs(kernel));
-            }
-            text.push_str(&treated_in_words(treated));
-        }
-        if self.checks_alignment() {
-            text.push_str(&fact(
-                "EFLAGS.AC",
-                "is set: a program gets SIGBUS for this misaligned access, whatever the mode.",
-            ));
-        }
-        if self.is_in_the_kernel() {
-            text.push_str(&fact(
-                "kernel",
-                "that address is one of the kernel's: there a split lock that is detected is an \
-                 oops, in mode warn as well.",
-            ));
-        }
-        text
-    }
-
     fn checks_alignment(&self) -> bool {
         let is_set = |flags: u64| flags & rflags::ALIGNMENT_CHECK != 0;
         self.known.flags.is_some_and(is_set) && self.is_split()
     }
 
     /// The upper half of the address space is the kernel's.
-    fn is_in_the_kernel(&self) -> bool {
+    fn is_in_a_kernel(&self) -> bool {
         let is_upper = |rip: u64| rip >> 63 == 1;
         self.subject.mode == Mode::Bits64 && self.subject.rip.is_some_and(is_upper)
     }
@@ -313,12 +107,23 @@ impl Answer {
             ));
         }
         notes.extend(self.one_after_a_lock());
-        let five_level = self
-            .verdict
-            .as_ref()
-            .map(|verdict| verdict.needs_five_level_paging);
-        if five_level == Some(true) {
-            notes.push("The address takes five-level paging: it has more than 48 bits.".into());
+        if self.checks_alignment() {
+            notes.push(
+                "EFLAGS.AC is set: a program gets SIGBUS for this misaligned access, whatever the \
+                 mode."
+                    .to_owned(),
+            );
+        }
+        if self.treatment.is_some() && self.is_in_a_kernel() {
+            notes.push(
+                "The address is one of a kernel: in the host's own, a split lock that is detected is \
+                 an oops, in mode warn as well."
+                    .to_owned(),
+            );
+        }
+        let verdict = self.verdict.as_ref();
+        if verdict.is_some_and(|verdict| verdict.needs_five_level_paging) {
+            notes.push("The address takes five-level paging: it has more than 48 bits.".to_owned());
         }
         notes
     }
@@ -345,59 +150,6 @@ impl Answer {
     }
 }
 
-impl Origin {
-    /// The function's name, and how far into it.
-    pub(super) fn symbol(&self) -> Option<(&Name, u64)> {
-        let function = self.function.as_ref()?;
-        Some((function.name.as_ref()?, self.in_file? - function.start))
-    }
-}
-
-fn treated_in_words(treated: &Treated) -> String {
-    let mut rule = treated.rule.clone();
-    if let Some(limits) = &treated.limits {
-        let (ticks, hz) = (limits.sleep_ticks, limits.hz);
-        rule.push_str(&format!(" The sleep asks for {ticks} ticks of {hz} Hz."));
-    }
-    [
-        paragraphs(&rule),
-        fact("program", &treated.program),
-        fact("KVM guest", &treated.guest),
-    ]
-    .concat()
-}
-
-/// Why it locks.
-pub(super) fn why(lock: Lock) -> &'static str {
-    match lock {
-        Lock::Prefix => "yes, by its LOCK prefix",
-        Lock::Exchange => "yes: XCHG with memory always does",
-        Lock::Implicit(_) => "not an operand, but by itself what it has to mark",
-        Lock::None => "no",
-        Lock::Refused => "no: the LOCK prefix is not allowed here",
-    }
-}
-
-/// A name and what there is to say, with as many lines as that takes.
-fn fact(name: &str, text: &str) -> String {
-    let room = terminal::width().saturating_sub(NAMES + 1).max(20);
-    let lines = wrap(&plain(text), room as f64, |part| part.width() as f64);
-    let named = lines.iter().enumerate().map(|(n, line)| {
-        let name = if n == 0 { name } else { "" };
-        format!("{name:NAMES$} {line}\n")
-    });
-    named.collect()
-}
-
-/// The address of the last of `size` bytes.
-pub(super) fn last_byte(address: u64, size: u64, mode: Mode) -> u64 {
-    let last = address.wrapping_add(size - 1);
-    match mode {
-        Mode::Bits64 => last,
-        Mode::Bits16 | Mode::Bits32 => last & u64::from(u32::MAX),
-    }
-}
-
 /// `rsi`, `rsi and rdi`, `fs_base, rax and rcx`.
 fn joined(names: &[String]) -> String {
     match names {
@@ -407,7 +159,89 @@ fn joined(names: &[String]) -> String {
     }
 }
 
-pub(super) fn hexadecimal(bytes: &[u8], gap: &str) -> String {
-    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.join(gap)
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use split_lock_assist::cpu::Mode;
+
+    use super::super::bytes::Pasted;
+    use super::super::subject;
+    use super::super::verdict::judge;
+    use super::*;
+
+    fn answer(bytes: &[u8], known: Known, mode: Mode) -> Answer {
+        let pasted = Pasted {
+            bytes: bytes.to_owned(),
+            start: 0,
+        };
+        let verdict = judge(bytes, &known, mode).ok();
+        let treatment = Treatment::by(&"6.6".parse().unwrap());
+        Answer {
+            subject: subject::from_bytes(&pasted, mode, known.rip),
+            known,
+            verdict,
+            treatment: Some(treatment),
+        }
+    }
+
+    fn with(bytes: &[u8], settings: &[&str]) -> Answer {
+        let settings: Vec<_> = settings.iter().map(|text| text.parse().unwrap()).collect();
+        let known = Known::new(&settings, None, Mode::Bits64).unwrap();
+        answer(bytes, known, Mode::Bits64)
+    }
+
+    /// lock inc dword ptr [rsi]; ret
+    const INC: [u8; 4] = [0xf0, 0xff, 0x06, 0xc3];
+
+    #[test]
+    fn what_else_has_to_be_known_is_noted() {
+        for (settings, part) in [
+            (&["rsi=0x3e", "eflags=0x40246"][..], "EFLAGS.AC"),
+            (&["rip=0xffffffff81000000"], "oops"),
+            (&["rsi=0x1000000000003e"], "five-level"),
+        ] {
+            let notes = with(&INC, settings).notes();
+            assert!(notes.len() == 1 && notes[0].contains(part), "{notes:?}");
+        }
+        for settings in [&["rsi=0x3e", "eflags=0x246", "rip=0x401000"][..], &[]] {
+            assert_eq!(with(&INC, settings).notes(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn names_are_joined_as_in_a_sentence() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(joined(&names), "a, b and c");
+        assert_eq!(joined(&names[..2]), "a and b");
+        assert_eq!(joined(&names[..1]), "a");
+    }
+
+    proptest! {
+        /// There is an answer to everything, in words and as JSON, and they agree.
+        #[test]
+        fn any_bytes_have_an_answer(
+            bytes in proptest::collection::vec(any::<u8>(), 1..24),
+            prefix in proptest::option::of(Just(0xf0)),
+            mode in prop_oneof![Just(Mode::Bits16), Just(Mode::Bits32), Just(Mode::Bits64)],
+            values in proptest::array::uniform16(any::<u64>()),
+            rip in any::<u64>(),
+            bases in proptest::array::uniform6(any::<u64>()),
+            left_out in any::<u32>(),
+        ) {
+            let bytes: Vec<u8> = prefix.into_iter().chain(bytes).collect();
+            let known = Known::everything(values, rip, bases).without(left_out);
+            let answer = answer(&bytes, known, mode);
+            prop_assert!(answer.text().starts_with(answer.headline().split(' ').next().unwrap()));
+            let json = answer.json();
+            let split = json["split"].as_str().unwrap();
+            prop_assert_eq!(answer.is_split(), split == "yes");
+            let headline = answer.headline();
+            let expected = match split {
+                "yes" => "A split lock",
+                "no" => "No ",
+                _ => "",
+            };
+            prop_assert!(headline.starts_with(expected), "{headline}");
+        }
+    }
 }

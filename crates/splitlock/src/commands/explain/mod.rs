@@ -23,6 +23,7 @@ mod picture;
 mod process;
 mod registers;
 mod subject;
+mod text;
 mod verdict;
 
 use answer::Answer;

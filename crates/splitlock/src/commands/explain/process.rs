@@ -155,7 +155,7 @@ fn how_to_be_allowed() -> String {
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let relatives = match scope.trim() {
         "" | "0" => "",
-        _ => " and, because of kernel.yama.ptrace_scope, be an ancestor of it",
+        _ => " and an ancestor of it, because of kernel.yama.ptrace_scope",
     };
     format!(" (one has to be root, or its user{relatives})")
 }

@@ -8,7 +8,7 @@ use object::ReadRef;
 use split_lock_assist::cpu::Mode;
 
 use super::bytes::Pasted;
-use super::elf::{Function, Image, Source, SourceLine, to_read};
+use super::elf::{Function, Image, Name, Source, SourceLine, to_read};
 use super::listing::{Code, Listing};
 use super::process::{Mapping, Process};
 
@@ -46,6 +46,12 @@ impl Origin {
         self.in_file = Some(in_file);
         self.function = image.function_at(in_file);
         self.source = image.source_lines(in_file);
+    }
+
+    /// The function's name, and how far into it.
+    pub(super) fn symbol(&self) -> Option<(&Name, u64)> {
+        let function = self.function.as_ref()?;
+        Some((function.name.as_ref()?, self.in_file? - function.start))
     }
 }
 

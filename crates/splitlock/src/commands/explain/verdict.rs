@@ -156,8 +156,13 @@ impl Place {
         }
     }
 
+    /// Wherever it is, the CPU gets as far as to lock it.
+    pub(super) fn can_be_locked(&self) -> bool {
+        self.fault.is_none() && !self.operand.must_be_aligned
+    }
+
     fn split(&self) -> Split {
-        if self.fault.is_some() || self.operand.must_be_aligned {
+        if !self.can_be_locked() {
             return Split::No;
         }
         match self.line {

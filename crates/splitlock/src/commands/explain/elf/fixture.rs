@@ -7,8 +7,11 @@ pub(crate) const TEXT: u64 = 0x100;
 /// Where `split` begins in it.
 pub(crate) const SPLIT: u64 = TEXT + 9;
 
+/// The line that it claims to have inlined `split` into.
+pub(crate) const CALLED_FROM: u64 = 30;
+
 /// The name of the file that it claims to be made from, and the line of `split`.
-pub(crate) const SOURCE: (&str, u32) = ("wait.s", 20);
+pub(crate) const SOURCE: (&str, u64) = ("wait.s", 20);
 
 const CODE_64: [u8; 15] = [
     0xb8, 0x22, 0, 0, 0, // wait: mov eax,34
@@ -244,16 +247,22 @@ impl Elf {
         table
     }
 
-    /// A unit of debug information: where it is, and where its lines are.
+    /// A unit of debug information: where its lines are, where it is, and that `split` was inlined.
     fn unit(&self) -> Vec<u8> {
-        let address = self.word(self.base + TEXT);
+        let extent = |offset: u64, bytes: u64| {
+            [self.word(self.base + offset), bytes.to_le_bytes().to_vec()].concat()
+        };
+        let address_bytes = self.word(0).len() as u8;
         let body = [
             &4u16.to_le_bytes()[..],
             &0u32.to_le_bytes(),
-            &[address.len() as u8, 1],
+            &[address_bytes],
+            &[1],
             &0u32.to_le_bytes(),
-            &address,
-            &(CODE_64.len() as u64).to_le_bytes(),
+            &extent(TEXT, CODE_64.len() as u64),
+            &[2, 1, CALLED_FROM as u8],
+            &extent(SPLIT, 6),
+            &[0],
         ]
         .concat();
         [&(body.len() as u32).to_le_bytes()[..], &body].concat()
@@ -295,11 +304,18 @@ impl Elf {
     }
 }
 
-/// A unit without children: its lines' place, its address, its size.
-const ABBREVIATIONS: [u8; 12] = [
-    1, 0x11, 0, // a compilation unit without children
+/// What units and inlined functions have.
+const ABBREVIATIONS: [u8; 25] = [
+    1, 0x11, 1, // a compilation unit with children
     0x10, 0x17, // where its lines are, as an offset
     0x11, 0x01, // its address
     0x12, 0x07, // its size, in eight bytes
-    0, 0, 0,
+    0, 0, // the end
+    2, 0x1d, 0, // an inlined function without children
+    0x58, 0x0b, // the file that it was called from, in one byte
+    0x59, 0x0b, // the line
+    0x11, 0x01, // its address
+    0x12, 0x07, // its size, in eight bytes
+    0, 0, // the end
+    0,
 ];

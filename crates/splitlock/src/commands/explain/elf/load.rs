@@ -99,8 +99,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// an instruction that locks, if there is only one.
     fn locate_by_page_offset(&self, address: u64) -> Result<Loaded> {
         let into_page = address % PAGE_BYTES;
-        let code = self.segments.iter().filter(|segment| segment.is_code);
-        let places = code.flat_map(|segment| {
+        let places = self.code_segments().flat_map(|segment| {
             let to_first = (into_page + PAGE_BYTES - segment.address % PAGE_BYTES) % PAGE_BYTES;
             let offsets = (to_first..segment.bytes).step_by(PAGE_BYTES as usize);
             offsets.filter_map(|offset| segment.address.checked_add(offset))
@@ -168,11 +167,13 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// ` (it has code from 0x1000 to 0x2fff)`, or nothing.
     fn extent(&self) -> String {
-        let code = self.segments.iter().filter(|segment| segment.is_code);
-        let parts = code.filter(|segment| segment.bytes > 0).map(|segment| {
-            let last = segment.address.saturating_add(segment.bytes - 1);
-            format!("{:#x} to {last:#x}", segment.address)
-        });
+        let parts = self
+            .code_segments()
+            .filter(|segment| segment.bytes > 0)
+            .map(|segment| {
+                let last = segment.address.saturating_add(segment.bytes - 1);
+                format!("{:#x} to {last:#x}", segment.address)
+            });
         let parts: Vec<_> = parts.take(MOST_LISTED).collect();
         match parts.is_empty() {
             true => String::new(),

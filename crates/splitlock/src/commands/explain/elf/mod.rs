@@ -126,13 +126,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// The address, before it is loaded, of what is so far from the beginning of the file.
     pub(super) fn address_of_offset(&self, offset: u64) -> Option<u64> {
-        let code = self.segments.iter().filter(|segment| segment.is_code);
-        code.filter_map(|segment| {
+        self.code_segments().find_map(|segment| {
             let into = offset.checked_sub(segment.offset)?;
             let address = segment.address.checked_add(into)?;
             segment.contains(address).then_some(address)
         })
-        .next()
     }
 
     /// The code around an address, which is in `function`, and where it begins. It reaches back to the
@@ -150,7 +148,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     }
 
     fn code_segment(&self, address: u64) -> Option<&Segment> {
-        let code = self.segments.iter().filter(|segment| segment.is_code);
-        code.into_iter().find(|segment| segment.contains(address))
+        self.code_segments()
+            .find(|segment| segment.contains(address))
+    }
+
+    fn code_segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|segment| segment.is_code)
     }
 }

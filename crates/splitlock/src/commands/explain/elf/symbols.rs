@@ -1,6 +1,6 @@
 //! Functions by their addresses: from symbols, or from what is there for unwinding the stack.
 
-use addr2line::gimli::{BaseAddresses, EhFrame, LittleEndian, UnwindSection};
+use gimli::{BaseAddresses, EhFrame, LittleEndian, UnwindSection};
 use object::{Object, ObjectSection, ObjectSymbol, ReadRef, SymbolKind};
 use split_lock_assist::cpu::Mode;
 

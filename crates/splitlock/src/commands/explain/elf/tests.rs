@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 
-use super::fixture::{Elf, SOURCE, SPLIT, TEXT};
+use super::fixture::{CALLED_FROM, Elf, SOURCE, SPLIT, TEXT};
 use super::*;
 use crate::commands::explain::listing::{Code, Listing};
 
@@ -61,9 +61,13 @@ fn a_function_has_a_name_a_beginning_and_a_line() {
         assert_eq!(function.name.unwrap().shown, "split");
         let wait = image.function_at(split - 1).unwrap();
         assert_eq!(wait.name.unwrap().shown, "wait");
-        let (file, line) = SOURCE;
-        let file = file.to_owned();
-        assert_eq!(image.source_lines(split), [SourceLine { file, line }]);
+        let line = |line| SourceLine {
+            file: SOURCE.0.to_owned(),
+            line,
+        };
+        let lines = image.source_lines(split);
+        assert_eq!(lines, [line(SOURCE.1), line(CALLED_FROM)]);
+        assert_eq!(image.source_lines(split - 1), [line(10)]);
         assert_eq!(image.source_lines(0), []);
     }
 }
