@@ -11,6 +11,7 @@ use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
+use crate::args_explain::ExplainArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
 use crate::ranges::{Offsets, Timeouts};
 
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Reproduce(ReproduceArgs),
     Sweep(SweepArgs),
     Plot(PlotArgs),
+    Explain(ExplainArgs),
     Simulate(SimulateArgs),
     Thresholds(ThresholdsArgs),
     Policies(PoliciesArgs),

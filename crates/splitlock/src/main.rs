@@ -10,6 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod args_explain;
 mod args_model;
 mod chart;
 mod columns;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => commands::reproduce::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Plot(args) => commands::plot::run(args),
+        Command::Explain(args) => commands::explain::run(args),
         Command::Simulate(args) => commands::simulate::run(args),
         Command::Thresholds(args) => commands::thresholds::run(args),
         Command::Policies(args) => commands::policies::run(args),

@@ -1,0 +1,247 @@
+//! All there is to say about an instruction.
+
+use split_lock_assist::cpu::{Mode, rflags};
+use split_lock_assist::decode::ImplicitLock;
+
+use super::linux::Treatment;
+use super::registers::Known;
+use super::subject::Subject;
+use super::verdict::{Lock, Place, Split, Verdict};
+
+/// A question's answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) subject: Subject,
+    pub(super) known: Known,
+    /// `None` if there is no instruction that the CPU knows.
+    pub(super) verdict: Option<Verdict>,
+    /// What Linux does, if it can be a split lock.
+    pub(super) treatment: Option<Treatment>,
+}
+
+impl Answer {
+    pub(super) fn is_split(&self) -> bool {
+        let split = self.verdict.as_ref().map(|verdict| verdict.split);
+        split == Some(Split::Yes)
+    }
+
+    /// The answer in a sentence.
+    pub(super) fn headline(&self) -> String {
+        let Some(verdict) = &self.verdict else {
+            return format!(
+                "No lock: that is no instruction in {}-bit code, and the CPU raises an exception.",
+                self.subject.mode.bits()
+            );
+        };
+        let text = &verdict.instruction;
+        match (&verdict.place, verdict.lock) {
+            (Some(place), _) => self.of_operand(verdict, place),
+            (None, Lock::Refused) => format!(
+                "No lock: `{text}` may not have a LOCK prefix, and the CPU raises #UD (a program \
+                 gets SIGILL)."
+            ),
+            (None, Lock::Implicit(lock @ ImplicitLock::AtomicWithoutLock)) => {
+                format!("Perhaps a split lock: `{text}` {lock}, and is not looked into here.")
+            }
+            (None, Lock::Implicit(lock)) => format!(
+                "Only in odd cases a split lock: `{text}` {lock}. That splits where a table of \
+                 descriptors is not aligned to 8 bytes; Linux's own are."
+            ),
+            (None, _) => format!(
+                "No lock: `{text}` does not lock, so it is no split lock, whatever it accesses."
+            ),
+        }
+    }
+
+    fn of_operand(&self, verdict: &Verdict, place: &Place) -> String {
+        let text = &verdict.instruction;
+        if let Some(fault) = &place.fault {
+            return format!("No split lock: `{text}` faults before it locks: {fault}.");
+        }
+        if place.operand.must_be_aligned {
+            return format!(
+                "No split lock: `{text}` faults unless its operand is aligned to 16 bytes, and so \
+                 never crosses a cache line."
+            );
+        }
+        let bytes = match place.operand.bytes {
+            1 => "1 byte".to_owned(),
+            bytes => format!("{bytes} bytes"),
+        };
+        let at = match place.address {
+            Some(address) => format!("`{text}` locks {bytes} at {address:#x}"),
+            None => format!("`{text}` locks {bytes}"),
+        };
+        let whatever = match place.address {
+            Some(_) => String::new(),
+            None => format!(", whatever {} may be", joined(&place.needs)),
+        };
+        match verdict.split {
+            Split::Yes => format!("A split lock: {at}, across the end of a cache line{whatever}."),
+            Split::No => format!("No split lock: {at}, within one cache line{whatever}."),
+            Split::Depends => format!(
+                "Perhaps a split lock: {at}, and where they are depends on {}.",
+                joined(&place.needs)
+            ),
+        }
+    }
+
+    fn checks_alignment(&self) -> bool {
+        let is_set = |flags: u64| flags & rflags::ALIGNMENT_CHECK != 0;
+        self.known.flags.is_some_and(is_set) && self.is_split()
+    }
+
+    /// The upper half of the address space is the kernel's.
+    fn is_in_a_kernel(&self) -> bool {
+        let is_upper = |rip: u64| rip >> 63 == 1;
+        self.subject.mode == Mode::Bits64 && self.subject.rip.is_some_and(is_upper)
+    }
+
+    /// What has to be known besides to judge the answer.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = vec![];
+        if let (Some(inside), Some(rip)) = (self.subject.listing.inside, self.subject.rip) {
+            notes.push(format!(
+                "Read from the beginning of its function, {rip:#x} is in the middle of the \
+                 instruction at {inside:#x}, so it may not be the address of an instruction."
+            ));
+        }
+        notes.extend(self.one_after_a_lock());
+        if self.checks_alignment() {
+            notes.push(
+                "EFLAGS.AC is set: a program gets SIGBUS for this misaligned access, whatever the \
+                 mode."
+                    .to_owned(),
+            );
+        }
+        if self.treatment.is_some() && self.is_in_a_kernel() {
+            notes.push(
+                "The address is one of a kernel: in the host's own, a split lock that is detected is \
+                 an oops, in mode warn as well."
+                    .to_owned(),
+            );
+        }
+        let verdict = self.verdict.as_ref();
+        if verdict.is_some_and(|verdict| verdict.needs_five_level_paging) {
+            notes.push("The address takes five-level paging: it has more than 48 bits.".to_owned());
+        }
+        notes
+    }
+
+    /// Bus locks are reported after the instruction, so people come with the address of the next.
+    fn one_after_a_lock(&self) -> Option<String> {
+        let locks = self
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| verdict.place.is_some());
+        let before = self.subject.listing.line_before()?;
+        let address = match self.subject.rip {
+            Some(_) => format!(" at {:#x}", before.address),
+            None => String::new(),
+        };
+        (before.locks && !locks).then(|| {
+            format!(
+                "The instruction before it{address} locks: `{}`. If the address is from a `#DB: ... \
+                 took a bus_lock trap` line, which names the instruction after the one that locked, \
+                 explain that one.",
+                before.text
+            )
+        })
+    }
+}
+
+/// `rsi`, `rsi and rdi`, `fs_base, rax and rcx`.
+fn joined(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => name.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use split_lock_assist::cpu::Mode;
+
+    use super::super::bytes::Pasted;
+    use super::super::subject;
+    use super::super::verdict::judge;
+    use super::*;
+
+    fn answer(bytes: &[u8], known: Known, mode: Mode) -> Answer {
+        let pasted = Pasted {
+            bytes: bytes.to_owned(),
+            start: 0,
+        };
+        let verdict = judge(bytes, &known, mode).ok();
+        let treatment = Treatment::by(&"6.6".parse().unwrap());
+        Answer {
+            subject: subject::from_bytes(&pasted, mode, known.rip),
+            known,
+            verdict,
+            treatment: Some(treatment),
+        }
+    }
+
+    fn with(bytes: &[u8], settings: &[&str]) -> Answer {
+        let settings: Vec<_> = settings.iter().map(|text| text.parse().unwrap()).collect();
+        let known = Known::new(&settings, None, Mode::Bits64).unwrap();
+        answer(bytes, known, Mode::Bits64)
+    }
+
+    /// lock inc dword ptr [rsi]; ret
+    const INC: [u8; 4] = [0xf0, 0xff, 0x06, 0xc3];
+
+    #[test]
+    fn what_else_has_to_be_known_is_noted() {
+        for (settings, part) in [
+            (&["rsi=0x3e", "eflags=0x40246"][..], "EFLAGS.AC"),
+            (&["rip=0xffffffff81000000"], "oops"),
+            (&["rsi=0x1000000000003e"], "five-level"),
+        ] {
+            let notes = with(&INC, settings).notes();
+            assert!(notes.len() == 1 && notes[0].contains(part), "{notes:?}");
+        }
+        for settings in [&["rsi=0x3e", "eflags=0x246", "rip=0x401000"][..], &[]] {
+            assert_eq!(with(&INC, settings).notes(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn names_are_joined_as_in_a_sentence() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(joined(&names), "a, b and c");
+        assert_eq!(joined(&names[..2]), "a and b");
+        assert_eq!(joined(&names[..1]), "a");
+    }
+
+    proptest! {
+        /// There is an answer to everything, in words and as JSON, and they agree.
+        #[test]
+        fn any_bytes_have_an_answer(
+            bytes in proptest::collection::vec(any::<u8>(), 1..24),
+            prefix in proptest::option::of(Just(0xf0)),
+            mode in prop_oneof![Just(Mode::Bits16), Just(Mode::Bits32), Just(Mode::Bits64)],
+            values in proptest::array::uniform16(any::<u64>()),
+            rip in any::<u64>(),
+            bases in proptest::array::uniform6(any::<u64>()),
+            left_out in any::<u32>(),
+        ) {
+            let bytes: Vec<u8> = prefix.into_iter().chain(bytes).collect();
+            let known = Known::everything(values, rip, bases).without(left_out);
+            let answer = answer(&bytes, known, mode);
+            prop_assert!(answer.text().starts_with(answer.headline().split(' ').next().unwrap()));
+            let json = answer.json();
+            let split = json["split"].as_str().unwrap();
+            prop_assert_eq!(answer.is_split(), split == "yes");
+            let headline = answer.headline();
+            let expected = match split {
+                "yes" => "A split lock",
+                "no" => "No ",
+                _ => "",
+            };
+            prop_assert!(headline.starts_with(expected), "{headline}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What Linux does about a split lock.
+
+use serde::Serialize;
+use split_lock_host::{Detection, Facts};
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::explain::kernel_in_words;
+use split_lock_model::kernel::{Era, Mode, Profile};
+use split_lock_model::machine::{Hardware, Vendor};
+use split_lock_model::time::Nanos;
+
+use crate::kernel::of_this_host;
+
+/// What becomes of a thread that splits a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Treatment {
+    /// What this host's settings say; `None` if another kernel was asked for.
+    pub(super) this_host: Option<String>,
+    /// What is said below is what this kernel would do where the CPU detects split locks; here it
+    /// does not.
+    pub(super) supposed: bool,
+    /// `None` if this host's kernel is none that the model knows.
+    pub(super) kernel: Option<Treated>,
+}
+
+/// What one kernel does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Treated {
+    pub(super) kernel: Profile,
+    /// The rule, in a sentence.
+    pub(super) rule: String,
+    /// What that means for a program.
+    pub(super) program: String,
+    /// What that means for a guest of KVM.
+    pub(super) guest: String,
+    /// If it makes threads sleep.
+    pub(super) limits: Option<Limits>,
+}
+
+/// The times of the sleep and of what follows, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Limits {
+    pub(super) hz: u32,
+    pub(super) sleep_ticks: u64,
+    pub(super) sleep_longer_than: Nanos,
+    pub(super) sleep_at_most: Nanos,
+    pub(super) window_longer_than: Nanos,
+    pub(super) window_at_most: Nanos,
+    pub(super) never_up_to: Nanos,
+    pub(super) always_from: Nanos,
+}
+
+/// A CPU that notices all there is to notice.
+const DETECTS: Hardware = Hardware::SAPPHIRE_RAPIDS;
+
+/// The bus is locked, and nobody notices.
+const NOTHING: &str = "nothing, but that the instruction is slow and holds up the whole machine.";
+
+impl Treatment {
+    /// By a kernel on a CPU that detects split locks.
+    pub(super) fn by(kernel: &Profile) -> Self {
+        Self {
+            this_host: None,
+            supposed: false,
+            kernel: Some(Treated::of(kernel, DETECTS)),
+        }
+    }
+
+    /// By this host. Where it detects none, what its kernel would do elsewhere is told.
+    pub(super) fn on_this_host(facts: &Facts) -> Self {
+        let detection = facts.detection();
+        let warn = match of_this_host(facts) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                return Self {
+                    this_host: Some(format!("{detection}; {error:#}")),
+                    supposed: false,
+                    kernel: None,
+                };
+            }
+        };
+        let hardware = hardware(facts);
+        let real = as_booted(&detection, &warn);
+        let (kernel, supposed) = match real {
+            Some(kernel) => (Treated::of(&kernel, hardware), false),
+            None => (Treated::of(&warn, DETECTS), true),
+        };
+        let reported = match supposed && warn.arms_bus_lock(hardware) {
+            true => ". This CPU reports bus locks of programs after the fact (#DB)",
+            false => "",
+        };
+        Self {
+            this_host: Some(format!("{detection}{reported}")),
+            supposed,
+            kernel: Some(kernel),
+        }
+    }
+}
+
+/// This host's kernel in the mode that it runs in, if it detects anything.
+fn as_booted(detection: &Detection, warn: &Profile) -> Option<Profile> {
+    match detection {
+        Detection::On { mode, mitigate } => {
+            let mode = match mode.as_str() {
+                "fatal" => Mode::Fatal,
+                _ => Mode::Warn,
+            };
+            let booted = warn.with_mode(mode).ok()?;
+            let mitigates = mitigate.as_deref() != Some("0");
+            Some(booted.with_mitigate(mitigates).unwrap_or(booted))
+        }
+        Detection::Off { parameter } => {
+            let rate = parameter.rsplit_once("ratelimit:")?.1.parse().ok()?;
+            warn.with_mode(Mode::Ratelimit(rate)).ok()
+        }
+        _ => None,
+    }
+}
+
+fn hardware(facts: &Facts) -> Hardware {
+    let has = |flag| facts.has_cpu_flag(flag) == Some(true);
+    let is_amd = facts
+        .cpu_model
+        .known()
+        .is_some_and(|model| model.contains("AMD"));
+    let vendor = if is_amd { Vendor::Amd } else { Vendor::Intel };
+    Hardware {
+        split_lock_ac: has("split_lock_detect"),
+        bus_lock_db: has("bus_lock_detect").then_some(vendor),
+    }
+}
+
+impl Treated {
+    fn of(kernel: &Profile, hardware: Hardware) -> Self {
+        let (program, guest) = effects(kernel, hardware);
+        Self {
+            kernel: kernel.clone(),
+            rule: kernel_in_words(kernel),
+            program,
+            guest,
+            limits: Thresholds::of(kernel).map(Limits::from),
+        }
+    }
+}
+
+impl From<Thresholds> for Limits {
+    fn from(limits: Thresholds) -> Self {
+        let (sleep_longer_than, sleep_at_most) = limits.sleep();
+        let (window_longer_than, window_at_most) = limits.window();
+        Self {
+            hz: limits.hz().get(),
+            sleep_ticks: limits.sleep_ticks().0,
+            sleep_longer_than,
+            sleep_at_most,
+            window_longer_than,
+            window_at_most,
+            never_up_to: limits.never_up_to(),
+            always_from: limits.always_from(),
+        }
+    }
+}
+
+/// What a program notices, and what a guest of KVM.
+fn effects(kernel: &Profile, hardware: Hardware) -> (String, String) {
+    let strings = |program: &str, guest: &str| (program.to_owned(), guest.to_owned());
+    if let Some(limits) = Thresholds::of(kernel) {
+        return slowed(&limits);
+    }
+    match kernel.mode() {
+        Mode::Ratelimit(n) if kernel.arms_bus_lock(hardware) => (
+            format!(
+                "after the instruction, sleeps of 20 ms while all programs together have more than \
+                 {n} bus locks a second."
+            ),
+            NOTHING.to_owned(),
+        ),
+        Mode::Off | Mode::Ratelimit(_) => strings(NOTHING, NOTHING),
+        Mode::Fatal => strings(
+            "SIGBUS.",
+            "KVM_RUN ends with KVM_EXIT_EXCEPTION, vector 17, and SIGBUS for the VMM.",
+        ),
+        Mode::Warn if kernel.features().era == Era::Thread => strings(
+            "a line in the log for the first one of each thread, and nothing from then on.",
+            "the same for the thread of the vCPU.",
+        ),
+        Mode::Warn => strings(
+            "a line in the log for the first one of each thread; no sleep.",
+            "the same for the thread of the vCPU.",
+        ),
+    }
+}
+
+/// What follows from the sleep for whoever is interrupted by a timer.
+fn slowed(limits: &Thresholds) -> (String, String) {
+    let (never, always) = (limits.never_up_to(), limits.always_from());
+    let from_there_on =
+        format!("from {always} on it always gets past, if no other core splits locks");
+    if never == Nanos::ZERO {
+        return (
+            format!("signals less than {always} apart can keep it here for ever; {from_there_on}."),
+            format!(
+                "a VMM that ends every run of the vCPU in less than {always} can keep it here for \
+                 ever; {from_there_on}."
+            ),
+        );
+    }
+    (
+        format!("with a signal every {never} or more often it never gets past; {from_there_on}."),
+        format!(
+            "if the VMM ends every run of the vCPU within {never}, it never gets past; \
+             {from_there_on}."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use split_lock_host::Seen;
+
+    use super::*;
+
+    fn by(kernel: &str) -> Treated {
+        Treatment::by(&kernel.parse().unwrap()).kernel.unwrap()
+    }
+
+    fn on(flags: &str, command_line: &str, mitigate: &str) -> Treatment {
+        Treatment::on_this_host(&Facts {
+            cpu_model: Seen::Is("AMD Something".into()),
+            cpu_flags: Seen::Is(flags.split_whitespace().map(str::to_owned).collect()),
+            online_cpus: Seen::Is(1),
+            kernel_release: Seen::Is("6.13".into()),
+            command_line: Seen::Is(command_line.into()),
+            split_lock_mitigate: Seen::Is(mitigate.into()),
+        })
+    }
+
+    #[test]
+    fn a_kernel_that_makes_threads_sleep_has_limits() {
+        let treated = by("6.6,hz=250");
+        let limits = treated.limits.unwrap();
+        assert_eq!((limits.hz, limits.sleep_ticks), (250, 4));
+        assert_eq!(limits.sleep_longer_than, Nanos::from_millis(16));
+        assert_eq!(limits.window_at_most, Nanos::from_millis(12));
+        for words in [&treated.program, &treated.guest] {
+            assert!(words.contains("12ms") && words.contains("16ms"), "{words}");
+        }
+        assert!(treated.guest.contains("VMM") && !treated.program.contains("VMM"));
+        // There is no signal period that is never enough.
+        let treated = by("6.12,hz=100");
+        assert!(!treated.program.contains("never"), "{}", treated.program);
+        assert!(treated.guest.contains("10ms"), "{}", treated.guest);
+    }
+
+    #[test]
+    fn each_mode_treats_programs_and_guests_in_its_way() {
+        for (kernel, program, guest) in [
+            ("6.6,mode=fatal", "SIGBUS", "KVM_EXIT_EXCEPTION"),
+            ("6.6,mode=off", "nothing", "nothing"),
+            ("6.6,mode=ratelimit:7", "more than 7 bus locks", "nothing"),
+            ("6.6,mitigate=0", "no sleep", "the same"),
+            ("5.15", "nothing from then on", "the same"),
+            ("5.4", "nothing", "nothing"),
+        ] {
+            let treated = by(kernel);
+            assert!(
+                treated.program.contains(program),
+                "{kernel}: {}",
+                treated.program
+            );
+            assert!(treated.guest.contains(guest), "{kernel}: {}", treated.guest);
+            assert_eq!(treated.limits, None);
+        }
+    }
+
+    #[test]
+    fn this_host_is_told_as_it_is_booted() {
+        let kernel = |treatment: &Treatment| treatment.kernel.as_ref().unwrap().kernel.to_string();
+        let warn = on("split_lock_detect", "", "1");
+        assert!(!warn.supposed);
+        let warn_kernel = kernel(&warn);
+        let without = on("split_lock_detect", "", "0");
+        assert_eq!(kernel(&without), format!("{warn_kernel},mitigate=0"));
+        let fatal = on("split_lock_detect", "split_lock_detect=fatal", "1");
+        assert_eq!(kernel(&fatal), format!("{warn_kernel},mode=fatal"));
+        let limited = on(
+            "split_lock_detect bus_lock_detect",
+            "split_lock_detect=ratelimit:9",
+            "1",
+        );
+        assert_eq!(kernel(&limited), format!("{warn_kernel},mode=ratelimit:9"));
+        assert!(!limited.supposed);
+        assert!(limited.kernel.unwrap().program.contains("9 bus locks"));
+    }
+
+    #[test]
+    fn where_nothing_is_detected_that_is_said_first() {
+        for (flags, command_line, said) in [
+            ("fpu", "", "not supported by this CPU"),
+            ("fpu hypervisor", "", "its host decides"),
+            ("split_lock_detect", "split_lock_detect=off", "off"),
+            ("bus_lock_detect", "", "reports bus locks"),
+        ] {
+            let treatment = on(flags, command_line, "1");
+            let this_host = treatment.this_host.unwrap();
+            assert!(this_host.contains(said), "{this_host}");
+            assert!(treatment.supposed);
+            assert!(treatment.kernel.unwrap().limits.is_some());
+        }
+    }
+
+    #[test]
+    fn a_host_whose_kernel_is_not_known_is_told_as_far_as_it_goes() {
+        let treatment = Treatment::on_this_host(&Facts {
+            kernel_release: Seen::Is("plan9".into()),
+            ..Facts::read(std::path::Path::new("/missing"))
+        });
+        assert_eq!(treatment.kernel, None);
+        assert!(treatment.this_host.unwrap().contains("plan9"));
+    }
+}
