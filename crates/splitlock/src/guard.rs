@@ -33,6 +33,15 @@ pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) 
     })
 }
 
+/// A guard that gets a guest on without any run becoming longer than the VMM wants it to be.
+pub(crate) fn within_deadlines() -> Config {
+    Config {
+        reaction: Reaction::Emulate,
+        shortest_probe: SHORTEST_PROBE,
+        ..Config::default()
+    }
+}
+
 /// What a guard does about a guest that is held up.
 pub(crate) fn in_words(response: &Response) -> String {
     match response {

@@ -61,7 +61,8 @@ impl Session {
                 bar.inc(timeouts.max().unwrap_or(0));
                 samples.extend(new);
             }
-            Event::Stalled { guest, stall, .. } => on_stall(&guest, &stall),
+            // A bar on the terminal must not be written into.
+            Event::Stalled { guest, stall, .. } => bar.suspend(|| on_stall(&guest, &stall)),
             _ => {}
         })
         .inspect_err(|_| bar.finish_and_clear())?;

@@ -28,6 +28,9 @@ fn the_report_is_complete_and_is_replaced_by_the_next_one() {
         "progress.png",
         "progress.json",
         "offsets.csv",
+        "sparse.csv",
+        "tasks.csv",
+        "tasks.svg",
     ] {
         assert!(
             names.iter().any(|found| found == name),

@@ -10,6 +10,7 @@ use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::Sweep;
+use split_lock_repro::sweep::Host;
 
 use super::parts::timeouts;
 use crate::figure::Picture;
@@ -32,13 +33,14 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// With the costs of `native` runs, if there are any that show them.
+    /// With the costs that a sweep's native runs show, if they do. Others may be undisturbed, too,
+    /// because a guard has helped them, and show what that costs.
     ///
     /// # Errors
     /// For a kernel that the model cannot place.
-    pub(super) fn of_this_host(facts: &Facts, native: Option<&Sweep>) -> Result<Self> {
+    pub(super) fn of_this_host(facts: &Facts, sweep: Option<&Sweep>) -> Result<Self> {
         let profile = crate::kernel::of_this_host(facts)?;
-        let measured = native.and_then(HardwareCosts::measured);
+        let measured = sweep.map(native).as_ref().and_then(HardwareCosts::measured);
         Ok(Kernel {
             profile,
             costs: measured.unwrap_or_default(),
@@ -132,5 +134,59 @@ impl Kernel {
             Scenario::single(TaskSpec::vcpu(program, Budget::Relative(timeout)).named("vCPU"))
         });
         livelock_timeline(&self.profile, &scenarios).map(Some)
+    }
+}
+
+/// The runs on this host as it is.
+fn native(sweep: &Sweep) -> Sweep {
+    let host = Host::Native.to_string();
+    let samples = sweep.samples.iter().filter(|sample| sample.host == host);
+    Sweep {
+        provenance: None,
+        samples: samples.cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A busy machine can take a whole run from a guest that nothing else disturbs.
+    #[test]
+    fn what_a_guard_makes_of_a_split_lock_is_not_taken_for_its_cost() {
+        let facts = Facts::read(Path::new("/"));
+        let timeouts = [Duration::from_millis(5)];
+        let off = "6.6,hz=1000,mode=off".parse().unwrap();
+        let costs = HardwareCosts::default();
+        let mut samples = modelled::sweep(&off, &timeouts, 1, 1, costs).unwrap();
+        samples.iter_mut().for_each(|s| s.host = "native".into());
+        let guarded = samples.iter().filter(|s| s.guest == "split").cloned();
+        let mut guarded: Vec<_> = guarded.collect();
+        for sample in &mut guarded {
+            sample.series = "a guard".into();
+            sample.host = "6.6".into();
+            sample.turns = 50;
+        }
+        let kernel = |samples: Vec<_>| {
+            let sweep = Sweep {
+                provenance: None,
+                samples,
+            };
+            Kernel::of_this_host(&facts, Some(&sweep)).unwrap()
+        };
+        let both: Vec<_> = [samples.clone(), guarded].concat();
+        assert_eq!(kernel(both.clone()).costs_from, "measured above");
+        let disturbed = both.into_iter().map(|mut sample| {
+            if sample.host == "native" && sample.guest == "split" {
+                sample.turns = 0;
+            }
+            sample
+        });
+        assert_eq!(
+            kernel(disturbed.collect()).costs_from,
+            "stated, not measured"
+        );
     }
 }

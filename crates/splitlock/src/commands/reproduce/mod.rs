@@ -111,6 +111,9 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
             Some(kernel) if !session.was_stopped() => Tasks::play(session, kernel)?,
             _ => None,
         };
+        if emulated.is_some() && tasks.is_none() {
+            missing.push(tasks::HEADING);
+        }
         let found = Found {
             finding,
             chapters: &chapters,

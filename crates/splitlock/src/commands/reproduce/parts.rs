@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use split_lock_assist::guard::Reaction;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::{BuiltIn, Guest, Kind};
 use split_lock_repro::results::Sweep;
@@ -57,7 +56,7 @@ fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] 
         ..scenario.clone()
     };
     let guarded = Scenario {
-        guard: guard::config(Reaction::Emulate, Some(kernel), 0),
+        guard: Some(guard::within_deadlines()),
         ..punished.clone()
     };
     [punished, guarded]
@@ -80,8 +79,8 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
                   treated as that kernel treats it: it really sleeps, a real signal ends the sleep, \
                   and the exception is really off for as long as detection would be. Where there is a \
                   guard, it looks at the vCPU after every run that used hardly any CPU time, and does \
-                  the instruction in the CPU's place if it is a split lock; no run is longer than its \
-                  timeout.",
+                  the instruction in the CPU's place if it is a split lock; no run is made longer than its \
+                  timeout for that. What the guard has learnt it keeps from run to run, as in a VMM.",
         how: match emulated {
             Some(_) => "Measured on this host: as it is, and with the trap emulated.",
             None => MEASURED,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
-use split_lock_assist::guard::Reaction;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
@@ -19,6 +18,8 @@ use crate::measuring::Session;
 use crate::number::{duration, grouped};
 use crate::output::OutputFolder;
 use crate::report::{Section, Table};
+
+pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 
 /// The timer of the original report.
 const QUANTUM: Duration = Duration::from_millis(1);
@@ -49,9 +50,9 @@ impl Tasks {
     /// Plays it; `None` if somebody stops it.
     pub(super) fn play(session: &Session, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
-        let guard = guard::config(Reaction::Emulate, Some(kernel), 0);
+        let guard = Some(guard::within_deadlines());
         let plays = [
-            ("detection off", Host::Native, None),
+            ("this host as it is", Host::Native, None),
             ("punished", emulated(), None),
             ("punished, with a guard that emulates", emulated(), guard),
         ];
@@ -115,11 +116,11 @@ impl Tasks {
     }
 
     pub(super) fn section(&self, figure: &Figure) -> Result<Section> {
-        let section = Section::new("One task hangs, and the other goes on")
+        let section = Section::new(HEADING)
             .paragraph(
                 "A guest kernel with a timer interrupt and two tasks: one splits locks, the other \
-                 counts. Where split locks are punished and the timer is shorter than the punishment, \
-                 the first never gets past its instruction, while the guest's interrupts are taken and \
+                 counts. Where split locks are punished and the timer always comes before the punishment \
+                 is over, the first never gets past its instruction, while the guest's interrupts are taken and \
                  the second goes on: from outside, a machine that is alive, in which one program hangs.",
             )
             .paragraph(self.finding());
