@@ -344,12 +344,12 @@ fn an_address_in_a_process_is_explained_even_if_its_file_is_gone() {
 
 #[test]
 fn a_process_of_somebody_else_is_not_looked_at_and_who_may_is_said() {
-    const NOBODY: u32 = 65534;
+    const SOMEBODY_ELSE: u32 = 65533;
     let (_folder, path) = place(&Elf::default());
     let process = Waiting::start(&path);
     let (pid, address) = (process.0.id().to_string(), hexadecimal(0x40_0000 + SPLIT));
     let mut command = splitlock(&["explain", "--pid", &pid, "--address", &address]);
-    match command.uid(NOBODY).output() {
+    match command.uid(SOMEBODY_ELSE).output() {
         Ok(output) => {
             let sentence = complaint(&output);
             assert!(

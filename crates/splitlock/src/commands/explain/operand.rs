@@ -89,10 +89,19 @@ impl Operand {
 
     /// What would have to be known besides, by the names that `--reg` takes, to say where it lies.
     pub(super) fn needs(&self, known: &Known) -> Vec<String> {
-        let unknown = self.terms.iter().filter(|term| !term.is_known(known));
-        let mut names: Vec<_> = unknown.map(Term::register).collect();
-        names.dedup();
-        names
+        let mut needed: Vec<Term> = vec![];
+        for &term in self.terms.iter().filter(|term| !term.is_known(known)) {
+            // A register can be in it twice, as RDI and as EDI.
+            let bits = |term: &Term| term.part().map(|part| part.bits);
+            let gpr = |term: &Term| term.part().map(|part| part.gpr);
+            let twice = |other: &&mut Term| gpr(other).is_some() && gpr(other) == gpr(&term);
+            match needed.iter_mut().find(twice) {
+                Some(other) if bits(other) < bits(&term) => *other = term,
+                Some(_) => {}
+                None => needed.push(term),
+            }
+        }
+        needed.iter().map(Term::register).collect()
     }
 
     /// What can be said of its linear address.
@@ -218,6 +227,14 @@ impl Part {
 }
 
 impl Term {
+    /// What it is made of, if that is a general-purpose register.
+    fn part(&self) -> Option<Part> {
+        match self {
+            Self::Base(_) | Self::Rip => None,
+            Self::Scaled { part, .. } | Self::Bit { part, .. } => Some(*part),
+        }
+    }
+
     fn is_known(&self, known: &Known) -> bool {
         match self {
             Self::Base(segment) => known.base(*segment).is_some(),
@@ -375,6 +392,20 @@ mod tests {
                 Mode::Bits64,
                 "rsi + 8*floor(rdi/64)",
                 &["rsi", "rdi"],
+            ),
+            (
+                // lock bts dword ptr [rdi+rsi],edi
+                &[0xf0, 0x0f, 0xab, 0x3c, 0x37],
+                Mode::Bits64,
+                "rdi + rsi + 4*floor(edi/32)",
+                &["rdi", "rsi"],
+            ),
+            (
+                // lock bts qword ptr [edi],rdi
+                &[0x67, 0xf0, 0x48, 0x0f, 0xab, 0x3f],
+                Mode::Bits64,
+                "edi + 8*floor(rdi/64)",
+                &["rdi"],
             ),
             (
                 // lock inc dword ptr [rip+0x100], which counts from the next instruction on

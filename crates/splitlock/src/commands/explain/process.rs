@@ -29,9 +29,9 @@ pub(super) struct Process {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapping {
     pub(super) addresses: Range<u64>,
-    pub(super) is_code: bool,
+    is_code: bool,
     /// How far from the beginning of its file it begins.
-    pub(super) offset: u64,
+    offset: u64,
     inode: u64,
     /// A path, or something like `[heap]`; empty if there is neither.
     name: Vec<u8>,
@@ -188,6 +188,13 @@ impl Mapping {
             inode: inode.parse().ok()?,
             name: unescaped(name),
         })
+    }
+
+    /// How far from the beginning of its file an address in it is.
+    pub(super) fn offset_in_file(&self, address: u64) -> Option<u64> {
+        address
+            .checked_sub(self.addresses.start)?
+            .checked_add(self.offset)
     }
 
     fn is_deleted(&self) -> bool {

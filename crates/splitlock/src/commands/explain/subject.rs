@@ -48,6 +48,13 @@ impl Origin {
         self.source = image.source_lines(in_file);
     }
 
+    /// The code around it in that file, and how many bytes of that are before it.
+    fn code<'a>(&self, image: &Image<'a, impl ReadRef<'a>>) -> Option<(u64, &'a [u8])> {
+        let in_file = self.in_file?;
+        let (start, bytes) = image.code_around(self.function.as_ref(), in_file)?;
+        Some((in_file - start, bytes))
+    }
+
     /// The function's name, and how far into it.
     pub(super) fn symbol(&self) -> Option<(&Name, u64)> {
         let function = self.function.as_ref()?;
@@ -108,9 +115,8 @@ pub(super) fn from_file(
         ..Origin::default()
     };
     origin.describe(&image, place.in_file);
-    let code = image.code_around(origin.function.as_ref(), place.in_file);
-    let (start, bytes) = code.with_context(|| format!("{}: it ends too early", cannot()))?;
-    let to_there = place.in_file - start;
+    let code = origin.code(&image);
+    let (to_there, bytes) = code.with_context(|| format!("{}: it ends too early", cannot()))?;
     let code = Code {
         bytes,
         address: address.wrapping_sub(to_there),
@@ -131,39 +137,36 @@ pub(super) fn from_process(pid: u32, address: u64, mode: Option<Mode>) -> Result
     let process = Process::new(pid);
     let mapping = process.mapping(address)?;
     let file = process.file(&mapping);
+    let image = match &file {
+        Ok(file) => Image::parse(file.data()).ok(),
+        Err(_) => None,
+    };
     let mut assumed = vec![];
     if let Err(error) = &file
         && mapping.has_path()
     {
         assumed.push(format!("There are no symbols: {error:#}."));
     }
-    let image = match &file {
-        Ok(file) => Image::parse(file.data()).ok(),
-        Err(_) => None,
-    };
     let mut origin = Origin {
         pid: Some(pid),
         file: Some(mapping.display()).filter(|name| !name.is_empty()),
         ..Origin::default()
     };
-    let into_file = address - mapping.addresses.start + mapping.offset;
-    let place = image.as_ref().and_then(|image| {
-        let in_file = image.address_of_offset(into_file)?;
-        Some((image, in_file))
-    });
-    if let Some((image, in_file)) = &place {
-        origin.describe(image, *in_file);
+    let offset = mapping.offset_in_file(address);
+    if let Some(image) = &image
+        && let Some(in_file) = offset.and_then(|offset| image.address_of_offset(offset))
+    {
+        origin.describe(image, in_file);
     }
     let wanted = wanted(&mapping, &origin, address);
-    let (bytes, start) = match (process.memory(wanted.clone()), &place) {
-        (Ok(bytes), _) => (bytes, wanted.start),
-        (Err(error), Some((image, in_file))) => {
+    let (start, bytes) = match process.memory(wanted.clone()) {
+        Ok(bytes) => (wanted.start, bytes),
+        Err(error) => {
             assumed.push(format!("The bytes are those of its file: {error:#}."));
-            let code = image.code_around(origin.function.as_ref(), *in_file);
-            let (start, bytes) = code.ok_or(error)?;
-            (bytes.to_owned(), address - (in_file - start))
+            let code = image.as_ref().and_then(|image| origin.code(image));
+            let (to_there, bytes) = code.ok_or(error)?;
+            (address.wrapping_sub(to_there), bytes.to_owned())
         }
-        (Err(error), None) => return Err(error),
     };
     let mode = mode.or_else(|| image.as_ref().map(Image::mode));
     let code = Code {
