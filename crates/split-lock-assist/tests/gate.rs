@@ -115,7 +115,7 @@ fn a_vcpu_that_never_exits_is_kicked_out_every_time() {
 /// Both begin at the same moment, which is when a store that is still on its way could be missed.
 #[test]
 fn going_in_and_pausing_at_the_same_time_exclude_each_other() {
-    const ROUNDS: u64 = 200_000;
+    const ROUNDS: u64 = 50_000;
     let gate = Gate::new();
     let (counter, ready) = (AtomicU64::new(0), [AtomicU64::new(0), AtomicU64::new(0)]);
     let meet = |side: usize, round| {

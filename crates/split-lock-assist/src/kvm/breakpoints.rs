@@ -22,7 +22,9 @@ const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// What the debug registers of one vCPU are used for. It lives as long as the vCPU.
 ///
-/// KVM has one set of them: a VMM that debugs its guest must not use them at the same time.
+/// KVM has one set of them: a VMM that debugs its guest must not use them at the same time. While
+/// something is watched, KVM leaves the vCPU's registers in the run page at every exit
+/// (`kvm_valid_regs`), which a VMM must not use for itself then.
 #[derive(Debug)]
 pub struct DebugRegisters {
     reach: Reach,
@@ -114,8 +116,10 @@ impl Breakpoints for KvmBreakpoints<'_> {
         if installed.is_err() {
             (self.registers.set, self.registers.stepping) = before;
         }
-        // Only meanwhile: every other exit would be slower for it.
-        self.vcpu.sync_to_run_page(self.is_watching());
+        if self.registers.reach.syncs_registers() {
+            // Only meanwhile: every other exit is slower for it.
+            self.vcpu.sync_to_run_page(self.is_watching());
+        }
         installed
     }
 
@@ -143,8 +147,10 @@ impl Breakpoints for KvmBreakpoints<'_> {
             }
         }
         if exit.dr6 & DR6_HITS != 0 && self.is_watching() {
-            self.vcpu
-                .take_from_run_page(exit.pc, self.registers.guest_armed);
+            if self.registers.reach.syncs_registers() {
+                let guest_armed = self.registers.guest_armed;
+                self.vcpu.take_from_run_page(exit.pc, guest_armed);
+            }
             return Ok(Meaning::Hit);
         }
         self.give_to_guest(exit.dr6)?;

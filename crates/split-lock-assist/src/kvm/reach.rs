@@ -4,20 +4,25 @@
 //! it may only do so where it emulates the guest; elsewhere the guest itself gets the exception.
 
 use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_SYNC_X86_EVENTS,
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_guest_debug,
 };
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Cap, Kvm};
 
 use super::KvmError;
 use super::scratch::{OUT, START, ScratchVm, Stop};
 use crate::cpu::rflags;
 use crate::watch::dr7;
 
+const ALL_REGISTERS: i32 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as i32;
+
 /// At which privilege levels breakpoints stop a guest in 64-bit mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Reach {
     kernel: Option<StepOver>,
     user: Option<StepOver>,
+    /// KVM can leave registers in the run page.
+    syncs_registers: bool,
 }
 
 /// How an instruction with a breakpoint on it can be executed.
@@ -35,6 +40,7 @@ impl Reach {
     pub const NOWHERE: Self = Self {
         kernel: None,
         user: None,
+        syncs_registers: false,
     };
 
     /// Tries it out, in a VM of its own: where breakpoints do not reach, the guest that they are
@@ -46,6 +52,8 @@ impl Reach {
         Ok(Self {
             kernel: probe_level(kvm, 0)?,
             user: probe_level(kvm, 3)?,
+            syncs_registers: kvm.check_extension_int(Cap::SyncRegs) & ALL_REGISTERS
+                == ALL_REGISTERS,
         })
     }
 
@@ -58,6 +66,10 @@ impl Reach {
             3 => self.user,
             _ => None,
         }
+    }
+
+    pub(super) fn syncs_registers(&self) -> bool {
+        self.syncs_registers
     }
 }
 

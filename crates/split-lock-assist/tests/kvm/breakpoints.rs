@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kvm_bindings::{kvm_guest_debug, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
-use split_lock_assist::guard::{Hit, Keeper, Response, Verdict};
+use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
+use split_lock_assist::guard::{Config, Ended, Hit, Keeper, Reaction, Response, Run, Verdict};
 use split_lock_assist::kvm::{DebugRegisters, Reach, side};
 use split_lock_assist::pause::Alone;
 
@@ -317,6 +317,60 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
         assert!(kicked > 0);
         assert_eq!((guest.vm.word(SPLIT), guest.turns()), (TURNS, TURNS));
         assert_eq!(guest.keeper.statistics().emulated_at_breakpoints, TURNS - 1);
+    }
+}
+
+/// Emulating, letting through, stepping over, and back.
+#[test]
+fn choosing_loses_nothing_and_does_nothing_twice() {
+    const QUANTUM: Duration = Duration::from_millis(5);
+    let Some(kvm) = kvm() else { return };
+    let (reach, levels) = reached_levels(&kvm);
+    for cpl in levels {
+        let vm = TestVm::new(&kvm, INCREMENT);
+        let mut guest = Watched::new(reach, vm, cpl, u64::MAX, |_| {});
+        guest.keeper = Keeper::new(Config {
+            reaction: Reaction::Auto,
+            ..Config::default()
+        });
+        guest.watch();
+        let Watched {
+            vcpu,
+            vm,
+            keeper,
+            debug_registers,
+        } = &mut guest;
+        let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
+        let (mut emulated, mut stepped) = (0, 0);
+        // Long enough for a choice, and a while longer.
+        for _ in 0..200 {
+            let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
+            let deadline = Deadline::Wall(began + keeper.budget(QUANTUM));
+            while let Outcome::Exit(exit) = vcpu.run_until(deadline).unwrap() {
+                let VcpuExit::Debug(debug) = exit else {
+                    panic!("{exit:?}")
+                };
+                let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
+                match keeper.breakpoint(debug, &mut side).unwrap() {
+                    Hit::Emulated(_) => emulated += 1,
+                    Hit::Nothing => stepped += 1,
+                    hit => panic!("{hit:?}"),
+                }
+            }
+            let run = Run {
+                wall: MonotonicTime::now().saturating_since(began),
+                cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
+                ended: Ended::Expired,
+            };
+            let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
+            keeper.after_run(&run, &mut side).unwrap();
+        }
+        drop(vcpu);
+        // It may be between the increment in memory and that of the register.
+        let at_most_one = guest.vm.word(SPLIT) - guest.turns();
+        assert!(at_most_one <= 1, "{at_most_one} more in memory");
+        assert!(emulated > 0 && stepped > 0, "{emulated} and {stepped}");
+        assert!(guest.turns() > emulated, "nothing was let through");
     }
 }
 

@@ -7,10 +7,11 @@ use split_lock_assist::emulate::{Emulated, emulate};
 use split_lock_assist::guard::Vcpu;
 use split_lock_assist::kvm::{DebugRegisters, KvmSide, Reach, side};
 use split_lock_assist::pause::Alone;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::bitmap::{AtomicBitmap, Bitmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::INCREMENT;
-use crate::vm::{CODE, SPLIT, TestVm, kvm};
+use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm};
 
 fn with_side<T>(
     vcpu: &mut VcpuFd,
@@ -143,6 +144,44 @@ fn an_emulated_instruction_ends_the_shadow_of_sti() {
     assert_eq!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
     assert_eq!(vcpu.get_regs().unwrap().rip, CODE + 4);
     assert_eq!(vm.word(SPLIT), 1);
+}
+
+/// Whoever migrates the VM has to know.
+#[test]
+fn everything_that_is_written_is_marked_as_dirty() {
+    const BYTES: usize = 2 << 20;
+    const PAGE_TABLE: u64 = 0x4000;
+    const ACCESSED_AND_DIRTY: u64 = 0x60;
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    let mut vcpu = vm.vcpu(0, 0, 1);
+    let mut registers = vcpu.get_regs().unwrap();
+    registers.rsi = SPLIT_PAGE;
+    vcpu.set_regs(&registers).unwrap();
+    let second = PAGE_TABLE + 8 * (SPLIT_PAGE / 4096 + 1);
+    vm.set_words(second, &[vm.word(second) & !ACCESSED_AND_DIRTY]);
+
+    let memory: GuestMemoryMmap<AtomicBitmap> =
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), BYTES)]).unwrap();
+    let mut contents = vec![0; BYTES];
+    vm.memory
+        .read_slice(&mut contents, GuestAddress(0))
+        .unwrap();
+    memory.write_slice(&contents, GuestAddress(0)).unwrap();
+    let mapping = memory.iter().next().unwrap().get_mmap();
+    mapping.bitmap().reset();
+    let mut debug_registers = DebugRegisters::new(Reach::NOWHERE);
+    let mut side = side(&mut vcpu, &memory, &Alone, &mut debug_registers);
+    let emulated = emulate(&mut side.cpu, &mut side.memory, side.others).unwrap();
+    assert!(matches!(emulated, Emulated::Done(_)), "{emulated:?}");
+    let dirty = (0..BYTES)
+        .step_by(4096)
+        .filter(|&at| mapping.bitmap().dirty_at(at));
+    let first_page = SPLIT_PAGE as usize & !0xfff;
+    let expected = [PAGE_TABLE as usize, first_page, first_page + 4096];
+    assert_eq!(dirty.collect::<Vec<_>>(), expected);
+    let marked: u64 = memory.read_obj(GuestAddress(second)).unwrap();
+    assert_eq!(marked & ACCESSED_AND_DIRTY, ACCESSED_AND_DIRTY);
 }
 
 #[test]
