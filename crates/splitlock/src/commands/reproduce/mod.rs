@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use split_lock_host::Facts;
+use split_lock_model::kernel::Profile;
 use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::VmError;
 
@@ -87,19 +88,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         part.plan.settle = session.settle();
         part.plan.check()?;
     }
-    let mut chapters = vec![];
-    let mut missing = vec![];
-    for part in parts {
-        let sweep = if session.was_stopped() {
-            None
-        } else {
-            session.measure(part.what, &part.plan, &mut |_, _| {})?
-        };
-        match sweep {
-            Some(sweep) => chapters.push(Chapter::new(part, sweep)?),
-            None => missing.push(part.heading),
-        }
-    }
+    let (mut chapters, mut missing) = measure(session, parts)?;
     if let Some(first) = chapters.first_mut() {
         // A kernel that the model cannot place has no other side to show.
         let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep)).ok();
@@ -107,13 +96,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
             first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
         let finding = finding::of_progress(&first.sweep);
-        let tasks = match &emulated {
-            Some(kernel) if !session.was_stopped() => Tasks::play(session, kernel)?,
-            _ => None,
-        };
-        if emulated.is_some() && tasks.is_none() {
-            missing.push(tasks::HEADING);
-        }
+        let tasks = emulated.and_then(|kernel| play(session, &kernel, &mut missing));
         let found = Found {
             finding,
             chapters: &chapters,
@@ -131,6 +114,51 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
+}
+
+/// Everything that can be measured. What fails after the first part is missing then, and no reason to
+/// throw away what there is.
+fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
+    let mut chapters: Vec<Chapter> = vec![];
+    let mut missing = vec![];
+    for part in parts {
+        if session.was_stopped() {
+            missing.push(stopped_before(part.heading));
+            continue;
+        }
+        match session.measure(part.what, &part.plan, &mut |_, _| {}) {
+            Ok(Some(sweep)) => chapters.push(Chapter::new(part, sweep)?),
+            Ok(None) => missing.push(stopped_before(part.heading)),
+            Err(error) if !chapters.is_empty() => missing.push(failed(part.heading, &error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((chapters, missing))
+}
+
+fn play(session: &Session, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+    if session.was_stopped() {
+        missing.push(stopped_before(tasks::HEADING));
+        return None;
+    }
+    let played = Tasks::play(session, kernel);
+    match &played {
+        Ok(Some(_)) => {}
+        Ok(None) => missing.push(stopped_before(tasks::HEADING)),
+        Err(error) => missing.push(failed(tasks::HEADING, error)),
+    }
+    played.ok().flatten()
+}
+
+fn stopped_before(heading: &str) -> String {
+    format!("{heading}: stopped before this was measured.")
+}
+
+/// Said at once, and in the report.
+fn failed(heading: &str, error: &anyhow::Error) -> String {
+    let why = format!("{heading}: {}.", complaint::sentence(error));
+    complaint::say(&format!("note: {why}"));
+    why
 }
 
 fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> {
@@ -242,8 +270,8 @@ struct Found<'a> {
     chapters: &'a [Chapter],
     kernel: Option<&'a Kernel>,
     tasks: Option<(&'a Tasks, Figure)>,
-    /// The headings of what was not measured any more.
-    missing: &'a [&'a str],
+    /// What is not in it, and why.
+    missing: &'a [String],
 }
 
 fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
@@ -287,9 +315,9 @@ fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Sectio
         }
     }
     if !found.missing.is_empty() {
-        let missing = found.missing.join(", ");
-        let stopped = format!("Stopped before these were measured: {missing}.");
-        sections.push(Section::new("What is missing").paragraph(stopped));
+        let section = Section::new("What is missing");
+        let lines = found.missing.iter();
+        sections.push(lines.fold(section, Section::paragraph));
     }
     Ok(sections)
 }
