@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::draft::{self, Draft};
 use super::{buffered, folder_of, resolve};
 
-/// The file by which a report is known: it carries all data, and it is put in place last.
+/// The file by which a report is known: it carries the data of all sweeps, and is put in place last.
 const PAGE: &str = "report.html";
 /// What makes it one of ours; the page's template writes it near its beginning.
 const MARK: &str = r#"<meta name="generator" content="splitlock "#;
