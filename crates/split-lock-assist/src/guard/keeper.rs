@@ -161,7 +161,7 @@ impl Keeper {
         self.watched.addresses()
     }
 
-    /// Takes all breakpoints away, as before the vCPU is moved elsewhere or debugged.
+    /// Takes all breakpoints away, until there is another stall: before a debugger uses them, say.
     ///
     /// # Errors
     /// If that cannot be done.
@@ -171,21 +171,25 @@ impl Keeper {
     }
 
     fn look_closer<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
-        let suspicious = self.guard.is_suspicious();
-        let verdict = if suspicious && vcpu.is_halted()? {
-            Verdict::Idle
-        } else {
-            match self.look_at_instruction(vcpu)? {
-                Some(verdict) => verdict,
-                None if suspicious => {
-                    self.guard.found_nothing();
-                    Verdict::Starved
-                }
-                None => Verdict::Progressing,
-            }
-        };
+        let verdict = self.judge(vcpu);
         self.guard.close();
-        Ok(verdict)
+        verdict
+    }
+
+    fn judge<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
+        let suspicious = self.guard.is_suspicious();
+        if suspicious && vcpu.is_halted()? {
+            return Ok(Verdict::Idle);
+        }
+        let verdict = self.look_at_instruction(vcpu)?;
+        Ok(verdict.unwrap_or_else(|| {
+            if suspicious {
+                self.guard.found_nothing();
+                Verdict::Starved
+            } else {
+                Verdict::Progressing
+            }
+        }))
     }
 
     fn look_at_instruction<H: Hands>(&mut self, vcpu: &mut H) -> Result<Option<Verdict>, H::Error> {
@@ -285,6 +289,14 @@ impl Keeper {
             vcpu.step_over()?;
             return Ok(Hit::Nothing);
         }
+        self.emulate_hit(hit_at, vcpu)
+    }
+
+    fn emulate_hit<H: Hands>(
+        &mut self,
+        hit_at: Option<Instant>,
+        vcpu: &mut H,
+    ) -> Result<Hit, H::Error> {
         match vcpu.emulate()? {
             Emulated::Done(access) => {
                 self.statistics.emulated_at_breakpoints += 1;

@@ -116,8 +116,11 @@ impl Guard {
 
     /// A run is over. This is all that is done about one that progresses.
     pub(super) fn ran(&mut self, run: &Run) -> Look {
+        if self.config.reaction == Reaction::Off {
+            return Look::Away;
+        }
         self.run = self.run.and(run);
-        if run.ended != Ended::Expired || self.config.reaction == Reaction::Off {
+        if run.ended != Ended::Expired {
             return Look::Away;
         }
         self.expected = self.pace.has_stalled() || self.grace != Grace::None;
@@ -224,15 +227,15 @@ impl Guard {
 
     /// The CPU is to do it. `None` if nothing can be done to help it.
     pub(super) fn let_through(&mut self) -> Option<Response> {
-        let grace = self.config.grace?;
-        if self.config.reaction == Reaction::Report {
-            return None;
+        match (self.config.reaction, self.config.grace) {
+            (Reaction::Report, _) => None,
+            (_, Some(grace)) if self.own < grace => {
+                self.grace = Grace::Granted;
+                Some(Response::Grace(grace))
+            }
+            (Reaction::Auto, _) | (_, Some(_)) => Some(Response::LetThrough),
+            (_, None) => None,
         }
-        if self.own >= grace {
-            return Some(Response::LetThrough);
-        }
-        self.grace = Grace::Granted;
-        Some(Response::Grace(grace))
     }
 
     /// It has been emulated after a stall.

@@ -26,11 +26,20 @@ pub struct KvmMemory<'a, M> {
     paged: Option<PagedMemory<KvmRam<'a, M>>>,
 }
 
-/// RAM that vm-memory knows, and a vCPU to ask about translations.
+/// RAM that vm-memory knows.
+///
+/// It cannot ask a CPU: translations that depend on more than the page tables are refused.
 #[derive(Debug)]
-pub struct KvmRam<'a, M> {
+pub struct GuestRam<'a, M> {
+    memory: &'a M,
+    start: u64,
+}
+
+/// RAM, and a vCPU to ask about translations.
+#[derive(Debug)]
+struct KvmRam<'a, M> {
     vcpu: Rc<Stopped<'a>>,
-    ram: &'a M,
+    ram: GuestRam<'a, M>,
 }
 
 /// Some bytes of RAM that vm-memory knows.
@@ -53,7 +62,7 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
                 self.walk()?,
                 KvmRam {
                     vcpu: Rc::clone(&self.vcpu),
-                    ram: self.ram,
+                    ram: GuestRam::new(self.ram),
                 },
             ),
         };
@@ -98,15 +107,28 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
     }
 }
 
-impl<'a, M: GuestMemoryBackend> Ram for KvmRam<'a, M> {
+impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
+    /// RAM at the addresses that `memory` has.
+    pub fn new(memory: &'a M) -> Self {
+        Self { memory, start: 0 }
+    }
+
+    /// The guest finds address 0 of the memory at this physical address.
+    #[must_use]
+    pub fn starting_at(self, start: u64) -> Self {
+        Self { start, ..self }
+    }
+}
+
+impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
     type Piece<'b>
         = RamPiece<'b, MS<'b, M>>
     where
         Self: 'b;
 
     fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
-        let slice = self.ram.get_slice(GuestAddress(address), bytes);
-        slice.ok().map(RamPiece)
+        let address = GuestAddress(address.checked_sub(self.start)?);
+        self.memory.get_slice(address, bytes).ok().map(RamPiece)
     }
 
     fn load(&self, address: u64) -> Option<u64> {
@@ -131,6 +153,29 @@ impl<'a, M: GuestMemoryBackend> Ram for KvmRam<'a, M> {
             piece.0.bitmap().mark_dirty(0, 8);
         }
         exchanged
+    }
+
+    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
+        false
+    }
+}
+
+impl<M: GuestMemoryBackend> Ram for KvmRam<'_, M> {
+    type Piece<'b>
+        = RamPiece<'b, MS<'b, M>>
+    where
+        Self: 'b;
+
+    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
+        self.ram.piece(address, bytes)
+    }
+
+    fn load(&self, address: u64) -> Option<u64> {
+        self.ram.load(address)
+    }
+
+    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
+        self.ram.compare_exchange(address, current, new)
     }
 
     fn confirms(&self, linear: u64, physical: u64) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! * [`KvmCpu`], [`KvmMemory`] and [`KvmBreakpoints`] are views of a vCPU that does not run: they
 //!   hold the only reference to it.
+//! * [`GuestRam`] is the [`Ram`](crate::paging::Ram) for whoever walks page tables on behalf of somebody
+//!   else.
 //! * [`DebugRegisters`] stays with the vCPU; [`Reach`] says whether they are of any use.
 //!
 //! # What KVM does not tell
@@ -29,7 +31,7 @@ use crate::pause::Pause;
 pub use breakpoints::{DebugRegisters, KvmBreakpoints};
 pub use cpu::KvmCpu;
 pub use error::KvmError;
-pub use memory::{KvmMemory, KvmRam, RamPiece};
+pub use memory::{GuestRam, KvmMemory, RamPiece};
 pub use reach::{Reach, StepOver};
 
 /// A vCPU of KVM that does not run, for its [`Keeper`](crate::guard::Keeper).

@@ -1,17 +1,19 @@
 //! What KVM says of a vCPU, and what is changed in it.
 
-use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_VCPUEVENT_VALID_SHADOW, kvm_mp_state};
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_VCPUEVENT_VALID_SHADOW, kvm_mp_state, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Mode, Registers, Segment, SegmentRegister};
 use split_lock_assist::emulate::{Emulated, emulate};
 use split_lock_assist::guard::Vcpu;
-use split_lock_assist::kvm::{DebugRegisters, KvmSide, Reach, side};
+use split_lock_assist::kvm::{DebugRegisters, GuestRam, KvmSide, Reach, side};
+use split_lock_assist::memory::{Granted, Memory};
+use split_lock_assist::paging::{PageWalk, PagedMemory};
 use split_lock_assist::pause::Alone;
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::INCREMENT;
-use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm};
+use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm, long_mode};
 
 fn with_side<T>(
     vcpu: &mut VcpuFd,
@@ -182,6 +184,37 @@ fn everything_that_is_written_is_marked_as_dirty() {
     assert_eq!(dirty.collect::<Vec<_>>(), expected);
     let marked: u64 = memory.read_obj(GuestAddress(second)).unwrap();
     assert_eq!(marked & ACCESSED_AND_DIRTY, ACCESSED_AND_DIRTY);
+}
+
+/// For a vCPU whose privilege level is not the one that counts, and memory that is not where its
+/// own addresses say.
+#[test]
+fn page_tables_can_be_walked_without_a_vcpu() {
+    const START: u64 = 1 << 30;
+    let Some(kvm) = kvm() else { return };
+    let vm = TestVm::new(&kvm, INCREMENT);
+    for table in [0x1000, 0x2000, 0x3000] {
+        vm.set_words(table, &[vm.word(table) + START]);
+    }
+    let pages: Vec<u64> = (0..512).map(|page| (START + (page << 12)) | 0x67).collect();
+    vm.set_words(0x4000, &pages);
+    vm.set_words(SPLIT, &[7]);
+    let special = long_mode(kvm_sregs::default(), 0);
+    let walk = PageWalk {
+        cr0: special.cr0,
+        cr3: special.cr3 + START,
+        cr4: special.cr4,
+        efer: special.efer,
+        cpl: 3,
+        rflags: 2,
+    };
+    let ram = GuestRam::new(&vm.memory).starting_at(START);
+    let mut memory = PagedMemory::new(walk, ram);
+    let mut bytes = [0; 8];
+    let granted = memory.load_for_update(SPLIT, &mut bytes).unwrap();
+    assert_eq!(u64::from_le_bytes(bytes), 7);
+    granted.store(&8u64.to_le_bytes());
+    assert_eq!(vm.word(SPLIT), 8);
 }
 
 #[test]

@@ -37,8 +37,8 @@ const EMPTY_RUNS: usize = 4;
 /// Several of the kernel's cycles, and of ours, so that a part of one does not matter much.
 const MIN_LETTING_NS: f64 = 400e6;
 const LETTING_BUDGETS: f64 = 4.0;
-/// A thread that had less of a CPU than this, and is where it was, was not let through.
-const STUCK_CPU_SHARE: f64 = 0.1;
+/// A run that took more CPU time has executed something, although no register shows it.
+const EMPTY_RUN_CPU: Duration = Duration::from_millis(1);
 const MIN_NATIVE_NS: f64 = 200e6;
 const NATIVE_BUDGETS: f64 = 8.0;
 
@@ -199,10 +199,14 @@ impl Auto {
     }
 
     /// A run has ended at an instruction that is about to split, after hardly any CPU time.
-    /// `unchanged`: the vCPU has not executed anything; `long`: although the run was long enough.
+    /// `unchanged`: no register has changed; `long`: although the run was long enough for the kernel.
     pub(super) fn stalled(&mut self, run: &Run, unchanged: bool, long: bool) -> Plan {
+        let unchanged = unchanged && run.cpu < EMPTY_RUN_CPU;
         if unchanged {
             self.empty_run_cpu.add(nanos(run.cpu));
+            if long {
+                self.give_up_waiting();
+            }
         }
         let is_trial_due = self.is_trial_due();
         match &mut self.phase {
@@ -224,16 +228,7 @@ impl Auto {
                     Plan::Emulate
                 }
             }
-            Phase::Letting(emulating, _) => {
-                let share = nanos(run.cpu) / nanos(run.wall).max(1.0);
-                if unchanged && long && share < STUCK_CPU_SHARE {
-                    let emulating = *emulating;
-                    self.settle(Way::Emulate, &emulating, 0.0);
-                    return Plan::Emulate;
-                }
-                Plan::LetThrough
-            }
-            Phase::Native(_) => Plan::LetThrough,
+            Phase::Letting(..) | Phase::Native(_) => Plan::LetThrough,
         }
     }
 
@@ -262,6 +257,17 @@ impl Auto {
         }
     }
 
+    /// The kernel does not let it through, and will not.
+    fn give_up_waiting(&mut self) {
+        let expected = match &self.phase {
+            Phase::Letting(emulating, _) => emulating.per_operation,
+            Phase::Native(native) => native.emulating.per_operation,
+            Phase::Settled if self.way == Way::LetThrough => f64::INFINITY,
+            Phase::Settled | Phase::Emulating(_) => return,
+        };
+        self.settle(Way::Emulate, expected);
+    }
+
     fn is_trial_due(&self) -> bool {
         let pause = OBSERVATION_NS.max(TRIAL_SHARE * self.trial_ns);
         let patience = if self.rate.has_surprised {
@@ -283,56 +289,50 @@ impl Auto {
     }
 
     fn end_phase(&mut self, longest: Duration) {
+        let at_least = |least_ns: f64, budgets: f64| least_ns.max(budgets * nanos(longest));
         match &self.phase {
-            Phase::Settled => {}
-            Phase::Emulating(trial) => {
-                if trial.is_complete() || self.phase_ns >= MAX_EMULATING_NS {
-                    let empty_run_cpu = self.empty_run_cpu.typical().unwrap_or_default();
-                    match trial.result(empty_run_cpu) {
-                        Some(result) if !is_good_enough(&result) => {
-                            self.begin(Phase::Letting(result, Totals::default()));
-                        }
-                        result => self.settle_for_emulating(result),
-                    }
+            Phase::Emulating(trial) if trial.is_complete() || self.phase_ns >= MAX_EMULATING_NS => {
+                let empty_run_cpu = self.empty_run_cpu.typical().unwrap_or_default();
+                let result = trial.result(empty_run_cpu);
+                self.end_emulating(result);
+            }
+            Phase::Letting(emulating, totals)
+                if self.phase_ns >= at_least(MIN_LETTING_NS, LETTING_BUDGETS) =>
+            {
+                let (emulating, share) = (*emulating, totals.cpu_share());
+                if is_better_anyhow(&emulating, share) {
+                    self.settle(Way::Emulate, emulating.per_operation);
+                } else {
+                    self.begin(Phase::Native(NativeTrial::new(emulating, share)));
                 }
             }
-            Phase::Letting(emulating, totals) => {
-                if self.phase_ns >= MIN_LETTING_NS.max(LETTING_BUDGETS * nanos(longest)) {
-                    let (emulating, share) = (*emulating, totals.cpu_share());
-                    if is_better_anyhow(&emulating, share) {
-                        self.settle(Way::Emulate, &emulating, share);
-                    } else {
-                        self.begin(Phase::Native(NativeTrial::new(emulating, share)));
-                    }
-                }
-            }
-            Phase::Native(native) => {
+            Phase::Native(native)
                 if native.is_complete()
-                    || self.phase_ns >= MIN_NATIVE_NS.max(NATIVE_BUDGETS * nanos(longest))
-                {
-                    let (emulating, share) = (native.emulating, native.cpu_share);
-                    let turn = native.turn(self.native_cost_ns);
-                    let way = better(&emulating, share, turn, self.way);
-                    self.settle(way, &emulating, share);
+                    || self.phase_ns >= at_least(MIN_NATIVE_NS, NATIVE_BUDGETS) =>
+            {
+                let turn = native.turn(self.native_cost_ns);
+                match better(&native.emulating, native.cpu_share, turn, self.way) {
+                    Way::Emulate => self.settle(Way::Emulate, native.emulating.per_operation),
+                    Way::LetThrough => self.settle(Way::LetThrough, native.cpu_share),
                 }
             }
+            _ => {}
         }
     }
 
-    fn settle_for_emulating(&mut self, emulating: Option<Emulating>) {
-        let expected = emulating.map_or(f64::INFINITY, |emulating| emulating.per_operation);
-        self.settle_with(Way::Emulate, expected);
+    fn end_emulating(&mut self, result: Option<Emulating>) {
+        match result {
+            Some(result) if is_good_enough(&result) => {
+                self.settle(Way::Emulate, result.per_operation);
+            }
+            Some(result) => self.begin(Phase::Letting(result, Totals::default())),
+            // There was nothing to do. If there is again, that is a surprise.
+            None => self.settle(Way::Emulate, f64::INFINITY),
+        }
     }
 
-    fn settle(&mut self, way: Way, emulating: &Emulating, cpu_share: f64) {
-        let expected = match way {
-            Way::Emulate => emulating.per_operation,
-            Way::LetThrough => cpu_share,
-        };
-        self.settle_with(way, expected);
-    }
-
-    fn settle_with(&mut self, way: Way, expected: f64) {
+    /// `expected` is the time per operation or the share of CPU time.
+    fn settle(&mut self, way: Way, expected: f64) {
         let surprise = way != self.way || self.rate.expected.is_none();
         self.patience = if surprise {
             1.0

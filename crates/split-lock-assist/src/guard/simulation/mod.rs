@@ -142,6 +142,27 @@ fn the_choice_is_the_same_under_other_kernels() {
 }
 
 #[test]
+fn without_leave_to_wait_the_choice_is_to_emulate() {
+    for scene in scenes().step_by(3) {
+        for breakpoints in [Reaches::Yes, Reaches::No] {
+            let scene = Scene {
+                breakpoints,
+                ..scene
+            };
+            let rate = |reaction, seconds| {
+                let config = Config {
+                    grace: None,
+                    ..config(&scene, reaction)
+                };
+                rate(scene, config, ms(1), seconds)
+            };
+            let quality = rate(Reaction::Auto, 10) / rate(Reaction::Emulate, 2);
+            assert!(quality >= 0.9, "{quality:.3} of emulating: {scene:?}");
+        }
+    }
+}
+
+#[test]
 fn noise_does_not_mislead() {
     // A guest that splits a few times a second takes too long to measure.
     let often = |scene: &Scene| scene.work_ns <= 3 * MS;
@@ -198,28 +219,33 @@ fn below_the_threshold_there_is_progress_where_there_was_none() {
                 breakpoints,
                 ..DENSE
             };
-            let turns_in_1_s = |reaction, grace| {
+            let turns_in_1_s = |reaction, grace, own| {
                 let mut world = World::new(scene);
                 let config = Config {
                     grace,
                     ..config(&scene, reaction)
                 };
-                world.play(&mut Keeper::new(config), ms(1), ms(1_000), |_| {});
+                world.play(&mut Keeper::new(config), own, ms(1_000), |_| {});
                 world.operations
             };
-            for reaction in [Reaction::Off, Reaction::Report] {
-                assert_eq!(turns_in_1_s(reaction, Some(ms(28))), 0);
-            }
-            // Deadlines hold, and so nothing can be waited for.
-            assert_eq!(turns_in_1_s(Reaction::Grace, None), 0);
-            for (reaction, grace) in [
-                (Reaction::Grace, Some(ms(28))),
-                (Reaction::Emulate, None),
-                (Reaction::Auto, None),
-                (Reaction::Auto, Some(ms(28))),
-            ] {
-                let turns = turns_in_1_s(reaction, grace);
-                assert!(turns >= 15, "{turns} with {reaction}: {scene:?}");
+            for own in [ms(1) / 5, ms(1), ms(8)] {
+                for reaction in [Reaction::Off, Reaction::Report] {
+                    assert_eq!(turns_in_1_s(reaction, Some(ms(28)), own), 0);
+                }
+                // Deadlines hold, and so nothing can be waited for.
+                assert_eq!(turns_in_1_s(Reaction::Grace, None, own), 0);
+                for (reaction, grace) in [
+                    (Reaction::Grace, Some(ms(28))),
+                    (Reaction::Emulate, None),
+                    (Reaction::Auto, None),
+                    (Reaction::Auto, Some(ms(28))),
+                ] {
+                    let turns = turns_in_1_s(reaction, grace, own);
+                    assert!(
+                        turns >= 15,
+                        "{turns} with {reaction} and {own:?}: {scene:?}"
+                    );
+                }
             }
         }
     }
