@@ -111,6 +111,10 @@ impl Keeper {
 
     /// How long the next run may last, if the VMM's own budget for it is `own`: more than that only
     /// if [`Config::grace`] says so, and less to find out soon whether the vCPU is stalled again.
+    ///
+    /// A run that others cut short by a kick goes on until the same end. With a new budget after each
+    /// kick, a vCPU beside one that emulates all the time would never come to the end of any, and nobody
+    /// would see that it is held up.
     pub fn budget(&mut self, own: Duration) -> Duration {
         self.guard.budget(own)
     }
