@@ -10,7 +10,9 @@
 //! * [`GuardedVcpu`]: the same with a guard that gets it past its split locks.
 //!
 //! What differs from a real host: the trap is an exit to user space, and so is the end of a window; a
-//! vCPU is alone on its CPU, whose re-enable work runs exactly on its tick; and a core is one CPU.
+//! vCPU is alone on its CPU, whose re-enable work runs exactly on its tick; and a core is one CPU. At
+//! CPL3 the trap is a flag of the guest's (AC): a flat binary that changes its flags by POPF escapes, and
+//! one that pushes them sees it.
 
 mod grace;
 mod guarded;

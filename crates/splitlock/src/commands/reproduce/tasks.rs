@@ -143,13 +143,12 @@ impl Tasks {
             let _ = write!(
                 said,
                 "On kernel {} with a timer of {QUANTUM:?} it had done {} split locks after {} timer \
-                 interrupts, and was at {:#x}: {} ({}), while the other had counted to {}. ",
+                 interrupts, and was at {:#x}: {}, while the other had counted to {}. ",
                 self.kernel,
                 task.progress,
                 task.interrupts,
                 task.rip,
-                disassembly(task),
-                bytes(task),
+                instruction(task),
                 grouped(last.counter.progress as f64),
             );
         }
@@ -184,7 +183,7 @@ impl Tasks {
             Some(vec![
                 play.name.to_owned(),
                 play.series.clone(),
-                format!("{:#x}: {} ({})", task.rip, disassembly(task), bytes(task)),
+                format!("{:#x}: {}", task.rip, instruction(task)),
                 grouped(task.progress as f64),
                 grouped(last.emulated as f64),
                 last.done_after
@@ -235,31 +234,21 @@ fn point(moment: &Moment) -> (f64, [u64; 2]) {
     (at_ms, [moment.splitter.progress, moment.counter.progress])
 }
 
-/// The instruction that a task is about to execute.
-fn disassembly(task: &TaskState) -> String {
+/// The instruction that a task is about to execute, with its bytes.
+fn instruction(task: &TaskState) -> String {
     let registers = Registers {
         rip: task.rip,
         ..Registers::default()
     };
-    match decode(&task.instruction, &registers, &Context::long_mode(3)) {
-        Decoded::Locked(access) => access.to_string(),
+    let instruction = match decode(&task.instruction, &registers, &Context::long_mode(3)) {
+        Decoded::Locked(access) => *access.instruction(),
         Decoded::NotLocked(instruction)
         | Decoded::ImplicitLock { instruction, .. }
         | Decoded::Faults { instruction, .. }
-        | Decoded::CannotBeLocked(instruction) => instruction.to_string(),
-        Decoded::Invalid | Decoded::Incomplete { .. } => "no instruction".into(),
-    }
-}
-
-/// Its bytes, and no more.
-fn bytes(task: &TaskState) -> String {
-    let registers = Registers::default();
-    let length = match decode(&task.instruction, &registers, &Context::long_mode(3)) {
-        Decoded::Locked(access) => access.length(),
-        Decoded::NotLocked(instruction) => instruction.length(),
-        _ => 2,
+        | Decoded::CannotBeLocked(instruction) => instruction,
+        Decoded::Invalid | Decoded::Incomplete { .. } => return "no instruction".into(),
     };
-    let bytes = task.instruction.iter().take(length);
+    let bytes = instruction.bytes().iter();
     let hex: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
-    hex.join(" ")
+    format!("{instruction} ({})", hex.join(" "))
 }
