@@ -2,17 +2,16 @@
 //! the CPU is in the handler of a trap that only an emulated host has.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_bindings::{kvm_regs, kvm_vcpu_events};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use nix::sys::resource::{UsageWho, getrusage};
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
 use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::paging::{PagedMemory, Piece, Ram};
+use split_lock_assist::kvm::{GuestRam, Reach};
+use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::watch::SLOTS;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
+use vm_memory::GuestMemoryMmap;
 
 use super::trap::{HiddenFlags, Trap};
 use crate::vm::{Level, Seat, VmError};
@@ -60,8 +59,11 @@ impl<'a> StoppedCpu<'a> {
     }
 
     /// What it sees of memory.
-    pub(super) fn memory(&self) -> PagedMemory<SeatRam<'a>> {
-        PagedMemory::new(self.seat.page_walk(self.level), SeatRam(self.seat.ram()))
+    pub(super) fn memory(&self) -> PagedMemory<GuestRam<'a, GuestMemoryMmap>> {
+        PagedMemory::new(
+            self.seat.page_walk(self.level),
+            GuestRam::new(self.seat.ram()),
+        )
     }
 }
 
@@ -156,56 +158,6 @@ impl Breakpoints for StoppedBreakpoints<'_> {
         }
         self.trap.end_step(self.seat, self.fd)?;
         Ok(Meaning::SteppedOver)
-    }
-}
-
-/// A vCPU's RAM by physical address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SeatRam<'a>(pub(super) &'a GuestMemoryMmap);
-
-pub(super) struct SeatRamPiece<'a>(VolatileSlice<'a>);
-
-impl Ram for SeatRam<'_> {
-    type Piece<'b>
-        = SeatRamPiece<'b>
-    where
-        Self: 'b;
-
-    fn piece(&self, address: u64, bytes: usize) -> Option<SeatRamPiece<'_>> {
-        let slice = self.0.get_slice(GuestAddress(address), bytes);
-        slice.ok().map(SeatRamPiece)
-    }
-
-    fn load(&self, address: u64) -> Option<u64> {
-        let piece = self.piece(address, 8)?;
-        let word = piece.0.get_atomic_ref::<AtomicU64>(0).ok()?;
-        Some(word.load(Ordering::Acquire))
-    }
-
-    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        let Some(piece) = self.piece(address, 8) else {
-            return false;
-        };
-        let Ok(word) = piece.0.get_atomic_ref::<AtomicU64>(0) else {
-            return false;
-        };
-        let exchanged = word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed);
-        exchanged.is_ok()
-    }
-
-    /// Our page tables hold nothing that a CPU could understand in another way.
-    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
-        false
-    }
-}
-
-impl Piece for SeatRamPiece<'_> {
-    fn read(&self, bytes: &mut [u8]) {
-        self.0.copy_to(bytes);
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        self.0.copy_from(bytes);
     }
 }
 

@@ -7,13 +7,13 @@ use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{Decoded, look};
 use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, KvmError, KvmSide, Reach};
+use split_lock_assist::kvm::{self, DebugRegisters, GuestRam, KvmError, KvmSide, Reach};
 use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{Gate, Pass};
 use vm_memory::GuestMemoryMmap;
 
 use super::kernel::{Kernel, Next};
-use super::stopped::{SeatRam, StoppedBreakpoints, StoppedCpu, sync_to_run_page};
+use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
 use super::trap::{Meaning, Trap};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
@@ -307,8 +307,13 @@ pub(super) enum VcpuSide<'a> {
     Emulated(EmulatedSide<'a>),
 }
 
-type EmulatedSide<'a> =
-    Side<'a, StoppedCpu<'a>, PagedMemory<SeatRam<'a>>, Pass, StoppedBreakpoints<'a>>;
+type EmulatedSide<'a> = Side<
+    'a,
+    StoppedCpu<'a>,
+    PagedMemory<GuestRam<'a, GuestMemoryMmap>>,
+    Pass,
+    StoppedBreakpoints<'a>,
+>;
 
 /// How the guest is entered.
 enum Entry {

@@ -113,8 +113,8 @@ pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
         what: "sparse split locks",
         intro: "A guest that works for a millisecond between two split locks, in registers. What \
                   it works is counted, and not timed: a thread that the kernel makes sleep does \
-                  not work. It runs at CPL0, where hardware breakpoints stop it on every KVM: the \
-                  guard watches the instruction after it has met it once, and from then on each \
+                  not work. It runs at CPL0, where breakpoints also stop it on a KVM without hardware \
+                  virtualization: the guard watches the instruction after it has met it once, and from then on each \
                   split lock costs one exit, and no sleep.",
         how: "Measured on this host: as it is, and with the trap emulated.",
         plan: Plan {
