@@ -6,7 +6,7 @@ use split_lock_repro::vm::Level;
 
 use crate::extent::Extent;
 use crate::rounds::{progress, sample_all};
-use crate::scheme::{GRACE, NO_DETECTION, Scheme};
+use crate::scheme::{EMULATE, GRACE, NO_DETECTION, Scheme};
 use crate::subject::{Machine, Sample, Setting, Subject};
 use crate::table::Distribution;
 
@@ -86,8 +86,25 @@ impl Column {
         let (samples, baseline) = (self.of(scheme), self.of(scheme.baseline()));
         let pairs = samples.iter().zip(baseline);
         let lost = pairs.filter_map(|(sample, native)| sample.lost_per_turn(native));
-        let lost: Vec<f64> = lost.map(|seconds| seconds * 1e6).collect();
-        (2 * lost.len() > samples.len()).then(|| Distribution::of(lost))
+        self.most(scheme, lost.map(|seconds| seconds * 1e6).collect())
+    }
+
+    /// What emulating takes with breakpoints, if there are any here.
+    pub(crate) fn operation_us(&self) -> Option<f64> {
+        let has_breakpoints = self.schemes.contains(&EMULATE);
+        let lost = has_breakpoints.then(|| self.lost_us(EMULATE)).flatten();
+        lost.map(|lost| lost.median())
+    }
+
+    /// How long the thread sleeps for each split lock, in microseconds; `None` if most rounds had none
+    /// that was done.
+    pub(crate) fn asleep_us(&self, scheme: Scheme) -> Option<Distribution> {
+        let asleep = self.of(scheme).iter().filter_map(Sample::asleep_per_turn);
+        self.most(scheme, asleep.map(|seconds| seconds * 1e6).collect())
+    }
+
+    fn most(&self, scheme: Scheme, values: Vec<f64>) -> Option<Distribution> {
+        (2 * values.len() > self.of(scheme).len()).then(|| Distribution::of(values))
     }
 
     /// Exits that a split lock causes, over all rounds.

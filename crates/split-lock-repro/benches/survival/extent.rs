@@ -20,17 +20,17 @@ pub(crate) struct Extent {
 impl Extent {
     /// Six minutes.
     pub(crate) const FULL: Self = Self {
-        short_rounds: 60,
+        short_rounds: 50,
         rounds: 5,
         hurry: 1,
         one_of: 1,
-        settling: Duration::from_millis(1200),
+        settling: Duration::from_millis(1000),
     };
     /// A tenth of that.
     pub(crate) const QUICK: Self = Self {
-        short_rounds: 12,
+        short_rounds: 10,
         rounds: 2,
-        hurry: 3,
+        hurry: 4,
         one_of: 2,
         settling: Duration::from_millis(750),
     };

@@ -4,6 +4,9 @@
 //! `cargo bench -p split-lock-repro` takes about six minutes; `-- --quick` takes a tenth, and
 //! `-- costs survival crossover progress smp` measures only what is named. `--kernel PROFILE` is the
 //! kernel that punishes, 6.12 at 250 Hz if nothing is said.
+//!
+//! Other work on the machine takes windows from some and sleep from nobody. The last line says how much
+//! there was; `echo -19 > /proc/self/autogroup` puts a shell with all that it starts first.
 
 mod breakpoint;
 mod column;
@@ -19,6 +22,7 @@ mod progressing;
 mod random;
 mod rounds;
 mod scheme;
+mod sheet;
 mod smp;
 mod subject;
 mod survival;
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
         kvm,
         kernel: options.kernel.clone(),
     };
-    println!("Split locks under {}; {}", machine.kernel, load::text());
+    println!("Split locks under {}", machine.kernel);
     for part in &options.parts {
         let measure = match part {
             Part::Costs => costs::measure,

@@ -84,6 +84,11 @@ impl Scheme {
         self.reaction == Some(Reaction::Emulate)
     }
 
+    /// Whether the kernel's sleep is all that a split lock costs.
+    pub(crate) fn is_left_to_sleep(self) -> bool {
+        self.detects && matches!(self.reaction, None | Some(Reaction::Grace))
+    }
+
     /// Whether it takes its time to find out what is best.
     pub(crate) fn chooses(self) -> bool {
         self.reaction == Some(Reaction::Auto)

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kvm_ioctls::Kvm;
-use kvm_preemption_timer::MonotonicTime;
+use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 use split_lock_assist::guard;
 use split_lock_assist::kvm::Reach;
 use split_lock_assist::pause::Gate;
@@ -18,7 +18,7 @@ use split_lock_repro::vm::{Level, Seat, Vcpu, Vm};
 
 use crate::breakpoint::set_breakpoint;
 use crate::common::guest;
-use crate::load::time;
+use crate::load::{self, waited_for_a_cpu};
 use crate::random::Random;
 use crate::scheme::{NO_DETECTION_ARMED, Scheme};
 
@@ -56,8 +56,13 @@ struct Worker {
 /// What a span came to, on all vCPUs together.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sample {
-    /// How long it took, as [`time`] has it.
+    /// How long it took.
     pub(crate) elapsed: Duration,
+    /// How much of that the thread was on a CPU.
+    pub(crate) cpu: Duration,
+    /// How much of that the thread could have run and had no CPU: the doing of whatever else this
+    /// machine is busy with.
+    pub(crate) waited: Duration,
     /// Turns that were completed.
     pub(crate) turns: u64,
     /// The same with the part of a turn that was not, by the work in it.
@@ -67,22 +72,31 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Turns per second.
+    /// Turns per second, whoever else wants the CPU: a kernel's windows close meanwhile, too.
     pub(crate) fn rate(&self) -> f64 {
         self.work / self.elapsed.as_secs_f64()
     }
 
-    /// Seconds that each turn took longer than one of `native`, which nobody was in the way of.
-    /// `None` if there was none.
+    /// Seconds that each turn took longer than one of `native`, which nobody was in the way of. Time
+    /// without a CPU does not count. `None` if there was no turn.
     pub(crate) fn lost_per_turn(&self, native: &Self) -> Option<f64> {
-        let needed = self.work / native.rate();
-        let lost = self.elapsed.as_secs_f64() - needed;
+        let had = |sample: &Self| sample.elapsed.saturating_sub(sample.waited).as_secs_f64();
+        let lost = had(self) - self.work * had(native) / native.work;
         (self.turns > 0).then(|| lost / self.turns as f64)
+    }
+
+    /// Seconds that the thread slept for each turn; `None` if there was no turn.
+    pub(crate) fn asleep_per_turn(&self) -> Option<f64> {
+        let awake = self.cpu + self.waited;
+        let asleep = self.elapsed.saturating_sub(awake).as_secs_f64();
+        (self.turns > 0).then(|| asleep / self.turns as f64)
     }
 
     fn and(self, other: Self) -> Self {
         Self {
             elapsed: self.elapsed.max(other.elapsed),
+            cpu: self.cpu.max(other.cpu),
+            waited: self.waited.max(other.waited),
             turns: self.turns + other.turns,
             work: self.work + other.work,
             exits: self.exits + other.exits,
@@ -92,6 +106,8 @@ impl Sample {
     fn since(&self, before: &Self) -> Self {
         Self {
             elapsed: self.elapsed,
+            cpu: self.cpu - before.cpu,
+            waited: self.waited - before.waited,
             turns: self.turns - before.turns,
             work: self.work - before.work,
             exits: self.exits - before.exits,
@@ -253,11 +269,15 @@ impl Runner<'_> {
         let lead_in = self.lead_in.next();
         self.run_for(lead_in);
         let before = self.so_far();
-        let elapsed = time(|| self.run_for(span));
-        Sample {
+        let start = MonotonicTime::now();
+        self.run_for(span);
+        let elapsed = MonotonicTime::now().saturating_since(start);
+        let sample = Sample {
             elapsed,
             ..self.so_far().since(&before)
-        }
+        };
+        load::note(sample.elapsed, sample.waited);
+        sample
     }
 
     fn run_for(&mut self, span: Duration) {
@@ -280,7 +300,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Since the guest began; no time is taken.
+    /// Since the guest began; the time is not taken.
     fn so_far(&self) -> Sample {
         let fd = self.vcpu.vcpu().fd();
         let turns = self.seat.turns(fd).expect("KVM tells registers");
@@ -288,6 +308,8 @@ impl Runner<'_> {
         let guard = self.vcpu.statistics().copied().unwrap_or_default();
         Sample {
             elapsed: Duration::ZERO,
+            cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos()),
+            waited: waited_for_a_cpu(),
             turns,
             work: turns as f64 + self.part_of_a_turn(),
             exits: guard.emulated_at_breakpoints
