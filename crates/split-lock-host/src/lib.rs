@@ -11,6 +11,7 @@
 
 mod detection;
 mod facts;
+pub mod log;
 
 pub use detection::Detection;
 pub use facts::{Facts, Seen};
