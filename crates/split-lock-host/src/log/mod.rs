@@ -27,6 +27,7 @@ mod needles;
 mod record;
 mod records;
 mod scanner;
+mod source;
 mod stamp;
 mod wrapped;
 
@@ -36,4 +37,5 @@ pub use record::{
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};
+pub use source::Source;
 pub use stamp::{Stamp, Wall};

@@ -8,6 +8,7 @@ mod corpus;
 mod damage;
 mod hostile;
 mod properties;
+mod sources;
 mod written;
 
 /// All records of a log that can be read.
