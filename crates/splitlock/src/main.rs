@@ -10,6 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod args_log;
 mod args_model;
 mod chart;
 mod columns;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => commands::simulate::run(args),
         Command::Thresholds(args) => commands::thresholds::run(args),
         Command::Policies(args) => commands::policies::run(args),
+        Command::Log(args) => commands::log::run(args),
     };
     match result {
         Ok(Exit::Fine) => ExitCode::SUCCESS,

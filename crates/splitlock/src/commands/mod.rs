@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod log;
 pub(crate) mod plot;
 pub(crate) mod policies;
 pub(crate) mod reproduce;

@@ -14,6 +14,7 @@ fn every_command_has_help_with_an_example() {
         "simulate",
         "thresholds",
         "policies",
+        "log",
     ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains(&format!("splitlock {command} ")), "{help}");
@@ -93,6 +94,9 @@ fn mistakes_are_named_in_one_sentence() {
         ),
         (&["sweep", "--settle", "60s"], "too long"),
         (&["plot", "a.csv"], "--out"),
+        (&["log"], "FILE"),
+        (&["log", "-", "-"], "once"),
+        (&["log", "-", "--format", "xml"], "xml"),
         (&["plot", "--out", "a.svg"], "FILE"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),
     ] {
