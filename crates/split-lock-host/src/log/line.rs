@@ -1,5 +1,9 @@
 //! One line: does it hold one of the messages, and whole?
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::header::{Header, Origin};
 use super::journal::Entry;
 use super::message::{self, ENDS_OF_TRAPS, PREFIX, Parsed, SUPPRESSING};
@@ -141,8 +145,11 @@ impl<'a> Found<'a> {
     }
 }
 
+/// To make one takes longer than to search a line.
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PREFIX));
+
 fn find(line: &[u8]) -> Option<(usize, Found<'_>)> {
-    if let Some(start) = memchr::memmem::find(line, PREFIX) {
+    if let Some(start) = FINDER.find(line) {
         return Some((start, Found::AfterPrefix(&line[start + PREFIX.len()..])));
     }
     SUPPRESSING.iter().find_map(|&(function, exception)| {

@@ -99,12 +99,26 @@ pub(super) enum Parsed {
 /// Reads what follows [`PREFIX`].
 pub(super) fn after_prefix(body: &[u8]) -> Parsed {
     let body = body.trim_ascii_end();
-    let trap = TRAPS.iter().find_map(|&(exception, middle, kind)| {
-        let rest = body.strip_prefix(exception)?;
-        let at = memchr::memmem::rfind(rest, middle)?;
-        Some(trap(kind, &rest[..at], &rest[at + middle.len()..]))
-    });
-    trap.unwrap_or_else(|| boot(body))
+    TRAPS
+        .iter()
+        .find_map(|&(exception, middle, kind)| {
+            let rest = body.strip_prefix(exception)?;
+            let (who, address) = split_around(rest, middle)?;
+            Some(trap(kind, who, address))
+        })
+        .unwrap_or_else(|| boot(body))
+}
+
+/// What is before and after the last `middle`, which ends in a space.
+fn split_around<'a>(text: &'a [u8], middle: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    // A search from the end takes longer to prepare than all the rest of a message takes to read.
+    let last_word = memchr::memrchr(b' ', text)? + 1;
+    if let Some(before) = text[..last_word].strip_suffix(middle) {
+        return Some((before, &text[last_word..]));
+    }
+    let at = memchr::memmem::find(text, middle)?;
+    let at = at + memchr::memmem::rfind(&text[at..], middle)?;
+    Some((&text[..at], &text[at + middle.len()..]))
 }
 
 fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {

@@ -2,10 +2,13 @@
 
 use memchr::memmem::Finder;
 
-use super::line::LINUX_VERSION;
+use super::line::{LINUX_VERSION, continued};
+
+/// Many a line has this word and goes on in another way than ` lock` or `_lock`; see [`is_ours`].
+const SPLIT: &[u8] = b"split";
 
 /// Every line that reads as more than [`Line::Other`](super::line::Line::Other) holds one of these.
-const IN_TEXT: [&[u8]; 3] = [b"split", b"bus_lock", LINUX_VERSION];
+const IN_TEXT: [&[u8]; 3] = [SPLIT, b"bus_lock", LINUX_VERSION];
 
 /// The same, in an entry whose message is no text: `split` and `bus_l`, with and without spaces.
 const IN_BYTES: [&[u8]; 4] = [
@@ -34,11 +37,33 @@ impl Needles {
     pub(super) fn are_in(&self, line: &[u8]) -> bool {
         self.finders
             .iter()
-            .any(|finder| finder.find(line).is_some())
+            .any(|finder| find(finder, line, 0).is_some())
     }
 }
 
-/// Where needles are in a block, from the left to the right.
+/// Where the needle is, from `from` on.
+fn find(finder: &Finder<'_>, text: &[u8], from: usize) -> Option<usize> {
+    let mut hits = finder.find_iter(&text[from..]).map(|at| from + at);
+    match finder.needle() {
+        SPLIT => hits.find(|at| is_ours(&text[at + SPLIT.len()..])),
+        _ => hits.next(),
+    }
+}
+
+/// Whether [`SPLIT`] before this may be the kernel's: `split lock` or `split_lock`, or a line that ends before
+/// it can be told.
+fn is_ours(rest: &[u8]) -> bool {
+    const LONGEST: usize = 8;
+    let near = &rest[..rest.len().min(LONGEST)];
+    let end = memchr::memchr(b'\n', near);
+    let has_ended = end.is_some() || near.len() < LONGEST;
+    let near = continued(near[..end.unwrap_or(near.len())].trim_ascii_end());
+    let words: [&[u8]; 2] = [b" lock", b"_lock"];
+    words
+        .iter()
+        .any(|word| near.starts_with(word) || (has_ended && word.starts_with(near)))
+}
+
 #[derive(Debug)]
 pub(super) struct Hits {
     /// For each needle where it is next, unless it is not in the rest of the block.
@@ -61,7 +86,7 @@ impl Hits {
     ) -> Option<usize> {
         for (next, finder) in self.next.iter_mut().zip(&needles.finders) {
             if next.is_some_and(|next| next <= from) {
-                *next = finder.find(&block[from..]).map(|at| from + at);
+                *next = find(finder, block, from);
             }
         }
         self.next.iter().flatten().min().copied()
