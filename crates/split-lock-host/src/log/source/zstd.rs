@@ -72,6 +72,6 @@ impl<R: Read> Read for Zstd<R> {
 }
 
 fn invalid(why: &dyn fmt::Display) -> io::Error {
-    let why = format!("it is no whole Zstandard file: {why}");
+    let why = format!("as Zstandard it cannot be decompressed: {why}");
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
