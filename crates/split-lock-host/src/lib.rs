@@ -1,6 +1,6 @@
-//! What a Linux machine says about its split-lock detection.
+//! What a Linux machine says about its split-lock detection, and what its kernel's [`log`] says about split locks.
 //!
-//! Everything is read below a root directory, so that a captured machine is as good as a live one.
+//! Facts are read below a root directory, so that a captured machine is as good as a live one.
 //!
 //! ```
 //! let facts = split_lock_host::Facts::read(std::path::Path::new("/"));
@@ -11,6 +11,7 @@
 
 mod detection;
 mod facts;
+pub mod log;
 
 pub use detection::Detection;
 pub use facts::{Facts, Seen};

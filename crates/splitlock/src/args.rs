@@ -12,6 +12,7 @@ use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
 use crate::args_explain::ExplainArgs;
+use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
 use crate::ranges::{Offsets, Timeouts};
 
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     Thresholds(ThresholdsArgs),
     Policies(PoliciesArgs),
+    Log(LogArgs),
 }
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 
 mod args;
 mod args_explain;
+mod args_log;
 mod args_model;
 mod chart;
 mod columns;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => commands::simulate::run(args),
         Command::Thresholds(args) => commands::thresholds::run(args),
         Command::Policies(args) => commands::policies::run(args),
+        Command::Log(args) => commands::log::run(args),
     };
     match result {
         Ok(Exit::Fine) => ExitCode::SUCCESS,

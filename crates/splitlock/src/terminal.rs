@@ -44,9 +44,21 @@ pub(crate) fn print(lines: &str) -> Result<()> {
     write(&plain.join("\n"))
 }
 
+/// Prints text that is plain already, of a command that goes on; whether somebody still reads.
+pub(crate) fn print_on(text: &str) -> Result<bool> {
+    match write_all(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context(CANNOT_WRITE),
+    }
+}
+
 /// Does not mind if nobody reads on.
 fn write(text: &str) -> Result<()> {
+    output::tolerate_closed_pipe(write_all(text)).context(CANNOT_WRITE)
+}
+
+fn write_all(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    output::tolerate_closed_pipe(written).context(CANNOT_WRITE)
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }

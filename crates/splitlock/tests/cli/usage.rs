@@ -15,6 +15,7 @@ fn every_command_has_help_with_an_example() {
         "simulate",
         "thresholds",
         "policies",
+        "log",
     ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains(&format!("splitlock {command} ")), "{help}");
@@ -119,6 +120,9 @@ fn mistakes_are_named_in_one_sentence() {
         (&["explain", "90", "--reg", "ds_base=0"], "64-bit code"),
         (&["explain", "90", "--host", "7up"], "7up"),
         (&["plot", "a.csv"], "--out"),
+        (&["log"], "FILE"),
+        (&["log", "-", "-"], "once"),
+        (&["log", "-", "--format", "xml"], "xml"),
         (&["plot", "--out", "a.svg"], "FILE"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),
     ] {
