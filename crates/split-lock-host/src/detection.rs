@@ -97,25 +97,22 @@ impl fmt::Display for Detection {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::Seen;
+    use crate::facts::fixture;
 
-    fn sentence(flags: &str, command_line: &str, mitigate: Seen<String>) -> String {
-        let facts = Facts {
-            cpu_model: Seen::Absent,
-            cpu_flags: Seen::Is(flags.split_whitespace().map(str::to_owned).collect()),
-            online_cpus: Seen::Is(1),
-            kernel_release: Seen::Is("6.12".into()),
-            command_line: Seen::Is(command_line.into()),
-            split_lock_mitigate: mitigate,
-        };
-        facts.detection().to_string()
+    fn sentence(flags: &str, command_line: &str, mitigate: Option<&str>) -> String {
+        let cpuinfo = format!("flags : {flags}\n");
+        let mut files = vec![
+            ("proc/cpuinfo", &cpuinfo[..]),
+            ("proc/cmdline", command_line),
+        ];
+        files.extend(mitigate.map(|value| ("proc/sys/kernel/split_lock_mitigate", value)));
+        fixture::facts(&files).detection().to_string()
     }
 
     #[test]
     fn each_kind_of_machine_gets_its_sentence() {
         let sld = "fpu split_lock_detect";
-        let one = || Seen::Is("1".to_owned());
+        let one = || Some("1");
         for (flags, command_line, mitigate, expected) in [
             ("fpu", "", one(), "not supported by this CPU"),
             (
@@ -125,8 +122,8 @@ mod tests {
                 "not available in this virtual machine (its host decides)",
             ),
             (sld, "quiet", one(), "on (warn, split_lock_mitigate=1)"),
-            (sld, "", Seen::Absent, "on (warn)"),
-            (sld, "split_lock_detect=fatal", Seen::Absent, "on (fatal)"),
+            (sld, "", None, "on (warn)"),
+            (sld, "split_lock_detect=fatal", None, "on (fatal)"),
             (
                 sld,
                 "split_lock_detect=fatal split_lock_detect=off",
@@ -161,7 +158,7 @@ mod tests {
             "ratelimit:99999999999999999999",
         ] {
             let command_line = format!("split_lock_detect=off split_lock_detect={mode}");
-            let sentence = sentence("split_lock_detect", &command_line, Seen::Absent);
+            let sentence = sentence("split_lock_detect", &command_line, None);
             assert_eq!(sentence, "split-lock detection: on (warn)", "{mode}");
         }
         for mode in [
@@ -171,7 +168,7 @@ mod tests {
             "ratelimit:",
         ] {
             let command_line = format!("split_lock_detect={mode}");
-            let sentence = sentence("split_lock_detect", &command_line, Seen::Absent);
+            let sentence = sentence("split_lock_detect", &command_line, None);
             assert!(sentence.contains(": off ("), "{mode}: {sentence}");
         }
     }

@@ -1,6 +1,5 @@
 //! The guard, as commands use it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use split_lock_assist::guard::{Config, Reaction, Response};
@@ -23,7 +22,9 @@ pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) 
     }
     let kernel = match kernel {
         Some(kernel) => Some(kernel.clone()),
-        None => of_this_host(&Facts::read(Path::new("/"))).ok(),
+        None => Facts::live()
+            .ok()
+            .and_then(|facts| of_this_host(&facts).ok()),
     };
     Some(Config {
         reaction,

@@ -1,6 +1,6 @@
 //! The facts about this host that go with every result.
 
-use split_lock_host::{Facts, Seen};
+use split_lock_host::{Fact, Facts};
 use split_lock_repro::results::HostFacts;
 
 pub(crate) fn facts(facts: &Facts) -> HostFacts {
@@ -13,6 +13,6 @@ pub(crate) fn facts(facts: &Facts) -> HostFacts {
     }
 }
 
-fn or_unknown(text: &Seen<String>) -> String {
+fn or_unknown(text: &Fact<String>) -> String {
     text.known().cloned().unwrap_or_else(|| "unknown".into())
 }

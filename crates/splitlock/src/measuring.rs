@@ -40,7 +40,7 @@ impl Session {
         Ok(Session {
             kvm: open_kvm(kvm_device)?,
             stop: stop_on_ctrl_c()?,
-            facts: Facts::read(Path::new("/")),
+            facts: Facts::live()?,
         })
     }
 

@@ -1,7 +1,6 @@
 //! What the model says, in the forms that the commands need.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -85,7 +84,7 @@ pub(crate) fn kernel(asked: Option<&Profile>) -> Result<(Profile, Option<String>
     if let Some(kernel) = asked {
         return Ok((kernel.clone(), kernel.note().map(str::to_owned)));
     }
-    let kernel = this_hosts_kernel(&Facts::read(Path::new("/")))?;
+    let kernel = this_hosts_kernel(&Facts::live()?)?;
     let mut taken = format!(
         "No kernel was given, so this host's is taken, as if it were booted with \
          split_lock_detect=warn: {kernel}."

@@ -1,7 +1,5 @@
 //! `splitlock sweep`
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
@@ -56,7 +54,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     samples.retain(|sample| {
         sample.host == kernel.to_string() && guests.contains(&sample.guest.as_str())
     });
-    let facts = Facts::read(Path::new("/"));
+    let facts = Facts::live()?;
     outputs.write(&Sweep {
         provenance: Some(provenance(&facts, seed, samples.len() as u64)),
         samples,

@@ -214,7 +214,7 @@ fn slowed(limits: &Thresholds) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use split_lock_host::Seen;
+    use split_lock_host::Root;
 
     use super::*;
 
@@ -222,15 +222,28 @@ mod tests {
         Treatment::by(&kernel.parse().unwrap()).kernel.unwrap()
     }
 
+    fn host(files: &[(&str, &str)]) -> Treatment {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+            std::fs::write(path, text).unwrap();
+        }
+        Treatment::on_this_host(&Facts::read(&Root::open(root.path()).unwrap()))
+    }
+
     fn on(flags: &str, command_line: &str, mitigate: &str) -> Treatment {
-        Treatment::on_this_host(&Facts {
-            cpu_model: Seen::Is("AMD Something".into()),
-            cpu_flags: Seen::Is(flags.split_whitespace().map(str::to_owned).collect()),
-            online_cpus: Seen::Is(1),
-            kernel_release: Seen::Is("6.13".into()),
-            command_line: Seen::Is(command_line.into()),
-            split_lock_mitigate: Seen::Is(mitigate.into()),
-        })
+        host(&[
+            (
+                "proc/cpuinfo",
+                &format!("model name : AMD Something\nflags : {flags}\n"),
+            ),
+            ("proc/sys/kernel/osrelease", "6.13\n"),
+            ("boot/config-6.13", "CONFIG_HZ=250\n"),
+            ("proc/cmdline", command_line),
+            ("proc/sys/kernel/split_lock_mitigate", mitigate),
+        ])
     }
 
     #[test]
@@ -309,10 +322,7 @@ mod tests {
 
     #[test]
     fn a_host_whose_kernel_is_not_known_is_told_as_far_as_it_goes() {
-        let treatment = Treatment::on_this_host(&Facts {
-            kernel_release: Seen::Is("plan9".into()),
-            ..Facts::read(std::path::Path::new("/missing"))
-        });
+        let treatment = host(&[("proc/sys/kernel/osrelease", "plan9")]);
         assert_eq!(treatment.kernel, None);
         assert!(treatment.this_host.unwrap().contains("plan9"));
     }

@@ -1,7 +1,6 @@
 //! `splitlock explain`
 
 use std::io::{self, Read};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use split_lock_assist::cpu::Mode;
@@ -63,7 +62,7 @@ fn answer(args: &ExplainArgs) -> Result<Answer> {
         .as_ref()
         .is_some_and(|verdict| verdict.place.is_some() && verdict.split != Split::No);
     Ok(Answer {
-        treatment: can_split.then(|| treatment(&args.host)),
+        treatment: can_split.then(|| treatment(&args.host)).transpose()?,
         subject,
         known,
         verdict,
@@ -107,9 +106,9 @@ fn standard_input() -> Result<String> {
     String::from_utf8(text).context(cannot)
 }
 
-fn treatment(host: &Host) -> Treatment {
-    match host {
-        Host::Native => Treatment::on_this_host(&Facts::read(Path::new("/"))),
+fn treatment(host: &Host) -> Result<Treatment> {
+    Ok(match host {
+        Host::Native => Treatment::on_this_host(&Facts::live()?),
         Host::Kernel(kernel) => Treatment::by(kernel),
-    }
+    })
 }

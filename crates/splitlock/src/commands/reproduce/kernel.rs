@@ -149,14 +149,13 @@ fn native(sweep: &Sweep) -> Sweep {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
 
     /// A busy machine can take a whole run from a guest that nothing else disturbs.
     #[test]
     fn what_a_guard_makes_of_a_split_lock_is_not_taken_for_its_cost() {
-        let facts = Facts::read(Path::new("/"));
+        let facts = Facts::live().unwrap();
         let timeouts = [Duration::from_millis(5)];
         let off = "6.6,hz=1000,mode=off".parse().unwrap();
         let costs = HardwareCosts::default();

@@ -1,7 +1,5 @@
 //! `splitlock reproduce`: the phenomenon on this host, as figures, data and one page.
 
-use std::path::Path;
-
 use anyhow::Result;
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
@@ -162,7 +160,7 @@ fn failed(heading: &str, error: &anyhow::Error) -> String {
 }
 
 fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> {
-    let facts = Facts::read(Path::new("/"));
+    let facts = Facts::live()?;
     let kernel = Kernel::of_this_host(&facts, None)?;
     let part = Part {
         intro: "No guest has run: every number follows from the kernel's rules and from stated \

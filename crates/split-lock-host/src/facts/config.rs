@@ -1,0 +1,175 @@
+//! The kernel's configuration, where distributions leave it.
+
+use flate2::read::GzDecoder;
+use rustix::time::{ClockId, clock_getres};
+use split_lock_model::time::Hz;
+
+use crate::Root;
+use crate::root::bounded;
+use crate::seen::{Fact, Seen};
+
+/// Of the kernel that runs, if it was built with `CONFIG_IKCONFIG_PROC`.
+const RUNNING: &str = "proc/config.gz";
+
+pub(super) struct Config {
+    text: Fact<String>,
+}
+
+impl Config {
+    pub(super) fn read(root: &Root, release: Option<&str>) -> Self {
+        let mut refused = None;
+        for path in places(release) {
+            let text = match root.read(&path) {
+                Seen::Is(bytes) => unpacked(bytes),
+                Seen::Absent => continue,
+                Seen::CouldNotSee { path, why } => Seen::CouldNotSee { path, why },
+            };
+            let text = text.from(format!("/{path}"));
+            match text.seen {
+                Seen::Is(_) => return Config { text },
+                _ => refused = refused.or(Some(text)),
+            }
+        }
+        let nowhere = || {
+            let places: Vec<_> = places(release)
+                .iter()
+                .map(|path| format!("/{path}"))
+                .collect();
+            Seen::Absent.from(places.join(", "))
+        };
+        Config {
+            text: refused.unwrap_or_else(nowhere),
+        }
+    }
+
+    pub(super) fn hz(&self, root: &Root) -> Fact<Hz> {
+        let configured = self
+            .value("CONFIG_HZ")
+            .and_then(|hz| Hz::new(hz.parse().ok()?).ok());
+        if let Some(hz) = configured {
+            return Seen::Is(hz).from(&self.text.from);
+        }
+        let asked = root.ask("ticks-per-second", || {
+            Seen::Is(ticks_per_second().to_string())
+        });
+        let hz = asked.find(|hz| Hz::new(hz.parse().ok()?).ok());
+        match hz {
+            Seen::Is(_) => hz.from("the coarse clock"),
+            _ => self.text.seen.clone().find(|_| None).from(&self.text.from),
+        }
+    }
+
+    /// Absent where the configuration is to be had and does not know the option, or says that it is not set: see
+    /// the release.
+    pub(super) fn bus_lock_detect(&self) -> Fact<bool> {
+        const OPTION: &str = "CONFIG_X86_BUS_LOCK_DETECT";
+        let set = self.text.seen.clone().find(|text| {
+            let unset = format!("# {OPTION} is not set");
+            if text.lines().any(|line| line == unset) {
+                return Some(false);
+            }
+            value(&text, OPTION).map(|value| value == "y")
+        });
+        set.from(&self.text.from)
+    }
+
+    fn value(&self, option: &str) -> Option<&str> {
+        value(self.text.known()?, option)
+    }
+}
+
+fn places(release: Option<&str>) -> Vec<String> {
+    // A release is part of a path here, and whoever made the root chose it.
+    let release = release.filter(|release| !release.is_empty() && !release.contains('/'));
+    let mut places = vec![RUNNING.to_owned()];
+    if let Some(release) = release {
+        places.extend([
+            format!("boot/config-{release}"),
+            format!("usr/lib/modules/{release}/config"),
+            format!("lib/modules/{release}/config"),
+            format!("lib/modules/{release}/build/.config"),
+        ]);
+    }
+    places
+}
+
+fn unpacked(bytes: Vec<u8>) -> Seen<String> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let text = if bytes.starts_with(&GZIP) {
+        bounded(GzDecoder::new(&bytes[..]))
+    } else {
+        Ok(bytes)
+    };
+    match text {
+        Ok(text) => Seen::Is(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) => Seen::CouldNotSee {
+            path: format!("/{RUNNING}").into(),
+            why: error.to_string(),
+        },
+    }
+}
+
+fn value<'a>(text: &'a str, option: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(option)?.strip_prefix('='))
+}
+
+/// The coarse clock advances once a tick.
+fn ticks_per_second() -> i64 {
+    let tick = clock_getres(ClockId::MonotonicCoarse);
+    let tick_ns = (tick.tv_sec * 1_000_000_000 + tick.tv_nsec).max(1);
+    // 300 ticks a second are not a whole number of nanoseconds each.
+    (1_000_000_000 + tick_ns / 2) / tick_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::facts::fixture;
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        let mut packer = GzEncoder::new(vec![], Compression::fast());
+        packer.write_all(text).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn the_running_kernels_own_configuration_wins() {
+        let folder = fixture::folder(&[("boot/config-6.6", "CONFIG_HZ=100\n")]);
+        let config = packed(b"CONFIG_HZ=1000\n# CONFIG_X86_BUS_LOCK_DETECT is not set\n");
+        fixture::write(folder.path(), RUNNING, &config);
+        let root = Root::open(folder.path()).unwrap();
+        let config = Config::read(&root, Some("6.6"));
+        assert_eq!(config.hz(&root).seen, Seen::Is(Hz::HZ_1000));
+        assert_eq!(config.bus_lock_detect().seen, Seen::Is(false));
+        assert_eq!(config.bus_lock_detect().from, "/proc/config.gz");
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let folder = fixture::folder(&[]);
+        fixture::write(folder.path(), RUNNING, &packed(&vec![b'x'; 64 << 20]));
+        let root = Root::open(folder.path()).unwrap();
+        let config = Config::read(&root, None);
+        let Seen::CouldNotSee { why, .. } = config.hz(&root).seen else {
+            panic!("{:?}", config.text.from);
+        };
+        assert!(why.contains("longer than 8 MiB"), "{why}");
+    }
+
+    #[test]
+    fn a_release_is_no_way_out() {
+        assert_eq!(places(Some("../../etc/x")), [RUNNING]);
+        assert_eq!(places(Some("")), [RUNNING]);
+    }
+
+    #[test]
+    fn this_machine_ticks_at_a_rate_that_kernels_offer() {
+        assert!(Hz::new(ticks_per_second().try_into().unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,248 @@
+//! A machine's files, wherever they are: below `/`, below any other folder, or in a capture.
+//!
+//! Whoever made that folder may have meant harm. So nothing outside of it is ever reached, nothing but
+//! plain files is read (a FIFO would block, a device may do anything), and no more than
+//! [`MOST_BYTES`] of each.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use crate::Seen;
+
+mod archive;
+mod folder;
+mod record;
+
+use archive::Archive;
+use folder::Folder;
+pub(crate) use record::{Entry, Record};
+
+/// No file that a verdict needs is longer than this.
+pub const MOST_BYTES: u64 = 8 << 20;
+
+/// More names than this in one folder are left out.
+pub const MOST_NAMES: usize = 1 << 17;
+
+/// Below this are answers that a live machine gives to questions, and a captured one keeps as files.
+pub(crate) const ANSWERS: &str = "splitlock";
+
+/// What could not be seen when a machine was captured: a path, a tab and a reason to each line.
+pub(crate) const REFUSED: &str = "refused";
+
+/// A machine to look at.
+///
+/// It remembers what it was asked for, so that a capture holds just what a verdict has looked at.
+///
+/// ```
+/// use split_lock_host::{Root, Seen};
+///
+/// let machine = Root::live()?;
+/// assert!(matches!(machine.text("proc/sys/kernel/osrelease"), Seen::Is(_)));
+/// assert_eq!(machine.text("no/such/file"), Seen::Absent);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Root {
+    place: Place,
+    /// What could not be seen when it was captured.
+    refused: BTreeMap<PathBuf, String>,
+    asked: RefCell<Record>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Folder(Folder),
+    Archive(Archive),
+}
+
+impl Root {
+    /// This machine.
+    ///
+    /// # Errors
+    /// If `/` cannot be opened.
+    pub fn live() -> io::Result<Self> {
+        Self::open(Path::new("/"))
+    }
+
+    /// The machine whose root directory this is, or of which this is a capture: a tar archive, which may be
+    /// compressed.
+    ///
+    /// # Errors
+    /// If it can be neither.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let place = if std::fs::metadata(path)?.is_dir() {
+            Place::Folder(Folder::open(path)?)
+        } else {
+            Place::Archive(Archive::open(path)?)
+        };
+        let mut root = Root {
+            place,
+            refused: BTreeMap::new(),
+            asked: RefCell::default(),
+        };
+        if !root.is_live() {
+            let list = root.text(Path::new(ANSWERS).join(REFUSED));
+            root.refused = refused(list.known().map_or("", String::as_str));
+            root.asked = RefCell::default();
+        }
+        Ok(root)
+    }
+
+    /// Whether it is the machine that this runs on, which can be asked more than files can tell.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(&self.place, Place::Folder(folder) if folder.is_live())
+    }
+
+    /// What a file holds.
+    pub fn read(&self, path: impl AsRef<Path>) -> Seen<Vec<u8>> {
+        let path = path.as_ref();
+        let found = self.may_see(path).and_then(|()| match &self.place {
+            Place::Folder(folder) => bounded(folder.open_file(path)?),
+            Place::Archive(archive) => archive.read(path),
+        });
+        self.answer(path, found, |bytes| Entry::File(bytes.clone()))
+    }
+
+    /// What a file holds, as a text. Bytes that are no UTF-8 are replaced.
+    pub fn text(&self, path: impl AsRef<Path>) -> Seen<String> {
+        let bytes = self.read(path);
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The names in a folder, sorted.
+    pub fn list(&self, path: impl AsRef<Path>) -> Seen<Vec<OsString>> {
+        let path = path.as_ref();
+        let found = self.may_see(path).and_then(|()| match &self.place {
+            Place::Folder(folder) => folder.list(path),
+            Place::Archive(archive) => archive.list(path),
+        });
+        self.answer(path, found, |_| Entry::Folder)
+    }
+
+    /// Where a symbolic link points.
+    pub fn link(&self, path: impl AsRef<Path>) -> Seen<PathBuf> {
+        let path = path.as_ref();
+        let found = self.may_see(path).and_then(|()| match &self.place {
+            Place::Folder(folder) => folder.link(path),
+            Place::Archive(archive) => archive.link(path),
+        });
+        self.answer(path, found, |target| Entry::Link(target.clone()))
+    }
+
+    /// Whether something is there, whatever it is.
+    pub fn has(&self, path: impl AsRef<Path>) -> Seen<()> {
+        let path = path.as_ref();
+        let found = self.may_see(path).and_then(|()| match &self.place {
+            Place::Folder(folder) => folder.has(path),
+            Place::Archive(archive) => archive.has(path),
+        });
+        self.answer(path, found, |()| Entry::There)
+    }
+
+    /// Opens a plain file of any length, to be read once. It is not remembered.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be read or is no plain file.
+    pub fn stream(&self, path: impl AsRef<Path>) -> io::Result<Box<dyn Read + Send>> {
+        let path = path.as_ref();
+        self.may_see(path)?;
+        Ok(match &self.place {
+            Place::Folder(folder) => Box::new(folder.open_file(path)?),
+            Place::Archive(archive) => Box::new(io::Cursor::new(archive.read(path)?)),
+        })
+    }
+
+    /// What the machine answers to a question that no file answers: asked if it is live, and as the capture
+    /// has it otherwise.
+    pub(crate) fn ask(&self, name: &str, question: impl FnOnce() -> Seen<String>) -> Seen<String> {
+        let path = Path::new(ANSWERS).join(name);
+        if !self.is_live() {
+            return self.text(path).map(|text| text.trim().to_owned());
+        }
+        let answer = question();
+        let entry = match &answer {
+            Seen::Is(text) => Entry::File(text.clone().into_bytes()),
+            Seen::Absent => return answer,
+            Seen::CouldNotSee { why, .. } => Entry::Refused(why.clone()),
+        };
+        self.asked.borrow_mut().insert(path, entry);
+        answer
+    }
+
+    /// All that was there of what this was asked for.
+    #[expect(dead_code, reason = "for captures")]
+    pub(crate) fn into_record(self) -> Record {
+        self.asked.into_inner()
+    }
+
+    fn may_see(&self, path: &Path) -> io::Result<()> {
+        match self.refused.get(&plain(path)) {
+            Some(why) => Err(io::Error::other(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn answer<T>(
+        &self,
+        path: &Path,
+        found: io::Result<T>,
+        entry: impl FnOnce(&T) -> Entry,
+    ) -> Seen<T> {
+        let (entry, answer) = match found {
+            Ok(value) => (entry(&value), Seen::Is(value)),
+            Err(error) if is_absence(&error) => return Seen::Absent,
+            Err(error) => {
+                let (path, why) = (Path::new("/").join(path), error.to_string());
+                (Entry::Refused(why.clone()), Seen::CouldNotSee { path, why })
+            }
+        };
+        self.asked.borrow_mut().insert(path.to_owned(), entry);
+        answer
+    }
+}
+
+/// Not there, or not any more: a process that ends takes its files along.
+fn is_absence(error: &io::Error) -> bool {
+    const NO_SUCH_PROCESS: i32 = 3;
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) || error.raw_os_error() == Some(NO_SUCH_PROCESS)
+}
+
+fn refused(list: &str) -> BTreeMap<PathBuf, String> {
+    let entries = list.lines().filter_map(|line| line.split_once('\t'));
+    entries
+        .map(|(path, why)| (plain(Path::new(path)), why.to_owned()))
+        .collect()
+}
+
+/// All of it, or an error if that is too much.
+pub(crate) fn bounded(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    input.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let most = MOST_BYTES >> 20;
+        return Err(io::Error::other(format!("it is longer than {most} MiB")));
+    }
+    Ok(bytes)
+}
+
+/// Relative to the root, and no higher than it.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    plain
+}

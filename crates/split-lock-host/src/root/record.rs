@@ -1,0 +1,20 @@
+//! What a machine was asked for, and what was there.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// By path below the root.
+pub(crate) type Record = BTreeMap<PathBuf, Entry>;
+
+/// Something that was there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    File(Vec<u8>),
+    Link(PathBuf),
+    /// Only looked into: what it holds has entries of its own.
+    Folder,
+    /// Only its being there was asked for.
+    There,
+    /// It could not be seen, and this is why.
+    Refused(String),
+}

@@ -1,0 +1,194 @@
+//! Machines' files, also where somebody means harm.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use split_lock_host::{MOST_BYTES, Root, Seen};
+
+fn write(root: &Path, path: &str, bytes: &[u8]) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+    fs::write(path, bytes).unwrap();
+}
+
+fn why<T: std::fmt::Debug>(seen: Seen<T>) -> String {
+    match seen {
+        Seen::CouldNotSee { why, .. } => why,
+        other => panic!("seen: {other:?}"),
+    }
+}
+
+#[test]
+fn nothing_outside_of_the_root_is_reached() {
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), "secret", b"outside");
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "etc/passwd", b"inside");
+    let secret = outside.path().join("secret");
+    symlink(&secret, folder.path().join("absolute")).unwrap();
+    symlink(
+        "../../../../../../etc/passwd",
+        folder.path().join("upwards"),
+    )
+    .unwrap();
+    symlink("/etc/passwd", folder.path().join("own")).unwrap();
+    let root = Root::open(folder.path()).unwrap();
+    assert!(!root.is_live());
+    assert_eq!(root.text("absolute"), Seen::Absent);
+    // As on the machine itself: above its root is its root.
+    for path in ["upwards", "own", "../../etc/passwd", "/etc/passwd"] {
+        assert_eq!(root.text(path), Seen::Is("inside".into()), "{path}");
+    }
+    assert_eq!(root.link("absolute"), Seen::Is(secret));
+}
+
+#[test]
+fn what_would_block_or_never_end_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    symlink("loop", path("loop")).unwrap();
+    symlink("b", path("a")).unwrap();
+    symlink("a", path("b")).unwrap();
+    write(folder.path(), "folder/x", b"");
+    let huge = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(path("huge"))
+        .unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let root = Root::open(folder.path()).unwrap();
+    assert_eq!(why(root.read("fifo")), "it is a FIFO");
+    assert_eq!(why(root.read("folder")), "it is a folder");
+    for name in ["loop", "a"] {
+        assert!(why(root.read(name)).contains("symbolic links"), "{name}");
+    }
+    assert!(why(root.read("huge")).contains("longer than"));
+    assert!(root.stream("fifo").is_err());
+    // A log may be of any length: it is not read at once.
+    let mut first = [1; 16];
+    root.stream("huge").unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(first, [0; 16]);
+}
+
+#[test]
+fn what_could_not_be_seen_when_it_was_captured_is_not_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "splitlock/refused",
+        b"dev/kmsg\tOperation not permitted\nproc/7/fd\tno\nnonsense\n",
+    );
+    let root = Root::open(folder.path()).unwrap();
+    assert_eq!(why(root.read("dev/kmsg")), "Operation not permitted");
+    assert_eq!(why(root.has("/dev/kmsg")), "Operation not permitted");
+    assert_eq!(why(root.list("proc/7/fd")), "no");
+    assert_eq!(root.read("proc/cpuinfo"), Seen::Absent);
+}
+
+/// The same files as an archive.
+fn packed(folder: &Path) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut builder = tar::Builder::new(file.reopen().unwrap());
+    builder.follow_symlinks(false);
+    builder.append_dir_all(".", folder).unwrap();
+    builder.finish().unwrap();
+    file
+}
+
+#[test]
+fn an_archive_is_as_good_as_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "proc/7/comm", b"seven\n");
+    write(folder.path(), "proc/cmdline", b"quiet\n");
+    write(folder.path(), "usr/lib/os-release", b"ID=x\n");
+    write(folder.path(), "etc/x", b"");
+    write(folder.path(), "splitlock/refused", b"dev/kmsg\tno\n");
+    symlink(
+        "../usr/lib/os-release",
+        folder.path().join("etc/os-release"),
+    )
+    .unwrap();
+    symlink("anon_inode:kvm-vm", folder.path().join("proc/7/3")).unwrap();
+    symlink("loop", folder.path().join("loop")).unwrap();
+    let archive = packed(folder.path());
+    for path in [folder.path(), archive.path()] {
+        let root = Root::open(path).unwrap();
+        assert!(!root.is_live());
+        assert_eq!(root.text("proc/7/comm"), Seen::Is("seven\n".into()));
+        assert_eq!(root.text("/proc/cmdline"), Seen::Is("quiet\n".into()));
+        assert_eq!(root.text("etc/os-release"), Seen::Is("ID=x\n".into()));
+        assert_eq!(
+            root.list("proc"),
+            Seen::Is(vec!["7".into(), "cmdline".into()])
+        );
+        assert_eq!(root.list("nothing"), Seen::Absent);
+        assert_eq!(root.link("proc/7/3"), Seen::Is("anon_inode:kvm-vm".into()));
+        assert_eq!(root.has("etc/x"), Seen::Is(()));
+        assert_eq!(root.has("etc/y"), Seen::Absent);
+        assert_eq!(why(root.read("dev/kmsg")), "no");
+        why(root.read("loop"));
+        why(root.read("proc"));
+    }
+}
+
+#[test]
+fn what_is_no_machine_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "text", &[b'x'; 1000]);
+    write(folder.path(), "empty", b"");
+    mknodat(
+        CWD,
+        folder.path().join("fifo"),
+        FileType::Fifo,
+        Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    for name in ["text", "fifo", "missing"] {
+        assert!(Root::open(&folder.path().join(name)).is_err(), "{name}");
+    }
+    // An archive without files: a machine of which nothing was to be seen.
+    assert!(Root::open(&folder.path().join("empty")).is_ok());
+}
+
+#[test]
+fn an_archive_that_unpacks_to_too_much_is_not_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(MOST_BYTES + 1);
+    header.set_mode(0o644);
+    let file = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(folder.path().join("big.tar"))
+        .unwrap();
+    let mut builder = tar::Builder::new(file);
+    let zeroes = std::io::repeat(0).take(MOST_BYTES + 1);
+    builder
+        .append_data(&mut header, "proc/cpuinfo", zeroes)
+        .unwrap();
+    builder.finish().unwrap();
+    let root = Root::open(&folder.path().join("big.tar")).unwrap();
+    assert_eq!(why(root.read("proc/cpuinfo")), "it is too long");
+}
+
+#[test]
+fn this_machine_is_live() {
+    let root = Root::live().unwrap();
+    assert!(root.is_live());
+    assert!(Root::open(Path::new("/usr/..")).unwrap().is_live());
+    let release = root.text("proc/sys/kernel/osrelease");
+    assert!(release.known().is_some());
+    let pid = std::process::id().to_string();
+    let processes = root.list("proc");
+    let mut names = processes.known().unwrap().iter();
+    assert!(names.any(|name| *name == *pid));
+    assert_eq!(root.text("proc/999999999/comm"), Seen::Absent);
+    // A device is not even opened.
+    assert_eq!(why(root.read("dev/zero")), "it is a device");
+}
