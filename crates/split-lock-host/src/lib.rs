@@ -12,11 +12,19 @@
 
 mod detection;
 mod facts;
+mod fix;
+mod history;
 pub mod log;
+mod mode;
 mod root;
 mod seen;
+mod verdict;
 
 pub use detection::Detection;
 pub use facts::{Facts, Kvm, Os};
+pub use fix::{BootLoader, Fix, Lasts, Place, Step};
+pub use history::{Events, History};
+pub use mode::Mode;
 pub use root::{MOST_BYTES, MOST_NAMES, Root};
 pub use seen::{Fact, Seen};
+pub use verdict::{Answer, Basis, Condition, Cost, LogOnly, Off, Span, Unable, Verdict};

@@ -29,6 +29,9 @@ pub const MOST_NAMES: usize = 1 << 17;
 /// Below this are answers that a live machine gives to questions, and a captured one keeps as files.
 pub(crate) const ANSWERS: &str = "splitlock";
 
+/// What a captured machine's kernel said about split locks.
+pub(crate) const KERNEL_LOG: &str = "splitlock/kernel.log";
+
 /// What could not be seen when a machine was captured: a path, a tab and a reason to each line.
 pub(crate) const REFUSED: &str = "refused";
 
@@ -171,6 +174,12 @@ impl Root {
         };
         self.asked.borrow_mut().insert(path, entry);
         answer
+    }
+
+    /// Remembers that something could not be seen that was looked for in another way.
+    pub(crate) fn note_refusal(&self, path: &str, error: &io::Error) {
+        let entry = Entry::Refused(error.to_string());
+        self.asked.borrow_mut().insert(path.into(), entry);
     }
 
     /// All that was there of what this was asked for.

@@ -1,0 +1,383 @@
+//! Where the kernel's command line is written down: each boot loader, and each distribution, has its own place.
+
+use serde::Serialize;
+
+use crate::{Facts, Os, Root};
+
+/// Who hands the kernel its command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootLoader {
+    /// NixOS, whatever loader it has installed.
+    NixOs,
+    /// Systems of images: Silverblue, Bazzite, CoreOS.
+    RpmOstree,
+    /// Pop!_OS.
+    KernelStub,
+    /// Proxmox VE, with its own tool for several boot partitions.
+    Proxmox {
+        /// Whether it uses systemd-boot: GRUB otherwise.
+        systemd_boot: bool,
+    },
+    /// Fedora and RHEL.
+    Grubby,
+    /// Limine, as CachyOS has it.
+    Limine,
+    /// GRUB, with Debian's folder for additions.
+    GrubFolder,
+    /// GRUB, with one file of settings.
+    Grub {
+        /// Whether its tools are called `grub2-…`.
+        is_called_grub2: bool,
+    },
+    /// systemd-boot with `kernel-install`.
+    KernelInstall,
+    /// systemd-boot with entries that are written by hand.
+    SystemdBoot,
+    /// rEFInd.
+    Refind,
+}
+
+impl BootLoader {
+    /// The one in use, as far as its files say so; where several have left files, the one that wins.
+    pub(crate) fn of(root: &Root, facts: &Facts) -> Option<Self> {
+        let has = |path: &str| root.has(path).is_there() == Some(true);
+        let any = |paths: &[&str]| paths.iter().any(|path| has(path));
+        let is = |name: &str| facts.os.known().is_some_and(|os: &Os| os.is(name));
+        Some(if is("nixos") {
+            BootLoader::NixOs
+        } else if has("run/ostree-booted") {
+            BootLoader::RpmOstree
+        } else if has("etc/kernelstub/configuration") {
+            BootLoader::KernelStub
+        } else if has("etc/kernel/proxmox-boot-uuids") {
+            BootLoader::Proxmox {
+                systemd_boot: has("etc/kernel/cmdline"),
+            }
+        } else if any(&["usr/sbin/grubby", "usr/bin/grubby", "sbin/grubby"]) {
+            BootLoader::Grubby
+        } else if any(&[
+            "etc/default/limine",
+            "boot/limine.conf",
+            "boot/limine/limine.conf",
+        ]) {
+            BootLoader::Limine
+        } else if has("etc/default/grub.d") && is("debian") {
+            BootLoader::GrubFolder
+        } else if has("etc/default/grub") {
+            BootLoader::Grub {
+                is_called_grub2: has("boot/grub2"),
+            }
+        } else if has("etc/kernel/cmdline") {
+            BootLoader::KernelInstall
+        } else if any(&[
+            "boot/loader/entries",
+            "efi/loader/entries",
+            "boot/efi/loader/entries",
+        ]) {
+            BootLoader::SystemdBoot
+        } else if has("boot/refind_linux.conf") {
+            BootLoader::Refind
+        } else {
+            return None;
+        })
+    }
+
+    /// How to add a parameter; `old` is the one that it replaces, if there is one.
+    pub(crate) fn with(self, parameter: &str, old: Option<&str>) -> Vec<String> {
+        // The kernel looks at the last one alone, but two of them would puzzle the next reader.
+        match old {
+            Some(old) if old != parameter => self.replaced(old, parameter),
+            _ => self.added(parameter),
+        }
+    }
+
+    fn added(self, parameter: &str) -> Vec<String> {
+        let lines = match self {
+            BootLoader::NixOs => vec![
+                format!(r#"in configuration.nix: boot.kernelParams = [ "{parameter}" ];"#),
+                "sudo nixos-rebuild boot".into(),
+            ],
+            BootLoader::RpmOstree => vec![format!(
+                "sudo rpm-ostree kargs --append-if-missing={parameter}"
+            )],
+            BootLoader::KernelStub => {
+                vec![format!("sudo kernelstub --add-options \"{parameter}\"")]
+            }
+            BootLoader::Grubby => vec![format!(
+                "sudo grubby --update-kernel=ALL --args=\"{parameter}\""
+            )],
+            BootLoader::GrubFolder => vec![
+                format!(
+                    "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee {GRUB_ADDITION}"
+                ),
+                "sudo update-grub".into(),
+            ],
+            BootLoader::Proxmox { systemd_boot: true } | BootLoader::KernelInstall => {
+                vec![format!(
+                    "sudo sed -i '1s/$/ {parameter}/' /etc/kernel/cmdline"
+                )]
+            }
+            BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![format!(
+                "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameter} /' /etc/default/grub"
+            )],
+            BootLoader::Limine | BootLoader::SystemdBoot | BootLoader::Refind => {
+                vec![format!("add {parameter} {}", self.by_hand())]
+            }
+        };
+        self.then_applied(lines)
+    }
+
+    /// How to take a parameter away.
+    pub(crate) fn without(self, parameter: &str) -> Vec<String> {
+        match self {
+            BootLoader::NixOs => vec![
+                format!(r#"in configuration.nix: take "{parameter}" out of boot.kernelParams"#),
+                "sudo nixos-rebuild boot".into(),
+            ],
+            BootLoader::RpmOstree => {
+                vec![format!(
+                    "sudo rpm-ostree kargs --delete-if-present={parameter}"
+                )]
+            }
+            BootLoader::KernelStub => {
+                vec![format!("sudo kernelstub --delete-options \"{parameter}\"")]
+            }
+            BootLoader::Grubby => vec![format!(
+                "sudo grubby --update-kernel=ALL --remove-args=\"{parameter}\""
+            )],
+            _ => self.edited(parameter, ""),
+        }
+    }
+
+    fn replaced(self, old: &str, new: &str) -> Vec<String> {
+        match self {
+            BootLoader::NixOs => vec![
+                format!(
+                    r#"in configuration.nix: "{new}" in the place of "{old}" in boot.kernelParams"#
+                ),
+                "sudo nixos-rebuild boot".into(),
+            ],
+            BootLoader::RpmOstree => {
+                vec![format!(
+                    "sudo rpm-ostree kargs --delete-if-present={old} --append-if-missing={new}"
+                )]
+            }
+            BootLoader::KernelStub => vec![format!(
+                "sudo kernelstub --delete-options \"{old}\" && sudo kernelstub --add-options \"{new}\""
+            )],
+            BootLoader::Grubby => vec![format!(
+                "sudo grubby --update-kernel=ALL --remove-args=\"{old}\" --args=\"{new}\""
+            )],
+            _ => self.edited(old, new),
+        }
+    }
+
+    /// In a file that a person may have written: the old one has to be found there first.
+    fn edited(self, old: &str, new: &str) -> Vec<String> {
+        let edit = |files: &str| format!("sudo sed -i 's/ *{old}/{}/' {files}", spaced(new));
+        let lines = match self {
+            BootLoader::Proxmox { systemd_boot: true } | BootLoader::KernelInstall => {
+                vec![edit("/etc/kernel/cmdline")]
+            }
+            BootLoader::GrubFolder => vec![
+                edit("/etc/default/grub /etc/default/grub.d/*.cfg"),
+                "sudo update-grub".into(),
+            ],
+            BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![edit("/etc/default/grub")],
+            _ if new.is_empty() => vec![format!("take {old} out {}", self.by_hand())],
+            _ => vec![format!(
+                "put {new} in the place of {old} {}",
+                self.by_hand()
+            )],
+        };
+        self.then_applied(lines)
+    }
+
+    /// Where it is edited by hand.
+    fn by_hand(self) -> &'static str {
+        match self {
+            BootLoader::Limine => {
+                "in KERNEL_CMDLINE of /etc/default/limine (or in cmdline of limine.conf)"
+            }
+            BootLoader::Refind => "in the options of /boot/refind_linux.conf",
+            _ => "in the options line of each file of loader/entries on the boot partition",
+        }
+    }
+
+    fn then_applied(self, mut lines: Vec<String>) -> Vec<String> {
+        let apply = match self {
+            BootLoader::Proxmox { .. } => Some("sudo proxmox-boot-tool refresh"),
+            BootLoader::KernelInstall => Some("sudo kernel-install add-all"),
+            BootLoader::Limine => Some("sudo limine-update"),
+            BootLoader::Grub {
+                is_called_grub2: true,
+            } => Some("sudo grub2-mkconfig -o /boot/grub2/grub.cfg"),
+            BootLoader::Grub {
+                is_called_grub2: false,
+            } => Some("sudo grub-mkconfig -o /boot/grub/grub.cfg"),
+            _ => None,
+        };
+        lines.extend(apply.map(str::to_owned));
+        lines
+    }
+}
+
+/// A file of its own, so that it is easily taken away again.
+const GRUB_ADDITION: &str = "/etc/default/grub.d/60-split-lock.cfg";
+
+fn spaced(new: &str) -> String {
+    if new.is_empty() {
+        String::new()
+    } else {
+        format!(" {new}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::fixture;
+
+    /// Files, whose they are, and a part of how a parameter is added.
+    type Case<'a> = (&'a [(&'a str, &'a str)], BootLoader, &'a str);
+
+    const DEBIAN: (&str, &str) = ("etc/os-release", "ID=ubuntu\nID_LIKE=debian\n");
+
+    fn found(files: &[(&str, &str)]) -> Option<BootLoader> {
+        let folder = fixture::folder(files);
+        let root = Root::open(folder.path()).unwrap();
+        BootLoader::of(&root, &Facts::read(&root))
+    }
+
+    #[test]
+    fn each_is_known_by_its_files() {
+        let grub = ("etc/default/grub", "");
+        let cases: [Case<'_>; 13] = [
+            (
+                &[("etc/os-release", "ID=nixos\n"), grub],
+                BootLoader::NixOs,
+                "boot.kernelParams = [ \"a=b\" ]",
+            ),
+            (
+                &[("run/ostree-booted", ""), grub],
+                BootLoader::RpmOstree,
+                "rpm-ostree kargs --append-if-missing=a=b",
+            ),
+            (
+                &[("etc/kernelstub/configuration", "")],
+                BootLoader::KernelStub,
+                "kernelstub --add-options \"a=b\"",
+            ),
+            (
+                &[
+                    ("etc/kernel/proxmox-boot-uuids", ""),
+                    ("etc/kernel/cmdline", ""),
+                    grub,
+                ],
+                BootLoader::Proxmox { systemd_boot: true },
+                "/etc/kernel/cmdline\nsudo proxmox-boot-tool refresh",
+            ),
+            (
+                &[("etc/kernel/proxmox-boot-uuids", ""), grub],
+                BootLoader::Proxmox {
+                    systemd_boot: false,
+                },
+                "/etc/default/grub\nsudo proxmox-boot-tool refresh",
+            ),
+            (
+                &[("usr/sbin/grubby", ""), grub],
+                BootLoader::Grubby,
+                "grubby --update-kernel=ALL --args=\"a=b\"",
+            ),
+            (
+                &[("boot/limine.conf", "")],
+                BootLoader::Limine,
+                "add a=b in KERNEL_CMDLINE",
+            ),
+            (
+                &[DEBIAN, grub, ("etc/default/grub.d/x.cfg", "")],
+                BootLoader::GrubFolder,
+                "$GRUB_CMDLINE_LINUX a=b\"' | sudo tee /etc/default/grub.d/60-split-lock.cfg\nsudo update-grub",
+            ),
+            (
+                &[grub, ("boot/grub2/grub.cfg", "")],
+                BootLoader::Grub {
+                    is_called_grub2: true,
+                },
+                "/etc/default/grub\nsudo grub2-mkconfig -o /boot/grub2/grub.cfg",
+            ),
+            (
+                &[grub],
+                BootLoader::Grub {
+                    is_called_grub2: false,
+                },
+                "sudo grub-mkconfig -o /boot/grub/grub.cfg",
+            ),
+            (
+                &[("etc/kernel/cmdline", "")],
+                BootLoader::KernelInstall,
+                "sudo kernel-install add-all",
+            ),
+            (
+                &[("efi/loader/entries/x.conf", "")],
+                BootLoader::SystemdBoot,
+                "loader/entries",
+            ),
+            (
+                &[("boot/refind_linux.conf", "")],
+                BootLoader::Refind,
+                "/boot/refind_linux.conf",
+            ),
+        ];
+        for (files, boot_loader, command) in cases {
+            assert_eq!(found(files), Some(boot_loader), "{files:?}");
+            let commands = boot_loader.with("a=b", None).join("\n");
+            assert!(commands.contains(command), "{boot_loader:?}: {commands}");
+            // There is a way back, and a way to another value.
+            let without = boot_loader.without("a=b").join("\n");
+            assert!(without.contains("a=b"), "{boot_loader:?}: {without}");
+            let replaced = boot_loader.with("a=c", Some("a=b")).join("\n");
+            assert!(
+                replaced.contains("a=b") && replaced.contains("a=c"),
+                "{boot_loader:?}: {replaced}"
+            );
+        }
+        assert_eq!(found(&[]), None);
+    }
+
+    /// The commands for GRUB, tried on a file.
+    #[test]
+    fn sed_does_what_is_promised() {
+        let folder = fixture::folder(&[("grub", "GRUB_CMDLINE_LINUX=\"quiet a=b splash\"\n")]);
+        let file = folder.path().join("grub");
+        let grub = BootLoader::Grub {
+            is_called_grub2: false,
+        };
+        let run = |commands: Vec<String>| {
+            let path = file.display().to_string();
+            let command = commands[0]
+                .replace("/etc/default/grub", &path)
+                .replace("sudo ", "");
+            let status = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(&command)
+                .status()
+                .unwrap();
+            assert!(status.success(), "{command}");
+            std::fs::read_to_string(&file).unwrap()
+        };
+        assert_eq!(
+            run(grub.with("a=c", Some("a=b"))),
+            "GRUB_CMDLINE_LINUX=\"quiet a=c splash\"\n"
+        );
+        assert_eq!(
+            run(grub.without("a=c")),
+            "GRUB_CMDLINE_LINUX=\"quiet splash\"\n"
+        );
+        assert_eq!(
+            run(grub.with("a=d", None)),
+            "GRUB_CMDLINE_LINUX=\"a=d quiet splash\"\n"
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! What can be done, with exact commands, and what it gives up.
+
+use serde::Serialize;
+
+use crate::verdict::{Condition, LogOnly, Off};
+use crate::{Facts, mode};
+
+mod boot_loader;
+
+pub use boot_loader::BootLoader;
+
+/// Something that can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    /// What it does, in a sentence without its full stop.
+    pub what: String,
+    /// The commands, or what to do where there is none.
+    pub steps: Vec<Step>,
+    /// What is lost by it, in a sentence without its full stop.
+    pub gives_up: Option<String>,
+    /// Whether it works only after a reboot.
+    pub needs_reboot: bool,
+    /// Where it has to be done.
+    pub place: Place,
+}
+
+/// Where something has to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On the machine itself.
+    Here,
+    /// On the machine that runs the container from which this one was looked at.
+    HostOfContainer,
+    /// By whoever runs the host of the virtual machine.
+    HostOfVirtualMachine,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// For how long that lasts.
+    pub lasts: Lasts,
+    /// What to type, or what to write where.
+    pub command: String,
+}
+
+/// For how long a step lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lasts {
+    /// From now on until the next boot.
+    UntilReboot,
+    /// From the next boot on.
+    FromNextBoot,
+}
+
+const SYSCTL_FILE: &str = "/etc/sysctl.d/60-split-lock.conf";
+
+/// What can be done about a condition, the least first. Nothing that would have no effect there.
+pub(crate) fn fixes(
+    condition: Condition,
+    facts: &Facts,
+    boot_loader: Option<&BootLoader>,
+) -> Vec<Fix> {
+    let kit = Kit {
+        facts,
+        boot_loader,
+        place: match facts.container.known() {
+            Some(_) => Place::HostOfContainer,
+            None => Place::Here,
+        },
+    };
+    match condition {
+        Condition::Livelock => kit.against_the_sleep(),
+        Condition::Slowdown { .. } => kit.against_the_limit(),
+        Condition::Fatal => kit.against_sigbus(),
+        Condition::LogOnly {
+            because: LogOnly::BusLocks,
+        } => vec![kit.detection_off(
+            "Only if the log is flooded: keeps the kernel from looking for bus locks",
+            "the log lines that tell who locks the bus",
+        )],
+        Condition::Off {
+            because: Off::RateLimitWithoutBusLocks,
+        } => vec![kit.limit_removed()],
+        Condition::HostTraps => vec![kit.avoided()],
+        Condition::HostDecides => vec![kit.asked()],
+        Condition::LogOnly { .. }
+        | Condition::Off { .. }
+        | Condition::NotApplicable { .. }
+        | Condition::NotCompiledIn
+        | Condition::Unknown => vec![],
+    }
+}
+
+/// What fixes are made from.
+struct Kit<'a> {
+    facts: &'a Facts,
+    boot_loader: Option<&'a BootLoader>,
+    place: Place,
+}
+
+impl Kit<'_> {
+    fn against_the_sleep(&self) -> Vec<Fix> {
+        let mut fixes = vec![];
+        if self.facts.split_lock_mitigate.known().is_some() {
+            fixes.push(self.not_mitigated());
+        }
+        if self.facts.has_cpu_flag("bus_lock_detect") == Some(true) {
+            fixes.push(self.rate_limit());
+        }
+        fixes.push(self.detection_off(
+            "Switches detection off altogether",
+            "the log lines that tell who splits locks, and all protection from them",
+        ));
+        if self.facts.split_lock_mitigate.known().is_none() {
+            fixes.push(Fix {
+                what: "A newer kernel (6.2 or later, or a 6.1 with updates) can be told to warn without the sleep".into(),
+                steps: vec![],
+                gives_up: None,
+                needs_reboot: true,
+                place: self.place,
+            });
+        }
+        fixes
+    }
+
+    fn not_mitigated(&self) -> Fix {
+        let persistent = if self.is_nixos() {
+            r#"in configuration.nix: boot.kernel.sysctl."kernel.split_lock_mitigate" = 0;"#.into()
+        } else {
+            format!("echo 'kernel.split_lock_mitigate = 0' | sudo tee {SYSCTL_FILE}")
+        };
+        Fix {
+            what: "Takes the sleep away, and keeps the log lines".into(),
+            steps: vec![
+                Step {
+                    lasts: Lasts::UntilReboot,
+                    command: "sudo sysctl kernel.split_lock_mitigate=0".into(),
+                },
+                Step {
+                    lasts: Lasts::FromNextBoot,
+                    command: persistent,
+                },
+            ],
+            gives_up: Some(
+                "whoever splits locks is no longer slowed down, and can slow down everybody else on this machine"
+                    .into(),
+            ),
+            needs_reboot: false,
+            place: self.place,
+        }
+    }
+
+    fn rate_limit(&self) -> Fix {
+        Fix {
+            what: "The middle way: programs that lock the bus share a limit, and nobody is held up for ever".into(),
+            steps: self.parameter("split_lock_detect=ratelimit:100"),
+            gives_up: Some(
+                "virtual machines are then neither trapped nor throttled by this host: their VMM has to do \
+                 that (KVM_CAP_X86_BUS_LOCK_EXIT; QEMU: -machine bus-lock-ratelimit=N)"
+                    .into(),
+            ),
+            needs_reboot: true,
+            place: self.place,
+        }
+    }
+
+    fn detection_off(&self, what: &str, gives_up: &str) -> Fix {
+        Fix {
+            what: what.into(),
+            steps: self.parameter("split_lock_detect=off"),
+            gives_up: Some(gives_up.into()),
+            needs_reboot: true,
+            place: self.place,
+        }
+    }
+
+    fn against_the_limit(&self) -> Vec<Fix> {
+        let guests = Fix {
+            what: "The limit does not hold for virtual machines. Their VMM can be told to hold them to one".into(),
+            steps: vec![Step {
+                lasts: Lasts::UntilReboot,
+                command: "for each of QEMU's: -machine bus-lock-ratelimit=100".into(),
+            }],
+            gives_up: None,
+            needs_reboot: false,
+            place: self.place,
+        };
+        let is_possible = self
+            .facts
+            .kvm
+            .bus_lock_exit
+            .known()
+            .is_some_and(|&modes| modes > 0);
+        let without = self.detection_off(
+            "Takes the limit away",
+            "all protection from programs that lock the bus",
+        );
+        is_possible
+            .then_some(guests)
+            .into_iter()
+            .chain([without])
+            .collect()
+    }
+
+    fn against_sigbus(&self) -> Vec<Fix> {
+        let removed = Fix {
+            what: "Goes back to the default, which warns: programs and guests are then slowed down and not killed".into(),
+            steps: self.without_parameter(),
+            gives_up: Some("that split locks are found at once".into()),
+            needs_reboot: true,
+            place: self.place,
+        };
+        vec![removed]
+    }
+
+    fn limit_removed(&self) -> Fix {
+        Fix {
+            what: "The limit does nothing on this CPU. Without it the kernel warns of split locks, and slows down \
+                   who splits them"
+                .into(),
+            steps: self.without_parameter(),
+            gives_up: Some("that nobody is slowed down".into()),
+            needs_reboot: true,
+            place: self.place,
+        }
+    }
+
+    fn avoided(&self) -> Fix {
+        Fix {
+            what: "Find the program that the log names, and run another build of it (32-bit builds split more often \
+                   than 64-bit ones); whoever runs the host can switch detection off there"
+                .into(),
+            steps: vec![],
+            gives_up: None,
+            needs_reboot: false,
+            place: Place::HostOfVirtualMachine,
+        }
+    }
+
+    fn asked(&self) -> Fix {
+        Fix {
+            what: "Nothing in here helps. Ask whoever runs the host what this says there".into(),
+            steps: vec![Step {
+                lasts: Lasts::UntilReboot,
+                command: "splitlock doctor".into(),
+            }],
+            gives_up: None,
+            needs_reboot: false,
+            place: Place::HostOfVirtualMachine,
+        }
+    }
+
+    fn parameter(&self, parameter: &str) -> Vec<Step> {
+        let steps = match self.boot_loader {
+            Some(boot_loader) => boot_loader.with(parameter, self.old_parameter()),
+            None => vec![format!(
+                "put {parameter} on the kernel's command line, in your boot loader's configuration"
+            )],
+        };
+        from_next_boot(steps)
+    }
+
+    fn without_parameter(&self) -> Vec<Step> {
+        let old = self.old_parameter().unwrap_or("split_lock_detect=…");
+        let steps = match (self.boot_loader, self.old_parameter()) {
+            (Some(boot_loader), Some(old)) => boot_loader.without(old),
+            _ => vec![format!(
+                "take {old} off the kernel's command line, in your boot loader's configuration"
+            )],
+        };
+        from_next_boot(steps)
+    }
+
+    /// What is on the command line now. Whoever captured the machine wrote that, and it is about to be part of a
+    /// command: nothing in it may mean something to a shell.
+    fn old_parameter(&self) -> Option<&str> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_=:".contains(c);
+        mode::parameter(self.facts.command_line.known()?)
+            .filter(|parameter| parameter.chars().all(is_plain))
+    }
+
+    fn is_nixos(&self) -> bool {
+        self.facts.os.known().is_some_and(|os| os.is("nixos"))
+    }
+}
+
+fn from_next_boot(commands: Vec<String>) -> Vec<Step> {
+    let step = |command| Step {
+        lasts: Lasts::FromNextBoot,
+        command,
+    };
+    commands.into_iter().map(step).collect()
+}

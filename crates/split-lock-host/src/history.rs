@@ -1,0 +1,150 @@
+//! What the kernel's log says about the machine: how it decided when it started, and what came of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::log::{Beginning, Boot, Exception, Message, Record, Records, Source};
+use crate::seen::{Fact, Seen};
+use crate::{Root, root};
+
+/// Where logs are kept, if the kernel's own memory of them cannot be read.
+const FILES: [&str; 4] = [
+    "var/log/kern.log",
+    "var/log/messages",
+    "var/log/syslog",
+    "var/log/dmesg",
+];
+
+/// The kernel's own memory of its log.
+const KERNEL: &str = "dev/kmsg";
+
+/// What a log tells of the last boot that is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// Whether it begins where the kernel does: if so, what it does not say about the boot was not said.
+    pub begins_at_boot: bool,
+    /// The release that last started, if the log says so.
+    pub release: Option<String>,
+    /// What it said about detection when it last started.
+    #[serde(skip)]
+    pub boot: Vec<Boot>,
+    /// Traps by #AC since then, as far as they were printed.
+    pub alignment_checks: u64,
+    /// Traps by #DB since then, as far as they were printed.
+    pub debug_exceptions: u64,
+    /// Messages that were not printed, by the kernel's own count.
+    pub suppressed: u64,
+    /// Messages that are damaged.
+    pub damaged: u64,
+}
+
+/// The kernel's log, if it could be read.
+pub type History = Fact<Events>;
+
+impl Events {
+    fn add(&mut self, message: &Message) {
+        match message {
+            Message::Started { release } => {
+                *self = Events {
+                    begins_at_boot: true,
+                    release: Some(String::from_utf8_lossy(release).into_owned()),
+                    ..Events::default()
+                };
+            }
+            Message::Boot(boot) => self.boot.push(*boot),
+            Message::Trap(trap) => match trap.kind.exception() {
+                Exception::AlignmentCheck => self.alignment_checks += 1,
+                Exception::Debug => self.debug_exceptions += 1,
+            },
+            Message::Suppressed(suppressed) => {
+                self.suppressed = self.suppressed.saturating_add(suppressed.count);
+            }
+            Message::Damaged { .. } => self.damaged += 1,
+        }
+    }
+
+    /// Traps that were printed.
+    #[must_use]
+    pub fn traps(&self) -> u64 {
+        self.alignment_checks + self.debug_exceptions
+    }
+}
+
+impl History {
+    /// Reads the log that a machine keeps: its kernel's, or the first of the usual files. Each record is shown to
+    /// `look`, those of earlier boots included.
+    pub fn of_machine(root: &Root, look: impl FnMut(&Record)) -> Self {
+        let mut refused = None;
+        for place in places(root) {
+            let path = Path::new("/").join(place);
+            match open(root, place) {
+                Ok(source) => return Self::of_source(source, &path, look),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    root.note_refusal(place, &error);
+                    refused.get_or_insert((path, error.to_string()));
+                }
+            }
+        }
+        match refused {
+            Some((path, why)) => {
+                let from = path.display().to_string();
+                Seen::CouldNotSee { path, why }.from(from)
+            }
+            None => Seen::Absent.from(format!("/{}", places(root).join(", /"))),
+        }
+    }
+
+    /// Reads a log. Each record is shown to `look`.
+    ///
+    /// # Errors
+    /// If it cannot be read to its end.
+    pub fn of_log(log: impl io::Read, mut look: impl FnMut(&Record)) -> io::Result<Events> {
+        let mut events = Events::default();
+        let mut records = Records::new(log);
+        for record in records.by_ref() {
+            let record = record?;
+            events.add(&record.message);
+            look(&record);
+        }
+        events.begins_at_boot |= records.beginning() == Beginning::Boot;
+        Ok(events)
+    }
+
+    fn of_source(source: Source, path: &Path, look: impl FnMut(&Record)) -> Self {
+        let seen = match Self::of_log(source, look) {
+            Ok(events) => Seen::Is(events),
+            Err(error) => Seen::CouldNotSee {
+                path: path.to_owned(),
+                why: error.to_string(),
+            },
+        };
+        seen.from(path.display().to_string())
+    }
+}
+
+/// In the order in which they are tried.
+fn places(root: &Root) -> Vec<&'static str> {
+    // A captured machine's kernel is another one, and its log may have come along as a file.
+    let first = if root.is_live() {
+        KERNEL
+    } else {
+        root::KERNEL_LOG
+    };
+    let mut places = vec![first];
+    places.extend(FILES);
+    if !root.is_live() {
+        // Only if that was refused when it was captured: then this is why there is no log.
+        places.push(KERNEL);
+    }
+    places
+}
+
+fn open(root: &Root, place: &str) -> io::Result<Source> {
+    if root.is_live() && place == KERNEL {
+        return Source::open(&PathBuf::from("/").join(KERNEL));
+    }
+    Source::of(root.stream(place)?)
+}

@@ -1,0 +1,129 @@
+//! `split_lock_detect=`, as the kernel reads it.
+
+use std::fmt;
+
+use serde::Serialize;
+use split_lock_model::kernel;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nothing is detected.
+    Off,
+    /// Warn, and slow down: what a kernel does by itself.
+    Warn,
+    /// SIGBUS.
+    Fatal,
+    /// No #AC, and so many bus locks a second for all programs together; with no number, as many as they like.
+    RateLimit(Option<u16>),
+}
+
+const PARAMETER: &str = "split_lock_detect=";
+
+impl Mode {
+    /// The kernel looks at the last one alone, and stays at `warn` if it does not know it.
+    #[must_use]
+    pub fn of(command_line: &str) -> Self {
+        parameter(command_line)
+            .and_then(|parameter| Self::parse(&parameter[PARAMETER.len()..]))
+            .unwrap_or(Mode::Warn)
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "off" => Some(Mode::Off),
+            "warn" => Some(Mode::Warn),
+            "fatal" => Some(Mode::Fatal),
+            _ => rate_limit(value).map(Mode::RateLimit),
+        }
+    }
+
+    /// As the model has it, where it has it.
+    #[must_use]
+    pub fn modelled(self) -> Option<kernel::Mode> {
+        Some(match self {
+            Mode::Off => kernel::Mode::Off,
+            Mode::Warn => kernel::Mode::Warn,
+            Mode::Fatal => kernel::Mode::Fatal,
+            Mode::RateLimit(Some(per_second)) => kernel::Mode::Ratelimit(per_second),
+            Mode::RateLimit(None) => return None,
+        })
+    }
+}
+
+/// The parameter that counts, as it is written.
+#[must_use]
+pub(crate) fn parameter(command_line: &str) -> Option<&str> {
+    command_line
+        .split_whitespace()
+        .rfind(|word| word.starts_with(PARAMETER))
+}
+
+/// As the kernel's `sscanf` sees it: what follows the digits does not count, and without any number
+/// the name of the mode is enough.
+fn rate_limit(value: &str) -> Option<Option<u16>> {
+    let rate = value.strip_prefix("ratelimit:")?;
+    let digits = rate.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = &rate[..rate.len() - digits.len()];
+    match digits.parse() {
+        Ok(rate @ 1..=1000) => Some(Some(rate)),
+        _ if rate.is_empty() => Some(None),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mode::Off => f.write_str("off"),
+            Mode::Warn => f.write_str("warn"),
+            Mode::Fatal => f.write_str("fatal"),
+            Mode::RateLimit(Some(per_second)) => write!(f, "ratelimit:{per_second}"),
+            Mode::RateLimit(None) => f.write_str("ratelimit:"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_one_counts() {
+        let line = "quiet split_lock_detect=fatal x=split_lock_detect=off split_lock_detect=off";
+        assert_eq!(Mode::of(line), Mode::Off);
+        assert_eq!(parameter(line), Some("split_lock_detect=off"));
+        assert_eq!(Mode::of("quiet"), Mode::Warn);
+        assert_eq!(parameter("quiet split_lock_detect"), None);
+    }
+
+    #[test]
+    fn a_mode_that_the_kernel_does_not_know_leaves_it_at_warn() {
+        for mode in [
+            "",
+            "on",
+            "OFF",
+            "offline",
+            "fatal,",
+            "ratelimit",
+            "ratelimit:0",
+            "ratelimit:1001",
+            "ratelimit:-1",
+            "ratelimit:ten",
+            "ratelimit:99999999999999999999",
+        ] {
+            let line = format!("split_lock_detect=off split_lock_detect={mode}");
+            assert_eq!(Mode::of(&line), Mode::Warn, "{mode}");
+        }
+        for (mode, rate) in [
+            ("ratelimit:1", Some(1)),
+            ("ratelimit:1000", Some(1000)),
+            ("ratelimit:10/s", Some(10)),
+            ("ratelimit:", None),
+        ] {
+            let mode = Mode::of(&format!("split_lock_detect={mode}"));
+            assert_eq!(mode, Mode::RateLimit(rate));
+        }
+    }
+}

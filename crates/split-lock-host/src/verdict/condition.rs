@@ -1,0 +1,200 @@
+//! What may become of whoever splits a lock on a machine.
+
+use serde::Serialize;
+
+/// What may become of whoever splits a lock on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Condition {
+    /// It is made to sleep, and if a timer interrupts the sleep each time it never gets past the instruction.
+    Livelock,
+    /// It is made to sleep once there are more bus locks a second than this.
+    Slowdown {
+        /// Bus locks a second, of all programs together.
+        per_second: Option<u16>,
+    },
+    /// It gets SIGBUS.
+    Fatal,
+    /// It is named in the log, and goes on.
+    LogOnly {
+        /// Why it is no worse.
+        because: LogOnly,
+    },
+    /// Nothing: the kernel could detect it, and does not.
+    Off {
+        /// Why it does not.
+        because: Off,
+    },
+    /// Nothing: it cannot be detected.
+    NotApplicable {
+        /// What cannot.
+        because: Unable,
+    },
+    /// Nothing: the kernel was built without detection.
+    NotCompiledIn,
+    /// That is up to the host of this virtual machine, and cannot be seen from inside.
+    HostDecides,
+    /// The host of this virtual machine has it trapped inside, where nothing can switch that off.
+    HostTraps,
+    /// Not enough could be seen to say.
+    Unknown,
+}
+
+/// Why nobody is made to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOnly {
+    /// The CPU reports bus locks when they are done (#DB).
+    BusLocks,
+    /// `kernel.split_lock_mitigate` is 0.
+    NotMitigated,
+    /// A kernel before 5.19.
+    Before519,
+}
+
+/// Why nothing is detected that could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Off {
+    /// The command line says so.
+    Parameter,
+    /// The kernel said so when it started.
+    BootLine,
+    /// The kernel could not switch it on.
+    MsrAccessFailed,
+    /// A rate limit was asked for, of bus locks that this CPU does not report.
+    RateLimitWithoutBusLocks,
+}
+
+/// What stands in the way of detection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unable {
+    /// The CPU.
+    Cpu,
+    /// The kernel: it knows nothing of the bus locks that this CPU reports.
+    KernelBeforeBusLocks,
+    /// The kernel: it is older than any detection.
+    KernelBefore57,
+}
+
+/// What the verdict rests on, the surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// What the kernel said when it started.
+    BootLine,
+    /// The CPU's flags, the command line and the sysctl.
+    Settings,
+    /// The kernel's release, because a setting could not be seen.
+    Release,
+    /// Nothing.
+    Nothing,
+}
+
+/// What the whole comes down to, for a program that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Nobody is hurt here.
+    Fine,
+    /// Somebody is, or can be.
+    Found,
+    /// Not enough could be seen.
+    CannotSay,
+}
+
+impl Condition {
+    /// In a few words, as a heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Condition::Livelock => "At risk of livelock",
+            Condition::Slowdown { .. } => "At risk of slowdown",
+            Condition::Fatal => "At risk of SIGBUS",
+            Condition::LogOnly { .. } => "Log only",
+            Condition::Off { .. } => "Detection is off",
+            Condition::NotApplicable { .. } => "Not applicable",
+            Condition::NotCompiledIn => "Not compiled in",
+            Condition::HostDecides => "The host decides",
+            Condition::HostTraps => "Trapped by the host of this virtual machine",
+            Condition::Unknown => "Unknown",
+        }
+    }
+
+    /// Whether somebody can be hurt.
+    pub(crate) fn hurts(self) -> bool {
+        matches!(
+            self,
+            Condition::Livelock
+                | Condition::Slowdown { .. }
+                | Condition::Fatal
+                | Condition::HostTraps
+        )
+    }
+
+    /// Whether anything that happens would be in the log.
+    pub(crate) fn leaves_a_history(self) -> bool {
+        self.hurts() || matches!(self, Condition::LogOnly { .. })
+    }
+
+    /// What that means, in sentences.
+    #[must_use]
+    pub fn meaning(self) -> String {
+        match self {
+            Condition::Livelock => "Whoever splits a lock, a program or a virtual machine, is made to sleep, and \
+                waits for a system-wide semaphore, before it may go on for two ticks. If a timer's signal \
+                interrupts that each time, it never gets past the instruction."
+                .into(),
+            Condition::Slowdown { per_second } => format!(
+                "Programs that lock the bus are made to sleep while all of them together do so more than {} \
+                 a second. Virtual machines are neither trapped nor throttled. Nobody is held up for ever: that \
+                 sleep comes after the instruction, and signals do not interrupt it.",
+                per_second.map_or("some times".into(), |n| format!("{n} times"))
+            ),
+            Condition::Fatal => "A program that splits a lock is killed with SIGBUS, and so is a virtual machine \
+                monitor whose guest does."
+                .into(),
+            Condition::LogOnly { because } => because.meaning().into(),
+            Condition::Off { .. } => "Split locks run as fast as the hardware lets them, and are not reported. One \
+                program or virtual machine that splits many slows down the whole machine."
+                .into(),
+            Condition::NotApplicable { .. } => "No kernel can notice split locks here. They cost what the hardware \
+                makes them cost, and nothing is made to sleep for them: whatever is slow has another cause."
+                .into(),
+            Condition::NotCompiledIn => "This kernel was built without CONFIG_X86_BUS_LOCK_DETECT: it notices no split \
+                locks and makes nobody sleep for them, whatever its command line says."
+                .into(),
+            Condition::HostDecides => "If this virtual machine's host detects split locks, then one in here makes a \
+                virtual CPU stand still for some 10 ms, or for ever. Nothing in here shows that, and nothing in here \
+                changes it."
+                .into(),
+            Condition::HostTraps => "This virtual machine gets #AC for split locks although it has no way of \
+                switching that off: the instruction faults again and again, and whoever runs it hangs."
+                .into(),
+            Condition::Unknown => "Too little of this machine could be seen.".into(),
+        }
+    }
+}
+
+impl LogOnly {
+    fn meaning(self) -> &'static str {
+        match self {
+            LogOnly::BusLocks => {
+                "A program that locks the bus is named in the log each time, as far as the rate limit \
+                of the log allows. Nobody is made to sleep, and guests are not trapped by this host. What remains is \
+                what the hardware makes a bus lock cost."
+            }
+            LogOnly::NotMitigated => {
+                "A thread that splits a lock is named in the log once, and goes on after two ticks at most. \
+                Nobody is made to sleep. What remains is what the hardware makes a split lock cost: if something is \
+                still slow, it is that, or something else altogether."
+            }
+            LogOnly::Before519 => {
+                "A thread that splits a lock is named in the log, and detection is then off for it. \
+                Nobody is made to sleep. That comes with Linux 5.19."
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a trap costs, from the model.
+
+use serde::Serialize;
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::kernel::{Era, Features, Profile, Release};
+use split_lock_model::time::{Hz, Nanos};
+
+use super::Condition;
+use crate::Facts;
+
+/// From one duration to another, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// It is longer than this.
+    pub longer_than: Nanos,
+    /// It is no longer than this.
+    pub at_most: Nanos,
+}
+
+/// What one trap costs on this kernel, by the model; where something about the kernel is not known, over all
+/// that it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cost {
+    /// A sleep before the instruction, which signals interrupt.
+    Trap {
+        /// The sleep.
+        sleep: Span,
+        /// How long the core may then do what it likes.
+        window: Span,
+        /// A thread that gets signals at this distance, or a smaller one, never gets past.
+        never_up_to: Nanos,
+        /// A thread that gets signals at this distance, or a larger one, gets past if no other splits locks.
+        always_from: Nanos,
+        /// What the model was asked for.
+        kernels: Vec<Profile>,
+    },
+    /// A sleep after the instruction, which signals do not interrupt.
+    RateLimited {
+        /// The sleep, which is repeated until the rate allows another.
+        sleep: Span,
+        /// What the model was asked for.
+        kernels: Vec<Profile>,
+    },
+}
+
+impl Cost {
+    pub(super) fn of(condition: Condition, facts: &Facts) -> Option<Self> {
+        match condition {
+            Condition::Livelock => Self::of_trap(kernels(facts)),
+            Condition::Slowdown { .. } => Self::of_bus_lock(kernels(facts)),
+            _ => None,
+        }
+    }
+
+    fn of_trap(kernels: Vec<Profile>) -> Option<Self> {
+        let limits: Vec<_> = kernels.iter().filter_map(Thresholds::of).collect();
+        Some(Cost::Trap {
+            sleep: span(limits.iter().map(Thresholds::sleep))?,
+            window: span(limits.iter().map(Thresholds::window))?,
+            never_up_to: limits.iter().map(Thresholds::never_up_to).min()?,
+            always_from: limits.iter().map(Thresholds::always_from).max()?,
+            kernels,
+        })
+    }
+
+    fn of_bus_lock(kernels: Vec<Profile>) -> Option<Self> {
+        const SLEEP_MS: u64 = 20;
+        let sleeps = kernels.iter().map(|kernel| {
+            let (ticks, hz) = (
+                kernel.features().msleep_ticks(SLEEP_MS, kernel.hz()),
+                kernel.hz(),
+            );
+            let tick_ns = 1_000_000_000 / u64::from(hz.get());
+            (Nanos(ticks.0 * tick_ns), Nanos((ticks.0 + 1) * tick_ns))
+        });
+        Some(Cost::RateLimited {
+            sleep: span(sleeps)?,
+            kernels,
+        })
+    }
+}
+
+fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<Span> {
+    Some(Span {
+        longer_than: spans.clone().map(|(longer_than, _)| longer_than).min()?,
+        at_most: spans.map(|(_, at_most)| at_most).max()?,
+    })
+}
+
+/// The kernels that this one may be, as far as the model is concerned.
+fn kernels(facts: &Facts) -> Vec<Profile> {
+    let rates = facts.hz.known().map_or(Hz::ALL.to_vec(), |&hz| vec![hz]);
+    let of_rate = |&hz: &Hz| match release(facts) {
+        Some((release, suffix)) => named(facts, release.lookup(suffix).features, hz)
+            .into_iter()
+            .collect(),
+        None => unnamed(facts, hz),
+    };
+    rates.iter().flat_map(of_rate).collect()
+}
+
+/// A release that makes threads sleep. The sysctl says more than the release does: distributions take changes from
+/// later kernels.
+fn named(facts: &Facts, features: Features, hz: Hz) -> Option<Profile> {
+    let release = facts.kernel_release.known()?;
+    let mut profile = format!("{release},hz={hz}");
+    if features.era != Era::Misery {
+        profile += ",era=misery";
+    }
+    let has_sysctl = facts.split_lock_mitigate.known().is_some();
+    if has_sysctl && !features.sysctl {
+        profile += ",sysctl=1";
+    }
+    profile.parse().ok()
+}
+
+/// Where the release is not known, nor is it known which of two lengths the sleep has.
+fn unnamed(facts: &Facts, hz: Hz) -> Vec<Profile> {
+    let of_length = |extra_jiffy| {
+        let features = Features {
+            era: Era::Misery,
+            extra_jiffy,
+            sysctl: facts.split_lock_mitigate.known().is_some(),
+            ..Features::NONE
+        };
+        Profile::builder(features).hz(hz).build().ok()
+    };
+    [true, false].into_iter().filter_map(of_length).collect()
+}
+
+/// The kernel's release, and what follows its numbers.
+pub(super) fn release(facts: &Facts) -> Option<(Release, &str)> {
+    Release::parse_prefix(facts.kernel_release.known()?).ok()
+}
