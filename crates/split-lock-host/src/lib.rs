@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 mod detection;
 mod facts;
 mod fix;
@@ -20,6 +21,7 @@ mod root;
 mod seen;
 mod verdict;
 
+pub use capture::{Capture, LogCopy};
 pub use detection::Detection;
 pub use facts::{Facts, Kvm, Os};
 pub use fix::{BootLoader, Fix, Lasts, Place, Step};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use split_lock_host::{
-    Answer, Basis, Condition, Cost, Facts, History, LogOnly, Off, Place, Root, Unable, Verdict,
+    Answer, Basis, Capture, Condition, Cost, Facts, History, LogCopy, LogOnly, Off, Place, Root,
+    Unable, Verdict,
 };
 use split_lock_model::time::Nanos;
 
@@ -13,10 +14,13 @@ fn fixtures() -> PathBuf {
 }
 
 fn of(fixture: &str) -> Verdict {
-    let root = Root::open(&fixtures().join(fixture)).unwrap();
-    let facts = Facts::read(&root);
-    let history = History::of_machine(&root, |_| ());
-    Verdict::of(&root, &facts, &history)
+    judged(&Root::open(&fixtures().join(fixture)).unwrap())
+}
+
+fn judged(root: &Root) -> Verdict {
+    let facts = Facts::read(root);
+    let history = History::of_machine(root, |_| ());
+    Verdict::of(root, &facts, &history)
 }
 
 /// Everything that would be typed.
@@ -64,9 +68,9 @@ const ROWS: &[Row] = &[
           advice: &[] },
     Row { fixture: "guest-amd", condition: Condition::NotApplicable { because: Unable::Cpu }, basis: Basis::Settings,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "linux-5.15", condition: Condition::LogOnly { because: LogOnly::Before519 }, basis: Basis::BootLine,
+    Row { fixture: "linux-5.15", condition: Condition::LogOnly { because: LogOnly::Before519 }, basis: Basis::Release,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "linux-5.19", condition: Condition::Livelock, basis: Basis::BootLine, answer: Answer::Found,
+    Row { fixture: "linux-5.19", condition: Condition::Livelock, basis: Basis::Release, answer: Answer::Found,
           advice: &["boot.kernelParams", "nixos-rebuild"] },
     Row { fixture: "mitigate-0", condition: Condition::LogOnly { because: LogOnly::NotMitigated },
           basis: Basis::BootLine, answer: Answer::Fine, advice: &[] },
@@ -112,6 +116,48 @@ fn each_machine_gets_its_verdict() {
             assert_eq!(commands, "", "{}", row.fixture);
         }
     }
+}
+
+/// The machine as whoever gets its capture sees it.
+fn captured(root: Root, is_redacted: bool) -> (tempfile::NamedTempFile, Root) {
+    judged(&root);
+    let mut log = LogCopy::default();
+    let history = History::of_machine(&root, |record| log.add(record));
+    let mut capture = Capture::of(root, &history, &log, &[]);
+    if is_redacted {
+        capture.redact();
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    capture.write_to(file.as_file()).unwrap();
+    let root = Root::open(file.path()).unwrap();
+    (file, root)
+}
+
+/// Where the log lies is not part of it.
+fn without_places(mut verdict: Verdict) -> Verdict {
+    for text in verdict.because.iter_mut().chain(&mut verdict.doubts) {
+        for place in ["/splitlock/kernel.log", "/var/log/dmesg"] {
+            *text = text.replace(place, "LOG");
+        }
+    }
+    verdict
+}
+
+#[test]
+fn a_capture_gets_the_verdict_of_its_machine() {
+    for row in ROWS {
+        for is_redacted in [false, true] {
+            let root = Root::open(&fixtures().join(row.fixture)).unwrap();
+            let (_file, root) = captured(root, is_redacted);
+            let verdict = without_places(judged(&root));
+            assert_eq!(verdict, without_places(of(row.fixture)), "{}", row.fixture);
+        }
+    }
+    let here = Root::live().unwrap();
+    let verdict = judged(&here);
+    let (_file, root) = captured(here, true);
+    assert_eq!(judged(&root).condition, verdict.condition);
+    assert_eq!(judged(&root).basis, verdict.basis);
 }
 
 #[test]

@@ -183,7 +183,6 @@ impl Root {
     }
 
     /// All that was there of what this was asked for.
-    #[expect(dead_code, reason = "for captures")]
     pub(crate) fn into_record(self) -> Record {
         self.asked.into_inner()
     }

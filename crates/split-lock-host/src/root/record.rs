@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// By path below the root.
-pub(crate) type Record = BTreeMap<PathBuf, Entry>;
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) entries: BTreeMap<PathBuf, Entry>,
+}
 
 /// Something that was there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +20,15 @@ pub(crate) enum Entry {
     There,
     /// It could not be seen, and this is why.
     Refused(String),
+}
+
+impl Record {
+    /// What is known of something already is more than that it is there.
+    pub(super) fn insert(&mut self, path: PathBuf, entry: Entry) {
+        if entry == Entry::There {
+            self.entries.entry(path).or_insert(entry);
+        } else {
+            self.entries.insert(path, entry);
+        }
+    }
 }

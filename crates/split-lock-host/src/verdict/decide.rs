@@ -16,9 +16,11 @@ pub(super) struct Decision {
 }
 
 pub(super) fn decide(facts: &Facts, history: &History) -> Decision {
+    let lookup = release(facts).map(|(release, suffix)| release.lookup(suffix));
     let mut judge = Judge {
         facts,
-        features: release(facts).map(|(release, suffix)| release.lookup(suffix).features),
+        features: lookup.map(|lookup| lookup.features),
+        note: lookup.and_then(|lookup| lookup.note),
         events: history.known(),
         basis: Basis::Settings,
         because: vec![],
@@ -39,6 +41,8 @@ struct Judge<'a> {
     facts: &'a Facts,
     /// `None` if the release could not be seen, or is none.
     features: Option<Features>,
+    /// Why the release may not tell everything.
+    note: Option<&'static str>,
     events: Option<&'a Events>,
     basis: Basis,
     because: Vec<String>,
@@ -55,7 +59,6 @@ impl Judge<'_> {
         }
         match self.by_boot_lines() {
             Some(condition) => {
-                self.basis = self.basis.min(Basis::BootLine);
                 self.compare_with_settings(condition);
                 condition
             }
@@ -167,6 +170,7 @@ impl Judge<'_> {
     }
 
     fn said_at_boot(&mut self, what: &str) {
+        self.basis = Basis::BootLine;
         self.says(format!("when it started, the kernel said {what}"));
     }
 
@@ -393,6 +397,8 @@ impl Judge<'_> {
             self.release_is_unknown();
             return Condition::Unknown;
         };
+        self.basis = self.basis.max(Basis::Release);
+        self.doubts.extend(self.note.map(str::to_owned));
         let release = self
             .facts
             .kernel_release
@@ -401,7 +407,6 @@ impl Judge<'_> {
             .unwrap_or_default();
         match features.era {
             Era::Misery if features.sysctl => {
-                self.basis = self.basis.max(Basis::Release);
                 self.doubts(format!(
                     "Linux {release} should have kernel.split_lock_mitigate, which could not be seen: taken to be 1"
                 ));
