@@ -200,7 +200,8 @@ fn the_least_fix_says_what_it_gives_up_and_needs_no_reboot() {
             .all(|fix| fix.gives_up.is_some() && fix.place == Place::Here)
     );
     let fixes = of("rootless-container").fixes;
-    assert!(fixes.iter().all(|fix| fix.place == Place::HostOfContainer));
+    let mut switched = fixes.iter().filter(|fix| !fix.steps.is_empty());
+    assert!(switched.all(|fix| fix.place == Place::HostOfContainer));
 }
 
 #[test]

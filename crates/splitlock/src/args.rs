@@ -11,6 +11,7 @@ use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
+use crate::args_doctor::DoctorArgs;
 use crate::args_explain::ExplainArgs;
 use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
@@ -22,7 +23,7 @@ use crate::ranges::{Offsets, Timeouts};
     version,
     propagate_version = true,
     after_help = "Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
-                  error, 130 stopped by Ctrl-C with everything measured so far written."
+                  error, 3 doctor could not see enough, 130 stopped by Ctrl-C with everything measured so far written."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     Thresholds(ThresholdsArgs),
     Policies(PoliciesArgs),
+    Doctor(DoctorArgs),
     Log(LogArgs),
 }
 

@@ -10,6 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod args_doctor;
 mod args_explain;
 mod args_log;
 mod args_model;
@@ -27,6 +28,7 @@ mod measuring;
 mod modelled;
 mod number;
 mod output;
+mod page;
 mod picture_file;
 mod ranges;
 mod report;
@@ -42,6 +44,8 @@ pub(crate) enum Exit {
     Fine,
     /// The problem that was asked for was found.
     Found,
+    /// Not enough could be seen to say whether there is a problem.
+    CannotSay,
     /// By Ctrl-C, with everything measured so far written.
     Stopped,
 }
@@ -50,8 +54,21 @@ pub(crate) enum Exit {
 const EXIT_FOUND: u8 = 1;
 /// Usage and environment errors.
 const EXIT_ERROR: u8 = 2;
+/// `doctor` could not see enough.
+const EXIT_CANNOT_SAY: u8 = 3;
 /// What shells report for a program that SIGINT has ended.
 const EXIT_STOPPED: u8 = 130;
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Fine => 0,
+            Exit::Found => EXIT_FOUND,
+            Exit::CannotSay => EXIT_CANNOT_SAY,
+            Exit::Stopped => EXIT_STOPPED,
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -66,12 +83,11 @@ fn main() -> ExitCode {
         Command::Simulate(args) => commands::simulate::run(args),
         Command::Thresholds(args) => commands::thresholds::run(args),
         Command::Policies(args) => commands::policies::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
     };
     match result {
-        Ok(Exit::Fine) => ExitCode::SUCCESS,
-        Ok(Exit::Found) => ExitCode::from(EXIT_FOUND),
-        Ok(Exit::Stopped) => ExitCode::from(EXIT_STOPPED),
+        Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => fail(&error),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use unicode_width::UnicodeWidthStr;
 
 use crate::figure::Figure;
+use crate::page::Page;
 use crate::text::wrap;
 use crate::{chart, output, text};
 
@@ -16,10 +17,12 @@ const WIDEST: usize = 120;
 
 /// Prints the figure as a chart, as wide as the terminal allows.
 pub(crate) fn show(figure: &Figure) -> Result<()> {
-    let out = io::stdout();
-    let is_terminal = out.is_terminal();
-    let color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    write(&chart::render(figure, width(), color))
+    write(&chart::render(figure, width(), has_colors()))
+}
+
+/// Whether what is printed may be coloured.
+pub(crate) fn has_colors() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// How many columns there are to fill.
@@ -42,6 +45,11 @@ pub(crate) fn paragraphs(text: &str) -> String {
 pub(crate) fn print(lines: &str) -> Result<()> {
     let plain: Vec<String> = lines.split('\n').map(text::plain).collect();
     write(&plain.join("\n"))
+}
+
+/// Prints a page, colours and all.
+pub(crate) fn print_page(page: Page) -> Result<()> {
+    write(&page.into_text())
 }
 
 /// Prints text that is plain already, of a command that goes on; whether somebody still reads.

@@ -114,6 +114,7 @@ impl Kit<'_> {
             "Switches detection off altogether",
             "the log lines that tell who splits locks, and all protection from them",
         ));
+        fixes.push(self.own_code());
         if self.facts.split_lock_mitigate.known().is_none() {
             fixes.push(Fix {
                 what: "A newer kernel (6.2 or later, or a 6.1 with updates) can be told to warn without the sleep".into(),
@@ -150,6 +151,19 @@ impl Kit<'_> {
             ),
             needs_reboot: false,
             place: self.place,
+        }
+    }
+
+    fn own_code(&self) -> Fix {
+        Fix {
+            what: "If the VMM is your own, nothing has to be switched off: end its runs less often than the sleep is long, \
+                   or after so much CPU time of the thread (kvm-preemption-timer), or do the guest's split locks in \
+                   the CPU's place (split-lock-assist)"
+                .into(),
+            steps: vec![],
+            gives_up: None,
+            needs_reboot: false,
+            place: Place::Here,
         }
     }
 

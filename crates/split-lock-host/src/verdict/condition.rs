@@ -105,7 +105,37 @@ pub enum Answer {
     CannotSay,
 }
 
+impl Basis {
+    /// A word that does not change, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Basis::BootLine => "boot_line",
+            Basis::Settings => "settings",
+            Basis::Release => "release",
+            Basis::Nothing => "nothing",
+        }
+    }
+}
+
 impl Condition {
+    /// A word that does not change, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Condition::Livelock => "livelock",
+            Condition::Slowdown { .. } => "slowdown",
+            Condition::Fatal => "fatal",
+            Condition::LogOnly { .. } => "log_only",
+            Condition::Off { .. } => "off",
+            Condition::NotApplicable { .. } => "not_applicable",
+            Condition::NotCompiledIn => "not_compiled_in",
+            Condition::HostDecides => "host_decides",
+            Condition::HostTraps => "host_traps",
+            Condition::Unknown => "unknown",
+        }
+    }
+
     /// In a few words, as a heading.
     #[must_use]
     pub fn title(self) -> &'static str {

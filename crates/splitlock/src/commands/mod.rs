@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod log;
 pub(crate) mod plot;

@@ -1,0 +1,161 @@
+//! The page that a person reads from the top down: verdict, why, who, cost, fix.
+
+use split_lock_host::{Answer, Basis, Cost, Fix, Lasts, Place, Span, Step};
+use split_lock_model::kernel::Profile;
+use split_lock_model::time::Nanos;
+
+use super::Checkup;
+use crate::page::{Mood, Page};
+
+impl Checkup {
+    /// Everything, fit for a terminal.
+    pub(super) fn page(&self) -> Page {
+        let mut page = Page::new();
+        let mood = match self.verdict.answer() {
+            Answer::Fine => Mood::Good,
+            Answer::Found => Mood::Bad,
+            Answer::CannotSay => Mood::Unsure,
+        };
+        page.title(&self.verdict.title(), mood);
+        page.paragraph(&self.verdict.condition.meaning());
+        self.why(&mut page);
+        self.cost(&mut page);
+        self.fix(&mut page);
+        page
+    }
+
+    fn why(&self, page: &mut Page) {
+        page.heading("Why");
+        for reason in &self.verdict.because {
+            page.item("-", &format!("{}.", capitalized(reason)));
+        }
+        for doubt in &self.verdict.doubts {
+            page.item("?", &format!("{}.", capitalized(doubt)));
+        }
+        page.item(
+            "",
+            &format!("This rests on {}.", rests_on(self.verdict.basis)),
+        );
+    }
+
+    fn cost(&self, page: &mut Page) {
+        match &self.verdict.cost {
+            None => {}
+            Some(Cost::Trap {
+                sleep,
+                window,
+                never_up_to,
+                always_from,
+                kernels,
+            }) => {
+                page.heading("What it costs");
+                page.item("-", &format!("By the model of {}:", named(kernels)));
+                page.item(
+                    "-",
+                    &format!(
+                        "One trap: a sleep of {}, then at most {} in which the thread may split as many locks as it \
+                         likes. Only one thread of the whole machine has that at a time; the others wait for it.",
+                        between(*sleep),
+                        window.at_most
+                    ),
+                );
+                page.item("-", &livelock(*never_up_to, *always_from));
+            }
+            Some(Cost::RateLimited { sleep, kernels }) => {
+                page.heading("What it costs");
+                page.item(
+                    "-",
+                    &format!(
+                        "By the model of {}: sleeps of {} each, until the rate allows another bus lock.",
+                        named(kernels),
+                        between(*sleep)
+                    ),
+                );
+            }
+        }
+    }
+
+    fn fix(&self, page: &mut Page) {
+        page.heading("What to do");
+        if self.verdict.fixes.is_empty() {
+            page.paragraph(match self.verdict.answer() {
+                Answer::CannotSay => "Look again where more can be seen.",
+                _ => "Nothing.",
+            });
+        }
+        for (n, fix) in self.verdict.fixes.iter().enumerate() {
+            describe(page, n + 1, fix);
+        }
+    }
+}
+
+fn describe(page: &mut Page, n: usize, fix: &Fix) {
+    let place = match fix.place {
+        Place::Here => "",
+        Place::HostOfContainer => " (on the host of this container)",
+        Place::HostOfVirtualMachine => " (on the host of this virtual machine)",
+    };
+    let reboot = if fix.needs_reboot {
+        " Needs a reboot."
+    } else {
+        ""
+    };
+    page.item(&format!("{n}."), &format!("{}{place}.{reboot}", fix.what));
+    for Step { lasts, command } in &fix.steps {
+        let when = match lasts {
+            _ if fix.needs_reboot || fix.steps.len() == 1 => "",
+            Lasts::UntilReboot => "now:      ",
+            Lasts::FromNextBoot => "for good: ",
+        };
+        page.verbatim(&format!("{when}{command}"));
+    }
+    if let Some(gives_up) = &fix.gives_up {
+        page.item("", &format!("Gives up: {gives_up}."));
+    }
+}
+
+fn rests_on(basis: Basis) -> &'static str {
+    match basis {
+        Basis::BootLine => "what the kernel itself said when it started",
+        Basis::Settings => "the CPU's flags, the command line and the sysctl",
+        Basis::Release => {
+            "the kernel's release, which distributions make differ from what it was upstream"
+        }
+        Basis::Nothing => "nothing",
+    }
+}
+
+fn livelock(never_up_to: Nanos, always_from: Nanos) -> String {
+    let safe = format!("from {always_from} on it always gets past, if no other core splits locks");
+    if never_up_to == Nanos::ZERO {
+        format!(
+            "A thread with signals less than {always_from} apart, or a VMM that ends every run of a vCPU sooner than that, \
+                 can be kept from getting past for ever; {safe}."
+        )
+    } else {
+        format!(
+            "A thread with a signal every {never_up_to} or more often, or a VMM that ends every run of a vCPU within \
+                 {never_up_to}, never gets past; {safe}."
+        )
+    }
+}
+
+fn between(span: Span) -> String {
+    format!("{} to {}", span.longer_than, span.at_most)
+}
+
+fn named(kernels: &[Profile]) -> String {
+    match kernels {
+        [kernel] => format!("Linux {} at {} Hz", kernel.base(), kernel.hz()),
+        _ => "all kernels that this one may be (its release or its tick rate is not known)".into(),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut rest = text.chars();
+    match rest.next() {
+        // A setting's name stays as it is written.
+        Some(first) if !text.starts_with("kernel.") => first.to_uppercase().chain(rest).collect(),
+        _ => text.to_owned(),
+    }
+}

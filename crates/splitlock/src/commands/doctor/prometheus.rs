@@ -1,0 +1,169 @@
+//! Metrics for node_exporter's textfile collector. Their names and labels are an interface: docs/doctor.md.
+
+use std::fmt::Write;
+
+use split_lock_host::Cost;
+use split_lock_model::time::Nanos;
+
+use super::Checkup;
+
+impl Checkup {
+    pub(super) fn prometheus(&self) -> String {
+        let mut metrics = Metrics::default();
+        let verdict = &self.verdict;
+        let labels = [
+            ("condition", verdict.condition.name()),
+            ("basis", verdict.basis.name()),
+        ];
+        metrics.one(
+            "verdict_info",
+            "What may become of whoever splits a lock on this host",
+            &labels,
+            1.0,
+        );
+        metrics.one(
+            "verdict_exit_code",
+            "0 nobody is hurt here, 1 somebody is or can be, 3 could not see enough to say",
+            &[],
+            f64::from(super::exit(verdict.answer()).code()),
+        );
+        let is_readable = verdict.is_history_known;
+        metrics.one(
+            "log_readable",
+            "Whether the kernel's log could be read",
+            &[],
+            is_readable.into(),
+        );
+        self.of_settings(&mut metrics);
+        self.of_cost(&mut metrics);
+        self.of_history(&mut metrics);
+        metrics.text
+    }
+
+    fn of_settings(&self, metrics: &mut Metrics) {
+        for flag in ["split_lock_detect", "bus_lock_detect"] {
+            if let Some(has_flag) = self.facts.has_cpu_flag(flag) {
+                let help = "Whether the CPU has the flag";
+                metrics.one("cpu_flag", help, &[("flag", flag)], has_flag.into());
+            }
+        }
+        let mitigate = self.facts.split_lock_mitigate.known();
+        if let Some(value) = mitigate.and_then(|value| value.parse().ok()) {
+            metrics.one(
+                "sysctl_split_lock_mitigate",
+                "kernel.split_lock_mitigate, where it exists",
+                &[],
+                value,
+            );
+        }
+    }
+
+    /// In seconds, from the model.
+    fn of_cost(&self, metrics: &mut Metrics) {
+        let (sleep, limits) = match &self.verdict.cost {
+            None => return,
+            Some(Cost::RateLimited { sleep, .. }) => (sleep, None),
+            Some(Cost::Trap {
+                sleep,
+                never_up_to,
+                always_from,
+                ..
+            }) => (sleep, Some((never_up_to, always_from))),
+        };
+        let seconds = |nanos: Nanos| nanos.0 as f64 / 1e9;
+        let help = "How long one trap makes a thread sleep at least and at most, by the model";
+        metrics.one(
+            "sleep_seconds",
+            help,
+            &[("bound", "min")],
+            seconds(sleep.longer_than),
+        );
+        metrics.one(
+            "sleep_seconds",
+            help,
+            &[("bound", "max")],
+            seconds(sleep.at_most),
+        );
+        if let Some((never_up_to, always_from)) = limits {
+            let help = "A thread with signals this far apart, or less, never gets past a split lock, by the model";
+            metrics.one("livelock_up_to_seconds", help, &[], seconds(*never_up_to));
+            let help = "A thread with signals this far apart, or more, gets past a split lock, by the model";
+            metrics.one("progress_from_seconds", help, &[], seconds(*always_from));
+        }
+    }
+
+    fn of_history(&self, metrics: &mut Metrics) {
+        let Some(events) = self.history.known() else {
+            return;
+        };
+        let help =
+            "Traps in the kernel's log since it started, as far as it was printed and goes back";
+        for (exception, count) in [
+            ("AC", events.alignment_checks),
+            ("DB", events.debug_exceptions),
+        ] {
+            metrics.one(
+                "logged_traps",
+                help,
+                &[("exception", exception)],
+                count as f64,
+            );
+        }
+        let help = "Messages about traps that the kernel did not print, by its own count";
+        metrics.one("suppressed_messages", help, &[], events.suppressed as f64);
+        let help = "Whether the log goes back to the kernel's start";
+        metrics.one("log_complete", help, &[], events.begins_at_boot.into());
+    }
+}
+
+/// Prometheus' text format.
+#[derive(Debug, Default)]
+struct Metrics {
+    text: String,
+    last: &'static str,
+}
+
+impl Metrics {
+    /// Adds a gauge. Those of one name come one after the other.
+    fn one(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
+        if self.last != name {
+            self.last = name;
+            let _ = writeln!(
+                self.text,
+                "# HELP splitlock_{name} {help}.\n# TYPE splitlock_{name} gauge"
+            );
+        }
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!("{{{}}}", labels.join(",")),
+        };
+        let _ = writeln!(self.text, "splitlock_{name}{labels} {value}");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_may_hold_anything() {
+        let mut metrics = Metrics::default();
+        metrics.one("a", "About a", &[("x", "1\"2\\3\n4")], 0.5);
+        metrics.one("a", "About a", &[], 2.0);
+        assert_eq!(
+            metrics.text,
+            "# HELP splitlock_a About a.\n# TYPE splitlock_a gauge\nsplitlock_a{x=\"1\\\"2\\\\3\\n4\"} 0.5\nsplitlock_a 2\n"
+        );
+    }
+}

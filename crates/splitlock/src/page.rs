@@ -1,0 +1,81 @@
+//! Text with headings and lists, for a person at a terminal.
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::terminal;
+use crate::text::{plain, wrap};
+
+/// The columns that a list's marks take.
+const INDENT: usize = 4;
+
+/// What a title tells at first sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Good,
+    Bad,
+    Unsure,
+}
+
+/// A text, coloured where it is a terminal that it goes to.
+#[derive(Debug)]
+pub(crate) struct Page {
+    text: String,
+    has_colors: bool,
+}
+
+impl Page {
+    pub(crate) fn new() -> Self {
+        Page {
+            text: String::new(),
+            has_colors: terminal::has_colors(),
+        }
+    }
+
+    pub(crate) fn title(&mut self, title: &str, mood: Mood) {
+        let color = match mood {
+            Mood::Good => "1;32",
+            Mood::Bad => "1;31",
+            Mood::Unsure => "1;33",
+        };
+        self.styled(color, title);
+        self.text.push('\n');
+    }
+
+    pub(crate) fn heading(&mut self, heading: &str) {
+        self.text.push('\n');
+        self.styled("1", heading);
+    }
+
+    fn styled(&mut self, style: &str, line: &str) {
+        let line = plain(line);
+        self.text += &match self.has_colors {
+            true => format!("\x1b[{style}m{line}\x1b[0m\n"),
+            false => format!("{line}\n"),
+        };
+    }
+
+    pub(crate) fn paragraph(&mut self, text: &str) {
+        self.item("", text);
+    }
+
+    /// An entry of a list: a mark, and text beside it.
+    pub(crate) fn item(&mut self, mark: &str, text: &str) {
+        let room = terminal::width().saturating_sub(INDENT).max(20);
+        let lines = wrap(&plain(text), room as f64, |part| part.width() as f64);
+        for (n, line) in lines.iter().enumerate() {
+            let mark = if n == 0 { mark } else { "" };
+            self.text += format!("{mark:>0$}  {line}", INDENT - 2).trim_end();
+            self.text.push('\n');
+        }
+    }
+
+    /// What can be copied: in one line, however long that is.
+    pub(crate) fn verbatim(&mut self, line: &str) {
+        self.text += &format!("{:1$}{2}\n", "", INDENT + 2, plain(line));
+    }
+
+    /// The whole, in which all that came from elsewhere is plain.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
