@@ -194,11 +194,9 @@ fn nothing_is_advised_that_does_nothing_there() {
 fn the_least_fix_says_what_it_gives_up_and_needs_no_reboot() {
     let fixes = of("tiger-lake-6.6").fixes;
     assert!(!fixes[0].needs_reboot && fixes[1].needs_reboot);
-    assert!(
-        fixes
-            .iter()
-            .all(|fix| fix.gives_up.is_some() && fix.place == Place::Here)
-    );
+    assert!(fixes.iter().all(|fix| fix.place == Place::Here));
+    let switched = fixes.iter().filter(|fix| !fix.steps.is_empty());
+    assert_eq!(switched.filter(|fix| fix.gives_up.is_some()).count(), 2);
     let fixes = of("rootless-container").fixes;
     let mut switched = fixes.iter().filter(|fix| !fix.steps.is_empty());
     assert!(switched.all(|fix| fix.place == Place::HostOfContainer));
