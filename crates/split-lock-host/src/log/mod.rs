@@ -33,7 +33,8 @@ mod wrapped;
 
 pub use beginning::Beginning;
 pub use record::{
-    Boot, Caller, Damage, Exception, Message, Reaction, Record, Suppressed, Tally, Trap, TrapKind,
+    Boot, Caller, Damage, Exception, Message, Reaction, Record, RefusedWrite, Suppressed, Tally,
+    Trap, TrapKind,
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};

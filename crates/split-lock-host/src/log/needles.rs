@@ -8,7 +8,7 @@ use super::line::{LINUX_VERSION, continued};
 const SPLIT: &[u8] = b"split";
 
 /// Every line that reads as more than [`Line::Other`](super::line::Line::Other) holds one of these.
-const IN_TEXT: [&[u8]; 3] = [SPLIT, b"bus_lock", LINUX_VERSION];
+const IN_TEXT: [&[u8]; 4] = [SPLIT, b"bus_lock", LINUX_VERSION, b"MSR"];
 
 /// The same, in an entry whose message is no text: `split` and `bus_l`, with and without spaces.
 const IN_BYTES: [&[u8]; 4] = [

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use split_lock_host::log::{
-    Boot, Caller, Exception, Message, Reaction, Stamp, Suppressed, Trap, TrapKind, Wall,
+    Boot, Caller, Exception, Message, Reaction, RefusedWrite, Stamp, Suppressed, Trap, TrapKind,
+    Wall,
 };
 
 /// An event, with what the log's styles need to know about it.
@@ -198,9 +199,13 @@ impl Style {
         [head.into_bytes(), text].concat()
     }
 
-    /// The journal writes bytes only where there is no text, and a kernel's version is always text.
+    /// The journal writes bytes only where there is no text, and these always are.
     fn is_text(self, event: &Event) -> bool {
-        matches!(self, Style::JournalJson) || matches!(event.message, Message::Started { .. })
+        let is_text = matches!(
+            event.message,
+            Message::Started { .. } | Message::RefusedWrite(_)
+        );
+        matches!(self, Style::JournalJson) || is_text
     }
 
     fn json(self, event: &Event, text: &[u8]) -> Vec<u8> {
@@ -247,6 +252,11 @@ pub(crate) fn text(message: &Message) -> Vec<u8> {
             };
             format!("{function}: {} callbacks suppressed", suppressed.count)
         }
+        Message::RefusedWrite(refused) => format!(
+            "unchecked MSR access error: WRMSR to 0x33 (tried to write {:#018x}) at rIP: {:#x} \
+             (native_write_msr+0xf/0x30)",
+            refused.value, refused.rip
+        ),
         Message::Started { release } => {
             let release = String::from_utf8_lossy(release);
             format!("Linux version {release} (builder@host) (gcc 14) #1 SMP")
@@ -350,6 +360,9 @@ fn message() -> impl Strategy<Value = Message> {
         1 => boot(),
         1 => suppressed.prop_map(|(exception, count)| {
             Message::Suppressed(Suppressed { exception, count })
+        }),
+        1 => any::<(u64, u64)>().prop_map(|(value, rip)| {
+            Message::RefusedWrite(RefusedWrite { value, rip })
         }),
         1 => "[1-9]\\.[0-9]{1,2}(-[a-z0-9]{1,8})?".prop_map(|release| Message::Started {
             release: release.into_bytes(),
