@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::colour::without_colours;
 use super::header::{Header, Origin};
 use super::journal::Entry;
 use super::line::LINUX_VERSION;
@@ -48,7 +49,8 @@ impl Judge {
             }
             None if line.starts_with(b"-- ") || line.trim_ascii().is_empty() => None,
             None => {
-                let (header, rest) = Header::read(line);
+                let line = without_colours(line);
+                let (header, rest) = Header::read(&line);
                 verdict(header.origin, header.stamp.uptime, rest)
             }
         };
@@ -103,6 +105,10 @@ mod tests {
             ("6,0,0,-;Linux version 6.6.1 (x)", Beginning::Boot),
             (
                 r#"{"_TRANSPORT":"kernel","MESSAGE":"Linux version 6.6.1 (x)"}"#,
+                Beginning::Boot,
+            ),
+            (
+                "\x1b[32m[    0.000000] \x1b[0mLinux version 6",
                 Beginning::Boot,
             ),
             (

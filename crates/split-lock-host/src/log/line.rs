@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::colour::without_colours;
 use super::header::{Header, Origin};
 use super::journal::Entry;
 use super::message::{
@@ -64,6 +65,10 @@ impl Line {
     }
 
     pub(super) fn of_text(line: &[u8]) -> Self {
+        Self::of_plain(&without_colours(line))
+    }
+
+    fn of_plain(line: &[u8]) -> Self {
         let (header, found) = match find(line) {
             Some((start, found)) => {
                 let (mut header, rest) = Header::read(&line[..start]);

@@ -22,25 +22,29 @@ pub(super) const END_OF_REFUSED_WRITE: &[u8] = b"WRMSR to 0x33 (tried to write 0
 
 const CALLBACKS_SUPPRESSED: &[u8] = b" callbacks suppressed";
 
+/// What stands before a name.
+pub(super) const ALIGNMENT_CHECK: &[u8] = b"#AC: ";
+pub(super) const DEBUG: &[u8] = b"#DB: ";
+
 /// What stands between who did it and where, and after which exception's name.
 const TRAPS: [(&[u8], &[u8], TrapKind); 4] = [
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" took a split_lock trap at address: ",
         TrapKind::SplitLock,
     ),
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" fatal split_lock trap at address: ",
         TrapKind::FatalSplitLock,
     ),
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" bogus split_lock trap at address: ",
         TrapKind::BogusSplitLock,
     ),
     (
-        b"#DB: ",
+        DEBUG,
         b" took a bus_lock trap at address: ",
         TrapKind::BusLock,
     ),

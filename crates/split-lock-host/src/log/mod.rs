@@ -19,6 +19,7 @@
 //! ```
 
 mod beginning;
+mod colour;
 mod header;
 mod journal;
 mod line;

@@ -18,6 +18,8 @@ const IN_BYTES: [&[u8]; 4] = [
     b"98, 117, 115, 95, 108",
 ];
 
+const ESCAPE: u8 = 0x1b;
+
 #[derive(Debug)]
 pub(super) struct Needles {
     finders: Vec<Finder<'static>>,
@@ -50,12 +52,12 @@ fn find(finder: &Finder<'_>, text: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Whether [`SPLIT`] before this may be the kernel's: `split lock` or `split_lock`, or a line that ends before
-/// it can be told.
+/// Whether [`SPLIT`] before this may be the kernel's: `split lock` or `split_lock`, or a line that ends, or
+/// changes its colour, before it can be told.
 fn is_ours(rest: &[u8]) -> bool {
     const LONGEST: usize = 8;
     let near = &rest[..rest.len().min(LONGEST)];
-    let end = memchr::memchr(b'\n', near);
+    let end = memchr::memchr2(b'\n', ESCAPE, near);
     let has_ended = end.is_some() || near.len() < LONGEST;
     let near = continued(near[..end.unwrap_or(near.len())].trim_ascii_end());
     let words: [&[u8]; 2] = [b" lock", b"_lock"];

@@ -115,6 +115,30 @@ fn a_message_may_be_wrapped_at_every_space() {
 }
 
 #[test]
+fn what_grep_has_coloured_is_read_unless_it_is_a_name() {
+    let paint = |word: &str| {
+        let painted = format!("\x1b[01;31m\x1b[K{word}\x1b[m\x1b[K");
+        format!("[    1.500000] {}\n", TRAP.replace(word, &painted))
+    };
+    for word in [
+        "split",
+        "split lock",
+        "lock",
+        "x86",
+        "detection",
+        "#AC",
+        "took",
+        "0x10",
+    ] {
+        assert_eq!(comms(&paint(word)), ["CPU 0/KVM"], "{word}");
+    }
+    assert_eq!(
+        comms(&paint("KVM")),
+        ["CPU 0/\x1b[01;31m\x1b[KKVM\x1b[m\x1b[K"]
+    );
+}
+
+#[test]
 fn a_refused_write_may_be_wrapped_at_every_space() {
     let whole = "unchecked MSR access error: WRMSR to 0x33 (tried to write 0x0000000000000000) at rIP: \
                  0xffffffff812a061f (native_write_msr+0xf/0x30)";

@@ -29,6 +29,8 @@ pub(crate) enum Style {
     DmesgMinute,
     DmesgSincePrevious,
     DmesgIso,
+    DmesgColour,
+    DmesgCtimeColour,
     Kmsg,
     JournalShort,
     JournalGerman,
@@ -38,6 +40,7 @@ pub(crate) enum Style {
     JournalFull,
     JournalUnix,
     JournalMonotonic,
+    JournalColour,
     JournalJson,
     JournalJsonBytes,
     Syslog,
@@ -48,7 +51,7 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    pub(crate) const ALL: [Style; 26] = [
+    pub(crate) const ALL: [Style; 29] = [
         Style::Bare,
         Style::Dmesg,
         Style::DmesgRaw,
@@ -59,6 +62,8 @@ impl Style {
         Style::DmesgMinute,
         Style::DmesgSincePrevious,
         Style::DmesgIso,
+        Style::DmesgColour,
+        Style::DmesgCtimeColour,
         Style::Kmsg,
         Style::JournalShort,
         Style::JournalGerman,
@@ -68,6 +73,7 @@ impl Style {
         Style::JournalFull,
         Style::JournalUnix,
         Style::JournalMonotonic,
+        Style::JournalColour,
         Style::JournalJson,
         Style::JournalJsonBytes,
         Style::Syslog,
@@ -93,8 +99,12 @@ impl Style {
         let since = Some(Duration::from_micros(12));
         match self {
             Style::Bare => (Stamp::default(), false),
-            Style::Dmesg | Style::DmesgRaw | Style::DmesgDecoded => (own, false),
-            Style::DmesgCtime => (wall(Wall::Ctime, "Tue Aug 18 23:42:51 2026"), false),
+            Style::Dmesg | Style::DmesgRaw | Style::DmesgDecoded | Style::DmesgColour => {
+                (own, false)
+            }
+            Style::DmesgCtime | Style::DmesgCtimeColour => {
+                (wall(Wall::Ctime, "Tue Aug 18 23:42:51 2026"), false)
+            }
             Style::DmesgCtimeFrench => (wall(Wall::Ctime, "mar. août 18 23:42:51 2026"), false),
             Style::DmesgDelta => (
                 Stamp {
@@ -117,7 +127,7 @@ impl Style {
                 let text = event.uptime_us.to_string().into();
                 (Stamp { text, ..own }, false)
             }
-            Style::JournalShort | Style::Syslog | Style::SyslogQuoted => {
+            Style::JournalShort | Style::JournalColour | Style::Syslog | Style::SyslogQuoted => {
                 (wall(Wall::Syslog, "Nov  2 14:53:09"), true)
             }
             Style::JournalGerman => (wall(Wall::Syslog, "Mär 22 14:53:09"), true),
@@ -189,6 +199,16 @@ impl Style {
                 }));
                 return line;
             }
+            Style::DmesgColour => {
+                return dmesg_in_colours(&format!("[{uptime:>12}]{caller} "), &text);
+            }
+            Style::DmesgCtimeColour => {
+                return dmesg_in_colours(&format!("[{time}] {caller} "), &text);
+            }
+            Style::JournalColour => {
+                let head = format!("{time} host kernel: \x1b[0;1;38;5;185m{caller} ");
+                return [head.as_bytes(), &text, b"\x1b[0m"].concat();
+            }
             Style::JournalJson | Style::JournalJsonBytes => return self.json(event, &text),
             Style::JournalMonotonic => format!("[{uptime:>12}] host kernel: {caller} "),
             Style::SyslogWithUptime => format!("{time} host kernel: [{uptime:>12}]{caller} "),
@@ -223,6 +243,21 @@ impl Style {
         });
         serde_json::to_vec(&entry).unwrap()
     }
+}
+
+/// The time, the subsystem (what ends in a colon) and the text each have a colour of their own.
+fn dmesg_in_colours(head: &str, text: &[u8]) -> Vec<u8> {
+    let subsystem = text.windows(2).position(|two| two == b": ");
+    let (subsystem, text) = text.split_at(subsystem.map_or(0, |colon| colon + 2));
+    let head = format!("\x1b[32m{head}\x1b[0m\x1b[33m");
+    [
+        head.as_bytes(),
+        subsystem,
+        b"\x1b[0m\x1b[1m",
+        text,
+        b"\x1b[0m",
+    ]
+    .concat()
 }
 
 fn seconds(us: u64) -> String {
