@@ -45,7 +45,7 @@ impl Line {
         }
     }
 
-    fn of_entry(entry: &Entry) -> Self {
+    pub(super) fn of_entry(entry: &Entry) -> Self {
         let line = Self::of_text(&entry.message);
         let with = |header: Header| Header {
             stamp: entry.stamp.clone(),

@@ -26,11 +26,16 @@ pub(super) struct Needles {
 }
 
 impl Needles {
-    /// For a log that begins with this byte.
-    pub(super) fn for_log(first: u8) -> Self {
-        let is_json = first == b'{';
-        let in_bytes = IN_BYTES.iter().filter(|_| is_json);
-        let needles = IN_TEXT.iter().chain(in_bytes);
+    pub(super) fn for_text() -> Self {
+        Self::of(&IN_TEXT)
+    }
+
+    pub(super) fn for_json() -> Self {
+        Self::of(&[&IN_TEXT[..], &IN_BYTES].concat())
+    }
+
+    fn of(needles: &[&'static [u8]]) -> Self {
+        let needles = needles.iter();
         Needles {
             finders: needles.map(|needle| Finder::new(*needle)).collect(),
         }

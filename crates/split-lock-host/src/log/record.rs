@@ -5,7 +5,7 @@ use super::Stamp;
 /// One message of the kernel's, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Number of its (first) line, from 1.
+    /// Number of its line, from 1; of its first one where a message or an entry has several.
     pub line: u64,
     /// Bytes before that line, after decompression.
     pub offset: u64,
