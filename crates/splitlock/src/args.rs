@@ -12,6 +12,7 @@ use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
 use crate::args_explain::ExplainArgs;
+use crate::args_generate::GenerateArgs;
 use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
 use crate::ranges::{Offsets, Timeouts};
@@ -22,7 +23,8 @@ use crate::ranges::{Offsets, Timeouts};
     version,
     propagate_version = true,
     after_help = "Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
-                  error, 130 stopped by Ctrl-C with everything measured so far written."
+                  error, 3 could not see enough to say (doctor), 130 stopped by Ctrl-C with everything \
+                  measured so far written."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -39,6 +41,7 @@ pub(crate) enum Command {
     Thresholds(ThresholdsArgs),
     Policies(PoliciesArgs),
     Log(LogArgs),
+    Generate(GenerateArgs),
 }
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.

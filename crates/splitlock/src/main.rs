@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 
 mod args;
 mod args_explain;
+mod args_generate;
 mod args_log;
 mod args_model;
 mod chart;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Thresholds(args) => commands::thresholds::run(args),
         Command::Policies(args) => commands::policies::run(args),
         Command::Log(args) => commands::log::run(args),
+        Command::Generate(args) => commands::generate::run(args),
     };
     match result {
         Ok(Exit::Fine) => ExitCode::SUCCESS,

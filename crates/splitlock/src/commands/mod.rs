@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod explain;
+pub(crate) mod generate;
 pub(crate) mod log;
 pub(crate) mod plot;
 pub(crate) mod policies;
