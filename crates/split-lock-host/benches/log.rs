@@ -26,28 +26,51 @@ const USUAL_LINES: [&str; 6] = [
     "perf: interrupt took too long (2512 > 2500), lowering kernel.perf_event_max_sample_rate to 79500",
 ];
 
-/// A log in which one line in `every` tells of a split lock, and none if that is zero.
-fn make(every: u64, bytes: u64) -> io::Result<NamedTempFile> {
+/// How a log is written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Syslog,
+    /// `journalctl -o export`
+    Export,
+}
+
+impl Form {
+    fn entry(self, number: u64, text: &str) -> String {
+        let (seconds, micros) = (number / 100, number * 7919 % 1_000_000);
+        match self {
+            Form::Syslog => {
+                format!("Nov 22 14:53:09 host kernel: [{seconds:5}.{micros:06}] {text}\n")
+            }
+            Form::Export => format!(
+                "__CURSOR=s=739ad463348b4ceca5a9e69c95a3c93f;i={number:x}\n\
+                 __REALTIME_TIMESTAMP={}\n_TRANSPORT=kernel\nPRIORITY=4\nSYSLOG_IDENTIFIER=kernel\n\
+                 _HOSTNAME=host\n_SOURCE_MONOTONIC_TIMESTAMP={seconds}{micros:06}\nMESSAGE={text}\n\n",
+                1_763_823_189_123_456 + number
+            ),
+        }
+    }
+}
+
+/// A log in which one message in `every` tells of a split lock, and none if that is zero.
+fn make(form: Form, every: u64, bytes: u64) -> io::Result<NamedTempFile> {
     let file = NamedTempFile::new()?;
     let mut out = io::BufWriter::with_capacity(1 << 20, &file);
     let (mut written, mut number) = (0, 0u64);
     while written < bytes {
         number += 1;
-        let (seconds, micros) = (number / 100, number * 7919 % 1_000_000);
-        let mut line = format!("Nov 22 14:53:09 host kernel: [{seconds:5}.{micros:06}] ");
-        if every > 0 && number.is_multiple_of(every) {
+        let text = if every > 0 && number.is_multiple_of(every) {
             let address = 0x7f00_0000_0000 + number;
-            line += &format!(
+            format!(
                 "x86/split lock detection: #AC: CPU {}/KVM/{} took a split_lock trap at address: {address:#x}",
                 number % 8,
                 number % 4_000_000,
-            );
+            )
         } else {
-            line += USUAL_LINES[(number % 6) as usize];
-        }
-        line.push('\n');
-        out.write_all(line.as_bytes())?;
-        written += line.len() as u64;
+            USUAL_LINES[(number % 6) as usize].to_owned()
+        };
+        let entry = form.entry(number, &text);
+        out.write_all(entry.as_bytes())?;
+        written += entry.len() as u64;
     }
     out.flush()?;
     drop(out);
@@ -89,8 +112,8 @@ fn peak_memory_kib() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn compare(title: &str, every: u64, mib: u64) -> io::Result<()> {
-    let log = make(every, mib << 20)?;
+fn compare(title: &str, form: Form, every: u64, mib: u64) -> io::Result<()> {
+    let log = make(form, every, mib << 20)?;
     // Into the page cache: this is not about disks.
     io::copy(&mut File::open(log.path())?, &mut io::sink())?;
     let (mut ours, mut greps) = (vec![], vec![]);
@@ -119,9 +142,11 @@ fn main() -> io::Result<()> {
         .ok()
         .and_then(|mib| mib.parse().ok())
         .unwrap_or(USUAL_MIB);
-    compare("no line matches", 0, mib)?;
-    compare("1 % of the lines match", 100, mib)?;
-    compare("every line matches", 1, mib.div_ceil(8))?;
+    compare("no line matches", Form::Syslog, 0, mib)?;
+    compare("1 % of the lines match", Form::Syslog, 100, mib)?;
+    compare("every line matches", Form::Syslog, 1, mib.div_ceil(8))?;
+    let title = "journalctl -o export, 1 % of the entries match";
+    compare(title, Form::Export, 100, mib.div_ceil(4))?;
     let memory = peak_memory_kib().map_or("unknown".into(), |kib| format!("{kib} KiB"));
     println!("peak memory of this process: {memory}");
     Ok(())

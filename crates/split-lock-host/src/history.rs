@@ -36,6 +36,8 @@ pub struct Events {
     pub debug_exceptions: u64,
     /// Messages that were not printed, by the kernel's own count.
     pub suppressed: u64,
+    /// Attempts of the kernel to switch detection on or off that were refused, as far as they were printed.
+    pub refused_writes: u64,
     /// Messages that are damaged.
     pub damaged: u64,
 }
@@ -61,6 +63,7 @@ impl Events {
             Message::Suppressed(suppressed) => {
                 self.suppressed = self.suppressed.saturating_add(suppressed.count);
             }
+            Message::RefusedWrite(_) => self.refused_writes += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
     }

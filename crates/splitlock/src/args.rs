@@ -13,6 +13,7 @@ use split_lock_repro::vm::Level;
 
 use crate::args_doctor::DoctorArgs;
 use crate::args_explain::ExplainArgs;
+use crate::args_generate::GenerateArgs;
 use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
 use crate::ranges::{Offsets, Timeouts};
@@ -23,7 +24,8 @@ use crate::ranges::{Offsets, Timeouts};
     version,
     propagate_version = true,
     after_help = "Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
-                  error, 3 doctor could not see enough, 130 stopped by Ctrl-C with everything measured so far written."
+                  error, 3 could not see enough to say (doctor), 130 stopped by Ctrl-C with everything \
+                  measured so far written."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -41,6 +43,7 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     Doctor(DoctorArgs),
     Log(LogArgs),
+    Generate(GenerateArgs),
 }
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.

@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 
 /// Print the split locks and bus locks that kernel logs tell of.
 ///
-/// Reads what dmesg and journalctl print (JSON, too), syslog files, what is left of them after a mail
-/// program has quoted and wrapped them, and files that are compressed with gzip, xz or zstd. What a
-/// kernel says about detection when it starts is printed as well, and so are messages that are
-/// damaged: as they are.
+/// Reads what dmesg and journalctl print (in colours, as JSON or as export, too), syslog files, what is
+/// left of them after a mail program has quoted and wrapped them, and files that are compressed with gzip,
+/// xz or zstd. What a kernel says about detection when it starts is printed as well, and so are messages
+/// that are damaged: as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     sudo dmesg | splitlock log -\n  \

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 mod args;
 mod args_doctor;
 mod args_explain;
+mod args_generate;
 mod args_log;
 mod args_model;
 mod chart;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         Command::Policies(args) => commands::policies::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
+        Command::Generate(args) => commands::generate::run(args),
     };
     match result {
         Ok(exit) => ExitCode::from(exit.code()),

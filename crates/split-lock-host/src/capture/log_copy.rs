@@ -59,6 +59,11 @@ fn message(message: &Message) -> Option<Vec<u8>> {
             };
             format!("{function}: {} callbacks suppressed", suppressed.count).into_bytes()
         }
+        Message::RefusedWrite(write) => format!(
+            "unchecked MSR access error: WRMSR to 0x33 (tried to write {:#018x}) at rIP: {:#x} (native_write_msr)",
+            write.value, write.rip
+        )
+        .into_bytes(),
         Message::Started { release } => [b"Linux version ", &release[..], b" ()"].concat(),
         Message::Damaged { .. } => return None,
     })

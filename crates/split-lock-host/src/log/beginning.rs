@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::colour::without_colours;
 use super::header::{Header, Origin};
 use super::journal::Entry;
 use super::line::LINUX_VERSION;
@@ -41,22 +42,37 @@ impl Judge {
     }
 
     pub(super) fn look(&mut self, line: &[u8]) {
-        self.verdict = match Entry::read(line) {
-            Some(entry) => {
-                let uptime = entry.stamp.uptime;
-                verdict(entry.origin, uptime, entry.message.trim_ascii())
-            }
+        let verdict = match Entry::read(line) {
+            Some(entry) => of_entry(&entry),
             None if line.starts_with(b"-- ") || line.trim_ascii().is_empty() => None,
             None => {
-                let (header, rest) = Header::read(line);
+                let line = without_colours(line);
+                let (header, rest) = Header::read(&line);
                 verdict(header.origin, header.stamp.uptime, rest)
             }
         };
+        self.decide(verdict);
+    }
+
+    /// The same for an entry that is not in one line.
+    pub(super) fn look_at(&mut self, entry: &Entry) {
+        if !self.has_decided() {
+            self.decide(of_entry(entry));
+        }
+    }
+
+    fn decide(&mut self, verdict: Option<Beginning>) {
+        self.verdict = verdict;
         self.lines += 1;
         if self.lines == MOST_LINES {
             self.verdict.get_or_insert(Beginning::Unclear);
         }
     }
+}
+
+fn of_entry(entry: &Entry) -> Option<Beginning> {
+    let message = entry.message.trim_ascii();
+    verdict(entry.origin, entry.stamp.uptime, message)
 }
 
 fn verdict(origin: Origin, uptime: Option<Duration>, message: &[u8]) -> Option<Beginning> {
@@ -103,6 +119,10 @@ mod tests {
             ("6,0,0,-;Linux version 6.6.1 (x)", Beginning::Boot),
             (
                 r#"{"_TRANSPORT":"kernel","MESSAGE":"Linux version 6.6.1 (x)"}"#,
+                Beginning::Boot,
+            ),
+            (
+                "\x1b[32m[    0.000000] \x1b[0mLinux version 6",
                 Beginning::Boot,
             ),
             (

@@ -4,9 +4,12 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::colour::without_colours;
 use super::header::{Header, Origin};
 use super::journal::Entry;
-use super::message::{self, ENDS_OF_TRAPS, PREFIX, Parsed, SUPPRESSING};
+use super::message::{
+    self, END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, PREFIX, Parsed, REFUSED_WRITE, SUPPRESSING,
+};
 use super::{Damage, Message};
 
 /// What the first line of a kernel's log says.
@@ -42,7 +45,7 @@ impl Line {
         }
     }
 
-    fn of_entry(entry: &Entry) -> Self {
+    pub(super) fn of_entry(entry: &Entry) -> Self {
         let line = Self::of_text(&entry.message);
         let with = |header: Header| Header {
             stamp: entry.stamp.clone(),
@@ -62,6 +65,10 @@ impl Line {
     }
 
     pub(super) fn of_text(line: &[u8]) -> Self {
+        Self::of_plain(&without_colours(line))
+    }
+
+    fn of_plain(line: &[u8]) -> Self {
         let (header, found) = match find(line) {
             Some((start, found)) => {
                 let (mut header, rest) = Header::read(&line[..start]);
@@ -86,13 +93,14 @@ impl Line {
         match found.parse(body) {
             Parsed::Whole(message) => Line::Whole(header, message),
             Parsed::CutShort => Line::Open(header, Part::Sure),
+            Parsed::MaybeCutShort => Line::Open(header, Part::Unsure),
             Parsed::Garbled
                 if found.parse(continued(body.trim_ascii_end())) == Parsed::CutShort =>
             {
                 Line::Open(header, Part::Sure)
             }
-            Parsed::Garbled if matches!(found, Found::AfterFunction(..)) => Line::Other,
             Parsed::Garbled => Line::Damaged(header, Damage::Garbled),
+            Parsed::NotOurs => Line::Other,
         }
     }
 
@@ -110,8 +118,9 @@ impl Line {
         }
         let has = |part: &&[u8]| memchr::memmem::find(line, part).is_some();
         let end_of_prefix = &PREFIX[b"x86/".len()..];
-        let damaged = ENDS_OF_TRAPS.iter().any(has) || has(&end_of_prefix);
-        match begun_prefix(line) {
+        let damaged =
+            ENDS_OF_TRAPS.iter().any(has) || has(&end_of_prefix) || has(&END_OF_REFUSED_WRITE);
+        match begun(line) {
             _ if damaged && header.origin == Origin::Program => Line::Foreign,
             _ if damaged => Line::Damaged(header, Damage::NoBeginning),
             Some((start, part)) => match Header::read(&line[..start]).0 {
@@ -126,21 +135,23 @@ impl Line {
 /// Where one of the messages begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found<'a> {
-    AfterPrefix(&'a [u8]),
-    AfterFunction(&'a [u8], super::Exception),
+    Prefixed(&'a [u8]),
+    Suppressed(&'a [u8], super::Exception),
+    RefusedWrite(&'a [u8]),
 }
 
 impl<'a> Found<'a> {
     fn body(self) -> &'a [u8] {
         match self {
-            Found::AfterPrefix(body) | Found::AfterFunction(body, _) => body,
+            Found::Prefixed(body) | Found::Suppressed(body, _) | Found::RefusedWrite(body) => body,
         }
     }
 
     fn parse(self, body: &[u8]) -> Parsed {
         match self {
-            Found::AfterPrefix(_) => message::after_prefix(body),
-            Found::AfterFunction(_, exception) => message::after_function(body, exception),
+            Found::Prefixed(_) => message::after_prefix(body),
+            Found::Suppressed(_, exception) => message::after_function(body, exception),
+            Found::RefusedWrite(_) => message::after_refused_write(body),
         }
     }
 }
@@ -150,28 +161,40 @@ static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PREFIX))
 
 fn find(line: &[u8]) -> Option<(usize, Found<'_>)> {
     if let Some(start) = FINDER.find(line) {
-        return Some((start, Found::AfterPrefix(&line[start + PREFIX.len()..])));
+        return Some((start, Found::Prefixed(&line[start + PREFIX.len()..])));
     }
-    SUPPRESSING.iter().find_map(|&(function, exception)| {
-        let start = memchr::memmem::find(line, function)?;
-        let body = &line[start + function.len()..];
-        Some((start, Found::AfterFunction(body, exception)))
+    let function = SUPPRESSING.iter().find_map(|&(function, exception)| {
+        let (start, body) = around(line, function)?;
+        Some((start, Found::Suppressed(body, exception)))
+    });
+    function.or_else(|| {
+        let (start, body) = around(line, REFUSED_WRITE)?;
+        Some((start, Found::RefusedWrite(body)))
     })
 }
 
-/// Where a line ends in a beginning of the prefix.
-fn begun_prefix(line: &[u8]) -> Option<(usize, Part)> {
-    const FIRST_WORD: &[u8] = b"x86/split";
+/// Where `words` begin, and what follows them.
+fn around<'a>(line: &'a [u8], words: &[u8]) -> Option<(usize, &'a [u8])> {
+    let start = memchr::memmem::find(line, words)?;
+    Some((start, &line[start + words.len()..]))
+}
+
+/// Where a line ends in a beginning of what messages begin with.
+fn begun(line: &[u8]) -> Option<(usize, Part)> {
+    const FIRST_WORDS: [(&[u8], &[u8]); 2] =
+        [(b"x86/split", PREFIX), (b"unchecked MSR", REFUSED_WRITE)];
     const SURE: &[u8] = b"x86/split lock";
     let line = continued(line.trim_ascii_end());
-    let start = memchr::memmem::rfind(line, FIRST_WORD)?;
-    let begun = &line[start..];
-    let part = if begun.starts_with(SURE) {
-        Part::Sure
-    } else {
-        Part::Unsure
-    };
-    PREFIX.starts_with(begun).then_some((start, part))
+    FIRST_WORDS.iter().find_map(|(first, whole)| {
+        let start = memchr::memmem::rfind(line, first)?;
+        let begun = &line[start..];
+        let part = if begun.starts_with(SURE) {
+            Part::Sure
+        } else {
+            Part::Unsure
+        };
+        whole.starts_with(begun).then_some((start, part))
+    })
 }
 
 /// Without the mark by which a mail program says that the line goes on (quoted-printable).
@@ -214,6 +237,8 @@ mod tests {
             "[    0.0] Command line: split_lock_detect=warn",
             "split_lock_warn+0x1a/0x80",
             "split_lock_warn: symbol not found",
+            "unchecked MSR access error: WRMSR to 0x122 (tried to write 0x2) at rIP: 0x1 (a+0x4/0x20)",
+            "unchecked MSR access error: RDMSR from 0x33 at rIP: 0x1 (a+0x4/0x20)",
             "NEM: WARNING: /proc/sys/kernel/split_lock_mitigate is 1.",
             "sudo: bob : COMMAND=/usr/bin/less arch/x86/split.c",
         ] {

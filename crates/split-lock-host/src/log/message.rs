@@ -1,6 +1,6 @@
 //! The kernel's messages, word by word.
 
-use super::{Boot, Exception, Message, Reaction, Suppressed, Trap, TrapKind};
+use super::{Boot, Exception, Message, Reaction, RefusedWrite, Suppressed, Trap, TrapKind};
 
 /// What nearly all of them begin with.
 pub(super) const PREFIX: &[u8] = b"x86/split lock detection: ";
@@ -11,27 +11,40 @@ pub(super) const SUPPRESSING: [(&[u8], Exception); 2] = [
     (b"handle_bus_lock: ", Exception::Debug),
 ];
 
+/// What the kernel prints when it may not write a register that it did not expect to be refused.
+pub(super) const REFUSED_WRITE: &[u8] = b"unchecked MSR access error: WRMSR to ";
+
+/// MSR_TEST_CTRL, as it stands after [`REFUSED_WRITE`].
+const TEST_CTRL: &[u8] = b"0x33";
+
+/// What is left of it when the beginning is lost.
+pub(super) const END_OF_REFUSED_WRITE: &[u8] = b"WRMSR to 0x33 (tried to write 0x";
+
 const CALLBACKS_SUPPRESSED: &[u8] = b" callbacks suppressed";
+
+/// What stands before a name.
+pub(super) const ALIGNMENT_CHECK: &[u8] = b"#AC: ";
+pub(super) const DEBUG: &[u8] = b"#DB: ";
 
 /// What stands between who did it and where, and after which exception's name.
 const TRAPS: [(&[u8], &[u8], TrapKind); 4] = [
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" took a split_lock trap at address: ",
         TrapKind::SplitLock,
     ),
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" fatal split_lock trap at address: ",
         TrapKind::FatalSplitLock,
     ),
     (
-        b"#AC: ",
+        ALIGNMENT_CHECK,
         b" bogus split_lock trap at address: ",
         TrapKind::BogusSplitLock,
     ),
     (
-        b"#DB: ",
+        DEBUG,
         b" took a bus_lock trap at address: ",
         TrapKind::BusLock,
     ),
@@ -84,16 +97,25 @@ const BOOT: [(&[u8], Boot); 10] = [
 
 const RATE: (&[u8], &[u8]) = (b"#DB: setting system wide bus lock rate limit to ", b"/sec");
 
+const LONGEST_HEXADECIMAL: usize = 16;
+
+/// The kernel's limit, and what it says about offset, size and module.
+const LONGEST_SYMBOL: usize = 640;
+
 /// The kernel's own names have 15 bytes at most; those in texts that people have touched up may have more.
 const LONGEST_COMM: usize = 64;
 
-/// What follows [`PREFIX`] or one of [`SUPPRESSING`].
+/// What follows [`PREFIX`], one of [`SUPPRESSING`], or [`REFUSED_WRITE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parsed {
     Whole(Message),
     /// More text could make it whole.
     CutShort,
+    /// More text could make it whole, or something else.
+    MaybeCutShort,
     Garbled,
+    /// Something else.
+    NotOurs,
 }
 
 /// Reads what follows [`PREFIX`].
@@ -178,11 +200,62 @@ fn is_beginning_of_trap(body: &[u8]) -> bool {
     who.is_some_and(|who| who.len() <= longest && memchr::memmem::find(who, PREFIX).is_none())
 }
 
-/// Reads what follows one of [`SUPPRESSING`].
+/// Reads what follows one of [`SUPPRESSING`], which are names of functions: stack traces have them, too.
 pub(super) fn after_function(body: &[u8], exception: Exception) -> Parsed {
-    counted(body.trim_ascii_end(), CALLBACKS_SUPPRESSED, |count| {
+    let parsed = counted(body.trim_ascii_end(), CALLBACKS_SUPPRESSED, |count| {
         Some(Message::Suppressed(Suppressed { exception, count }))
-    })
+    });
+    match parsed {
+        Parsed::Garbled => Parsed::NotOurs,
+        parsed => parsed,
+    }
+}
+
+/// Reads what follows [`REFUSED_WRITE`].
+pub(super) fn after_refused_write(body: &[u8]) -> Parsed {
+    const WORDS: [&[u8]; 3] = [b" (tried to write 0x", b") at rIP: 0x", b" ("];
+    let body = body.trim_ascii_end();
+    let rest = match body.strip_prefix(TEST_CTRL) {
+        Some(rest) if rest.starts_with(b" ") => rest,
+        // Digits may follow.
+        _ if TEST_CTRL.starts_with(body) => return Parsed::MaybeCutShort,
+        _ => return Parsed::NotOurs,
+    };
+    let mut numbers = [0; 2];
+    let mut rest = rest;
+    for (words, number) in WORDS.iter().zip(&mut numbers) {
+        let Some(after) = rest.strip_prefix(*words) else {
+            return cut_short_if(words.starts_with(rest));
+        };
+        let end = after.iter().position(|byte| !byte.is_ascii_hexdigit());
+        let Some(end) = end else {
+            return cut_short_if(after.len() <= LONGEST_HEXADECIMAL);
+        };
+        match hexadecimal_digits(&after[..end]) {
+            Some(value) => *number = value,
+            None => return Parsed::Garbled,
+        }
+        rest = &after[end..];
+    }
+    let Some(symbol) = rest.strip_prefix(WORDS[2]) else {
+        return cut_short_if(WORDS[2].starts_with(rest));
+    };
+    match memchr::memchr(b')', symbol) {
+        Some(end) if end > 0 && end + 1 == symbol.len() => {
+            let [value, rip] = numbers;
+            Parsed::Whole(Message::RefusedWrite(RefusedWrite { value, rip }))
+        }
+        None if symbol.len() <= LONGEST_SYMBOL => Parsed::CutShort,
+        _ => Parsed::Garbled,
+    }
+}
+
+fn cut_short_if(goes_on: bool) -> Parsed {
+    if goes_on {
+        Parsed::CutShort
+    } else {
+        Parsed::Garbled
+    }
 }
 
 /// A number and then `unit`, or a beginning of that.
@@ -205,7 +278,10 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 fn hexadecimal(text: &[u8]) -> Option<u64> {
-    let digits = text.strip_prefix(b"0x")?;
+    hexadecimal_digits(text.strip_prefix(b"0x")?)
+}
+
+fn hexadecimal_digits(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
     is_number.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())?
 }
@@ -259,6 +335,49 @@ mod tests {
                     part.escape_ascii()
                 );
             }
+        }
+    }
+
+    const REFUSED: &[u8] = b"0x33 (tried to write 0x0000000000000000) at rIP: 0xffffffff812a061f (native_write_msr+0xf/0x30)";
+
+    #[test]
+    fn a_refused_write_is_read_word_by_word() {
+        let expected = RefusedWrite {
+            value: 0,
+            rip: 0xffff_ffff_812a_061f,
+        };
+        let whole = Parsed::Whole(Message::RefusedWrite(expected));
+        assert_eq!(after_refused_write(REFUSED), whole);
+        for end in 0..REFUSED.len() {
+            let cut = after_refused_write(&REFUSED[..end]);
+            let expected = match end {
+                0..=5 => Parsed::MaybeCutShort,
+                _ => Parsed::CutShort,
+            };
+            assert_eq!(cut, expected, "{}", REFUSED[..end].escape_ascii());
+        }
+        for (text, expected) in [
+            (&b"0x330 (tried"[..], Parsed::NotOurs),
+            (b"0x3f1 (tried", Parsed::NotOurs),
+            (b"0x33(", Parsed::NotOurs),
+            (b"0x33 (failed", Parsed::Garbled),
+            (b"0x33 (tried to write 0x) at", Parsed::Garbled),
+            (
+                b"0x33 (tried to write 0x11112222333344445) at",
+                Parsed::Garbled,
+            ),
+            (b"0x33 (tried to write 0x0) at rIP: 0x1 ()", Parsed::Garbled),
+            (
+                b"0x33 (tried to write 0x0) at rIP: 0x1 (a) b",
+                Parsed::Garbled,
+            ),
+        ] {
+            assert_eq!(
+                after_refused_write(text),
+                expected,
+                "{}",
+                text.escape_ascii()
+            );
         }
     }
 

@@ -1,9 +1,10 @@
 //! Split locks and bus locks in kernel logs, however the log came to be a text.
 //!
 //! The parser streams, in bounded memory, over any bytes. It finds what the kernel writes about split
-//! locks when it boots and when it runs, since 5.7, in the output of `dmesg` and `journalctl` (JSON
-//! too), in syslog files, in `/dev/kmsg`, and in what is left of these after a mail program has wrapped
-//! and quoted them. A message that is damaged is reported as damaged: neither dropped nor guessed.
+//! locks when it boots and when it runs, since 5.7, in the output of `dmesg` and `journalctl` (JSON and
+//! the export format, too), in syslog files, in `/dev/kmsg`, and in what is left of these after a mail
+//! program has wrapped and quoted them. A message that is damaged is reported as damaged: neither dropped
+//! nor guessed.
 //!
 //! ```
 //! use split_lock_host::log::{Message, Records};
@@ -19,6 +20,7 @@
 //! ```
 
 mod beginning;
+mod colour;
 mod header;
 mod journal;
 mod line;
@@ -33,7 +35,8 @@ mod wrapped;
 
 pub use beginning::Beginning;
 pub use record::{
-    Boot, Caller, Damage, Exception, Message, Reaction, Record, Suppressed, Tally, Trap, TrapKind,
+    Boot, Caller, Damage, Exception, Message, Reaction, Record, RefusedWrite, Suppressed, Tally,
+    Trap, TrapKind,
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};

@@ -8,7 +8,7 @@ use super::line::{LINUX_VERSION, continued};
 const SPLIT: &[u8] = b"split";
 
 /// Every line that reads as more than [`Line::Other`](super::line::Line::Other) holds one of these.
-const IN_TEXT: [&[u8]; 3] = [SPLIT, b"bus_lock", LINUX_VERSION];
+const IN_TEXT: [&[u8]; 4] = [SPLIT, b"bus_lock", LINUX_VERSION, b"MSR"];
 
 /// The same, in an entry whose message is no text: `split` and `bus_l`, with and without spaces.
 const IN_BYTES: [&[u8]; 4] = [
@@ -18,17 +18,24 @@ const IN_BYTES: [&[u8]; 4] = [
     b"98, 117, 115, 95, 108",
 ];
 
+const ESCAPE: u8 = 0x1b;
+
 #[derive(Debug)]
 pub(super) struct Needles {
     finders: Vec<Finder<'static>>,
 }
 
 impl Needles {
-    /// For a log that begins with this byte.
-    pub(super) fn for_log(first: u8) -> Self {
-        let is_json = first == b'{';
-        let in_bytes = IN_BYTES.iter().filter(|_| is_json);
-        let needles = IN_TEXT.iter().chain(in_bytes);
+    pub(super) fn for_text() -> Self {
+        Self::of(&IN_TEXT)
+    }
+
+    pub(super) fn for_json() -> Self {
+        Self::of(&[&IN_TEXT[..], &IN_BYTES].concat())
+    }
+
+    fn of(needles: &[&'static [u8]]) -> Self {
+        let needles = needles.iter();
         Needles {
             finders: needles.map(|needle| Finder::new(*needle)).collect(),
         }
@@ -50,12 +57,12 @@ fn find(finder: &Finder<'_>, text: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Whether [`SPLIT`] before this may be the kernel's: `split lock` or `split_lock`, or a line that ends before
-/// it can be told.
+/// Whether [`SPLIT`] before this may be the kernel's: `split lock` or `split_lock`, or a line that ends, or
+/// changes its colour, before it can be told.
 fn is_ours(rest: &[u8]) -> bool {
     const LONGEST: usize = 8;
     let near = &rest[..rest.len().min(LONGEST)];
-    let end = memchr::memchr(b'\n', near);
+    let end = memchr::memchr2(b'\n', ESCAPE, near);
     let has_ended = end.is_some() || near.len() < LONGEST;
     let near = continued(near[..end.unwrap_or(near.len())].trim_ascii_end());
     let words: [&[u8]; 2] = [b" lock", b"_lock"];

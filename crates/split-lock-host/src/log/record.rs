@@ -5,7 +5,7 @@ use super::Stamp;
 /// One message of the kernel's, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Number of its (first) line, from 1.
+    /// Number of its line, from 1; of its first one where a message or an entry has several.
     pub line: u64,
     /// Bytes before that line, after decompression.
     pub offset: u64,
@@ -39,6 +39,8 @@ pub enum Message {
     Boot(Boot),
     /// Messages that the kernel has left out.
     Suppressed(Suppressed),
+    /// The kernel tried to switch detection on or off, and was refused.
+    RefusedWrite(RefusedWrite),
     /// `Linux version …`: from here on it is another boot.
     Started {
         /// The kernel's release, such as `6.6.1`.
@@ -146,6 +148,21 @@ pub struct Suppressed {
     pub count: u64,
 }
 
+/// `unchecked MSR access error: WRMSR to 0x33 …`: a write to MSR_TEST_CTRL, by which the kernel switches
+/// detection on and off, faulted.
+///
+/// A kernel that cannot switch detection off for a moment cannot let a thread past its split lock. This is seen
+/// in guests whose CPU raises #AC although they may not write this register (TDX): there the instruction faults
+/// for ever, whatever the guest's own settings are. The kernel prints it for the first unchecked write to *any*
+/// register that is refused, so that it is not there says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RefusedWrite {
+    /// What was to be written. Bit 29 is detection: 0 was to switch it off.
+    pub value: u64,
+    /// The instruction of the kernel's that tried.
+    pub rip: u64,
+}
+
 /// What is wrong with a damaged message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Damage {
@@ -168,6 +185,8 @@ pub struct Tally {
     pub boot_messages: u64,
     /// Traps that were not printed, by the kernel's own count.
     pub suppressed: u64,
+    /// Attempts to switch detection on or off that were refused, as far as they were printed.
+    pub refused_writes: u64,
     /// Starts of a kernel.
     pub starts: u64,
     /// Damaged messages.
@@ -183,6 +202,7 @@ impl Tally {
             Message::Suppressed(suppressed) => {
                 self.suppressed = self.suppressed.saturating_add(suppressed.count);
             }
+            Message::RefusedWrite(_) => self.refused_writes += 1,
             Message::Started { .. } => self.starts += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }

@@ -40,6 +40,6 @@ pub enum Wall {
     Full,
     /// Seconds since 1970: `journalctl -o short-unix`.
     Unix,
-    /// Microseconds since 1970: `journalctl -o json`.
+    /// Microseconds since 1970: `journalctl -o json` and `-o export`.
     UnixMicros,
 }

@@ -3,6 +3,7 @@
 use super::Message;
 use super::header::{Header, unquoted};
 use super::line::{Line, Part, continued};
+use super::scanner::Place;
 
 /// Nobody wraps so narrowly that a message needs more lines.
 const MOST_LINES: u8 = 4;
@@ -15,8 +16,7 @@ const LONGEST_BYTES: usize = 1024;
 pub(super) struct Open {
     pub(super) header: Header,
     pub(super) part: Part,
-    /// Number of its line and bytes before it.
-    pub(super) place: (u64, u64),
+    pub(super) place: Place,
     /// As it is.
     pub(super) text: Vec<u8>,
     /// It and the lines after it, joined in each way that is possible.
@@ -36,7 +36,7 @@ pub(super) enum Absorbed {
 }
 
 impl Open {
-    pub(super) fn new(header: Header, part: Part, place: (u64, u64), line: &[u8]) -> Self {
+    pub(super) fn new(header: Header, part: Part, place: Place, line: &[u8]) -> Self {
         Open {
             header,
             part,

@@ -74,18 +74,31 @@ impl Judge<'_> {
         self.doubts.push(doubt.into());
     }
 
-    /// #AC inside a virtual machine that cannot have switched it on.
+    /// #AC inside a virtual machine that cannot have switched it on, or cannot switch it off.
     fn guest_is_trapped(&mut self) -> bool {
-        let traps = self.events.map_or(0, |events| events.alignment_checks);
-        let is_guest = self.facts.has_cpu_flag("hypervisor") == Some(true);
-        let can_detect = self.facts.has_cpu_flag("split_lock_detect") != Some(false);
-        if traps == 0 || !is_guest || can_detect {
+        let Some(events) = self.events.filter(|events| events.alignment_checks > 0) else {
+            return false;
+        };
+        if self.facts.has_cpu_flag("hypervisor") != Some(true) {
+            return false;
+        }
+        let traps = match events.alignment_checks {
+            1 => "1 #AC trap".to_owned(),
+            traps => format!("{traps} #AC traps"),
+        };
+        if events.refused_writes > 0 {
+            self.says(format!(
+                "the log tells of {traps} in a virtual machine, and that its kernel may not switch detection off \
+                 (WRMSR to 0x33 was refused)"
+            ));
+            return true;
+        }
+        if self.facts.has_cpu_flag("split_lock_detect") != Some(false) {
             return false;
         }
         self.says(format!(
-            "the log tells of {traps} {} in a virtual machine whose CPU has no flag split_lock_detect: the \
-             trap is its host's",
-            if traps == 1 { "#AC trap" } else { "#AC traps" }
+            "the log tells of {traps} in a virtual machine whose CPU has no flag split_lock_detect: the trap is \
+             its host's"
         ));
         true
     }

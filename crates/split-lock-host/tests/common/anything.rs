@@ -27,7 +27,8 @@ fn read(parts: &[&[u8]]) -> Vec<Record> {
     let messages = records
         .iter()
         .filter(|record| !matches!(record.message, Message::Suppressed(_)));
-    let counted = tally.traps + tally.boot_messages + tally.starts + tally.damaged;
+    let counted =
+        tally.traps + tally.boot_messages + tally.refused_writes + tally.starts + tally.damaged;
     assert_eq!(counted, messages.count() as u64);
     records
 }
@@ -36,6 +37,9 @@ fn check_message(record: &Record) {
     match &record.message {
         Message::Trap(trap) => assert!(trap.comm.len() <= 64),
         Message::Damaged { text, .. } => assert!(!text.is_empty() && text.len() <= 256),
-        Message::Boot(_) | Message::Suppressed(_) | Message::Started { .. } => {}
+        Message::Boot(_)
+        | Message::Suppressed(_)
+        | Message::RefusedWrite(_)
+        | Message::Started { .. } => {}
     }
 }

@@ -42,6 +42,9 @@ fn message(message: &Message) -> String {
             };
             format!("suppressed: {} {what}", suppressed.count)
         }
+        Message::RefusedWrite(refused) => {
+            format!("refused: {:#x} by {:#x}", refused.value, refused.rip)
+        }
         Message::Started { release } => format!("started: {}", String::from_utf8_lossy(release)),
         Message::Damaged { damage, .. } => format!("damaged: {damage:?}"),
     }

@@ -55,6 +55,14 @@ fn damage_is_named() {
             Damage::Garbled,
         ),
         ("x86/split lock detection: enabled", Damage::Garbled),
+        (
+            "unchecked MSR access error: WRMSR to 0x33 (tried to write 0x0",
+            Damage::CutShort,
+        ),
+        (
+            "cess error: WRMSR to 0x33 (tried to write 0x0) at rIP: 0x1 (a+0xf/0x30)",
+            Damage::NoBeginning,
+        ),
     ] {
         assert_eq!(damage(log), [expected], "{log}");
     }
@@ -104,6 +112,53 @@ fn a_message_may_be_wrapped_at_every_space() {
         ["CPU 0/KVM"],
         "{narrow}"
     );
+}
+
+#[test]
+fn what_grep_has_coloured_is_read_unless_it_is_a_name() {
+    let paint = |word: &str| {
+        let painted = format!("\x1b[01;31m\x1b[K{word}\x1b[m\x1b[K");
+        format!("[    1.500000] {}\n", TRAP.replace(word, &painted))
+    };
+    for word in [
+        "split",
+        "split lock",
+        "lock",
+        "x86",
+        "detection",
+        "#AC",
+        "took",
+        "0x10",
+    ] {
+        assert_eq!(comms(&paint(word)), ["CPU 0/KVM"], "{word}");
+    }
+    assert_eq!(
+        comms(&paint("KVM")),
+        ["CPU 0/\x1b[01;31m\x1b[KKVM\x1b[m\x1b[K"]
+    );
+}
+
+#[test]
+fn a_refused_write_may_be_wrapped_at_every_space() {
+    let whole = "unchecked MSR access error: WRMSR to 0x33 (tried to write 0x0000000000000000) at rIP: \
+                 0xffffffff812a061f (native_write_msr+0xf/0x30)";
+    let first = whole.find(" access").unwrap();
+    for (at, _) in whole[first..].match_indices(' ') {
+        let (start, end) = whole.split_at(first + at);
+        let log = format!(
+            "> [    1.500000] {start}\n> {}\n> Call Trace:\n",
+            end.trim()
+        );
+        let found = messages(log.as_bytes());
+        assert!(
+            matches!(found[..], [Message::RefusedWrite(refused)] if refused.value == 0),
+            "{log}: {found:?}"
+        );
+    }
+    let other = whole.replace("0x33", "0x122");
+    for log in [&other[..], "unchecked MSR access error:", &other[..41]] {
+        assert_eq!(messages(log.as_bytes()), [], "{log}");
+    }
 }
 
 #[test]

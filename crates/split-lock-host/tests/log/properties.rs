@@ -1,10 +1,10 @@
 //! What holds for every log.
 
 use proptest::prelude::*;
-use split_lock_host::log::{Record, Scanner};
+use split_lock_host::log::Record;
 
 use crate::written::{Event, Style, event};
-use crate::{anything, records};
+use crate::{anything, in_chunks, records};
 
 fn style() -> impl Strategy<Value = Style> {
     proptest::sample::select(&Style::ALL[..])
@@ -37,19 +37,6 @@ fn log() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![whole, broken, other_line()];
     let lines = proptest::collection::vec(line, 0..12);
     lines.prop_map(|lines| lines.join(&b'\n'))
-}
-
-fn in_chunks(log: &[u8], sizes: &[usize]) -> Vec<Record> {
-    let mut scanner = Scanner::new();
-    let mut rest = log;
-    let mut sizes = sizes.iter().cycle();
-    while !rest.is_empty() {
-        let (chunk, after) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
-        scanner.feed(chunk);
-        rest = after;
-    }
-    scanner.finish();
-    std::iter::from_fn(|| scanner.take()).collect()
 }
 
 fn written(style: Style, event: &Event) -> Record {

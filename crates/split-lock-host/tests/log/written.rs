@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use split_lock_host::log::{
-    Boot, Caller, Exception, Message, Reaction, Stamp, Suppressed, Trap, TrapKind, Wall,
+    Boot, Caller, Exception, Message, Reaction, RefusedWrite, Stamp, Suppressed, Trap, TrapKind,
+    Wall,
 };
 
 /// An event, with what the log's styles need to know about it.
@@ -28,6 +29,8 @@ pub(crate) enum Style {
     DmesgMinute,
     DmesgSincePrevious,
     DmesgIso,
+    DmesgColour,
+    DmesgCtimeColour,
     Kmsg,
     JournalShort,
     JournalGerman,
@@ -37,6 +40,7 @@ pub(crate) enum Style {
     JournalFull,
     JournalUnix,
     JournalMonotonic,
+    JournalColour,
     JournalJson,
     JournalJsonBytes,
     Syslog,
@@ -47,7 +51,7 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    pub(crate) const ALL: [Style; 26] = [
+    pub(crate) const ALL: [Style; 29] = [
         Style::Bare,
         Style::Dmesg,
         Style::DmesgRaw,
@@ -58,6 +62,8 @@ impl Style {
         Style::DmesgMinute,
         Style::DmesgSincePrevious,
         Style::DmesgIso,
+        Style::DmesgColour,
+        Style::DmesgCtimeColour,
         Style::Kmsg,
         Style::JournalShort,
         Style::JournalGerman,
@@ -67,6 +73,7 @@ impl Style {
         Style::JournalFull,
         Style::JournalUnix,
         Style::JournalMonotonic,
+        Style::JournalColour,
         Style::JournalJson,
         Style::JournalJsonBytes,
         Style::Syslog,
@@ -92,8 +99,12 @@ impl Style {
         let since = Some(Duration::from_micros(12));
         match self {
             Style::Bare => (Stamp::default(), false),
-            Style::Dmesg | Style::DmesgRaw | Style::DmesgDecoded => (own, false),
-            Style::DmesgCtime => (wall(Wall::Ctime, "Tue Aug 18 23:42:51 2026"), false),
+            Style::Dmesg | Style::DmesgRaw | Style::DmesgDecoded | Style::DmesgColour => {
+                (own, false)
+            }
+            Style::DmesgCtime | Style::DmesgCtimeColour => {
+                (wall(Wall::Ctime, "Tue Aug 18 23:42:51 2026"), false)
+            }
             Style::DmesgCtimeFrench => (wall(Wall::Ctime, "mar. août 18 23:42:51 2026"), false),
             Style::DmesgDelta => (
                 Stamp {
@@ -116,7 +127,7 @@ impl Style {
                 let text = event.uptime_us.to_string().into();
                 (Stamp { text, ..own }, false)
             }
-            Style::JournalShort | Style::Syslog | Style::SyslogQuoted => {
+            Style::JournalShort | Style::JournalColour | Style::Syslog | Style::SyslogQuoted => {
                 (wall(Wall::Syslog, "Nov  2 14:53:09"), true)
             }
             Style::JournalGerman => (wall(Wall::Syslog, "Mär 22 14:53:09"), true),
@@ -188,6 +199,16 @@ impl Style {
                 }));
                 return line;
             }
+            Style::DmesgColour => {
+                return dmesg_in_colours(&format!("[{uptime:>12}]{caller} "), &text);
+            }
+            Style::DmesgCtimeColour => {
+                return dmesg_in_colours(&format!("[{time}] {caller} "), &text);
+            }
+            Style::JournalColour => {
+                let head = format!("{time} host kernel: \x1b[0;1;38;5;185m{caller} ");
+                return [head.as_bytes(), &text, b"\x1b[0m"].concat();
+            }
             Style::JournalJson | Style::JournalJsonBytes => return self.json(event, &text),
             Style::JournalMonotonic => format!("[{uptime:>12}] host kernel: {caller} "),
             Style::SyslogWithUptime => format!("{time} host kernel: [{uptime:>12}]{caller} "),
@@ -198,9 +219,13 @@ impl Style {
         [head.into_bytes(), text].concat()
     }
 
-    /// The journal writes bytes only where there is no text, and a kernel's version is always text.
+    /// The journal writes bytes only where there is no text, and these always are.
     fn is_text(self, event: &Event) -> bool {
-        matches!(self, Style::JournalJson) || matches!(event.message, Message::Started { .. })
+        let is_text = matches!(
+            event.message,
+            Message::Started { .. } | Message::RefusedWrite(_)
+        );
+        matches!(self, Style::JournalJson) || is_text
     }
 
     fn json(self, event: &Event, text: &[u8]) -> Vec<u8> {
@@ -218,6 +243,21 @@ impl Style {
         });
         serde_json::to_vec(&entry).unwrap()
     }
+}
+
+/// The time, the subsystem (what ends in a colon) and the text each have a colour of their own.
+fn dmesg_in_colours(head: &str, text: &[u8]) -> Vec<u8> {
+    let subsystem = text.windows(2).position(|two| two == b": ");
+    let (subsystem, text) = text.split_at(subsystem.map_or(0, |colon| colon + 2));
+    let head = format!("\x1b[32m{head}\x1b[0m\x1b[33m");
+    [
+        head.as_bytes(),
+        subsystem,
+        b"\x1b[0m\x1b[1m",
+        text,
+        b"\x1b[0m",
+    ]
+    .concat()
 }
 
 fn seconds(us: u64) -> String {
@@ -247,6 +287,11 @@ pub(crate) fn text(message: &Message) -> Vec<u8> {
             };
             format!("{function}: {} callbacks suppressed", suppressed.count)
         }
+        Message::RefusedWrite(refused) => format!(
+            "unchecked MSR access error: WRMSR to 0x33 (tried to write {:#018x}) at rIP: {:#x} \
+             (native_write_msr+0xf/0x30)",
+            refused.value, refused.rip
+        ),
         Message::Started { release } => {
             let release = String::from_utf8_lossy(release);
             format!("Linux version {release} (builder@host) (gcc 14) #1 SMP")
@@ -350,6 +395,9 @@ fn message() -> impl Strategy<Value = Message> {
         1 => boot(),
         1 => suppressed.prop_map(|(exception, count)| {
             Message::Suppressed(Suppressed { exception, count })
+        }),
+        1 => any::<(u64, u64)>().prop_map(|(value, rip)| {
+            Message::RefusedWrite(RefusedWrite { value, rip })
         }),
         1 => "[1-9]\\.[0-9]{1,2}(-[a-z0-9]{1,8})?".prop_map(|release| Message::Started {
             release: release.into_bytes(),

@@ -32,6 +32,11 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// Without the line breaks that depend on the terminal's width.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_table_reads_well() {
     let found = succeed(&["log", corpus("osu-winello-222.log").to_str().unwrap()]);
@@ -67,7 +72,7 @@ fn all_of_the_corpus_is_read() {
         .into_iter()
         .chain(files.iter().map(String::as_str))
         .collect();
-    let found = succeed(&arguments);
+    let found = unwrapped(&succeed(&arguments));
     assert!(found.contains("64 traps"), "{found}");
     assert!(found.contains("3 damaged messages"), "{found}");
     assert!(found.contains("exasol-kb.log:1)"), "{found}");
@@ -85,6 +90,26 @@ fn json_has_one_object_to_a_line() {
         "tid": 175_479, "address": "0x7efb5050", "suppressed": null, "detail": null,
     });
     assert_eq!(value, expected);
+}
+
+#[test]
+fn a_refused_write_is_an_event() {
+    let path = corpus("tdx-guest-livelock.log");
+    let path = path.to_str().unwrap();
+    let table = unwrapped(&succeed(&["log", path]));
+    assert!(table.contains("refused write"), "{table}");
+    assert!(
+        table.contains("1 refused attempt of the kernel to switch detection on or off"),
+        "{table}"
+    );
+    let json = succeed(&["log", path, "--format", "json"]);
+    let event: serde_json::Value = serde_json::from_str(json.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(event["event"], "refused_write");
+    let csv = succeed(&["log", path, "--format", "csv"]);
+    assert!(
+        csv.lines().nth(2).unwrap().contains(",refused_write,"),
+        "{csv}"
+    );
 }
 
 #[test]

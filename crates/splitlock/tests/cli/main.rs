@@ -11,6 +11,7 @@ mod bad_luck;
 mod explain;
 #[path = "../../src/commands/explain/elf/fixture.rs"]
 mod fixture;
+mod generate;
 mod log;
 mod model;
 mod plot;

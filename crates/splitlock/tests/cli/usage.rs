@@ -16,6 +16,7 @@ fn every_command_has_help_with_an_example() {
         "thresholds",
         "policies",
         "log",
+        "generate",
     ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains(&format!("splitlock {command} ")), "{help}");

@@ -101,6 +101,7 @@ impl Read {
         sum.traps += more.traps;
         sum.suppressed = sum.suppressed.saturating_add(more.suppressed);
         sum.boot_messages += more.boot_messages;
+        sum.refused_writes += more.refused_writes;
         sum.starts += more.starts;
         sum.damaged += more.damaged;
         self.foreign_lines += records.foreign_lines();
@@ -118,6 +119,10 @@ impl Read {
             ));
         }
         parts.push(count(tally.boot_messages, "message", "messages") + " about detection at boot");
+        if tally.refused_writes > 0 {
+            let refused = count(tally.refused_writes, "refused attempt", "refused attempts");
+            parts.push(refused + " of the kernel to switch detection on or off");
+        }
         if tally.damaged > 0 {
             parts.push(count(tally.damaged, "damaged message", "damaged messages"));
         }

@@ -13,6 +13,7 @@ pub(super) fn event(message: &Message) -> &'static str {
         },
         Message::Boot(_) => "boot",
         Message::Suppressed(_) => "suppressed",
+        Message::RefusedWrite(_) => "refused_write",
         Message::Started { .. } => "started",
         Message::Damaged { .. } => "damaged",
     }
@@ -22,7 +23,10 @@ pub(super) fn exception(message: &Message) -> Option<&'static str> {
     let exception = match message {
         Message::Trap(trap) => trap.kind.exception(),
         Message::Suppressed(suppressed) => suppressed.exception,
-        Message::Boot(_) | Message::Started { .. } | Message::Damaged { .. } => return None,
+        Message::Boot(_)
+        | Message::RefusedWrite(_)
+        | Message::Started { .. }
+        | Message::Damaged { .. } => return None,
     };
     Some(match exception {
         Exception::AlignmentCheck => "#AC",
@@ -59,6 +63,10 @@ pub(super) fn detail(message: &Message) -> Option<String> {
             Exception::AlignmentCheck => "split_lock messages were left out".into(),
             Exception::Debug => "bus_lock messages were left out".into(),
         },
+        Message::RefusedWrite(refused) => format!(
+            "the kernel may not switch detection on or off: writing {:#x} to MSR_TEST_CTRL was refused",
+            refused.value
+        ),
         Message::Started { release } => format!("Linux {}", String::from_utf8_lossy(release)),
         Message::Damaged { damage, text } => {
             format!("{}: {}", of_damage(*damage), String::from_utf8_lossy(text))

@@ -1,12 +1,13 @@
-//! An entry of the journal as JSON (`journalctl -o json`): one object to a line.
-
-use std::time::Duration;
+//! Entries of the journal: what matters of them, and how it is read from JSON in one line (`journalctl -o json`).
 
 use serde::Deserialize;
 
+use super::Stamp;
 use super::header::Origin;
-use super::message::decimal;
-use super::{Stamp, Wall};
+
+mod fields;
+
+pub(super) use fields::Fields;
 
 /// What matters of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Field {
 }
 
 #[derive(Debug, Deserialize)]
-struct Fields {
+struct Json {
     #[serde(rename = "MESSAGE")]
     message: Option<Field>,
     #[serde(rename = "_TRANSPORT")]
@@ -51,45 +52,51 @@ struct Fields {
     kernel_us: Option<Field>,
 }
 
+/// What stands before an object in a sequence (`-o json-seq`), and in a stream of events (`-o json-sse`).
+const BEFORE_JSON: [&[u8]; 2] = [b"\x1e", b"data: "];
+
+/// The object in a line, or in a beginning of one, if it has one.
+pub(super) fn object(line: &[u8]) -> Option<&[u8]> {
+    let line = line.trim_ascii();
+    let mut before = BEFORE_JSON.iter();
+    let line = before
+        .find_map(|mark| line.strip_prefix(*mark))
+        .unwrap_or(line);
+    line.starts_with(b"{").then_some(line)
+}
+
 impl Entry {
     /// `None` if the line is no such entry.
     pub(super) fn read(line: &[u8]) -> Option<Self> {
-        let line = line.trim_ascii();
-        if line.first() != Some(&b'{') {
-            return None;
-        }
-        let fields: Fields = serde_json::from_slice(line).ok()?;
-        let text = |field: Option<Field>| field.and_then(Field::bytes);
-        let realtime_us = text(fields.realtime_us).filter(|us| decimal(us).is_some());
-        let kernel_us = text(fields.kernel_us).and_then(|us| decimal(&us));
-        let origin = match text(fields.transport).as_deref() {
-            Some(b"kernel") => Origin::Kernel,
-            Some(_) => Origin::Program,
-            None => Origin::Unsaid,
+        let json: Json = serde_json::from_slice(object(line)?).ok()?;
+        let bytes = |field: Option<Field>| field.and_then(Field::bytes);
+        let fields = Fields {
+            message: bytes(json.message),
+            transport: bytes(json.transport),
+            host: bytes(json.host),
+            realtime_us: bytes(json.realtime_us),
+            kernel_us: bytes(json.kernel_us),
         };
-        Some(Entry {
-            stamp: Stamp {
-                wall: realtime_us.is_some().then_some(Wall::UnixMicros),
-                text: realtime_us.unwrap_or_default(),
-                uptime: kernel_us.map(Duration::from_micros),
-                since_previous: None,
-            },
-            host: text(fields.host),
-            origin,
-            message: text(fields.message)?,
-        })
+        fields.entry()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::log::Wall;
 
     #[test]
     fn an_entry_as_journalctl_writes_it() {
         let line = br#"{"__REALTIME_TIMESTAMP":"1763823189123456","_HOSTNAME":"h","_TRANSPORT":"kernel","_SOURCE_MONOTONIC_TIMESTAMP":"688792264","MESSAGE":[97,27,255],"_X":["a","b"]}"#;
         let entry = Entry::read(line).unwrap();
         assert_eq!(entry.message, b"a\x1b\xff");
+        for before in BEFORE_JSON {
+            let line = [before, &line[..], b"\r"].concat();
+            assert_eq!(Entry::read(&line).as_ref(), Some(&entry));
+        }
         assert_eq!(entry.stamp.uptime, Some(Duration::from_micros(688_792_264)));
         assert_eq!(
             (entry.stamp.wall, &entry.stamp.text[..]),

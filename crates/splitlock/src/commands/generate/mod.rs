@@ -1,0 +1,76 @@
+//! `splitlock generate`: what packages carry beside the program, from the command line's own description.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Command, CommandFactory, ValueEnum};
+use clap_complete::Shell;
+
+use crate::args::Cli;
+use crate::args_generate::GenerateArgs;
+use crate::output::Output;
+use crate::{Exit, terminal};
+
+mod man;
+
+const PROGRAM: &str = "splitlock";
+
+/// A file, and where it belongs below the folder.
+struct Generated {
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+pub(crate) fn run(args: &GenerateArgs) -> Result<Exit> {
+    // Everything is there before the first file is touched.
+    let mut files = man::pages(visible())?;
+    files.extend(completions(&visible()));
+    for Generated { path, content } in &files {
+        let path = args.dir.join(path);
+        if let Some(folder) = path.parent() {
+            make_folder(folder)?;
+        }
+        Output::prepare(&path)?.write(|out| out.write_all(content))?;
+    }
+    let count = files.len();
+    terminal::print(&format!("{count} files in {}\n", args.dir.display()))?;
+    Ok(Exit::Fine)
+}
+
+/// The command line without what is hidden, which `clap_complete` would complete.
+fn visible() -> Command {
+    let all = Cli::command();
+    let shown = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .about(all.get_about().cloned().unwrap_or_default())
+        .after_help(all.get_after_help().cloned().unwrap_or_default())
+        .subcommand_required(true)
+        .subcommands(shown.cloned())
+}
+
+fn completions(command: &Command) -> impl Iterator<Item = Generated> {
+    Shell::value_variants().iter().map(|&shell| {
+        let mut content = vec![];
+        clap_complete::generate(
+            shell,
+            &mut command.clone(),
+            command.get_name(),
+            &mut content,
+        );
+        let name = clap_complete::Generator::file_name(&shell, command.get_name());
+        Generated {
+            path: Path::new("completions").join(name),
+            content,
+        }
+    })
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
+}
