@@ -94,6 +94,13 @@ impl Facts {
         Detection::of(self)
     }
 
+    /// Whether the CPU is AMD's, or derived from theirs: those raise no #AC for split locks.
+    #[must_use]
+    pub fn is_amd(&self) -> bool {
+        let vendor = self.cpu_vendor.known().map(String::as_str);
+        matches!(vendor, Some("AuthenticAMD" | "HygonGenuine"))
+    }
+
     /// Whether the first CPU has a flag; `None` if that could not be seen.
     #[must_use]
     pub fn has_cpu_flag(&self, flag: &str) -> Option<bool> {

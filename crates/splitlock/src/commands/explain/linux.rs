@@ -118,11 +118,10 @@ fn as_booted(detection: &Detection, warn: &Profile) -> Option<Profile> {
 
 fn hardware(facts: &Facts) -> Hardware {
     let has = |flag| facts.has_cpu_flag(flag) == Some(true);
-    let is_amd = facts
-        .cpu_model
-        .known()
-        .is_some_and(|model| model.contains("AMD"));
-    let vendor = if is_amd { Vendor::Amd } else { Vendor::Intel };
+    let vendor = match facts.is_amd() {
+        true => Vendor::Amd,
+        false => Vendor::Intel,
+    };
     Hardware {
         split_lock_ac: has("split_lock_detect"),
         bus_lock_db: has("bus_lock_detect").then_some(vendor),
@@ -237,7 +236,7 @@ mod tests {
         host(&[
             (
                 "proc/cpuinfo",
-                &format!("model name : AMD Something\nflags : {flags}\n"),
+                &format!("vendor_id : AuthenticAMD\nflags : {flags}\n"),
             ),
             ("proc/sys/kernel/osrelease", "6.13\n"),
             ("boot/config-6.13", "CONFIG_HZ=250\n"),

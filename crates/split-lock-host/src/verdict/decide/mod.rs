@@ -1,0 +1,161 @@
+//! From facts to a condition: first what the kernel itself said when it started, then its settings, then its
+//! release.
+
+use split_lock_model::kernel::Features;
+
+mod boot;
+mod settings;
+mod warned;
+
+use super::cost::release;
+use super::{Basis, Condition};
+use crate::{Events, Facts, History, Mode, Seen, mode};
+
+pub(super) struct Decision {
+    pub(super) condition: Condition,
+    pub(super) basis: Basis,
+    pub(super) because: Vec<String>,
+    pub(super) doubts: Vec<String>,
+}
+
+pub(super) fn decide(facts: &Facts, history: &History) -> Decision {
+    let lookup = release(facts).map(|(release, suffix)| release.lookup(suffix));
+    let mut judge = Judge {
+        facts,
+        features: lookup.map(|lookup| lookup.features),
+        note: lookup.and_then(|lookup| lookup.note),
+        events: history.known(),
+        basis: Basis::Settings,
+        because: vec![],
+        doubts: vec![],
+    };
+    let condition = judge.condition();
+    judge.tell_of_history(condition, history);
+    Decision {
+        condition,
+        basis: judge.basis,
+        because: judge.because,
+        doubts: judge.doubts,
+    }
+}
+
+/// Gathers what speaks for a condition and against it.
+struct Judge<'a> {
+    facts: &'a Facts,
+    /// `None` if the release could not be seen, or is none.
+    features: Option<Features>,
+    /// Why the release may not tell everything.
+    note: Option<&'static str>,
+    events: Option<&'a Events>,
+    basis: Basis,
+    because: Vec<String>,
+    doubts: Vec<String>,
+}
+
+impl Judge<'_> {
+    fn condition(&mut self) -> Condition {
+        if self.guest_is_trapped() {
+            return Condition::HostTraps;
+        }
+        match self.by_boot_lines() {
+            Some(condition) => {
+                self.compare_with_settings(condition);
+                condition
+            }
+            None => self.by_settings(),
+        }
+    }
+
+    fn says(&mut self, reason: impl Into<String>) {
+        self.because.push(reason.into());
+    }
+
+    fn doubts(&mut self, doubt: impl Into<String>) {
+        self.doubts.push(doubt.into());
+    }
+
+    /// #AC inside a virtual machine that cannot have switched it on, or cannot switch it off.
+    fn guest_is_trapped(&mut self) -> bool {
+        let Some(events) = self.events.filter(|events| events.alignment_checks > 0) else {
+            return false;
+        };
+        if self.facts.has_cpu_flag("hypervisor") != Some(true) {
+            return false;
+        }
+        let traps = match events.alignment_checks {
+            1 => "1 #AC trap".to_owned(),
+            traps => format!("{traps} #AC traps"),
+        };
+        if events.refused_writes > 0 {
+            self.says(format!(
+                "the log tells of {traps} in a virtual machine, and that its kernel may not switch detection off \
+                 (WRMSR to 0x33 was refused)"
+            ));
+            return true;
+        }
+        if self.facts.has_cpu_flag("split_lock_detect") != Some(false) {
+            return false;
+        }
+        self.says(format!(
+            "the log tells of {traps} in a virtual machine whose CPU has no flag split_lock_detect: the trap is \
+             its host's"
+        ));
+        true
+    }
+
+    fn parameter(&self) -> Option<String> {
+        let line = self.facts.command_line.known()?;
+        mode::parameter(line).map(str::to_owned)
+    }
+
+    /// What the kernel makes of its command line.
+    fn mode(&self) -> Mode {
+        let line = self.facts.command_line.known().map_or("", String::as_str);
+        match Mode::of(line) {
+            // It does not know that word yet.
+            Mode::RateLimit(_) if self.features.is_some_and(|features| !features.ratelimit) => {
+                Mode::Warn
+            }
+            mode => mode,
+        }
+    }
+
+    fn sysctl_is_inert(&mut self) {
+        if let Some(value) = self.facts.split_lock_mitigate.known() {
+            let reason = format!("kernel.split_lock_mitigate is {value}, which means nothing here");
+            self.says(reason);
+        }
+    }
+
+    fn release_is_unknown(&mut self) {
+        self.doubts("the kernel's release could not be seen");
+    }
+
+    fn tell_of_history(&mut self, condition: Condition, history: &History) {
+        if !condition.leaves_a_history() {
+            return;
+        }
+        let from = &history.from;
+        match &history.seen {
+            Seen::Is(events) => {
+                let traps = match events.traps() {
+                    0 => "no trap".to_owned(),
+                    1 => "1 trap".to_owned(),
+                    traps => format!("{traps} traps"),
+                };
+                let since = match events.begins_at_boot {
+                    true => "since the kernel started",
+                    false => "as far back as it goes",
+                };
+                self.says(format!("the log tells of {traps} {since} ({from})"));
+            }
+            Seen::Absent => self.doubts(format!(
+                "there is no log ({from}): whether anything has happened is not known"
+            )),
+            Seen::CouldNotSee { why, .. } => self.doubts(format!(
+                "the log could not be read ({from}: {why}): whether anything has happened is not known, but to \
+                 root, or whoever gives what `sudo dmesg` prints to --log"
+            )),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What comes of `warn` with #AC: that depends on the kernel.
+
+use split_lock_model::kernel::Era;
+
+use super::Judge;
+use crate::Seen;
+use crate::verdict::{Basis, Condition, LogOnly};
+
+impl Judge<'_> {
+    /// `warn`, with #AC: what comes of that depends on the kernel.
+    pub(super) fn warned(&mut self) -> Condition {
+        match (&self.facts.command_line.seen, self.parameter()) {
+            (Seen::Is(_), Some(parameter)) => {
+                self.says(format!("the command line has {parameter}"));
+            }
+            (Seen::Is(_), None) => {
+                self.says("the command line leaves detection as it is by default: warn");
+            }
+            _ if self.basis > Basis::BootLine => {
+                self.basis = Basis::Release;
+                self.doubts(
+                    "the command line could not be seen: taken to say nothing about split locks",
+                );
+            }
+            _ => {}
+        }
+        match self.facts.split_lock_mitigate.known().map(String::as_str) {
+            Some("0") => {
+                self.says("kernel.split_lock_mitigate is 0");
+                self.may_forget_cpus();
+                let because = LogOnly::NotMitigated;
+                Condition::LogOnly { because }
+            }
+            Some(value) => {
+                self.says(format!("kernel.split_lock_mitigate is {value}"));
+                Condition::Livelock
+            }
+            None => self.warned_without_sysctl(),
+        }
+    }
+
+    fn warned_without_sysctl(&mut self) -> Condition {
+        let Some(features) = self.features else {
+            self.basis = Basis::Nothing;
+            self.release_is_unknown();
+            return Condition::Unknown;
+        };
+        self.basis = self.basis.max(Basis::Release);
+        self.doubts.extend(self.note.map(str::to_owned));
+        let release = self
+            .facts
+            .kernel_release
+            .known()
+            .cloned()
+            .unwrap_or_default();
+        match features.era {
+            Era::Misery if features.sysctl => {
+                self.doubts(format!(
+                    "Linux {release} should have kernel.split_lock_mitigate, which could not be seen: taken to be 1"
+                ));
+                Condition::Livelock
+            }
+            Era::Misery => {
+                self.says(format!(
+                    "Linux {release} makes threads sleep, and has no kernel.split_lock_mitigate to stop that"
+                ));
+                Condition::Livelock
+            }
+            _ => {
+                self.says(format!("Linux {release} does not make threads sleep yet"));
+                let because = LogOnly::Before519;
+                Condition::LogOnly { because }
+            }
+        }
+    }
+
+    fn may_forget_cpus(&mut self) {
+        if self
+            .features
+            .is_some_and(|features| !features.per_cpu_reenable)
+        {
+            self.doubts(
+                "with that, this kernel can forget to switch detection on again: the log may name too few",
+            );
+        }
+    }
+}
