@@ -15,6 +15,7 @@ mod facts;
 pub mod log;
 mod root;
 mod seen;
+pub mod who;
 
 pub use detection::Detection;
 pub use facts::{Facts, Kvm, Os};

@@ -173,6 +173,14 @@ impl Root {
         answer
     }
 
+    /// Looks at many things to find an answer to a question, of which only that is remembered.
+    pub(crate) fn aside<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        let before = self.asked.take();
+        let found = look(self);
+        self.asked.replace(before);
+        found
+    }
+
     /// All that was there of what this was asked for.
     #[expect(dead_code, reason = "for captures")]
     pub(crate) fn into_record(self) -> Record {
