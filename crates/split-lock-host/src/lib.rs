@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod capture;
+mod checkup;
 mod detection;
 mod facts;
 mod fix;
@@ -20,8 +21,10 @@ mod mode;
 mod root;
 mod seen;
 mod verdict;
+pub mod who;
 
 pub use capture::{Capture, LogCopy};
+pub use checkup::{Checkup, Concerned, Met, Witness};
 pub use detection::Detection;
 pub use facts::{Facts, Kvm, Os};
 pub use fix::{BootLoader, Fix, Lasts, Place, Step};

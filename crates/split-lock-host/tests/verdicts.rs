@@ -64,7 +64,7 @@ const ROWS: &[Row] = &[
           advice: &["splitlock doctor"] },
     Row { fixture: "guest-bus-lock", condition: Condition::HostDecides, basis: Basis::BootLine,
           answer: Answer::CannotSay, advice: &["splitlock doctor"] },
-    Row { fixture: "guest-trapped", condition: Condition::HostTraps, basis: Basis::Settings, answer: Answer::Found,
+    Row { fixture: "guest-trapped", condition: Condition::HostTraps, basis: Basis::Traps, answer: Answer::Found,
           advice: &[] },
     Row { fixture: "guest-amd", condition: Condition::NotApplicable { because: Unable::Cpu }, basis: Basis::Settings,
           answer: Answer::Fine, advice: &[] },

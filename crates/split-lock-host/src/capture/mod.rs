@@ -94,8 +94,8 @@ fn process(path: &Path) -> Option<u32> {
     let is_proc = parts.next()? == Component::Normal(OsStr::new("proc"));
     let name = parts.next()?.as_os_str().to_str()?;
     let id = is_proc.then(|| name.parse().ok())?;
-    // The first process is asked about its surroundings.
-    id.filter(|_| path != Path::new(FIRST_ENVIRONMENT))
+    // The first process is asked about its surroundings, and whether any process of others is shown.
+    id.filter(|_| path != Path::new(FIRST_ENVIRONMENT) && path != Path::new("proc/1"))
 }
 
 fn refusal(path: &Path, why: &str) -> String {

@@ -182,6 +182,14 @@ impl Root {
         self.asked.borrow_mut().insert(path.into(), entry);
     }
 
+    /// Looks at many things to find an answer to a question, of which only that is remembered.
+    pub(crate) fn aside<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        let before = self.asked.take();
+        let found = look(self);
+        self.asked.replace(before);
+        found
+    }
+
     /// All that was there of what this was asked for.
     pub(crate) fn into_record(self) -> Record {
         self.asked.into_inner()

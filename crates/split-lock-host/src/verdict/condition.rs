@@ -83,6 +83,8 @@ pub enum Unable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
+    /// Traps that have happened.
+    Traps,
     /// What the kernel said when it started.
     BootLine,
     /// The CPU's flags, the command line and the sysctl.
@@ -110,6 +112,7 @@ impl Basis {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Basis::Traps => "traps",
             Basis::BootLine => "boot_line",
             Basis::Settings => "settings",
             Basis::Release => "release",

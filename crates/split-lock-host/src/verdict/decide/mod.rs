@@ -55,6 +55,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn condition(&mut self) -> Condition {
         if self.guest_is_trapped() {
+            self.basis = Basis::Traps;
             return Condition::HostTraps;
         }
         match self.by_boot_lines() {
@@ -132,7 +133,7 @@ impl Judge<'_> {
     }
 
     fn tell_of_history(&mut self, condition: Condition, history: &History) {
-        if !condition.leaves_a_history() {
+        if !condition.leaves_a_history() || self.basis == Basis::Traps {
             return;
         }
         let from = &history.from;

@@ -1,23 +1,30 @@
 //! All there is to say about a machine, for programs. The fields are described in docs/doctor.md.
 
 use anyhow::Result;
-use serde_json::json;
+use serde::Serialize;
+use split_lock_host::{Answer, Checkup};
 
-use super::Checkup;
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    schema_version: u32,
+    durations_in: &'static str,
+    title: String,
+    meaning: String,
+    answer: Answer,
+    #[serde(flatten)]
+    checkup: &'a Checkup,
+}
 
-impl Checkup {
-    pub(super) fn json(&self) -> Result<String> {
-        let value = json!({
-            "schema": "splitlock-doctor",
-            "schema_version": 1,
-            "durations_in": "ns",
-            "title": self.verdict.title(),
-            "meaning": self.verdict.condition.meaning(),
-            "answer": self.verdict.answer(),
-            "verdict": self.verdict,
-            "facts": self.facts,
-            "history": self.history,
-        });
-        Ok(format!("{}\n", serde_json::to_string_pretty(&value)?))
-    }
+pub(super) fn of(checkup: &Checkup) -> Result<String> {
+    let document = Document {
+        schema: "splitlock-doctor",
+        schema_version: 1,
+        durations_in: "ns",
+        title: checkup.verdict.title(),
+        meaning: checkup.verdict.condition.meaning(),
+        answer: checkup.verdict.answer(),
+        checkup,
+    };
+    Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use split_lock_host::log::{Record, Source};
-use split_lock_host::{Answer, Capture, Facts, History, LogCopy, Root, Seen, Verdict};
+use split_lock_host::{Answer, Checkup, History, Root, Seen, Witness};
 
 use crate::args_doctor::{DoctorArgs, DoctorFormat};
 use crate::output::Output;
@@ -14,32 +14,25 @@ use crate::{Exit, terminal};
 mod json;
 mod page;
 mod prometheus;
-
-/// All that there is to say about a machine.
-#[derive(Debug)]
-struct Checkup {
-    facts: Facts,
-    history: History,
-    verdict: Verdict,
-}
+mod who;
+mod words;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     let capture = args.capture.as_deref().map(Output::prepare).transpose()?;
     let name = args.root.display();
     let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
-    let mut log = LogCopy::default();
-    let checkup = Checkup::of(&root, args.log.as_deref(), |record| log.add(record))?;
+    let checkup = checkup(&root, args.log.as_deref())?;
     if let Some(to) = capture {
-        let mut capture = Capture::of(root, &checkup.history, &log, &[]);
+        let mut capture = checkup.capture(root);
         if args.redact {
             capture.redact();
         }
         to.write(|to| capture.write_to(to))?;
     }
     match args.format {
-        DoctorFormat::Text if !args.json => terminal::print_page(checkup.page())?,
-        DoctorFormat::Prometheus => terminal::print(&checkup.prometheus())?,
-        _ => terminal::print(&checkup.json()?)?,
+        DoctorFormat::Text if !args.json => terminal::print_page(page::of(&checkup))?,
+        DoctorFormat::Prometheus => terminal::print(&prometheus::of(&checkup))?,
+        _ => terminal::print(&json::of(&checkup)?)?,
     }
     Ok(exit(checkup.verdict.answer()))
 }
@@ -52,20 +45,13 @@ fn exit(answer: Answer) -> Exit {
     }
 }
 
-impl Checkup {
-    fn of(root: &Root, log: Option<&Path>, mut look: impl FnMut(&Record)) -> Result<Self> {
-        let facts = Facts::read(root);
-        let history = match log {
-            Some(path) => history_in(path, &mut look)?,
-            None => History::of_machine(root, &mut look),
-        };
-        let verdict = Verdict::of(root, &facts, &history);
-        Ok(Checkup {
-            facts,
-            history,
-            verdict,
-        })
-    }
+fn checkup(root: &Root, log: Option<&Path>) -> Result<Checkup> {
+    let Some(path) = log else {
+        return Ok(Checkup::of_machine(root));
+    };
+    let mut witness = Witness::default();
+    let history = history_in(path, |record| witness.hear(record))?;
+    Ok(Checkup::of(root, history, witness))
 }
 
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.

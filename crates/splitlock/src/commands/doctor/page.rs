@@ -1,91 +1,86 @@
 //! The page that a person reads from the top down: verdict, why, who, cost, fix.
 
-use split_lock_host::{Answer, Basis, Cost, Fix, Lasts, Place, Span, Step};
+use split_lock_host::{Answer, Basis, Checkup, Cost, Fix, Lasts, Place, Span, Step, Verdict};
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
-use super::Checkup;
+use super::who;
 use crate::page::{Mood, Page};
 
-impl Checkup {
-    /// Everything, fit for a terminal.
-    pub(super) fn page(&self) -> Page {
-        let mut page = Page::new();
-        let mood = match self.verdict.answer() {
-            Answer::Fine => Mood::Good,
-            Answer::Found => Mood::Bad,
-            Answer::CannotSay => Mood::Unsure,
-        };
-        page.title(&self.verdict.title(), mood);
-        page.paragraph(&self.verdict.condition.meaning());
-        self.why(&mut page);
-        self.cost(&mut page);
-        self.fix(&mut page);
-        page
-    }
+/// Everything, fit for a terminal.
+pub(super) fn of(checkup: &Checkup) -> Page {
+    let verdict = &checkup.verdict;
+    let mut page = Page::new();
+    let mood = match verdict.answer() {
+        Answer::Fine => Mood::Good,
+        Answer::Found => Mood::Bad,
+        Answer::CannotSay => Mood::Unsure,
+    };
+    page.title(&verdict.title(), mood);
+    page.paragraph(&verdict.condition.meaning());
+    why(&mut page, verdict);
+    who::put_on(&mut page, checkup);
+    cost(&mut page, verdict);
+    fix(&mut page, verdict);
+    page
+}
 
-    fn why(&self, page: &mut Page) {
-        page.heading("Why");
-        for reason in &self.verdict.because {
-            page.item("-", &format!("{}.", capitalized(reason)));
-        }
-        for doubt in &self.verdict.doubts {
-            page.item("?", &format!("{}.", capitalized(doubt)));
-        }
-        page.item(
-            "",
-            &format!("This rests on {}.", rests_on(self.verdict.basis)),
-        );
+fn why(page: &mut Page, verdict: &Verdict) {
+    page.heading("Why");
+    for reason in &verdict.because {
+        page.item("-", &format!("{}.", capitalized(reason)));
     }
+    for doubt in &verdict.doubts {
+        page.item("?", &format!("{}.", capitalized(doubt)));
+    }
+    page.item("", &format!("This rests on {}.", rests_on(verdict.basis)));
+}
 
-    fn cost(&self, page: &mut Page) {
-        match &self.verdict.cost {
-            None => {}
-            Some(Cost::Trap {
-                sleep,
-                window,
-                never_up_to,
-                always_from,
-                kernels,
-            }) => {
-                page.heading("What it costs");
-                page.item("-", &format!("By the model of {}:", named(kernels)));
-                page.item(
-                    "-",
-                    &format!(
-                        "One trap: a sleep of {}, then at most {} in which the thread may split as many locks as it \
-                         likes. Only one thread of the whole machine has that at a time; the others wait for it.",
-                        between(*sleep),
-                        window.at_most
-                    ),
-                );
-                page.item("-", &livelock(*never_up_to, *always_from));
-            }
-            Some(Cost::RateLimited { sleep, kernels }) => {
-                page.heading("What it costs");
-                page.item(
-                    "-",
-                    &format!(
-                        "By the model of {}: sleeps of {} each, until the rate allows another bus lock.",
-                        named(kernels),
-                        between(*sleep)
-                    ),
-                );
-            }
+fn cost(page: &mut Page, verdict: &Verdict) {
+    let by_the_model = |kernels| format!("By the model of {}:", named(kernels));
+    match &verdict.cost {
+        None => {}
+        Some(Cost::Trap {
+            sleep,
+            window,
+            never_up_to,
+            always_from,
+            kernels,
+        }) => {
+            page.heading("What it costs");
+            page.paragraph(&by_the_model(kernels));
+            let (sleep, window) = (between(*sleep), window.at_most);
+            page.item(
+                "-",
+                &format!(
+                    "One trap: a sleep of {sleep}, then at most {window} in which the thread may split as many \
+                     locks as it likes. Only one thread of the whole machine has that at a time; the others wait."
+                ),
+            );
+            page.item("-", &livelock(*never_up_to, *always_from));
+        }
+        Some(Cost::RateLimited { sleep, kernels }) => {
+            page.heading("What it costs");
+            page.paragraph(&by_the_model(kernels));
+            let sleep = between(*sleep);
+            page.item(
+                "-",
+                &format!("Sleeps of {sleep} each, until the rate allows another bus lock."),
+            );
         }
     }
+}
 
-    fn fix(&self, page: &mut Page) {
-        page.heading("What to do");
-        if self.verdict.fixes.is_empty() {
-            page.paragraph(match self.verdict.answer() {
-                Answer::CannotSay => "Look again where more can be seen.",
-                _ => "Nothing.",
-            });
-        }
-        for (n, fix) in self.verdict.fixes.iter().enumerate() {
-            describe(page, n + 1, fix);
-        }
+fn fix(page: &mut Page, verdict: &Verdict) {
+    page.heading("What to do");
+    if verdict.fixes.is_empty() {
+        page.paragraph(match verdict.answer() {
+            Answer::CannotSay => "Look again where more can be seen.",
+            _ => "Nothing.",
+        });
+    }
+    for (n, fix) in verdict.fixes.iter().enumerate() {
+        describe(page, n + 1, fix);
     }
 }
 
@@ -116,6 +111,7 @@ fn describe(page: &mut Page, n: usize, fix: &Fix) {
 
 fn rests_on(basis: Basis) -> &'static str {
     match basis {
+        Basis::Traps => "what has happened",
         Basis::BootLine => "what the kernel itself said when it started",
         Basis::Settings => "the CPU's flags, the command line and the sysctl",
         Basis::Release => {

@@ -1,118 +1,155 @@
 //! Metrics for node_exporter's textfile collector. Their names and labels are an interface: docs/doctor.md.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
-use split_lock_host::Cost;
+use split_lock_host::{Checkup, Cost, Met};
 use split_lock_model::time::Nanos;
 
-use super::Checkup;
+use super::words;
+use crate::text::plain;
 
-impl Checkup {
-    pub(super) fn prometheus(&self) -> String {
-        let mut metrics = Metrics::default();
-        let verdict = &self.verdict;
-        let labels = [
-            ("condition", verdict.condition.name()),
-            ("basis", verdict.basis.name()),
-        ];
+pub(super) fn of(checkup: &Checkup) -> String {
+    let mut metrics = Metrics::default();
+    let verdict = &checkup.verdict;
+    let labels = [
+        ("condition", verdict.condition.name()),
+        ("basis", verdict.basis.name()),
+    ];
+    metrics.one(
+        "verdict_info",
+        "What may become of whoever splits a lock on this host",
+        &labels,
+        1.0,
+    );
+    metrics.one(
+        "verdict_exit_code",
+        "0 nobody is hurt here, 1 somebody is or can be, 3 could not see enough to say",
+        &[],
+        f64::from(super::exit(verdict.answer()).code()),
+    );
+    let is_readable = verdict.is_history_known;
+    metrics.one(
+        "log_readable",
+        "Whether the kernel's log could be read",
+        &[],
+        is_readable.into(),
+    );
+    of_settings(checkup, &mut metrics);
+    of_cost(checkup, &mut metrics);
+    of_history(checkup, &mut metrics);
+    of_who(checkup, &mut metrics);
+    metrics.text
+}
+
+fn of_settings(checkup: &Checkup, metrics: &mut Metrics) {
+    for flag in ["split_lock_detect", "bus_lock_detect"] {
+        if let Some(has_flag) = checkup.facts.has_cpu_flag(flag) {
+            let help = "Whether the CPU has the flag";
+            metrics.one("cpu_flag", help, &[("flag", flag)], has_flag.into());
+        }
+    }
+    let mitigate = checkup.facts.split_lock_mitigate.known();
+    if let Some(value) = mitigate.and_then(|value| value.parse().ok()) {
         metrics.one(
-            "verdict_info",
-            "What may become of whoever splits a lock on this host",
-            &labels,
-            1.0,
-        );
-        metrics.one(
-            "verdict_exit_code",
-            "0 nobody is hurt here, 1 somebody is or can be, 3 could not see enough to say",
+            "sysctl_split_lock_mitigate",
+            "kernel.split_lock_mitigate, where it exists",
             &[],
-            f64::from(super::exit(verdict.answer()).code()),
+            value,
         );
-        let is_readable = verdict.is_history_known;
-        metrics.one(
-            "log_readable",
-            "Whether the kernel's log could be read",
-            &[],
-            is_readable.into(),
-        );
-        self.of_settings(&mut metrics);
-        self.of_cost(&mut metrics);
-        self.of_history(&mut metrics);
-        metrics.text
     }
+}
 
-    fn of_settings(&self, metrics: &mut Metrics) {
-        for flag in ["split_lock_detect", "bus_lock_detect"] {
-            if let Some(has_flag) = self.facts.has_cpu_flag(flag) {
-                let help = "Whether the CPU has the flag";
-                metrics.one("cpu_flag", help, &[("flag", flag)], has_flag.into());
-            }
-        }
-        let mitigate = self.facts.split_lock_mitigate.known();
-        if let Some(value) = mitigate.and_then(|value| value.parse().ok()) {
-            metrics.one(
-                "sysctl_split_lock_mitigate",
-                "kernel.split_lock_mitigate, where it exists",
-                &[],
-                value,
-            );
-        }
-    }
-
-    /// In seconds, from the model.
-    fn of_cost(&self, metrics: &mut Metrics) {
-        let (sleep, limits) = match &self.verdict.cost {
-            None => return,
-            Some(Cost::RateLimited { sleep, .. }) => (sleep, None),
-            Some(Cost::Trap {
-                sleep,
-                never_up_to,
-                always_from,
-                ..
-            }) => (sleep, Some((never_up_to, always_from))),
-        };
-        let seconds = |nanos: Nanos| nanos.0 as f64 / 1e9;
-        let help = "How long one trap makes a thread sleep at least and at most, by the model";
-        metrics.one(
-            "sleep_seconds",
-            help,
-            &[("bound", "min")],
-            seconds(sleep.longer_than),
-        );
-        metrics.one(
-            "sleep_seconds",
-            help,
-            &[("bound", "max")],
-            seconds(sleep.at_most),
-        );
-        if let Some((never_up_to, always_from)) = limits {
-            let help = "A thread with signals this far apart, or less, never gets past a split lock, by the model";
-            metrics.one("livelock_up_to_seconds", help, &[], seconds(*never_up_to));
-            let help = "A thread with signals this far apart, or more, gets past a split lock, by the model";
-            metrics.one("progress_from_seconds", help, &[], seconds(*always_from));
-        }
-    }
-
-    fn of_history(&self, metrics: &mut Metrics) {
-        let Some(events) = self.history.known() else {
-            return;
-        };
+/// In seconds, from the model.
+fn of_cost(checkup: &Checkup, metrics: &mut Metrics) {
+    let (sleep, limits) = match &checkup.verdict.cost {
+        None => return,
+        Some(Cost::RateLimited { sleep, .. }) => (sleep, None),
+        Some(Cost::Trap {
+            sleep,
+            never_up_to,
+            always_from,
+            ..
+        }) => (sleep, Some((never_up_to, always_from))),
+    };
+    let seconds = |nanos: Nanos| nanos.0 as f64 / 1e9;
+    let help = "How long one trap makes a thread sleep at least and at most, by the model";
+    metrics.one(
+        "sleep_seconds",
+        help,
+        &[("bound", "min")],
+        seconds(sleep.longer_than),
+    );
+    metrics.one(
+        "sleep_seconds",
+        help,
+        &[("bound", "max")],
+        seconds(sleep.at_most),
+    );
+    if let Some((never_up_to, always_from)) = limits {
+        let help = "A thread with signals this far apart, or less, never gets past a split lock, by the model";
+        metrics.one("livelock_up_to_seconds", help, &[], seconds(*never_up_to));
         let help =
-            "Traps in the kernel's log since it started, as far as it was printed and goes back";
-        for (exception, count) in [
-            ("AC", events.alignment_checks),
-            ("DB", events.debug_exceptions),
-        ] {
-            metrics.one(
-                "logged_traps",
-                help,
-                &[("exception", exception)],
-                count as f64,
-            );
+            "A thread with signals this far apart, or more, gets past a split lock, by the model";
+        metrics.one("progress_from_seconds", help, &[], seconds(*always_from));
+    }
+}
+
+fn of_history(checkup: &Checkup, metrics: &mut Metrics) {
+    let Some(events) = checkup.history.known() else {
+        return;
+    };
+    let help = "Traps in the kernel's log since it started, as far as it was printed and goes back";
+    for (exception, count) in [
+        ("AC", events.alignment_checks),
+        ("DB", events.debug_exceptions),
+    ] {
+        metrics.one(
+            "logged_traps",
+            help,
+            &[("exception", exception)],
+            count as f64,
+        );
+    }
+    let help = "Messages about traps that the kernel did not print, by its own count";
+    metrics.one("suppressed_messages", help, &[], events.suppressed as f64);
+    let help = "Whether the log goes back to the kernel's start";
+    metrics.one("log_complete", help, &[], events.begins_at_boot.into());
+}
+
+/// A label of every program would be too many series.
+const MOST_PROGRAMS: usize = 20;
+
+fn of_who(checkup: &Checkup, metrics: &mut Metrics) {
+    let help = "Traps in the kernel's log, by program, of the programs with most";
+    let mut programs: Vec<(String, &'static str, u64)> = vec![];
+    for Met { group, .. } in &checkup.who.groups {
+        let name = plain(&String::from_utf8_lossy(&group.program.name));
+        let exception = words::exception(group.kind);
+        let mut known = programs.iter_mut();
+        match known.find(|(program, by, _)| *program == name && *by == exception) {
+            Some((.., traps)) => *traps += group.traps,
+            None => programs.push((name, exception, group.traps)),
         }
-        let help = "Messages about traps that the kernel did not print, by its own count";
-        metrics.one("suppressed_messages", help, &[], events.suppressed as f64);
-        let help = "Whether the log goes back to the kernel's start";
-        metrics.one("log_complete", help, &[], events.begins_at_boot.into());
+    }
+    programs.sort_by_key(|(.., traps)| Reverse(*traps));
+    for (program, exception, traps) in programs.iter().take(MOST_PROGRAMS) {
+        let labels = [("program", &program[..]), ("exception", exception)];
+        metrics.one("program_logged_traps", help, &labels, *traps as f64);
+    }
+    let machines = checkup.who.machines.machines.len();
+    metrics.one(
+        "virtual_machines",
+        "Virtual machines that were found",
+        &[],
+        machines as f64,
+    );
+    if let Some(timers) = &checkup.who.timers {
+        let help = "Virtual machines that a timer may keep from getting past a split lock";
+        let mut pids: Vec<_> = timers.suspects.iter().map(|suspect| suspect.pid).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        metrics.one("suspect_virtual_machines", help, &[], pids.len() as f64);
     }
 }
 

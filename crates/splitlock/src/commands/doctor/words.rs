@@ -1,0 +1,14 @@
+//! What things are called.
+
+use split_lock_host::log::{Exception, TrapKind};
+
+pub(super) fn exception(kind: TrapKind) -> &'static str {
+    match kind.exception() {
+        Exception::AlignmentCheck => "AC",
+        Exception::Debug => "DB",
+    }
+}
+
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
