@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::message::{ALIGNMENT_CHECK, DEBUG, PREFIX};
 
-const ESCAPE: u8 = 0x1b;
+pub(super) const ESCAPE: u8 = 0x1b;
 
 /// The line without colours. A thread's name keeps all of its bytes, escape sequences among them: they are
 /// evidence, and cannot be told from paint.

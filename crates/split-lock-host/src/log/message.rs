@@ -213,45 +213,51 @@ pub(super) fn after_function(body: &[u8], exception: Exception) -> Parsed {
 
 /// Reads what follows [`REFUSED_WRITE`].
 pub(super) fn after_refused_write(body: &[u8]) -> Parsed {
-    const WORDS: [&[u8]; 3] = [b" (tried to write 0x", b") at rIP: 0x", b" ("];
     let body = body.trim_ascii_end();
-    let rest = match body.strip_prefix(TEST_CTRL) {
-        Some(rest) if rest.starts_with(b" ") => rest,
+    match body.strip_prefix(TEST_CTRL) {
+        Some(rest) if rest.starts_with(b" ") => refused_write(rest).unwrap_or_else(|parsed| parsed),
         // Digits may follow.
-        _ if TEST_CTRL.starts_with(body) => return Parsed::MaybeCutShort,
-        _ => return Parsed::NotOurs,
-    };
-    let mut numbers = [0; 2];
-    let mut rest = rest;
-    for (words, number) in WORDS.iter().zip(&mut numbers) {
-        let Some(after) = rest.strip_prefix(*words) else {
-            return cut_short_if(words.starts_with(rest));
-        };
-        let end = after.iter().position(|byte| !byte.is_ascii_hexdigit());
-        let Some(end) = end else {
-            return cut_short_if(after.len() <= LONGEST_HEXADECIMAL);
-        };
-        match hexadecimal_digits(&after[..end]) {
-            Some(value) => *number = value,
-            None => return Parsed::Garbled,
-        }
-        rest = &after[end..];
-    }
-    let Some(symbol) = rest.strip_prefix(WORDS[2]) else {
-        return cut_short_if(WORDS[2].starts_with(rest));
-    };
-    match memchr::memchr(b')', symbol) {
-        Some(end) if end > 0 && end + 1 == symbol.len() => {
-            let [value, rip] = numbers;
-            Parsed::Whole(Message::RefusedWrite(RefusedWrite { value, rip }))
-        }
-        None if symbol.len() <= LONGEST_SYMBOL => Parsed::CutShort,
-        _ => Parsed::Garbled,
+        _ if TEST_CTRL.starts_with(body) => Parsed::MaybeCutShort,
+        _ => Parsed::NotOurs,
     }
 }
 
-fn cut_short_if(goes_on: bool) -> Parsed {
-    if goes_on {
+/// Reads what follows the register, or says why that is not possible.
+fn refused_write(text: &[u8]) -> Result<Parsed, Parsed> {
+    let rest = after(b" (tried to write 0x", text)?;
+    let (value, rest) = leading_number(rest)?;
+    let rest = after(b") at rIP: 0x", rest)?;
+    let (rip, rest) = leading_number(rest)?;
+    let symbol = after(b" (", rest)?;
+    match memchr::memchr(b')', symbol) {
+        Some(end) if end > 0 && end + 1 == symbol.len() => {
+            Ok(Parsed::Whole(Message::RefusedWrite(RefusedWrite {
+                value,
+                rip,
+            })))
+        }
+        None if symbol.len() <= LONGEST_SYMBOL => Err(Parsed::CutShort),
+        _ => Err(Parsed::Garbled),
+    }
+}
+
+/// What follows `words`.
+fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
+    let missing = || cut_short_if(words.starts_with(text));
+    text.strip_prefix(words).ok_or_else(missing)
+}
+
+/// A hexadecimal number that does not end the text, and what follows it.
+fn leading_number(text: &[u8]) -> Result<(u64, &[u8]), Parsed> {
+    let end = text.iter().position(|byte| !byte.is_ascii_hexdigit());
+    let end = end.ok_or_else(|| cut_short_if(text.len() <= LONGEST_HEXADECIMAL))?;
+    let (digits, rest) = text.split_at(end);
+    let number = hexadecimal_digits(digits).ok_or(Parsed::Garbled)?;
+    Ok((number, rest))
+}
+
+fn cut_short_if(may_go_on: bool) -> Parsed {
+    if may_go_on {
         Parsed::CutShort
     } else {
         Parsed::Garbled

@@ -2,6 +2,7 @@
 
 use memchr::memmem::Finder;
 
+use super::colour::ESCAPE;
 use super::line::{LINUX_VERSION, continued};
 
 /// Many a line has this word and goes on in another way than ` lock` or `_lock`; see [`is_ours`].
@@ -17,8 +18,6 @@ const IN_BYTES: [&[u8]; 4] = [
     b"98,117,115,95,108",
     b"98, 117, 115, 95, 108",
 ];
-
-const ESCAPE: u8 = 0x1b;
 
 #[derive(Debug)]
 pub(super) struct Needles {

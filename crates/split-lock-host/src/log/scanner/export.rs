@@ -17,7 +17,7 @@ pub(super) struct Export {
     /// The line or the value that has begun.
     carry: Carry,
     fields: Fields,
-    is_too_long: bool,
+    message_is_too_long: bool,
     /// Where the entry begins, if it has begun.
     start: Option<Place>,
     /// Where the next byte is.
@@ -43,7 +43,7 @@ impl Export {
             state: State::Line,
             carry: Carry::default(),
             fields: Fields::default(),
-            is_too_long: false,
+            message_is_too_long: false,
             start: None,
             next: Place::FIRST,
         }
@@ -148,14 +148,14 @@ impl Export {
             && field.is_none()
         {
             *field = Some(value.to_vec());
-            self.is_too_long |= is_too_long;
+            self.message_is_too_long |= is_too_long && name == b"MESSAGE";
         }
     }
 
     fn end_entry(&mut self, findings: &mut Findings) {
         let entry = std::mem::take(&mut self.fields).entry();
         let place = self.start.take().unwrap_or(self.next);
-        let is_too_long = std::mem::take(&mut self.is_too_long);
+        let is_too_long = std::mem::take(&mut self.message_is_too_long);
         let Some(entry) = entry else { return };
         findings.judge.look_at(&entry);
         if self.needles.are_in(&entry.message) {
