@@ -1,6 +1,9 @@
 //! One file for each command.
 
 pub(crate) mod explain;
+#[path = "doctor/instruction.rs"]
+#[cfg_attr(not(test), expect(dead_code, reason = "for doctor"))]
+pub(crate) mod instruction;
 pub(crate) mod log;
 pub(crate) mod plot;
 pub(crate) mod policies;
