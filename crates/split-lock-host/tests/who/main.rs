@@ -6,6 +6,9 @@ use std::os::unix::fs::symlink;
 use split_lock_host::Root;
 use tempfile::TempDir;
 
+#[path = "../common/any_host.rs"]
+mod any_host;
+mod anything;
 mod live;
 mod machines;
 mod owners;

@@ -4,6 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 use split_lock_host::{Answer, Checkup};
 
+use super::instruction::Located;
+
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
@@ -14,9 +16,10 @@ struct Document<'a> {
     answer: Answer,
     #[serde(flatten)]
     checkup: &'a Checkup,
+    instructions: &'a [Located],
 }
 
-pub(super) fn of(checkup: &Checkup) -> Result<String> {
+pub(super) fn of(checkup: &Checkup, instructions: &[Located]) -> Result<String> {
     let document = Document {
         schema: "splitlock-doctor",
         schema_version: 1,
@@ -25,6 +28,7 @@ pub(super) fn of(checkup: &Checkup) -> Result<String> {
         meaning: checkup.verdict.condition.meaning(),
         answer: checkup.verdict.answer(),
         checkup,
+        instructions,
     };
     Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))
 }

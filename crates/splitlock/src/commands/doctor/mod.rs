@@ -11,6 +11,7 @@ use crate::args_doctor::{DoctorArgs, DoctorFormat};
 use crate::output::Output;
 use crate::{Exit, terminal};
 
+mod instruction;
 mod json;
 mod page;
 mod prometheus;
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     let name = args.root.display();
     let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
     let checkup = checkup(&root, args.log.as_deref())?;
+    let instructions = instruction::of_groups(&root, &checkup);
     if let Some(to) = capture {
         let mut capture = checkup.capture(root);
         if args.redact {
@@ -30,9 +32,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
         to.write(|to| capture.write_to(to))?;
     }
     match args.format {
-        DoctorFormat::Text if !args.json => terminal::print_page(page::of(&checkup))?,
+        DoctorFormat::Text if !args.json => {
+            terminal::print_page(page::of(&checkup, &instructions))?
+        }
         DoctorFormat::Prometheus => terminal::print(&prometheus::of(&checkup))?,
-        _ => terminal::print(&json::of(&checkup)?)?,
+        _ => terminal::print(&json::of(&checkup, &instructions)?)?,
     }
     Ok(exit(checkup.verdict.answer()))
 }

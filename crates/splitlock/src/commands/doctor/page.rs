@@ -4,11 +4,12 @@ use split_lock_host::{Answer, Basis, Checkup, Cost, Fix, Lasts, Place, Span, Ste
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
+use super::instruction::Located;
 use super::who;
 use crate::page::{Mood, Page};
 
 /// Everything, fit for a terminal.
-pub(super) fn of(checkup: &Checkup) -> Page {
+pub(super) fn of(checkup: &Checkup, instructions: &[Located]) -> Page {
     let verdict = &checkup.verdict;
     let mut page = Page::new();
     let mood = match verdict.answer() {
@@ -19,7 +20,7 @@ pub(super) fn of(checkup: &Checkup) -> Page {
     page.title(&verdict.title(), mood);
     page.paragraph(&verdict.condition.meaning());
     why(&mut page, verdict);
-    who::put_on(&mut page, checkup);
+    who::put_on(&mut page, checkup, instructions);
     cost(&mut page, verdict);
     fix(&mut page, verdict);
     page

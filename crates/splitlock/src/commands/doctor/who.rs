@@ -9,6 +9,7 @@ use split_lock_host::{Checkup, Met};
 use split_lock_model::analysis::Outlook;
 use split_lock_model::time::Nanos;
 
+use super::instruction::{Instruction, Located};
 use super::words::{count, exception};
 use crate::page::Page;
 
@@ -21,12 +22,15 @@ const MOST_SOURCES: usize = 2;
 /// More processes than these are only counted.
 const MOST_PROCESSES: usize = 4;
 
-pub(super) fn put_on(page: &mut Page, checkup: &Checkup) {
+pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located]) {
     let who = &checkup.who;
     if !who.groups.is_empty() {
         page.heading("Who");
-        for met in who.groups.iter().take(MOST_GROUPS) {
+        for (n, met) in who.groups.iter().enumerate().take(MOST_GROUPS) {
             put_group(page, met);
+            if let Some(located) = instructions.iter().find(|located| located.group == n) {
+                put_instruction(page, located);
+            }
         }
         put_rest(page, checkup);
     }
@@ -96,6 +100,17 @@ fn put_group(page: &mut Page, met: &Met) {
     }
     if let Some(suspicion) = &met.suspicion {
         page.item("", &suspected_of(suspicion));
+    }
+}
+
+fn put_instruction(page: &mut Page, located: &Located) {
+    match located.instruction {
+        // That is said of the address already.
+        Instruction::OfAGuest => {}
+        _ => page.item(
+            "",
+            &format!("The instruction: {}.", located.instruction.sentence()),
+        ),
     }
 }
 

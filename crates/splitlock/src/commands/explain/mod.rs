@@ -14,6 +14,7 @@ mod answer;
 mod bytes;
 mod crossing;
 mod elf;
+mod found;
 mod json;
 mod linux;
 mod listing;
@@ -26,6 +27,9 @@ mod text;
 mod verdict;
 
 use answer::Answer;
+#[cfg(test)]
+pub(crate) use elf::fixture;
+pub(crate) use found::{Found, at, before};
 use linux::Treatment;
 use registers::Known;
 pub(crate) use registers::Setting;

@@ -9,7 +9,7 @@ use split_lock_assist::cpu::Mode;
 use super::listing::BYTES_AFTER;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod lines;
 mod load;
 mod name;

@@ -1,0 +1,261 @@
+//! The instruction that a group of traps is about, where its process lives.
+
+use serde::Serialize;
+use split_lock_host::who::{Group, Space};
+use split_lock_host::{Checkup, Root};
+
+use crate::commands::explain::{self, Found};
+use crate::text::plain;
+
+/// What is at the addresses of a group of traps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub(super) enum Instruction {
+    /// An instruction that locks.
+    Found(Found),
+    /// An instruction that does not: other code is loaded there by now.
+    OtherCode(Found),
+    /// The addresses are those of a guest, and in the VMM's memory they mean something else.
+    OfAGuest,
+    /// It cannot be looked at.
+    CouldNotSee {
+        /// A sentence.
+        why: String,
+    },
+}
+
+/// Which group's instruction it is, and in which process.
+#[derive(Debug, Serialize)]
+pub(super) struct Located {
+    /// The index of the group.
+    pub(super) group: usize,
+    pub(super) pid: u32,
+    #[serde(flatten)]
+    pub(super) instruction: Instruction,
+}
+
+/// No more instructions are looked up: each takes reading a file's symbols.
+const MOST_INSTRUCTIONS: usize = 8;
+
+/// The instructions of those groups that have a process which lives.
+pub(super) fn of_groups(root: &Root, checkup: &Checkup) -> Vec<Located> {
+    let groups = checkup.who.groups.iter().enumerate();
+    let living = groups.filter_map(|(group, met)| {
+        let owning = met.owners.as_ref()?.processes.first()?;
+        let pid = owning.process.pid;
+        let instruction = Instruction::of(root, &met.group, pid);
+        Some(Located {
+            group,
+            pid,
+            instruction,
+        })
+    });
+    living.take(MOST_INSTRUCTIONS).collect()
+}
+
+impl Instruction {
+    /// The one of a group that this process has a thread in.
+    fn of(root: &Root, group: &Group, pid: u32) -> Self {
+        if group.space == Space::Guest {
+            return Instruction::OfAGuest;
+        }
+        if !root.is_live() {
+            let why = "the memory of a process can only be read while it runs".into();
+            return Instruction::CouldNotSee { why };
+        }
+        // Another process of the group may have its code elsewhere.
+        let mut answers = group.addresses.iter().map(|address| {
+            let found = match group.is_after() {
+                true => explain::before(pid, address.address),
+                false => explain::at(pid, address.address),
+            };
+            match found {
+                Ok(found) if found.locks => Instruction::Found(found),
+                Ok(found) => Instruction::OtherCode(found),
+                Err(_) if group.space == Space::Either => Instruction::OfAGuest,
+                Err(error) => Instruction::CouldNotSee {
+                    why: format!("{error:#}"),
+                },
+            }
+        });
+        let Some(first) = answers.next() else {
+            let why = "the log has no address".into();
+            return Instruction::CouldNotSee { why };
+        };
+        if let Instruction::Found(_) = first {
+            return first;
+        }
+        let better = answers.find(|answer| matches!(answer, Instruction::Found(_)));
+        match better.unwrap_or(first) {
+            // QEMU's own code may be anywhere, and what does not lock has not been trapped at.
+            Instruction::OtherCode(_) if group.space == Space::Either => Instruction::OfAGuest,
+            answer => answer,
+        }
+    }
+
+    /// The same for people, fit for a terminal.
+    pub(super) fn sentence(&self) -> String {
+        let sentence = match self {
+            Instruction::Found(found) => format!("`{}`{}", found.text, place(found)),
+            Instruction::OtherCode(found) => format!(
+                "at {:#x} there is `{}`{} now, which does not lock: other code has been loaded since",
+                found.address,
+                found.text,
+                place(found)
+            ),
+            Instruction::OfAGuest => {
+                "the address is one of the guest's, so it is not looked up in the VMM's memory"
+                    .into()
+            }
+            Instruction::CouldNotSee { why } => format!("its instruction could not be seen: {why}"),
+        };
+        plain(&sentence)
+    }
+}
+
+fn place(found: &Found) -> String {
+    let mut text = String::new();
+    if let Some(function) = &found.function {
+        text += &format!(" in {function}");
+    }
+    if let Some(file) = &found.file {
+        text += &format!(" of {file}");
+    }
+    if let Some(source) = found.source.first() {
+        text += &format!(" ({source})");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Child, Command};
+    use std::{fs, io, thread};
+
+    use split_lock_host::log::Records;
+    use split_lock_host::who::Traps;
+
+    use super::*;
+    use crate::commands::explain::fixture::{Elf, SPLIT, TEXT};
+
+    const BASE: u64 = 0x40_0000;
+
+    /// A process in which a split lock waits.
+    struct Waiting(Child);
+
+    impl Waiting {
+        fn start(elf: &Elf) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("waits");
+            #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+            fs::write(&path, elf.bytes()).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            loop {
+                match Command::new(&path).spawn() {
+                    Ok(child) => return Waiting(child),
+                    // Another test has started a program while this one was written.
+                    Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                        thread::yield_now();
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+
+        fn instruction(&self, comm: &str, kind: &str, address: u64) -> Instruction {
+            let root = Root::live().unwrap();
+            Instruction::of(&root, &group(comm, kind, address), self.0.id())
+        }
+    }
+
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            let killed = self.0.kill();
+            let ended = self.0.wait();
+            drop((killed, ended));
+        }
+    }
+
+    fn group(comm: &str, kind: &str, address: u64) -> Group {
+        let what = match kind {
+            "#AC" => "split_lock",
+            _ => "bus_lock",
+        };
+        let line = format!(
+            "x86/split lock detection: {kind}: {comm}/7 took a {what} trap at address: {address:#x}\n"
+        );
+        let mut traps = Traps::default();
+        for record in Records::new(line.as_bytes()) {
+            traps.see(&record.unwrap());
+        }
+        traps.summary().groups.remove(0)
+    }
+
+    #[test]
+    fn the_instruction_of_a_process_that_lives_is_named() {
+        // #DB comes after it, and with symbols or without them there is only one that it can be.
+        let elf = Elf::default();
+        let nameless = Elf {
+            symbols: vec![],
+            unwinds: false,
+            has_lines: false,
+            ..Elf::default()
+        };
+        for (elf, function) in [(elf, Some("split+0x0")), (nameless, None)] {
+            let process = Waiting::start(&elf);
+            for (kind, address) in [("#AC", BASE + SPLIT), ("#DB", BASE + SPLIT + 5)] {
+                let answer = process.instruction("game", kind, address);
+                let Instruction::Found(found) = &answer else {
+                    panic!("{kind}: {answer:?}");
+                };
+                assert_eq!(
+                    (found.address, &found.bytes[..]),
+                    (BASE + SPLIT, "f0480fab3e")
+                );
+                assert_eq!(found.function.as_deref(), function);
+                let sentence = answer.sentence();
+                assert!(
+                    sentence.starts_with("`lock bts qword ptr [rsi],rdi`"),
+                    "{sentence}"
+                );
+                assert!(sentence.contains("/waits"), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn code_that_does_not_lock_is_not_the_culprit() {
+        let process = Waiting::start(&Elf::default());
+        let answer = process.instruction("game", "#AC", BASE + TEXT);
+        assert!(matches!(answer, Instruction::OtherCode(_)), "{answer:?}");
+        assert!(answer.sentence().contains("does not lock"));
+        // Of QEMU's nameless threads this means that it was the guest.
+        let qemu = |address| process.instruction("qemu-system-x86", "#AC", address);
+        assert_eq!(qemu(BASE + TEXT), Instruction::OfAGuest);
+        assert_eq!(qemu(0x12_3456_7000), Instruction::OfAGuest);
+        assert!(matches!(qemu(BASE + SPLIT), Instruction::Found(_)));
+    }
+
+    #[test]
+    fn a_guests_address_is_not_looked_up() {
+        let process = Waiting::start(&Elf::default());
+        let answer = process.instruction("CPU 0/KVM", "#AC", BASE + SPLIT);
+        assert_eq!(answer, Instruction::OfAGuest);
+        assert!(answer.sentence().contains("guest's"));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_said() {
+        let process = Waiting::start(&Elf::default());
+        let answer = process.instruction("game", "#AC", 0x10);
+        assert!(
+            answer.sentence().contains("nothing mapped at 0x10"),
+            "{answer:?}"
+        );
+        let captured = tempfile::tempdir().unwrap();
+        let root = Root::open(captured.path()).unwrap();
+        let answer = Instruction::of(&root, &group("game", "#AC", 0x1000), 1);
+        assert!(answer.sentence().contains("while it runs"), "{answer:?}");
+    }
+}
