@@ -153,7 +153,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             loop {
                 match Command::new(&path).spawn() {
-                    Ok(child) => return Waiting(child),
+                    Ok(child) => return Waiting(child).once_loaded(),
                     // Another test has started a program while this one was written.
                     Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                         thread::yield_now();
@@ -161,6 +161,15 @@ mod tests {
                     Err(error) => panic!("{error}"),
                 }
             }
+        }
+
+        /// The kernel lets the parent go on before it has mapped the child's program.
+        fn once_loaded(self) -> Self {
+            let maps = format!("/proc/{}/maps", self.0.id());
+            while !fs::read_to_string(&maps).unwrap().contains("/waits") {
+                thread::yield_now();
+            }
+            self
         }
 
         fn instruction(&self, comm: &str, kind: &str, address: u64) -> Instruction {

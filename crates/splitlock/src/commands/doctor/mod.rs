@@ -33,7 +33,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     }
     match args.format {
         DoctorFormat::Text if !args.json => {
-            terminal::print_page(page::of(&checkup, &instructions))?
+            terminal::print_page(page::of(&checkup, &instructions))?;
         }
         DoctorFormat::Prometheus => terminal::print(&prometheus::of(&checkup))?,
         _ => terminal::print(&json::of(&checkup, &instructions)?)?,
