@@ -27,7 +27,7 @@ pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located
     if !who.groups.is_empty() {
         page.heading("Who");
         for (n, met) in who.groups.iter().enumerate().take(MOST_GROUPS) {
-            put_group(page, met);
+            put_group(page, met, who.timers.is_some());
             if let Some(located) = instructions.iter().find(|located| located.group == n) {
                 put_instruction(page, located);
             }
@@ -93,9 +93,10 @@ fn put_rest(page: &mut Page, checkup: &Checkup) {
     }
 }
 
-fn put_group(page: &mut Page, met: &Met) {
+fn put_group(page: &mut Page, met: &Met, may_livelock: bool) {
     page.item("-", &trapped(&met.group));
-    for line in met.owners.iter().flat_map(whose) {
+    let owners = met.owners.iter();
+    for line in owners.flat_map(|owners| whose(owners, may_livelock)) {
         page.item("", &line);
     }
     if let Some(suspicion) = &met.suspicion {
@@ -153,12 +154,12 @@ fn trapped(group: &Group) -> String {
     format!("{name}: {traps}{threads} (#{exception}), {after}{place}{whose}.")
 }
 
-fn whose(owners: &Owners) -> Vec<String> {
+fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
     let mut lines: Vec<String> = owners
         .processes
         .iter()
         .take(MOST_PROCESSES)
-        .map(owning)
+        .map(|owning| of_process(owning, may_livelock))
         .collect();
     let more = owners.processes.len().saturating_sub(MOST_PROCESSES);
     if more > 0 {
@@ -199,12 +200,19 @@ fn whose(owners: &Owners) -> Vec<String> {
     lines
 }
 
-fn owning(owning: &Owning) -> String {
+fn of_process(owning: &Owning, may_livelock: bool) -> String {
     let process = &owning.process;
     let what = match &process.vm {
         Some(vm) => machine(vm),
         None => program(process),
     };
+    // Those of machines have a section of their own.
+    let concerns = may_livelock && process.vm.is_none();
+    let timer = owning.timers.first().filter(|_| concerns);
+    let timer = timer.map_or(String::new(), |timer| {
+        let signal = timer.signal;
+        format!(" It has a timer that sends it signal {signal}; how often cannot be seen.")
+    });
     let container = process
         .container
         .as_ref()
@@ -215,7 +223,7 @@ fn owning(owning: &Owning) -> String {
                 container.id
             )
         });
-    format!("Process {}: {what}{container}.", process.pid)
+    format!("Process {}: {what}{container}.{timer}", process.pid)
 }
 
 fn program(process: &Process) -> String {
