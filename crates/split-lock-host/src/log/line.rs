@@ -80,9 +80,6 @@ impl Line {
             }
             None => return Self::without_beginning(line),
         };
-        if header.origin == Origin::Program {
-            return Line::Foreign;
-        }
         let unescaped;
         let body = if header.is_escaped {
             unescaped = unescape(found.body());
@@ -90,17 +87,13 @@ impl Line {
         } else {
             found.body()
         };
-        match found.parse(body) {
+        match found.parse_or_begin(body) {
+            Parsed::NotOurs => Line::Other,
+            _ if header.origin == Origin::Program => Line::Foreign,
             Parsed::Whole(message) => Line::Whole(header, message),
             Parsed::CutShort => Line::Open(header, Part::Sure),
             Parsed::MaybeCutShort => Line::Open(header, Part::Unsure),
-            Parsed::Garbled
-                if found.parse(continued(body.trim_ascii_end())) == Parsed::CutShort =>
-            {
-                Line::Open(header, Part::Sure)
-            }
             Parsed::Garbled => Line::Damaged(header, Damage::Garbled),
-            Parsed::NotOurs => Line::Other,
         }
     }
 
@@ -144,6 +137,18 @@ impl<'a> Found<'a> {
     fn body(self) -> &'a [u8] {
         match self {
             Found::Prefixed(body) | Found::Suppressed(body, _) | Found::RefusedWrite(body) => body,
+        }
+    }
+
+    /// The mark of a line that goes on is none of the kernel's words.
+    fn parse_or_begin(self, body: &[u8]) -> Parsed {
+        let parsed = self.parse(body);
+        if !matches!(parsed, Parsed::Garbled | Parsed::NotOurs) {
+            return parsed;
+        }
+        match self.parse(continued(body.trim_ascii_end())) {
+            begun @ (Parsed::CutShort | Parsed::MaybeCutShort) => begun,
+            _ => parsed,
         }
     }
 
@@ -239,6 +244,7 @@ mod tests {
             "split_lock_warn: symbol not found",
             "unchecked MSR access error: WRMSR to 0x122 (tried to write 0x2) at rIP: 0x1 (a+0x4/0x20)",
             "unchecked MSR access error: RDMSR from 0x33 at rIP: 0x1 (a+0x4/0x20)",
+            "Nov 11 03:49:25 host me[7]: unchecked MSR access error: WRMSR to 0x122 (tried to write",
             "NEM: WARNING: /proc/sys/kernel/split_lock_mitigate is 1.",
             "sudo: bob : COMMAND=/usr/bin/less arch/x86/split.c",
         ] {
@@ -253,6 +259,7 @@ mod tests {
             "[    1.500000] me: x86/split lock detection: disabled",
             "Nov 11 03:49:25 host me[7]: saw x86/split lock detection: #AC: a/1",
             "Nov 11 03:49:25 host me[7]: a/1 took a split_lock trap at address: 0x1",
+            "Nov 11 03:49:25 host me[7]: unchecked MSR access error: WRMSR to 0x33 (tried to write",
             r#"{"_TRANSPORT":"stdout","MESSAGE":"x86/split lock detection: disabled"}"#,
         ] {
             assert_eq!(Line::read(line.as_bytes()), Line::Foreign, "{line}");

@@ -162,6 +162,30 @@ fn a_refused_write_may_be_wrapped_at_every_space() {
 }
 
 #[test]
+fn quoted_printable_may_break_anywhere() {
+    let refused =
+        "unchecked MSR access error: WRMSR to 0x33 (tried to write 0x0) at rIP: 0x1 (a+0xf/0x30)";
+    for (whole, from) in [
+        (TRAP, "x86/split "),
+        (refused, "unchecked MSR "),
+        (
+            "split_lock_warn: 7 callbacks suppressed",
+            "split_lock_warn: ",
+        ),
+    ] {
+        let expected = messages(whole.as_bytes());
+        // Whoever has only a last word missing has a whole number.
+        let last = whole.len() - if whole == TRAP { 2 } else { 0 };
+        // A space stays before the mark.
+        let breaks = (from.len()..last).filter(|&at| !whole[at..].starts_with(' '));
+        for at in breaks {
+            let log = format!("> {}=\n{}\n", &whole[..at], &whole[at..]);
+            assert_eq!(messages(log.as_bytes()), expected, "{log}");
+        }
+    }
+}
+
+#[test]
 fn a_terminals_edge_may_be_anywhere() {
     for at in "x86/split ".len()..TRAP.len() - 1 {
         // Then the first line has an address already.

@@ -88,6 +88,8 @@ proptest! {
             use split_lock_host::log::Message::{Boot, Damaged, Started, Trap};
             match (record.message, &whole.message) {
                 (Damaged { .. }, _) => {}
+                // Only the end of a colour is missing.
+                (part, whole) if part == *whole => {}
                 // A number whose last digits are missing is a number.
                 (Trap(part), Trap(whole)) => prop_assert_eq!(
                     (part.kind, part.comm, part.tid),
