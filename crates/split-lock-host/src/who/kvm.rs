@@ -1,6 +1,7 @@
-//! What KVM says about its vCPUs in debugfs, which only root may look into.
+//! What KVM says about machines and their vCPUs in debugfs, which only root may look into.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,10 @@ use crate::{Root, Seen};
 
 const FOLDER: &str = "sys/kernel/debug/kvm";
 
-/// More vCPUs than this are not looked at.
+/// More machines than this are not counted.
+const MOST_MACHINES: usize = 1024;
+
+/// Of a machine no more vCPUs are looked at.
 const MOST_VCPUS: usize = 1024;
 
 /// Long enough for two signals of any period with which a split lock can be a matter of life and death, and
@@ -19,17 +23,31 @@ const MOST_VCPUS: usize = 1024;
 const SAMPLED_FOR: Duration = Duration::from_millis(40);
 
 /// The virtual machines of KVM: `PID-FD` each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Debugfs {
-    machines: Vec<String>,
+    machines: Option<Vec<String>>,
 }
 
 impl Debugfs {
     pub(super) fn read(root: &Root) -> Self {
-        Self::look(root)
-            .known()
-            .cloned()
-            .map_or_else(Self::default, |machines| Debugfs { machines })
+        Debugfs {
+            machines: Self::look(root).known().cloned(),
+        }
+    }
+
+    /// Whether these are all that there are.
+    pub(super) fn is_seen(&self) -> bool {
+        self.machines.is_some()
+    }
+
+    /// Whether a process has one.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.of(pid).next().is_some()
+    }
+
+    fn of(&self, pid: u32) -> impl Iterator<Item = &String> {
+        let machines = self.machines.iter().flatten();
+        machines.filter(move |machine| pid_of(machine) == Some(pid))
     }
 
     fn look(root: &Root) -> Seen<Vec<String>> {
@@ -43,10 +61,13 @@ impl Debugfs {
 
     /// The threads that have run vCPUs of a process, where the kernel says so.
     pub(super) fn vcpu_threads(&self, root: &Root, pid: u32) -> BTreeSet<u32> {
-        let machines = self.machines.iter();
-        let machines = machines.filter(|machine| pid_of(machine) == Some(pid));
-        let vcpus = machines.flat_map(|machine| vcpus(root, machine));
-        vcpus.filter_map(|vcpu| vcpu.thread(root)).collect()
+        let vcpus = self.of(pid).flat_map(|machine| vcpus(root, machine));
+        vcpus
+            .filter_map(|vcpu| {
+                let tid = root.text(vcpu.join("pid"));
+                tid.known()?.trim().parse().ok().filter(|&tid| tid != 0)
+            })
+            .collect()
     }
 }
 
@@ -55,59 +76,36 @@ fn pid_of(machine: &str) -> Option<u32> {
     pid.parse().ok()
 }
 
-/// A folder of a vCPU.
-struct Folder {
-    pid: u32,
-    vcpu: u32,
-    path: PathBuf,
-}
-
-fn vcpus(root: &Root, machine: &str) -> Vec<Folder> {
+/// The folders of a machine's vCPUs.
+fn vcpus(root: &Root, machine: &str) -> Vec<PathBuf> {
     let path = PathBuf::from(FOLDER).join(machine);
     let names = root.list(&path);
     let names = names.known().map_or(&[][..], Vec::as_slice).iter();
-    let folder = |name: &std::ffi::OsString| {
-        Some(Folder {
-            pid: pid_of(machine)?,
-            vcpu: name.to_str()?.strip_prefix("vcpu")?.parse().ok()?,
-            path: path.join(name),
-        })
+    let is_vcpu = |name: &&OsString| {
+        let number = name.to_str().and_then(|name| name.strip_prefix("vcpu"));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
     };
-    names.filter_map(folder).take(MOST_VCPUS).collect()
+    let folders = names.filter(is_vcpu).map(|name| path.join(name));
+    folders.take(MOST_VCPUS).collect()
 }
 
-impl Folder {
-    fn thread(&self, root: &Root) -> Option<u32> {
-        let pid = root.text(self.path.join("pid"));
-        pid.known()?.trim().parse().ok().filter(|&pid| pid != 0)
-    }
-
-    /// How often a signal has ended a run.
-    fn signal_exits(&self, root: &Root) -> Option<u64> {
-        let count = root.text(self.path.join("signal_exits"));
-        count.known()?.trim().parse().ok()
-    }
-}
-
-/// How often signals have ended the runs of vCPUs, while that was counted.
+/// How often signals have ended runs of vCPUs, while that was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignalExits {
     /// How long it was counted.
     pub over_ns: u64,
-    /// Of each vCPU.
-    pub vcpus: Vec<ExitsOfVcpu>,
+    /// Of each machine.
+    pub machines: Vec<ExitsOfMachine>,
 }
 
-/// How often signals have ended the runs of a vCPU.
+/// How often signals have ended runs of a machine's vCPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct ExitsOfVcpu {
+pub struct ExitsOfMachine {
     /// The process of its VMM.
     pub pid: u32,
-    /// Its number.
-    pub vcpu: u32,
-    /// Its thread. Older kernels do not say.
-    pub tid: Option<u32>,
-    /// How many exits there were.
+    /// How many vCPUs it has.
+    pub vcpus: u32,
+    /// How many exits there were, of all of them together.
     pub exits: u64,
 }
 
@@ -118,54 +116,61 @@ impl SignalExits {
         answer.find(|text| Self::parse(&text))
     }
 
-    /// A line with the time, and `PID VCPU TID EXITS` for each vCPU, with 0 for a thread that is not known.
+    /// A line with the time, and `PID VCPUS EXITS` for each machine.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let over_ns = lines.next()?.parse().ok().filter(|&ns| ns > 0)?;
-        let vcpu = |line: &str| {
+        let machine = |line: &str| {
             let mut words = line.split_whitespace();
-            let pid = words.next()?.parse().ok()?;
-            let vcpu = words.next()?.parse().ok()?;
-            let tid = words.next()?.parse().ok()?;
-            let exits = words.next()?.parse().ok()?;
-            Some(ExitsOfVcpu {
-                pid,
-                vcpu,
-                tid: (tid != 0).then_some(tid),
-                exits,
+            Some(ExitsOfMachine {
+                pid: words.next()?.parse().ok()?,
+                vcpus: words.next()?.parse().ok().filter(|&vcpus| vcpus > 0)?,
+                exits: words.next()?.parse().ok()?,
             })
         };
         Some(SignalExits {
             over_ns,
-            vcpus: lines.filter_map(vcpu).take(MOST_VCPUS).collect(),
+            machines: lines.filter_map(machine).take(MOST_MACHINES).collect(),
         })
+    }
+
+    /// Of one machine.
+    #[must_use]
+    pub fn of(&self, pid: u32) -> Option<&ExitsOfMachine> {
+        self.machines.iter().find(|machine| machine.pid == pid)
     }
 }
 
+/// How often a signal has ended a run, since the machine was made.
+fn signal_exits(root: &Root, machine: &str) -> Seen<u64> {
+    let count = root.text(PathBuf::from(FOLDER).join(machine).join("signal_exits"));
+    count.find(|count| count.trim().parse().ok())
+}
+
 fn sample(root: &Root) -> Seen<String> {
-    let machines = match Debugfs::look(root) {
+    let mut machines = match Debugfs::look(root) {
         Seen::Is(machines) => machines,
         Seen::Absent => return Seen::Absent,
         Seen::CouldNotSee { path, why } => return Seen::CouldNotSee { path, why },
     };
-    let folders = machines.iter().flat_map(|machine| vcpus(root, machine));
-    let folders: Vec<_> = folders.take(MOST_VCPUS).collect();
-    let count = || folders.iter().map(|folder| folder.signal_exits(root));
+    machines.truncate(MOST_MACHINES);
+    let count = || machines.iter().map(|machine| signal_exits(root, machine));
     let first: Vec<_> = count().collect();
-    if first.iter().all(Option::is_none) {
-        return Seen::Absent;
+    if first.iter().all(|count| count.known().is_none()) {
+        // A kernel that is locked down (Secure Boot) refuses it even to root.
+        let refused = first.into_iter().find(|count| count.is_there().is_none());
+        return refused.map_or(Seen::Absent, |count| count.map(|_| String::new()));
     }
     let since = Instant::now();
     thread::sleep(SAMPLED_FOR);
-    let over = since.elapsed();
     let second: Vec<_> = count().collect();
-    let mut text = over.as_nanos().to_string();
-    for (folder, (first, second)) in folders.iter().zip(first.into_iter().zip(second)) {
+    let mut text = since.elapsed().as_nanos().to_string();
+    for (machine, (first, second)) in machines.iter().zip(first.into_iter().zip(second)) {
         // One that has ended meanwhile is no news.
-        if let (Some(first), Some(second)) = (first, second) {
-            let tid = folder.thread(root).unwrap_or(0);
+        if let (Some(pid), Seen::Is(first), Seen::Is(second)) = (pid_of(machine), first, second) {
+            let vcpus = vcpus(root, machine).len();
             let exits = second.saturating_sub(first);
-            text += &format!("\n{} {} {tid} {exits}", folder.pid, folder.vcpu);
+            text += &format!("\n{pid} {vcpus} {exits}");
         }
     }
     Seen::Is(text)
@@ -179,15 +184,16 @@ mod tests {
 
     #[test]
     fn an_answer_of_a_capture_is_read_back() {
-        let exits = SignalExits::parse("40000000\n7 0 8 40\n7 1 0 0\nnonsense\n").unwrap();
+        let exits = SignalExits::parse("40000000\n7 2 40\n8 0 3\nnonsense\n").unwrap();
         assert_eq!(exits.over_ns, 40_000_000);
-        let vcpus: Vec<_> = exits
-            .vcpus
-            .iter()
-            .map(|vcpu| (vcpu.tid, vcpu.exits))
-            .collect();
-        assert_eq!(vcpus, [(Some(8), 40), (None, 0)]);
-        for damaged in ["", "x", "0\n7 0 8 40"] {
+        let expected = ExitsOfMachine {
+            pid: 7,
+            vcpus: 2,
+            exits: 40,
+        };
+        assert_eq!((exits.machines.len(), exits.of(7)), (1, Some(&expected)));
+        assert_eq!(exits.of(8), None);
+        for damaged in ["", "x", "0\n7 2 40"] {
             assert_eq!(SignalExits::parse(damaged), None);
         }
     }

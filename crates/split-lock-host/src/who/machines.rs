@@ -142,6 +142,8 @@ impl Candidates {
         let pids = names.iter().filter_map(|name| name.to_str()?.parse().ok());
         let mut found = Candidates::default();
         let mut files_left = MOST_FILES_IN_ALL;
+        let by_kvm = kvm::Debugfs::read(root);
+        let may_have_one_open = !by_kvm.is_seen() && may_have_kvm(root);
         for pid in pids.take(MOST_PROCESSES) {
             let words = command_line(root, pid);
             let words = words.known().map_or(&[][..], Vec::as_slice);
@@ -149,8 +151,11 @@ impl Candidates {
             if words.is_empty() {
                 continue;
             }
-            if Vm::of_command_line(words).is_some() {
+            if by_kvm.has(pid) || Vm::of_command_line(words).is_some() {
                 found.pids.insert(pid);
+                continue;
+            }
+            if !may_have_one_open {
                 continue;
             }
             match has_machine_open(root, pid, &mut files_left) {
@@ -174,6 +179,11 @@ impl Candidates {
             pids: numbers.take(MOST_PROCESSES).collect(),
         }
     }
+}
+
+fn may_have_kvm(root: &Root) -> bool {
+    let is_there = |path: &str| root.has(path).is_there();
+    is_there("sys/module/kvm") != Some(false) || is_there("sys/module") != Some(true)
 }
 
 /// `None` if that cannot be seen.

@@ -19,7 +19,7 @@ mod vm;
 pub use cgroup::{Container, Engine};
 pub use culprits::{Confidence, Culprit, Suspicion};
 pub use fingerprint::Fingerprint;
-pub use kvm::{ExitsOfVcpu, SignalExits};
+pub use kvm::{ExitsOfMachine, SignalExits};
 pub use machines::{Machine, Machines, Vcpu};
 pub use owner::{Difference, Owner};
 pub(crate) use owners::MOST_LOOKUPS;

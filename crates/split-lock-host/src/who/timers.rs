@@ -9,8 +9,9 @@
 //!   then send one. And only a process's user may look.
 //! * `setitimer` leaves no trace: the field `itrealvalue` of `/proc/PID/stat` is always 0, and nothing else
 //!   there tells.
-//! * debugfs counts the exits of each vCPU that signals have caused. That is a measurement: it needs root, and says what
-//!   counts, whoever sends the signals.
+//! * debugfs counts the exits that signals have caused, of all vCPUs of a machine together. That is a measurement: it
+//!   says what counts, whoever sends the signals. It needs root, and a kernel that is locked down (Secure Boot) refuses
+//!   it to root as well.
 //!
 //! So of an ordinary process nothing of use is visible, and none is accused here; see [`PosixTimer::of_process`] for
 //! one that is known to split locks. Of VMMs it is said what is visible, and how strong that is.
@@ -21,7 +22,7 @@ use serde::Serialize;
 use split_lock_model::analysis::{Outlook, Thresholds};
 use split_lock_model::time::Nanos;
 
-use super::kvm::SignalExits;
+use super::kvm::{ExitsOfMachine, SignalExits};
 use super::machines::Machine;
 use crate::{Root, Seen};
 
@@ -196,17 +197,15 @@ pub struct TimerSuspect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
-    /// Signals have ended the runs of a vCPU as often as this.
+    /// Signals have ended the runs of the machine's vCPUs as often as this.
     SignalExits {
-        /// The vCPU's number.
-        vcpu: u32,
-        /// Its thread, if the kernel tells.
-        tid: Option<u32>,
-        /// How many there were.
+        /// How many vCPUs it has.
+        vcpus: u32,
+        /// How many exits there were, of all of them together.
         exits: u64,
         /// How long they were counted.
         over_ns: u64,
-        /// The time from one to the next, on average.
+        /// At least one vCPU was interrupted as often as this, on average, or more often.
         period_ns: u64,
     },
     /// A POSIX timer signals a vCPU's thread. Its period cannot be seen.
@@ -238,7 +237,7 @@ pub enum Strength {
     Weak,
     /// It interrupts a vCPU, at a period that is not visible.
     PeriodUnknown,
-    /// The vCPU's exits have been counted.
+    /// The exits of vCPUs have been counted.
     Measured,
 }
 
@@ -280,43 +279,26 @@ impl TimerSuspects {
             not_looked_into: 0,
         };
         for machine in machines {
-            found.add_measured(machine, thresholds);
+            let measured = found.measured.known();
+            let exits = measured.and_then(|measured| {
+                let exits = measured.of(machine.process.pid)?;
+                Some(Exits::of(exits, measured.over_ns, thresholds))
+            });
+            match exits {
+                // Whatever the timers are, they do not interrupt.
+                Some(Exits::Rare) => continue,
+                Some(Exits::Frequent(evidence, outlook)) => found.suspects.push(TimerSuspect {
+                    outlook: Some(outlook),
+                    ..suspect(machine, evidence)
+                }),
+                Some(Exits::Undecided) | None => found.add_timerfds(root, machine, thresholds),
+            }
             found.add_timers(root, machine);
-            found.add_timerfds(root, machine, thresholds);
         }
         found
             .suspects
             .sort_by_key(|suspect| std::cmp::Reverse(suspect.strength));
         found
-    }
-
-    fn add_measured(&mut self, machine: &Machine, thresholds: &Thresholds) {
-        let Some(measured) = self.measured.known() else {
-            return;
-        };
-        let over_ns = measured.over_ns;
-        let vcpus = measured.vcpus.iter();
-        let suspects = vcpus
-            .filter(|vcpu| vcpu.pid == machine.process.pid)
-            .filter_map(|vcpu| {
-                // Of a single one nobody knows how long after the one before it came.
-                let exits = vcpu.exits;
-                let period_ns = over_ns.checked_div(exits).filter(|_| exits > 1)?;
-                let outlook = thresholds.outlook(Nanos(period_ns));
-                let evidence = Evidence::SignalExits {
-                    vcpu: vcpu.vcpu,
-                    tid: vcpu.tid,
-                    exits,
-                    over_ns,
-                    period_ns,
-                };
-                (outlook != Outlook::Always).then(|| TimerSuspect {
-                    strength: Strength::Measured,
-                    outlook: Some(outlook),
-                    ..suspect(machine, evidence)
-                })
-            });
-        self.suspects.extend(suspects.collect::<Vec<_>>());
     }
 
     fn add_timers(&mut self, root: &Root, machine: &Machine) {
@@ -329,7 +311,7 @@ impl TimerSuspects {
         let timers = timers.iter().filter(|timer| timer.can_interrupt_a_sleep());
         let mut suspects: Vec<TimerSuspect> = vec![];
         for timer in timers {
-            let Some(evidence) = self.evidence_of(timer, machine) else {
+            let Some(evidence) = evidence_of(timer, machine) else {
                 continue;
             };
             if suspects.iter().all(|suspect| suspect.evidence != evidence) {
@@ -339,53 +321,7 @@ impl TimerSuspects {
         self.suspects.append(&mut suspects);
     }
 
-    /// What a timer says, unless the exits of whom it signals have been counted.
-    fn evidence_of(&self, timer: &PosixTimer, machine: &Machine) -> Option<Evidence> {
-        let signal = timer.signal;
-        let only_vcpu = match (&machine.vcpus[..], machine.process.threads) {
-            // Whoever signals the process signals this one.
-            ([vcpu], Some(1)) => Some(vcpu.tid),
-            _ => None,
-        };
-        let is_measured = |tid| {
-            self.counted(machine)
-                .any(|counted| counted.is_none_or(|counted| counted == tid))
-        };
-        match timer.notifies {
-            Notifies::Nobody => None,
-            Notifies::Thread(tid) if machine.vcpu(tid).is_some() => {
-                (!is_measured(tid)).then_some(Evidence::TimerOfVcpu { tid, signal })
-            }
-            Notifies::Process if only_vcpu.is_some() => {
-                let tid = only_vcpu?;
-                (!is_measured(tid)).then_some(Evidence::TimerOfVcpu { tid, signal })
-            }
-            // Where its vCPUs are known this is none of them.
-            Notifies::Thread(_) if !machine.vcpus.is_empty() => None,
-            Notifies::Thread(_) | Notifies::Process => {
-                let all_counted = self.counted(machine).next().is_some();
-                (!all_counted).then_some(Evidence::TimerOfProcess { signal })
-            }
-        }
-    }
-
-    /// The threads of vCPUs whose exits have been counted, as far as they are known.
-    fn counted(&self, machine: &Machine) -> impl Iterator<Item = Option<u32>> {
-        let pid = machine.process.pid;
-        let measured = self
-            .measured
-            .known()
-            .map_or(&[][..], |measured| &measured.vcpus);
-        measured
-            .iter()
-            .filter(move |vcpu| vcpu.pid == pid)
-            .map(|vcpu| vcpu.tid)
-    }
-
     fn add_timerfds(&mut self, root: &Root, machine: &Machine, thresholds: &Thresholds) {
-        if self.counted(machine).next().is_some() {
-            return;
-        }
         let periods = match timerfd_periods(root, machine.process.pid) {
             Seen::Is(periods) => periods,
             Seen::Absent => return,
@@ -401,6 +337,63 @@ impl TimerSuspects {
                 outlook: Some(outlook),
                 ..suspect(machine, Evidence::Timerfd { period_ns })
             });
+        }
+    }
+}
+
+/// What the exits of a machine's vCPUs say.
+enum Exits {
+    /// Even if they are all of one vCPU it gets past a split lock.
+    Rare,
+    /// Even if they are of all vCPUs alike some split lock may not get past.
+    Frequent(Evidence, Outlook),
+    /// That depends on whose they are.
+    Undecided,
+}
+
+impl Exits {
+    fn of(counted: &ExitsOfMachine, over_ns: u64, thresholds: &Thresholds) -> Self {
+        let ExitsOfMachine { vcpus, exits, .. } = *counted;
+        // Of a single one nobody knows how long after the one before it came.
+        let Some(of_one) = over_ns.checked_div(exits).filter(|_| exits > 1) else {
+            return Exits::Rare;
+        };
+        if thresholds.outlook(Nanos(of_one)) == Outlook::Always {
+            return Exits::Rare;
+        }
+        let period_ns = of_one.saturating_mul(vcpus.into());
+        match thresholds.outlook(Nanos(period_ns)) {
+            Outlook::Always => Exits::Undecided,
+            outlook => {
+                let evidence = Evidence::SignalExits {
+                    vcpus,
+                    exits,
+                    over_ns,
+                    period_ns,
+                };
+                Exits::Frequent(evidence, outlook)
+            }
+        }
+    }
+}
+
+/// What a timer says of a machine, if anything.
+fn evidence_of(timer: &PosixTimer, machine: &Machine) -> Option<Evidence> {
+    let signal = timer.signal;
+    match (timer.notifies, &machine.vcpus[..]) {
+        (Notifies::Nobody, _) => None,
+        (Notifies::Thread(tid), _) if machine.vcpu(tid).is_some() => {
+            Some(Evidence::TimerOfVcpu { tid, signal })
+        }
+        // Whoever signals a process of one thread signals that one.
+        (Notifies::Process, [vcpu]) if machine.process.threads == Some(1) => {
+            let tid = vcpu.tid;
+            Some(Evidence::TimerOfVcpu { tid, signal })
+        }
+        // Where its vCPUs are known this is none of them.
+        (Notifies::Thread(_), [_, ..]) => None,
+        (Notifies::Thread(_), []) | (Notifies::Process, _) => {
+            Some(Evidence::TimerOfProcess { signal })
         }
     }
 }

@@ -18,7 +18,7 @@ fn a_host_with_everything_is_looked_at() {
             "8 (fc_vcpu 0) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 2 0 100 0",
         ),
         (9, "Tgid:\t7\n"),
-        (22, "40000000\n7 0 8 40\n"),
+        (22, "40000000\n7 1 40\n"),
         (
             26,
             "[9.0] x86/split lock detection: #AC: fc_vcpu 0/8 took a split_lock trap at address: 0x1\n",

@@ -87,6 +87,19 @@ fn an_unknown_program_is_known_by_what_it_has_open() {
     host.file("sys/kernel/debug/kvm/200-4/vcpu0/pid", "201\n");
     host.file("sys/kernel/debug/kvm/exits", "5\n");
     assert_eq!(summary(&host), [(200, Vmm::Other, None, vec![201])]);
+    // Then nobody's files need to be looked at.
+    assert_eq!(Machines::read(&host.root()).not_looked_into, 0);
+}
+
+#[test]
+fn without_kvm_nobodys_files_are_looked_at() {
+    let host = Host::new();
+    host.process(200, "vmm", &["./vmm"], "0::/\n");
+    host.link("proc/200/fd/4", "anon_inode:kvm-vm");
+    host.file("sys/module/ext4/x", "");
+    assert_eq!(summary(&host), []);
+    host.file("sys/module/kvm/x", "");
+    assert_eq!(summary(&host).len(), 1);
 }
 
 #[test]

@@ -40,32 +40,27 @@ fn timer(notify: &str, clock: i32) -> String {
 fn a_measured_period_is_the_strongest_evidence() {
     let host = host();
     host.file("proc/100/timers", timer("signal/tid.101", 1));
-    // Every millisecond, and every 10 ms; another process's do not matter.
-    host.file(
-        "splitlock/signal-exits",
-        "40000000\n100 0 101 40\n100 1 102 4\n999 0 999 40\n",
-    );
-    let found = suspects(&host).suspects;
-    let periods = found.iter().map(|suspect| match suspect.evidence {
-        Evidence::SignalExits { tid, period_ns, .. } => (tid, period_ns),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(
-        periods.collect::<Vec<_>>(),
-        [(Some(101), 1_000_000), (Some(102), 10_000_000)]
-    );
-    assert_eq!(found[0].outlook, Some(Outlook::Never));
-    assert!(matches!(found[1].outlook, Some(Outlook::DependsOnPhase(_))));
-    assert!(
-        found
-            .iter()
-            .all(|suspect| suspect.machine.as_deref() == Some("win"))
-    );
-    assert!(
-        found
-            .iter()
-            .all(|suspect| suspect.strength == Strength::Measured)
-    );
+    for (exits, period_ns, outlook) in
+        [(80, 1_000_000, Some(Outlook::Never)), (8, 10_000_000, None)]
+    {
+        // Another process's do not matter.
+        let counted = format!("40000000\n999 1 40\n100 2 {exits}\n");
+        host.file("splitlock/signal-exits", counted);
+        let found = suspects(&host).suspects;
+        let expected = Evidence::SignalExits {
+            vcpus: 2,
+            exits,
+            over_ns: 40_000_000,
+            period_ns,
+        };
+        assert_eq!(found[0].evidence, expected);
+        assert_eq!(found[0].strength, Strength::Measured);
+        assert_eq!(found[0].machine.as_deref(), Some("win"));
+        let depends = matches!(found[0].outlook, Some(Outlook::DependsOnPhase(_)));
+        assert!(depends || found[0].outlook == outlook);
+        // And this is why.
+        assert_eq!(found[1].strength, Strength::PeriodUnknown);
+    }
 }
 
 #[test]
@@ -77,14 +72,14 @@ fn whoever_was_counted_and_is_not_interrupted_is_acquitted() {
     );
     host.link("proc/100/fd/7", "anon_inode:[timerfd]");
     host.file("proc/100/fdinfo/7", "it_interval: (0, 1000000)\n");
-    host.file(
-        "splitlock/signal-exits",
-        "40000000\n100 0 101 0\n100 1 102 1\n",
-    );
-    assert_eq!(told(&host), []);
-    // An older kernel does not say which vCPU has which thread.
-    host.file("splitlock/signal-exits", "40000000\n100 0 0 0\n100 1 0 0\n");
-    assert_eq!(told(&host), []);
+    for exits in [0, 1, 3] {
+        let counted = format!("40000000\n100 2 {exits}\n");
+        host.file("splitlock/signal-exits", counted);
+        assert_eq!(told(&host), [], "{exits}");
+    }
+    // If they are all of one vCPU, its period is 8 ms.
+    host.file("splitlock/signal-exits", "40000000\n100 2 5\n");
+    assert_eq!(told(&host).len(), 3);
 }
 
 #[test]
