@@ -302,13 +302,13 @@ fn suspected(suspect: &TimerSuspect) -> String {
     };
     let seen = match &suspect.evidence {
         Evidence::SignalExits {
-            vcpu,
+            vcpus,
             exits,
             over_ns,
             period_ns,
-            ..
         } => format!(
-            "signals have ended vCPU {vcpu}'s runs {exits} times in {}, every {} on average",
+            "signals have ended runs of its {} {exits} times in {}: one of them every {} or more often, on average",
+            count((*vcpus).into(), "vCPU", "vCPUs"),
             Nanos(*over_ns),
             Nanos(*period_ns)
         ),
