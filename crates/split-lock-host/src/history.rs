@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::log::{Beginning, Boot, Exception, Message, Record, Records, Source};
 use crate::seen::{Fact, Seen};
-use crate::{Root, root};
+use crate::{Facts, Root, root};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -66,6 +66,42 @@ impl Events {
             Message::RefusedWrite(_) => self.refused_writes += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
+    }
+
+    /// Why this cannot be the log of what runs now on the machine with these facts, if something says so.
+    pub(crate) fn is_not_of(&self, facts: &Facts) -> Option<String> {
+        if let (Some(logged), Some(running)) = (&self.release, facts.kernel_release.known())
+            && logged != running
+        {
+            return Some(format!(
+                "the log is of Linux {logged}, and this is {running}"
+            ));
+        }
+        let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
+        // Linux shows each flag wherever it uses it.
+        let used = [
+            ("split_lock_detect", self.uses_alignment_checks()),
+            (
+                "bus_lock_detect",
+                said(|line| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. })),
+            ),
+        ];
+        let (flag, _) = used
+            .into_iter()
+            .find(|&(flag, is_used)| is_used && facts.has_cpu_flag(flag) == Some(false))?;
+        Some(format!(
+            "the log is of a kernel that uses {flag}, and this CPU does not show that flag"
+        ))
+    }
+
+    /// Whether the kernel said when it started that split locks raise #AC, and did not take that back: before 5.13
+    /// it tried that out only then.
+    pub(crate) fn uses_alignment_checks(&self) -> bool {
+        let said = self
+            .boot
+            .iter()
+            .any(|line| matches!(line, Boot::SplitLocks(_) | Boot::SplitLocksBefore513(_)));
+        said && !self.boot.contains(&Boot::MsrAccessFailed)
     }
 
     /// Traps that were printed.
