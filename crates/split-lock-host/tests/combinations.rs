@@ -15,6 +15,8 @@ struct Machine {
     mitigate: Option<String>,
     config: Option<String>,
     log: Option<String>,
+    /// Other files, which are empty or say what is here.
+    more: Vec<(&'static str, &'static str)>,
 }
 
 impl Machine {
@@ -72,6 +74,13 @@ impl Machine {
         }
     }
 
+    fn with_files(self, more: &[(&'static str, &'static str)]) -> Self {
+        Machine {
+            more: more.to_vec(),
+            ..self
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
@@ -93,6 +102,9 @@ impl Machine {
             if let Some(text) = text {
                 write(path, text);
             }
+        }
+        for (path, text) in &self.more {
+            write(path, text);
         }
         let root = Root::open(folder.path()).unwrap();
         let facts = Facts::read(&root);
@@ -251,6 +263,38 @@ fn a_word_that_the_kernel_does_not_know_is_pointed_out() {
     assert!(says(&verdict, "neither 0 nor 1"), "{verdict:?}");
 }
 
+fn has_fix(verdict: &Verdict, part: &str) -> bool {
+    verdict.fixes.iter().any(|fix| fix.what.contains(part))
+}
+
+/// A toolbox of another distribution than the host's is a usual thing.
+#[test]
+fn a_containers_files_say_nothing_of_its_hosts_boot_loader() {
+    let files = [
+        ("run/.containerenv", ""),
+        ("etc/os-release", "ID=nixos\n"),
+        ("etc/default/grub", ""),
+    ];
+    let machine = Machine::intel("6.8.0", SPLIT).with_mitigate("1");
+    let verdict = machine.with_files(&files).verdict();
+    let steps = verdict.fixes.iter().flat_map(|fix| &fix.steps);
+    for step in steps {
+        assert!(
+            !step.command.contains("nix") && !step.command.contains("grub"),
+            "{step:?}"
+        );
+    }
+}
+
+#[test]
+fn a_newer_kernel_is_advised_only_where_it_helps() {
+    for (release, is_advised) in [("5.19.17", true), ("6.1.1", true), ("6.8.0", false)] {
+        let verdict = Machine::intel(release, SPLIT).verdict();
+        assert_eq!(verdict.condition, Condition::Livelock);
+        assert_eq!(has_fix(&verdict, "newer kernel"), is_advised, "{verdict:?}");
+    }
+}
+
 fn machine() -> impl Strategy<Value = Machine> {
     let flags = prop::sample::subsequence(
         vec!["split_lock_detect", "bus_lock_detect", "hypervisor"],
@@ -325,6 +369,7 @@ fn machine() -> impl Strategy<Value = Machine> {
                     mitigate: mitigate.map(str::to_owned),
                     config: config.map(str::to_owned),
                     log: None,
+                    more: vec![],
                 };
                 match log {
                     None => machine,
