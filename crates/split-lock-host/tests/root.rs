@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use split_lock_host::{MOST_BYTES, Root, Seen};
+use split_lock_host::{Capture, History, LogCopy, MOST_BYTES, Root, Seen};
 
 fn write(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
@@ -191,4 +191,21 @@ fn this_machine_is_live() {
     assert_eq!(root.text("proc/999999999/comm"), Seen::Absent);
     // A device is not even opened.
     assert_eq!(why(root.read("dev/zero")), "it is a device");
+}
+
+/// Folders are there too: whoever unpacks a capture must not find a file in the place of one.
+#[test]
+fn a_capture_can_be_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "proc/1/environ", b"A=B\0");
+    let root = Root::open(folder.path()).unwrap();
+    assert_eq!(root.has("proc/1"), Seen::Is(()));
+    assert!(matches!(root.read("proc/1/environ"), Seen::Is(_)));
+    let history = History::of_machine(&root, |_| ());
+    let mut bytes = vec![];
+    let capture = Capture::of(root, &history, &LogCopy::default(), &[]);
+    capture.write_to(&mut bytes).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    tar::Archive::new(&bytes[..]).unpack(to.path()).unwrap();
+    assert!(to.path().join("proc/1/environ").is_file());
 }
