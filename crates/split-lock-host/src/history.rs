@@ -119,7 +119,7 @@ impl History {
         for place in places(root) {
             let path = Path::new("/").join(place);
             match open(root, place) {
-                Ok(source) => return Self::of_source(source, &path, look),
+                Ok(log) => return Self::read(log, &path, look),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     root.note_refusal(place, &error);
@@ -152,8 +152,8 @@ impl History {
         Ok(events)
     }
 
-    fn of_source(source: Source, path: &Path, look: impl FnMut(&Record)) -> Self {
-        let seen = match Self::of_log(source, look) {
+    fn read(log: impl io::Read, path: &Path, look: impl FnMut(&Record)) -> Self {
+        let seen = match Self::of_log(log, look) {
             Ok(events) => Seen::Is(events),
             Err(error) => Seen::CouldNotSee {
                 path: path.to_owned(),
@@ -181,9 +181,29 @@ fn places(root: &Root) -> Vec<&'static str> {
     places
 }
 
-fn open(root: &Root, place: &str) -> io::Result<Source> {
+/// Logs grow for years: what is before this tells nothing of the last boot, or of more than anybody can take in.
+const MOST_BYTES: u64 = 64 << 20;
+
+fn open(root: &Root, place: &str) -> io::Result<Box<dyn io::Read>> {
     if root.is_live() && place == KERNEL {
-        return Source::open(&PathBuf::from("/").join(KERNEL));
+        return Ok(Box::new(Source::kernel(&PathBuf::from("/").join(KERNEL))?));
     }
-    Source::of(root.stream(place)?)
+    Ok(root.stream_end(place, MOST_BYTES)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// Kubernetes in a container has the console there, others a FIFO.
+    #[test]
+    fn what_only_stands_in_for_the_kernels_log_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kmsg");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let error = Source::kernel(&path).unwrap_err();
+        assert_eq!(error.to_string(), "it is not the kernel's log");
+    }
 }
