@@ -8,7 +8,7 @@ use crate::log::Record;
 use crate::who::{
     Group, MOST_LOOKUPS, Machines, Owners, Summary, Suppressed, Suspicion, TimerSuspects, Traps,
 };
-use crate::{Capture, Cost, Events, Facts, History, LogCopy, Root, Verdict};
+use crate::{Capture, Cost, Facts, History, LogCopy, Root, Verdict};
 
 /// Everything that there is to say about a machine: what it is like, what its log tells, what follows from that, and
 /// who is concerned.
@@ -94,7 +94,9 @@ impl Checkup {
     pub fn of(root: &Root, history: History, witness: Witness) -> Self {
         let facts = Facts::read(root);
         let verdict = Verdict::of(root, &facts, &history);
-        let is_own_log = history.known().is_none_or(|events| is_of(events, &facts));
+        let is_own_log = history
+            .known()
+            .is_none_or(|events| events.is_not_of(&facts).is_none());
         let machines = Machines::read(root);
         let timers = thresholds(verdict.cost.as_ref())
             .map(|thresholds| TimerSuspects::read(root, &machines.machines, &thresholds));
@@ -145,14 +147,6 @@ impl Checkup {
             }
         }
         Capture::of(root, &self.history, &self.log, &processes)
-    }
-}
-
-/// Whether a log may be this machine's: if it names another kernel, it is not, or of another time.
-fn is_of(events: &Events, facts: &Facts) -> bool {
-    match (&events.release, facts.kernel_release.known()) {
-        (Some(logged), Some(running)) => logged == running,
-        _ => true,
     }
 }
 

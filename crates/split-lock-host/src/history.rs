@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::log::{Beginning, Boot, Exception, Message, Record, Records, Source};
 use crate::seen::{Fact, Seen};
-use crate::{Root, root};
+use crate::{Facts, Root, root};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -68,6 +68,42 @@ impl Events {
         }
     }
 
+    /// Why this cannot be the log of what runs now on the machine with these facts, if something says so.
+    pub(crate) fn is_not_of(&self, facts: &Facts) -> Option<String> {
+        if let (Some(logged), Some(running)) = (&self.release, facts.kernel_release.known())
+            && logged != running
+        {
+            return Some(format!(
+                "the log is of Linux {logged}, and this is {running}"
+            ));
+        }
+        let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
+        // Linux shows each flag wherever it uses it.
+        let used = [
+            ("split_lock_detect", self.uses_alignment_checks()),
+            (
+                "bus_lock_detect",
+                said(|line| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. })),
+            ),
+        ];
+        let (flag, _) = used
+            .into_iter()
+            .find(|&(flag, is_used)| is_used && facts.has_cpu_flag(flag) == Some(false))?;
+        Some(format!(
+            "the log is of a kernel that uses {flag}, and this CPU does not show that flag"
+        ))
+    }
+
+    /// Whether the kernel said when it started that split locks raise #AC, and did not take that back: before 5.13
+    /// it tried that out only then.
+    pub(crate) fn uses_alignment_checks(&self) -> bool {
+        let said = self
+            .boot
+            .iter()
+            .any(|line| matches!(line, Boot::SplitLocks(_) | Boot::SplitLocksBefore513(_)));
+        said && !self.boot.contains(&Boot::MsrAccessFailed)
+    }
+
     /// Traps that were printed.
     #[must_use]
     pub fn traps(&self) -> u64 {
@@ -83,7 +119,7 @@ impl History {
         for place in places(root) {
             let path = Path::new("/").join(place);
             match open(root, place) {
-                Ok(source) => return Self::of_source(source, &path, look),
+                Ok(log) => return Self::read(log, &path, look),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     root.note_refusal(place, &error);
@@ -116,8 +152,8 @@ impl History {
         Ok(events)
     }
 
-    fn of_source(source: Source, path: &Path, look: impl FnMut(&Record)) -> Self {
-        let seen = match Self::of_log(source, look) {
+    fn read(log: impl io::Read, path: &Path, look: impl FnMut(&Record)) -> Self {
+        let seen = match Self::of_log(log, look) {
             Ok(events) => Seen::Is(events),
             Err(error) => Seen::CouldNotSee {
                 path: path.to_owned(),
@@ -145,9 +181,29 @@ fn places(root: &Root) -> Vec<&'static str> {
     places
 }
 
-fn open(root: &Root, place: &str) -> io::Result<Source> {
+/// Logs grow for years: what is before this tells nothing of the last boot, or of more than anybody can take in.
+const MOST_BYTES: u64 = 64 << 20;
+
+fn open(root: &Root, place: &str) -> io::Result<Box<dyn io::Read>> {
     if root.is_live() && place == KERNEL {
-        return Source::open(&PathBuf::from("/").join(KERNEL));
+        return Ok(Box::new(Source::kernel(&PathBuf::from("/").join(KERNEL))?));
     }
-    Source::of(root.stream(place)?)
+    Ok(root.stream_end(place, MOST_BYTES)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// Kubernetes in a container has the console there, others a FIFO.
+    #[test]
+    fn what_only_stands_in_for_the_kernels_log_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kmsg");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let error = Source::kernel(&path).unwrap_err();
+        assert_eq!(error.to_string(), "it is not the kernel's log");
+    }
 }

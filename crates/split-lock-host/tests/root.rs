@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use split_lock_host::{MOST_BYTES, Root, Seen};
+use split_lock_host::{Capture, History, LogCopy, MOST_BYTES, Root, Seen};
 
 fn write(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
@@ -68,11 +68,24 @@ fn what_would_block_or_never_end_is_not_read() {
         assert!(why(root.read(name)).contains("symbolic links"), "{name}");
     }
     assert!(why(root.read("huge")).contains("longer than"));
-    assert!(root.stream("fifo").is_err());
-    // A log may be of any length: it is not read at once.
-    let mut first = [1; 16];
-    root.stream("huge").unwrap().read_exact(&mut first).unwrap();
-    assert_eq!(first, [0; 16]);
+    assert!(root.stream_end("fifo", 16).is_err());
+    // A log may be of any length: its end is what counts.
+    write(folder.path(), "log", b"one\ntwo\nthree\n");
+    for (most_bytes, expected) in [
+        (99, "one\ntwo\nthree\n"),
+        (9, "three\n"),
+        (8, "three\n"),
+        (3, ""),
+    ] {
+        let mut end = String::new();
+        let mut log = root.stream_end("log", most_bytes).unwrap();
+        log.read_to_string(&mut end).unwrap();
+        assert_eq!(end, expected, "{most_bytes}");
+    }
+    let mut end = vec![];
+    let mut log = root.stream_end("huge", 1 << 20).unwrap();
+    log.read_to_end(&mut end).unwrap();
+    assert!(end.len() <= 1 << 20);
 }
 
 #[test]
@@ -191,4 +204,71 @@ fn this_machine_is_live() {
     assert_eq!(root.text("proc/999999999/comm"), Seen::Absent);
     // A device is not even opened.
     assert_eq!(why(root.read("dev/zero")), "it is a device");
+}
+
+/// Folders are there too: whoever unpacks a capture must not find a file in the place of one.
+#[test]
+fn a_capture_can_be_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "proc/1/environ", b"A=B\0");
+    let root = Root::open(folder.path()).unwrap();
+    assert_eq!(root.has("proc/1"), Seen::Is(()));
+    assert!(matches!(root.read("proc/1/environ"), Seen::Is(_)));
+    let history = History::of_machine(&root, |_| ());
+    let mut bytes = vec![];
+    let capture = Capture::of(root, &history, &LogCopy::default(), &[]);
+    capture.write_to(&mut bytes).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    tar::Archive::new(&bytes[..]).unpack(to.path()).unwrap();
+    assert!(to.path().join("proc/1/environ").is_file());
+}
+
+/// Each folder on the way to a file takes memory: of a path with very many, more than there is.
+#[test]
+fn an_archive_of_endless_paths_is_harmless() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut builder = tar::Builder::new(file.reopen().unwrap());
+    let append = |builder: &mut tar::Builder<_>, path: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, path, &b""[..]).unwrap();
+    };
+    append(&mut builder, &"a/".repeat(20_000));
+    append(&mut builder, "proc/cmdline");
+    builder.finish().unwrap();
+    let root = Root::open(file.path()).unwrap();
+    assert_eq!(root.list("a"), Seen::Absent);
+    assert_eq!(root.text("proc/cmdline"), Seen::Is(String::new()));
+}
+
+/// To whoever reads the name of another process's root, it is `/` as well.
+#[test]
+fn the_root_of_a_container_is_not_this_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "etc/x", b"inside");
+    symlink("/etc/x", folder.path().join("link")).unwrap();
+    // A process that waits with its root there, as in a container, if that is allowed here.
+    let script = "mount --bind \"$1\" \"$1\" && cd \"$1\" && mkdir old && pivot_root . old && echo ready && read line";
+    let child = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else {
+        return eprintln!("skipped: there is no unshare");
+    };
+    let mut ready = [0; 5];
+    let is_ready = child.stdout.as_mut().unwrap().read_exact(&mut ready);
+    if is_ready.is_err() {
+        child.wait().unwrap();
+        return eprintln!("skipped: mounts are not allowed here");
+    }
+    let root = Root::open(Path::new(&format!("/proc/{}/root", child.id()))).unwrap();
+    let (is_live, text) = (root.is_live(), root.text("link"));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(!is_live);
+    assert_eq!(text, Seen::Is("inside".into()));
 }

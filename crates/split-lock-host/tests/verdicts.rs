@@ -81,7 +81,7 @@ const ROWS: &[Row] = &[
     Row { fixture: "msr-access-failed", condition: Condition::Off { because: Off::MsrAccessFailed },
           basis: Basis::BootLine, answer: Answer::Fine, advice: &[] },
     Row { fixture: "fatal", condition: Condition::Fatal, basis: Basis::BootLine, answer: Answer::Found,
-          advice: &["sed -i 's/ *split_lock_detect=fatal//' /etc/default/grub", "update-grub"] },
+          advice: &[r"sed -Ei 's/ *\bsplit_lock_detect=fatal($|[^[:alnum:]:])/\1/g' /etc/default/grub", "update-grub"] },
     Row { fixture: "rootless-container", condition: Condition::Livelock, basis: Basis::Settings, answer: Answer::Found,
           advice: &[SYSCTL, OFF] },
     Row { fixture: "not-compiled-in", condition: Condition::NotCompiledIn, basis: Basis::Settings, answer: Answer::Fine,

@@ -19,9 +19,12 @@ pub struct LogCopy {
 }
 
 impl LogCopy {
-    /// Adds what a record says. Where there is too much the first is kept.
+    /// Adds what a record says. Where there is too much the first of the last boot is kept.
     pub fn add(&mut self, record: &Record) {
-        if self.lines.len() > MOST_BYTES {
+        let is_start = matches!(record.message, Message::Started { .. });
+        if is_start && self.lines.len() > MOST_BYTES / 2 {
+            self.lines.clear();
+        } else if self.lines.len() > MOST_BYTES {
             return;
         }
         if let Some(message) = message(&record.message) {
@@ -117,5 +120,34 @@ fn boot(line: Boot) -> String {
         }
         Boot::MsrAccessFailed => "MSR access failed: Disabled".into(),
         Boot::NoOfflineHandler => "No splitlock CPU offline handler".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::History;
+
+    fn copy(log: &str) -> (Events, Vec<u8>) {
+        let mut copy = LogCopy::default();
+        let events = History::of_log(log.as_bytes(), |record| copy.add(record)).unwrap();
+        let text = copy.text(&events);
+        (events, text)
+    }
+
+    /// A flood in an earlier boot does not push out what the kernel said when it last started.
+    #[test]
+    fn the_last_boot_is_what_counts() {
+        let flood = "[    9.000000] x86/split lock detection: #DB: steam/7 took a bus_lock trap at address: 0x1000\n";
+        let log = format!(
+            "[    0.000000] Linux version 6.14.0 (x)\n{}[    0.000000] Linux version 6.14.1 (x)\n\
+             [    0.100000] x86/split lock detection: #DB: warning on user-space bus_locks\n{flood}",
+            flood.repeat(20_000)
+        );
+        let (events, text) = copy(&log);
+        assert!(text.len() < 2 * MOST_BYTES);
+        let again = History::of_log(&text[..], |_| ()).unwrap();
+        assert_eq!(again, events);
+        assert_eq!((events.boot.len(), events.debug_exceptions), (1, 1));
     }
 }

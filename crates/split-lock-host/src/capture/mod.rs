@@ -73,6 +73,8 @@ impl Capture {
         for (path, entry) in &self.record.entries {
             match entry {
                 Entry::File(bytes) => file(&mut archive, path, bytes)?,
+                // What it is was not asked, but with something in it, it is a folder.
+                Entry::There if self.record.is_folder(path) => folder(&mut archive, path)?,
                 Entry::There => file(&mut archive, path, b"")?,
                 Entry::Folder => folder(&mut archive, path)?,
                 Entry::Link(target) => link(&mut archive, path, target)?,

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{FIRST_ENVIRONMENT, process};
+use crate::facts;
 use crate::root::{Entry, Record};
 
 const GONE: &str = "redacted";
@@ -37,6 +38,9 @@ fn file(path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
     if path == Path::new("proc/cmdline") {
         return Some(kernel_command_line(bytes));
     }
+    if facts::is_config(path) {
+        return Some(facts::config_in_use(bytes));
+    }
     let of_process =
         process(path).is_some() || path.starts_with("proc/self") || path.starts_with("proc/1");
     match path.file_name().filter(|_| of_process)?.as_bytes() {
@@ -67,20 +71,28 @@ fn command_line(line: &[u8]) -> Vec<u8> {
     let kept: Vec<Vec<u8>> = arguments
         .map(|(index, argument)| match argument {
             b"" => vec![],
-            program if index == 0 => {
-                let name = program.rsplit(|&byte| byte == b'/').next();
-                name.unwrap_or_default().to_vec()
-            }
-            option if option.starts_with(b"-") => {
-                match option.iter().position(|&byte| byte == b'=') {
-                    Some(end) => [&option[..=end], GONE.as_bytes()].concat(),
-                    None => option.to_vec(),
-                }
-            }
+            program if index == 0 => program_name(program).to_vec(),
+            option if option.starts_with(b"-") => option_name(option),
             _ => GONE.as_bytes().to_vec(),
         })
         .collect();
     kept.join(&0)
+}
+
+/// Some programs write there what they do, and for whom; Wine writes paths of Windows.
+fn program_name(program: &[u8]) -> &[u8] {
+    let path = program.split(|&byte| byte == b' ').next();
+    let name = path.and_then(|path| path.rsplit(|byte| b"/\\".contains(byte)).next());
+    name.unwrap_or_default()
+}
+
+/// A value may follow in the same word, after whatever its program likes.
+fn option_name(option: &[u8]) -> Vec<u8> {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    match option.iter().position(|byte| !is_of_name(byte)) {
+        Some(end) => [&option[..=end], GONE.as_bytes()].concat(),
+        None => option.to_vec(),
+    }
 }
 
 /// The words that tell which kind of container or service it is.
@@ -105,12 +117,16 @@ fn cgroups(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<_> = text
         .lines()
-        .map(|line| match line.rsplit_once(':') {
-            Some((controllers, path)) => {
-                let parts: Vec<_> = path.split('/').map(cgroup).collect();
-                format!("{controllers}:{}\n", parts.join("/"))
+        .map(|line| {
+            // Number, controllers and a path, which may have colons of its own.
+            let mut fields = line.splitn(3, ':');
+            match (fields.next(), fields.next(), fields.next()) {
+                (Some(number), Some(controllers), Some(path)) => {
+                    let parts: Vec<_> = path.split('/').map(cgroup).collect();
+                    format!("{number}:{controllers}:{}\n", parts.join("/"))
+                }
+                _ => format!("{GONE}\n"),
             }
-            None => format!("{GONE}\n"),
         })
         .collect();
     lines.concat().into_bytes()
@@ -133,5 +149,82 @@ fn link(target: &Path) -> PathBuf {
     match target.file_name().filter(|_| target.is_absolute()) {
         Some(name) => Path::new(OsStr::from_bytes(b"/redacted")).join(name),
         None => target.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "s3cr3t";
+
+    #[test]
+    fn a_program_keeps_its_name() {
+        for (line, kept) in [
+            (
+                "/usr/bin/qemu-system-x86_64\0-name\0guest=x",
+                "qemu-system-x86_64\0-name\0redacted",
+            ),
+            (r"Z:\home\s3cr3t\game.exe", "game.exe"),
+            ("postgres: s3cr3t db 10.0.0.1", "postgres:"),
+            (
+                "x\0--password:s3cr3t\0-D:s3cr3t=1\0",
+                "x\0--password:redacted\0-D:redacted\0",
+            ),
+        ] {
+            assert_eq!(
+                String::from_utf8_lossy(&command_line(line.as_bytes())),
+                kept
+            );
+        }
+    }
+
+    #[test]
+    fn a_cgroups_path_may_have_colons() {
+        let text = b"0::/kubepods.slice/kubepods-s3cr3t.slice:cri-containerd:s3cr3t\n7:cpu,cpuacct:/docker/s3cr3t\n";
+        let kept =
+            "0::/kubepods-redacted.slice/kubepods-redacted\n7:cpu,cpuacct:/docker/redacted\n";
+        assert_eq!(String::from_utf8_lossy(&cgroups(text)), kept);
+    }
+
+    /// Something secret where values are: after what may come before one.
+    fn text(before: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let part = prop::sample::select(before).prop_map(|before| format!("{before}{SECRET}"));
+        prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat())
+    }
+
+    fn record(files: Vec<(&str, String)>) -> Record {
+        let entries = files
+            .into_iter()
+            .map(|(path, text)| (path.into(), Entry::File(text.into_bytes())));
+        Record {
+            entries: entries.collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_stays(
+            kernel in text(&[" root=UUID=", " ", "\n", " -- ", " a=split_lock_detect=", "\"split_lock_detect=off "]),
+            process in text(&["/", "/x\0--name=", "/x\0", "\0-D", "\0a=-", "\0/", r"C:\x:"]),
+            group in text(&["0::/", "1:cpu:/docker/", "\n0::/a:", "/docker-", "/system.slice/", "/x.scope:"]),
+            config in text(&["CONFIG_DEFAULT_HOSTNAME=", "CONFIG_HZ_100=", "CONFIG_HZ=250\n", "# ", "\nCONFIG_CMDLINE="]),
+        ) {
+            let process = format!("/bin/x\0{process}").replace("\0-D", "\0-D:");
+            let mut record = record(vec![
+                ("proc/cmdline", kernel),
+                ("proc/7/cmdline", process),
+                ("proc/7/cgroup", format!("0::/{group}")),
+                ("boot/config-6.6", config),
+            ]);
+            redact(&mut record);
+            for (path, entry) in &record.entries {
+                let Entry::File(bytes) = entry else { unreachable!() };
+                let left = String::from_utf8_lossy(bytes);
+                prop_assert!(!left.contains(SECRET), "{}: {left}", path.display());
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The kernel's configuration, where distributions leave it.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use flate2::read::GzDecoder;
 use rustix::time::{ClockId, clock_getres};
 use split_lock_model::time::Hz;
@@ -10,6 +13,10 @@ use crate::seen::{Fact, Seen};
 
 /// Of the kernel that runs, if it was built with `CONFIG_IKCONFIG_PROC`.
 const RUNNING: &str = "proc/config.gz";
+
+const HZ: &str = "CONFIG_HZ";
+
+const BUS_LOCK_DETECT: &str = "CONFIG_X86_BUS_LOCK_DETECT";
 
 pub(super) struct Config {
     text: Fact<String>,
@@ -43,9 +50,7 @@ impl Config {
     }
 
     pub(super) fn hz(&self, root: &Root) -> Fact<Hz> {
-        let configured = self
-            .value("CONFIG_HZ")
-            .and_then(|hz| Hz::new(hz.parse().ok()?).ok());
+        let configured = self.value(HZ).and_then(|hz| Hz::new(hz.parse().ok()?).ok());
         if let Some(hz) = configured {
             return Seen::Is(hz).from(&self.text.from);
         }
@@ -62,13 +67,12 @@ impl Config {
     /// Absent where the configuration is to be had and does not know the option, or says that it is not set: see
     /// the release.
     pub(super) fn bus_lock_detect(&self) -> Fact<bool> {
-        const OPTION: &str = "CONFIG_X86_BUS_LOCK_DETECT";
         let set = self.text.seen.clone().find(|text| {
-            let unset = format!("# {OPTION} is not set");
+            let unset = format!("# {BUS_LOCK_DETECT} is not set");
             if text.lines().any(|line| line == unset) {
                 return Some(false);
             }
-            value(&text, OPTION).map(|value| value == "y")
+            value(&text, BUS_LOCK_DETECT).map(|value| value == "y")
         });
         set.from(&self.text.from)
     }
@@ -76,6 +80,31 @@ impl Config {
     fn value(&self, option: &str) -> Option<&str> {
         value(self.text.known()?, option)
     }
+}
+
+/// Whether a configuration is looked for there.
+pub(crate) fn is_config(path: &Path) -> bool {
+    let is_named = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        name == b"config" || name == b".config" || name.starts_with(b"config-")
+    };
+    path == Path::new(RUNNING) || path.file_name().is_some_and(is_named)
+}
+
+/// Of a configuration what is read here: it may name the machine and who built its kernel.
+pub(crate) fn config_in_use(bytes: &[u8]) -> Vec<u8> {
+    let Seen::Is(text) = unpacked(bytes.to_vec()) else {
+        return vec![];
+    };
+    let lines = text.lines().filter(|line| {
+        let option = line.strip_prefix("# ").unwrap_or(line);
+        let end = option.find(['=', ' ']).unwrap_or(option.len());
+        [HZ, BUS_LOCK_DETECT].contains(&&option[..end])
+    });
+    lines
+        .map(|line| format!("{line}\n"))
+        .collect::<String>()
+        .into_bytes()
 }
 
 fn places(release: Option<&str>) -> Vec<String> {

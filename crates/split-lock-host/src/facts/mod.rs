@@ -12,6 +12,7 @@ mod config;
 mod cpu;
 mod surroundings;
 
+pub(crate) use config::{config_in_use, is_config};
 pub use surroundings::{Kvm, Os};
 
 /// What a machine says about itself.

@@ -118,8 +118,9 @@ impl BootLoader {
                     "sudo sed -i '1s/$/ {parameter}/' /etc/kernel/cmdline"
                 )]
             }
+            // A shell reads that file: another line works however, and whether at all, the variable is set there.
             BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![format!(
-                "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameter} /' /etc/default/grub"
+                "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee -a /etc/default/grub"
             )],
             BootLoader::Limine | BootLoader::SystemdBoot | BootLoader::Refind => {
                 vec![format!("add {parameter} {}", self.by_hand())]
@@ -175,7 +176,11 @@ impl BootLoader {
 
     /// In a file that a person may have written: the old one has to be found there first.
     fn edited(self, old: &str, new: &str) -> Vec<String> {
-        let edit = |files: &str| format!("sudo sed -i 's/ *{old}/{}/' {files}", spaced(new));
+        // It may be there more than once, and may be the beginning of another one.
+        let new_one = spaced(new);
+        let edit = |files: &str| {
+            format!("sudo sed -Ei 's/ *\\b{old}($|[^[:alnum:]:])/{new_one}\\1/g' {files}")
+        };
         let lines = match self {
             BootLoader::Proxmox { systemd_boot: true } | BootLoader::KernelInstall => {
                 vec![edit("/etc/kernel/cmdline")]
@@ -377,7 +382,19 @@ mod tests {
         );
         assert_eq!(
             run(grub.with("a=d", None)),
-            "GRUB_CMDLINE_LINUX=\"a=d quiet splash\"\n"
+            "GRUB_CMDLINE_LINUX=\"quiet splash\"\nGRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX a=d\"\n"
         );
+        // More than one, at the ends, and others that only look alike.
+        fixture::write(
+            folder.path(),
+            "grub",
+            b"X='a=b a=b a=bc xa=b quiet a=b'\nY=\"a=b:1\"\n",
+        );
+        assert_eq!(
+            run(grub.without("a=b")),
+            "X='  a=bc xa=b quiet'\nY=\"a=b:1\"\n"
+        );
+        fixture::write(folder.path(), "grub", b"quiet a=b");
+        assert_eq!(run(grub.with("a=c", Some("a=b"))), "quiet a=c");
     }
 }

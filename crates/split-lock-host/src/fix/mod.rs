@@ -1,6 +1,7 @@
 //! What can be done, with exact commands, and what it gives up.
 
 use serde::Serialize;
+use split_lock_model::kernel::Release;
 
 use crate::verdict::{Condition, LogOnly, Off};
 use crate::{Facts, mode};
@@ -63,12 +64,19 @@ pub(crate) fn fixes(
     facts: &Facts,
     boot_loader: Option<&BootLoader>,
 ) -> Vec<Fix> {
-    let kit = Kit {
-        facts,
-        boot_loader,
-        place: match facts.container.known() {
-            Some(_) => Place::HostOfContainer,
-            None => Place::Here,
+    let kit = match facts.container.known() {
+        // The files of a container say nothing of its host's distribution and boot loader.
+        Some(_) => Kit {
+            facts,
+            boot_loader: None,
+            is_nixos: false,
+            place: Place::HostOfContainer,
+        },
+        None => Kit {
+            facts,
+            boot_loader,
+            is_nixos: facts.os.known().is_some_and(|os| os.is("nixos")),
+            place: Place::Here,
         },
     };
     match condition {
@@ -98,6 +106,7 @@ pub(crate) fn fixes(
 struct Kit<'a> {
     facts: &'a Facts,
     boot_loader: Option<&'a BootLoader>,
+    is_nixos: bool,
     place: Place,
 }
 
@@ -115,7 +124,7 @@ impl Kit<'_> {
             "the log lines that tell who splits locks, and all protection from them",
         ));
         fixes.push(self.own_code());
-        if self.facts.split_lock_mitigate.known().is_none() {
+        if self.lacks_sysctl() {
             fixes.push(Fix {
                 what: "A newer kernel (6.2 or later, or a 6.1 with updates) can be told to warn without the sleep".into(),
                 steps: vec![],
@@ -127,8 +136,16 @@ impl Kit<'_> {
         fixes
     }
 
+    /// Whether the kernel is too old for it, and it is not only that it could not be seen.
+    fn lacks_sysctl(&self) -> bool {
+        let release = self.facts.kernel_release.known();
+        let release = release.and_then(|release| Release::parse_prefix(release).ok());
+        self.facts.split_lock_mitigate.known().is_none()
+            && release.is_some_and(|(release, suffix)| !release.lookup(suffix).features.sysctl)
+    }
+
     fn not_mitigated(&self) -> Fix {
-        let persistent = if self.is_nixos() {
+        let persistent = if self.is_nixos {
             r#"in configuration.nix: boot.kernel.sysctl."kernel.split_lock_mitigate" = 0;"#.into()
         } else {
             format!("echo 'kernel.split_lock_mitigate = 0' | sudo tee {SYSCTL_FILE}")
@@ -221,7 +238,14 @@ impl Kit<'_> {
 
     fn against_sigbus(&self) -> Vec<Fix> {
         let removed = Fix {
-            what: "Goes back to the default, which warns: programs and guests are then slowed down and not killed".into(),
+            what: match self.facts.has_cpu_flag("split_lock_detect") {
+                Some(false) => "Goes back to the default, which warns: programs are then named in the log and not killed",
+                _ => {
+                    "Goes back to the default, which warns: programs and guests are then slowed down and not killed \
+                     (see what this says after that)"
+                }
+            }
+            .into(),
             steps: self.without_parameter(),
             gives_up: Some("that split locks are found at once".into()),
             needs_reboot: true,
@@ -294,10 +318,6 @@ impl Kit<'_> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_=:".contains(c);
         mode::parameter(self.facts.command_line.known()?)
             .filter(|parameter| parameter.chars().all(is_plain))
-    }
-
-    fn is_nixos(&self) -> bool {
-        self.facts.os.known().is_some_and(|os| os.is("nixos"))
     }
 }
 

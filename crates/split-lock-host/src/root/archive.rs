@@ -14,6 +14,9 @@ use crate::log::Source;
 /// All of an archive has to fit in memory.
 const MOST_BYTES_IN_ALL: u64 = 256 << 20;
 
+/// No file that is looked for has a longer path. Each folder on the way to a file takes memory.
+const LONGEST_PATH: usize = 512;
+
 /// Of a chain of links no more are followed.
 const MOST_LINKS: usize = 16;
 
@@ -41,8 +44,11 @@ impl Archive {
         let mut archive = Archive::default();
         for entry in tar::Archive::new(bytes).entries()? {
             let entry = entry?;
-            if archive.files.len() + archive.links.len() + archive.left_out.len() >= MOST_NAMES {
+            if archive.names() >= MOST_NAMES {
                 return Err(io::Error::other("it has too many files"));
+            }
+            if entry.path_bytes().len() > LONGEST_PATH {
+                continue;
             }
             let path = plain(&entry.path()?);
             match entry.header().entry_type() {
@@ -67,6 +73,10 @@ impl Archive {
             }
         }
         Ok(archive)
+    }
+
+    fn names(&self) -> usize {
+        self.files.len() + self.links.len() + self.left_out.len() + self.folders.len()
     }
 
     /// Adds it to the folders that it is in.

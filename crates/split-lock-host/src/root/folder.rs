@@ -21,11 +21,14 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Folder {
-            fd: fs::open(path, flags, Mode::empty())?,
-            is_live: path.canonicalize()? == Path::new("/"),
-        })
+        let open = |path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            fs::open(path, flags, Mode::empty())
+        };
+        let fd = open(path)?;
+        // Names do not tell: each `/proc/PID/root` reads as `/`, also that of a container.
+        let is_live = is_same(&fd, &open(Path::new("/"))?)?;
+        Ok(Folder { fd, is_live })
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -92,6 +95,15 @@ impl Folder {
             fd => Ok(fd?),
         }
     }
+}
+
+/// Whether both are one folder, by whatever names.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+    let place = |fd: &OwnedFd| -> io::Result<_> {
+        let stat = fs::fstat(fd)?;
+        Ok((stat.st_dev, stat.st_ino))
+    };
+    Ok(place(one)? == place(other)?)
 }
 
 fn name(kind: FileType) -> &'static str {

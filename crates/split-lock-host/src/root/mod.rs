@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use crate::Seen;
@@ -146,16 +146,23 @@ impl Root {
         self.answer(path, found, |()| Entry::There)
     }
 
-    /// Opens a plain file of any length, to be read once. It is not remembered.
+    /// Opens the last bytes of a plain file of any length, to be read once; if they are not all, from the beginning
+    /// of a line on. It is not remembered.
     ///
     /// # Errors
     /// If it is not there, cannot be read or is no plain file.
-    pub fn stream(&self, path: impl AsRef<Path>) -> io::Result<Box<dyn Read + Send>> {
+    pub fn stream_end(
+        &self,
+        path: impl AsRef<Path>,
+        most_bytes: u64,
+    ) -> io::Result<Box<dyn Read + Send>> {
         let path = path.as_ref();
         self.may_see(path)?;
         Ok(match &self.place {
-            Place::Folder(folder) => Box::new(folder.open_file(path)?),
-            Place::Archive(archive) => Box::new(io::Cursor::new(archive.read(path)?)),
+            Place::Folder(folder) => Box::new(end(folder.open_file(path)?, most_bytes)?),
+            Place::Archive(archive) => {
+                Box::new(end(io::Cursor::new(archive.read(path)?), most_bytes)?)
+            }
         })
     }
 
@@ -246,6 +253,18 @@ pub(crate) fn bounded(input: impl Read) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is longer than {most} MiB")));
     }
     Ok(bytes)
+}
+
+/// It may grow while it is read, which then is nobody's concern.
+fn end<F: Read + Seek>(mut file: F, most_bytes: u64) -> io::Result<impl Read + use<F>> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let left_out = bytes.saturating_sub(most_bytes);
+    file.seek(SeekFrom::Start(left_out))?;
+    let mut end = BufReader::new(file.take(most_bytes));
+    if left_out > 0 {
+        end.skip_until(b'\n')?;
+    }
+    Ok(end)
 }
 
 /// Relative to the root, and no higher than it.

@@ -1,7 +1,8 @@
 //! What a machine was asked for, and what was there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
 
 /// By path below the root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,13 @@ pub(crate) enum Entry {
 }
 
 impl Record {
+    /// Whether something was found in it.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        let next = self.entries.range::<Path, _>(after).next();
+        next.is_some_and(|(next, _)| next.starts_with(path))
+    }
+
     /// What is known of something already is more than that it is there.
     pub(super) fn insert(&mut self, path: PathBuf, entry: Entry) {
         if entry == Entry::There {

@@ -186,16 +186,22 @@ impl Condition {
                  sleep comes after the instruction, and signals do not interrupt it.",
                 per_second.map_or("some times".into(), |n| format!("{n} times"))
             ),
-            Condition::Fatal => "A program that splits a lock is killed with SIGBUS, and so is a virtual machine \
-                monitor whose guest does."
+            Condition::Fatal => "A program that splits a lock is killed with SIGBUS. Where the CPU detects split locks \
+                (#AC), so is a virtual machine monitor whose guest does it."
                 .into(),
             Condition::LogOnly { because } => because.meaning().into(),
             Condition::Off { .. } => "Split locks run as fast as the hardware lets them, and are not reported. One \
                 program or virtual machine that splits many slows down the whole machine."
                 .into(),
-            Condition::NotApplicable { .. } => "No kernel can notice split locks here. They cost what the hardware \
-                makes them cost, and nothing is made to sleep for them: whatever is slow has another cause."
-                .into(),
+            Condition::NotApplicable { because } => format!(
+                "{} They cost what the hardware makes them cost, and nothing is made to sleep for them: whatever is \
+                 slow has another cause.",
+                match because {
+                    Unable::Cpu => "No kernel can notice split locks here.",
+                    Unable::KernelBeforeBusLocks | Unable::KernelBefore57 =>
+                        "This kernel cannot notice split locks; a newer one may.",
+                }
+            ),
             Condition::NotCompiledIn => "This kernel was built without CONFIG_X86_BUS_LOCK_DETECT: it notices no split \
                 locks and makes nobody sleep for them, whatever its command line says."
                 .into(),
@@ -220,7 +226,7 @@ impl LogOnly {
                 what the hardware makes a bus lock cost."
             }
             LogOnly::NotMitigated => {
-                "A thread that splits a lock is named in the log once, and goes on after two ticks at most. \
+                "A thread that splits a lock is named in the log once, and goes on at once. \
                 Nobody is made to sleep. What remains is what the hardware makes a split lock cost: if something is \
                 still slow, it is that, or something else altogether."
             }

@@ -39,6 +39,18 @@ impl Source {
         Self::of(File::open(path)?)
     }
 
+    /// Opens what should be `/dev/kmsg`. In containers it may be something else, from which a read would wait for ever.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is something else.
+    pub(crate) fn kernel(path: &Path) -> io::Result<Self> {
+        if !Kmsg::is_at(path)? {
+            return Err(io::Error::other("it is not the kernel's log"));
+        }
+        let bytes = Box::new(Kmsg::open(path)?);
+        Ok(Source { bytes })
+    }
+
     /// Of something that can be read. It looks at its first bytes.
     ///
     /// # Errors

@@ -1,23 +1,16 @@
 //! What the kernel said when it started: nobody knows better.
 
 use super::Judge;
-use crate::Events;
 use crate::log::{Boot, Reaction};
-use crate::verdict::{Basis, Condition, LogOnly, Off};
+use crate::verdict::{Basis, Condition, Off};
+use crate::{Events, Mode};
 
 impl Judge<'_> {
     pub(super) fn by_boot_lines(&mut self) -> Option<Condition> {
         let events = self.events?;
-        if let (Some(logged), Some(running)) = (&events.release, self.facts.kernel_release.known())
-            && logged != running
-        {
-            self.doubts(format!(
-                "the log is of Linux {logged}, and this is {running}: what it says about its start does not count"
-            ));
-            return None;
-        }
         // Both present: #AC is what is used, whatever is said of #DB.
         let split_locks = last(events, |line| match line {
+            _ if !events.uses_alignment_checks() => None,
             Boot::SplitLocks(reaction) | Boot::SplitLocksBefore513(reaction) => Some(reaction),
             _ => None,
         });
@@ -38,11 +31,11 @@ impl Judge<'_> {
         let line = last(events, |line| {
             matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. }).then_some(line)
         });
-        if line.is_some() && self.host_may_trap() {
-            self.said_at_boot("that it looks for bus locks, which are those in here only");
-            return Some(self.in_a_guest());
-        }
         match line {
+            Some(Boot::BusLockRate { per_second: 0 }) => {
+                self.said_at_boot("#DB: a limit of 0 bus locks a second, by which it means none");
+                Some(self.bus_locks_logged())
+            }
             Some(Boot::BusLockRate { per_second }) => {
                 self.said_at_boot(&format!("#DB: a limit of {per_second} bus locks a second"));
                 let per_second = u16::try_from(per_second).ok();
@@ -57,9 +50,7 @@ impl Judge<'_> {
             }
             Some(_) => {
                 self.said_at_boot("#DB: a warning for bus locks");
-                self.sysctl_is_inert();
-                let because = LogOnly::BusLocks;
-                Some(Condition::LogOnly { because })
+                Some(self.bus_locks_logged())
             }
             None => self.off_by_boot_line(&events.boot),
         }
@@ -81,6 +72,9 @@ impl Judge<'_> {
         } else {
             return None;
         };
+        if self.host_may_trap() {
+            return Some(self.in_a_guest());
+        }
         self.sysctl_is_inert();
         Some(Condition::Off { because })
     }
@@ -90,14 +84,26 @@ impl Judge<'_> {
         self.says(format!("when it started, the kernel said {what}"));
     }
 
-    /// The kernel's word counts; if its settings say something else, that is worth knowing.
-    pub(super) fn compare_with_settings(&mut self, condition: Condition) {
-        let can_detect = ["split_lock_detect", "bus_lock_detect"]
-            .iter()
-            .any(|flag| self.facts.has_cpu_flag(flag) != Some(false));
-        if !can_detect && !matches!(condition, Condition::Off { .. }) {
+    /// The kernel's word counts; if its command line says something else, that is worth knowing.
+    pub(super) fn compare_with_command_line(&mut self, condition: Condition) {
+        let is_expected = match (self.mode(), condition) {
+            (
+                _,
+                Condition::HostDecides
+                | Condition::Off {
+                    because: Off::MsrAccessFailed,
+                },
+            )
+            | (Mode::Off, Condition::Off { .. })
+            | (Mode::Fatal, Condition::Fatal)
+            | (Mode::RateLimit(_), Condition::Slowdown { .. })
+            | (Mode::Warn, Condition::Livelock | Condition::LogOnly { .. }) => true,
+            (Mode::RateLimit(rate), Condition::LogOnly { .. }) => rate.is_none(),
+            _ => false,
+        };
+        if self.facts.command_line.known().is_some() && !is_expected {
             self.doubts(
-                "the CPU shows neither split_lock_detect nor bus_lock_detect: is the log this machine's?",
+                "the command line asks for something else: is the log this machine's, and of its last start?",
             );
         }
     }

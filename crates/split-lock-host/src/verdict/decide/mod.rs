@@ -54,17 +54,27 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn condition(&mut self) -> Condition {
+        if let Some(why) = self.events.and_then(|events| events.is_not_of(self.facts)) {
+            self.doubts(format!("{why}: what it says does not count"));
+            self.events = None;
+        }
         if self.guest_is_trapped() {
             self.basis = Basis::Traps;
             return Condition::HostTraps;
         }
-        match self.by_boot_lines() {
+        let condition = match self.by_boot_lines() {
             Some(condition) => {
-                self.compare_with_settings(condition);
+                self.compare_with_command_line(condition);
                 condition
             }
             None => self.by_settings(),
+        };
+        if matches!(condition, Condition::Fatal | Condition::Slowdown { .. })
+            && self.host_may_trap()
+        {
+            self.doubts("this is a virtual machine, whose host may hold up split locks besides");
         }
+        condition
     }
 
     fn says(&mut self, reason: impl Into<String>) {

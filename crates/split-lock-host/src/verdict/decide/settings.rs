@@ -1,14 +1,10 @@
 //! What follows from the CPU's flags and the command line.
 
-use split_lock_model::kernel::{Era, Release};
+use split_lock_model::kernel::Era;
 
 use super::Judge;
 use crate::Mode;
-use crate::verdict::cost::release;
 use crate::verdict::{Basis, Condition, LogOnly, Off, Unable};
-
-/// Since then detection is an option of the kernel's configuration.
-const OPTIONAL_SINCE: Release = Release::new(6, 13, 0);
 
 impl Judge<'_> {
     pub(super) fn by_settings(&mut self) -> Condition {
@@ -18,17 +14,24 @@ impl Judge<'_> {
             return Condition::Unknown;
         };
         self.look_for_boot_lines();
+        let reports_bus_locks = self.facts.has_cpu_flag("bus_lock_detect") == Some(true);
+        // Whether this kernel was built with detection does not matter to its host.
+        if !can_detect && self.host_may_trap() {
+            return match self.mode() {
+                Mode::Fatal | Mode::RateLimit(Some(_)) if reports_bus_locks => self.by_bus_locks(),
+                _ => self.in_a_guest(),
+            };
+        }
         if self.is_not_compiled_in() {
             return Condition::NotCompiledIn;
         }
-        match (can_detect, self.facts.has_cpu_flag("bus_lock_detect")) {
-            (true, bus_locks) => {
+        match (can_detect, reports_bus_locks) {
+            (true, _) => {
                 self.says("the CPU can detect split locks (flag split_lock_detect)");
-                self.by_mode(true, bus_locks == Some(true))
+                self.by_mode(true, reports_bus_locks)
             }
-            (false, Some(true)) if !self.host_may_trap() => self.by_bus_locks(),
-            (false, _) if self.host_may_trap() => self.in_a_guest(),
-            (false, _) => self.cpu_cannot(),
+            (false, true) => self.by_bus_locks(),
+            (false, false) => self.neither_flag(),
         }
     }
 
@@ -49,15 +52,15 @@ impl Judge<'_> {
         }
     }
 
+    /// Kernels without that option (before 6.13, where it was not taken from later) do not say that it is not set.
     fn is_not_compiled_in(&mut self) -> bool {
-        let is_optional = release(self.facts).is_some_and(|(release, _)| release >= OPTIONAL_SINCE);
         let option = &self.facts.bus_lock_detect_option;
-        if is_optional && option.known() == Some(&false) {
-            let from = option.from.clone();
-            self.says(format!("CONFIG_X86_BUS_LOCK_DETECT is not set ({from})"));
-            return true;
+        if option.known() != Some(&false) {
+            return false;
         }
-        false
+        let from = option.from.clone();
+        self.says(format!("CONFIG_X86_BUS_LOCK_DETECT is not set ({from})"));
+        true
     }
 
     /// AMD CPUs have no #AC for split locks, so no host on one can trap its guests.
@@ -79,56 +82,61 @@ impl Judge<'_> {
         Condition::HostDecides
     }
 
-    fn cpu_cannot(&mut self) -> Condition {
+    fn neither_flag(&mut self) -> Condition {
         let name = self.facts.cpu_model.known().cloned();
         let name = name.map_or(String::new(), |name| format!(" ({name})"));
         self.says(format!(
             "the CPU{name} has neither the flag split_lock_detect nor bus_lock_detect"
         ));
-        if self.facts.is_amd() {
+        self.sysctl_is_inert();
+        let is_too_old = self
+            .features
+            .is_some_and(|features| features.era == Era::None);
+        let because = if self.facts.is_amd() {
             let host = match self.facts.has_cpu_flag("hypervisor") {
                 Some(true) => ", so the host of this virtual machine cannot trap them either",
                 _ => "",
             };
             self.says(format!("AMD's CPUs raise no #AC for split locks{host}"));
-        }
-        self.sysctl_is_inert();
-        let because = Unable::Cpu;
+            Unable::Cpu
+        } else if is_too_old {
+            self.says(
+                "Linux shows these flags since 5.7, and this is older: what the CPU can do is not known",
+            );
+            self.doubts.extend(self.note.map(str::to_owned));
+            Unable::KernelBefore57
+        } else {
+            Unable::Cpu
+        };
         Condition::NotApplicable { because }
     }
 
     /// A CPU that reports bus locks, and no split locks.
     fn by_bus_locks(&mut self) -> Condition {
         self.says("the CPU reports bus locks when they are done (flag bus_lock_detect), and no split locks");
-        let used = self.features.map(|features| match self.facts.is_amd() {
-            true => features.amd_bus_lock,
-            false => features.intel_bus_lock,
-        });
-        match used {
-            Some(false) => {
-                let since = if self.facts.is_amd() { "6.13" } else { "5.13" };
-                self.says(format!(
-                    "Linux makes use of that since {since}, and this is older"
-                ));
-                self.sysctl_is_inert();
-                let because = Unable::KernelBeforeBusLocks;
-                return Condition::NotApplicable { because };
+        let has_reported = self
+            .events
+            .is_some_and(|events| events.debug_exceptions > 0);
+        // Intel's flag is not even shown by a kernel that makes no use of it.
+        let is_used = match self.features {
+            _ if has_reported || !self.facts.is_amd() => true,
+            Some(features) => features.amd_bus_lock,
+            None => {
+                self.release_is_unknown();
+                true
             }
-            Some(true) => {}
-            None => self.release_is_unknown(),
+        };
+        if is_used {
+            return self.by_mode(false, true);
         }
-        self.by_mode(false, true)
+        self.says("Linux makes use of that since 6.13 where the CPU is AMD's, and this is older");
+        self.doubts.extend(self.note.map(str::to_owned));
+        self.sysctl_is_inert();
+        let because = Unable::KernelBeforeBusLocks;
+        Condition::NotApplicable { because }
     }
 
     fn by_mode(&mut self, split_locks: bool, bus_locks: bool) -> Condition {
-        if self
-            .features
-            .is_some_and(|features| features.era == Era::None)
-        {
-            self.says("Linux detects split locks since 5.7, and this is older");
-            let because = Unable::KernelBefore57;
-            return Condition::NotApplicable { because };
-        }
         let mode = self.mode();
         if mode != Mode::Warn
             && let Some(parameter) = self.parameter()
@@ -142,6 +150,10 @@ impl Judge<'_> {
                 Condition::Off { because }
             }
             Mode::Fatal => Condition::Fatal,
+            Mode::RateLimit(None) if bus_locks => {
+                self.says("with that, which names no rate, nothing is limited, and split locks are not trapped (#AC is off)");
+                self.bus_locks_logged()
+            }
             Mode::RateLimit(per_second) if bus_locks => {
                 self.says("with that, split locks are not trapped (#AC is off)");
                 self.sysctl_is_inert();
@@ -154,11 +166,17 @@ impl Judge<'_> {
                 Condition::Off { because }
             }
             Mode::Warn if split_locks => self.warned(),
-            Mode::Warn => {
-                self.sysctl_is_inert();
-                let because = LogOnly::BusLocks;
-                Condition::LogOnly { because }
-            }
+            Mode::Warn => self.bus_locks_logged(),
         }
+    }
+
+    /// Bus locks are named in the log; in a virtual machine that says nothing of what its host does.
+    pub(super) fn bus_locks_logged(&mut self) -> Condition {
+        if self.host_may_trap() {
+            return self.in_a_guest();
+        }
+        self.sysctl_is_inert();
+        let because = LogOnly::BusLocks;
+        Condition::LogOnly { because }
     }
 }

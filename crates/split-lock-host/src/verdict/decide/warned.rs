@@ -11,7 +11,11 @@ impl Judge<'_> {
     pub(super) fn warned(&mut self) -> Condition {
         match (&self.facts.command_line.seen, self.parameter()) {
             (Seen::Is(_), Some(parameter)) => {
-                self.says(format!("the command line has {parameter}"));
+                let why = match parameter == "split_lock_detect=warn" {
+                    true => "",
+                    false => ", which this kernel does not know: it warns",
+                };
+                self.says(format!("the command line has {parameter}{why}"));
             }
             (Seen::Is(_), None) => {
                 self.says("the command line leaves detection as it is by default: warn");
@@ -33,6 +37,9 @@ impl Judge<'_> {
             }
             Some(value) => {
                 self.says(format!("kernel.split_lock_mitigate is {value}"));
+                if value != "1" {
+                    self.doubts("that is neither 0 nor 1: taken to be 1");
+                }
                 Condition::Livelock
             }
             None => self.warned_without_sysctl(),
