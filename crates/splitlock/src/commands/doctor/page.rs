@@ -7,10 +7,9 @@ use split_lock_model::time::Nanos;
 use super::who;
 use crate::page::{Mood, Page};
 
-/// Everything, fit for a terminal.
-pub(super) fn of(checkup: &Checkup) -> Page {
+/// Writes everything on an empty page.
+pub(super) fn of(checkup: &Checkup, mut page: Page) -> Page {
     let verdict = &checkup.verdict;
-    let mut page = Page::new();
     let mood = match verdict.answer() {
         Answer::Fine => Mood::Good,
         Answer::Found => Mood::Bad,
