@@ -23,11 +23,11 @@ impl Judge<'_> {
         });
         match split_locks {
             Some(Reaction::Warn) => {
-                self.said_at_boot("#AC: a warning for split locks");
+                self.said_at_boot("that it warns of split locks (#AC)");
                 Some(self.warned())
             }
             Some(Reaction::Sigbus) => {
-                self.said_at_boot("#AC: SIGBUS for split locks");
+                self.said_at_boot("that it sends SIGBUS for split locks (#AC)");
                 Some(Condition::Fatal)
             }
             None => self.by_bus_lock_line(events),
@@ -44,7 +44,9 @@ impl Judge<'_> {
         }
         match line {
             Some(Boot::BusLockRate { per_second }) => {
-                self.said_at_boot(&format!("#DB: a limit of {per_second} bus locks a second"));
+                self.said_at_boot(&format!(
+                    "that it allows {per_second} bus locks a second (#DB)"
+                ));
                 let per_second = u16::try_from(per_second).ok();
                 Some(Condition::Slowdown { per_second })
             }
@@ -52,11 +54,11 @@ impl Judge<'_> {
                 reaction: Reaction::Sigbus,
                 ..
             }) => {
-                self.said_at_boot("#DB: SIGBUS for bus locks");
+                self.said_at_boot("that it sends SIGBUS for bus locks (#DB)");
                 Some(Condition::Fatal)
             }
             Some(_) => {
-                self.said_at_boot("#DB: a warning for bus locks");
+                self.said_at_boot("that it warns of bus locks (#DB)");
                 self.sysctl_is_inert();
                 let because = LogOnly::BusLocks;
                 Some(Condition::LogOnly { because })
