@@ -194,8 +194,8 @@ impl Condition {
             Condition::Off { .. } => "Split locks run as fast as the hardware lets them, and are not reported. One \
                 program or virtual machine that splits many slows down the whole machine."
                 .into(),
-            Condition::NotApplicable { .. } => "Nothing can notice split locks here, so nobody is made to sleep for them. They cost what the \
-                hardware makes them cost: whatever stalls for 10 ms and more has another cause."
+            Condition::NotApplicable { .. } => "No kernel can notice split locks here. They cost what the hardware \
+                makes them cost, and nothing is made to sleep for them: whatever is slow has another cause."
                 .into(),
             Condition::NotCompiledIn => "This kernel was built without CONFIG_X86_BUS_LOCK_DETECT: it notices no split \
                 locks and makes nobody sleep for them, whatever its command line says."
