@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
     journalctl -k -b | splitlock doctor --log -\n  \
     sudo splitlock doctor --capture my-host.tar --redact\n  \
     splitlock doctor --root my-host.tar --json\n  \
-    sudo splitlock doctor --format prometheus > /var/lib/node_exporter/splitlock.prom\n\n\
+    sudo splitlock doctor --format prometheus --out /var/lib/prometheus/node-exporter/splitlock.prom\n\n\
     Exit codes: 0 nobody is hurt here, 1 somebody is or can be, 2 usage or environment error, \
     3 could not see enough to say.")]
 pub(crate) struct DoctorArgs {
@@ -31,6 +31,9 @@ pub(crate) struct DoctorArgs {
     /// Short for `--format json`.
     #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
+    /// Write to this file, which appears whole or not at all, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// Write what was looked at to a tar archive, to be attached to a report.
     #[arg(long, value_name = "FILE.tar")]
     pub(crate) capture: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::terminal;
+use crate::terminal::{self, USUAL_WIDTH};
 use crate::text::{plain, wrap};
 
 /// The columns that a list's marks take.
@@ -16,18 +16,30 @@ pub(crate) enum Mood {
     Unsure,
 }
 
-/// A text, coloured where it is a terminal that it goes to.
+/// A text, of a width, with colours or without.
 #[derive(Debug)]
 pub(crate) struct Page {
     text: String,
+    width: usize,
     has_colors: bool,
 }
 
 impl Page {
-    pub(crate) fn new() -> Self {
+    /// For standard output, whatever that is.
+    pub(crate) fn for_terminal() -> Self {
         Page {
             text: String::new(),
+            width: terminal::width(),
             has_colors: terminal::has_colors(),
+        }
+    }
+
+    /// For a file.
+    pub(crate) fn for_file() -> Self {
+        Page {
+            text: String::new(),
+            width: USUAL_WIDTH,
+            has_colors: false,
         }
     }
 
@@ -60,7 +72,7 @@ impl Page {
 
     /// An entry of a list: a mark, and text beside it.
     pub(crate) fn item(&mut self, mark: &str, text: &str) {
-        let room = terminal::width().saturating_sub(INDENT).max(20);
+        let room = self.width.saturating_sub(INDENT).max(20);
         let lines = wrap(&plain(text), room as f64, |part| part.width() as f64);
         for (n, line) in lines.iter().enumerate() {
             let mark = if n == 0 { mark } else { "" };

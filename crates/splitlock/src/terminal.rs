@@ -12,7 +12,7 @@ use crate::{chart, output, text};
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 
-const USUAL_WIDTH: usize = 80;
+pub(crate) const USUAL_WIDTH: usize = 80;
 const WIDEST: usize = 120;
 
 /// Prints the figure as a chart, as wide as the terminal allows.
@@ -43,8 +43,7 @@ pub(crate) fn paragraphs(text: &str) -> String {
 
 /// Prints lines of text, which may hold what a user or a file has named.
 pub(crate) fn print(lines: &str) -> Result<()> {
-    let plain: Vec<String> = lines.split('\n').map(text::plain).collect();
-    write(&plain.join("\n"))
+    write(&text::plain_lines(lines))
 }
 
 /// Prints a page, colours and all.

@@ -9,6 +9,12 @@ pub(crate) fn plain(text: &str) -> String {
         .collect()
 }
 
+/// The same for each line of a text.
+pub(crate) fn plain_lines(lines: &str) -> String {
+    let plain: Vec<String> = lines.split('\n').map(plain).collect();
+    plain.join("\n")
+}
+
 /// Breaks `text` into lines that `measure` finds no wider than `width`: between words where that
 /// is possible, inside them where it is not. A line holds at least one character.
 pub(crate) fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String> {

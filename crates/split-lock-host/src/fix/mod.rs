@@ -274,13 +274,13 @@ impl Kit<'_> {
             steps: vec![],
             gives_up: None,
             needs_reboot: false,
-            place: Place::HostOfVirtualMachine,
+            place: Place::Here,
         }
     }
 
     fn asked(&self) -> Fix {
         Fix {
-            what: "Nothing in here helps. Ask whoever runs the host what this says there".into(),
+            what: "Nothing in here helps: have whoever can do so run this".into(),
             steps: vec![Step {
                 lasts: Lasts::UntilReboot,
                 command: "splitlock doctor".into(),

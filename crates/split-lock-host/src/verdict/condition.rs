@@ -176,9 +176,10 @@ impl Condition {
     #[must_use]
     pub fn meaning(self) -> String {
         match self {
-            Condition::Livelock => "Whoever splits a lock, a program or a virtual machine, is made to sleep, and \
-                waits for a system-wide semaphore, before it may go on for two ticks. If a timer's signal \
-                interrupts that each time, it never gets past the instruction."
+            Condition::Livelock => "A program or virtual machine that splits a lock (a locked instruction across the end of a \
+                cache line) is made to sleep each time, and only one thread of the whole machine may go on at a \
+                time: it crawls. If a timer's signal interrupts every sleep, it never gets past that one \
+                instruction: it hangs."
                 .into(),
             Condition::Slowdown { per_second } => format!(
                 "Programs that lock the bus are made to sleep while all of them together do so more than {} \
@@ -205,12 +206,12 @@ impl Condition {
             Condition::NotCompiledIn => "This kernel was built without CONFIG_X86_BUS_LOCK_DETECT: it notices no split \
                 locks and makes nobody sleep for them, whatever its command line says."
                 .into(),
-            Condition::HostDecides => "If this virtual machine's host detects split locks, then one in here makes a \
-                virtual CPU stand still for some 10 ms, or for ever. Nothing in here shows that, and nothing in here \
-                changes it."
+            Condition::HostDecides => "If this virtual machine's host detects split locks, then a split lock in here makes a \
+                virtual CPU stand still for 10 ms or more each time, or for ever. Nothing in here shows that, and \
+                nothing in here changes it."
                 .into(),
-            Condition::HostTraps => "This virtual machine gets #AC for split locks although it has no way of \
-                switching that off: the instruction faults again and again, and whoever runs it hangs."
+            Condition::HostTraps => "This virtual machine's split locks are trapped (#AC), and it has no way of switching that off: \
+                the instruction faults again and again, and the program that runs it hangs."
                 .into(),
             Condition::Unknown => "Too little of this machine could be seen.".into(),
         }
@@ -232,7 +233,7 @@ impl LogOnly {
             }
             LogOnly::Before519 => {
                 "A thread that splits a lock is named in the log, and detection is then off for it. \
-                Nobody is made to sleep. That comes with Linux 5.19."
+                Nobody is made to sleep: that comes with Linux 5.19."
             }
         }
     }

@@ -89,8 +89,8 @@ const fn anywhere(offset: u16) -> Place {
 }
 
 const WINDOWS_SOURCES: &[&str] = &[
-    "reports of Proxmox VE and Unraid users, of which the corpus has pve-dc01.log and \
-     kvm-windows-bats-fixture.log",
+    "reports of Proxmox VE and Unraid users (pve-dc01.log and kvm-windows-bats-fixture.log among this \
+     project's test data)",
 ];
 
 const QEMU: Who = Who::GuestOf(&[ProgramKind::QemuVcpu, ProgramKind::Qemu]);
@@ -302,7 +302,7 @@ const ROWS: [Row; 15] = [
             name: "Exasol",
             what: "The database's processes split locks; its vendor advises to switch detection off.",
             remedy: None,
-            sources: &["Exasol's knowledge base, of which the corpus has exasol-kb.log"],
+            sources: &["Exasol's knowledge base (exasol-kb.log among this project's test data)"],
         },
         who: Who::Comm(&["exasql", "exasqllog"]),
         at: &[anywhere(0x1f8)],

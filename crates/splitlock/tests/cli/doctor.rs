@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use super::{complaint, fail, fifo, put, run, splitlock};
+use super::{complaint, fail, fifo, names_in, put, run, splitlock};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -137,6 +137,29 @@ fn metrics_have_help_type_and_value() {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), announced.len(), "{metrics}");
+}
+
+/// A collector may read it at any moment.
+#[test]
+fn a_file_appears_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out");
+    let out = ["--out", file.to_str().unwrap()];
+    for format in ["text", "json", "prometheus"] {
+        let format = ["--format", format];
+        let expected = doctor("tiger-lake-6.6", &format);
+        let output = doctor("tiger-lake-6.6", &[&format[..], &out].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(text(&output), "");
+        assert_eq!(fs::read(&file).unwrap(), expected.stdout);
+        assert_eq!(names_in(folder.path()), ["out"]);
+    }
+    let before = fs::read(&file).unwrap();
+    fail(&[&["doctor", "--root", "/missing"], &out[..]].concat());
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(names_in(folder.path()), ["out"]);
+    let both = doctor("zen-2", &[&out[..], &["--capture", out[1]]].concat());
+    assert!(complaint(&both).contains("the same place"), "{both:?}");
 }
 
 /// A log that somebody else has sent.

@@ -9,6 +9,7 @@ use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
 mod bad_luck;
 mod doctor;
+mod doctor_docs;
 mod explain;
 #[path = "../../src/commands/explain/elf/fixture.rs"]
 mod fixture;

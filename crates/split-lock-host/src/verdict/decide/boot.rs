@@ -16,11 +16,11 @@ impl Judge<'_> {
         });
         match split_locks {
             Some(Reaction::Warn) => {
-                self.said_at_boot("#AC: a warning for split locks");
+                self.said_at_boot("that it warns of split locks (#AC)");
                 Some(self.warned())
             }
             Some(Reaction::Sigbus) => {
-                self.said_at_boot("#AC: SIGBUS for split locks");
+                self.said_at_boot("that it sends SIGBUS for split locks (#AC)");
                 Some(Condition::Fatal)
             }
             None => self.by_bus_lock_line(events),
@@ -33,11 +33,13 @@ impl Judge<'_> {
         });
         match line {
             Some(Boot::BusLockRate { per_second: 0 }) => {
-                self.said_at_boot("#DB: a limit of 0 bus locks a second, by which it means none");
+                self.said_at_boot("that it limits bus locks to 0 a second, by which it means that there is no limit");
                 Some(self.bus_locks_logged())
             }
             Some(Boot::BusLockRate { per_second }) => {
-                self.said_at_boot(&format!("#DB: a limit of {per_second} bus locks a second"));
+                self.said_at_boot(&format!(
+                    "that it allows {per_second} bus locks a second (#DB)"
+                ));
                 let per_second = u16::try_from(per_second).ok();
                 Some(Condition::Slowdown { per_second })
             }
@@ -45,11 +47,11 @@ impl Judge<'_> {
                 reaction: Reaction::Sigbus,
                 ..
             }) => {
-                self.said_at_boot("#DB: SIGBUS for bus locks");
+                self.said_at_boot("that it sends SIGBUS for bus locks (#DB)");
                 Some(Condition::Fatal)
             }
             Some(_) => {
-                self.said_at_boot("#DB: a warning for bus locks");
+                self.said_at_boot("that it warns of bus locks (#DB)");
                 Some(self.bus_locks_logged())
             }
             None => self.off_by_boot_line(&events.boot),

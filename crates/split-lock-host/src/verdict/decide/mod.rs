@@ -164,8 +164,8 @@ impl Judge<'_> {
                 "there is no log ({from}): whether anything has happened is not known"
             )),
             Seen::CouldNotSee { why, .. } => self.doubts(format!(
-                "the log could not be read ({from}: {why}): whether anything has happened is not known, but to \
-                 root, or whoever gives what `sudo dmesg` prints to --log"
+                "the log could not be read ({from}: {why}), so whether anything has happened is not known: look again \
+                 as root, or give what `sudo dmesg` prints to --log"
             )),
         }
     }

@@ -1,15 +1,17 @@
 //! `splitlock doctor`
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use split_lock_host::log::{Record, Source};
 use split_lock_host::{Answer, Checkup, History, Root, Seen, Witness};
 
+use self::instruction::Located;
 use crate::args_doctor::{DoctorArgs, DoctorFormat};
 use crate::output::Output;
-use crate::{Exit, terminal};
+use crate::page::Page;
+use crate::{Exit, terminal, text};
 
 mod instruction;
 mod json;
@@ -19,7 +21,13 @@ mod who;
 mod words;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
-    let capture = args.capture.as_deref().map(Output::prepare).transpose()?;
+    let prepare = |path: &Option<PathBuf>| path.as_deref().map(Output::prepare).transpose();
+    let (out, capture) = (prepare(&args.out)?, prepare(&args.capture)?);
+    if let (Some(out), Some(capture)) = (&out, &capture)
+        && out.is_same_place(capture)
+    {
+        bail!("--out and --capture cannot go to the same place");
+    }
     let name = args.root.display();
     let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
     let checkup = checkup(&root, args.log.as_deref())?;
@@ -31,14 +39,39 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
         }
         to.write(|to| capture.write_to(to))?;
     }
-    match args.format {
-        DoctorFormat::Text if !args.json => {
-            terminal::print_page(page::of(&checkup, &instructions))?;
-        }
-        DoctorFormat::Prometheus => terminal::print(&prometheus::of(&checkup))?,
-        _ => terminal::print(&json::of(&checkup, &instructions)?)?,
-    }
+    tell(&checkup, &instructions, format(args), out)?;
     Ok(exit(checkup.verdict.answer()))
+}
+
+fn format(args: &DoctorArgs) -> DoctorFormat {
+    if args.json {
+        DoctorFormat::Json
+    } else {
+        args.format
+    }
+}
+
+fn tell(
+    checkup: &Checkup,
+    instructions: &[Located],
+    format: DoctorFormat,
+    out: Option<Output>,
+) -> Result<()> {
+    let lines = match (format, &out) {
+        (DoctorFormat::Text, None | Some(Output::Standard)) => {
+            return terminal::print_page(page::of(checkup, instructions, Page::for_terminal()));
+        }
+        (DoctorFormat::Text, Some(_)) => {
+            page::of(checkup, instructions, Page::for_file()).into_text()
+        }
+        (DoctorFormat::Json, _) => json::of(checkup, instructions)?,
+        (DoctorFormat::Prometheus, _) => prometheus::of(checkup),
+    };
+    let lines = text::plain_lines(&lines);
+    match out {
+        Some(out) => out.write(|to| to.write_all(lines.as_bytes())),
+        None => terminal::print(&lines),
+    }
 }
 
 fn exit(answer: Answer) -> Exit {

@@ -8,10 +8,9 @@ use super::instruction::Located;
 use super::who;
 use crate::page::{Mood, Page};
 
-/// Everything, fit for a terminal.
-pub(super) fn of(checkup: &Checkup, instructions: &[Located]) -> Page {
+/// Writes everything on an empty page.
+pub(super) fn of(checkup: &Checkup, instructions: &[Located], mut page: Page) -> Page {
     let verdict = &checkup.verdict;
-    let mut page = Page::new();
     let mood = match verdict.answer() {
         Answer::Fine => Mood::Good,
         Answer::Found => Mood::Bad,
@@ -76,8 +75,10 @@ fn fix(page: &mut Page, verdict: &Verdict) {
     page.heading("What to do");
     if verdict.fixes.is_empty() {
         page.paragraph(match verdict.answer() {
-            Answer::CannotSay => "Look again where more can be seen.",
-            _ => "Nothing.",
+            Answer::CannotSay => {
+                "Look again as root, or with --root at a folder that has the machine's /proc."
+            }
+            _ => "Nothing has to be done.",
         });
     }
     for (n, fix) in verdict.fixes.iter().enumerate() {
@@ -127,12 +128,12 @@ fn livelock(never_up_to: Nanos, always_from: Nanos) -> String {
     if never_up_to == Nanos::ZERO {
         format!(
             "A thread with signals less than {always_from} apart, or a VMM that ends every run of a vCPU sooner than that, \
-                 can be kept from getting past for ever; {safe}."
+                 can be kept from getting past a split lock for ever; {safe}."
         )
     } else {
         format!(
             "A thread with a signal every {never_up_to} or more often, or a VMM that ends every run of a vCPU within \
-                 {never_up_to}, never gets past; {safe}."
+                 {never_up_to}, never gets past a split lock; {safe}."
         )
     }
 }

@@ -48,7 +48,10 @@ pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located
             "virtual machine",
             "virtual machines",
         );
-        page.item("-", &format!("None is to be seen among {machines}."));
+        page.item(
+            "-",
+            &format!("No timer that is too short is to be seen among {machines}."),
+        );
     }
     let not_seen = timers.not_looked_into + who.machines.not_looked_into;
     if not_seen > 0 {
@@ -123,12 +126,16 @@ fn trapped(group: &Group) -> String {
         _ => format!("{} (one page offset, several addresses)", group.fingerprint),
     };
     let whose = match group.space {
-        Space::Guest => ", an address of the guest's",
+        Space::Guest => ", in the guest's memory",
         Space::Program => "",
-        Space::Either => ", an address of its own or of a guest's",
+        Space::Either => ", in its own memory or a guest's",
+    };
+    let cpus = match group.program.kind.is_vcpu() {
+        true => " (virtual CPUs)",
+        false => "",
     };
     let after = if group.is_after() {
-        "after the instruction before "
+        "by the instruction before "
     } else {
         "at "
     };
@@ -151,7 +158,7 @@ fn trapped(group: &Group) -> String {
         }
     };
     let exception = exception(group.kind);
-    format!("{name}: {traps}{threads} (#{exception}), {after}{place}{whose}.")
+    format!("{name}{cpus}: {traps}{threads} (#{exception}), {after}{place}{whose}.")
 }
 
 fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
@@ -174,7 +181,11 @@ fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
             rest.push(count(number as u64, one, many));
         }
     };
-    tell(owners.gone, "thread is gone", "threads are gone");
+    tell(
+        owners.gone,
+        "thread has ended since",
+        "threads have ended since",
+    );
     tell(
         owners.reused,
         "thread's id is another's now",
