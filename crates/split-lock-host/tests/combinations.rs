@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use split_lock_host::{
-    Answer, Condition, Facts, History, LogOnly, Mode, Off, Root, Unable, Verdict,
+    Answer, Capture, Condition, Cost, Facts, History, LogCopy, LogOnly, Mode, Off, Root, Unable,
+    Verdict,
 };
 
 /// What a machine says; what is `None` is not there.
@@ -82,6 +83,10 @@ impl Machine {
     }
 
     fn verdict(&self) -> Verdict {
+        judged(&Root::open(self.folder().path()).unwrap())
+    }
+
+    fn folder(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -106,15 +111,18 @@ impl Machine {
         for (path, text) in &self.more {
             write(path, text);
         }
-        let root = Root::open(folder.path()).unwrap();
-        let facts = Facts::read(&root);
-        let history = History::of_machine(&root, |_| ());
-        Verdict::of(&root, &facts, &history)
+        folder
     }
 
     fn condition(&self) -> Condition {
         self.verdict().condition
     }
+}
+
+fn judged(root: &Root) -> Verdict {
+    let facts = Facts::read(root);
+    let history = History::of_machine(root, |_| ());
+    Verdict::of(root, &facts, &history)
 }
 
 const SPLIT: &str = "fpu split_lock_detect";
@@ -263,6 +271,15 @@ fn a_word_that_the_kernel_does_not_know_is_pointed_out() {
     assert!(says(&verdict, "neither 0 nor 1"), "{verdict:?}");
 }
 
+#[test]
+fn an_empty_log_is_none() {
+    let machine = Machine::intel("6.8.0", SPLIT)
+        .with_log(&[DISABLED])
+        .with_files(&[("var/log/kern.log", ""), ("var/log/messages", "")]);
+    let because = Off::BootLine;
+    assert_eq!(machine.condition(), Condition::Off { because });
+}
+
 fn has_fix(verdict: &Verdict, part: &str) -> bool {
     verdict.fixes.iter().any(|fix| fix.what.contains(part))
 }
@@ -381,7 +398,7 @@ fn machine() -> impl Strategy<Value = Machine> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
     fn whatever_a_machine_says_the_advice_does_something_there(machine in machine()) {
@@ -401,6 +418,7 @@ proptest! {
         }
         // What stands on a command line never becomes a part of a command unless it is harmless there.
         prop_assert!(steps().all(|step| !step.contains("o'f;f")));
+        prop_assert_eq!(is_livelock, matches!(verdict.cost, Some(Cost::Trap { .. })));
         // A fine machine is not one on which programs are killed or held up.
         if verdict.answer() == Answer::Fine {
             prop_assert!(verdict.cost.is_none());
@@ -410,5 +428,25 @@ proptest! {
                 && flags.contains(&"split_lock_detect");
             prop_assert!(!kills, "{:?}", verdict);
         }
+    }
+
+    #[test]
+    fn whatever_a_machine_says_its_capture_gets_the_same_verdict(machine in machine(), is_redacted in any::<bool>()) {
+        let folder = machine.folder();
+        let root = Root::open(folder.path()).unwrap();
+        let verdict = judged(&root);
+        let mut log = LogCopy::default();
+        let history = History::of_machine(&root, |record| log.add(record));
+        let mut capture = Capture::of(root, &history, &log, &[]);
+        if is_redacted {
+            capture.redact();
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        capture.write_to(&mut file).unwrap();
+        let again = judged(&Root::open(file.path()).unwrap());
+        prop_assert_eq!(again.condition, verdict.condition);
+        prop_assert_eq!(again.basis, verdict.basis);
+        prop_assert_eq!(again.cost, verdict.cost);
+        prop_assert_eq!(again.fixes, verdict.fixes);
     }
 }
