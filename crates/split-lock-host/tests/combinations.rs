@@ -272,6 +272,28 @@ fn a_word_that_the_kernel_does_not_know_is_pointed_out() {
 }
 
 #[test]
+fn traps_where_there_should_be_none_are_doubted() {
+    let off = Machine::intel("6.8.0", SPLIT).with_command_line("split_lock_detect=off");
+    for (machine, is_doubted) in [
+        (off.clone().with_log(&[DISABLED, TRAP]), true),
+        (off.with_log(&[DISABLED]), false),
+        (Machine::amd("6.8.0", "fpu").with_log(&[TRAP]), true),
+        // Another kernel's traps are none of this one's.
+        (
+            Machine::amd("6.8.0", "fpu").with_log_of("6.6.1", &[TRAP]),
+            false,
+        ),
+    ] {
+        let verdict = machine.verdict();
+        assert_eq!(verdict.answer(), Answer::Fine, "{verdict:?}");
+        assert_eq!(says(&verdict, "should be none"), is_doubted, "{verdict:?}");
+    }
+    let other = Machine::intel("6.8.0", SPLIT).with_mitigate("1");
+    let verdict = other.with_log_of("6.6.1", &[TRAP]).verdict();
+    assert!(!says(&verdict, "since the kernel started"), "{verdict:?}");
+}
+
+#[test]
 fn an_empty_log_is_none() {
     let machine = Machine::intel("6.8.0", SPLIT)
         .with_log(&[DISABLED])
