@@ -180,6 +180,7 @@ fn a_log_and_a_command_line_that_do_not_fit_are_doubted() {
     ] {
         let verdict = machine.verdict();
         assert_eq!(says(&verdict, "something else"), is_doubted, "{verdict:?}");
+        assert!(!says(&verdict, "does not know"), "{verdict:?}");
     }
 }
 
