@@ -1,6 +1,6 @@
 //! What the kernel's log says about the machine: how it decided when it started, and what came of it.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -188,7 +188,12 @@ fn open(root: &Root, place: &str) -> io::Result<Box<dyn io::Read>> {
     if root.is_live() && place == KERNEL {
         return Ok(Box::new(Source::kernel(&PathBuf::from("/").join(KERNEL))?));
     }
-    Ok(root.stream_end(place, MOST_BYTES)?)
+    let mut log = BufReader::new(root.stream_end(place, MOST_BYTES)?);
+    // It has been rotated away a moment ago, or nothing writes it any more.
+    if log.fill_buf()?.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(Box::new(log))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use split_lock_host::{
-    Answer, Condition, Facts, History, LogOnly, Mode, Off, Root, Unable, Verdict,
+    Answer, Capture, Condition, Cost, Facts, History, LogCopy, LogOnly, Mode, Off, Root, Unable,
+    Verdict,
 };
 
 /// What a machine says; what is `None` is not there.
@@ -82,6 +83,10 @@ impl Machine {
     }
 
     fn verdict(&self) -> Verdict {
+        judged(&Root::open(self.folder().path()).unwrap())
+    }
+
+    fn folder(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -106,15 +111,18 @@ impl Machine {
         for (path, text) in &self.more {
             write(path, text);
         }
-        let root = Root::open(folder.path()).unwrap();
-        let facts = Facts::read(&root);
-        let history = History::of_machine(&root, |_| ());
-        Verdict::of(&root, &facts, &history)
+        folder
     }
 
     fn condition(&self) -> Condition {
         self.verdict().condition
     }
+}
+
+fn judged(root: &Root) -> Verdict {
+    let facts = Facts::read(root);
+    let history = History::of_machine(root, |_| ());
+    Verdict::of(root, &facts, &history)
 }
 
 const SPLIT: &str = "fpu split_lock_detect";
@@ -172,6 +180,7 @@ fn a_log_and_a_command_line_that_do_not_fit_are_doubted() {
     ] {
         let verdict = machine.verdict();
         assert_eq!(says(&verdict, "something else"), is_doubted, "{verdict:?}");
+        assert!(!says(&verdict, "does not know"), "{verdict:?}");
     }
 }
 
@@ -261,6 +270,37 @@ fn a_word_that_the_kernel_does_not_know_is_pointed_out() {
     let verdict = machine.with_mitigate("off").verdict();
     assert_eq!(verdict.condition, Condition::Livelock);
     assert!(says(&verdict, "neither 0 nor 1"), "{verdict:?}");
+}
+
+#[test]
+fn traps_where_there_should_be_none_are_doubted() {
+    let off = Machine::intel("6.8.0", SPLIT).with_command_line("split_lock_detect=off");
+    for (machine, is_doubted) in [
+        (off.clone().with_log(&[DISABLED, TRAP]), true),
+        (off.with_log(&[DISABLED]), false),
+        (Machine::amd("6.8.0", "fpu").with_log(&[TRAP]), true),
+        // Another kernel's traps are none of this one's.
+        (
+            Machine::amd("6.8.0", "fpu").with_log_of("6.6.1", &[TRAP]),
+            false,
+        ),
+    ] {
+        let verdict = machine.verdict();
+        assert_eq!(verdict.answer(), Answer::Fine, "{verdict:?}");
+        assert_eq!(says(&verdict, "should be none"), is_doubted, "{verdict:?}");
+    }
+    let other = Machine::intel("6.8.0", SPLIT).with_mitigate("1");
+    let verdict = other.with_log_of("6.6.1", &[TRAP]).verdict();
+    assert!(!says(&verdict, "since the kernel started"), "{verdict:?}");
+}
+
+#[test]
+fn an_empty_log_is_none() {
+    let machine = Machine::intel("6.8.0", SPLIT)
+        .with_log(&[DISABLED])
+        .with_files(&[("var/log/kern.log", ""), ("var/log/messages", "")]);
+    let because = Off::BootLine;
+    assert_eq!(machine.condition(), Condition::Off { because });
 }
 
 fn has_fix(verdict: &Verdict, part: &str) -> bool {
@@ -381,7 +421,7 @@ fn machine() -> impl Strategy<Value = Machine> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
     fn whatever_a_machine_says_the_advice_does_something_there(machine in machine()) {
@@ -401,6 +441,7 @@ proptest! {
         }
         // What stands on a command line never becomes a part of a command unless it is harmless there.
         prop_assert!(steps().all(|step| !step.contains("o'f;f")));
+        prop_assert_eq!(is_livelock, matches!(verdict.cost, Some(Cost::Trap { .. })));
         // A fine machine is not one on which programs are killed or held up.
         if verdict.answer() == Answer::Fine {
             prop_assert!(verdict.cost.is_none());
@@ -410,5 +451,25 @@ proptest! {
                 && flags.contains(&"split_lock_detect");
             prop_assert!(!kills, "{:?}", verdict);
         }
+    }
+
+    #[test]
+    fn whatever_a_machine_says_its_capture_gets_the_same_verdict(machine in machine(), is_redacted in any::<bool>()) {
+        let folder = machine.folder();
+        let root = Root::open(folder.path()).unwrap();
+        let verdict = judged(&root);
+        let mut log = LogCopy::default();
+        let history = History::of_machine(&root, |record| log.add(record));
+        let mut capture = Capture::of(root, &history, &log, &[]);
+        if is_redacted {
+            capture.redact();
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        capture.write_to(&mut file).unwrap();
+        let again = judged(&Root::open(file.path()).unwrap());
+        prop_assert_eq!(again.condition, verdict.condition);
+        prop_assert_eq!(again.basis, verdict.basis);
+        prop_assert_eq!(again.cost, verdict.cost);
+        prop_assert_eq!(again.fixes, verdict.fixes);
     }
 }

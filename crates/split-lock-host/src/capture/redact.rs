@@ -27,7 +27,7 @@ pub(super) fn redact(record: &mut Record) {
                     *bytes = redacted;
                 }
             }
-            Entry::Link(target) => *target = link(target),
+            Entry::Link(target) => *target = link(path, target),
             Entry::Folder | Entry::There | Entry::Refused(_) => {}
         }
     }
@@ -46,6 +46,7 @@ fn file(path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
     match path.file_name().filter(|_| of_process)?.as_bytes() {
         b"cmdline" => Some(command_line(bytes)),
         b"cgroup" => Some(cgroups(bytes)),
+        b"status" => Some(status(bytes)),
         _ => None,
     }
 }
@@ -144,12 +145,30 @@ fn cgroup(part: &str) -> String {
     }
 }
 
-/// The program's name stays, and what is no path.
-fn link(target: &Path) -> PathBuf {
-    match target.file_name().filter(|_| target.is_absolute()) {
-        Some(name) => Path::new(OsStr::from_bytes(b"/redacted")).join(name),
-        None => target.to_owned(),
+/// A program's name stays, and what is no path; of a file that a process has open nothing.
+fn link(path: &Path, target: &Path) -> PathBuf {
+    let is_program = path.file_name() == Some(OsStr::new("exe"));
+    let gone = Path::new("/redacted");
+    match target.file_name() {
+        _ if !target.is_absolute() => target.to_owned(),
+        Some(name) if is_program => gone.join(name),
+        _ => gone.to_owned(),
     }
+}
+
+/// Which process and whose it is: there is more in that file than anybody needs to know.
+fn status(text: &[u8]) -> Vec<u8> {
+    let kept = [
+        &b"Name:"[..],
+        b"Tgid:",
+        b"Pid:",
+        b"PPid:",
+        b"Uid:",
+        b"Threads:",
+    ];
+    let lines = text.split_inclusive(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    lines.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]
@@ -187,6 +206,24 @@ mod tests {
         let kept =
             "0::/kubepods-redacted.slice/kubepods-redacted\n7:cpu,cpuacct:/docker/redacted\n";
         assert_eq!(String::from_utf8_lossy(&cgroups(text)), kept);
+    }
+
+    #[test]
+    fn what_a_process_has_open_is_nobodys_business() {
+        for (path, target, kept) in [
+            (
+                "proc/7/exe",
+                "/home/x/qemu-system-x86_64",
+                "/redacted/qemu-system-x86_64",
+            ),
+            ("proc/7/fd/3", "/home/x/s3cr3t.qcow2", "/redacted"),
+            ("proc/7/fd/4", "anon_inode:kvm-vm", "anon_inode:kvm-vm"),
+            ("proc/7/cwd", "/", "/redacted"),
+        ] {
+            assert_eq!(link(Path::new(path), Path::new(target)), Path::new(kept));
+        }
+        let text = b"Name:\tx\nUid:\t1\t1\t1\t1\nGroups:\t27 1000\nTgid:\t7\n";
+        assert_eq!(status(text), b"Name:\tx\nUid:\t1\t1\t1\t1\nTgid:\t7\n");
     }
 
     /// Something secret where values are: after what may come before one.

@@ -172,6 +172,14 @@ impl Condition {
         self.hurts() || matches!(self, Condition::LogOnly { .. })
     }
 
+    /// Whether the kernel would trap nobody, so that there is nothing to log.
+    pub(crate) fn leaves_no_traps(self) -> bool {
+        matches!(
+            self,
+            Condition::Off { .. } | Condition::NotApplicable { .. } | Condition::NotCompiledIn
+        )
+    }
+
     /// What that means, in sentences.
     #[must_use]
     pub fn meaning(self) -> String {

@@ -85,7 +85,7 @@ proptest! {
         let part = &line[..at.index(line.len())];
         let whole = written(style, &event);
         for record in records(part) {
-            use split_lock_host::log::Message::{Boot, Damaged, Started, Trap};
+            use split_lock_host::log::Message::{Boot, Damaged, RefusedWrite, Started, Trap};
             match (record.message, &whole.message) {
                 (Damaged { .. }, _) => {}
                 // Only the end of a colour is missing.
@@ -98,6 +98,8 @@ proptest! {
                 (Started { release: part }, Started { release: whole }) => {
                     prop_assert_eq!(&part, whole);
                 }
+                // What is missing may be no more than the end of a colour.
+                (RefusedWrite(part), RefusedWrite(whole)) => prop_assert_eq!(part, *whole),
                 // One of these is the beginning of another.
                 (Boot(_), Boot(_)) => {}
                 (part, whole) => prop_assert!(false, "{:?} of {:?}", part, whole),

@@ -90,7 +90,7 @@ impl Judge<'_> {
         let Some(events) = self.events.filter(|events| events.alignment_checks > 0) else {
             return false;
         };
-        if self.facts.has_cpu_flag("hypervisor") != Some(true) {
+        if !self.host_may_trap() {
             return false;
         }
         let traps = match events.alignment_checks {
@@ -143,30 +143,38 @@ impl Judge<'_> {
     }
 
     fn tell_of_history(&mut self, condition: Condition, history: &History) {
-        if !condition.leaves_a_history() || self.basis == Basis::Traps {
-            return;
-        }
         let from = &history.from;
-        match &history.seen {
-            Seen::Is(events) => {
-                let traps = match events.traps() {
-                    0 => "no trap".to_owned(),
-                    1 => "1 trap".to_owned(),
-                    traps => format!("{traps} traps"),
-                };
-                let since = match events.begins_at_boot {
-                    true => "since the kernel started",
-                    false => "as far back as it goes",
-                };
-                self.says(format!("the log tells of {traps} {since} ({from})"));
-            }
-            Seen::Absent => self.doubts(format!(
+        match (&history.seen, self.events) {
+            (Seen::Is(_), None) => {}
+            (Seen::Is(_), Some(events)) => self.tell_of_traps(condition, events, from),
+            _ if !condition.leaves_a_history() => {}
+            (Seen::Absent, _) => self.doubts(format!(
                 "there is no log ({from}): whether anything has happened is not known"
             )),
-            Seen::CouldNotSee { why, .. } => self.doubts(format!(
+            (Seen::CouldNotSee { why, .. }, _) => self.doubts(format!(
                 "the log could not be read ({from}: {why}), so whether anything has happened is not known: look again \
                  as root, or give what `sudo dmesg` prints to --log"
             )),
+        }
+    }
+
+    fn tell_of_traps(&mut self, condition: Condition, events: &Events, from: &str) {
+        let traps = match events.traps() {
+            0 => "no trap".to_owned(),
+            1 => "1 trap".to_owned(),
+            traps => format!("{traps} traps"),
+        };
+        let since = match events.begins_at_boot {
+            true => "since the kernel started",
+            false => "as far back as it goes",
+        };
+        let told = format!("the log tells of {traps} {since} ({from})");
+        if condition.leaves_a_history() && self.basis != Basis::Traps {
+            self.says(told);
+        } else if condition.leaves_no_traps() && events.traps() > 0 {
+            self.doubts(format!(
+                "{told}, and there should be none: is it this machine's, and of its last start?"
+            ));
         }
     }
 }

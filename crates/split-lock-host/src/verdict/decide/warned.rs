@@ -3,17 +3,18 @@
 use split_lock_model::kernel::Era;
 
 use super::Judge;
-use crate::Seen;
 use crate::verdict::{Basis, Condition, LogOnly};
+use crate::{Mode, Seen};
 
 impl Judge<'_> {
     /// `warn`, with #AC: what comes of that depends on the kernel.
     pub(super) fn warned(&mut self) -> Condition {
         match (&self.facts.command_line.seen, self.parameter()) {
             (Seen::Is(_), Some(parameter)) => {
-                let why = match parameter == "split_lock_detect=warn" {
-                    true => "",
-                    false => ", which this kernel does not know: it warns",
+                let is_unknown = self.mode() == Mode::Warn && parameter != "split_lock_detect=warn";
+                let why = match is_unknown {
+                    true => ", which this kernel does not know: it warns",
+                    false => "",
                 };
                 self.says(format!("the command line has {parameter}{why}"));
             }
