@@ -58,7 +58,7 @@ impl Capture {
     }
 
     /// Takes out what tells whose machine it is: command lines, of the kernel (but for what concerns split locks)
-    /// and of processes (but for the names of their options), and the names of virtual machines and containers.
+    /// and of processes (but for those options by which a virtual machine is known), and the names of virtual machines and containers.
     pub fn redact(&mut self) {
         redact::redact(&mut self.record);
     }

@@ -66,15 +66,49 @@ fn kernel_command_line(line: &[u8]) -> Vec<u8> {
     [&kept.join(&b' ')[..], b"\n"].concat()
 }
 
-/// The program stays, and the names of options.
+/// What a virtual machine is recognized by, and what tells how it is run. Any other word may be a secret, also one
+/// that begins like an option.
+const OPTIONS: [&str; 27] = [
+    "-name",
+    "--name",
+    "-uuid",
+    "--uuid",
+    "-id",
+    "--id",
+    "-smbios",
+    "--smbios",
+    "-enable-kvm",
+    "--enable-kvm",
+    "-accel",
+    "-machine",
+    "-M",
+    "-cpu",
+    "-smp",
+    "-m",
+    "--parent-cpu-time-us",
+    "--api-sock",
+    "--api-socket",
+    "--disk",
+    "--socket",
+    "-s",
+    "-n",
+    "--startvm",
+    "-startvm",
+    "--comment",
+    "-comment",
+];
+
+/// The program stays, and the names of options that are no secret.
 fn command_line(line: &[u8]) -> Vec<u8> {
     let arguments = line.split(|&byte| byte == 0).enumerate();
-    let kept: Vec<Vec<u8>> = arguments
+    let kept: Vec<&[u8]> = arguments
         .map(|(index, argument)| match argument {
-            b"" => vec![],
-            program if index == 0 => program_name(program).to_vec(),
-            option if option.starts_with(b"-") => option_name(option),
-            _ => GONE.as_bytes().to_vec(),
+            b"" => b"",
+            program if index == 0 => program_name(program),
+            // What comes first is a command, such as crosvm's.
+            b"run" if index == 1 => argument,
+            option if OPTIONS.iter().any(|known| known.as_bytes() == option) => option,
+            _ => GONE.as_bytes(),
         })
         .collect();
     kept.join(&0)
@@ -85,15 +119,6 @@ fn program_name(program: &[u8]) -> &[u8] {
     let path = program.split(|&byte| byte == b' ').next();
     let name = path.and_then(|path| path.rsplit(|byte| b"/\\".contains(byte)).next());
     name.unwrap_or_default()
-}
-
-/// A value may follow in the same word, after whatever its program likes.
-fn option_name(option: &[u8]) -> Vec<u8> {
-    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-    match option.iter().position(|byte| !is_of_name(byte)) {
-        Some(end) => [&option[..=end], GONE.as_bytes()].concat(),
-        None => option.to_vec(),
-    }
 }
 
 /// The words that tell which kind of container or service it is.
@@ -189,8 +214,8 @@ mod tests {
             (r"Z:\home\s3cr3t\game.exe", "game.exe"),
             ("postgres: s3cr3t db 10.0.0.1", "postgres:"),
             (
-                "x\0--password:s3cr3t\0-D:s3cr3t=1\0",
-                "x\0--password:redacted\0-D:redacted\0",
+                "x\0--password:s3cr3t\0-ps3cr3t\0--key\0-s3cr3t\0",
+                "x\0redacted\0redacted\0redacted\0redacted\0",
             ),
         ] {
             assert_eq!(
