@@ -1,0 +1,42 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Hold the model of split locks against real Linux kernels under QEMU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo lab",
+    after_help = "Exit codes: 0 everything agrees, 1 a kernel disagrees with the model, 2 it could not be tried."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Check(CheckArgs),
+    Fetch(FetchArgs),
+}
+
+/// Boot kernels, and compare every trap with the model.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo lab check\n  \
+    cargo lab check --kernel 6.12")]
+pub(crate) struct CheckArgs {
+    /// Debian's kernels to boot, by series; can be given several times.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
+}
+
+/// Only download what a check needs, so that it can run offline.
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// Debian's kernels, by series.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
+    /// Look for newer versions, too.
+    #[arg(long)]
+    pub(crate) refresh: bool,
+}
