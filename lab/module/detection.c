@@ -33,17 +33,22 @@ static int write_switch(int state)
 	return 0;
 }
 
-int lab_detection_switch_on(void)
+void lab_detection_all_on(void)
 {
 	int cpu;
 
+	for_each_possible_cpu(cpu)
+		per_cpu(detects, cpu) = true;
+}
+
+int lab_detection_switch_on(void)
+{
 	before = READ_ONCE(*(int *)lab_symbols.sld_state);
 	if (before != SLD_OFF && before != SLD_WARN) {
 		pr_err("detection is in state %d: boot without split_lock_detect=\n", before);
 		return -EBUSY;
 	}
-	for_each_possible_cpu(cpu)
-		per_cpu(detects, cpu) = true;
+	lab_detection_all_on();
 	return write_switch(SLD_WARN);
 }
 

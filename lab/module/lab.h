@@ -27,6 +27,7 @@ enum lab_kind {
 	LAB_SIGNAL,	/* a signal was made for a thread that is followed; value: its number */
 	LAB_MARK,	/* user space says something */
 	LAB_LINE,	/* the thread joins the semaphore's queue, with the semaphore locked */
+	LAB_WORKED,	/* the re-enable work that unlocks is done */
 };
 
 #define LAB_SIGNAL_PENDING	1	/* for the thread named */
@@ -57,7 +58,7 @@ struct lab_state {
 #define LAB_SPLIT	_IO('L', 1)
 /* Puts a number into the journal. */
 #define LAB_NOTE	_IO('L', 2)
-/* Empties the journal. */
+/* Empties the journal, and lets every CPU detect again, as after a boot. */
 #define LAB_CLEAR	_IO('L', 3)
 #define LAB_STATE	_IOR('L', 4, struct lab_state)
 
@@ -102,6 +103,7 @@ u64 lab_journal_lost(void);
 int lab_detection_switch_on(void);
 void lab_detection_restore(void);
 void lab_detection_written(u64 value);
+void lab_detection_all_on(void);
 bool lab_detects(void);
 u32 lab_detection_off_cpus(void);
 

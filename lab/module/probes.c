@@ -63,9 +63,15 @@ static int joins_queue(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
-static int unlocking_work_runs(struct kprobe *probe, struct pt_regs *regs)
+static int unlocking_work_runs(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	lab_note(LAB_WORK, current, 1);
+	return 0;
+}
+
+static int unlocking_work_done(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	lab_note(LAB_WORKED, current, 0);
 	return 0;
 }
 
@@ -88,12 +94,17 @@ static struct kretprobe calls[] = {
 		.handler = down_left,
 		.maxactive = MAX_ACTIVE,
 	},
+	{
+		.kp.symbol_name = "__split_lock_reenable_unlock",
+		.entry_handler = unlocking_work_runs,
+		.handler = unlocking_work_done,
+		.maxactive = MAX_ACTIVE,
+	},
 };
 
 /* The last exists since there is the sysctl. */
 static struct kprobe moments[] = {
 	{ .symbol_name = "__down_interruptible", .pre_handler = joins_queue },
-	{ .symbol_name = "__split_lock_reenable_unlock", .pre_handler = unlocking_work_runs },
 	{ .symbol_name = "__split_lock_reenable", .pre_handler = work_runs },
 };
 

@@ -62,6 +62,8 @@ pub enum Kind {
         /// It releases the semaphore, too.
         unlocks: bool,
     },
+    /// The re-enable work that releases the semaphore has returned.
+    Worked,
     /// The handler is done; `false`: SIGBUS.
     Return {
         /// The instruction is to be tried again.
@@ -149,6 +151,7 @@ fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
         13 => Kind::Signal(value),
         14 => Kind::Mark(value),
         15 => Kind::Line,
+        16 => Kind::Worked,
         kind => return Err(JournalError::Kind { index, kind }),
     };
     Ok(Event {

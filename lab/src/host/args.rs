@@ -28,6 +28,9 @@ pub(crate) struct CheckArgs {
     /// Debian's kernels to boot, by series; can be given several times.
     #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
     pub(crate) kernel: Vec<String>,
+    /// Also boot with two CPUs on the real clock, where everything that runs here makes things late.
+    #[arg(long)]
+    pub(crate) real_clock: bool,
 }
 
 /// Only download what a check needs, so that it can run offline.

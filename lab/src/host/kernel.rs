@@ -8,6 +8,7 @@ use split_lock_model::kernel::Profile;
 
 use super::apt::Apt;
 use super::cache::Cache;
+use super::machine::Shape;
 use super::output;
 
 /// Everything that belongs to one kernel.
@@ -21,6 +22,8 @@ pub(crate) struct Kernel {
     pub(crate) modules: PathBuf,
     /// For `make -C`.
     pub(crate) headers: PathBuf,
+    /// Whether it runs on two CPUs whose clock counts instructions.
+    pub(crate) two_cpus_on_counted_clock: bool,
     /// What the model says it does.
     pub(crate) profile: Profile,
 }
@@ -31,6 +34,18 @@ const RELEASE: &str = "release";
 const VERSION: &str = "version";
 
 impl Kernel {
+    /// The machines in which to boot it.
+    pub(crate) fn shapes(&self, real_clock: bool) -> Vec<Shape> {
+        let mut shapes = vec![Shape::OneCpu];
+        if self.two_cpus_on_counted_clock {
+            shapes.push(Shape::TwoCpus);
+        }
+        if real_clock {
+            shapes.push(Shape::TwoCpusRealClock);
+        }
+        shapes
+    }
+
     /// Debian's cloud kernel of a series, from the cache or else the network.
     pub(crate) fn debian(series: &str, cache: &Cache) -> Result<Self> {
         let root = cache.kernel(series);
@@ -47,6 +62,8 @@ impl Kernel {
                 .parse()
                 .context("the model does not know this release")?,
             release,
+            // 6.1 hangs at boot.
+            two_cpus_on_counted_clock: series != "6.1",
         })
     }
 }

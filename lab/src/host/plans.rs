@@ -14,7 +14,7 @@ const PERIODS_US: [u64; 8] = [1_000, 3_000, 7_900, 9_300, 11_700, 13_100, 15_900
 pub(crate) fn plan(shape: Shape, errands: Vec<Errand>) -> Plan {
     let experiments = match shape {
         Shape::OneCpu => one_cpu(),
-        Shape::TwoCpus => two_cpus(),
+        Shape::TwoCpus | Shape::TwoCpusRealClock => two_cpus(),
     };
     Plan {
         modules: initramfs::modules(),
@@ -46,7 +46,7 @@ fn one_cpu() -> Vec<Experiment> {
     all
 }
 
-/// The last ones leave a CPU without detection on kernels that have only one work item.
+/// On kernels that have only one work item for mitigate=0, the last ones leave a CPU without detection.
 fn two_cpus() -> Vec<Experiment> {
     let mut all = Vec::new();
     for way in WAYS {

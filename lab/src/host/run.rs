@@ -8,7 +8,7 @@ use super::cache::Cache;
 use super::compare::compare;
 use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape};
+use super::machine::Qemu;
 use super::step::step;
 use super::summary::Summary;
 use super::{module, output, plans};
@@ -35,17 +35,23 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
         let kernel = step(&format!("Debian's kernel {series}"), || {
             Kernel::debian(series, &cache)
         })?;
-        agrees &= check_kernel(&kernel, &cache, &qemu, &programs)?;
+        agrees &= check_kernel(&kernel, args, &cache, &qemu, &programs)?;
     }
     Ok(agrees)
 }
 
 /// Boots one kernel in every shape of machine, and compares.
-fn check_kernel(kernel: &Kernel, cache: &Cache, qemu: &Qemu, programs: &Programs) -> Result<bool> {
+fn check_kernel(
+    kernel: &Kernel,
+    args: &CheckArgs,
+    cache: &Cache,
+    qemu: &Qemu,
+    programs: &Programs,
+) -> Result<bool> {
     let module = step("building the module", || module::build(kernel, cache))?;
     let folder = cache.results(&kernel.release);
     let mut summary = Summary::new(kernel);
-    for shape in [Shape::OneCpu, Shape::TwoCpus] {
+    for shape in kernel.shapes(args.real_clock) {
         let plan = plans::plan(shape, vec![]);
         let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("booting {} with {}", kernel.release, shape.name());

@@ -71,14 +71,14 @@ impl Summary {
     /// For people.
     pub(crate) fn text(&self, limits: Option<&Thresholds>, json: &Path) -> String {
         let mut text = format!("\n{} held against {}\n", self.release, self.profile);
-        text += "machine   experiment                            traps passed  cut no-sleep left-queue mismatches\n";
+        text += "machine             experiment                            traps passed  cut no-sleep left-queue mismatches\n";
         let mut total = Report::default();
         for machine in &self.machines {
             for compared in &machine.experiments {
                 let report = &compared.report;
                 let _ = writeln!(
                     text,
-                    "{:9} {:37} {:5} {:6} {:4} {:8} {:10} {:10}",
+                    "{:19} {:37} {:5} {:6} {:4} {:8} {:10} {:10}",
                     machine.shape,
                     compared.experiment.name,
                     report.traps.len(),
@@ -92,7 +92,7 @@ impl Summary {
                     let at = mismatch.ns as f64 / 1e9;
                     let _ = writeln!(
                         text,
-                        "          at {at:.6} s, thread {}: {}",
+                        "                    at {at:.6} s, thread {}: {}",
                         mismatch.pid, mismatch.what
                     );
                 }
@@ -102,9 +102,10 @@ impl Summary {
         self.write_thresholds(&mut text, limits);
         let _ = writeln!(
             text,
-            "compared {} traps, {} mismatches; allowed: {}",
+            "compared {} traps, {} mismatches; work on another CPU than its own: {}; allowed: {}",
             total.traps.len(),
             total.mismatches.len(),
+            total.misplaced_work,
             total.allowed
         );
         let _ = writeln!(text, "every trap: {}", json.display());

@@ -30,6 +30,7 @@ pub fn replay(
         threads: HashMap::new(),
         windows: HashMap::new(),
         deferred: Vec::new(),
+        unlocking_on: None,
         mark: None,
         report: Report::default(),
     };
@@ -52,6 +53,8 @@ struct Follower {
     windows: HashMap<u16, Window>,
     /// Threads that have joined the queue of a semaphore that is free, says the model.
     deferred: Vec<Event>,
+    /// The CPU on which the work that releases the semaphore is being run.
+    unlocking_on: Option<u16>,
     mark: Option<i64>,
     report: Report,
 }
@@ -101,7 +104,10 @@ struct Window {
     /// The row of the trap that opened it, once there is one.
     row: Option<usize>,
     pid: i32,
-    queued_ns: Option<(u64, u64)>,
+    /// When its work's timer expired, and in which tick.
+    queued: Option<(u64, u64)>,
+    /// The work was then still being run, for an earlier window, on this other CPU.
+    busy_on: Option<u16>,
 }
 
 impl Follower {
@@ -119,8 +125,9 @@ impl Follower {
             Kind::Line => self.line(event),
             Kind::Took { taken } => self.took(event, taken),
             Kind::Msr { on } => self.msr(event, on),
-            Kind::Queue { .. } => self.queue(event),
-            Kind::Work { .. } => self.work(event),
+            Kind::Queue { unlocks } => self.queue(event, unlocks),
+            Kind::Work { unlocks } => self.work(event, unlocks),
+            Kind::Worked => self.unlocking_on = None,
             Kind::Return { retry } => self.back(event, retry),
             Kind::Done => self.done(event),
             Kind::Signal(_) => self.signal(event),
@@ -526,7 +533,8 @@ impl Follower {
             closes,
             row: None,
             pid: event.pid,
-            queued_ns: None,
+            queued: None,
+            busy_on: None,
         };
         self.windows.insert(event.cpu, window);
     }
@@ -547,11 +555,12 @@ impl Follower {
         self.threads.get(&event.pid).map(|thread| thread.stage)
     }
 
-    fn queue(&mut self, event: &Event) {
+    fn queue(&mut self, event: &Event, unlocks: bool) {
         let Some(window) = self.windows.get_mut(&event.cpu) else {
             return self.mismatch(event, "re-enable work for a CPU without a window");
         };
-        window.queued_ns = Some((event.ns, event.jiffies));
+        window.queued = Some((event.ns, event.jiffies));
+        window.busy_on = self.unlocking_on.filter(|&cpu| unlocks && cpu != event.cpu);
         let (closes, ticks) = (window.closes, event.jiffies - window.opened);
         if let Some(row) = window.row {
             self.report.traps[row].window_ticks = Some(ticks);
@@ -566,18 +575,38 @@ impl Follower {
         self.report.allowed.late_timers += u64::from(event.jiffies > closes);
     }
 
-    fn work(&mut self, event: &Event) {
-        if let Some(window) = self.windows.remove(&event.cpu)
-            && let Some((ns, tick)) = window.queued_ns
+    fn work(&mut self, event: &Event, unlocks: bool) {
+        if unlocks {
+            self.unlocking_on = Some(event.cpu);
+        }
+        let owner = self.owner_of_work(event.cpu);
+        if let Some(window) = self.windows.remove(&owner)
+            && let Some((ns, tick)) = window.queued
         {
             let allowed = &mut self.report.allowed;
             allowed.slowest_worker_ns = allowed.slowest_worker_ns.max(event.ns - ns);
             allowed.late_workers += u64::from(event.jiffies > tick);
         }
-        let cpu = CpuId(event.cpu.into());
-        if self.handler.reenable(Jiffies(event.jiffies), cpu).is_none() {
+        self.report.misplaced_work += u64::from(owner != event.cpu);
+        let (owner, here) = (CpuId(owner.into()), CpuId(event.cpu.into()));
+        let now = Jiffies(event.jiffies);
+        if self.handler.reenable_elsewhere(now, owner, here).is_none() {
             self.mismatch(event, "the re-enable work runs; model: none is due");
         }
+    }
+
+    /// The CPU whose window the work ends that runs on this one: its own, or that of a window whose
+    /// timer expired while this CPU was still busy with the same work.
+    fn owner_of_work(&self, cpu: u16) -> u16 {
+        let waits = |window: &Window| window.queued.is_some();
+        if self.windows.get(&cpu).is_some_and(waits) {
+            return cpu;
+        }
+        let elsewhere = self
+            .windows
+            .iter()
+            .find(|(_, window)| waits(window) && window.busy_on == Some(cpu));
+        elsewhere.map_or(cpu, |(&owner, _)| owner)
     }
 
     fn back(&mut self, event: &Event, retry: bool) {

@@ -11,6 +11,9 @@ pub struct Report {
     pub traps: Vec<TrapRow>,
     /// Every disagreement.
     pub mismatches: Vec<Mismatch>,
+    /// Work that ran on another CPU than its window's, which the model foresees only when it is told
+    /// that the work was still being run there.
+    pub misplaced_work: u64,
     /// What was let pass.
     pub allowed: Allowed,
 }
@@ -118,6 +121,7 @@ impl Report {
     pub fn absorb(&mut self, other: Self) {
         self.traps.extend(other.traps);
         self.mismatches.extend(other.mismatches);
+        self.misplaced_work += other.misplaced_work;
         let (mine, its) = (&mut self.allowed, other.allowed);
         mine.tick_within_step += its.tick_within_step;
         mine.races += its.races;
