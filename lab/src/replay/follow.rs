@@ -70,6 +70,8 @@ struct Thread {
     woken: u64,
     /// The tick in which its wait for the semaphore began.
     queued_at: u64,
+    /// Its window has got the timer that will end it.
+    window_ends: bool,
 }
 
 /// How far a thread has come in the handler.
@@ -144,6 +146,7 @@ impl Follower {
             signalled: None,
             woken: 0,
             queued_at: 0,
+            window_ends: false,
         })
     }
 
@@ -226,6 +229,7 @@ impl Follower {
         thread.stage = Stage::Entered;
         thread.row = Some(row);
         thread.signalled = None;
+        thread.window_ends = false;
     }
 
     /// The model's answer to a trap.
@@ -516,6 +520,7 @@ impl Follower {
         else {
             return;
         };
+        self.thread(event.pid).window_ends = true;
         match model {
             Some(model) if model == closes => {}
             Some(model) if model + 1 == closes && event.jiffies == tick + 1 => {
@@ -615,7 +620,12 @@ impl Follower {
             self.lose(event, format!("SIGBUS; model: {stage:?}"));
         }
         let verdict = match stage {
-            Stage::Through { .. } => Verdict::Passed,
+            Stage::Through { closes, .. } => {
+                if closes.is_some() && !self.thread(event.pid).window_ends {
+                    self.mismatch(event, format!("a window without an end; model: {closes:?}"));
+                }
+                Verdict::Passed
+            }
             Stage::Back(Interrupted::BeforeSleep) => Verdict::NoSleep,
             Stage::Back(Interrupted::Asleep) => Verdict::CutShort,
             Stage::Back(Interrupted::Queued) => Verdict::LeftQueue,
