@@ -33,12 +33,12 @@ static int write_switch(int state)
 	return 0;
 }
 
-void lab_detection_all_on(void)
+void lab_detection_set_all(bool on)
 {
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		per_cpu(detects, cpu) = true;
+		per_cpu(detects, cpu) = on;
 }
 
 int lab_detection_switch_on(void)
@@ -48,7 +48,7 @@ int lab_detection_switch_on(void)
 		pr_err("detection is in state %d: boot without split_lock_detect=\n", before);
 		return -EBUSY;
 	}
-	lab_detection_all_on();
+	lab_detection_set_all(true);
 	return write_switch(SLD_WARN);
 }
 

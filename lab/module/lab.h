@@ -58,9 +58,11 @@ struct lab_state {
 #define LAB_SPLIT	_IO('L', 1)
 /* Puts a number into the journal. */
 #define LAB_NOTE	_IO('L', 2)
-/* Empties the journal, and lets every CPU detect again, as after a boot. */
+/* Empties the journal. */
 #define LAB_CLEAR	_IO('L', 3)
 #define LAB_STATE	_IOR('L', 4, struct lab_state)
+/* Switches detection of all CPUs, as if the machine had been booted so. */
+#define LAB_DETECT	_IO('L', 5)
 
 #ifdef __KERNEL__
 
@@ -87,6 +89,9 @@ struct lab_thread {
 	bool in_guest;
 	bool asleep;
 	bool completed;	/* something, since its last trap */
+	/* Of its guest's last trap, and whether the vCPU is shown behind it: see guest.c. */
+	unsigned long prefix;
+	bool stepped_out;
 };
 
 struct lab_thread *lab_thread_of(struct task_struct *task);
@@ -103,7 +108,7 @@ u64 lab_journal_lost(void);
 int lab_detection_switch_on(void);
 void lab_detection_restore(void);
 void lab_detection_written(u64 value);
-void lab_detection_all_on(void);
+void lab_detection_set_all(bool on);
 bool lab_detects(void);
 u32 lab_detection_off_cpus(void);
 

@@ -58,7 +58,9 @@ static long lab_ioctl(struct file *file, unsigned int command, unsigned long arg
 	case LAB_CLEAR:
 		lab_journal_clear();
 		lab_forget_threads();
-		lab_detection_all_on();
+		return 0;
+	case LAB_DETECT:
+		lab_detection_set_all(argument);
 		return 0;
 	case LAB_STATE:
 		return tell_state((void __user *)argument);

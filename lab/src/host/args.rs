@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 /// Hold the model of split locks against real Linux kernels under QEMU.
@@ -17,6 +19,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Check(CheckArgs),
     Fetch(FetchArgs),
+    Tools(ToolsArgs),
 }
 
 /// Boot kernels, and compare every trap with the model.
@@ -42,4 +45,16 @@ pub(crate) struct FetchArgs {
     /// Look for newer versions, too.
     #[arg(long)]
     pub(crate) refresh: bool,
+}
+
+/// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab tools --out docs/figures/lab.svg")]
+pub(crate) struct ToolsArgs {
+    /// Debian's kernel to boot, by series.
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    pub(crate) kernel: String,
+    /// Draw the sweeps.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }

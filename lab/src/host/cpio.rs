@@ -28,6 +28,7 @@ impl Archive {
     }
 
     fn entry(&mut self, path: &str, mode: u32, contents: &[u8]) {
+        let path = path.trim_start_matches('/');
         self.entries += 1;
         let size = u32::try_from(contents.len()).expect("a file of less than 4 GiB");
         let name_size = path.len() as u32 + 1;

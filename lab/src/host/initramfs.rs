@@ -11,7 +11,7 @@ use split_lock_lab::plan::Plan;
 use super::cache::{Cache, workspace};
 use super::cpio::Archive;
 use super::kernel::Kernel;
-use super::{module, programs};
+use super::{module, programs, tools};
 
 /// In the order in which they depend on each other.
 const KVM_MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-amd"];
@@ -25,6 +25,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) struct Programs {
     init: PathBuf,
     splitlock: PathBuf,
+}
+
+impl Programs {
+    /// The command line, which runs here as well.
+    pub(crate) fn splitlock(&self) -> &Path {
+        &self.splitlock
+    }
 }
 
 /// Builds them.
@@ -63,11 +70,12 @@ pub(crate) fn pack(
     plan: &Plan,
 ) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in ["dev", "proc", "sys", "tmp", "bin", "modules"] {
+    for folder in ["dev", "proc", "sys", "tmp", "bin", "modules", "guests"] {
         archive.folder(folder);
     }
     archive.file("init", &read(&programs.init)?);
     archive.file("bin/splitlock", &read(&programs.splitlock)?);
+    archive.file(tools::GUEST, tools::GUEST_CODE);
     archive.file("plan.json", &serde_json::to_vec(plan)?);
     for name in KVM_MODULES {
         archive.file(&format!("modules/{name}.ko"), &kernel_module(kernel, name)?);

@@ -17,6 +17,7 @@ mod programs;
 mod run;
 mod step;
 mod summary;
+mod tools;
 
 use args::{Cli, Command};
 
@@ -25,5 +26,6 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => run::check(args),
         Command::Fetch(args) => run::fetch(args),
+        Command::Tools(args) => run::run_tools(args),
     }
 }

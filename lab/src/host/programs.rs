@@ -17,12 +17,17 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// apt and compilers say in one line what is wrong; others in their last ones.
 fn last_words(output: &Output) -> String {
-    let said = [&output.stderr[..], &output.stdout[..]].concat();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
     let said = String::from_utf8_lossy(&said);
     let lines: Vec<&str> = said
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    lines[lines.len().saturating_sub(8)..].join("\n")
+    let is_it = |line: &&&str| line.starts_with("E: ") || line.contains(" error: ");
+    match lines.iter().find(is_it) {
+        Some(line) => (*line).to_owned(),
+        None => lines[lines.len().saturating_sub(8)..].join("\n"),
+    }
 }

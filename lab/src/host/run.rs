@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_model::analysis::Thresholds;
 
-use super::args::{CheckArgs, FetchArgs};
+use super::args::{CheckArgs, FetchArgs, ToolsArgs};
 use super::cache::Cache;
 use super::compare::compare;
 use super::initramfs::{self, Programs};
@@ -11,7 +11,7 @@ use super::kernel::Kernel;
 use super::machine::Qemu;
 use super::step::step;
 use super::summary::Summary;
-use super::{module, output, plans};
+use super::{module, output, plans, tools};
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
@@ -38,6 +38,18 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
         agrees &= check_kernel(&kernel, args, &cache, &qemu, &programs)?;
     }
     Ok(agrees)
+}
+
+pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let qemu = step("QEMU", || Qemu::get(&cache))?;
+    let programs = step("building the programs for the machine", || {
+        initramfs::build_programs(&cache)
+    })?;
+    let kernel = step(&format!("Debian's kernel {}", args.kernel), || {
+        Kernel::debian(&args.kernel, &cache)
+    })?;
+    tools::run(args, &kernel, &cache, &qemu, &programs)
 }
 
 /// Boots one kernel in every shape of machine, and compares.

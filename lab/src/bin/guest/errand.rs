@@ -7,9 +7,15 @@ use anyhow::{Context, Result};
 use split_lock_lab::parcel;
 use split_lock_lab::plan::Errand;
 
+use crate::lab_device::LabDevice;
+use crate::tick::settle;
+
 /// What it prints goes out as `NAME.out` and `NAME.err`, its exit code as `NAME.code`.
-pub(crate) fn run(errand: &Errand, line: &mut File) -> Result<()> {
+pub(crate) fn run(errand: &Errand, device: &LabDevice, line: &mut File) -> Result<()> {
     crate::set_mitigate(errand.mitigate)?;
+    settle(device)?;
+    device.detect(errand.detection)?;
+    device.clear()?;
     let (program, arguments) = errand.command.split_first().context("an empty command")?;
     let output = Command::new(program)
         .args(arguments)

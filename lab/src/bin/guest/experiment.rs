@@ -41,6 +41,8 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
     sys::install_kick()?;
     crate::set_mitigate(experiment.mitigate)?;
     settle(device)?;
+    // Some kernels have left a CPU without detection.
+    device.detect(true)?;
     device.clear()?;
     match &experiment.course {
         Course::Single {

@@ -36,6 +36,11 @@ impl LabDevice {
         sys::lab_state(&self.file).context("cannot ask the module for its state")
     }
 
+    /// Makes every CPU detect, or none, as if booted so.
+    pub(crate) fn detect(&self, on: bool) -> Result<()> {
+        sys::lab_detect(&self.file, on).context("cannot switch detection")
+    }
+
     pub(crate) fn clear(&self) -> Result<()> {
         sys::lab_clear(&self.file).context("cannot empty the journal")
     }

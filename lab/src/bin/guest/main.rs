@@ -46,7 +46,8 @@ fn carry_out() -> Result<()> {
     }
     for errand in &plan.errands {
         eprintln!("lab-guest: {}", errand.name);
-        errand::run(errand, &mut line).with_context(|| format!("errand {}", errand.name))?;
+        errand::run(errand, &device, &mut line)
+            .with_context(|| format!("errand {}", errand.name))?;
     }
     parcel::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
     drop(device);

@@ -23,6 +23,7 @@ const LAB_SPLIT: libc::Ioctl = 0x4c01;
 const LAB_NOTE: libc::Ioctl = 0x4c02;
 const LAB_CLEAR: libc::Ioctl = 0x4c03;
 const LAB_STATE: libc::Ioctl = 0x8030_4c04;
+const LAB_DETECT: libc::Ioctl = 0x4c05;
 
 /// `struct lab_state`.
 #[repr(C)]
@@ -52,6 +53,12 @@ pub(crate) fn lab_split(device: &File) -> Result<libc::c_int> {
 pub(crate) fn lab_note(device: &File, number: u32) -> Result<()> {
     // SAFETY: the module takes the argument as a number.
     checked(unsafe { libc::ioctl(device.as_raw_fd(), LAB_NOTE, libc::c_ulong::from(number)) })
+        .map(drop)
+}
+
+pub(crate) fn lab_detect(device: &File, on: bool) -> Result<()> {
+    // SAFETY: the module takes the argument as a truth value.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), LAB_DETECT, libc::c_ulong::from(on)) })
         .map(drop)
 }
 
