@@ -27,21 +27,17 @@ impl Apt {
         Ok(Self { home })
     }
 
-    /// Fetches the lists of packages.
+    /// Fetches the lists of packages. A source that cannot be reached is no error yet: what is missed
+    /// then, if anything, is found out when it is looked for.
     pub(crate) fn update(&self) -> Result<()> {
-        let mut command = self.command("apt-get");
-        // Otherwise a network that is not there is only a warning.
-        command.args(["update", "--error-on=any"]);
-        programs::run(&mut command)
-            .map(drop)
-            .context("cannot fetch Debian's lists of packages; this needs apt, package sources of Debian 12, and the network once")
+        programs::run(self.command("apt-get").arg("update")).map(drop)
     }
 
     /// What a package depends on, by name.
     pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
         let mut command = self.command("apt-cache");
         let said = programs::run(command.args(["depends", "--important", package]))
-            .with_context(|| format!("the package sources have no {package}"))?;
+            .with_context(|| format!("there is no package {package} to be had"))?;
         let names = said
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "));
@@ -112,6 +108,10 @@ impl Apt {
         command
     }
 }
+
+/// What has to be there to fetch anything.
+pub(crate) const NEEDS: &str =
+    "this needs apt with the package sources of Debian 12 and, the first time, the network";
 
 fn cannot_download(packages: &[String]) -> String {
     format!("cannot download {}", packages.join(", "))

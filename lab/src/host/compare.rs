@@ -75,6 +75,12 @@ pub(crate) fn compare(
             state.lost
         );
     }
+    if state.hz != profile.hz().get() {
+        bail!(
+            "the kernel ticks {} times a second, and {profile} does not: say hz={0} in its profile",
+            state.hz
+        );
+    }
     let journal = journal::parse(&bytes("journal")?.bytes)?;
     let profile = if experiment.mitigate {
         profile.clone()

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use split_lock_lab::parcel::{self, Parcel};
 use split_lock_lab::plan::LAST_PARCEL;
 
+use super::apt::{self, Apt};
 use super::cache::Cache;
 use super::kernel::Kernel;
 use super::output;
@@ -76,12 +77,13 @@ impl Qemu {
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let root = cache.qemu();
         output::folder(&root, |draft| {
-            let apt = super::apt::Apt::new(cache.apt())?;
+            let apt = Apt::new(cache.apt())?;
             apt.update()?;
             // The second is for machines that have none.
             let packages = ["qemu-system-x86", "make"].map(str::to_owned);
             apt.unpack_with_dependencies(&packages, draft)
-        })?;
+        })
+        .with_context(|| format!("cannot get QEMU: {}", apt::NEEDS))?;
         Ok(Self { root })
     }
 

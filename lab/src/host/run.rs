@@ -30,6 +30,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
     let programs = step("building the programs for the machine", || {
         initramfs::build_programs(&cache)
     })?;
+    if let Some(kernel) = Kernel::own(&args.own)? {
+        return check_kernel(&kernel, args, &cache, &qemu, &programs);
+    }
     let mut agrees = true;
     for series in &args.kernel {
         let kernel = step(&format!("Debian's kernel {series}"), || {
