@@ -66,7 +66,9 @@ struct lab_state {
 
 #ifdef __KERNEL__
 
+#include <linux/list.h>
 #include <linux/sched.h>
+#include <linux/workqueue.h>
 
 /* What the module needs of a kernel that does not export it. */
 struct lab_symbols {
@@ -87,11 +89,18 @@ struct lab_thread {
 	struct task_struct *task;
 	bool in_handler;
 	bool in_guest;
-	bool asleep;
 	bool completed;	/* something, since its last trap */
 	/* Of its guest's last trap, and whether the vCPU is shown behind it: see guest.c. */
 	unsigned long prefix;
 	bool stepped_out;
+	/* Under a policy of ours: what it still has to serve, and its place in line. See policy.c. */
+	bool served;
+	bool sentenced;
+	unsigned long until;
+	unsigned long owed;
+	struct list_head place;
+	unsigned long ticket;
+	bool granted;
 };
 
 struct lab_thread *lab_thread_of(struct task_struct *task);
@@ -117,6 +126,11 @@ enum lab_outcome { LAB_COMPLETED, LAB_HANDLED, LAB_FATAL };
 enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs);
 void lab_wait_until_nobody_is_in_handler(void);
 void lab_counts(struct lab_state *state);
+
+bool lab_policy_is_ours(void);
+bool lab_policy_owns_work(const struct work_struct *work);
+void lab_policy_handle(struct lab_thread *thread);
+void lab_policy_stop(void);
 
 int lab_probes_attach(void);
 void lab_probes_detach(void);

@@ -123,6 +123,7 @@ static void __exit lab_exit(void)
 	misc_deregister(&device);
 	lab_guest_detach();
 	lab_wait_until_nobody_is_in_handler();
+	lab_policy_stop();
 	lab_probes_detach();
 	lab_detection_restore();
 	lab_journal_close();

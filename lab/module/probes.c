@@ -22,21 +22,14 @@ static struct lab_thread *handled(struct task_struct *task)
 
 static int sleep_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
-	struct lab_thread *thread = handled(current);
-
-	if (!thread)
+	if (!handled(current))
 		return 1;
-	thread->asleep = true;
 	lab_note(LAB_SLEEP, current, regs->di);
 	return 0;
 }
 
 static int sleep_left(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
-	struct lab_thread *thread = handled(current);
-
-	if (thread)
-		thread->asleep = false;
 	lab_note(LAB_SLEPT, current, regs_return_value(regs));
 	return 0;
 }
@@ -141,7 +134,9 @@ static void on_queue_work(void *data, int cpu, void *pool, struct work_struct *w
 {
 	void *function = work->func;
 
-	if (function == lab_symbols.reenable_unlock || function == lab_symbols.reenable)
+	if (lab_policy_owns_work(work))
+		lab_note(LAB_QUEUE, current, 1);
+	else if (function == lab_symbols.reenable_unlock || function == lab_symbols.reenable)
 		lab_note(LAB_QUEUE, current, function == lab_symbols.reenable_unlock);
 }
 

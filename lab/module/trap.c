@@ -62,7 +62,7 @@ static enum lab_outcome let_through(struct lab_thread *thread, unsigned long ip)
 enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs)
 {
 	struct lab_thread *thread;
-	bool handled;
+	bool handled = true;
 
 	if (!lab_detects())
 		return let_through(lab_thread_of(current), ip);
@@ -78,8 +78,12 @@ enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs)
 	thread->in_guest = guest;
 	thread->in_handler = true;
 	lab_note(LAB_TRAP, current, ip);
-	handled = guest ? lab_symbols.handle_guest_split_lock(ip)
-			: lab_symbols.handle_user_split_lock(regs, 0);
+	if (lab_policy_is_ours())
+		lab_policy_handle(thread);
+	else if (guest)
+		handled = lab_symbols.handle_guest_split_lock(ip);
+	else
+		handled = lab_symbols.handle_user_split_lock(regs, 0);
 	lab_note(LAB_RETURN, current, handled);
 	thread->in_handler = false;
 	atomic_dec(&in_handler);

@@ -1,6 +1,7 @@
 //! Experiments: what the booted machine is to try.
 
 use serde::{Deserialize, Serialize};
+use split_lock_model::policy::Alternative;
 
 /// Everything for one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Experiment {
     pub name: String,
     /// `kernel.split_lock_mitigate`.
     pub mitigate: bool,
+    /// Whose handler it is: the kernel's own ([`Alternative::Upstream`]) or one of the module's.
+    pub policy: Alternative,
     /// How the threads come into the kernel's handler.
     pub way: Way,
     /// What they do there.

@@ -3,12 +3,13 @@
 
 use split_lock_lab::journal::{self, Event, Kind, State};
 use split_lock_lab::replay::{Report, Ticks, Verdict, replay};
-use split_lock_model::handler::Rules;
 use split_lock_model::machine::Topology;
+use split_lock_model::policy::Alternative;
 
 /// What a real kernel did, and what it is.
 struct Recorded {
     profile: &'static str,
+    policy: Alternative,
     cpus: u32,
     state: State,
     journal: Vec<Event>,
@@ -18,6 +19,7 @@ macro_rules! recorded {
     ($name:literal, $profile:literal, $cpus:literal) => {
         Recorded {
             profile: $profile,
+            policy: Alternative::Upstream,
             cpus: $cpus,
             state: serde_json::from_str(include_str!(concat!("data/", $name, ".state")))
                 .expect("a state"),
@@ -48,19 +50,28 @@ impl Recorded {
         recorded!("6.12.117-unmitigated", "6.12.117,mitigate=0", 2)
     }
 
-    fn all() -> [Self; 4] {
+    /// Four threads on one CPU, two of which have signals while they queue, under another handler.
+    fn sentenced() -> Self {
+        Self {
+            policy: Alternative::Sentence,
+            ..recorded!("6.1.192-sentence", "6.1.192", 1)
+        }
+    }
+
+    fn all() -> [Self; 5] {
         [
             Self::kicked(),
             Self::contended(),
             Self::impatient(),
             Self::unmitigated(),
+            Self::sentenced(),
         ]
     }
 
     fn against(&self, profile: &str) -> Report {
         replay(
             &profile.parse().expect("a profile"),
-            Rules::UPSTREAM,
+            self.policy.rules(),
             Topology::new(self.cpus, 1).expect("a machine"),
             &Ticks::new(&self.state).expect("ticks"),
             &self.journal,
@@ -108,6 +119,18 @@ fn another_kernel_does_something_else() {
         (Recorded::unmitigated(), "6.16,mitigate=0"),
     ] {
         assert_ne!(recorded.against(profile).mismatches, [], "{profile}");
+    }
+}
+
+#[test]
+fn another_policy_does_something_else() {
+    for policy in Alternative::ALL {
+        let recorded = Recorded {
+            policy,
+            ..Recorded::sentenced()
+        };
+        let agrees = recorded.report().mismatches.is_empty();
+        assert_eq!(agrees, policy == Alternative::Sentence, "{policy}");
     }
 }
 

@@ -9,7 +9,6 @@ use split_lock_lab::parcel::Parcel;
 use split_lock_lab::plan::{Course, Experiment};
 use split_lock_lab::replay::{Mismatch, Report, Ticks, Verdict, replay};
 use split_lock_model::analysis::Thresholds;
-use split_lock_model::handler::Rules;
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
@@ -89,7 +88,13 @@ pub(crate) fn compare(
     };
     let ticks = Ticks::new(&state)?;
     let topology = Topology::new(cpus, 1)?;
-    let mut report = replay(&profile, Rules::UPSTREAM, topology, &ticks, &journal);
+    let mut report = replay(
+        &profile,
+        experiment.policy.rules(),
+        topology,
+        &ticks,
+        &journal,
+    );
     let thresholds = match &experiment.course {
         Course::Single {
             timeouts_us,

@@ -2,6 +2,8 @@
 
 use split_lock_lab::plan::{Course, Errand, Experiment, Kick, Plan, Thread, Way};
 
+use split_lock_model::policy::Alternative;
+
 use super::initramfs;
 use super::machine::Shape;
 
@@ -43,7 +45,31 @@ fn one_cpu() -> Vec<Experiment> {
         all.push(unmitigated(way, &[Kick::Every(1_000)], 1));
         all.push(unmitigated(way, &[Kick::Never; 2], 1));
     }
+    all.extend(POLICIES.iter().flat_map(|&policy| under(policy)));
     all
+}
+
+/// What the module can do instead of the kernel.
+const POLICIES: [Alternative; 4] = [
+    Alternative::Proceed,
+    Alternative::Killable,
+    Alternative::Debt,
+    Alternative::Sentence,
+];
+
+/// The alternatives are there to be compared with the model, not to be mapped out.
+fn under(policy: Alternative) -> impl Iterator<Item = Experiment> {
+    let experiments = [
+        kicked(Way::Guest, Kick::Every(1_000), 300),
+        kicked(Way::Guest, Kick::Every(9_300), 300),
+        kicked(Way::User, Kick::Every(3_100), 300),
+        contended(Way::User, 1, &impatient(), 600),
+    ];
+    experiments.into_iter().map(move |experiment| Experiment {
+        name: format!("{policy}-{}", experiment.name),
+        policy,
+        ..experiment
+    })
 }
 
 /// On kernels that have only one work item for mitigate=0, the last ones leave a CPU without detection.
@@ -66,6 +92,7 @@ fn every_timeout(way: Way) -> Experiment {
     Experiment {
         name: format!("{}-timeouts", name(way)),
         mitigate: true,
+        policy: Alternative::Upstream,
         way,
         course: Course::Single {
             timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
@@ -83,6 +110,7 @@ fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
     Experiment {
         name: format!("{}-every-{by}", name(way)),
         mitigate: true,
+        policy: Alternative::Upstream,
         way,
         course: together(ms, 1, &[kick]),
     }
@@ -107,6 +135,7 @@ fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
             kicks.len()
         ),
         mitigate: true,
+        policy: Alternative::Upstream,
         way,
         course: together(ms, cpus, kicks),
     }
@@ -120,6 +149,7 @@ fn unmitigated(way: Way, kicks: &[Kick], cpus: u16) -> Experiment {
             kicks.len()
         ),
         mitigate: false,
+        policy: Alternative::Upstream,
         way,
         course: together(300, cpus, kicks),
     }

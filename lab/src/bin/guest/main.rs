@@ -11,6 +11,7 @@ use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use split_lock_lab::parcel;
 use split_lock_lab::plan::{LAST_PARCEL, MODULES, PLAN_FILE, Plan};
+use split_lock_model::policy::Alternative;
 
 mod errand;
 mod experiment;
@@ -92,7 +93,7 @@ fn unload() -> Result<()> {
     rustix::system::delete_module(c"split_lock_lab", 0).context("the module does not unload")
 }
 
-fn write_sysctl(path: &str, value: &str) -> Result<()> {
+fn write_setting(path: &str, value: &str) -> Result<()> {
     let written = OpenOptions::new()
         .write(true)
         .open(path)
@@ -106,5 +107,13 @@ fn set_mitigate(on: bool) -> Result<()> {
     if !Path::new(path).exists() && on {
         return Ok(());
     }
-    write_sysctl(path, if on { "1" } else { "0" })
+    write_setting(path, if on { "1" } else { "0" })
+}
+
+/// Whose handler the module leads threads through.
+fn set_policy(policy: Alternative) -> Result<()> {
+    write_setting(
+        "/sys/module/split_lock_lab/parameters/policy",
+        policy.name(),
+    )
 }
