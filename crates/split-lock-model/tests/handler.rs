@@ -3,7 +3,7 @@
 use split_lock_model::handler::{
     Action, Handler, Interrupted, Message, Path, Retry, Rules, Signal, TaskId, Trap, Wait,
 };
-use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::machine::{CoreId, CpuId, Hardware, Topology};
 use split_lock_model::time::Jiffies;
 
 const CPU: CpuId = CpuId(0);
@@ -195,6 +195,30 @@ fn without_mitigation_an_old_kernel_forgets_a_core() {
     let (a, b) = (repaired.spawn(), repaired.spawn());
     assert_eq!(trap(&mut repaired, 0, a, 0), open(0, 3));
     assert_eq!(trap(&mut repaired, 0, b, 1), open(1, 3));
+}
+
+#[test]
+fn work_that_runs_on_another_cpu_forgets_a_core_until_its_next_window() {
+    let mut kernel = kernel("6.12.117,hz=250", 2, 1);
+    let (here, there) = (CpuId(0), CpuId(1));
+    let task = kernel.spawn();
+    trap(&mut kernel, 0, task, 1);
+    let window = kernel.sleep_over(Jiffies(4), task, there, false);
+    assert_eq!(window, Some(open(1, 7)));
+    assert_eq!(kernel.reenable_elsewhere(Jiffies(6), there, here), None);
+    let done = kernel.reenable_elsewhere(Jiffies(7), there, here);
+    assert_eq!(done.map(|done| done.core), Some(CoreId(0)));
+    assert!(kernel.is_off(there) && !kernel.is_off(here));
+    assert_eq!(kernel.holder(), None, "the semaphore is free all the same");
+    assert_eq!(kernel.pending_work().count(), 0, "nothing will come");
+
+    // A trap cannot happen there, but a thread that slept meanwhile may have its window there.
+    let other = kernel.spawn();
+    trap(&mut kernel, 10, other, 0);
+    let window = kernel.sleep_over(Jiffies(14), other, there, false);
+    assert_eq!(window, Some(open(1, 17)));
+    assert!(kernel.reenable(Jiffies(17), there).is_some());
+    assert!(!kernel.is_off(there));
 }
 
 #[test]

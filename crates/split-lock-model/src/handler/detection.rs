@@ -84,12 +84,17 @@ impl Detection {
         closes
     }
 
-    /// Runs the CPU's work if it is due: the core detects again. The answer is the core, and the
-    /// thread whose hold on the semaphore ends.
-    pub(super) fn close(&mut self, now: Jiffies, cpu: CpuId) -> Option<(CoreId, Option<TaskId>)> {
+    /// Runs the work of `cpu` if it is due: the core on which it runs detects again. The answer is
+    /// that core, and the thread whose hold on the semaphore ends.
+    pub(super) fn close(
+        &mut self,
+        now: Jiffies,
+        cpu: CpuId,
+        runs_on: CpuId,
+    ) -> Option<(CoreId, Option<TaskId>)> {
         let slot = self.pending.get_mut(cpu.0 as usize)?;
         let pending = slot.take_if(|pending| pending.due <= now)?;
-        let core = self.topology.core_of(cpu);
+        let core = self.topology.core_of(runs_on);
         self.off[core.0 as usize] = false;
         Some((core, pending.unlocks))
     }

@@ -206,7 +206,23 @@ impl Handler {
     /// The re-enable work of this CPU runs: its core detects again and the semaphore goes to the
     /// first waiter. `None` if no work is due.
     pub fn reenable(&mut self, now: Jiffies, cpu: CpuId) -> Option<Reenabled> {
-        let (core, unlocks) = self.detection.close(now, cpu)?;
+        self.reenable_elsewhere(now, cpu, cpu)
+    }
+
+    /// The re-enable work of `cpu` runs, but on `runs_on`: that core detects again, and the one whose
+    /// window it was stays without detection until its next window closes.
+    ///
+    /// The work that releases the semaphore is one item for all CPUs (until 7.1 at least), and a
+    /// workqueue runs an item where it is still being run: if the worker of another CPU has released
+    /// the semaphore and is then kept from returning for the two ticks of the next window, it gets
+    /// that window's work, too. Seen on a real kernel whose CPUs were held up.
+    pub fn reenable_elsewhere(
+        &mut self,
+        now: Jiffies,
+        cpu: CpuId,
+        runs_on: CpuId,
+    ) -> Option<Reenabled> {
+        let (core, unlocks) = self.detection.close(now, cpu, runs_on)?;
         let handed_to = unlocks.and_then(|_| self.semaphore.release());
         if let Some(next) = handed_to {
             self.task_mut(next).stage = Stage::Granted;

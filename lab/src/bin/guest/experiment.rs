@@ -1,0 +1,128 @@
+//! Carries out one experiment.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use split_lock_lab::journal::State;
+use split_lock_lab::parcel;
+use split_lock_lab::plan::{Course, Experiment, Kick, Thread, Way};
+
+use crate::lab_device::LabDevice;
+use crate::splitter::Splitter;
+use crate::sys::{self, Clock, KickTimer};
+use crate::tick::{settle, sleep_until_phase};
+
+/// Split locks of a guest between two looks at the clock.
+const GUEST_TURNS: u16 = 1000;
+
+/// What the module says of an experiment.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    state: State,
+    journal: Vec<u8>,
+}
+
+impl Outcome {
+    pub(crate) fn send(&self, line: &mut impl std::io::Write, name: &str) -> Result<()> {
+        parcel::send(
+            line,
+            &format!("{name}.state"),
+            &serde_json::to_vec(&self.state)?,
+        )?;
+        parcel::send(line, &format!("{name}.journal"), &self.journal)?;
+        Ok(())
+    }
+}
+
+pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Outcome> {
+    sys::install_kick()?;
+    crate::set_mitigate(experiment.mitigate)?;
+    settle(device)?;
+    crate::set_policy(experiment.policy)?;
+    // Some kernels have left a CPU without detection.
+    device.detect(true)?;
+    device.clear()?;
+    match &experiment.course {
+        Course::Single {
+            timeouts_us,
+            phases,
+        } => single(experiment.way, timeouts_us, *phases, device)?,
+        Course::Loop { ms, threads } => {
+            together(experiment.way, Duration::from_millis(*ms), threads, device)?;
+        }
+    }
+    settle(device)?;
+    Ok(Outcome {
+        state: device.state()?,
+        journal: device.take_journal()?,
+    })
+}
+
+fn stay_on(cpu: u16) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(usize::from(cpu));
+    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))
+}
+
+/// Traps one by one. The mark before each is its number.
+fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
+    stay_on(0)?;
+    let mut splitter = Splitter::new(way, device, 1)?;
+    let timer = KickTimer::new(Clock::Wall)?;
+    // A vCPU's first entry is slow.
+    splitter.try_once()?;
+    settle(device)?;
+    let mut number = 0;
+    for &timeout in timeouts_us {
+        for phase in 0..phases {
+            sleep_until_phase(device, phase, phases)?;
+            device.mark(number)?;
+            number += 1;
+            timer.set(timeout * 1000, 0)?;
+            splitter.try_once()?;
+            timer.set(0, 0)?;
+            if device.state()?.cpus_off > 0 {
+                // Back in time for the window, as a VMM would be.
+                splitter.try_once()?;
+                settle(device)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn together(way: Way, length: Duration, threads: &[Thread], device: &LabDevice) -> Result<()> {
+    let start = Barrier::new(threads.len());
+    thread::scope(|scope| {
+        let running: Vec<_> = threads
+            .iter()
+            .map(|thread| scope.spawn(|| split_in_a_loop(way, length, *thread, device, &start)))
+            .collect();
+        running
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no thread panics"))
+    })
+}
+
+fn split_in_a_loop(
+    way: Way,
+    length: Duration,
+    thread: Thread,
+    device: &LabDevice,
+    start: &Barrier,
+) -> Result<()> {
+    stay_on(thread.cpu)?;
+    let mut splitter = Splitter::new(way, device, GUEST_TURNS)?;
+    let (clock, first_us, every_us) = match thread.kick {
+        Kick::Never => (Clock::Wall, length.as_micros() as u64, 0),
+        Kick::Every(us) => (Clock::Wall, us, us),
+        Kick::EveryCpu(us) => (Clock::ThreadCpu, us, us),
+    };
+    let timer = KickTimer::new(clock)?;
+    start.wait();
+    timer.set(first_us * 1000, every_us * 1000)?;
+    splitter.keep_on_until(Instant::now() + length)
+}

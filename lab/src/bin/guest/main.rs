@@ -1,0 +1,119 @@
+//! The first program of the machine that the lab boots: carries out the plan, sends what came of it
+//! over the second serial line, and switches the machine off.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use split_lock_lab::parcel;
+use split_lock_lab::plan::{LAST_PARCEL, MODULES, PLAN_FILE, Plan};
+use split_lock_model::policy::Alternative;
+
+mod errand;
+mod experiment;
+mod lab_device;
+mod splitter;
+mod sys;
+mod tick;
+
+fn main() {
+    if let Err(error) = carry_out() {
+        // Nobody but the serial log is listening.
+        eprintln!("lab-guest: {error:#}");
+    }
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        eprintln!("lab-guest: cannot switch the machine off: {error}");
+    }
+}
+
+fn carry_out() -> Result<()> {
+    mount_what_is_needed()?;
+    let mut line = results_line()?;
+    let plan: Plan = serde_json::from_slice(&fs::read(PLAN_FILE).context("cannot read the plan")?)
+        .context("the plan makes no sense")?;
+    for module in &plan.modules {
+        insert(module)?;
+    }
+    let mut device = lab_device::LabDevice::open()?;
+    for experiment in &plan.experiments {
+        eprintln!("lab-guest: {}", experiment.name);
+        let outcome = experiment::run(experiment, &mut device)
+            .with_context(|| format!("experiment {}", experiment.name))?;
+        outcome.send(&mut line, &experiment.name)?;
+    }
+    for errand in &plan.errands {
+        eprintln!("lab-guest: {}", errand.name);
+        errand::run(errand, &device, &mut line)
+            .with_context(|| format!("errand {}", errand.name))?;
+    }
+    parcel::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
+    drop(device);
+    unload()?;
+    parcel::send(&mut line, LAST_PARCEL, b"")?;
+    line.flush()?;
+    rustix::termios::tcdrain(&line)?;
+    Ok(())
+}
+
+fn mount_what_is_needed() -> Result<()> {
+    for (kind, place) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        fs::create_dir_all(place)?;
+        mount(kind, place, kind, MountFlags::empty(), None)
+            .with_context(|| format!("cannot mount {kind}"))?;
+    }
+    Ok(())
+}
+
+/// The second serial line, for bytes as they are.
+fn results_line() -> Result<File> {
+    let path = Path::new("/dev/ttyS1");
+    let line = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let mut settings = tcgetattr(&line)?;
+    settings.make_raw();
+    tcsetattr(&line, OptionalActions::Now, &settings)?;
+    Ok(line)
+}
+
+fn insert(name: &str) -> Result<()> {
+    let file = File::open(Path::new(MODULES).join(name))
+        .with_context(|| format!("cannot open the module {name}"))?;
+    finit_module(&file, c"", 0).with_context(|| format!("the kernel refuses the module {name}"))
+}
+
+/// The module has to go as cleanly as it came.
+fn unload() -> Result<()> {
+    rustix::system::delete_module(c"split_lock_lab", 0).context("the module does not unload")
+}
+
+fn write_setting(path: &str, value: &str) -> Result<()> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    written.with_context(|| format!("cannot write {value} to {path}"))
+}
+
+/// The real switch of the real kernel.
+fn set_mitigate(on: bool) -> Result<()> {
+    let path = "/proc/sys/kernel/split_lock_mitigate";
+    if !Path::new(path).exists() && on {
+        return Ok(());
+    }
+    write_setting(path, if on { "1" } else { "0" })
+}
+
+/// Whose handler the module leads threads through.
+fn set_policy(policy: Alternative) -> Result<()> {
+    write_setting(
+        "/sys/module/split_lock_lab/parameters/policy",
+        policy.name(),
+    )
+}

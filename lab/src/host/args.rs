@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use split_lock_model::kernel::Profile;
+
+/// Hold the model of split locks against real Linux kernels under QEMU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo lab",
+    after_help = "Exit codes: 0 everything agrees, 1 a kernel disagrees with the model, 2 it could not be tried."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Check(CheckArgs),
+    Fetch(FetchArgs),
+    Tools(ToolsArgs),
+}
+
+/// Boot kernels, and compare every trap with the model.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo lab check\n  \
+    cargo lab check --kernel 6.12\n  \
+    cargo lab check --image linux/arch/x86/boot/bzImage --headers linux --profile 6.16,hz=1000")]
+pub(crate) struct CheckArgs {
+    /// Debian's kernels to boot, by series; can be given several times.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
+    #[command(flatten)]
+    pub(crate) own: OwnKernel,
+    /// Also boot with two CPUs on the real clock, where everything that runs here makes things late.
+    #[arg(long)]
+    pub(crate) real_clock: bool,
+}
+
+/// A kernel of your own instead. It needs kprobes, ftrace, modules, and KVM for AMD as modules.
+#[derive(Debug, Args)]
+pub(crate) struct OwnKernel {
+    /// Its bzImage.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "headers",
+        conflicts_with = "kernel"
+    )]
+    pub(crate) image: Option<PathBuf>,
+    /// Its headers, or the folder in which it was built.
+    #[arg(long, value_name = "DIR", requires = "image")]
+    pub(crate) headers: Option<PathBuf>,
+    /// A folder with its modules somewhere below; that of its headers if not given.
+    #[arg(long, value_name = "DIR", requires = "image")]
+    pub(crate) modules: Option<PathBuf>,
+    /// What it should do, for the model: `6.16,hz=1000`; what its release does if not given.
+    #[arg(long, value_name = "KERNEL", requires = "image")]
+    pub(crate) profile: Option<Profile>,
+    /// It runs on two CPUs whose clock counts instructions. Some kernels hang there at boot.
+    #[arg(long, requires = "image")]
+    pub(crate) two_cpus: bool,
+}
+
+/// Only download what a check needs, so that it can run offline.
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// Debian's kernels, by series.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
+    /// Look for newer versions, too.
+    #[arg(long)]
+    pub(crate) refresh: bool,
+}
+
+/// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab tools --out docs/figures/lab.svg")]
+pub(crate) struct ToolsArgs {
+    /// Debian's kernel to boot, by series.
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    pub(crate) kernel: String,
+    /// Draw the sweeps.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}

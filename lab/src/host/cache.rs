@@ -1,0 +1,52 @@
+//! Where the lab keeps things: below the target folder, so that `cargo clean` removes it all.
+
+use std::path::{Path, PathBuf};
+
+/// The lab's folder and what is where in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// That of this workspace.
+    pub(crate) fn new() -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace().join("target"), PathBuf::from);
+        Self {
+            root: target.join("lab"),
+        }
+    }
+
+    /// apt's own state, apart from the machine's.
+    pub(crate) fn apt(&self) -> PathBuf {
+        self.root.join("apt")
+    }
+
+    /// QEMU and all its libraries.
+    pub(crate) fn qemu(&self) -> PathBuf {
+        self.root.join("qemu")
+    }
+
+    /// A Debian kernel, its modules and headers.
+    pub(crate) fn kernel(&self, series: &str) -> PathBuf {
+        self.root.join("kernels").join(series)
+    }
+
+    /// What is built for the machine.
+    pub(crate) fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
+    /// What came out for one kernel.
+    pub(crate) fn results(&self, kernel: &str) -> PathBuf {
+        self.root.join("results").join(kernel)
+    }
+}
+
+/// The top of the repository.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the lab lies in the workspace")
+}

@@ -1,0 +1,183 @@
+//! From parcels to a verdict.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use split_lock_lab::journal::{self, State};
+use split_lock_lab::parcel::Parcel;
+use split_lock_lab::plan::{Course, Experiment};
+use split_lock_lab::replay::{Mismatch, Report, Ticks, Verdict, replay};
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::kernel::Profile;
+use split_lock_model::machine::Topology;
+use split_lock_model::time::Nanos;
+
+/// One experiment, held against the model.
+#[derive(Debug, Serialize)]
+pub(crate) struct Compared {
+    pub(crate) experiment: Experiment,
+    pub(crate) state: State,
+    pub(crate) report: Report,
+    /// Of an experiment with one trap at a time.
+    pub(crate) thresholds: Option<Found>,
+}
+
+/// From which timeout on traps got past their sleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Found {
+    /// The longest timeout up to which none did.
+    pub(crate) never_up_to_us: Option<u64>,
+    /// The shortest from which all did.
+    pub(crate) always_from_us: Option<u64>,
+    /// Traps whose fate followed from the phase of the ticks and the moment of the signal.
+    pub(crate) foretold: u64,
+    /// Traps with a tick so close to either that both fates were possible.
+    pub(crate) too_close: u64,
+}
+
+impl Compared {
+    /// Whether the thresholds found lie within one step of those predicted.
+    pub(crate) fn finds(&self, limits: Option<&Thresholds>) -> bool {
+        let (Some(found), Some(limits), Course::Single { timeouts_us, .. }) =
+            (&self.thresholds, limits, &self.experiment.course)
+        else {
+            return true;
+        };
+        let step = timeouts_us.windows(2).map(|pair| pair[1] - pair[0]).max();
+        let is_near = |found: Option<u64>, predicted: Nanos| {
+            found
+                .zip(step)
+                .is_some_and(|(found, step)| found.abs_diff(predicted.0 / 1000) <= step)
+        };
+        is_near(found.never_up_to_us, limits.never_up_to())
+            && is_near(found.always_from_us, limits.always_from())
+    }
+}
+
+pub(crate) fn compare(
+    profile: &Profile,
+    cpus: u32,
+    experiment: &Experiment,
+    parcels: &[Parcel],
+) -> Result<Compared> {
+    let bytes = |part: &str| {
+        let name = format!("{}.{part}", experiment.name);
+        let parcel = parcels.iter().find(|parcel| parcel.name == name);
+        parcel.with_context(|| format!("the machine did not send {name}"))
+    };
+    let state: State = serde_json::from_slice(&bytes("state")?.bytes)?;
+    if state.lost > 0 {
+        bail!(
+            "{}: {} events found the journal full",
+            experiment.name,
+            state.lost
+        );
+    }
+    if state.hz != profile.hz().get() {
+        bail!(
+            "the kernel ticks {} times a second, and {profile} does not: say hz={0} in its profile",
+            state.hz
+        );
+    }
+    let journal = journal::parse(&bytes("journal")?.bytes)?;
+    let profile = if experiment.mitigate {
+        profile.clone()
+    } else {
+        profile.with_mitigate(false)?
+    };
+    let ticks = Ticks::new(&state)?;
+    let topology = Topology::new(cpus, 1)?;
+    let mut report = replay(
+        &profile,
+        experiment.policy.rules(),
+        topology,
+        &ticks,
+        &journal,
+    );
+    let thresholds = match &experiment.course {
+        Course::Single {
+            timeouts_us,
+            phases,
+        } => Some(foretell(
+            &profile,
+            &ticks,
+            timeouts_us,
+            *phases,
+            &mut report,
+        )?),
+        Course::Loop { .. } => None,
+    };
+    Ok(Compared {
+        experiment: experiment.clone(),
+        state,
+        report,
+        thresholds,
+    })
+}
+
+/// The handler reads the ticks some microseconds after the trap, and the thread some after its
+/// signal. A tick within this time of either leaves both fates possible.
+const STEP_NS: u64 = 200_000;
+
+/// Each trap's fate from nothing but its moment, its signal's, and the phase of the ticks.
+fn foretell(
+    profile: &Profile,
+    ticks: &Ticks,
+    timeouts_us: &[u64],
+    phases: u32,
+    report: &mut Report,
+) -> Result<Found> {
+    let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
+    let mut found = Found::default();
+    let mut passed: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for trap in &report.traps {
+        // The first trap of a vCPU is slow; it is made before the first mark, and only compared.
+        let Some(number) = trap.mark else { continue };
+        let timeout = timeouts_us[number as usize / phases as usize];
+        let has_passed = trap.verdict == Verdict::Passed;
+        let count = passed.entry(timeout).or_default();
+        count.0 += u32::from(has_passed);
+        count.1 += 1;
+        let fate = match trap.signal_after_ns {
+            Some(after) => fate(&limits, ticks, trap.ns, trap.ns + after),
+            // The handler was done before the signal was due.
+            None => Some(true),
+        };
+        match fate {
+            Some(fate) if fate == has_passed => found.foretold += 1,
+            Some(_) => wrong.push(Mismatch {
+                ns: trap.ns,
+                pid: trap.pid,
+                what: format!(
+                    "{:?} with a signal after {:?} ns; the phase of the ticks says otherwise",
+                    trap.verdict, trap.signal_after_ns
+                ),
+            }),
+            None => found.too_close += 1,
+        }
+    }
+    report.mismatches.extend(wrong);
+    let none = |&&(_, (passed, _)): &&(&u64, &(u32, u32))| *passed == 0;
+    let all = |&&(_, (passed, of)): &&(&u64, &(u32, u32))| passed == of;
+    found.never_up_to_us = passed.iter().take_while(|x| none(&x)).last().map(|x| *x.0);
+    found.always_from_us = passed
+        .iter()
+        .rev()
+        .take_while(|x| all(&x))
+        .last()
+        .map(|x| *x.0);
+    Ok(found)
+}
+
+/// Whether a trap gets past its sleep. `None`: a tick is too close to say.
+fn fate(limits: &Thresholds, ticks: &Ticks, trap: u64, signal: u64) -> Option<bool> {
+    let passes = |begin: u64, end: u64| {
+        let period = Nanos(end.saturating_sub(begin));
+        limits.passes(ticks.clock(), Nanos(begin), period)
+    };
+    let shortest = passes(trap + STEP_NS, signal);
+    let longest = passes(trap, signal + STEP_NS);
+    (shortest == longest).then_some(shortest)
+}

@@ -1,0 +1,167 @@
+//! What is tried in each machine.
+
+use split_lock_lab::plan::{Course, Errand, Experiment, Kick, Plan, Thread, Way};
+
+use split_lock_model::policy::Alternative;
+
+use super::initramfs;
+use super::machine::Shape;
+
+const WAYS: [Way; 2] = [Way::User, Way::Guest];
+
+/// Signals a millisecond and more apart: shorter than any sleep, around its end, and longer.
+const PERIODS_US: [u64; 8] = [1_000, 3_000, 7_900, 9_300, 11_700, 13_100, 15_900, 21_000];
+
+/// The whole of it for one machine.
+pub(crate) fn plan(shape: Shape, errands: Vec<Errand>) -> Plan {
+    let experiments = match shape {
+        Shape::OneCpu => one_cpu(),
+        Shape::TwoCpus | Shape::TwoCpusRealClock => two_cpus(),
+    };
+    Plan {
+        modules: initramfs::modules(),
+        experiments,
+        errands,
+    }
+}
+
+fn name(way: Way) -> &'static str {
+    match way {
+        Way::User => "user",
+        Way::Guest => "guest",
+    }
+}
+
+fn one_cpu() -> Vec<Experiment> {
+    let mut all = Vec::new();
+    for way in WAYS {
+        all.push(every_timeout(way));
+        all.extend(PERIODS_US.map(|us| kicked(way, Kick::Every(us), 400)));
+        all.push(kicked(way, Kick::EveryCpu(1_000), 400));
+        all.push(kicked(way, Kick::EveryCpu(5_000), 400));
+        all.push(contended(way, 1, &[Kick::Never; 2], 600));
+        all.push(contended(way, 1, &[Kick::Never; 5], 600));
+        all.push(contended(way, 1, &impatient(), 1_000));
+        all.push(unmitigated(way, &[Kick::Every(1_000)], 1));
+        all.push(unmitigated(way, &[Kick::Never; 2], 1));
+    }
+    all.extend(POLICIES.iter().flat_map(|&policy| under(policy)));
+    all
+}
+
+/// What the module can do instead of the kernel.
+const POLICIES: [Alternative; 4] = [
+    Alternative::Proceed,
+    Alternative::Killable,
+    Alternative::Debt,
+    Alternative::Sentence,
+];
+
+/// The alternatives are there to be compared with the model, not to be mapped out.
+fn under(policy: Alternative) -> impl Iterator<Item = Experiment> {
+    let experiments = [
+        kicked(Way::Guest, Kick::Every(1_000), 300),
+        kicked(Way::Guest, Kick::Every(9_300), 300),
+        kicked(Way::User, Kick::Every(3_100), 300),
+        contended(Way::User, 1, &impatient(), 600),
+    ];
+    experiments.into_iter().map(move |experiment| Experiment {
+        name: format!("{policy}-{}", experiment.name),
+        policy,
+        ..experiment
+    })
+}
+
+/// On kernels that have only one work item for mitigate=0, the last ones leave a CPU without detection.
+fn two_cpus() -> Vec<Experiment> {
+    let mut all = Vec::new();
+    for way in WAYS {
+        all.push(kicked(way, Kick::Every(1_000), 400));
+        for threads in 2..=4 {
+            all.push(contended(way, 2, &vec![Kick::Never; threads], 600));
+        }
+        all.push(contended(way, 2, &impatient(), 1_000));
+    }
+    all.extend(WAYS.map(|way| unmitigated(way, &[Kick::Never; 2], 2)));
+    all
+}
+
+/// Every half millisecond, at phases an eighth of a millisecond apart at 250 ticks a second: so
+/// that every quarter of a millisecond has traps on either side of each tick.
+fn every_timeout(way: Way) -> Experiment {
+    Experiment {
+        name: format!("{}-timeouts", name(way)),
+        mitigate: true,
+        policy: Alternative::Upstream,
+        way,
+        course: Course::Single {
+            timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
+            phases: 16,
+        },
+    }
+}
+
+fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
+    let by = match kick {
+        Kick::Never => "nothing".to_owned(),
+        Kick::Every(us) => format!("{us}us"),
+        Kick::EveryCpu(us) => format!("{us}us-of-cpu-time"),
+    };
+    Experiment {
+        name: format!("{}-every-{by}", name(way)),
+        mitigate: true,
+        policy: Alternative::Upstream,
+        way,
+        course: together(ms, 1, &[kick]),
+    }
+}
+
+/// Threads whose signals come while they queue, and others that are left alone.
+fn impatient() -> [Kick; 4] {
+    [
+        Kick::Never,
+        Kick::Never,
+        Kick::Every(21_000),
+        Kick::Every(25_300),
+    ]
+}
+
+fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+    let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
+    Experiment {
+        name: format!(
+            "{}-{}-threads-{disturbed}-kicked-{cpus}-cpus",
+            name(way),
+            kicks.len()
+        ),
+        mitigate: true,
+        policy: Alternative::Upstream,
+        way,
+        course: together(ms, cpus, kicks),
+    }
+}
+
+fn unmitigated(way: Way, kicks: &[Kick], cpus: u16) -> Experiment {
+    Experiment {
+        name: format!(
+            "{}-{}-threads-unmitigated-{cpus}-cpus",
+            name(way),
+            kicks.len()
+        ),
+        mitigate: false,
+        policy: Alternative::Upstream,
+        way,
+        course: together(300, cpus, kicks),
+    }
+}
+
+fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Course {
+    let threads = kicks.iter().zip(0..).map(|(&kick, index)| Thread {
+        cpu: index % cpus,
+        kick,
+    });
+    Course::Loop {
+        ms,
+        threads: threads.collect(),
+    }
+}

@@ -1,0 +1,85 @@
+//! The lab's commands.
+
+use anyhow::Result;
+use split_lock_model::analysis::Thresholds;
+
+use super::args::{CheckArgs, FetchArgs, ToolsArgs};
+use super::cache::Cache;
+use super::compare::compare;
+use super::initramfs::{self, Programs};
+use super::kernel::Kernel;
+use super::machine::Qemu;
+use super::step::step;
+use super::summary::Summary;
+use super::{module, output, plans, tools};
+
+pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
+    let cache = Cache::new();
+    step("fetching QEMU", || Qemu::get(&cache))?;
+    for series in &args.kernel {
+        step(&format!("fetching Debian's kernel {series}"), || {
+            Kernel::debian(series, &cache)
+        })?;
+    }
+    Ok(true)
+}
+
+pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let qemu = step("QEMU", || Qemu::get(&cache))?;
+    let programs = step("building the programs for the machine", || {
+        initramfs::build_programs(&cache)
+    })?;
+    if let Some(kernel) = Kernel::own(&args.own)? {
+        return check_kernel(&kernel, args, &cache, &qemu, &programs);
+    }
+    let mut agrees = true;
+    for series in &args.kernel {
+        let kernel = step(&format!("Debian's kernel {series}"), || {
+            Kernel::debian(series, &cache)
+        })?;
+        agrees &= check_kernel(&kernel, args, &cache, &qemu, &programs)?;
+    }
+    Ok(agrees)
+}
+
+pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let qemu = step("QEMU", || Qemu::get(&cache))?;
+    let programs = step("building the programs for the machine", || {
+        initramfs::build_programs(&cache)
+    })?;
+    let kernel = step(&format!("Debian's kernel {}", args.kernel), || {
+        Kernel::debian(&args.kernel, &cache)
+    })?;
+    tools::run(args, &kernel, &cache, &qemu, &programs)
+}
+
+/// Boots one kernel in every shape of machine, and compares.
+fn check_kernel(
+    kernel: &Kernel,
+    args: &CheckArgs,
+    cache: &Cache,
+    qemu: &Qemu,
+    programs: &Programs,
+) -> Result<bool> {
+    let module = step("building the module", || module::build(kernel, cache))?;
+    let folder = cache.results(&kernel.release);
+    let mut summary = Summary::new(kernel);
+    for shape in kernel.shapes(args.real_clock) {
+        let plan = plans::plan(shape, vec![]);
+        let archive = initramfs::pack(kernel, programs, &module, &plan)?;
+        let what = format!("booting {} with {}", kernel.release, shape.name());
+        let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
+        let experiments = plan.experiments.iter();
+        let compared: Result<Vec<_>> = experiments
+            .map(|experiment| compare(&kernel.profile, shape.cpus(), experiment, &parcels))
+            .collect();
+        summary.add(shape, compared?);
+    }
+    let json = folder.join("comparison.json");
+    output::write(&json, &serde_json::to_vec(&summary)?)?;
+    let limits = Thresholds::of(&kernel.profile);
+    print!("{}", summary.text(limits.as_ref(), &json));
+    Ok(summary.agrees(limits.as_ref()))
+}

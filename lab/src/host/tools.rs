@@ -1,0 +1,306 @@
+//! The project's own tools in the machine: sweeps against the real kernel's punishment, with and
+//! without a guard, and its log.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use split_lock_lab::parcel::Parcel;
+use split_lock_lab::plan::{Errand, Plan};
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::kernel::Profile;
+use split_lock_model::time::{Jiffies, Nanos};
+
+use super::args::ToolsArgs;
+use super::cache::Cache;
+use super::initramfs::{self, Programs};
+use super::kernel::Kernel;
+use super::machine::{Qemu, Shape};
+use super::step::step;
+use super::{module, output, programs};
+
+/// Where the guest lies in the machine.
+pub(crate) const GUEST: &str = "/guests/split";
+
+/// Some work, then a split lock, for ever. The stand-in comes right before the locked instruction;
+/// RSI is a cache line of its own. A turn takes 0.2 ms on a CPU of 8 ns an instruction.
+pub(crate) const GUEST_CODE: &[u8] = &[
+    0xba, 0xd4, 0x30, 0x00, 0x00, // 1: mov edx, 12500
+    0xff, 0xca, // 2: dec edx
+    0x75, 0xfc, // jnz 2b
+    0x0f, 0x01, 0xd9, // vmmcall
+    0xf0, 0x48, 0x0f, 0xba, 0x6e, 0x3c, 0x00, // lock bts qword [rsi+60], 0
+    0x48, 0xff, 0xc1, // inc rcx
+    0xeb, 0xe8, // jmp 1b
+];
+
+/// A sweep in the machine.
+struct Tried {
+    name: &'static str,
+    /// What was switched, for the legend.
+    setting: &'static str,
+    detection: bool,
+    mitigate: bool,
+    level: &'static str,
+    guard: &'static str,
+    progress: Progress,
+}
+
+/// At which timeouts the guest has to get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// At all, from the first on.
+    Always,
+    /// At none that is shorter than the kernel's sleep, and at those that outlast sleep and window.
+    PastTheSleep,
+}
+
+/// The kernel's default, and nobody to help.
+const WARN: Tried = Tried {
+    name: "warn",
+    setting: "warn",
+    detection: true,
+    mitigate: true,
+    level: "cpl0",
+    guard: "off",
+    progress: Progress::PastTheSleep,
+};
+
+const SWEEPS: [Tried; 5] = [
+    Tried {
+        name: "off",
+        setting: "no detection",
+        detection: false,
+        progress: Progress::Always,
+        ..WARN
+    },
+    WARN,
+    Tried {
+        name: "emulated",
+        setting: "warn",
+        guard: "emulate",
+        progress: Progress::Always,
+        ..WARN
+    },
+    Tried {
+        name: "emulated-cpl3",
+        setting: "warn",
+        guard: "emulate",
+        level: "cpl3",
+        progress: Progress::Always,
+        ..WARN
+    },
+    Tried {
+        name: "unmitigated",
+        setting: "warn with mitigate=0",
+        mitigate: false,
+        progress: Progress::Always,
+        ..WARN
+    },
+];
+
+/// Those that the figure shows. The others would lie on or beside them.
+const DRAWN: usize = 3;
+
+impl Tried {
+    fn errand(&self) -> Errand {
+        let command = [
+            "/bin/splitlock",
+            "sweep",
+            "--guest",
+            GUEST,
+            "--level",
+            self.level,
+            "--timeouts",
+            "1ms..24ms/1ms",
+            "--repeat",
+            "3",
+            // Detection that one run leaves switched off would be a gift to the next.
+            "--settle",
+            "40ms",
+            "--seed",
+            "1",
+            "--guard",
+            self.guard,
+            "--csv",
+            "-",
+        ];
+        Errand {
+            name: self.name.to_owned(),
+            mitigate: self.mitigate,
+            detection: self.detection,
+            command: command.map(str::to_owned).into(),
+        }
+    }
+
+    /// A lab's numbers say that they are, of which kernel, and what stands in for detection. The
+    /// program itself can only know that it runs in a virtual machine.
+    fn label(&self, csv: &str, kernel: &str) -> String {
+        let series = format!("measured (lab {kernel}: {})", self.setting);
+        let label = |line: &str| match line.strip_prefix("measured (native)") {
+            Some(rest) => format!(
+                "{series}{}\n",
+                rest.replace(",native,", &format!(",{kernel},"))
+            ),
+            None => format!("{}\n", line.replace(NO_DETECTION, STAND_IN)),
+        };
+        csv.lines().map(label).collect()
+    }
+}
+
+/// What a sweep says of its host where a CPU has no detection.
+const NO_DETECTION: &str =
+    "split-lock detection: not available in this virtual machine (its host decides)";
+const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is detected; what follows is the kernel's own";
+
+/// Runs the tools in a machine with this kernel, and draws what came of it. The answer is whether the
+/// guest got on where it should, and only there, and whether the log names every thread that trapped.
+pub(crate) fn run(
+    args: &ToolsArgs,
+    kernel: &Kernel,
+    cache: &Cache,
+    qemu: &Qemu,
+    programs: &Programs,
+) -> Result<bool> {
+    let module = step("building the module", || module::build(kernel, cache))?;
+    let plan = Plan {
+        modules: initramfs::modules(),
+        experiments: vec![],
+        errands: SWEEPS.iter().map(Tried::errand).collect(),
+    };
+    let archive = initramfs::pack(kernel, programs, &module, &plan)?;
+    let folder = cache.results(&kernel.release).join("tools");
+    let what = format!("sweeps in {}", kernel.release);
+    let parcels = step(&what, || {
+        qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
+    })?;
+    let mut is_fine = true;
+    let mut files = Vec::new();
+    println!(
+        "\n{}, median turns at 1, 4, 8, 12, 16, 20 and 24 ms",
+        kernel.release
+    );
+    for sweep in &SWEEPS {
+        let csv = said(&parcels, sweep.name)?;
+        let file = folder.join(format!("{}.csv", sweep.name));
+        output::write(&file, sweep.label(&csv, kernel.profile.base()).as_bytes())?;
+        is_fine &= judge(sweep, &csv, &kernel.profile)?;
+        files.push(file);
+    }
+    let log = folder.join("kernel.log");
+    output::write(&log, &parcel(&parcels, "kernel-log")?.bytes)?;
+    is_fine &= reads_log(programs, &log)?;
+    draw(programs, &files, args.out.as_deref())?;
+    Ok(is_fine)
+}
+
+/// Prints a sweep, and whether the guest got on where it should, and only there.
+fn judge(sweep: &Tried, csv: &str, profile: &Profile) -> Result<bool> {
+    let turns = median_turns(csv)?;
+    let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
+    let (too_short, long_enough) = (limits.never_up_to(), outlasting(&limits));
+    let is_fine = turns.iter().all(|(&timeout, &turns)| match sweep.progress {
+        Progress::Always => turns > 0,
+        Progress::PastTheSleep if timeout <= too_short => turns == 0,
+        Progress::PastTheSleep if timeout >= long_enough => turns > 0,
+        Progress::PastTheSleep => true,
+    });
+    let shown = [1, 4, 8, 12, 16, 20, 24].map(|ms| {
+        let turns = turns.get(&Nanos::from_millis(ms));
+        format!("{:4}", turns.map_or("-".into(), u64::to_string))
+    });
+    let verdict = if is_fine {
+        "as foretold"
+    } else {
+        "NOT as foretold"
+    };
+    println!("{:14} {} {verdict}", sweep.name, shown.join(" "));
+    Ok(is_fine)
+}
+
+/// Longer than the longest sleep by a tick, in which the guest does something.
+fn outlasting(limits: &Thresholds) -> Nanos {
+    let ticks = Jiffies(limits.sleep_ticks().0 + 2);
+    limits.hz().longest_span(ticks)
+}
+
+fn median_turns(csv: &str) -> Result<BTreeMap<Nanos, u64>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .from_reader(csv.as_bytes());
+    let mut all: BTreeMap<Nanos, Vec<u64>> = BTreeMap::new();
+    for sample in reader.deserialize() {
+        let sample: Sample = sample.context("the machine sent no sweep")?;
+        let turns = all.entry(Nanos(sample.timeout_ns)).or_default();
+        turns.push(sample.turns);
+    }
+    let median = |mut turns: Vec<u64>| {
+        turns.sort_unstable();
+        turns[turns.len() / 2]
+    };
+    Ok(all
+        .into_iter()
+        .map(|(timeout, turns)| (timeout, median(turns)))
+        .collect())
+}
+
+/// What of a sweep's row is looked at.
+#[derive(Deserialize)]
+struct Sample {
+    timeout_ns: u64,
+    turns: u64,
+}
+
+/// Whether `splitlock log` finds in the kernel's own lines the trap of each sweep that met detection:
+/// one line each, because each sweep has one thread that runs its vCPU.
+fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
+    let text = splitlock(programs, &["log".as_ref(), log])?;
+    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
+    let found = text
+        .lines()
+        .filter(|line| line.contains("split lock "))
+        .count();
+    println!(
+        "\nthe kernel's own lines, as `splitlock log` reads them ({trapped} expected):\n{text}"
+    );
+    Ok(found == trapped)
+}
+
+fn draw(programs: &Programs, files: &[PathBuf], out: Option<&Path>) -> Result<()> {
+    if let Some(folder) = files[0].parent() {
+        println!("every run: {}/*.csv", folder.display());
+    }
+    let Some(out) = out else { return Ok(()) };
+    let mut arguments: Vec<&Path> = vec!["plot".as_ref()];
+    arguments.extend(files[..DRAWN].iter().map(PathBuf::as_path));
+    arguments.extend(["--out".as_ref(), out]);
+    splitlock(programs, &arguments)?;
+    println!("figure: {}", out.display());
+    Ok(())
+}
+
+fn splitlock(programs: &Programs, arguments: &[&Path]) -> Result<String> {
+    programs::run(Command::new(programs.splitlock()).args(arguments))
+}
+
+/// What a program in the machine printed, if it ended well.
+fn said(parcels: &[Parcel], name: &str) -> Result<String> {
+    let part = |part: &str| {
+        let parcel = parcel(parcels, &format!("{name}.{part}"))?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
+    };
+    if part("code")? != "0" {
+        bail!(
+            "the sweep {name} failed in the machine: {}",
+            part("err")?.trim()
+        );
+    }
+    part("out")
+}
+
+fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
+    let parcel = parcels.iter().find(|parcel| parcel.name == name);
+    parcel.with_context(|| format!("the machine did not send {name}"))
+}

@@ -1,0 +1,103 @@
+//! Experiments: what the booted machine is to try.
+
+use serde::{Deserialize, Serialize};
+use split_lock_model::policy::Alternative;
+
+/// Everything for one boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Kernel modules to load, in this order, by their file names in `/modules`.
+    pub modules: Vec<String>,
+    /// What to measure, in this order.
+    pub experiments: Vec<Experiment>,
+    /// Programs to run afterwards.
+    pub errands: Vec<Errand>,
+}
+
+/// Threads that split locks, and what disturbs them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// A short name, unique in its plan.
+    pub name: String,
+    /// `kernel.split_lock_mitigate`.
+    pub mitigate: bool,
+    /// Whose handler it is: the kernel's own ([`Alternative::Upstream`]) or one of the module's.
+    pub policy: Alternative,
+    /// How the threads come into the kernel's handler.
+    pub way: Way,
+    /// What they do there.
+    pub course: Course,
+}
+
+/// How a thread comes to its split lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// As a vCPU in KVM_RUN whose guest splits locks.
+    Guest,
+    /// As an ordinary thread.
+    User,
+}
+
+/// What the threads of an experiment do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// One thread, one trap at a time, each followed by one signal: every timeout at every phase.
+    Single {
+        /// Microseconds from just before the trap to the signal.
+        timeouts_us: Vec<u64>,
+        /// Moments within a tick at which the trap is made, evenly spread.
+        phases: u32,
+    },
+    /// All threads at once, without pause.
+    Loop {
+        /// For how long.
+        ms: u64,
+        /// The threads.
+        threads: Vec<Thread>,
+    },
+}
+
+/// One thread of a [`Course::Loop`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// The CPU that it stays on.
+    pub cpu: u16,
+    /// What signals it gets.
+    pub kick: Kick,
+}
+
+/// Signals for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kick {
+    /// Only one, at the end of the experiment.
+    Never,
+    /// One every so many microseconds of wall time.
+    Every(u64),
+    /// One every so many microseconds of the thread's own CPU time.
+    EveryCpu(u64),
+}
+
+/// A program to run in the machine, with what it prints as a parcel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// Names the parcel.
+    pub name: String,
+    /// `kernel.split_lock_mitigate` meanwhile.
+    pub mitigate: bool,
+    /// Whether detection is on meanwhile.
+    pub detection: bool,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+/// Where the plan lies in the machine.
+pub const PLAN_FILE: &str = "/plan.json";
+
+/// Where kernel modules lie in the machine.
+pub const MODULES: &str = "/modules";
+
+/// The name of the parcel that says that everything was done.
+pub const LAST_PARCEL: &str = "end";

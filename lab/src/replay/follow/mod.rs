@@ -1,0 +1,346 @@
+//! The comparison itself: one function per kind of event, those of the three stages of a punishment in
+//! files of their own.
+
+mod semaphore;
+mod sleep;
+mod window;
+
+use std::collections::HashMap;
+
+use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, TaskId, Trap};
+use split_lock_model::kernel::Profile;
+use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::time::Jiffies;
+
+use super::report::{Mismatch, Report, TrapRow, Verdict};
+use super::ticks::Ticks;
+use crate::journal::{Event, Kind};
+
+/// Leads the model through a journal of a kernel that has just settled: no thread in its handler,
+/// no window open, every CPU detecting.
+#[must_use]
+pub fn replay(
+    profile: &Profile,
+    rules: Rules,
+    topology: Topology,
+    ticks: &Ticks,
+    journal: &[Event],
+) -> Report {
+    let mut follower = Follower {
+        handler: Handler::new(profile, topology, Hardware::ICE_LAKE, rules),
+        rules,
+        ticks: *ticks,
+        hz: u64::from(profile.hz().get()),
+        threads: HashMap::new(),
+        windows: HashMap::new(),
+        deferred: Vec::new(),
+        unlocking_on: None,
+        mark: None,
+        report: Report::default(),
+    };
+    for event in journal {
+        follower.event(event);
+    }
+    follower.finish();
+    follower.report
+}
+
+/// The longest between the kernel's reading the ticks and our note of what it made of them: some
+/// thousand instructions, if a tick's interrupt comes between them.
+const STEP_NS: u64 = 30_000;
+
+/// The early return from the sleep.
+const CUT_SHORT: Action = Action::Retry(Retry::DetectionOn(Interrupted::Asleep));
+
+struct Follower {
+    handler: Handler,
+    rules: Rules,
+    ticks: Ticks,
+    hz: u64,
+    threads: HashMap<i32, Thread>,
+    /// By CPU.
+    windows: HashMap<u16, Window>,
+    /// Threads that have joined the queue of a semaphore that is free, says the model.
+    deferred: Vec<Event>,
+    /// The CPU on which the work that releases the semaphore is being run.
+    unlocking_on: Option<u16>,
+    mark: Option<i64>,
+    report: Report,
+}
+
+/// What is known of a thread.
+struct Thread {
+    id: TaskId,
+    stage: Stage,
+    row: Option<TrapRow>,
+    /// The tick of the last signal since the trap.
+    signalled: Option<u64>,
+    /// The tick in which it was last woken.
+    woken: u64,
+    /// The tick in which its wait for the semaphore began.
+    queued_at: u64,
+    /// Its window has got the timer that will end it.
+    window_ends: bool,
+}
+
+/// How far a thread has come in the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not in it.
+    Outside,
+    /// In it, and nothing decided.
+    Entered,
+    /// About to sleep; noted in this tick.
+    Sleepy(u64),
+    /// Asleep since a tick, until a tick.
+    Asleep { since: u64, wake: u64 },
+    /// The sleep ended in this tick, as if complete.
+    Slept { wake: u64, tick: u64 },
+    /// About to take the semaphore, after this.
+    Wanting(Before),
+    /// In the semaphore's queue.
+    Queued,
+    /// Let through, in this tick; the model says when the window closes.
+    Through { tick: u64, closes: Option<u64> },
+    /// Sent back.
+    Back(Interrupted),
+    /// The model disagreed, so it cannot say what comes next.
+    Lost,
+}
+
+/// What led a thread to the semaphore. The model is asked only now, because the order at the semaphore
+/// is decided only now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// A sleep that would have lasted until `wake`, and ended in the tick `slept`.
+    Sleep { wake: u64, slept: u64 },
+    /// No sleep: it has been served, or a signal was there before it.
+    Trap,
+}
+
+/// A window that waits for its work.
+struct Window {
+    opened: u64,
+    closes: u64,
+    /// The row of the trap that opened it, once there is one.
+    row: Option<usize>,
+    pid: i32,
+    /// When its work's timer expired, and in which tick.
+    queued: Option<(u64, u64)>,
+    /// The work was then still being run, for an earlier window, on this other CPU.
+    busy_on: Option<u16>,
+}
+
+impl Follower {
+    fn event(&mut self, event: &Event) {
+        if !self.ticks.agree_with(event) {
+            self.report.allowed.late_ticks += 1;
+        }
+        match event.kind {
+            Kind::Trap(_) => self.trap(event),
+            Kind::Sleep(_) => self.sleep(event),
+            Kind::Timer(expires) => self.timer(event, expires),
+            Kind::Wake => self.wake(event),
+            Kind::Slept(left) => self.slept(event, left),
+            Kind::Down => self.down(event),
+            Kind::Line => self.line(event),
+            Kind::Took { taken } => self.took(event, taken),
+            Kind::Msr { on } => self.msr(event, on),
+            Kind::Queue { unlocks } => self.queue(event, unlocks),
+            Kind::Work { unlocks } => self.work(event, unlocks),
+            Kind::Worked => self.unlocking_on = None,
+            Kind::Return { retry } => self.back(event, retry),
+            Kind::Done => self.done(event),
+            Kind::Signal(_) => self.signal(event),
+            Kind::Mark(number) => self.mark = Some(number),
+        }
+    }
+
+    fn thread(&mut self, pid: i32) -> &mut Thread {
+        let handler = &mut self.handler;
+        self.threads.entry(pid).or_insert_with(|| Thread {
+            id: handler.spawn(),
+            stage: Stage::Outside,
+            row: None,
+            signalled: None,
+            woken: 0,
+            queued_at: 0,
+            window_ends: false,
+        })
+    }
+
+    fn stage(&mut self, event: &Event) -> Stage {
+        self.thread(event.pid).stage
+    }
+
+    fn go_to(&mut self, event: &Event, stage: Stage) {
+        self.thread(event.pid).stage = stage;
+    }
+
+    fn mismatch(&mut self, event: &Event, what: impl Into<String>) {
+        self.report.mismatches.push(Mismatch {
+            ns: event.ns,
+            pid: event.pid,
+            what: what.into(),
+        });
+    }
+
+    /// A disagreement after which the thread's stage means nothing until its next trap.
+    fn lose(&mut self, event: &Event, what: impl Into<String>) {
+        if self.stage(event) != Stage::Lost {
+            self.mismatch(event, what);
+            self.go_to(event, Stage::Lost);
+        }
+    }
+
+    fn unexpected(&mut self, event: &Event, stage: Stage) {
+        self.lose(
+            event,
+            format!("{:?} while the thread is {stage:?}", event.kind),
+        );
+    }
+
+    /// Asks the model at the tick of this note and, if a tick came since the note before, at that
+    /// one's; takes the first answer that is `wanted`, and otherwise the first.
+    fn ask(
+        &mut self,
+        event: &Event,
+        earlier: u64,
+        question: impl Fn(&mut Handler, Jiffies) -> Option<Action>,
+        wanted: impl Fn(&Action) -> bool,
+    ) -> (Option<Action>, u64) {
+        let mut first = None;
+        for tick in [event.jiffies, earlier] {
+            let mut handler = self.handler.clone();
+            let answer = question(&mut handler, Jiffies(tick));
+            if answer.as_ref().is_some_and(&wanted) {
+                self.handler = handler;
+                self.report.allowed.tick_within_step += u64::from(tick != event.jiffies);
+                return (answer, tick);
+            }
+            first.get_or_insert((handler, answer));
+        }
+        let (handler, answer) = first.expect("asked at least once");
+        self.handler = handler;
+        (answer, event.jiffies)
+    }
+
+    fn trap(&mut self, event: &Event) {
+        let id = self.thread(event.pid).id;
+        if !self.handler.detects(id, CpuId(event.cpu.into())) {
+            self.mismatch(
+                event,
+                "a trap on a CPU that does not detect, says the model",
+            );
+        }
+        let row = TrapRow {
+            mark: self.mark,
+            ns: event.ns,
+            pid: event.pid,
+            cpu: event.cpu,
+            verdict: Verdict::Passed,
+            slept_ticks: None,
+            queued_ticks: None,
+            window_ticks: None,
+            signal_after_ns: None,
+        };
+        let thread = self.thread(event.pid);
+        thread.stage = Stage::Entered;
+        thread.row = Some(row);
+        thread.signalled = None;
+        thread.window_ends = false;
+    }
+
+    /// The model's answer to a trap.
+    fn trapped(&mut self, event: &Event, tick: u64, signal_pending: bool) -> Action {
+        let path = if event.guest { Path::Guest } else { Path::User };
+        let id = self.thread(event.pid).id;
+        let trap = Trap {
+            signal_pending,
+            ..Trap::new(id, CpuId(event.cpu.into()), path)
+        };
+        self.handler.trap(Jiffies(tick), trap).action
+    }
+
+    fn timer(&mut self, event: &Event, expires: u64) {
+        match self.stage(event) {
+            Stage::Sleepy(noted) => self.fall_asleep(event, noted, expires),
+            Stage::Entered => {
+                self.open_at_once(event);
+                self.compare_closing(event, expires + 1);
+            }
+            Stage::Through { .. } => self.compare_closing(event, expires + 1),
+            stage => self.unexpected(event, stage),
+        }
+    }
+
+    fn back(&mut self, event: &Event, retry: bool) {
+        let stage = self.stage(event);
+        if !retry {
+            self.lose(event, format!("SIGBUS; model: {stage:?}"));
+        }
+        let verdict = match stage {
+            Stage::Through { closes, .. } => {
+                if closes.is_some() && !self.thread(event.pid).window_ends {
+                    self.mismatch(event, format!("a window without an end; model: {closes:?}"));
+                }
+                Verdict::Passed
+            }
+            Stage::Back(Interrupted::BeforeSleep) => Verdict::NoSleep,
+            Stage::Back(Interrupted::Asleep) => Verdict::CutShort,
+            Stage::Back(Interrupted::Queued) => Verdict::LeftQueue,
+            other => {
+                self.lose(event, format!("the handler is done; model: {other:?}"));
+                return;
+            }
+        };
+        self.note_row(event, |row| row.verdict = verdict);
+        self.go_to(event, Stage::Outside);
+        let Some(row) = self.thread(event.pid).row.take() else {
+            return;
+        };
+        let index = self.report.traps.len();
+        self.report.traps.push(row);
+        let window = self.windows.get_mut(&event.cpu);
+        if let Some(window) = window.filter(|window| window.pid == event.pid) {
+            window.row.get_or_insert(index);
+        }
+    }
+
+    fn done(&mut self, event: &Event) {
+        let id = self.thread(event.pid).id;
+        if self.handler.detects(id, CpuId(event.cpu.into())) {
+            self.mismatch(
+                event,
+                "a split lock was let through; model: detection is on",
+            );
+        }
+    }
+
+    fn signal(&mut self, event: &Event) {
+        let thread = self.thread(event.pid);
+        thread.signalled = Some(event.jiffies);
+        if let Some(row) = &mut thread.row {
+            row.signal_after_ns.get_or_insert(event.ns - row.ns);
+        }
+    }
+
+    fn note_row(&mut self, event: &Event, note: impl FnOnce(&mut TrapRow)) {
+        if let Some(row) = &mut self.thread(event.pid).row {
+            note(row);
+        }
+    }
+
+    /// Nobody may be left in the handler.
+    fn finish(&mut self) {
+        let stuck = self
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.row.is_some());
+        let stuck: Vec<i32> = stuck.map(|(&pid, _)| pid).collect();
+        for pid in stuck {
+            let what = "still in the handler at the end".to_owned();
+            self.report.mismatches.push(Mismatch { ns: 0, pid, what });
+        }
+    }
+}

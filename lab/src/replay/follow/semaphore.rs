@@ -1,0 +1,139 @@
+//! The semaphore: who gets it, who queues and in which order, and who leaves.
+
+use split_lock_model::handler::{Action, Interrupted, Retry, Signal};
+use split_lock_model::machine::CpuId;
+use split_lock_model::time::Jiffies;
+
+use super::{Before, CUT_SHORT, Follower, Stage};
+use crate::journal::Event;
+
+impl Follower {
+    pub(super) fn down(&mut self, event: &Event) {
+        let before = match self.stage(event) {
+            Stage::Slept { wake, tick } => Before::Sleep { wake, slept: tick },
+            Stage::Entered => Before::Trap,
+            stage => return self.unexpected(event, stage),
+        };
+        self.thread(event.pid).queued_at = event.jiffies;
+        self.go_to(event, Stage::Wanting(before));
+    }
+
+    pub(super) fn line(&mut self, event: &Event) {
+        let Stage::Wanting(_) = self.stage(event) else {
+            let stage = self.stage(event);
+            return self.unexpected(event, stage);
+        };
+        if !self.join_queue(event) {
+            self.deferred.push(*event);
+        }
+    }
+
+    /// Whether the model, too, finds the semaphore taken. If not, somebody has taken it whose note of
+    /// that is still to come, or the work that releases it has been noted and has not yet done so.
+    fn join_queue(&mut self, event: &Event) -> bool {
+        let before = self.handler.clone();
+        let stage = match self.ask_for_semaphore(event) {
+            Some(Action::Queue { .. }) => Stage::Queued,
+            Some(Action::Retry(Retry::DetectionOn(Interrupted::Queued))) => {
+                Stage::Back(Interrupted::Queued)
+            }
+            _ => {
+                self.handler = before;
+                return false;
+            }
+        };
+        self.go_to(event, stage);
+        true
+    }
+
+    /// The model's view of a thread that comes to the semaphore.
+    fn ask_for_semaphore(&mut self, event: &Event) -> Option<Action> {
+        let Stage::Wanting(before) = self.stage(event) else {
+            return None;
+        };
+        let pending = event.signal_pending;
+        let Before::Sleep { wake, slept } = before else {
+            return Some(self.trapped(event, event.jiffies, pending));
+        };
+        let (id, cpu) = (self.thread(event.pid).id, CpuId(event.cpu.into()));
+        let (action, _) = self.ask(
+            event,
+            slept,
+            |handler, now| match now.0 >= wake {
+                true => handler.sleep_over(now, id, cpu, pending),
+                false => handler.signal(now, id, cpu, Signal::Ordinary),
+            },
+            |action| *action != CUT_SHORT,
+        );
+        action
+    }
+
+    pub(super) fn took(&mut self, event: &Event, taken: bool) {
+        let queued_at = self.thread(event.pid).queued_at;
+        self.note_row(event, |row| {
+            row.queued_ticks = Some(event.jiffies - queued_at);
+        });
+        let was_deferred = self.deferred.iter().any(|other| other.pid == event.pid);
+        self.deferred.retain(|other| other.pid != event.pid);
+        self.report.allowed.races += u64::from(was_deferred);
+        match (self.stage(event), taken) {
+            (Stage::Back(Interrupted::Queued), false) => {}
+            (Stage::Queued, true) => self.granted(event),
+            (Stage::Queued, false) => self.left_queue(event),
+            (Stage::Wanting(_), true) => self.take_free(event),
+            // It queued, and left, before the work that was under way got to releasing it.
+            (Stage::Wanting(_), false) if was_deferred && event.signal_pending => {
+                self.go_to(event, Stage::Back(Interrupted::Queued));
+            }
+            (Stage::Lost, _) => {}
+            (stage, _) => self.unexpected(event, stage),
+        }
+        self.ask_deferred_again();
+    }
+
+    fn take_free(&mut self, event: &Event) {
+        match self.ask_for_semaphore(event) {
+            Some(Action::Retry(Retry::WindowOpen { closes, .. })) => {
+                self.through(event, event.jiffies, closes);
+            }
+            other => self.lose(event, format!("past the sleep; model: {other:?}")),
+        }
+    }
+
+    /// In the order of the queue.
+    fn ask_deferred_again(&mut self) {
+        let deferred = std::mem::take(&mut self.deferred);
+        for event in deferred {
+            if self.join_queue(&event) {
+                self.report.allowed.races += 1;
+            } else {
+                self.deferred.push(event);
+            }
+        }
+    }
+
+    fn granted(&mut self, event: &Event) {
+        let (id, cpu) = (self.thread(event.pid).id, CpuId(event.cpu.into()));
+        match self.handler.granted(Jiffies(event.jiffies), id, cpu) {
+            Some(Action::Retry(Retry::WindowOpen { closes, .. })) => {
+                self.through(event, event.jiffies, closes);
+            }
+            other => self.lose(event, format!("got the semaphore; model: {other:?}")),
+        }
+    }
+
+    fn left_queue(&mut self, event: &Event) {
+        self.note_late_thread(event);
+        let (id, cpu) = (self.thread(event.pid).id, CpuId(event.cpu.into()));
+        let now = Jiffies(event.jiffies);
+        match self.handler.signal(now, id, cpu, Signal::Ordinary) {
+            Some(Action::Retry(Retry::DetectionOn(cause))) => {
+                self.go_to(event, Stage::Back(cause));
+            }
+            other => self.lose(
+                event,
+                format!("a signal at the semaphore; model: {other:?}"),
+            ),
+        }
+    }
+}

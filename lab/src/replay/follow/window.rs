@@ -1,0 +1,128 @@
+//! The window: which CPU detects, and the work that switches detection on again.
+
+use split_lock_model::handler::{Action, Retry};
+use split_lock_model::machine::CpuId;
+use split_lock_model::time::Jiffies;
+
+use super::{Follower, Stage, Window};
+use crate::journal::Event;
+
+impl Follower {
+    pub(super) fn through(&mut self, event: &Event, tick: u64, closes: Option<Jiffies>) {
+        let closes = closes.map(|tick| tick.0);
+        self.go_to(event, Stage::Through { tick, closes });
+    }
+
+    /// With mitigate=0 a trap opens its window without more ado.
+    pub(super) fn open_at_once(&mut self, event: &Event) {
+        match self.trapped(event, event.jiffies, event.signal_pending) {
+            Action::Retry(Retry::WindowOpen { closes, .. }) => {
+                self.through(event, event.jiffies, closes);
+            }
+            other => self.lose(event, format!("a window at once; model: {other:?}")),
+        }
+    }
+
+    /// The tick at which the work's timer will expire.
+    pub(super) fn compare_closing(&mut self, event: &Event, closes: u64) {
+        let Stage::Through {
+            tick,
+            closes: model,
+        } = self.stage(event)
+        else {
+            return;
+        };
+        self.thread(event.pid).window_ends = true;
+        match model {
+            Some(model) if model == closes => {}
+            Some(model) if model + 1 == closes && event.jiffies == tick + 1 => {
+                self.report.allowed.tick_within_step += 1;
+            }
+            model => {
+                self.mismatch(
+                    event,
+                    format!("a window until tick {closes}; model: {model:?}"),
+                );
+            }
+        }
+        let window = Window {
+            opened: tick,
+            closes,
+            row: None,
+            pid: event.pid,
+            queued: None,
+            busy_on: None,
+        };
+        self.windows.insert(event.cpu, window);
+    }
+
+    pub(super) fn msr(&mut self, event: &Event, on: bool) {
+        if !on && self.stage_if_known(event) == Some(Stage::Entered) {
+            // The only work item is busy elsewhere, so that no timer was set.
+            self.open_at_once(event);
+        }
+        if self.handler.is_off(CpuId(event.cpu.into())) == on {
+            let (kernel, model) = if on { ("on", "off") } else { ("off", "on") };
+            let what = format!("detection {kernel} on CPU {}; model: {model}", event.cpu);
+            self.mismatch(event, what);
+        }
+    }
+
+    fn stage_if_known(&self, event: &Event) -> Option<Stage> {
+        self.threads.get(&event.pid).map(|thread| thread.stage)
+    }
+
+    pub(super) fn queue(&mut self, event: &Event, unlocks: bool) {
+        let Some(window) = self.windows.get_mut(&event.cpu) else {
+            return self.mismatch(event, "re-enable work for a CPU without a window");
+        };
+        window.queued = Some((event.ns, event.jiffies));
+        window.busy_on = self.unlocking_on.filter(|&cpu| unlocks && cpu != event.cpu);
+        let (closes, ticks) = (window.closes, event.jiffies - window.opened);
+        if let Some(row) = window.row {
+            self.report.traps[row].window_ticks = Some(ticks);
+        }
+        if event.jiffies < closes {
+            let early = closes - event.jiffies;
+            self.mismatch(
+                event,
+                format!("the window's timer fired {early} ticks before its time"),
+            );
+        }
+        self.report.allowed.late_timers += u64::from(event.jiffies > closes);
+    }
+
+    pub(super) fn work(&mut self, event: &Event, unlocks: bool) {
+        if unlocks {
+            self.unlocking_on = Some(event.cpu);
+        }
+        let owner = self.owner_of_work(event.cpu);
+        if let Some(window) = self.windows.remove(&owner)
+            && let Some((ns, tick)) = window.queued
+        {
+            let allowed = &mut self.report.allowed;
+            allowed.slowest_worker_ns = allowed.slowest_worker_ns.max(event.ns - ns);
+            allowed.late_workers += u64::from(event.jiffies > tick);
+        }
+        self.report.misplaced_work += u64::from(owner != event.cpu);
+        let (owner, here) = (CpuId(owner.into()), CpuId(event.cpu.into()));
+        let now = Jiffies(event.jiffies);
+        if self.handler.reenable_elsewhere(now, owner, here).is_none() {
+            self.mismatch(event, "the re-enable work runs; model: none is due");
+        }
+    }
+
+    /// The CPU whose window the work ends that runs on this one: its own, or that of a window whose
+    /// timer expired while this CPU was still busy with the same work.
+    fn owner_of_work(&self, cpu: u16) -> u16 {
+        let waits = |window: &Window| window.queued.is_some();
+        if self.windows.get(&cpu).is_some_and(waits) {
+            return cpu;
+        }
+        let elsewhere = self
+            .windows
+            .iter()
+            .find(|(_, window)| waits(window) && window.busy_on == Some(cpu));
+        elsewhere.map_or(cpu, |(&owner, _)| owner)
+    }
+}

@@ -1,0 +1,134 @@
+//! What came of a comparison.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One journal against the model.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Every trap, in the order in which they ended.
+    pub traps: Vec<TrapRow>,
+    /// Every disagreement.
+    pub mismatches: Vec<Mismatch>,
+    /// Work that ran on another CPU than its window's, which the model foresees only when it is told
+    /// that the work was still being run there.
+    pub misplaced_work: u64,
+    /// What was let pass.
+    pub allowed: Allowed,
+}
+
+/// One trap, as the kernel treated it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrapRow {
+    /// The last mark before it.
+    pub mark: Option<i64>,
+    /// When, on the kernel's CLOCK_MONOTONIC.
+    pub ns: u64,
+    /// The thread.
+    pub pid: i32,
+    /// Its CPU.
+    pub cpu: u16,
+    /// How the handler ended.
+    pub verdict: Verdict,
+    /// Ticks counted while it slept.
+    pub slept_ticks: Option<u64>,
+    /// Ticks counted while it queued.
+    pub queued_ticks: Option<u64>,
+    /// Ticks from opening its window until the timer of the re-enable work expired. Noted when that
+    /// happens; none if it never did.
+    pub window_ticks: Option<u64>,
+    /// From the trap to the first signal that came before the handler was done.
+    pub signal_after_ns: Option<u64>,
+}
+
+/// How the handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// With a window.
+    Passed,
+    /// Because a signal was there before the sleep.
+    NoSleep,
+    /// Because a signal cut the sleep short.
+    CutShort,
+    /// Because a signal came at the semaphore.
+    LeftQueue,
+}
+
+/// A disagreement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// When, on the kernel's CLOCK_MONOTONIC.
+    pub ns: u64,
+    /// The thread.
+    pub pid: i32,
+    /// What the kernel did and what the model says.
+    pub what: String,
+}
+
+/// Differences that are no disagreement. Each has one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// A tick came between two notes of one step of the handler. The kernel has read its count of
+    /// ticks between the notes, so either count may be the one it used; nothing else may.
+    pub tick_within_step: u64,
+    /// A thread joined the semaphore's queue between somebody's taking or releasing it and the note
+    /// of that, which comes later or earlier by some microseconds. The order of the queue itself is
+    /// noted while the semaphore is locked, and is never allowed to differ.
+    pub races: u64,
+    /// A timer of the kernel's wheel expired in a later tick than its own: the interrupt, or the
+    /// softirq that runs timers, was held up. Never in an earlier one.
+    pub late_timers: u64,
+    /// The re-enable work ran in a later tick than its timer expired in: its worker had to wait for
+    /// the CPU. The window is longer by that; the model knows a worker's latency as a cost.
+    pub late_workers: u64,
+    /// The longest that a worker took, from its timer to its work.
+    pub slowest_worker_ns: u64,
+    /// An interrupted thread ran, and looked at the ticks, in a later tick than its signal came in.
+    pub late_threads: u64,
+    /// Events whose tick was counted later than [`LATE_TICK_NS`](super::LATE_TICK_NS) after its
+    /// moment. Whatever the kernel decided then, it decided by its count.
+    pub late_ticks: u64,
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ticks within a step, {} races for the semaphore's queue, {} late timers, {} late \
+             workers (slowest {} us), {} late threads, {} late ticks",
+            self.tick_within_step,
+            self.races,
+            self.late_timers,
+            self.late_workers,
+            self.slowest_worker_ns / 1000,
+            self.late_threads,
+            self.late_ticks
+        )
+    }
+}
+
+impl Report {
+    /// Traps with this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let matching = self.traps.iter().filter(|trap| trap.verdict == verdict);
+        matching.count()
+    }
+
+    /// Adds another one's.
+    pub fn absorb(&mut self, other: Self) {
+        self.traps.extend(other.traps);
+        self.mismatches.extend(other.mismatches);
+        self.misplaced_work += other.misplaced_work;
+        let (mine, its) = (&mut self.allowed, other.allowed);
+        mine.tick_within_step += its.tick_within_step;
+        mine.races += its.races;
+        mine.late_timers += its.late_timers;
+        mine.late_workers += its.late_workers;
+        mine.slowest_worker_ns = mine.slowest_worker_ns.max(its.slowest_worker_ns);
+        mine.late_threads += its.late_threads;
+        mine.late_ticks += its.late_ticks;
+    }
+}

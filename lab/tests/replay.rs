@@ -1,0 +1,237 @@
+//! The comparison against journals of real kernels: they agree, and nothing that a kernel could
+//! have done otherwise goes unnoticed.
+
+use split_lock_lab::journal::{self, Event, Kind, State};
+use split_lock_lab::replay::{Report, Ticks, Verdict, replay};
+use split_lock_model::machine::Topology;
+use split_lock_model::policy::Alternative;
+
+/// What a real kernel did, and what it is.
+struct Recorded {
+    profile: &'static str,
+    policy: Alternative,
+    cpus: u32,
+    state: State,
+    journal: Vec<Event>,
+}
+
+macro_rules! recorded {
+    ($name:literal, $profile:literal, $cpus:literal) => {
+        Recorded {
+            profile: $profile,
+            policy: Alternative::Upstream,
+            cpus: $cpus,
+            state: serde_json::from_str(include_str!(concat!("data/", $name, ".state")))
+                .expect("a state"),
+            journal: journal::parse(include_bytes!(concat!("data/", $name, ".journal")))
+                .expect("a journal"),
+        }
+    };
+}
+
+impl Recorded {
+    /// A vCPU with a signal every 13.1 ms.
+    fn kicked() -> Self {
+        recorded!("6.1.192-kicked", "6.1.192", 1)
+    }
+
+    /// Five threads on one CPU.
+    fn contended() -> Self {
+        recorded!("6.1.192-contended", "6.1.192", 1)
+    }
+
+    /// Four threads on two CPUs, two of which have signals while they queue.
+    fn impatient() -> Self {
+        recorded!("6.12.117-impatient", "6.12.117", 2)
+    }
+
+    /// Two threads on two CPUs, mitigate=0, and only one work item.
+    fn unmitigated() -> Self {
+        recorded!("6.12.117-unmitigated", "6.12.117,mitigate=0", 2)
+    }
+
+    /// Four threads on one CPU, two of which have signals while they queue, under another handler.
+    fn sentenced() -> Self {
+        Self {
+            policy: Alternative::Sentence,
+            ..recorded!("6.1.192-sentence", "6.1.192", 1)
+        }
+    }
+
+    fn all() -> [Self; 5] {
+        [
+            Self::kicked(),
+            Self::contended(),
+            Self::impatient(),
+            Self::unmitigated(),
+            Self::sentenced(),
+        ]
+    }
+
+    fn against(&self, profile: &str) -> Report {
+        replay(
+            &profile.parse().expect("a profile"),
+            self.policy.rules(),
+            Topology::new(self.cpus, 1).expect("a machine"),
+            &Ticks::new(&self.state).expect("ticks"),
+            &self.journal,
+        )
+    }
+
+    fn report(&self) -> Report {
+        self.against(self.profile)
+    }
+
+    /// With one event changed, or left out.
+    fn falsified(&self, index: usize, change: impl FnOnce(Event) -> Option<Event>) -> Report {
+        let mut journal = self.journal.clone();
+        match change(journal[index]) {
+            Some(event) => journal[index] = event,
+            None => drop(journal.remove(index)),
+        }
+        let other = Self { journal, ..*self };
+        other.report()
+    }
+}
+
+#[test]
+fn real_kernels_do_what_the_model_says() {
+    for recorded in Recorded::all() {
+        let report = recorded.report();
+        assert_eq!(report.mismatches, [], "{}", recorded.profile);
+        assert!(report.traps.len() > 15, "{}", recorded.profile);
+    }
+    let seen = |recorded: Recorded, verdict| recorded.report().count(verdict) > 0;
+    assert!(seen(Recorded::kicked(), Verdict::CutShort));
+    assert!(seen(Recorded::kicked(), Verdict::Passed));
+    assert!(seen(Recorded::impatient(), Verdict::LeftQueue));
+}
+
+#[test]
+fn another_kernel_does_something_else() {
+    for (recorded, profile) in [
+        (Recorded::kicked(), "6.12.117"),
+        (Recorded::contended(), "6.12.117"),
+        (Recorded::impatient(), "6.1.192"),
+        (Recorded::impatient(), "6.12.117,hz=1000"),
+        (Recorded::impatient(), "6.12.117,mitigate=0"),
+        (Recorded::unmitigated(), "6.12.117"),
+        (Recorded::unmitigated(), "6.16,mitigate=0"),
+    ] {
+        assert_ne!(recorded.against(profile).mismatches, [], "{profile}");
+    }
+}
+
+#[test]
+fn another_policy_does_something_else() {
+    for policy in Alternative::ALL {
+        let recorded = Recorded {
+            policy,
+            ..Recorded::sentenced()
+        };
+        let agrees = recorded.report().mismatches.is_empty();
+        assert_eq!(agrees, policy == Alternative::Sentence, "{policy}");
+    }
+}
+
+/// A kernel that does this instead does something wrong.
+fn otherwise(event: Event) -> Option<Event> {
+    let kind = match event.kind {
+        Kind::Timer(tick) => Kind::Timer(tick + 1),
+        Kind::Slept(0) => Kind::Slept(4),
+        Kind::Slept(left) => Kind::Slept(left + 4),
+        Kind::Took { taken } => Kind::Took { taken: !taken },
+        Kind::Msr { on } => Kind::Msr { on: !on },
+        Kind::Return { .. } => Kind::Return { retry: false },
+        _ => return None,
+    };
+    Some(Event { kind, ..event })
+}
+
+#[test]
+fn whatever_a_kernel_does_otherwise_is_noticed() {
+    for recorded in Recorded::all() {
+        for (index, event) in recorded.journal.iter().enumerate() {
+            if let Some(changed) = otherwise(*event) {
+                let report = recorded.falsified(index, |_| Some(changed));
+                assert_ne!(report.mismatches, [], "event {index}: {event:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn timers_that_fire_early_are_noticed() {
+    for recorded in Recorded::all() {
+        for (index, event) in recorded.journal.iter().enumerate() {
+            let by_timer = match event.kind {
+                Kind::Wake => !event.signal_pending && follows_timer(&recorded.journal, index),
+                Kind::Queue { .. } => true,
+                _ => false,
+            };
+            if by_timer && is_on_time(&recorded, index) {
+                let early = |event: Event| {
+                    let jiffies = event.jiffies - 1;
+                    Some(Event { jiffies, ..event })
+                };
+                let report = recorded.falsified(index, early);
+                assert_ne!(report.mismatches, [], "event {index}: {event:?}");
+            }
+        }
+    }
+}
+
+/// Whether the last that the thread did was to fall asleep, so that its timer wakes it.
+fn follows_timer(journal: &[Event], index: usize) -> bool {
+    let before = journal[..index].iter().rev();
+    let last = before
+        .filter(|event| event.pid == journal[index].pid)
+        .find(|event| !matches!(event.kind, Kind::Queue { .. } | Kind::Signal(_)));
+    last.is_some_and(|event| matches!(event.kind, Kind::Timer(_)))
+}
+
+/// Whether the timer that fired here did so in the tick after the one that it asked for. One that
+/// was late would still not be early a tick before.
+fn is_on_time(recorded: &Recorded, index: usize) -> bool {
+    let event = recorded.journal[index];
+    let asked = recorded.journal[..index].iter().rev().find_map(|other| {
+        let Kind::Timer(tick) = other.kind else {
+            return None;
+        };
+        let mine = match event.kind {
+            Kind::Queue { .. } => other.cpu == event.cpu && !is_sleep(recorded, other),
+            _ => other.pid == event.pid,
+        };
+        mine.then_some(tick)
+    });
+    asked.is_some_and(|tick| event.jiffies == tick + 1)
+}
+
+/// Whether a timer is that of a sleep: its thread had just noted that it goes to sleep.
+fn is_sleep(recorded: &Recorded, timer: &Event) -> bool {
+    let before = recorded.journal.iter().take_while(|event| *event != timer);
+    let last = before.filter(|event| event.pid == timer.pid).last();
+    last.is_some_and(|event| matches!(event.kind, Kind::Sleep(_)))
+}
+
+#[test]
+fn a_window_that_never_closes_is_noticed() {
+    let recorded = Recorded::kicked();
+    for (index, event) in recorded.journal.iter().enumerate() {
+        if matches!(event.kind, Kind::Work { .. }) {
+            let report = recorded.falsified(index, |_| None);
+            assert_ne!(report.mismatches, [], "event {index}: {event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_never_comes_back_is_noticed() {
+    let mut recorded = Recorded::kicked();
+    let last = recorded
+        .journal
+        .iter()
+        .rposition(|event| matches!(event.kind, Kind::Return { .. }));
+    recorded.journal.remove(last.expect("a return"));
+    assert_ne!(recorded.report().mismatches, []);
+}
