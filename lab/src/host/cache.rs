@@ -13,9 +13,10 @@ impl Cache {
     pub(crate) fn new() -> Self {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace().join("target"), PathBuf::from);
-        Self {
-            root: target.join("lab"),
-        }
+        let root = target.join("lab");
+        // make and QEMU run elsewhere.
+        let root = std::path::absolute(&root).unwrap_or(root);
+        Self { root }
     }
 
     /// apt's own state, apart from the machine's.

@@ -130,6 +130,7 @@ fn foretell(
 ) -> Result<Found> {
     let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
     let mut found = Found::default();
+    // By timeout: how many passed, and of how many.
     let mut passed: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for trap in &report.traps {
@@ -159,16 +160,18 @@ fn foretell(
         }
     }
     report.mismatches.extend(wrong);
-    let none = |&&(_, (passed, _)): &&(&u64, &(u32, u32))| *passed == 0;
-    let all = |&&(_, (passed, of)): &&(&u64, &(u32, u32))| passed == of;
-    found.never_up_to_us = passed.iter().take_while(|x| none(&x)).last().map(|x| *x.0);
-    found.always_from_us = passed
-        .iter()
-        .rev()
-        .take_while(|x| all(&x))
-        .last()
-        .map(|x| *x.0);
+    found.never_up_to_us = end_of_run(passed.iter(), |&(passed, _)| passed == 0);
+    found.always_from_us = end_of_run(passed.iter().rev(), |&(passed, of)| passed == of);
     Ok(found)
+}
+
+/// The last timeout before the first that is otherwise.
+fn end_of_run<'a>(
+    counts: impl Iterator<Item = (&'a u64, &'a (u32, u32))>,
+    belongs: impl Fn(&(u32, u32)) -> bool,
+) -> Option<u64> {
+    let run = counts.take_while(|(_, count)| belongs(count));
+    run.last().map(|(&timeout, _)| timeout)
 }
 
 /// Whether a trap gets past its sleep. `None`: a tick is too close to say.

@@ -71,14 +71,14 @@ impl Summary {
     /// For people.
     pub(crate) fn text(&self, limits: Option<&Thresholds>, json: &Path) -> String {
         let mut text = format!("\n{} held against {}\n", self.release, self.profile);
-        text += "machine             experiment                            traps passed  cut no-sleep left-queue mismatches\n";
+        text += "machine             experiment                              traps passed  cut no-sleep left-queue mismatches\n";
         let mut total = Report::default();
         for machine in &self.machines {
             for compared in &machine.experiments {
                 let report = &compared.report;
                 let _ = writeln!(
                     text,
-                    "{:19} {:37} {:5} {:6} {:4} {:8} {:10} {:10}",
+                    "{:19} {:39} {:5} {:6} {:4} {:8} {:10} {:10}",
                     machine.shape,
                     compared.experiment.name,
                     report.traps.len(),

@@ -53,7 +53,7 @@ struct Tried {
 enum Progress {
     /// At all, from the first on.
     Always,
-    /// At none that is shorter than the kernel's sleep, and at those that outlast sleep and window.
+    /// At none that is never enough for the kernel's sleep, and at those that outlast it by a tick.
     PastTheSleep,
 }
 
