@@ -1,5 +1,5 @@
 //! The project's own tools in the machine: sweeps against the real kernel's punishment, with and
-//! without a guard, and its log.
+//! without a guard, the doctor, and the kernel's log.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,21 @@ const NO_DETECTION: &str =
     "split-lock detection: not available in this virtual machine (its host decides)";
 const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is detected; what follows is the kernel's own";
 
+/// What the doctor says in the machine, when all sweeps are done. Its CPU has no detection, and the doctor has to
+/// say so; what its kernel has written about traps it has to see all the same.
+fn doctor() -> Errand {
+    Errand {
+        name: DOCTOR.to_owned(),
+        mitigate: true,
+        detection: false,
+        command: ["/bin/splitlock", "doctor", "--json"]
+            .map(str::to_owned)
+            .into(),
+    }
+}
+
+const DOCTOR: &str = "doctor";
+
 /// Runs the tools in a machine with this kernel, and draws what came of it. The answer is whether the
 /// guest got on where it should, and only there, and whether the log names every thread that trapped.
 pub(crate) fn run(
@@ -168,7 +183,7 @@ pub(crate) fn run(
     let plan = Plan {
         modules: initramfs::modules(),
         experiments: vec![],
-        errands: SWEEPS.iter().map(Tried::errand).collect(),
+        errands: SWEEPS.iter().map(Tried::errand).chain([doctor()]).collect(),
     };
     let archive = initramfs::pack(kernel, programs, &module, &plan)?;
     let folder = cache.results(&kernel.release).join("tools");
@@ -192,6 +207,7 @@ pub(crate) fn run(
     let log = folder.join("kernel.log");
     output::write(&log, &parcel(&parcels, "kernel-log")?.bytes)?;
     is_fine &= reads_log(programs, &log)?;
+    is_fine &= sees_the_machine(&said(&parcels, DOCTOR)?, kernel)?;
     draw(programs, &files, args.out.as_deref())?;
     Ok(is_fine)
 }
@@ -266,6 +282,53 @@ fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
         "\nthe kernel's own lines, as `splitlock log` reads them ({trapped} expected):\n{text}"
     );
     Ok(found == trapped)
+}
+
+/// Whether `splitlock doctor` has seen the kernel, its tick rate, its sysctl and its traps, and who that was; and
+/// whether it kept from calling a CPU one that detects split locks because of them.
+fn sees_the_machine(json: &str, kernel: &Kernel) -> Result<bool> {
+    let found: serde_json::Value = serde_json::from_str(json).context("the doctor sent no JSON")?;
+    let fact = |name: &str| &found["facts"][name]["seen"]["is"];
+    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
+    let checks = [
+        ("release", *fact("kernel_release") == kernel.release),
+        ("tick rate", *fact("hz") == kernel.profile.hz().get()),
+        ("sysctl", *fact("split_lock_mitigate") == "1"),
+        (
+            "traps",
+            found["history"]["seen"]["is"]["alignment_checks"] == trapped,
+        ),
+        (
+            "who",
+            found["who"]["groups"][0]["threads"][0]["comm"].is_string(),
+        ),
+        (
+            "verdict",
+            found["verdict"]["condition"]["is"] == "not_applicable",
+        ),
+        (
+            "doubt",
+            found["verdict"]["doubts"]
+                .as_array()
+                .is_some_and(|doubts| !doubts.is_empty()),
+        ),
+    ];
+    let wrong: Vec<_> = checks
+        .iter()
+        .filter(|(_, is_right)| !is_right)
+        .map(|(name, _)| *name)
+        .collect();
+    println!(
+        "\n`splitlock doctor` there: {}",
+        found["title"].as_str().unwrap_or("no title")
+    );
+    for doubt in found["verdict"]["doubts"].as_array().into_iter().flatten() {
+        println!("  doubts: {}", doubt.as_str().unwrap_or_default());
+    }
+    if !wrong.is_empty() {
+        println!("NOT as it should be: {}", wrong.join(", "));
+    }
+    Ok(wrong.is_empty())
 }
 
 fn draw(programs: &Programs, files: &[PathBuf], out: Option<&Path>) -> Result<()> {
