@@ -2,7 +2,7 @@
 //! have done otherwise goes unnoticed.
 
 use split_lock_lab::journal::{self, Event, Kind, State};
-use split_lock_lab::replay::{Report, Ticks, Verdict, replay};
+use split_lock_lab::replay::{Machine, Report, Ticks, Verdict, replay};
 use split_lock_model::machine::Topology;
 use split_lock_model::policy::Alternative;
 
@@ -69,13 +69,13 @@ impl Recorded {
     }
 
     fn against(&self, profile: &str) -> Report {
-        replay(
-            &profile.parse().expect("a profile"),
-            self.policy.rules(),
-            Topology::new(self.cpus, 1).expect("a machine"),
-            &Ticks::new(&self.state).expect("ticks"),
-            &self.journal,
-        )
+        let machine = Machine {
+            topology: Topology::new(self.cpus, 1).expect("a machine"),
+            ticks: Ticks::new(&self.state).expect("ticks"),
+            step_ns: 30_000,
+        };
+        let profile = profile.parse().expect("a profile");
+        replay(&profile, self.policy.rules(), &machine, &self.journal)
     }
 
     fn report(&self) -> Report {
@@ -234,4 +234,47 @@ fn a_thread_that_never_comes_back_is_noticed() {
         .rposition(|event| matches!(event.kind, Kind::Return { .. }));
     recorded.journal.remove(last.expect("a return"));
     assert_ne!(recorded.report().mismatches, []);
+}
+
+/// The places of the work that releases the semaphore, and the CPUs on which it ran.
+fn works(recorded: &Recorded) -> Vec<(usize, u16)> {
+    let places = recorded.journal.iter().enumerate();
+    places
+        .filter(|(_, event)| event.kind == Kind::Work { unlocks: true })
+        .map(|(index, event)| (index, event.cpu))
+        .collect()
+}
+
+/// Up to the end of the work at `index`, which runs on `cpu` instead.
+fn worked_on(recorded: &Recorded, index: usize, cpu: u16) -> Report {
+    let mut journal = recorded.journal[..=index + 1].to_vec();
+    assert_eq!(journal[index + 1].kind, Kind::Msr { on: true });
+    for event in &mut journal[index..] {
+        event.cpu = cpu;
+    }
+    let mut report = Recorded {
+        journal,
+        ..*recorded
+    }
+    .report();
+    // The journal ends in the middle of things.
+    report.mismatches.retain(|mismatch| mismatch.ns > 0);
+    report
+}
+
+#[test]
+fn work_may_run_where_it_ran_last_and_nowhere_else() {
+    let recorded = Recorded::impatient();
+    let mut tried = [0; 2];
+    for pair in works(&recorded).windows(2) {
+        let [(_, before), (index, here)] = *pair else {
+            unreachable!("windows of two")
+        };
+        let other = 1 - here;
+        let report = worked_on(&recorded, index, other);
+        assert_eq!(report.mismatches.is_empty(), other == before, "{index}");
+        assert_eq!(report.misplaced_work, u64::from(other == before));
+        tried[usize::from(other == before)] += 1;
+    }
+    assert!(tried.iter().all(|&times| times > 0), "{tried:?}");
 }

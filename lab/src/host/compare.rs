@@ -7,11 +7,13 @@ use serde::Serialize;
 use split_lock_lab::journal::{self, State};
 use split_lock_lab::parcel::Parcel;
 use split_lock_lab::plan::{Course, Experiment};
-use split_lock_lab::replay::{Mismatch, Report, Ticks, Verdict, replay};
+use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, Verdict, replay};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
+
+use super::machine::Shape;
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
@@ -57,7 +59,7 @@ impl Compared {
 
 pub(crate) fn compare(
     profile: &Profile,
-    cpus: u32,
+    shape: Shape,
     experiment: &Experiment,
     parcels: &[Parcel],
 ) -> Result<Compared> {
@@ -87,14 +89,12 @@ pub(crate) fn compare(
         profile.with_mitigate(false)?
     };
     let ticks = Ticks::new(&state)?;
-    let topology = Topology::new(cpus, 1)?;
-    let mut report = replay(
-        &profile,
-        experiment.policy.rules(),
-        topology,
-        &ticks,
-        &journal,
-    );
+    let machine = Machine {
+        topology: Topology::new(shape.cpus(), 1)?,
+        ticks,
+        step_ns: shape.step_ns(),
+    };
+    let mut report = replay(&profile, experiment.policy.rules(), &machine, &journal);
     let thresholds = match &experiment.course {
         Course::Single {
             timeouts_us,

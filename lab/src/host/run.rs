@@ -73,7 +73,7 @@ fn check_kernel(
         let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
         let experiments = plan.experiments.iter();
         let compared: Result<Vec<_>> = experiments
-            .map(|experiment| compare(&kernel.profile, shape.cpus(), experiment, &parcels))
+            .map(|experiment| compare(&kernel.profile, shape, experiment, &parcels))
             .collect();
         summary.add(shape, compared?);
     }

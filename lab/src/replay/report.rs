@@ -11,8 +11,8 @@ pub struct Report {
     pub traps: Vec<TrapRow>,
     /// Every disagreement.
     pub mismatches: Vec<Mismatch>,
-    /// Work that ran on another CPU than its window's, which the model foresees only when it is told
-    /// that the work was still being run there.
+    /// Work that ran on another CPU than its window's: the one where it had last been run, by a worker
+    /// that had not come back from it. The model does what that leads to, and does not foresee it.
     pub misplaced_work: u64,
     /// What was let pass.
     pub allowed: Allowed,
@@ -73,9 +73,10 @@ pub struct Allowed {
     /// A tick came between two notes of one step of the handler. The kernel has read its count of
     /// ticks between the notes, so either count may be the one it used; nothing else may.
     pub tick_within_step: u64,
-    /// A thread joined the semaphore's queue between somebody's taking or releasing it and the note
-    /// of that, which comes later or earlier by some microseconds. The order of the queue itself is
-    /// noted while the semaphore is locked, and is never allowed to differ.
+    /// A thread joined or left the semaphore's queue between somebody's taking or releasing it and the
+    /// note of that, which comes later or earlier by some microseconds. The order of the queue itself
+    /// is noted while the semaphore is locked, and is never allowed to differ; and nobody who is first
+    /// in line is passed over without a signal.
     pub races: u64,
     /// A timer of the kernel's wheel expired in a later tick than its own: the interrupt, or the
     /// softirq that runs timers, was held up. Never in an earlier one.

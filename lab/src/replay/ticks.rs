@@ -1,5 +1,6 @@
-//! Where a kernel's ticks lie on its clock.
+//! The machine that a kernel ran on: above all, where its ticks lie on its clock.
 
+use split_lock_model::machine::Topology;
 use split_lock_model::time::{Hz, Nanos, TickClock, UnknownHz};
 
 use crate::journal::{Event, State};
@@ -7,6 +8,18 @@ use crate::journal::{Event, State};
 /// How long after its moment a tick may be counted: interrupts are off for a while now and then,
 /// and a machine that has slept catches up when it wakes.
 pub const LATE_TICK_NS: u64 = 200_000;
+
+/// What a journal was written on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Its CPUs.
+    pub topology: Topology,
+    /// Its ticks.
+    pub ticks: Ticks,
+    /// The longest from the kernel's reading its count of ticks, at the end of a sleep, to the note of
+    /// what is left: some thousand instructions, if a tick's interrupt comes between them.
+    pub step_ns: u64,
+}
 
 /// The ticks of one boot: their phase was read from the kernel.
 #[derive(Clone, Copy, Debug)]

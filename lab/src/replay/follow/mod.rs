@@ -5,36 +5,32 @@ mod semaphore;
 mod sleep;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, TaskId, Trap};
 use split_lock_model::kernel::Profile;
-use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::machine::{CpuId, Hardware};
 use split_lock_model::time::Jiffies;
 
 use super::report::{Mismatch, Report, TrapRow, Verdict};
-use super::ticks::Ticks;
+use super::ticks::{Machine, Ticks};
 use crate::journal::{Event, Kind};
 
 /// Leads the model through a journal of a kernel that has just settled: no thread in its handler,
 /// no window open, every CPU detecting.
 #[must_use]
-pub fn replay(
-    profile: &Profile,
-    rules: Rules,
-    topology: Topology,
-    ticks: &Ticks,
-    journal: &[Event],
-) -> Report {
+pub fn replay(profile: &Profile, rules: Rules, machine: &Machine, journal: &[Event]) -> Report {
     let mut follower = Follower {
-        handler: Handler::new(profile, topology, Hardware::ICE_LAKE, rules),
+        handler: Handler::new(profile, machine.topology, Hardware::ICE_LAKE, rules),
         rules,
-        ticks: *ticks,
+        ticks: machine.ticks,
+        step_ns: machine.step_ns,
+        waits: semaphore::ends_of_waits(journal),
         hz: u64::from(profile.hz().get()),
         threads: HashMap::new(),
         windows: HashMap::new(),
         deferred: Vec::new(),
-        unlocking_on: None,
+        unlocked_on: None,
         mark: None,
         report: Report::default(),
     };
@@ -45,10 +41,6 @@ pub fn replay(
     follower.report
 }
 
-/// The longest between the kernel's reading the ticks and our note of what it made of them: some
-/// thousand instructions, if a tick's interrupt comes between them.
-const STEP_NS: u64 = 30_000;
-
 /// The early return from the sleep.
 const CUT_SHORT: Action = Action::Retry(Retry::DetectionOn(Interrupted::Asleep));
 
@@ -56,14 +48,17 @@ struct Follower {
     handler: Handler,
     rules: Rules,
     ticks: Ticks,
+    step_ns: u64,
+    /// How each thread's waits in the queue will end, in their order.
+    waits: HashMap<i32, VecDeque<bool>>,
     hz: u64,
     threads: HashMap<i32, Thread>,
     /// By CPU.
     windows: HashMap<u16, Window>,
     /// Threads that have joined the queue of a semaphore that is free, says the model.
     deferred: Vec<Event>,
-    /// The CPU on which the work that releases the semaphore is being run.
-    unlocking_on: Option<u16>,
+    /// The CPU on which the work that releases the semaphore was run last.
+    unlocked_on: Option<u16>,
     mark: Option<i64>,
     report: Report,
 }
@@ -79,6 +74,8 @@ struct Thread {
     woken: u64,
     /// The tick in which its wait for the semaphore began.
     queued_at: u64,
+    /// That wait will end with a signal.
+    will_leave: bool,
     /// Its window has got the timer that will end it.
     window_ends: bool,
 }
@@ -127,8 +124,9 @@ struct Window {
     pid: i32,
     /// When its work's timer expired, and in which tick.
     queued: Option<(u64, u64)>,
-    /// The work was then still being run, for an earlier window, on this other CPU.
-    busy_on: Option<u16>,
+    /// The work had last been run, for an earlier window, on this other CPU: if its worker had not
+    /// come back from it, it was run there again.
+    last_on: Option<u16>,
 }
 
 impl Follower {
@@ -148,7 +146,7 @@ impl Follower {
             Kind::Msr { on } => self.msr(event, on),
             Kind::Queue { unlocks } => self.queue(event, unlocks),
             Kind::Work { unlocks } => self.work(event, unlocks),
-            Kind::Worked => self.unlocking_on = None,
+            Kind::Worked => {}
             Kind::Return { retry } => self.back(event, retry),
             Kind::Done => self.done(event),
             Kind::Signal(_) => self.signal(event),
@@ -165,6 +163,7 @@ impl Follower {
             signalled: None,
             woken: 0,
             queued_at: 0,
+            will_leave: false,
             window_ends: false,
         })
     }

@@ -1,11 +1,38 @@
 //! The semaphore: who gets it, who queues and in which order, and who leaves.
 
-use split_lock_model::handler::{Action, Interrupted, Retry, Signal};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use split_lock_model::handler::{Action, Interrupted, Retry, Signal, TaskId};
 use split_lock_model::machine::CpuId;
 use split_lock_model::time::Jiffies;
 
-use super::{Before, CUT_SHORT, Follower, Stage};
-use crate::journal::Event;
+use super::{Before, CUT_SHORT, Follower, Stage, Thread};
+use crate::journal::{Event, Kind};
+
+/// How each thread's waits in the queue end, in their order: with the semaphore, or without.
+pub(super) fn ends_of_waits(journal: &[Event]) -> HashMap<i32, VecDeque<bool>> {
+    let mut ends: HashMap<i32, VecDeque<bool>> = HashMap::new();
+    let mut waiting = HashSet::new();
+    for event in journal {
+        match event.kind {
+            Kind::Line => {
+                waiting.insert(event.pid);
+            }
+            Kind::Took { taken } if waiting.remove(&event.pid) => {
+                ends.entry(event.pid).or_default().push_back(taken);
+            }
+            _ => {}
+        }
+    }
+    ends
+}
+
+impl Thread {
+    /// Whether the thread is in the queue no more, although that is not noted yet.
+    fn has_left_queue(&self) -> bool {
+        self.stage == Stage::Queued && self.will_leave && self.signalled.is_some()
+    }
+}
 
 impl Follower {
     pub(super) fn down(&mut self, event: &Event) {
@@ -23,6 +50,9 @@ impl Follower {
             let stage = self.stage(event);
             return self.unexpected(event, stage);
         };
+        let waits = self.waits.get_mut(&event.pid);
+        let taken = waits.and_then(VecDeque::pop_front);
+        self.thread(event.pid).will_leave = taken == Some(false);
         if !self.join_queue(event) {
             self.deferred.push(*event);
         }
@@ -97,6 +127,26 @@ impl Follower {
                 self.through(event, event.jiffies, closes);
             }
             other => self.lose(event, format!("past the sleep; model: {other:?}")),
+        }
+    }
+
+    fn first_in_line(&self) -> Option<TaskId> {
+        self.handler.waiters().next()
+    }
+
+    /// Before the semaphore is handed over: who is first in line, has a signal, and does not get it, has
+    /// left. That happens under the semaphore's lock and is noted later, maybe after the hand-over.
+    pub(super) fn let_leavers_leave(&mut self) {
+        while let Some(first) = self.first_in_line() {
+            let thread = self.threads.values_mut().find(|thread| thread.id == first);
+            let Some(thread) = thread.filter(|thread| thread.has_left_queue()) else {
+                return;
+            };
+            thread.stage = Stage::Back(Interrupted::Queued);
+            // Neither the tick nor the CPU matters to a thread that leaves.
+            let (tick, cpu) = (Jiffies(thread.queued_at), CpuId(0));
+            self.handler.signal(tick, first, cpu, Signal::Ordinary);
+            self.report.allowed.races += 1;
         }
     }
 

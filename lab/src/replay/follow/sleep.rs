@@ -4,7 +4,7 @@ use split_lock_model::handler::{Action, Interrupted, OnSignal, Path, Retry, Sign
 use split_lock_model::machine::CpuId;
 use split_lock_model::time::Jiffies;
 
-use super::{CUT_SHORT, Follower, STEP_NS, Stage};
+use super::{CUT_SHORT, Follower, Stage};
 use crate::journal::Event;
 
 impl Follower {
@@ -110,7 +110,7 @@ impl Follower {
         let (id, woken) = (self.thread(event.pid).id, self.thread(event.pid).woken);
         let cpu = CpuId(event.cpu.into());
         // The kernel reads the ticks right before it comes back; if one has just come, maybe before it.
-        let just_before = self.ticks.at(event.ns - STEP_NS).max(woken);
+        let just_before = self.ticks.at(event.ns - self.step_ns).max(woken);
         let tick = if self.left_at(event.jiffies, wake) != left
             && self.left_at(just_before, wake) == left
         {

@@ -51,7 +51,7 @@ impl Follower {
             row: None,
             pid: event.pid,
             queued: None,
-            busy_on: None,
+            last_on: None,
         };
         self.windows.insert(event.cpu, window);
     }
@@ -77,7 +77,7 @@ impl Follower {
             return self.mismatch(event, "re-enable work for a CPU without a window");
         };
         window.queued = Some((event.ns, event.jiffies));
-        window.busy_on = self.unlocking_on.filter(|&cpu| unlocks && cpu != event.cpu);
+        window.last_on = self.unlocked_on.filter(|&cpu| unlocks && cpu != event.cpu);
         let (closes, ticks) = (window.closes, event.jiffies - window.opened);
         if let Some(row) = window.row {
             self.report.traps[row].window_ticks = Some(ticks);
@@ -93,10 +93,11 @@ impl Follower {
     }
 
     pub(super) fn work(&mut self, event: &Event, unlocks: bool) {
-        if unlocks {
-            self.unlocking_on = Some(event.cpu);
-        }
         let owner = self.owner_of_work(event.cpu);
+        if unlocks {
+            self.unlocked_on = Some(event.cpu);
+            self.let_leavers_leave();
+        }
         if let Some(window) = self.windows.remove(&owner)
             && let Some((ns, tick)) = window.queued
         {
@@ -112,8 +113,8 @@ impl Follower {
         }
     }
 
-    /// The CPU whose window the work ends that runs on this one: its own, or that of a window whose
-    /// timer expired while this CPU was still busy with the same work.
+    /// The CPU whose window the work ends that runs on this one: its own, or else that of a window whose
+    /// work was run here the last time.
     fn owner_of_work(&self, cpu: u16) -> u16 {
         let waits = |window: &Window| window.queued.is_some();
         if self.windows.get(&cpu).is_some_and(waits) {
@@ -122,7 +123,7 @@ impl Follower {
         let elsewhere = self
             .windows
             .iter()
-            .find(|(_, window)| waits(window) && window.busy_on == Some(cpu));
+            .find(|(_, window)| waits(window) && window.last_on == Some(cpu));
         elsewhere.map_or(cpu, |(&owner, _)| owner)
     }
 }
