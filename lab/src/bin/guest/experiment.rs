@@ -114,15 +114,26 @@ fn split_in_a_loop(
     device: &LabDevice,
     start: &Barrier,
 ) -> Result<()> {
-    stay_on(thread.cpu)?;
-    let mut splitter = Splitter::new(way, device, GUEST_TURNS)?;
-    let (clock, first_us, every_us) = match thread.kick {
-        Kick::Never => (Clock::Wall, length.as_micros() as u64, 0),
-        Kick::Every(us) => (Clock::Wall, us, us),
-        Kick::EveryCpu(us) => (Clock::ThreadCpu, us, us),
-    };
-    let timer = KickTimer::new(clock)?;
+    let prepared = prepare(way, thread, device);
+    // Even if this thread cannot take part: the others wait for it.
     start.wait();
+    let (mut splitter, timer) = prepared?;
+    let (first_us, every_us) = match thread.kick {
+        Kick::Never => (length.as_micros() as u64, 0),
+        Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
+    };
     timer.set(first_us * 1000, every_us * 1000)?;
     splitter.keep_on_until(Instant::now() + length)
+}
+
+fn prepare(way: Way, thread: Thread, device: &LabDevice) -> Result<(Splitter<'_>, KickTimer)> {
+    stay_on(thread.cpu)?;
+    let clock = match thread.kick {
+        Kick::Never | Kick::Every(_) => Clock::Wall,
+        Kick::EveryCpu(_) => Clock::ThreadCpu,
+    };
+    Ok((
+        Splitter::new(way, device, GUEST_TURNS)?,
+        KickTimer::new(clock)?,
+    ))
 }
