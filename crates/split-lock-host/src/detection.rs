@@ -10,7 +10,7 @@ use crate::{Facts, Mode};
 pub enum Detection {
     /// The CPU cannot detect them: they cost what the hardware makes them cost.
     NotSupported {
-        /// Whether the machine is a virtual one, whose host may detect them all the same.
+        /// Whether the machine is a virtual one, whose host may detect them all the same. (AMD's CPUs never do.)
         virtual_machine: bool,
     },
     /// The CPU could detect them, and the command line says not to.
@@ -34,7 +34,7 @@ impl Detection {
         match facts.has_cpu_flag("split_lock_detect") {
             None => Detection::Unknown,
             Some(false) => Detection::NotSupported {
-                virtual_machine: facts.has_cpu_flag("hypervisor") == Some(true),
+                virtual_machine: facts.has_cpu_flag("hypervisor") == Some(true) && !facts.is_amd(),
             },
             Some(true) => Self::of_mode(facts),
         }

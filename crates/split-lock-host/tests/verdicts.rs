@@ -1,4 +1,4 @@
-//! One captured machine for each verdict: what is said of it, what can be done, and what must not be advised.
+//! Machines for every condition: what is said of it, what can be done, and what must not be advised.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

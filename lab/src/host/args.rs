@@ -71,9 +71,6 @@ pub(crate) struct FetchArgs {
     /// Debian's kernels, by series.
     #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
     pub(crate) kernel: Vec<String>,
-    /// Look for newer versions, too.
-    #[arg(long)]
-    pub(crate) refresh: bool,
 }
 
 /// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use split_lock_lab::parcel::Parcel;
 use split_lock_lab::plan::{Errand, Plan};
@@ -137,7 +137,12 @@ impl Tried {
 
     /// A lab's numbers say that they are, of which kernel, and what stands in for detection. The
     /// program itself can only know that it runs in a virtual machine.
-    fn label(&self, csv: &str, kernel: &str) -> String {
+    fn label(&self, csv: &str, kernel: &str) -> Result<String> {
+        ensure!(
+            csv.contains(NO_DETECTION),
+            "the sweep {} says something else of its host than: {NO_DETECTION}",
+            self.name
+        );
         let series = format!("measured (lab {kernel}: {})", self.setting);
         let label = |line: &str| match line.strip_prefix("measured (native)") {
             Some(rest) => format!(
@@ -146,13 +151,12 @@ impl Tried {
             ),
             None => format!("{}\n", line.replace(NO_DETECTION, STAND_IN)),
         };
-        csv.lines().map(label).collect()
+        Ok(csv.lines().map(label).collect())
     }
 }
 
 /// What a sweep says of its host where a CPU has no detection.
-const NO_DETECTION: &str =
-    "split-lock detection: not available in this virtual machine (its host decides)";
+const NO_DETECTION: &str = "split-lock detection: not supported by this CPU";
 const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is detected; what follows is the kernel's own";
 
 /// What the doctor says in the machine, when all sweeps are done. Its CPU has no detection, and the doctor has to
@@ -200,7 +204,7 @@ pub(crate) fn run(
     for sweep in &SWEEPS {
         let csv = said(&parcels, sweep.name)?;
         let file = folder.join(format!("{}.csv", sweep.name));
-        output::write(&file, sweep.label(&csv, kernel.profile.base()).as_bytes())?;
+        output::write(&file, sweep.label(&csv, kernel.profile.base())?.as_bytes())?;
         is_fine &= judge(sweep, &csv, &kernel.profile)?;
         files.push(file);
     }
@@ -356,7 +360,7 @@ fn said(parcels: &[Parcel], name: &str) -> Result<String> {
     };
     if part("code")? != "0" {
         bail!(
-            "the sweep {name} failed in the machine: {}",
+            "splitlock {name} failed in the machine: {}",
             part("err")?.trim()
         );
     }

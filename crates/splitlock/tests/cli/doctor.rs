@@ -319,6 +319,9 @@ fn what_cannot_be_done_is_said() {
     assert!(error.contains("neither a folder nor"), "{error}");
     let error = fail(&["doctor", "--log", "/missing"]);
     assert!(error.contains("cannot read /missing"), "{error}");
+    // As what follows a pipe from a command that has failed.
+    let error = fail(&["doctor", "--log", "/dev/null"]);
+    assert!(error.contains("/dev/null is empty"), "{error}");
     let error = fail(&["doctor", "--redact"]);
     assert!(error.contains("--capture"), "{error}");
     let capture = doctor("zen-2", &["--capture", "/missing/x.tar"]);

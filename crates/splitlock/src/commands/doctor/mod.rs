@@ -1,6 +1,6 @@
 //! `splitlock doctor`
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -98,8 +98,14 @@ fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
     } else {
         (Source::open(path), path.display().to_string())
     };
-    let events = source.and_then(|source| History::of_log(source, look));
-    let events = events.with_context(|| format!("cannot read {name}"))?;
+    let cannot = || format!("cannot read {name}");
+    let mut log = BufReader::new(source.with_context(cannot)?);
+    if log.fill_buf().with_context(cannot)?.is_empty() {
+        bail!(
+            "{name} is empty, as no kernel's log is: did the command that should have printed it fail?"
+        );
+    }
+    let events = History::of_log(log, look).with_context(cannot)?;
     Ok(History {
         seen: Seen::Is(events),
         from: name,
