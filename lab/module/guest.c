@@ -117,7 +117,7 @@ static int split_lock_of_guest(struct kvm_vcpu *vcpu)
 	}
 }
 
-static void lead_here(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+static void notrace lead_here(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 		      struct ftrace_regs *fregs)
 {
 	struct pt_regs *regs = ftrace_get_regs(fregs);
@@ -153,6 +153,7 @@ int lab_guest_attach(void)
 		err = register_ftrace_function(&ops);
 	if (err) {
 		pr_err("cannot lead kvm_emulate_hypercall elsewhere (%d)\n", err);
+		ftrace_set_filter_ip(&ops, hypercall, 1, 0);
 		unregister_kretprobe(&runs);
 		hypercall = 0;
 	}

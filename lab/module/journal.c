@@ -65,6 +65,9 @@ ssize_t lab_journal_read(char __user *to, size_t size)
 {
 	size_t ready, count;
 
+	/* Nothing would look like the end. */
+	if (size < sizeof(*events))
+		return -EINVAL;
 	raw_spin_lock_irq(&lock);
 	ready = written - taken;
 	raw_spin_unlock_irq(&lock);

@@ -132,6 +132,7 @@ bool lab_policy_owns_work(const struct work_struct *work);
 void lab_policy_handle(struct lab_thread *thread);
 void lab_policy_stop(void);
 
+u64 lab_probes_missed(void);
 int lab_probes_attach(void);
 void lab_probes_detach(void);
 

@@ -31,17 +31,23 @@ static ssize_t lab_read(struct file *file, char __user *to, size_t size, loff_t 
 static long tell_state(void __user *to)
 {
 	struct lab_state state = {
-		.lost = lab_journal_lost(),
+		.lost = lab_journal_lost() + lab_probes_missed(),
 		.hz = HZ,
 		.cpus_off = lab_detection_off_cpus(),
 	};
+	ktime_t next;
 
 	lab_counts(&state);
-	/* The next tick has the next number, unless it comes between the two. */
+	/*
+	 * The next tick has the next number, unless it comes between the two. Another CPU that counts it adds to
+	 * the number first and moves its moment then: until it has, that moment is past.
+	 */
 	do {
+		next = READ_ONCE(*lab_symbols.tick_next_period);
 		state.tick_jiffies = get_jiffies_64() + 1;
-		state.tick_ns = ktime_to_ns(READ_ONCE(*lab_symbols.tick_next_period));
-	} while (state.tick_jiffies != get_jiffies_64() + 1);
+		state.tick_ns = ktime_to_ns(next);
+	} while (ktime_get() >= next || next != READ_ONCE(*lab_symbols.tick_next_period) ||
+		 state.tick_jiffies != get_jiffies_64() + 1);
 	return copy_to_user(to, &state, sizeof(state)) ? -EFAULT : 0;
 }
 
@@ -109,6 +115,7 @@ static int __init lab_init(void)
 no_device:
 	lab_guest_detach();
 	lab_wait_until_nobody_is_in_handler();
+	lab_policy_stop();
 no_guest:
 	lab_probes_detach();
 no_probes:

@@ -216,16 +216,11 @@ static void detach_calls(void)
 		unregister_kretprobe(&calls[i]);
 }
 
-static int moment_count(void)
-{
-	return ARRAY_SIZE(moments) - !lab_symbols.reenable;
-}
-
 static int attach_moments(void)
 {
 	int i, err;
 
-	for (i = 0; i < moment_count(); i++) {
+	for (i = 0; i < ARRAY_SIZE(moments); i++) {
 		err = register_kprobe(&moments[i]);
 		if (err) {
 			pr_err("cannot probe %s (%d)\n", moments[i].symbol_name, err);
@@ -241,8 +236,21 @@ static void detach_moments(void)
 {
 	int i;
 
-	for (i = 0; i < moment_count(); i++)
+	for (i = 0; i < ARRAY_SIZE(moments); i++)
 		unregister_kprobe(&moments[i]);
+}
+
+/* Calls and moments that the probes had no room to note. */
+u64 lab_probes_missed(void)
+{
+	u64 missed = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++)
+		missed += calls[i].nmissed + calls[i].kp.nmissed;
+	for (i = 0; i < ARRAY_SIZE(moments); i++)
+		missed += moments[i].nmissed;
+	return missed;
 }
 
 int lab_probes_attach(void)

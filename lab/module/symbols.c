@@ -34,7 +34,7 @@ static int need(const char *name, void *where)
 	unsigned long address = lookup(name);
 
 	if (!address) {
-		pr_err("this kernel has no %s: it is not one whose split-lock handler sleeps (5.19 and later)\n",
+		pr_err("this kernel has no %s: the lab needs the handler as it is since kernel.split_lock_mitigate (6.2, 6.1.2)\n",
 		       name);
 		return -ENOENT;
 	}
@@ -50,9 +50,6 @@ int lab_find_symbols(void)
 	err = err ?: need("handle_user_split_lock", &lab_symbols.handle_user_split_lock);
 	err = err ?: need("sld_state", &lab_symbols.sld_state);
 	err = err ?: need("__split_lock_reenable_unlock", &lab_symbols.reenable_unlock);
-	err = err ?: need("tick_next_period", &lab_symbols.tick_next_period);
-	if (err)
-		return err;
-	lab_symbols.reenable = (void *)lookup("__split_lock_reenable");
-	return 0;
+	err = err ?: need("__split_lock_reenable", &lab_symbols.reenable);
+	return err ?: need("tick_next_period", &lab_symbols.tick_next_period);
 }

@@ -62,13 +62,19 @@ static enum lab_outcome let_through(struct lab_thread *thread, unsigned long ip)
 enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs)
 {
 	struct lab_thread *thread;
+	enum lab_outcome outcome;
 	bool handled = true;
 
-	if (!lab_detects())
-		return let_through(lab_thread_of(current), ip);
-
+	/* An instruction traps or is done: nobody switches detection between the look and the note. */
+	preempt_disable();
+	if (!lab_detects()) {
+		outcome = let_through(lab_thread_of(current), ip);
+		preempt_enable();
+		return outcome;
+	}
 	thread = lab_thread_make(current);
 	if (!thread) {
+		preempt_enable();
 		pr_warn_once("more than %d threads split locks: the rest is let through\n", THREADS);
 		return LAB_COMPLETED;
 	}
@@ -78,6 +84,7 @@ enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs)
 	thread->in_guest = guest;
 	thread->in_handler = true;
 	lab_note(LAB_TRAP, current, ip);
+	preempt_enable();
 	if (lab_policy_is_ours())
 		lab_policy_handle(thread);
 	else if (guest)

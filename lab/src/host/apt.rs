@@ -76,6 +76,8 @@ impl Apt {
 
     /// Downloads these packages and whatever they need, as if nothing were there, and unpacks them.
     pub(crate) fn unpack_with_dependencies(&self, packages: &[String], into: &Path) -> Result<()> {
+        // What a run that was interrupted has left would be unpacked beside what comes now.
+        programs::run(self.command("apt-get").arg("clean"))?;
         let mut command = self.command("apt-get");
         command
             .args([

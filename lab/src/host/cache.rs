@@ -1,6 +1,9 @@
 //! Where the lab keeps things: below the target folder, so that `cargo clean` removes it all.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 /// The lab's folder and what is where in it.
 #[derive(Clone, Debug)]
@@ -17,6 +20,28 @@ impl Cache {
         // make and QEMU run elsewhere.
         let root = std::path::absolute(&root).unwrap_or(root);
         Self { root }
+    }
+
+    /// The lab alone: two at once would take each other's downloads, builds and machines apart. It lasts until the
+    /// answer is dropped.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.root.join("lock");
+        let place = || format!("cannot lock {}", path.display());
+        fs::create_dir_all(&self.root).with_context(place)?;
+        let mut options = File::options();
+        let file = options
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(place)?;
+        if file.try_lock().is_err() {
+            eprintln!(
+                "lab: waiting for another one to end, which has {}",
+                path.display()
+            );
+            file.lock().with_context(place)?;
+        }
+        Ok(file)
     }
 
     /// apt's own state, apart from the machine's.

@@ -159,6 +159,14 @@ fn foretell(
             None => found.too_close += 1,
         }
     }
+    let judged = found.foretold + found.too_close + wrong.len() as u64;
+    if judged != timeouts_us.len() as u64 * u64::from(phases) || found.too_close * 20 > judged {
+        bail!(
+            "of {} timeouts at {phases} phases each {judged} traps can be judged, and {} of them are too close to a tick",
+            timeouts_us.len(),
+            found.too_close
+        );
+    }
     report.mismatches.extend(wrong);
     found.never_up_to_us = end_of_run(passed.iter(), |&(passed, _)| passed == 0);
     found.always_from_us = end_of_run(passed.iter().rev(), |&(passed, of)| passed == of);

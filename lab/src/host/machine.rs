@@ -149,7 +149,10 @@ impl Qemu {
             let folder = self.root.join(folder).join("x86_64-linux-gnu");
             format!("{0}:{0}/pulseaudio", folder.display())
         });
-        let mut command = Command::new(self.root.join("lib64/ld-linux-x86-64.so.2"));
+        // It ends with the lab, however that ends. setpriv is essential in Debian.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(self.root.join("lib64/ld-linux-x86-64.so.2"));
         let modules = self.root.join("usr/lib/x86_64-linux-gnu/qemu");
         command
             .env("QEMU_MODULE_DIR", modules)

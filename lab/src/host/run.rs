@@ -15,6 +15,7 @@ use super::{module, output, plans, tools};
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
+    let _alone = cache.lock()?;
     step("fetching QEMU", || Qemu::get(&cache))?;
     for series in &args.kernel {
         step(&format!("fetching Debian's kernel {series}"), || {
@@ -26,6 +27,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
 
 pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
     let cache = Cache::new();
+    let _alone = cache.lock()?;
     let qemu = step("QEMU", || Qemu::get(&cache))?;
     let programs = step("building the programs for the machine", || {
         initramfs::build_programs(&cache)
@@ -45,6 +47,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
 
 pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
     let cache = Cache::new();
+    let _alone = cache.lock()?;
     let qemu = step("QEMU", || Qemu::get(&cache))?;
     let programs = step("building the programs for the machine", || {
         initramfs::build_programs(&cache)

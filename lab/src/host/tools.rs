@@ -53,6 +53,8 @@ struct Tried {
 enum Progress {
     /// At all, from the first on.
     Always,
+    /// At all, and a turn in two milliseconds at least: one for each run's only signal would be too few.
+    InProportion,
     /// At none that is never enough for the kernel's sleep, and at those that outlast it by a tick.
     PastTheSleep,
 }
@@ -73,7 +75,7 @@ const SWEEPS: [Tried; 5] = [
         name: "off",
         setting: "no detection",
         detection: false,
-        progress: Progress::Always,
+        progress: Progress::InProportion,
         ..WARN
     },
     WARN,
@@ -81,7 +83,7 @@ const SWEEPS: [Tried; 5] = [
         name: "emulated",
         setting: "warn",
         guard: "emulate",
-        progress: Progress::Always,
+        progress: Progress::InProportion,
         ..WARN
     },
     Tried {
@@ -89,7 +91,7 @@ const SWEEPS: [Tried; 5] = [
         setting: "warn",
         guard: "emulate",
         level: "cpl3",
-        progress: Progress::Always,
+        progress: Progress::InProportion,
         ..WARN
     },
     Tried {
@@ -100,6 +102,11 @@ const SWEEPS: [Tried; 5] = [
         ..WARN
     },
 ];
+
+/// From 1 to 24 ms.
+const TIMEOUTS: usize = 24;
+
+const NANOS_PER_MS: u64 = 1_000_000;
 
 /// Those that the figure shows. The others would lie on or beside them.
 const DRAWN: usize = 3;
@@ -221,8 +228,15 @@ fn judge(sweep: &Tried, csv: &str, profile: &Profile) -> Result<bool> {
     let turns = median_turns(csv)?;
     let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
     let (too_short, long_enough) = (limits.never_up_to(), outlasting(&limits));
+    ensure!(
+        turns.len() == TIMEOUTS,
+        "the sweep {} has {} timeouts and not {TIMEOUTS}",
+        sweep.name,
+        turns.len()
+    );
     let is_fine = turns.iter().all(|(&timeout, &turns)| match sweep.progress {
         Progress::Always => turns > 0,
+        Progress::InProportion => turns > 0 && turns * 2 >= timeout.0 / NANOS_PER_MS,
         Progress::PastTheSleep if timeout <= too_short => turns == 0,
         Progress::PastTheSleep if timeout >= long_enough => turns > 0,
         Progress::PastTheSleep => true,

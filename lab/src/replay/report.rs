@@ -110,6 +110,20 @@ impl fmt::Display for Allowed {
     }
 }
 
+impl Allowed {
+    /// Whether nothing was held up, and nothing fell between two notes. A worker, and a thread that was interrupted,
+    /// may still have had to wait for the only CPU.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        (
+            self.tick_within_step,
+            self.races,
+            self.late_timers,
+            self.late_ticks,
+        ) == (0, 0, 0, 0)
+    }
+}
+
 impl Report {
     /// Traps with this verdict.
     #[must_use]

@@ -92,10 +92,11 @@ impl Detection {
         cpu: CpuId,
         runs_on: CpuId,
     ) -> Option<(CoreId, Option<TaskId>)> {
+        let core = self.topology.core_of(runs_on);
+        let off = self.off.get_mut(core.0 as usize)?;
         let slot = self.pending.get_mut(cpu.0 as usize)?;
         let pending = slot.take_if(|pending| pending.due <= now)?;
-        let core = self.topology.core_of(runs_on);
-        self.off[core.0 as usize] = false;
+        *off = false;
         Some((core, pending.unlocks))
     }
 

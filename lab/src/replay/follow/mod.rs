@@ -131,7 +131,9 @@ struct Window {
 
 impl Follower {
     fn event(&mut self, event: &Event) {
-        if !self.ticks.agree_with(event) {
+        if event.jiffies > self.ticks.at(event.ns) {
+            self.mismatch(event, "a tick was counted before its moment");
+        } else if !self.ticks.agree_with(event) {
             self.report.allowed.late_ticks += 1;
         }
         match event.kind {
