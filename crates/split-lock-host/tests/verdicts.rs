@@ -86,6 +86,10 @@ const ROWS: &[Row] = &[
           advice: &[SYSCTL, OFF] },
     Row { fixture: "not-compiled-in", condition: Condition::NotCompiledIn, basis: Basis::Settings, answer: Answer::Fine,
           advice: &[] },
+    Row { fixture: "off-boot-line", condition: Condition::Off { because: Off::BootLine }, basis: Basis::BootLine,
+          answer: Answer::Fine, advice: &[] },
+    Row { fixture: "linux-5.4", condition: Condition::NotApplicable { because: Unable::KernelBefore57 },
+          basis: Basis::Settings, answer: Answer::Fine, advice: &[] },
     Row { fixture: "nothing-to-see", condition: Condition::Unknown, basis: Basis::Nothing, answer: Answer::CannotSay,
           advice: &[] },
 ];

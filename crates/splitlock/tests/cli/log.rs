@@ -266,3 +266,41 @@ fn ctrl_c_ends_it() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
+
+/// The code words in the first column of a table of docs/log.md, by its heading.
+fn documented(heading: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/log.md");
+    let page = fs::read_to_string(path).unwrap();
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with(heading))
+        .skip(2);
+    let words = rows
+        .take_while(|line| line.starts_with("| `"))
+        .map(|line| line.split('`').nth(1));
+    words.map(|word| word.unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_fields_and_events_are_documented() {
+    let formats = corpus("zz-kernel-formats.log");
+    let livelock = corpus("tdx-guest-livelock.log");
+    let logs = [formats.to_str().unwrap(), livelock.to_str().unwrap()];
+    let csv = succeed(&["log", logs[0], logs[1], "--format", "csv"]);
+    let fields: Vec<_> = csv.lines().next().unwrap().split(',').collect();
+    assert_eq!(fields, documented("| field |"));
+    let events = documented("| event |");
+    for event in csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(4).unwrap())
+    {
+        assert!(events.iter().any(|known| known == event), "{event}");
+    }
+    let object = succeed(&["log", logs[0], "--format", "json"]);
+    let object: serde_json::Value = serde_json::from_str(object.lines().next().unwrap()).unwrap();
+    assert!(
+        fields.iter().all(|field| object.get(field).is_some()),
+        "{object}"
+    );
+}
