@@ -236,7 +236,7 @@ mod tests {
         host(&[
             (
                 "proc/cpuinfo",
-                &format!("vendor_id : AuthenticAMD\nflags : {flags}\n"),
+                &format!("vendor_id : GenuineIntel\nflags : {flags}\n"),
             ),
             ("proc/sys/kernel/osrelease", "6.13\n"),
             ("boot/config-6.13", "CONFIG_HZ=250\n"),
