@@ -61,7 +61,7 @@ impl Summary {
 
     /// Whether the kernel did what the model says, and there was something to compare.
     pub(crate) fn agrees(&self, limits: Option<&Thresholds>) -> bool {
-        self.is_exact_on_one_cpu()
+        self.is_on_time_on_one_cpu()
             && self.experiments().all(|compared| {
                 !compared.report.traps.is_empty()
                     && compared.report.mismatches.is_empty()
@@ -70,12 +70,12 @@ impl Summary {
     }
 
     /// On one CPU whose clock counts instructions nothing is late by itself: there "at this tick" means just that.
-    fn is_exact_on_one_cpu(&self) -> bool {
+    fn is_on_time_on_one_cpu(&self) -> bool {
         let machines = self.machines.iter();
         let mut counted = machines.filter(|machine| machine.shape == Shape::OneCpu.name());
         counted.all(|machine| {
             let mut reports = machine.experiments.iter().map(|compared| &compared.report);
-            reports.all(|report| report.allowed.is_exact() && report.misplaced_work == 0)
+            reports.all(|report| report.allowed.is_on_time() && report.misplaced_work == 0)
         })
     }
 

@@ -111,16 +111,11 @@ impl fmt::Display for Allowed {
 }
 
 impl Allowed {
-    /// Whether nothing was held up, and nothing fell between two notes. A worker, and a thread that was interrupted,
-    /// may still have had to wait for the only CPU.
+    /// Whether no timer and no tick was held up. What falls between two notes depends on the phase of the ticks, and a
+    /// worker or an interrupted thread may have had to wait for the only CPU.
     #[must_use]
-    pub fn is_exact(&self) -> bool {
-        (
-            self.tick_within_step,
-            self.races,
-            self.late_timers,
-            self.late_ticks,
-        ) == (0, 0, 0, 0)
+    pub fn is_on_time(&self) -> bool {
+        (self.late_timers, self.late_ticks) == (0, 0)
     }
 }
 
