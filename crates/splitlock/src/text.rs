@@ -15,6 +15,11 @@ pub(crate) fn plain_lines(lines: &str) -> String {
     plain.join("\n")
 }
 
+/// `1 trap`, `2 traps`
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Breaks `text` into lines that `measure` finds no wider than `width`: between words where that
 /// is possible, inside them where it is not. A line holds at least one character.
 pub(crate) fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String> {

@@ -28,10 +28,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
 pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
-    let qemu = step("QEMU", || Qemu::get(&cache))?;
-    let programs = step("building the programs for the machine", || {
-        initramfs::build_programs(&cache)
-    })?;
+    let (qemu, programs) = prepare(&cache)?;
     if let Some(kernel) = Kernel::own(&args.own)? {
         return check_kernel(&kernel, args, &cache, &qemu, &programs);
     }
@@ -48,14 +45,20 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool> {
 pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
-    let qemu = step("QEMU", || Qemu::get(&cache))?;
-    let programs = step("building the programs for the machine", || {
-        initramfs::build_programs(&cache)
-    })?;
+    let (qemu, programs) = prepare(&cache)?;
     let kernel = step(&format!("Debian's kernel {}", args.kernel), || {
         Kernel::debian(&args.kernel, &cache)
     })?;
     tools::run(args, &kernel, &cache, &qemu, &programs)
+}
+
+/// What every machine needs, whatever kernel it boots.
+fn prepare(cache: &Cache) -> Result<(Qemu, Programs)> {
+    let qemu = step("QEMU", || Qemu::get(cache))?;
+    let programs = step("building the programs for the machine", || {
+        initramfs::build_programs(cache)
+    })?;
+    Ok((qemu, programs))
 }
 
 /// Boots one kernel in every shape of machine, and compares.

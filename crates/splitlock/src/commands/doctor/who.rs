@@ -10,8 +10,9 @@ use split_lock_model::analysis::Outlook;
 use split_lock_model::time::Nanos;
 
 use super::instruction::{Instruction, Located};
-use super::words::{count, exception};
+use super::words::exception;
 use crate::page::Page;
+use crate::text::count;
 
 /// More programs and instructions than these are only counted.
 const MOST_GROUPS: usize = 8;

@@ -8,7 +8,3 @@ pub(super) fn exception(kind: TrapKind) -> &'static str {
         Exception::Debug => "DB",
     }
 }
-
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use split_lock_host::log::{Beginning, Records, Source, Tally};
 
 use crate::args_log::{LogArgs, LogFormat};
+use crate::text::count;
 use crate::{Exit, complaint, interrupt, terminal};
 
 mod entry;
@@ -143,8 +144,4 @@ impl Read {
             _ => "",
         }
     }
-}
-
-fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
