@@ -27,22 +27,21 @@ const WANTED: [&str; 3] = [HANDLE_GUEST, HANDLE_USER, MSLEEP];
 const COLD: &str = ".cold";
 
 impl Symbols {
-    pub(crate) fn read(kallsyms: impl BufRead) -> io::Result<Self> {
+    pub(crate) fn read(mut kallsyms: impl BufRead) -> io::Result<Self> {
         let mut symbols = Self::default();
-        let mut starts = vec![];
-        let mut handlers = vec![];
-        for line in kallsyms.lines() {
-            let line = line?;
+        let (mut starts, mut handlers) = (vec![], vec![]);
+        // There are some hundred thousand lines.
+        let mut line = vec![];
+        loop {
+            line.clear();
+            if kallsyms.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
             let Some((address, name)) = function(&line) else {
                 continue;
             };
             starts.push(address);
-            if name == "process_timeout" {
-                symbols.process_timeout = Some(address);
-            }
-            symbols
-                .names
-                .extend(WANTED.iter().find(|&&wanted| wanted == name));
+            symbols.note(address, name);
             match name.strip_suffix(COLD).unwrap_or(name) {
                 HANDLE_GUEST => handlers.push((Way::Guest, address)),
                 HANDLE_USER => handlers.push((Way::User, address)),
@@ -61,6 +60,14 @@ impl Symbols {
             symbols.handlers.push((way, begin, end));
         }
         Ok(symbols)
+    }
+
+    fn note(&mut self, address: u64, name: &str) {
+        if name == "process_timeout" {
+            self.process_timeout = Some(address);
+        }
+        self.names
+            .extend(WANTED.iter().find(|&&wanted| wanted == name));
     }
 
     /// Whether the kernel handles split locks at all.
@@ -87,8 +94,8 @@ impl Symbols {
 }
 
 /// `ffffffff81322d00 t split_lock_warn`, and for modules more.
-fn function(line: &str) -> Option<(u64, &str)> {
-    let mut words = line.split_ascii_whitespace();
+fn function(line: &[u8]) -> Option<(u64, &str)> {
+    let mut words = str::from_utf8(line).ok()?.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok()?;
     let is_code = matches!(words.next()?, "t" | "T" | "w" | "W");
     is_code.then_some((address, words.next()?))
