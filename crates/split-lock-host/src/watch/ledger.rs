@@ -100,31 +100,26 @@ impl Ledger {
             pid: happening.pid,
             tid: happening.tid,
         };
-        if !self.threads.contains_key(&key) {
-            if !begins_something(what) {
-                return;
-            }
+        let patience = self.patience;
+        if let Some(account) = self.threads.get_mut(&key) {
+            let from = account.state();
+            account.see(at_ns, what, patience);
+            note(&mut self.changes, at_ns, key, from, account.state());
+        } else if begins_something(what) {
             self.make_room();
+            let mut account = Account::new(at_ns);
+            account.see(at_ns, what, patience);
+            note(&mut self.changes, at_ns, key, State::Quiet, account.state());
+            self.threads.insert(key, account);
         }
-        let account = self
-            .threads
-            .entry(key)
-            .or_insert_with(|| Account::new(at_ns));
-        let from = account.state();
-        account.see(at_ns, what, self.patience);
-        self.note(key, at_ns, from);
     }
 
     /// Takes note of the time: threads that have long done nothing are quiet.
     pub fn wait_until(&mut self, now_ns: u64) {
-        let keys: Vec<Key> = self.threads.keys().copied().collect();
-        for key in keys {
-            let Some(account) = self.threads.get_mut(&key) else {
-                continue;
-            };
+        for (&thread, account) in &mut self.threads {
             let from = account.state();
             account.wait(now_ns);
-            self.note(key, now_ns, from);
+            note(&mut self.changes, now_ns, thread, from, account.state());
         }
     }
 
@@ -181,18 +176,6 @@ impl Ledger {
         totals
     }
 
-    fn note(&mut self, thread: Key, at_ns: u64, from: State) {
-        let to = self.threads[&thread].state();
-        if from != to {
-            self.changes.push(Change {
-                at_ns,
-                thread,
-                from,
-                to,
-            });
-        }
-    }
-
     fn switch(&mut self, cpu: u32, at_ns: u64, on: bool) {
         if on {
             if let Some(since) = self.windows.remove(&cpu) {
@@ -215,6 +198,17 @@ impl Ledger {
         if let Some((&key, _)) = oldest {
             self.close(key);
         }
+    }
+}
+
+fn note(changes: &mut Vec<Change>, at_ns: u64, thread: Key, from: State, to: State) {
+    if from != to {
+        changes.push(Change {
+            at_ns,
+            thread,
+            from,
+            to,
+        });
     }
 }
 

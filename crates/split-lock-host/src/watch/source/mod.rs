@@ -8,7 +8,6 @@ pub(crate) mod record;
 mod symbols;
 mod tracefs;
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,8 +103,6 @@ pub struct Lost {
 #[derive(Debug)]
 pub struct Watch {
     cpus: Vec<OnCpu>,
-    /// By the number that the kernel gives each on each CPU.
-    numbers: HashMap<u64, usize>,
     events: Vec<Event>,
     // Behind the events: a probe that is in use cannot be removed.
     probes: Option<Probes>,
@@ -123,6 +120,8 @@ pub struct Watch {
 struct OnCpu {
     ring: Ring,
     events: Vec<PerfEvent>,
+    /// What the kernel calls each of them in its records.
+    numbers: Vec<u64>,
 }
 
 /// A record that is being written while others are read is this late at most, with orders of magnitude to
@@ -157,7 +156,6 @@ impl Watch {
         let cpus = cpus(places)?;
         let mut watch = Self {
             cpus: vec![],
-            numbers: HashMap::new(),
             events,
             probes,
             symbols,
@@ -177,8 +175,8 @@ impl Watch {
     }
 
     fn add_cpu(&mut self, cpu: u32, bytes: usize, cpus: usize) -> Result<(), WatchError> {
-        let mut opened: Vec<PerfEvent> = vec![];
-        for (index, event) in self.events.iter().enumerate() {
+        let (mut opened, mut numbers) = (vec![], vec![]);
+        for event in &self.events {
             let failed = |error: io::Error| match error.raw_os_error() {
                 Some(libc::EMFILE) => WatchError::TooManyFiles {
                     cpus,
@@ -190,7 +188,7 @@ impl Watch {
             if let Some(filter) = &event.filter {
                 on_cpu.set_filter(filter).map_err(failed)?;
             }
-            self.numbers.insert(on_cpu.id().map_err(failed)?, index);
+            numbers.push(on_cpu.id().map_err(failed)?);
             opened.push(on_cpu);
         }
         let Some((first, others)) = opened.split_first() else {
@@ -204,6 +202,7 @@ impl Watch {
         self.cpus.push(OnCpu {
             ring,
             events: opened,
+            numbers,
         });
         Ok(())
     }
@@ -301,7 +300,11 @@ impl Watch {
         for cpu in &mut self.cpus {
             buffer.clear();
             cpu.ring.drain(&mut buffer);
-            let event = |id: u64| self.numbers.get(&id).map(|&index| &self.events[index]);
+            // There are fewer than ten.
+            let event = |id: u64| {
+                let index = cpu.numbers.iter().position(|&number| number == id)?;
+                self.events.get(index)
+            };
             let has_call_chain = |id| event(id).is_some_and(|event| event.has_call_chain);
             for record in records(&buffer, has_call_chain) {
                 let sample = match record {

@@ -1,6 +1,6 @@
 //! One watch: what the kernel tells goes into the ledger, and snapshots come out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,6 +19,8 @@ pub(super) struct Session {
     ledger: Ledger,
     people: People,
     ended: Vec<Row>,
+    /// Threads that had ended by the last snapshot, and whose last steps may not have been collected by then.
+    dying: HashSet<Key>,
     began_ns: u64,
     /// What was paid before anything was watched.
     began_cpu: Duration,
@@ -35,6 +37,7 @@ impl Session {
             ledger: Ledger::new(patience),
             people: People::new(root),
             ended: vec![],
+            dying: HashSet::new(),
             began_ns: now,
             began_cpu: cpu_time(),
             last_ns: now,
@@ -56,7 +59,10 @@ impl Session {
     /// The last that there is to hear.
     pub(super) fn finish(&mut self) -> Result<Vec<(Change, Row)>> {
         let happenings = self.watch.finish()?;
-        Ok(self.take_in(&happenings))
+        let changes = self.take_in(&happenings);
+        self.dying
+            .extend(self.ledger.threads().map(|(thread, _)| thread));
+        Ok(changes)
     }
 
     fn take_in(&mut self, happenings: &[Happening]) -> Vec<(Change, Row)> {
@@ -111,23 +117,24 @@ impl Session {
         (snapshot, quiet)
     }
 
-    /// Closes the accounts of threads that have ended.
+    /// Closes the accounts of threads that have ended, as soon as everything that they did has been taken in.
     fn bury(&mut self) {
         let threads = self.ledger.threads().map(|(thread, _)| thread);
-        let ended: Vec<Key> = threads
+        let ended: HashSet<Key> = threads
             .filter(|&thread| self.people.has_ended(thread))
             .collect();
-        for thread in ended {
-            // Who was never met before it ended has no name; the rest of it is known all the same.
+        for &thread in ended.intersection(&self.dying) {
             let person = self.people.forget(thread);
             let Some(account) = self.ledger.close(thread) else {
                 continue;
             };
             self.before.remove(&thread);
             if self.ended.len() < MOST_ENDED {
-                self.ended.push(Row::new(thread, &account, person).ended());
+                let row = Row::new(thread, &account, person);
+                self.ended.push(row.ended());
             }
         }
+        self.dying = ended;
     }
 
     fn rows(&mut self, now_ns: u64) -> Vec<Row> {
