@@ -61,3 +61,30 @@ fn merged(mut head: Value, rest: Value) -> Value {
 fn line(value: &Value) -> Result<String> {
     Ok(format!("{}\n", serde_json::to_string(value)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::snapshot as example;
+    use super::*;
+
+    #[test]
+    fn every_field_is_documented() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let doc = std::fs::read_to_string(root.join("docs/watch.md")).unwrap();
+        let text = snapshot("sample", &example()).unwrap();
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let mut objects = vec![&line, &line["threads"][0], &line["processes"][0]];
+        objects.extend([&line["cost"], &line["lost"], &line["totals"]]);
+        for object in objects {
+            for field in object.as_object().unwrap().keys() {
+                assert!(doc.contains(&format!("`{field}`")), "{field}");
+            }
+        }
+        assert_eq!(line["threads"][0]["state"], "livelocked");
+        assert_eq!(line["threads"][0]["rip"], "0x7f001234");
+        assert_eq!(line["threads"][0]["interrupted_every_ns"], 1_000_000);
+        assert_eq!(line["threads"][0]["vm"]["name"], "windows-11");
+        // Whoever prints these lines, nothing of a name reaches a terminal raw.
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -56,15 +56,9 @@ fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
         .take(MOST_THREADS)
         .map(|row| (row, labels(row)))
         .collect();
-    let borrowed =
-        |labels: &[(&'static str, String)]| -> Vec<(&'static str, String)> { labels.to_vec() };
     let mut each = |name, help: &str, value: &dyn Fn(&Row) -> f64, rises: bool| {
         for (row, labels) in &alive {
-            let labels = borrowed(labels);
-            let labels: Vec<_> = labels
-                .iter()
-                .map(|(name, value)| (*name, &value[..]))
-                .collect();
+            let labels = labels.each_ref().map(|(name, value)| (*name, &value[..]));
             if rises {
                 metrics.counter(name, help, &labels, value(row));
             } else {
@@ -104,8 +98,8 @@ fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
     );
 }
 
-fn labels(row: &Row) -> Vec<(&'static str, String)> {
-    vec![
+fn labels(row: &Row) -> [(&'static str, String); 4] {
+    [
         ("pid", row.pid.to_string()),
         ("tid", row.tid.to_string()),
         ("comm", plain(row.person.name())),
@@ -125,11 +119,43 @@ fn outcomes(totals: &Totals) -> [(&'static str, f64); 5] {
 }
 
 /// As in the JSON.
-pub(super) fn word(state: State) -> &'static str {
+fn word(state: State) -> &'static str {
     match state {
         State::Quiet => "quiet",
         State::Slowed => "slowed",
         State::HeldUp => "held_up",
         State::Livelocked => "livelocked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::table::tests::snapshot;
+    use super::*;
+
+    fn read(path: &str) -> String {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        std::fs::read_to_string(root.join(path)).unwrap()
+    }
+
+    #[test]
+    fn the_document_and_the_alert_know_the_metrics_that_there_are() {
+        let text = of(&snapshot());
+        insta::assert_snapshot!(text);
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let emitted: BTreeSet<_> = types.filter_map(|line| line.split(' ').next()).collect();
+        let doc = read("docs/watch.md");
+        for name in &emitted {
+            assert!(doc.contains(&format!("| `{name}` |")), "{name}");
+        }
+        assert_eq!(doc.matches("| `splitlock_watch_").count(), emitted.len());
+        let alert = read("contrib/prometheus/splitlock-watch.rules.yml");
+        let words = alert.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: BTreeSet<_> = words
+            .filter(|word| word.starts_with("splitlock_watch_"))
+            .collect();
+        assert!(!asked.is_empty() && asked.is_subset(&emitted), "{asked:?}");
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use split_lock_host::watch::{Patience, State, Way};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::snapshot::{Group, Row, Snapshot};
+use super::snapshot::{Cost, Group, Row, Snapshot};
 use crate::columns::columns;
 use crate::number::{duration, grouped};
-use crate::text::{count, plain};
+use crate::text::{count, plain, wrap};
 
 /// What of a table fits, and how it may look.
 #[derive(Debug, Clone, Copy)]
@@ -31,15 +31,24 @@ const HEADING: [&str; 9] = [
     "AT",
 ];
 
+/// Before that, the cost of drawing the first table is all that there is.
+const ENOUGH_TO_SAY: Duration = Duration::from_millis(250);
+
 /// The whole of it, or the worst of it and how much more there is.
 pub(super) fn render(snapshot: &Snapshot, patience: Patience, room: Room) -> String {
     let head = head(snapshot);
-    let mut tail = vec![String::new()];
-    tail.extend(alarms(snapshot, patience));
+    let mut tail = alarms(snapshot, patience);
     tail.push(foot(snapshot));
+    let wrapped = |line: &String| {
+        wrap(&plain(line), room.columns as f64, |part| {
+            part.width() as f64
+        })
+    };
+    let tail: Vec<String> = tail.iter().flat_map(wrapped).collect();
     let mut table = table(snapshot);
     if let Some(rows) = room.rows {
-        let left = rows.saturating_sub(2 + tail.len()).max(2);
+        // Two empty lines are between the three.
+        let left = rows.saturating_sub(3 + tail.len()).max(2);
         if table.len() > left {
             let hidden = table.len() - (left - 1);
             table.truncate(left - 1);
@@ -51,14 +60,9 @@ pub(super) fn render(snapshot: &Snapshot, patience: Patience, room: Room) -> Str
         text += &styled(&fit(line, room.columns), *state, room.has_colors);
         text.push('\n');
     }
-    for line in tail {
-        for line in crate::text::wrap(&plain(&line), room.columns as f64, |part| {
-            part.width() as f64
-        }) {
-            text += &line;
-            text.push('\n');
-        }
-    }
+    text.push('\n');
+    text += &tail.join("\n");
+    text.push('\n');
     text
 }
 
@@ -209,8 +213,11 @@ fn foot(snapshot: &Snapshot) -> String {
         let threads = count(snapshot.threads_forgotten, "thread", "threads");
         parts.push(format!("{threads} more in the sums only"));
     }
-    let share = snapshot.cost.cpu.as_secs_f64() / snapshot.cost.wall.as_secs_f64().max(1e-9);
-    parts.push(format!("watching takes {:.2} % of a CPU", share * 100.0));
+    let Cost { cpu, wall } = snapshot.cost;
+    if wall >= ENOUGH_TO_SAY {
+        let share = cpu.as_secs_f64() / wall.as_secs_f64();
+        parts.push(format!("watching takes {:.2} % of a CPU", share * 100.0));
+    }
     format!("{}.", parts.join("; "))
 }
 
@@ -247,5 +254,124 @@ fn styled(line: &str, state: State, has_colors: bool) -> String {
     match has_colors {
         true => format!("\x1b[{style}m{line}\x1b[0m"),
         false => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use split_lock_host::watch::{Happening, Ledger, Lost, Totals, What};
+    use split_lock_host::who::Vm;
+
+    use super::super::people::Person;
+    use super::super::snapshot::group;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn step(at_ns: u64, tid: u32, what: What) -> Happening {
+        Happening {
+            at_ns,
+            cpu: 1,
+            tid,
+            pid: tid / 100,
+            what,
+        }
+    }
+
+    /// A vCPU that is kicked each millisecond, another one that gets past, and a program that has ended.
+    pub(in super::super) fn snapshot() -> Snapshot {
+        let mut ledger = Ledger::new(patience());
+        let trap = |rip| What::Trap {
+            way: Way::Guest,
+            rip: Some(rip),
+        };
+        let asleep = What::Asleep {
+            at_most_ns: 16 * MS,
+            of: None,
+        };
+        for ms in 0..2000 {
+            ledger.see(&step(ms * MS, 5670, trap(0x7f00_1234)));
+            ledger.see(&step(ms * MS, 5670, asleep));
+            let end = (ms + 1) * MS;
+            ledger.see(&step(end, 5670, What::Slept { left_ms: 12 }));
+            ledger.see(&step(end, 5670, What::Back { retry: true }));
+        }
+        for tid in [5671, 9000] {
+            ledger.see(&step(0, tid, trap(0x40_1000)));
+            ledger.see(&step(15 * MS, tid, What::Detection { on: false }));
+        }
+        let person = |tid: u32| Person {
+            comm: Some(match tid {
+                9000 => "ga\u{1b}[31mme".to_owned(),
+                _ => format!("CPU {}/KVM", tid - 5670),
+            }),
+            process: Some("qemu".to_owned()),
+            vm: (tid < 9000).then(|| {
+                let line = ["qemu-system-x86_64", "-name", "windows-11"];
+                Vm::of_command_line(&line.map(str::to_owned)).unwrap()
+            }),
+        };
+        let rows = ledger.threads().map(|(thread, account)| {
+            let row = Row::new(thread, account, person(thread.tid));
+            let row = row.since(&Totals::default(), Duration::from_secs(2));
+            if thread.tid == 9000 { row.ended() } else { row }
+        });
+        let mut threads: Vec<_> = rows.collect();
+        let processes = group(&mut threads);
+        let wall = Duration::from_secs(2);
+        Snapshot {
+            at_ns: 2000 * MS,
+            wall,
+            lost_events: 3,
+            lost: Lost {
+                records: 2,
+                probes: 1,
+            },
+            cost: Cost {
+                cpu: Duration::from_millis(5),
+                wall,
+            },
+            cpus_off: ledger.cpus_off(),
+            unprotected: ledger.unprotected(),
+            totals: ledger.totals(),
+            processes,
+            threads,
+            threads_forgotten: 0,
+        }
+    }
+
+    fn patience() -> Patience {
+        Patience::new(Duration::from_millis(8))
+    }
+
+    fn room(columns: usize, rows: Option<usize>) -> Room {
+        Room {
+            columns,
+            rows,
+            has_colors: false,
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_says_why() {
+        insta::assert_snapshot!(render(&snapshot(), patience(), room(110, None)));
+    }
+
+    #[test]
+    fn it_fits_whatever_there_is() {
+        for (columns, rows) in [(1, 1), (10, 5), (40, 12), (80, 24), (300, 100)] {
+            let text = render(&snapshot(), patience(), room(columns, Some(rows)));
+            assert!(!text.contains('\u{1b}'), "{text}");
+            let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
+            assert!(widest <= columns, "{columns}: {text}");
+        }
+        let text = render(&snapshot(), patience(), room(110, Some(13)));
+        assert!(
+            text.lines().count() <= 13 && text.contains("more lines"),
+            "{text}"
+        );
+        assert!(text.contains("LIVELOCK: CPU 0/KVM (5670)"), "{text}");
     }
 }
