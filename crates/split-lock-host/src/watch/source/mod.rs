@@ -458,6 +458,47 @@ fn cpu_list(text: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::fixture;
+
+    const WRITE_MSR: (&str, &str) = (
+        "tracing/events/msr/write_msr/format",
+        "ID: 1\n\tfield:u64 val;\toffset:16;\tsize:8;\tsigned:0;\n",
+    );
+
+    /// Why a made-up kernel cannot be watched without probes.
+    fn refusal(files: &[(&str, &str)], kallsyms: &str) -> String {
+        let root =
+            fixture::folder(&[files, &[("kallsyms", kallsyms), ("tracing/events/x", "")]].concat());
+        let places = Places {
+            tracing: vec![root.path().join("tracing")],
+            kallsyms: root.path().join("kallsyms"),
+            ..Places::default()
+        };
+        let settings = Settings {
+            probing: Probing::Never,
+            ..Settings::default()
+        };
+        Watch::open_in(&settings, &places).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_kernel_that_tells_too_little_is_named_with_what_it_lacks() {
+        let handler = "ffffffff81322e50 T handle_guest_split_lock\n";
+        let said = refusal(&[], handler);
+        assert!(said.contains("has no tracepoint msr:write_msr"), "{said}");
+        let said = refusal(&[WRITE_MSR], "ffffffff81322e50 T vfs_read\n");
+        assert!(said.contains("no split-lock detection"), "{said}");
+        // Sleeps cannot be told from others, and KVM is not there.
+        let hidden = "0000000000000000 T handle_guest_split_lock\n";
+        let said = refusal(&[WRITE_MSR], hidden);
+        assert!(said.contains("kernel.kptr_restrict"), "{said}");
+        // The same if there is no tracepoint for them.
+        let said = refusal(
+            &[WRITE_MSR],
+            &format!("{handler}ffffffff81400000 t process_timeout\n"),
+        );
+        assert!(said.contains("cannot see who traps"), "{said}");
+    }
 
     #[test]
     fn lists_of_cpus_are_read_as_sysfs_writes_them() {
