@@ -56,6 +56,8 @@ pub enum Course {
         ms: u64,
         /// The threads.
         threads: Vec<Thread>,
+        /// All of it as often as that, begun at moments within a tick that are evenly spread.
+        phases: u32,
     },
 }
 

@@ -72,7 +72,6 @@ impl Recorded {
         let machine = Machine {
             topology: Topology::new(self.cpus, 1).expect("a machine"),
             ticks: Ticks::new(&self.state).expect("ticks"),
-            step_ns: 30_000,
         };
         let profile = profile.parse().expect("a profile");
         replay(&profile, self.policy.rules(), &machine, &self.journal)
@@ -134,26 +133,94 @@ fn another_policy_does_something_else() {
     }
 }
 
-/// A kernel that does this instead does something wrong.
-fn otherwise(event: Event) -> Option<Event> {
-    let kind = match event.kind {
-        Kind::Timer(tick) => Kind::Timer(tick + 1),
-        Kind::Slept(0) => Kind::Slept(4),
-        Kind::Slept(left) => Kind::Slept(left + 4),
-        Kind::Took { taken } => Kind::Took { taken: !taken },
-        Kind::Msr { on } => Kind::Msr { on: !on },
-        Kind::Return { .. } => Kind::Return { retry: false },
-        _ => return None,
+/// A kernel that does any of this instead does something wrong.
+fn otherwise(event: Event) -> Vec<Event> {
+    let kinds = match event.kind {
+        Kind::Timer(tick) => vec![Kind::Timer(tick + 1)],
+        Kind::Cancel(tick) => vec![Kind::Cancel(tick + 1)],
+        Kind::Slept(0) => vec![Kind::Slept(TICK_MS)],
+        Kind::Slept(left) => vec![Kind::Slept(left + TICK_MS), Kind::Slept(left - TICK_MS)],
+        Kind::Took { taken } => vec![Kind::Took { taken: !taken }],
+        Kind::Msr { on } => vec![Kind::Msr { on: !on }],
+        Kind::Return { .. } => vec![Kind::Return { retry: false }],
+        _ => vec![],
     };
-    Some(Event { kind, ..event })
+    let with = |kind| Event { kind, ..event };
+    kinds.into_iter().map(with).collect()
 }
+
+/// All of these kernels tick 250 times a second.
+const TICK_MS: i64 = 4;
 
 #[test]
 fn whatever_a_kernel_does_otherwise_is_noticed() {
     for recorded in Recorded::all() {
         for (index, event) in recorded.journal.iter().enumerate() {
-            if let Some(changed) = otherwise(*event) {
+            for changed in otherwise(*event) {
                 let report = recorded.falsified(index, |_| Some(changed));
+                assert_ne!(report.mismatches, [], "event {index}: {event:?}");
+            }
+        }
+    }
+}
+
+/// Up to the end of the trap whose sleep ends at `index`, with everything from `since` on a tick later, and so much of
+/// the sleep left.
+fn a_tick_later(recorded: &Recorded, index: usize, since: usize, left: i64) -> Report {
+    let mut journal = recorded.journal[..=index + 1].to_vec();
+    assert_eq!(journal[index + 1].kind, Kind::Return { retry: true });
+    journal[index].kind = Kind::Slept(left);
+    for event in &mut journal[since..] {
+        event.ns += TICK_MS.cast_unsigned() * 1_000_000;
+        event.jiffies += 1;
+    }
+    let other = Recorded {
+        journal,
+        ..*recorded
+    };
+    other.report()
+}
+
+#[test]
+fn the_rest_of_a_sleep_is_that_of_a_tick_in_which_the_kernel_may_have_looked() {
+    let recorded = Recorded::kicked();
+    let mut tried = 0;
+    for (index, event) in recorded.journal.iter().enumerate() {
+        let Kind::Slept(left) = event.kind else {
+            continue;
+        };
+        // With less the later look would have found the sleep complete.
+        if left < 2 * TICK_MS {
+            continue;
+        }
+        let mut before = recorded.journal[..index].iter();
+        let cancel = before
+            .rposition(|event| matches!(event.kind, Kind::Cancel(_)))
+            .expect("a timer that was taken back");
+        for (since, left, agrees) in [
+            // The tick came between taking the timer back and the note of what is left: before or after the look.
+            (index, left, true),
+            (index, left - TICK_MS, true),
+            (index, left + TICK_MS, false),
+            // It came before: the kernel has counted it.
+            (cancel, left, false),
+            (cancel, left - TICK_MS, true),
+        ] {
+            let report = a_tick_later(&recorded, index, since, left);
+            assert_eq!(report.mismatches.is_empty(), agrees, "event {index}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 5, "{tried}");
+}
+
+#[test]
+fn a_sleep_that_ends_early_without_taking_its_timer_back_is_noticed() {
+    for recorded in Recorded::all() {
+        for (index, event) in recorded.journal.iter().enumerate() {
+            // A CPU that is held up may let a thread take back a timer whose time has come.
+            if matches!(event.kind, Kind::Cancel(expires) if event.jiffies <= expires) {
+                let report = recorded.falsified(index, |_| None);
                 assert_ne!(report.mismatches, [], "event {index}: {event:?}");
             }
         }

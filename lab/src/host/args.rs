@@ -28,6 +28,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:\n  \
     cargo lab check\n  \
     cargo lab check --kernel 6.12\n  \
+    cargo lab check --phases 1000\n  \
     cargo lab check --image linux/arch/x86/boot/bzImage --headers linux --profile 6.16,hz=1000")]
 pub(crate) struct CheckArgs {
     /// Debian's kernels to boot, by series; can be given several times.
@@ -38,6 +39,10 @@ pub(crate) struct CheckArgs {
     /// Also boot with two CPUs on the real clock, where everything that runs here makes things late.
     #[arg(long)]
     pub(crate) real_clock: bool,
+    /// Instead of everything, try signals and ticks that meet: short experiments, each begun at so many moments within
+    /// a tick.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) phases: Option<u32>,
 }
 
 /// A kernel of your own instead. It needs kprobes, ftrace, modules, and KVM for AMD as modules.

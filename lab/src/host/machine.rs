@@ -55,15 +55,6 @@ impl Shape {
         }
     }
 
-    /// See [`split_lock_lab::replay::Machine::step_ns`].
-    pub(crate) fn step_ns(self) -> u64 {
-        match self {
-            Self::OneCpu | Self::TwoCpus => 30_000,
-            // Some thousand instructions, and whatever else this machine does meanwhile.
-            Self::TwoCpusRealClock => 1_000_000,
-        }
-    }
-
     fn clock(self) -> &'static [&'static str] {
         match self {
             Self::OneCpu | Self::TwoCpus => &COUNTED,

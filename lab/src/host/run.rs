@@ -73,7 +73,7 @@ fn check_kernel(
     let folder = cache.results(&kernel.release);
     let mut summary = Summary::new(kernel);
     for shape in kernel.shapes(args.real_clock) {
-        let plan = plans::plan(shape);
+        let plan = plans::plan(shape, args.phases);
         let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("booting {} with {}", kernel.release, shape.name());
         let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
