@@ -1,86 +1,15 @@
 //! The comparison against journals of real kernels: they agree, and nothing that a kernel could
 //! have done otherwise goes unnoticed.
 
-use split_lock_lab::journal::{self, Event, Kind, State};
-use split_lock_lab::replay::{Machine, Report, Ticks, Verdict, replay};
-use split_lock_model::machine::Topology;
+mod recorded;
+
+use split_lock_lab::journal::{Event, Kind};
+use split_lock_lab::replay::{Report, Verdict};
 use split_lock_model::policy::Alternative;
 
-/// What a real kernel did, and what it is.
-struct Recorded {
-    profile: &'static str,
-    policy: Alternative,
-    cpus: u32,
-    state: State,
-    journal: Vec<Event>,
-}
-
-macro_rules! recorded {
-    ($name:literal, $profile:literal, $cpus:literal) => {
-        Recorded {
-            profile: $profile,
-            policy: Alternative::Upstream,
-            cpus: $cpus,
-            state: serde_json::from_str(include_str!(concat!("data/", $name, ".state")))
-                .expect("a state"),
-            journal: journal::parse(include_bytes!(concat!("data/", $name, ".journal")))
-                .expect("a journal"),
-        }
-    };
-}
+use recorded::Recorded;
 
 impl Recorded {
-    /// A vCPU with a signal every 13.1 ms.
-    fn kicked() -> Self {
-        recorded!("6.1.192-kicked", "6.1.192", 1)
-    }
-
-    /// Five threads on one CPU.
-    fn contended() -> Self {
-        recorded!("6.1.192-contended", "6.1.192", 1)
-    }
-
-    /// Four threads on two CPUs, two of which have signals while they queue.
-    fn impatient() -> Self {
-        recorded!("6.12.117-impatient", "6.12.117", 2)
-    }
-
-    /// Two threads on two CPUs, mitigate=0, and only one work item.
-    fn unmitigated() -> Self {
-        recorded!("6.12.117-unmitigated", "6.12.117,mitigate=0", 2)
-    }
-
-    /// Four threads on one CPU, two of which have signals while they queue, under another handler.
-    fn sentenced() -> Self {
-        Self {
-            policy: Alternative::Sentence,
-            ..recorded!("6.1.192-sentence", "6.1.192", 1)
-        }
-    }
-
-    fn all() -> [Self; 5] {
-        [
-            Self::kicked(),
-            Self::contended(),
-            Self::impatient(),
-            Self::unmitigated(),
-            Self::sentenced(),
-        ]
-    }
-
-    fn against(&self, profile: &str) -> Report {
-        let machine = Machine {
-            topology: Topology::new(self.cpus, 1).expect("a machine"),
-            ticks: Ticks::new(&self.state).expect("ticks"),
-        };
-        let profile = profile.parse().expect("a profile");
-        replay(&profile, self.policy.rules(), &machine, &self.journal)
-    }
-
-    fn report(&self) -> Report {
-        self.against(self.profile)
-    }
-
     /// With one event changed, or left out.
     fn falsified(&self, index: usize, change: impl FnOnce(Event) -> Option<Event>) -> Report {
         let mut journal = self.journal.clone();

@@ -21,6 +21,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Fetch(FetchArgs),
     Tools(ToolsArgs),
+    Watch(WatchArgs),
 }
 
 /// Boot kernels, and compare every trap with the model.
@@ -88,4 +89,12 @@ pub(crate) struct ToolsArgs {
     /// Draw the sweeps.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Debian's kernels to boot, by series; can be given several times.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
 }

@@ -13,7 +13,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
 
-use super::machine::Shape;
+use super::machine::{Shape, parcel};
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
@@ -63,11 +63,7 @@ pub(crate) fn compare(
     experiment: &Experiment,
     parcels: &[Parcel],
 ) -> Result<Compared> {
-    let bytes = |part: &str| {
-        let name = format!("{}.{part}", experiment.name);
-        let parcel = parcels.iter().find(|parcel| parcel.name == name);
-        parcel.with_context(|| format!("the machine did not send {name}"))
-    };
+    let bytes = |part: &str| parcel(parcels, &format!("{}.{part}", experiment.name));
     let state: State = serde_json::from_slice(&bytes("state")?.bytes)?;
     if state.lost > 0 {
         bail!(

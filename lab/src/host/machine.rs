@@ -157,6 +157,12 @@ impl Qemu {
     }
 }
 
+/// One of those that a machine has sent.
+pub(crate) fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
+    let parcel = parcels.iter().find(|parcel| parcel.name == name);
+    parcel.with_context(|| format!("the machine did not send {name}"))
+}
+
 fn wait_for(mut qemu: Child) -> Result<()> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {

@@ -21,7 +21,7 @@ pub(crate) fn plan(shape: Shape, phases: Option<u32>) -> Plan {
     Plan {
         modules: initramfs::modules(),
         experiments,
-        errands: vec![],
+        ..Plan::default()
     }
 }
 
@@ -133,7 +133,7 @@ fn every_timeout(way: Way) -> Experiment {
     }
 }
 
-fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
+pub(crate) fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
     let by = match kick {
         Kick::Never => "nothing".to_owned(),
         Kick::Every(us) => format!("{us}us"),
@@ -149,7 +149,7 @@ fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
 }
 
 /// Threads whose signals come while they queue, and others that are left alone.
-fn impatient() -> [Kick; 4] {
+pub(crate) fn impatient() -> [Kick; 4] {
     [
         Kick::Never,
         Kick::Never,
@@ -158,7 +158,7 @@ fn impatient() -> [Kick; 4] {
     ]
 }
 
-fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+pub(crate) fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
     Experiment {
         name: format!(
@@ -173,7 +173,7 @@ fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     }
 }
 
-fn unmitigated(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+pub(crate) fn unmitigated(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     Experiment {
         name: format!(
             "{}-{}-threads-unmitigated-{cpus}-cpus",
