@@ -16,6 +16,7 @@ use crate::args_explain::ExplainArgs;
 use crate::args_generate::GenerateArgs;
 use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
+use crate::args_watch::WatchArgs;
 use crate::ranges::{Offsets, Timeouts};
 
 /// Find, reproduce, explain and survive x86 split-lock stalls on Linux.
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     Doctor(DoctorArgs),
     Log(LogArgs),
+    Watch(WatchArgs),
     Generate(GenerateArgs),
 }
 

@@ -15,6 +15,7 @@ mod args_explain;
 mod args_generate;
 mod args_log;
 mod args_model;
+mod args_watch;
 mod chart;
 mod columns;
 mod commands;
@@ -25,7 +26,9 @@ mod guard;
 mod host;
 mod interrupt;
 mod kernel;
+mod machine;
 mod measuring;
+mod metrics;
 mod modelled;
 mod number;
 mod output;
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Policies(args) => commands::policies::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
+        Command::Watch(args) => commands::watch::run(args),
         Command::Generate(args) => commands::generate::run(args),
     };
     match result {

@@ -1,0 +1,251 @@
+//! The table that people look at.
+
+use std::time::Duration;
+
+use split_lock_host::watch::{Patience, State, Way};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::snapshot::{Group, Row, Snapshot};
+use crate::columns::columns;
+use crate::number::{duration, grouped};
+use crate::text::{count, plain};
+
+/// What of a table fits, and how it may look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) columns: usize,
+    /// None where lines may go on for ever.
+    pub(super) rows: Option<usize>,
+    pub(super) has_colors: bool,
+}
+
+const HEADING: [&str; 9] = [
+    "THREAD",
+    "STATE",
+    "STUCK",
+    "TRAPS",
+    "/S",
+    "BACK",
+    "PAST",
+    "IN HANDLER",
+    "AT",
+];
+
+/// The whole of it, or the worst of it and how much more there is.
+pub(super) fn render(snapshot: &Snapshot, patience: Patience, room: Room) -> String {
+    let head = head(snapshot);
+    let mut tail = vec![String::new()];
+    tail.extend(alarms(snapshot, patience));
+    tail.push(foot(snapshot));
+    let mut table = table(snapshot);
+    if let Some(rows) = room.rows {
+        let left = rows.saturating_sub(2 + tail.len()).max(2);
+        if table.len() > left {
+            let hidden = table.len() - (left - 1);
+            table.truncate(left - 1);
+            table.push((State::Quiet, format!("... {hidden} more lines")));
+        }
+    }
+    let mut text = fit(&head, room.columns) + "\n\n";
+    for (state, line) in &table {
+        text += &styled(&fit(line, room.columns), *state, room.has_colors);
+        text.push('\n');
+    }
+    for line in tail {
+        for line in crate::text::wrap(&plain(&line), room.columns as f64, |part| {
+            part.width() as f64
+        }) {
+            text += &line;
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn head(snapshot: &Snapshot) -> String {
+    let totals = &snapshot.totals;
+    format!(
+        "{}: {}, {} sent back, {} past, {} in the handler",
+        span(snapshot.wall),
+        count(totals.traps, "trap", "traps"),
+        grouped(totals.interrupted() as f64),
+        grouped(totals.windows as f64),
+        span(totals.lost),
+    )
+}
+
+/// A heading, and below each process its threads.
+fn table(snapshot: &Snapshot) -> Vec<(State, String)> {
+    if snapshot.threads.is_empty() {
+        return vec![(State::Quiet, "Nobody has met detection so far.".to_owned())];
+    }
+    let mut cells = vec![HEADING.map(str::to_owned).to_vec()];
+    let mut states = vec![State::Quiet];
+    for process in &snapshot.processes {
+        cells.push(group_cells(process));
+        states.push(State::Quiet);
+        for row in snapshot.threads.iter().filter(|row| row.pid == process.pid) {
+            cells.push(row_cells(row));
+            states.push(row.state);
+        }
+    }
+    let lines = columns(&cells);
+    states
+        .into_iter()
+        .zip(lines.lines().map(str::to_owned))
+        .collect()
+}
+
+fn group_cells(process: &Group) -> Vec<String> {
+    let place = if process.place.is_empty() {
+        "(gone)"
+    } else {
+        &process.place
+    };
+    vec![plain(&format!("{place} [{}]", process.pid))]
+}
+
+fn row_cells(row: &Row) -> Vec<String> {
+    let totals = &row.totals;
+    let way = match row.way {
+        Some(Way::Guest) => "guest",
+        Some(Way::User) => "user",
+        None => "",
+    };
+    let stuck = if row.failed_in_a_row > 0 {
+        span(row.stuck_for)
+    } else {
+        "-".to_owned()
+    };
+    vec![
+        plain(&format!("  {} {}", row.tid, row.person.name())),
+        if row.ended { "ended" } else { word(row.state) }.to_owned(),
+        stuck,
+        grouped(totals.traps as f64),
+        grouped(row.traps_per_s),
+        grouped(totals.interrupted() as f64),
+        grouped(totals.windows as f64),
+        format!("{} {:3.0} %", span(totals.lost), row.lost_share * 100.0),
+        row.rip
+            .map_or(String::new(), |rip| format!("{rip:#x} {way}")),
+    ]
+}
+
+/// What has to be said about threads that are in a livelock.
+fn alarms(snapshot: &Snapshot, patience: Patience) -> Vec<String> {
+    /// More than these say the same.
+    const MOST: usize = 3;
+    let stuck: Vec<_> = snapshot
+        .threads
+        .iter()
+        .filter(|row| row.state == State::Livelocked)
+        .collect();
+    let mut alarms: Vec<_> = stuck
+        .iter()
+        .take(MOST)
+        .map(|row| alarm(row, patience))
+        .collect();
+    if stuck.len() > MOST {
+        let more = count(
+            (stuck.len() - MOST) as u64,
+            "more thread is",
+            "more threads are",
+        );
+        alarms.push(format!("{more} in a livelock."));
+    }
+    if !stuck.is_empty() {
+        alarms.push("`splitlock doctor` says what to do.".to_owned());
+    }
+    alarms
+}
+
+/// For a thread that will not get past.
+pub(super) fn alarm(row: &Row, patience: Patience) -> String {
+    let place = row.person.place();
+    let of = if place.is_empty() || place == row.person.name() {
+        String::new()
+    } else {
+        format!(" of {place}")
+    };
+    let at = row.rip.map_or(String::new(), |rip| format!(" at {rip:#x}"));
+    let every = row.interrupted_every.map_or(String::new(), |every| {
+        format!("; a signal every {}", span(every))
+    });
+    let needs = patience.hopeless_up_to();
+    let needs = if needs.is_zero() {
+        String::new()
+    } else {
+        format!(
+            ", and this kernel's sleep never ends within {}",
+            span(needs)
+        )
+    };
+    format!(
+        "LIVELOCK: {} ({}){of} has come back to the same split lock{at} {} in {}{every}{needs}.",
+        row.person.name(),
+        row.tid,
+        count(row.failed_in_a_row, "time", "times"),
+        span(row.stuck_for),
+    )
+}
+
+fn foot(snapshot: &Snapshot) -> String {
+    let mut parts = vec![];
+    match &snapshot.cpus_off[..] {
+        [] => parts.push("all CPUs detect split locks".to_owned()),
+        [cpu] => parts.push(format!("CPU {cpu} is in a window without detection")),
+        cpus => parts.push(format!(
+            "{} CPUs are in windows without detection",
+            cpus.len()
+        )),
+    }
+    if snapshot.lost_events > 0 {
+        parts.push(format!(
+            "{} LOST: what is counted is too little",
+            count(snapshot.lost_events, "event was", "events were")
+        ));
+    }
+    if snapshot.threads_forgotten > 0 {
+        let threads = count(snapshot.threads_forgotten, "thread", "threads");
+        parts.push(format!("{threads} more in the sums only"));
+    }
+    let share = snapshot.cost.cpu.as_secs_f64() / snapshot.cost.wall.as_secs_f64().max(1e-9);
+    parts.push(format!("watching takes {:.2} % of a CPU", share * 100.0));
+    format!("{}.", parts.join("; "))
+}
+
+/// As people say it.
+pub(super) fn word(state: State) -> &'static str {
+    match state {
+        State::Quiet => "quiet",
+        State::Slowed => "slowed",
+        State::HeldUp => "held up",
+        State::Livelocked => "LIVELOCK",
+    }
+}
+
+fn span(span: Duration) -> String {
+    duration(span.as_nanos() as f64)
+}
+
+/// As much of a line as there are columns.
+fn fit(line: &str, columns: usize) -> String {
+    let mut width = 0;
+    let fits = |c: &char| {
+        width += c.width().unwrap_or(0);
+        width <= columns
+    };
+    line.chars().take_while(fits).collect()
+}
+
+fn styled(line: &str, state: State, has_colors: bool) -> String {
+    let style = match state {
+        State::Livelocked => "1;31",
+        State::HeldUp => "33",
+        State::Quiet | State::Slowed => return line.to_owned(),
+    };
+    match has_colors {
+        true => format!("\x1b[{style}m{line}\x1b[0m"),
+        false => line.to_owned(),
+    }
+}
