@@ -18,6 +18,8 @@ pub(super) struct Session {
     watch: Watch,
     ledger: Ledger,
     people: People,
+    /// Threads that are no more, and since when that is known. There may be more to hear of them.
+    ending: HashMap<Key, u64>,
     ended: Vec<Row>,
     began_ns: u64,
     /// What was paid before anything was watched.
@@ -34,6 +36,7 @@ impl Session {
             watch,
             ledger: Ledger::new(patience),
             people: People::new(root),
+            ending: HashMap::new(),
             ended: vec![],
             began_ns: now,
             began_cpu: cpu_time(),
@@ -86,7 +89,7 @@ impl Session {
             .into_iter()
             .filter_map(|change| self.described(change))
             .collect();
-        self.bury();
+        self.bury(now);
         let mut rows = self.rows(now);
         let groups = group(&mut rows);
         let wall = Duration::from_nanos(now - self.began_ns);
@@ -111,13 +114,19 @@ impl Session {
         (snapshot, quiet)
     }
 
-    /// Closes the accounts of threads that have ended.
-    fn bury(&mut self) {
+    /// Closes the accounts of threads that have ended, once everything has been heard that they did before that.
+    fn bury(&mut self, now_ns: u64) {
         let threads = self.ledger.threads().map(|(thread, _)| thread);
-        let ended: Vec<Key> = threads
+        let ended: HashMap<Key, u64> = threads
             .filter(|&thread| self.people.has_ended(thread))
+            .map(|thread| (thread, *self.ending.get(&thread).unwrap_or(&now_ns)))
             .collect();
-        for thread in ended {
+        let heard_until_ns = self.watch.heard_until_ns();
+        let (heard, ending) = ended
+            .into_iter()
+            .partition::<HashMap<_, _>, _>(|&(_, since_ns)| since_ns <= heard_until_ns);
+        self.ending = ending;
+        for thread in heard.into_keys() {
             // Who was never met before it ended has no name; the rest of it is known all the same.
             let person = self.people.forget(thread);
             let Some(account) = self.ledger.close(thread) else {
