@@ -10,6 +10,8 @@ use split_lock_lab::watch::{Account, Expected, Judgement, Run, Said, accounts, j
 use recorded::Recorded;
 
 const MS: u64 = 1_000_000;
+/// What it took to begin, and to watch.
+const BEFORE_NS: u64 = 10 * MS;
 const CPU_NS: u64 = 60 * MS;
 
 /// A watch that has seen it all.
@@ -51,16 +53,20 @@ impl Watched {
     }
 
     fn run(&self) -> Run {
-        let said = self.lines.iter().map(|line| Said {
+        let said = self.lines.iter().enumerate().map(|(index, line)| Said {
             ns: line["at_ns"].as_u64().expect("a moment"),
+            cpu_ns: if index == 0 {
+                BEFORE_NS
+            } else {
+                BEFORE_NS + CPU_NS
+            },
             text: line.to_string(),
         });
         Run {
             said: said.collect(),
             complaints: String::new(),
             exit_code: Some(0),
-            cpu_until_start_ns: 10 * MS,
-            cpu_ns: CPU_NS,
+            cpu_ns: BEFORE_NS + CPU_NS + MS,
         }
     }
 
@@ -130,8 +136,8 @@ fn anything_else_is_noticed() {
     for (place, value) in [
         ("/lost_events", json!(1)),
         ("/at_ns", json!(0)),
-        ("/cost/cpu_ns", json!(CPU_NS + 1)),
-        ("/cost/cpu_ns", json!(CPU_NS - 21 * MS)),
+        ("/cost/cpu_ns", json!(CPU_NS + 11 * MS)),
+        ("/cost/cpu_ns", json!(CPU_NS - 11 * MS)),
         ("/threads", json!([])),
         ("/threads/0/tid", json!(7)),
         ("/threads/0/way", json!("user")),

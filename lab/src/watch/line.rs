@@ -5,13 +5,11 @@ use serde::Deserialize;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Line {
+pub(super) enum Line {
     /// From now on everything is seen.
     Start {
         /// Of the layout of the lines.
         schema: u32,
-        /// On CLOCK_MONOTONIC, like all moments.
-        at_ns: u64,
     },
     /// A thread fares otherwise than before.
     State {
@@ -28,49 +26,47 @@ pub enum Line {
 
 /// Totals since the start.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Snapshot {
-    /// The moment.
-    pub at_ns: u64,
+pub(super) struct Snapshot {
+    /// The moment, on CLOCK_MONOTONIC.
+    pub(super) at_ns: u64,
     /// Events that found no room.
-    pub lost_events: u64,
+    pub(super) lost_events: u64,
     /// What watching took.
-    pub cost: Cost,
+    pub(super) cost: Cost,
     /// All that met detection.
-    pub threads: Vec<Row>,
+    pub(super) threads: Vec<Row>,
 }
 
 /// What watching takes, as the program itself has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Cost {
-    /// CPU time of all its threads, since it was started.
-    pub cpu_ns: u64,
-    /// Since it began to watch.
-    pub wall_ns: u64,
+pub(super) struct Cost {
+    /// CPU time of all its threads, since it began to watch.
+    pub(super) cpu_ns: u64,
 }
 
 /// One thread.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Row {
+pub(super) struct Row {
     /// Its id.
-    pub tid: i32,
+    pub(super) tid: i32,
     /// `guest` or `user`.
-    pub way: Option<String>,
+    pub(super) way: Option<String>,
     /// All of them.
-    pub traps: u64,
+    pub(super) traps: u64,
     /// Of them, those whose sleep a signal cut short,
-    pub interrupted_asleep: u64,
+    pub(super) interrupted_asleep: u64,
     /// whose wait for the semaphore it ended,
-    pub interrupted_queued: u64,
+    pub(super) interrupted_queued: u64,
     /// that it sent back before the sleep,
-    pub not_slept: u64,
+    pub(super) not_slept: u64,
     /// and those that ended with a window.
-    pub windows: u64,
+    pub(super) windows: u64,
     /// How long the handler had the thread.
-    pub lost_ns: u64,
+    pub(super) lost_ns: u64,
     /// How it fares.
-    pub state: String,
+    pub(super) state: String,
     /// The instruction, `0x...`.
-    pub rip: Option<String>,
+    pub(super) rip: Option<String>,
 }
 
 /// A thread that does not get past its split lock, and will not.

@@ -42,7 +42,6 @@ struct Watcher {
     program: Child,
     heard: Receiver<Said>,
     said: Vec<Said>,
-    cpu_until_start_ns: u64,
 }
 
 impl Watcher {
@@ -57,24 +56,19 @@ impl Watcher {
             .with_context(|| format!("cannot run {program}"))?;
         let out = program.stdout.take().context("no output")?;
         let (tell, heard) = channel();
-        thread::spawn(move || listen(out, &tell));
+        let id = program.id();
+        thread::spawn(move || listen(out, id, &tell));
         Ok(Self {
             program,
             heard,
             said: Vec::new(),
-            cpu_until_start_ns: 0,
         })
     }
 
     fn wait_for_first_line(&mut self) -> Result<()> {
         let first = self.heard.recv().context("the watch says nothing")?;
         self.said.push(first);
-        self.cpu_until_start_ns = self.cpu_time_ns()?;
         Ok(())
-    }
-
-    fn cpu_time_ns(&self) -> Result<u64> {
-        sys::cpu_time_ns(self.program.id()).context("cannot tell the watch's CPU time")
     }
 
     /// And can still be asked.
@@ -96,24 +90,26 @@ impl Watcher {
             from.read_to_string(&mut complaints)?;
         }
         self.wait_until_it_has_ended()?;
-        let cpu_ns = self.cpu_time_ns()?;
+        let cpu_ns =
+            sys::cpu_time_ns(self.program.id()).context("cannot tell the watch's CPU time")?;
         let status = self.program.wait().context("cannot wait for the watch")?;
         Ok(Run {
             said: self.said,
             complaints,
             exit_code: status.code(),
-            cpu_until_start_ns: self.cpu_until_start_ns,
             cpu_ns,
         })
     }
 }
 
 /// Until the program closes its output.
-fn listen(out: ChildStdout, tell: &Sender<Said>) {
+fn listen(out: ChildStdout, id: u32, tell: &Sender<Said>) {
     for text in BufReader::new(out).lines() {
-        let Ok(text) = text else { return };
         let ns = sys::monotonic_ns();
-        if tell.send(Said { ns, text }).is_err() {
+        let (Ok(text), Ok(cpu_ns)) = (text, sys::cpu_time_ns(id)) else {
+            return;
+        };
+        if tell.send(Said { ns, cpu_ns, text }).is_err() {
             return;
         }
     }
