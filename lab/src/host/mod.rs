@@ -18,6 +18,7 @@ mod run;
 mod step;
 mod summary;
 mod tools;
+mod watch;
 
 use args::{Cli, Command};
 
@@ -27,5 +28,6 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Check(args) => run::check(args),
         Command::Fetch(args) => run::fetch(args),
         Command::Tools(args) => run::run_tools(args),
+        Command::Watch(args) => run::run_watch(args),
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_model::analysis::Thresholds;
 
-use super::args::{CheckArgs, FetchArgs, ToolsArgs};
+use super::args::{CheckArgs, FetchArgs, ToolsArgs, WatchArgs};
 use super::cache::Cache;
 use super::compare::compare;
 use super::initramfs::{self, Programs};
@@ -11,7 +11,7 @@ use super::kernel::Kernel;
 use super::machine::Qemu;
 use super::step::step;
 use super::summary::Summary;
-use super::{module, output, plans, tools};
+use super::{module, output, plans, tools, watch};
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
@@ -52,6 +52,20 @@ pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
     tools::run(args, &kernel, &cache, &qemu, &programs)
 }
 
+pub(crate) fn run_watch(args: &WatchArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let _alone = cache.lock()?;
+    let (qemu, programs) = prepare(&cache)?;
+    let mut is_fine = true;
+    for series in &args.kernel {
+        let kernel = step(&format!("Debian's kernel {series}"), || {
+            Kernel::debian(series, &cache)
+        })?;
+        is_fine &= watch::run(&kernel, &cache, &qemu, &programs)?;
+    }
+    Ok(is_fine)
+}
+
 /// What every machine needs, whatever kernel it boots.
 fn prepare(cache: &Cache) -> Result<(Qemu, Programs)> {
     let qemu = step("QEMU", || Qemu::get(cache))?;
@@ -73,7 +87,7 @@ fn check_kernel(
     let folder = cache.results(&kernel.release);
     let mut summary = Summary::new(kernel);
     for shape in kernel.shapes(args.real_clock) {
-        let plan = plans::plan(shape);
+        let plan = plans::plan(shape, args.phases);
         let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("booting {} with {}", kernel.release, shape.name());
         let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;

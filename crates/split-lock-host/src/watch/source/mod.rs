@@ -112,6 +112,7 @@ pub struct Watch {
     lost_records: u64,
     /// Seen, and perhaps not yet in order.
     waiting: Vec<Happening>,
+    heard_until_ns: u64,
     buffer: Vec<u8>,
 }
 
@@ -165,6 +166,7 @@ impl Watch {
             missing,
             lost_records: 0,
             waiting: vec![],
+            heard_until_ns: 0,
             buffer: vec![],
         };
         for &cpu in &cpus {
@@ -275,6 +277,12 @@ impl Watch {
         self.take_waiting(until)
     }
 
+    /// Whatever happened up to this moment has been collected, on the clock of [`Happening::at_ns`].
+    #[must_use]
+    pub fn heard_until_ns(&self) -> u64 {
+        self.heard_until_ns
+    }
+
     /// Ends the watch: what has happened up to now.
     ///
     /// # Errors
@@ -286,6 +294,7 @@ impl Watch {
     }
 
     fn take_waiting(&mut self, until_ns: u64) -> Vec<Happening> {
+        self.heard_until_ns = until_ns;
         // What one CPU has written is in order already, and stays so.
         self.waiting.sort_by_key(|happening| happening.at_ns);
         let count = self

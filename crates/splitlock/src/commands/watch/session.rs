@@ -1,6 +1,6 @@
 //! One watch: what the kernel tells goes into the ledger, and snapshots come out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,9 +18,9 @@ pub(super) struct Session {
     watch: Watch,
     ledger: Ledger,
     people: People,
+    /// Threads that are no more, and since when that is known. There may be more to hear of them.
+    ending: HashMap<Key, u64>,
     ended: Vec<Row>,
-    /// Threads that had ended by the last snapshot, and whose last steps may not have been collected by then.
-    dying: HashSet<Key>,
     began_ns: u64,
     /// What was paid before anything was watched.
     began_cpu: Duration,
@@ -36,8 +36,8 @@ impl Session {
             watch,
             ledger: Ledger::new(patience),
             people: People::new(root),
+            ending: HashMap::new(),
             ended: vec![],
-            dying: HashSet::new(),
             began_ns: now,
             began_cpu: cpu_time(),
             last_ns: now,
@@ -59,10 +59,7 @@ impl Session {
     /// The last that there is to hear.
     pub(super) fn finish(&mut self) -> Result<Vec<(Change, Row)>> {
         let happenings = self.watch.finish()?;
-        let changes = self.take_in(&happenings);
-        self.dying
-            .extend(self.ledger.threads().map(|(thread, _)| thread));
-        Ok(changes)
+        Ok(self.take_in(&happenings))
     }
 
     fn take_in(&mut self, happenings: &[Happening]) -> Vec<(Change, Row)> {
@@ -92,7 +89,7 @@ impl Session {
             .into_iter()
             .filter_map(|change| self.described(change))
             .collect();
-        self.bury();
+        self.bury(now);
         let mut rows = self.rows(now);
         let groups = group(&mut rows);
         let wall = Duration::from_nanos(now - self.began_ns);
@@ -117,24 +114,29 @@ impl Session {
         (snapshot, quiet)
     }
 
-    /// Closes the accounts of threads that have ended, as soon as everything that they did has been taken in.
-    fn bury(&mut self) {
+    /// Closes the accounts of threads that have ended, once everything has been heard that they did before that.
+    fn bury(&mut self, now_ns: u64) {
         let threads = self.ledger.threads().map(|(thread, _)| thread);
-        let ended: HashSet<Key> = threads
+        let ended: HashMap<Key, u64> = threads
             .filter(|&thread| self.people.has_ended(thread))
+            .map(|thread| (thread, *self.ending.get(&thread).unwrap_or(&now_ns)))
             .collect();
-        for &thread in ended.intersection(&self.dying) {
+        let heard_until_ns = self.watch.heard_until_ns();
+        let (heard, ending) = ended
+            .into_iter()
+            .partition::<HashMap<_, _>, _>(|&(_, since_ns)| since_ns <= heard_until_ns);
+        self.ending = ending;
+        for thread in heard.into_keys() {
+            // Who was never met before it ended has no name; the rest of it is known all the same.
             let person = self.people.forget(thread);
             let Some(account) = self.ledger.close(thread) else {
                 continue;
             };
             self.before.remove(&thread);
             if self.ended.len() < MOST_ENDED {
-                let row = Row::new(thread, &account, person);
-                self.ended.push(row.ended());
+                self.ended.push(Row::new(thread, &account, person).ended());
             }
         }
-        self.dying = ended;
     }
 
     fn rows(&mut self, now_ns: u64) -> Vec<Row> {
