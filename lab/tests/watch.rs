@@ -5,7 +5,7 @@ mod recorded;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use split_lock_lab::watch::{Account, Expected, Judgement, Run, Said, accounts, judge};
+use split_lock_lab::watch::{Account, Expected, Judgement, Run, Said, Sight, accounts, judge};
 
 use recorded::Recorded;
 
@@ -71,7 +71,7 @@ impl Watched {
     }
 
     fn judge(&self, run: &Run, expected: Expected) -> Judgement {
-        judge(run, &self.accounts, self.course, expected)
+        judge(run, &self.accounts, self.course, expected, Sight::Probes)
     }
 
     fn judged(&self, expected: Expected) -> Judgement {
@@ -93,9 +93,9 @@ fn row(tid: i32, account: &Account) -> Value {
         "comm": "init",
         "way": if account.guest { "guest" } else { "user" },
         "traps": account.traps,
-        "interrupted_asleep": account.interrupted_asleep,
+        "interrupted_asleep": account.interrupted_asleep + account.not_slept,
         "interrupted_queued": account.interrupted_queued,
-        "not_slept": account.not_slept,
+        "interrupted_somewhere": 0,
         "windows": account.windows,
         "lost_ns": account.lost_ns,
         "state": "slowed",
@@ -145,7 +145,6 @@ fn anything_else_is_noticed() {
         ("/threads/0/traps", json!(1)),
         ("/threads/0/interrupted_asleep", json!(1)),
         ("/threads/0/interrupted_queued", json!(1)),
-        ("/threads/0/not_slept", json!(1)),
         ("/threads/0/windows", json!(1)),
         ("/threads/0/lost_ns", json!(0)),
         ("/threads/0/rip", json!("0x1003")),
@@ -196,4 +195,36 @@ fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
     // Each thread has to be named.
     let several = Watched::new(&Recorded::contended(), Some(200 * MS));
     assert_eq!(several.judged(Expected::Livelock).wrong.len(), 4);
+}
+
+/// The last failure is told by nobody.
+#[test]
+fn without_probes_less_is_seen_and_none_of_it_may_be_wrong() {
+    let watched = Watched::new(&Recorded::kicked(), None);
+    let account = watched.accounts.values().next().expect("a thread");
+    let slept = account.interrupted_asleep + account.interrupted_queued;
+    assert!(slept > 2);
+    let wrong = |interrupted: u64, windows: u64, traps: u64| {
+        let mut watched = Watched::kicked();
+        for (place, value) in [
+            ("/threads/0/interrupted_asleep", 0),
+            ("/threads/0/interrupted_somewhere", interrupted),
+            ("/threads/0/windows", windows),
+            ("/threads/0/traps", traps),
+            ("/threads/0/lost_ns", 0),
+        ] {
+            watched = watched.claiming(place, value);
+        }
+        let watched = watched.claiming("/threads/0/rip", json!(null));
+        let (accounts, course) = (&watched.accounts, watched.course);
+        let sight = Sight::Tracepoints;
+        judge(&watched.run(), accounts, course, Expected::Progress, sight).wrong
+    };
+    let windows = account.windows;
+    assert_eq!(wrong(slept, windows, slept + windows), [""; 0]);
+    assert_eq!(wrong(slept - 1, windows, slept - 1 + windows), [""; 0]);
+    assert_ne!(wrong(slept - 2, windows, slept - 2 + windows), [""; 0]);
+    assert_ne!(wrong(slept + 1, windows, slept + 1 + windows), [""; 0]);
+    assert_ne!(wrong(slept, windows + 1, slept + windows + 1), [""; 0]);
+    assert_ne!(wrong(slept, windows, slept + windows + 1), [""; 0]);
 }

@@ -9,7 +9,7 @@ use split_lock_lab::journal;
 use split_lock_lab::parcel::Parcel;
 use split_lock_lab::plan::{Experiment, Kick, Plan, Watched, Way};
 use split_lock_lab::replay::Verdict;
-use split_lock_lab::watch::{Expected, Judgement, Run, accounts, judge};
+use split_lock_lab::watch::{Expected, Judgement, Run, Sight, accounts, judge};
 use split_lock_model::analysis::Thresholds;
 
 use super::cache::Cache;
@@ -38,8 +38,18 @@ const ORDINARY_INSTRUCTION_NS: u64 = 1;
 struct Scene {
     experiment: Experiment,
     expected: Expected,
+    sight: Sight,
     /// Whether what the watch costs is judged.
     judges_cost: bool,
+}
+
+impl Scene {
+    /// The same, watched without probes.
+    fn without_probes(mut self) -> Self {
+        self.experiment.name += "-no-probes";
+        self.sight = Sight::Tracepoints;
+        self
+    }
 }
 
 /// Signals too soon for this kernel, none, and those that come in time now and then.
@@ -49,10 +59,11 @@ fn scenes(limits: &Thresholds, shape: Shape) -> Vec<Scene> {
     let scene = |experiment, expected| Scene {
         experiment,
         expected,
+        sight: Sight::Probes,
         judges_cost: false,
     };
     let alone = |way, kick, expected| scene(kicked(way, kick, SPLIT_MS), expected);
-    vec![
+    let mut scenes = vec![
         Scene {
             judges_cost: true,
             ..alone(Way::Guest, Kick::Every(1_000), Expected::Livelock)
@@ -73,15 +84,30 @@ fn scenes(limits: &Thresholds, shape: Shape) -> Vec<Scene> {
             unmitigated(Way::Guest, cpus, &[Kick::Every(1_000)], SPLIT_MS),
             Expected::Progress,
         ),
-    ]
+    ];
+    if shape == Shape::OneCpu {
+        scenes.extend([
+            alone(Way::Guest, Kick::Every(1_000), Expected::Livelock).without_probes(),
+            alone(Way::User, sometimes, Expected::Progress).without_probes(),
+            scene(
+                unmitigated(Way::User, cpus, &[Kick::Every(1_000)], SPLIT_MS),
+                Expected::Progress,
+            )
+            .without_probes(),
+        ]);
+    }
+    scenes
 }
 
 fn watched(scene: &Scene) -> Watched {
     let duration = format!("{SECONDS}s");
-    let command = ["/bin/splitlock", "watch", "--json", "--duration", &duration];
+    let mut command = vec!["/bin/splitlock", "watch", "--json", "--duration", &duration];
+    if scene.sight == Sight::Tracepoints {
+        command.push("--no-probes");
+    }
     Watched {
         experiment: scene.experiment.clone(),
-        command: command.map(str::to_owned).into(),
+        command: command.into_iter().map(str::to_owned).collect(),
     }
 }
 
@@ -139,7 +165,7 @@ impl Seen {
         let course = (first.ns, last.ns);
         let mut seen = Self {
             machine: shape.name(),
-            judgement: judge(&run, &accounts, course, scene.expected),
+            judgement: judge(&run, &accounts, course, scene.expected, scene.sight),
             compared,
             run,
         };

@@ -18,6 +18,15 @@ pub enum Expected {
     Either,
 }
 
+/// What the program sees by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Probes: everything.
+    Probes,
+    /// Tracepoints alone: sleeps and windows.
+    Tracepoints,
+}
+
 /// What came of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Judgement {
@@ -47,12 +56,13 @@ pub fn judge(
     accounts: &BTreeMap<i32, Account>,
     (first_ns, last_ns): (u64, u64),
     expected: Expected,
+    sight: Sight,
 ) -> Judgement {
     let mut judgement = Judgement::default();
     let lines = judgement.lines(run);
     judgement.compare_course(run, &lines, first_ns, last_ns);
     if let Some(end) = lines.iter().find_map(end) {
-        judgement.compare_threads(&end.threads, accounts);
+        judgement.compare_threads(&end.threads, accounts, sight);
         judgement.compare_cost(run, end);
     }
     judgement.compare_livelocks(&lines, accounts, expected);
@@ -122,10 +132,10 @@ impl Judgement {
         }
     }
 
-    fn compare_threads(&mut self, rows: &[Row], accounts: &BTreeMap<i32, Account>) {
+    fn compare_threads(&mut self, rows: &[Row], accounts: &BTreeMap<i32, Account>, sight: Sight) {
         for row in rows {
             match accounts.get(&row.tid) {
-                Some(account) => self.compare_thread(row, account),
+                Some(account) => self.compare_thread(row, account, sight),
                 None => self.wrong(format!("thread {} has not trapped", row.tid)),
             }
         }
@@ -135,41 +145,38 @@ impl Judgement {
         }
     }
 
-    fn compare_thread(&mut self, row: &Row, account: &Account) {
-        let Account {
-            guest,
-            addresses,
-            first_ns: _,
-            traps,
-            interrupted_asleep,
-            interrupted_queued,
-            not_slept,
-            windows,
-            lost_ns,
-        } = account;
-        for (name, said, done) in [
-            ("traps", row.traps, *traps),
-            (
-                "interrupted sleeps",
-                row.interrupted_asleep,
-                *interrupted_asleep,
-            ),
-            (
-                "interrupted waits",
-                row.interrupted_queued,
-                *interrupted_queued,
-            ),
-            ("traps without a sleep", row.not_slept, *not_slept),
-            ("windows", row.windows, *windows),
-        ] {
-            self.expect(said == done, || {
-                format!("thread {}: {said} {name}; the kernel: {done}", row.tid)
-            });
-        }
-        let way = if *guest { "guest" } else { "user" };
+    fn compare_thread(&mut self, row: &Row, account: &Account, sight: Sight) {
+        let way = if account.guest { "guest" } else { "user" };
         self.expect(row.way.as_deref() == Some(way), || {
             format!("thread {} is a {way}, and not {:?}", row.tid, row.way)
         });
+        self.compare_count(row, "windows", row.windows, account.windows);
+        match sight {
+            Sight::Probes => self.compare_what_probes_see(row, account),
+            Sight::Tracepoints => self.compare_what_tracepoints_see(row, account),
+        }
+    }
+
+    fn compare_count(&mut self, row: &Row, name: &str, said: u64, done: u64) {
+        self.expect(said == done, || {
+            format!("thread {}: {said} {name}; the kernel: {done}", row.tid)
+        });
+    }
+
+    fn compare_what_probes_see(&mut self, row: &Row, account: &Account) {
+        let asleep = account.interrupted_asleep + account.not_slept;
+        for (name, said, done) in [
+            ("traps", row.traps, account.traps),
+            ("interrupted sleeps", row.interrupted_asleep, asleep),
+            (
+                "interrupted waits",
+                row.interrupted_queued,
+                account.interrupted_queued,
+            ),
+        ] {
+            self.compare_count(row, name, said, done);
+        }
+        let addresses = &account.addresses;
         let is_one = |rip: &str| {
             addresses
                 .iter()
@@ -181,7 +188,8 @@ impl Judgement {
                 row.tid, row.rip
             )
         });
-        let apart_ns = row.lost_ns.abs_diff(*lost_ns);
+        let lost_ns = account.lost_ns;
+        let apart_ns = row.lost_ns.abs_diff(lost_ns);
         self.lost_apart_ns = self.lost_apart_ns.max(apart_ns);
         let most_ns = LOST_APART_NS + lost_ns / LOST_APART_PARTS;
         self.expect(apart_ns <= most_ns, || {
@@ -190,6 +198,19 @@ impl Judgement {
                 row.tid, row.lost_ns
             )
         });
+    }
+
+    /// Only traps with a sleep are seen, and that the last of a thread's was interrupted is told by no other.
+    fn compare_what_tracepoints_see(&mut self, row: &Row, account: &Account) {
+        let slept = account.interrupted_asleep + account.interrupted_queued;
+        let said = row.interrupted_somewhere;
+        self.expect(said == slept || said + 1 == slept, || {
+            format!(
+                "thread {}: {said} interrupted; the kernel: {slept}",
+                row.tid
+            )
+        });
+        self.compare_count(row, "traps", row.traps, row.windows + said);
     }
 
     /// It says itself what it costs, and that is so.

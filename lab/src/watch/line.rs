@@ -53,12 +53,12 @@ pub(super) struct Row {
     pub(super) way: Option<String>,
     /// All of them.
     pub(super) traps: u64,
-    /// Of them, those whose sleep a signal cut short,
+    /// Of them, those whose sleep a signal cut short, or prevented,
     pub(super) interrupted_asleep: u64,
     /// whose wait for the semaphore it ended,
     pub(super) interrupted_queued: u64,
-    /// that it sent back before the sleep,
-    pub(super) not_slept: u64,
+    /// that it sent back from somewhere,
+    pub(super) interrupted_somewhere: u64,
     /// and those that ended with a window.
     pub(super) windows: u64,
     /// How long the handler had the thread.

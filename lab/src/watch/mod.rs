@@ -10,7 +10,7 @@ mod line;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, accounts};
-pub use judge::{Expected, Judgement, judge};
+pub use judge::{Expected, Judgement, Sight, judge};
 
 /// One line that the program has printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

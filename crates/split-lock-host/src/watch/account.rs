@@ -16,25 +16,24 @@ pub enum State {
     Quiet,
     /// It gets past its split locks, each after its punishment.
     Slowed,
-    /// Signals have sent it back to the same instruction several times in a row.
+    /// Signals have sent it back to the same instruction several times in a row, or it has been in the handler for
+    /// long, because others are before it.
     HeldUp,
-    /// They do so for so long, or so soon, that it will not get past while they go on.
+    /// They do so for so long, or so soon, that it will not get past while the signals go on.
     Livelocked,
 }
 
 /// What has become of the traps of a thread, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Traps of which it is known what became of them: the sum of the next five.
+    /// Traps of which it is known what became of them: the sum of the next four.
     pub traps: u64,
     /// The thread got past, in a window without detection.
     pub windows: u64,
-    /// A signal ended the sleep.
+    /// A signal ended the sleep, or was there before it.
     pub interrupted_asleep: u64,
     /// A signal ended the wait for the semaphore.
     pub interrupted_queued: u64,
-    /// A signal was there before the sleep.
-    pub not_slept: u64,
     /// A signal sent the thread back, and it could not be seen from where.
     pub interrupted_somewhere: u64,
     /// The thread was to be killed, or its trap was none: it had asked for alignment checks. No traps.
@@ -53,7 +52,9 @@ pub struct Account {
     state: State,
     stage: Stage,
     /// Since it last got past.
-    stretch: Option<Stretch>,
+    attempts: Option<Attempts>,
+    /// How long it has been in the handler, if that is long.
+    waiting: Duration,
     last_ns: u64,
 }
 
@@ -61,37 +62,28 @@ pub struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Outside,
-    /// In the handler.
+    /// In the handler: its return will be seen.
     Handled {
         since_ns: u64,
         sleep: Sleep,
-        /// How long the sleep lasts, if nothing ends it.
-        at_most_ns: Option<u64>,
+    },
+    /// In the handler, or back from it for some time: its return will not be seen.
+    AsleepOrBack {
+        since_ns: u64,
+        at_most_ns: u64,
     },
 }
 
-/// What is known of a sleep.
+/// How a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sleep {
-    NotYet,
-    Asleep,
-    /// A signal kept it from beginning.
-    None,
+    NotSeen,
     Over,
     CutShort,
 }
 
-/// Attempts in a row that have failed.
-#[derive(Debug, Clone, Copy)]
-struct Stretch {
-    since_ns: u64,
-    until_ns: u64,
-    failed: u64,
-    hopeless: u64,
-}
-
-/// Without a trap for so long, a thread is quiet.
-const QUIET_AFTER: Duration = Duration::from_secs(2);
+/// Without a trap for so long, a thread is quiet; in the handler for so long, it is held up.
+const LONG: Duration = Duration::from_secs(2);
 
 impl Account {
     pub(super) fn new(at_ns: u64) -> Self {
@@ -101,7 +93,8 @@ impl Account {
             rip: None,
             state: State::Quiet,
             stage: Stage::Outside,
-            stretch: None,
+            attempts: None,
+            waiting: Duration::ZERO,
             last_ns: at_ns,
         }
     }
@@ -133,21 +126,21 @@ impl Account {
     /// For how long it has not got past an instruction.
     #[must_use]
     pub fn stuck_for(&self) -> Duration {
-        let nanos = |stretch: Stretch| stretch.until_ns.saturating_sub(stretch.since_ns);
-        Duration::from_nanos(self.stretch.map_or(0, nanos))
+        let lasting = self.attempts.map(|attempts| attempts.all().lasting());
+        lasting.unwrap_or_default() + self.waiting
     }
 
     /// How many attempts to get past it have failed in a row.
     #[must_use]
     pub fn failed_in_a_row(&self) -> u64 {
-        self.stretch.map_or(0, |stretch| stretch.failed)
+        self.attempts.map_or(0, |attempts| attempts.all().count)
     }
 
     /// How far apart the interruptions are.
     #[must_use]
     pub fn interrupted_every(&self) -> Option<Duration> {
-        let failed = u32::try_from(self.failed_in_a_row()).ok()?;
-        self.stuck_for().checked_div(failed)
+        let run = *self.attempts?.all();
+        run.lasting().checked_div(u32::try_from(run.count).ok()?)
     }
 
     pub(super) fn last_ns(&self) -> u64 {
@@ -156,155 +149,135 @@ impl Account {
 
     /// Takes note of a step.
     pub(super) fn see(&mut self, at_ns: u64, what: What, patience: Patience) {
+        if !self.concerns(what) {
+            return;
+        }
         self.last_ns = at_ns;
+        self.waiting = Duration::ZERO;
         match what {
-            What::Trap { way, rip } => self.begin(at_ns, way, rip, patience),
-            What::Asleep { at_most_ns, of } => {
-                self.begin_by_sleep(at_ns, of, patience);
-                self.fall_asleep(at_most_ns);
+            What::Trap { way, rip } => {
+                self.begin(at_ns, way, rip, patience);
+                self.stage = Stage::Handled {
+                    since_ns: at_ns,
+                    sleep: Sleep::NotSeen,
+                };
+            }
+            What::Asleep {
+                way,
+                rip,
+                at_most_ns,
+            } => {
+                self.begin(at_ns, way, rip, patience);
+                self.stage = Stage::AsleepOrBack {
+                    since_ns: at_ns,
+                    at_most_ns,
+                };
             }
             What::Slept { left_ms } => self.wake(left_ms),
             What::Back { retry } => self.come_back(at_ns, retry, patience),
-            What::Detection { on: false } => self.get_past(at_ns),
-            What::Detection { on: true } => {}
+            What::Detection { .. } => self.get_past(at_ns),
         }
         self.judge();
+    }
+
+    /// A thread sleeps, and switches, for other reasons too.
+    fn concerns(&self, what: What) -> bool {
+        match what {
+            What::Trap { .. } | What::Asleep { .. } => true,
+            What::Slept { .. } | What::Back { .. } => self.stage != Stage::Outside,
+            What::Detection { on: true, .. } => false,
+            What::Detection {
+                on: false,
+                tells_of_trap,
+            } => tells_of_trap || self.stage != Stage::Outside,
+        }
     }
 
     /// Takes note that nothing has happened.
     pub(super) fn wait(&mut self, now_ns: u64) {
         let idle = Duration::from_nanos(now_ns.saturating_sub(self.last_ns));
-        if idle >= QUIET_AFTER {
-            self.stretch = None;
+        if idle < LONG {
+            return;
+        }
+        if let Stage::Handled { since_ns, .. } = self.stage {
+            self.waiting = Duration::from_nanos(now_ns.saturating_sub(since_ns));
+            self.state = self.state.max(State::HeldUp);
+        } else {
+            self.attempts = None;
             self.stage = Stage::Outside;
             self.state = State::Quiet;
         }
     }
 
+    /// A trap. If it was not seen that the last one's handler returned, it has done so by now, though nobody knows when.
     fn begin(&mut self, at_ns: u64, way: Way, rip: Option<u64>, patience: Patience) {
-        self.fail_unnoticed(at_ns, patience);
+        match self.stage {
+            Stage::Outside => {}
+            Stage::Handled { since_ns, sleep } => self.fail(since_ns, at_ns, sleep, patience),
+            Stage::AsleepOrBack {
+                since_ns,
+                at_most_ns,
+            } => {
+                let latest_ns = since_ns.saturating_add(at_most_ns);
+                self.fail(since_ns, at_ns.min(latest_ns), Sleep::NotSeen, patience);
+            }
+        }
         self.way = Some(way);
         self.rip = rip;
-        self.stage = Stage::Handled {
-            since_ns: at_ns,
-            sleep: Sleep::NotYet,
-            at_most_ns: None,
-        };
-    }
-
-    /// Where traps are not seen, the sleep tells of one.
-    fn begin_by_sleep(&mut self, at_ns: u64, of: Option<(Way, Option<u64>)>, patience: Patience) {
-        let is_seen = matches!(
-            self.stage,
-            Stage::Handled {
-                sleep: Sleep::NotYet,
-                ..
-            }
-        );
-        if let Some((way, rip)) = of
-            && !is_seen
-        {
-            self.begin(at_ns, way, rip, patience);
-        }
-    }
-
-    /// A thread sleeps for other reasons, too, but not in the handler.
-    fn fall_asleep(&mut self, longest_ns: u64) {
-        if let Stage::Handled {
-            sleep: sleep @ Sleep::NotYet,
-            at_most_ns,
-            ..
-        } = &mut self.stage
-        {
-            *sleep = Sleep::Asleep;
-            *at_most_ns = Some(longest_ns);
-        }
     }
 
     fn wake(&mut self, left_ms: u64) {
         if let Stage::Handled { sleep, .. } = &mut self.stage {
-            *sleep = match (left_ms, *sleep) {
-                (0, _) => Sleep::Over,
-                (_, Sleep::Asleep) => Sleep::CutShort,
-                _ => Sleep::None,
+            *sleep = match left_ms {
+                0 => Sleep::Over,
+                _ => Sleep::CutShort,
             };
         }
     }
 
     fn come_back(&mut self, at_ns: u64, retry: bool, patience: Patience) {
-        let Stage::Handled {
-            since_ns, sleep, ..
-        } = self.stage
-        else {
+        let Stage::Handled { since_ns, sleep } = self.stage else {
             return;
         };
         if retry {
-            self.fail(at_ns, since_ns, sleep, patience);
+            self.fail(since_ns, at_ns, sleep, patience);
         } else {
             self.totals.refused += 1;
             self.stage = Stage::Outside;
         }
     }
 
-    /// Where returns are not seen, the next trap tells that there was one, though not when.
-    fn fail_unnoticed(&mut self, at_ns: u64, patience: Patience) {
-        if let Stage::Handled {
-            since_ns,
-            sleep,
-            at_most_ns,
-        } = self.stage
-        {
-            let latest_ns = since_ns.saturating_add(at_most_ns.unwrap_or(0));
-            self.fail(at_ns.min(latest_ns), since_ns, sleep, patience);
-        }
-    }
-
-    fn fail(&mut self, at_ns: u64, since_ns: u64, sleep: Sleep, patience: Patience) {
+    fn fail(&mut self, since_ns: u64, at_ns: u64, sleep: Sleep, patience: Patience) {
         let took = Duration::from_nanos(at_ns.saturating_sub(since_ns));
         let totals = &mut self.totals;
         match sleep {
             Sleep::CutShort => totals.interrupted_asleep += 1,
             Sleep::Over => totals.interrupted_queued += 1,
-            Sleep::None => totals.not_slept += 1,
-            Sleep::NotYet | Sleep::Asleep => totals.interrupted_somewhere += 1,
+            Sleep::NotSeen => totals.interrupted_somewhere += 1,
         }
         totals.traps += 1;
         totals.lost += took;
         let is_hopeless = sleep != Sleep::Over && took <= patience.hopeless_up_to();
-        let stretch = self.stretch.get_or_insert(Stretch {
-            since_ns,
-            until_ns: at_ns,
-            failed: 0,
-            hopeless: 0,
-        });
-        stretch.until_ns = at_ns;
-        stretch.failed += 1;
-        stretch.hopeless += u64::from(is_hopeless);
+        self.attempts = Some(Attempts::add(self.attempts, since_ns, at_ns, is_hopeless));
         self.stage = Stage::Outside;
     }
 
     fn get_past(&mut self, at_ns: u64) {
-        if let Stage::Handled { since_ns, .. } = self.stage {
+        if let Stage::Handled { since_ns, .. } | Stage::AsleepOrBack { since_ns, .. } = self.stage {
             self.totals.lost += Duration::from_nanos(at_ns.saturating_sub(since_ns));
         }
         self.totals.traps += 1;
         self.totals.windows += 1;
-        self.stretch = None;
+        self.attempts = None;
         self.stage = Stage::Outside;
     }
 
     fn judge(&mut self) {
-        let attempts = self.stretch.map(|stretch| Attempts {
-            failed: stretch.failed,
-            hopeless: stretch.hopeless,
-            lasting: self.stuck_for(),
-        });
         let has_trapped = self.totals.traps > 0;
-        self.state = match attempts.as_ref().map(Patience::judge) {
+        self.state = match self.attempts.as_ref().map(Attempts::judge) {
             Some(Judgement::Livelock) => State::Livelocked,
             Some(Judgement::HeldUp) => State::HeldUp,
-            // Between two attempts at another instruction nothing has got better yet.
-            _ if has_trapped => State::Slowed,
+            Some(Judgement::Nothing) | None if has_trapped => State::Slowed,
             _ => self.state,
         };
     }
@@ -314,10 +287,7 @@ impl Totals {
     /// Traps that a signal sent back to their instruction.
     #[must_use]
     pub fn interrupted(&self) -> u64 {
-        self.interrupted_asleep
-            + self.interrupted_queued
-            + self.not_slept
-            + self.interrupted_somewhere
+        self.interrupted_asleep + self.interrupted_queued + self.interrupted_somewhere
     }
 
     /// Those of another thread, too.
@@ -326,7 +296,6 @@ impl Totals {
         self.windows += more.windows;
         self.interrupted_asleep += more.interrupted_asleep;
         self.interrupted_queued += more.interrupted_queued;
-        self.not_slept += more.not_slept;
         self.interrupted_somewhere += more.interrupted_somewhere;
         self.refused += more.refused;
         self.lost += more.lost;
@@ -349,17 +318,25 @@ mod tests {
         rip: Some(0x1000),
     };
     const ASLEEP: What = What::Asleep {
+        way: Way::User,
+        rip: Some(0x2000),
         at_most_ns: 16 * MS,
-        of: None,
     };
     const BACK: What = What::Back { retry: true };
-    const PAST: What = What::Detection { on: false };
+    const PAST: What = What::Detection {
+        on: false,
+        tells_of_trap: false,
+    };
 
-    fn account(steps: &[(u64, What)]) -> Account {
-        let mut account = Account::new(0);
+    fn see(account: &mut Account, steps: &[(u64, What)]) {
         for &(at_ms, what) in steps {
             account.see(at_ms * MS, what, Patience::new(Duration::from_millis(8)));
         }
+    }
+
+    fn account(steps: &[(u64, What)]) -> Account {
+        let mut account = Account::new(0);
+        see(&mut account, steps);
         account
     }
 
@@ -372,36 +349,36 @@ mod tests {
         let steps = [
             // Asleep, and then in the queue.
             (0, TRAP),
-            (0, ASLEEP),
             (3, slept(8)),
             (3, BACK),
             (10, TRAP),
-            (10, ASLEEP),
             (24, slept(0)),
             (30, BACK),
             // A signal was there before.
             (40, TRAP),
             (40, slept(12)),
             (40, BACK),
+            // The sleep was not seen.
+            (45, TRAP),
+            (46, BACK),
             // Past, and back in the window.
             (50, TRAP),
-            (50, ASLEEP),
             (65, slept(0)),
             (66, PAST),
             (66, BACK),
         ];
         let account = account(&steps);
         let expected = Totals {
-            traps: 4,
+            traps: 5,
             windows: 1,
-            interrupted_asleep: 1,
+            interrupted_asleep: 2,
             interrupted_queued: 1,
-            not_slept: 1,
-            lost: Duration::from_millis(3 + 20 + 16),
+            interrupted_somewhere: 1,
+            lost: Duration::from_millis(3 + 20 + 1 + 16),
             ..Totals::default()
         };
         assert_eq!(*account.totals(), expected);
-        assert_eq!(account.totals().interrupted(), 3);
+        assert_eq!(account.totals().interrupted(), 4);
         assert_eq!(
             (account.state(), account.rip()),
             (State::Slowed, Some(0x1000))
@@ -417,11 +394,7 @@ mod tests {
 
     #[test]
     fn without_probes_the_next_sleep_tells_that_the_last_one_failed() {
-        let asleep = What::Asleep {
-            at_most_ns: 16 * MS,
-            of: Some((Way::User, Some(0x2000))),
-        };
-        let account = account(&[(0, asleep), (5, asleep), (1000, asleep), (1016, PAST)]);
+        let account = account(&[(0, ASLEEP), (5, ASLEEP), (1000, ASLEEP), (1016, PAST)]);
         let totals = account.totals();
         assert_eq!((totals.traps, totals.interrupted_somewhere), (3, 2));
         // Nobody knows how long the second one lasted, but no sleep is longer than that.
@@ -429,22 +402,43 @@ mod tests {
     }
 
     #[test]
-    fn other_sleeps_and_other_switches_are_nobodys_traps() {
-        let account = account(&[
-            (0, ASLEEP),
-            (1, slept(3)),
-            (2, What::Detection { on: true }),
-            (3, BACK),
-        ]);
-        assert_eq!(*account.totals(), Totals::default());
-        assert_eq!(account.state(), State::Quiet);
+    fn without_probes_and_sleeps_a_window_tells_of_a_trap() {
+        let tells = What::Detection {
+            on: false,
+            tells_of_trap: true,
+        };
+        let told = account(&[(0, tells), (30, tells)]);
+        assert_eq!((told.totals().traps, told.totals().windows), (2, 2));
+        // Where traps are seen, it is somebody else's: before 5.19, of each switch of tasks.
+        assert_eq!(*account(&[(0, PAST)]).totals(), Totals::default());
+    }
+
+    #[test]
+    fn other_sleeps_and_switches_are_nobodys_traps_and_keep_nobody_busy() {
+        let mut account = account(&kicked(1, 200));
+        for second in 1..60 {
+            let on = What::Detection {
+                on: true,
+                tells_of_trap: false,
+            };
+            see(
+                &mut account,
+                &[(second * 1000, slept(3)), (second * 1000, BACK)],
+            );
+            see(&mut account, &[(second * 1000, on), (second * 1000, PAST)]);
+            account.wait(second * 1000 * MS);
+        }
+        assert_eq!(
+            (account.state(), account.totals().traps),
+            (State::Quiet, 200)
+        );
     }
 
     fn kicked(every_ms: u64, times: u64) -> Vec<(u64, What)> {
         let attempt = |n: u64| {
             let at = n * every_ms;
             let end = at + every_ms;
-            [(at, TRAP), (at, ASLEEP), (end, slept(1)), (end, BACK)]
+            [(at, TRAP), (end, slept(1)), (end, BACK)]
         };
         (0..times).flat_map(attempt).collect()
     }
@@ -458,7 +452,7 @@ mod tests {
         assert_eq!(stuck.state(), State::Livelocked);
         assert_eq!(stuck.stuck_for(), Duration::from_millis(100));
         assert_eq!(stuck.interrupted_every(), Some(Duration::from_millis(1)));
-        steps.push((101, PAST));
+        steps.extend([(100, TRAP), (115, slept(0)), (115, PAST)]);
         let freed = account(&steps);
         assert_eq!((freed.state(), freed.failed_in_a_row()), (State::Slowed, 0));
     }
@@ -481,17 +475,33 @@ mod tests {
         );
     }
 
+    #[test]
+    fn who_waits_for_others_is_not_quiet_and_counts_in_the_end() {
+        let mut account = account(&[(0, TRAP), (15, slept(0))]);
+        account.wait(5000 * MS);
+        assert_eq!(account.state(), State::HeldUp);
+        assert_eq!(account.stuck_for(), Duration::from_secs(5));
+        see(&mut account, &[(6000, PAST), (6000, BACK)]);
+        let totals = account.totals();
+        assert_eq!((totals.traps, totals.windows), (1, 1));
+        assert_eq!(totals.lost, Duration::from_secs(6));
+        assert_eq!(
+            (account.state(), account.stuck_for()),
+            (State::Slowed, Duration::ZERO)
+        );
+    }
+
     fn any_step() -> impl Strategy<Value = What> {
+        let detection = (any::<bool>(), any::<bool>());
         prop_oneof![
             Just(TRAP),
-            Just(ASLEEP),
             Just(BACK),
             Just(What::Back { retry: false }),
-            Just(PAST),
-            Just(What::Detection { on: true }),
-            Just(What::Asleep {
-                at_most_ns: u64::MAX,
-                of: Some((Way::Guest, None))
+            detection.prop_map(|(on, tells_of_trap)| What::Detection { on, tells_of_trap }),
+            any::<u64>().prop_map(|at_most_ns| What::Asleep {
+                way: Way::Guest,
+                rip: None,
+                at_most_ns,
             }),
             (0u64..20).prop_map(slept),
         ]

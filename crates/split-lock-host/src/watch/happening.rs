@@ -27,12 +27,14 @@ pub enum What {
         /// The instruction's address, where it is seen.
         rip: Option<u64>,
     },
-    /// The thread has set the timer that is to end its sleep.
+    /// The thread sleeps in the handler. Only where traps are not seen: it tells of one.
     Asleep {
-        /// After so long, at most.
+        /// Whose trap it was.
+        way: Way,
+        /// The instruction's address, where it is seen.
+        rip: Option<u64>,
+        /// The sleep lasts so long, unless something ends it.
         at_most_ns: u64,
-        /// Whose trap it sleeps for, if that can be told from the sleep alone.
-        of: Option<(Way, Option<u64>)>,
     },
     /// Its sleep is over, with so many milliseconds left of it.
     Slept {
@@ -49,6 +51,8 @@ pub enum What {
     Detection {
         /// It switches it on.
         on: bool,
+        /// Where traps are not seen, that it switches it off tells of one, if no sleep did.
+        tells_of_trap: bool,
     },
 }
 

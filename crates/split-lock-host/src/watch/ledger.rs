@@ -23,7 +23,6 @@ pub const MOST_WATCHED: usize = 4096;
 /// for kick in 0..200 {
 ///     let trap = What::Trap { way: Way::Guest, rip: Some(0x1000) };
 ///     ledger.see(&step(kick, trap));
-///     ledger.see(&step(kick, What::Asleep { at_most_ns: 12_000_000, of: None }));
 ///     ledger.see(&step(kick + 1, What::Slept { left_ms: 12 }));
 ///     ledger.see(&step(kick + 1, What::Back { retry: true }));
 /// }
@@ -39,6 +38,7 @@ pub struct Ledger {
     windows: BTreeMap<u32, u64>,
     unprotected: Duration,
     changes: Vec<Change>,
+    closed: Vec<(Key, Account)>,
     forgotten: Forgotten,
 }
 
@@ -83,6 +83,7 @@ impl Ledger {
             windows: BTreeMap::new(),
             unprotected: Duration::ZERO,
             changes: vec![],
+            closed: vec![],
             forgotten: Forgotten::default(),
         }
     }
@@ -90,11 +91,8 @@ impl Ledger {
     /// Takes note of what has happened. What is older than what was seen last is taken as if it were not.
     pub fn see(&mut self, happening: &Happening) {
         let Happening { at_ns, what, .. } = *happening;
-        if let What::Detection { on } = what {
+        if let What::Detection { on, .. } = what {
             self.switch(happening.cpu, at_ns, on);
-            if on {
-                return;
-            }
         }
         let key = Key {
             pid: happening.pid,
@@ -123,13 +121,19 @@ impl Ledger {
         }
     }
 
-    /// Forgets a thread that is no more, and says what had become of it. Its traps stay in
-    /// [`Ledger::forgotten`].
-    pub fn close(&mut self, thread: Key) -> Option<Account> {
-        let account = self.threads.remove(&thread)?;
-        self.forgotten.threads += 1;
-        self.forgotten.totals.add(account.totals());
-        Some(account)
+    /// Closes the account of a thread that is no more. Its traps stay in [`Ledger::forgotten`].
+    pub fn close(&mut self, thread: Key) {
+        if let Some(account) = self.threads.remove(&thread) {
+            self.forgotten.threads += 1;
+            self.forgotten.totals.add(account.totals());
+            self.closed.push((thread, account));
+        }
+    }
+
+    /// Accounts that were closed since this was last asked, because their threads are no more, or because they had to
+    /// make room for others.
+    pub fn take_closed(&mut self) -> Vec<(Key, Account)> {
+        std::mem::take(&mut self.closed)
     }
 
     /// Each thread that has met detection, in no order.
@@ -214,10 +218,11 @@ fn note(changes: &mut Vec<Change>, at_ns: u64, thread: Key, from: State, to: Sta
 
 /// Whether a thread that was never seen before gets an account for this.
 fn begins_something(what: What) -> bool {
-    matches!(
-        what,
-        What::Trap { .. } | What::Asleep { of: Some(_), .. } | What::Detection { on: false }
-    )
+    match what {
+        What::Trap { .. } | What::Asleep { .. } => true,
+        What::Detection { on, tells_of_trap } => tells_of_trap && !on,
+        What::Slept { .. } | What::Back { .. } => false,
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +233,15 @@ mod tests {
     const TRAP: What = What::Trap {
         way: Way::Guest,
         rip: None,
+    };
+
+    const PAST: What = What::Detection {
+        on: false,
+        tells_of_trap: true,
+    };
+    const OVER: What = What::Detection {
+        on: true,
+        tells_of_trap: true,
     };
 
     fn step(at_ns: u64, cpu: u32, tid: u32, what: What) -> Happening {
@@ -245,11 +259,11 @@ mod tests {
     fn windows_belong_to_cpus_and_are_closed_by_whom_it_concerns_not() {
         let mut ledger = Ledger::new(Patience::default());
         ledger.see(&step(0, 3, 7, TRAP));
-        ledger.see(&step(10, 3, 7, What::Detection { on: false }));
-        ledger.see(&step(20, 1, 8, What::Detection { on: false }));
+        ledger.see(&step(10, 3, 7, PAST));
+        ledger.see(&step(20, 1, 8, PAST));
         assert_eq!(ledger.cpus_off(), [1, 3]);
         // A worker of the kernel's.
-        ledger.see(&step(25, 3, 99, What::Detection { on: true }));
+        ledger.see(&step(25, 3, 99, OVER));
         assert_eq!(
             (ledger.cpus_off(), ledger.unprotected().as_nanos()),
             (vec![1], 15)
@@ -263,7 +277,7 @@ mod tests {
     #[test]
     fn changes_are_told_once() {
         let mut ledger = Ledger::new(Patience::default());
-        ledger.see(&step(0, 0, 7, What::Detection { on: false }));
+        ledger.see(&step(0, 0, 7, PAST));
         let change = |at_ns, from, to| {
             let thread = Key { pid: 7, tid: 7 };
             Change {
@@ -288,12 +302,13 @@ mod tests {
         let mut ledger = Ledger::new(Patience::default());
         let most = u32::try_from(MOST_WATCHED).unwrap();
         for tid in 0..most + 10 {
-            ledger.see(&step(tid.into(), 0, tid, What::Detection { on: false }));
+            ledger.see(&step(tid.into(), 0, tid, PAST));
         }
         assert_eq!(ledger.threads().count(), MOST_WATCHED);
         assert!(ledger.thread(Key { pid: 9, tid: 9 }).is_none());
         assert!(ledger.thread(Key { pid: 10, tid: 10 }).is_some());
         assert_eq!(ledger.forgotten().threads, 10);
+        assert_eq!(ledger.take_closed().len(), 10);
         assert_eq!(ledger.totals().windows, u64::from(most) + 10);
     }
 }

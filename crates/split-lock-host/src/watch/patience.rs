@@ -26,15 +26,73 @@ const SEVERAL: u64 = 10;
 /// Fewer interruptions in a row happen to any thread that gets a signal now and then.
 const A_FEW: u64 = 3;
 
-/// What is known of a thread's attempts since it last got past a split lock.
+/// A thread's attempts since it last got past a split lock, all of which have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempts {
-    /// How many failed.
-    pub(super) failed: u64,
-    /// How many of these were given so little time that no other phase of the ticks would have helped.
-    pub(super) hopeless: u64,
-    /// From the first trap of the first one to the end of the last.
-    pub(super) lasting: Duration,
+    all: Run,
+    /// The last of them, as far as each was given so little time that no other phase of the ticks would
+    /// have helped.
+    hopeless: Option<Run>,
+}
+
+/// Attempts in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    since_ns: u64,
+    until_ns: u64,
+    pub(super) count: u64,
+}
+
+impl Run {
+    fn add(run: Option<Self>, since_ns: u64, until_ns: u64) -> Self {
+        let run = run.unwrap_or(Self {
+            since_ns,
+            until_ns,
+            count: 0,
+        });
+        Self {
+            until_ns,
+            count: run.count + 1,
+            ..run
+        }
+    }
+
+    /// From the first trap to the end of the last attempt.
+    pub(super) fn lasting(&self) -> Duration {
+        Duration::from_nanos(self.until_ns.saturating_sub(self.since_ns))
+    }
+}
+
+impl Attempts {
+    /// With one more.
+    pub(super) fn add(
+        before: Option<Self>,
+        since_ns: u64,
+        until_ns: u64,
+        is_hopeless: bool,
+    ) -> Self {
+        let hopeless = before.and_then(|before| before.hopeless);
+        Self {
+            all: Run::add(before.map(|before| before.all), since_ns, until_ns),
+            hopeless: is_hopeless.then(|| Run::add(hopeless, since_ns, until_ns)),
+        }
+    }
+
+    pub(super) fn all(&self) -> &Run {
+        &self.all
+    }
+
+    pub(super) fn judge(&self) -> Judgement {
+        let without_hope = self
+            .hopeless
+            .is_some_and(|run| run.count >= MANY && run.lasting() >= A_WHILE);
+        let for_long = self.all.count >= SEVERAL && self.all.lasting() >= LONG;
+        match self.all.count {
+            _ if without_hope || for_long => Judgement::Livelock,
+            A_FEW.. => Judgement::HeldUp,
+            _ => Judgement::Nothing,
+        }
+    }
 }
 
 /// What attempts amount to.
@@ -68,21 +126,6 @@ impl Patience {
     pub fn hopeless_up_to(&self) -> Duration {
         self.hopeless_up_to
     }
-
-    pub(super) fn judge(attempts: &Attempts) -> Judgement {
-        let Attempts {
-            failed,
-            hopeless,
-            lasting,
-        } = *attempts;
-        let without_hope = hopeless == failed && failed >= MANY && lasting >= A_WHILE;
-        let for_long = failed >= SEVERAL && lasting >= LONG;
-        match failed {
-            _ if without_hope || for_long => Judgement::Livelock,
-            A_FEW.. => Judgement::HeldUp,
-            _ => Judgement::Nothing,
-        }
-    }
 }
 
 impl Default for Patience {
@@ -97,20 +140,25 @@ mod tests {
     use super::*;
     use crate::facts::fixture;
 
+    /// So many attempts, evenly over so long, of which the last were hopeless.
     fn judge(failed: u64, hopeless: u64, ms: u64) -> Judgement {
-        Patience::judge(&Attempts {
-            failed,
-            hopeless,
-            lasting: Duration::from_millis(ms),
-        })
+        let at = |n: u64| n * ms * 1_000_000 / failed;
+        let attempts = (0..failed).fold(None, |before, n| {
+            let is_hopeless = n >= failed - hopeless;
+            Some(Attempts::add(before, at(n), at(n + 1), is_hopeless))
+        });
+        attempts.unwrap().judge()
     }
 
     #[test]
     fn hopeless_attempts_are_a_livelock_soon_and_others_late() {
         assert_eq!(judge(100, 100, 99), Judgement::HeldUp);
         assert_eq!(judge(100, 100, 100), Judgement::Livelock);
-        assert_eq!(judge(100, 99, 100), Judgement::HeldUp);
-        assert_eq!(judge(100, 99, 1000), Judgement::Livelock);
+        // Those before do not matter.
+        assert_eq!(judge(100, 50, 199), Judgement::HeldUp);
+        assert_eq!(judge(100, 50, 200), Judgement::Livelock);
+        assert_eq!(judge(100, 0, 999), Judgement::HeldUp);
+        assert_eq!(judge(100, 0, 1000), Judgement::Livelock);
         assert_eq!(judge(19, 19, 999), Judgement::HeldUp);
         assert_eq!(judge(9, 0, 5000), Judgement::HeldUp);
         assert_eq!(judge(2, 2, 5000), Judgement::Nothing);

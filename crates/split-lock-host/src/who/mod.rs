@@ -21,6 +21,7 @@ pub use culprits::{Confidence, Culprit, Suspicion};
 pub use fingerprint::Fingerprint;
 pub use kvm::{ExitsOfMachine, SignalExits};
 pub use machines::{Machine, Machines, Vcpu};
+pub(crate) use owner::INITIAL_NAMESPACE;
 pub use owner::{Difference, Owner};
 pub(crate) use owners::MOST_LOOKUPS;
 pub use owners::{Owners, Owning};

@@ -54,7 +54,7 @@ pub enum Difference {
 }
 
 /// The first PID namespace is the one in which the kernel's log counts.
-const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+pub(crate) const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The kernel keeps no more of a name.
 const COMM_BYTES: usize = 15;

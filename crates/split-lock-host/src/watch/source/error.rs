@@ -18,9 +18,9 @@ pub enum WatchError {
     )]
     NoTracing,
     /// Somebody else may.
-    #[error("cannot watch the kernel: {what} is refused; run this as root on the host{}", lockdown(*.is_locked_down))]
+    #[error("not permitted to {what}: run this as root on the host{}", lockdown(*.is_locked_down))]
     Denied {
-        /// What is.
+        /// What is not permitted.
         what: String,
         /// The kernel keeps such things even from root.
         is_locked_down: bool,
@@ -30,15 +30,20 @@ pub enum WatchError {
     NoTracepoint(&'static str),
     /// The kernel does nothing about split locks.
     #[error(
-        "there is nothing to watch: this kernel has no split-lock detection (it came with 5.7, and needs CONFIG_CPU_SUP_INTEL)"
+        "there is nothing to watch: this kernel has no split-lock detection (it came with 5.7, and needs CONFIG_CPU_SUP_INTEL or, since 6.13, CONFIG_X86_BUS_LOCK_DETECT)"
     )]
     NoHandler,
     /// Nothing would tell that a thread traps.
+    #[error("cannot see who traps: there are no kernel probes, and {why}")]
+    NoTraps {
+        /// Why sleeps do not tell either.
+        why: &'static str,
+    },
+    /// Threads have other ids in a container than the kernel calls them by.
     #[error(
-        "cannot see who traps: this kernel has no probes (or `--no-probes` was given), and hides where its functions lie; \
-         `sysctl kernel.kptr_restrict=1` as root shows them"
+        "cannot tell threads apart in here, where they have ids of their own: run this on the host"
     )]
-    NoTraps,
+    Contained,
     /// Files are opened for each CPU.
     #[error(
         "cannot open perf events on {cpus} CPUs: too many open files; raise the limit with `ulimit -n {needed}`"
@@ -83,8 +88,8 @@ impl WatchError {
     }
 }
 
-/// `none [integrity] confidentiality`
+/// `none integrity [confidentiality]`: only the last one refuses tracing.
 fn is_locked_down() -> bool {
     let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    !modes.is_empty() && !modes.contains("[none]")
+    modes.contains("[confidentiality]")
 }

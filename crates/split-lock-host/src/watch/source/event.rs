@@ -27,84 +27,51 @@ enum Meaning {
     Back { retry: Field },
     Slept { left_ms: Field },
     TimerStart { expires: Field, now: Field },
-    WriteMsr { value: Field },
+    WriteMsr { value: Field, tells_of_trap: bool },
 }
 
 /// MSR_TEST_CTRL, whose bit 29 is the detection of split locks.
 const MSR_TEST_CTRL: u32 = 0x33;
 const SPLIT_LOCK_DETECT: u64 = 1 << 29;
 
-/// VMX: an exception (exit reason 0) that is #AC, with an error code.
-const GUEST_ALIGNMENT_CHECK: &str = "isa == 1 && exit_reason == 0 && intr_info == 0x80000b11";
-
 /// The tracepoint without which no window is seen.
 const WRITE_MSR: &str = "msr:write_msr";
 const TIMER_START: &str = "timer:timer_start";
-const KVM_EXIT: &str = "kvm:kvm_exit";
 
 impl Event {
-    /// Windows.
-    pub(super) fn write_msr(tracefs: &Tracefs) -> Result<Self, WatchError> {
+    /// Windows. Where nothing else is seen of a trap without a sleep, they tell of it.
+    pub(super) fn write_msr(tracefs: &Tracefs, tells_of_trap: bool) -> Result<Self, WatchError> {
         let format = tracefs.format("msr/write_msr")?;
         let found = format.as_ref().and_then(|format| {
             let value = format.field("val")?;
             let filter = Some(format!("msr == {MSR_TEST_CTRL:#x}"));
-            Some(Self::new(
-                WRITE_MSR,
-                format,
-                filter,
-                Meaning::WriteMsr { value },
-            ))
+            let meaning = Meaning::WriteMsr {
+                value,
+                tells_of_trap,
+            };
+            Some(Self::new(WRITE_MSR, format, filter, meaning))
         });
         found.ok_or(WatchError::NoTracepoint(WRITE_MSR))
     }
 
-    /// The beginning of sleeps; with call chains, where nothing else tells whose they are.
-    pub(super) fn timer_start(
-        tracefs: &Tracefs,
-        function: u64,
-        has_call_chain: bool,
-    ) -> Result<Option<Self>, WatchError> {
+    /// The beginning of sleeps, with call chains, which tell whose they are.
+    pub(super) fn timer_start(tracefs: &Tracefs, function: u64) -> Result<Self, WatchError> {
         let format = tracefs.format("timer/timer_start")?;
-        Ok(format.as_ref().and_then(|format| {
+        let found = format.as_ref().and_then(|format| {
             let (expires, now) = (format.field("expires")?, format.field("now")?);
             let filter = Some(format!("function == {function:#x}"));
-            let event = Self::new(
-                TIMER_START,
-                format,
-                filter,
-                Meaning::TimerStart { expires, now },
-            );
+            let meaning = Meaning::TimerStart { expires, now };
+            let event = Self::new(TIMER_START, format, filter, meaning);
             Some(Self {
-                has_call_chain,
+                has_call_chain: true,
                 ..event
             })
-        }))
+        });
+        found.ok_or(WatchError::NoTracepoint(TIMER_START))
     }
 
-    /// Traps of guests, where KVM uses VMX.
-    pub(super) fn kvm_exit(tracefs: &Tracefs) -> Result<Option<Self>, WatchError> {
-        let format = tracefs.format("kvm/kvm_exit")?;
-        Ok(format.as_ref().and_then(|format| {
-            let rip = format.field("guest_rip")?;
-            format.field("intr_info")?;
-            let way = Way::Guest;
-            let filter = Some(GUEST_ALIGNMENT_CHECK.to_owned());
-            Some(Self::new(
-                KVM_EXIT,
-                format,
-                filter,
-                Meaning::Trap { way, rip },
-            ))
-        }))
-    }
-
-    /// Those of the probes. Without the beginning of sleeps, their ends tell nothing.
-    pub(super) fn of_probes(
-        tracefs: &Tracefs,
-        probes: &Probes,
-        sees_sleeps: bool,
-    ) -> Result<Vec<Self>, WatchError> {
+    /// Those of the probes.
+    pub(super) fn of_probes(tracefs: &Tracefs, probes: &Probes) -> Result<Vec<Self>, WatchError> {
         let mut events = vec![];
         for (name, argument) in [
             (GUEST_TRAP, "rip"),
@@ -113,31 +80,15 @@ impl Event {
             (USER_BACK, "retry"),
             (SLEPT, "left_ms"),
         ] {
-            if name == SLEPT && !sees_sleeps {
-                continue;
-            }
             let Some(event) = probes.get(name) else {
                 continue;
             };
-            let Some(format) = tracefs.format(&event)? else {
-                continue;
-            };
-            let Some(field) = format.field(argument) else {
-                continue;
-            };
-            let meaning = match name {
-                GUEST_TRAP => Meaning::Trap {
-                    way: Way::Guest,
-                    rip: field,
-                },
-                USER_TRAP => Meaning::Trap {
-                    way: Way::User,
-                    rip: field,
-                },
-                SLEPT => Meaning::Slept { left_ms: field },
-                _ => Meaning::Back { retry: field },
-            };
-            events.push(Self::new(format!("probe {name}"), &format, None, meaning));
+            let format = tracefs.format(&event)?;
+            let found = format.and_then(|format| {
+                let meaning = meaning(name, format.field(argument)?);
+                Some(Self::new(format!("probe {name}"), &format, None, meaning))
+            });
+            events.push(found.ok_or(WatchError::NoTracepoint(name))?);
         }
         Ok(events)
     }
@@ -178,21 +129,38 @@ impl Event {
             },
             Meaning::TimerStart { expires, now } => {
                 let ticks = read(expires)?.saturating_sub(read(now)?);
-                let of = if self.has_call_chain {
-                    let mut chain = sample.call_chain.kernel();
-                    let way = chain.find_map(|address| symbols.handler_at(address))?;
-                    let rip = sample.call_chain.user().filter(|_| way == Way::User);
-                    Some((way, rip))
-                } else {
-                    None
-                };
-                // The wheel fires a timer in the tick after the one that it asks for.
-                let at_most_ns = ticks.saturating_add(1).saturating_mul(tick_ns);
-                What::Asleep { at_most_ns, of }
+                let mut chain = sample.call_chain.kernel();
+                let way = chain.find_map(|address| symbols.handler_at(address))?;
+                What::Asleep {
+                    way,
+                    rip: sample.call_chain.user().filter(|_| way == Way::User),
+                    // The wheel fires a timer in the tick after the one that it asks for.
+                    at_most_ns: ticks.saturating_add(1).saturating_mul(tick_ns),
+                }
             }
-            Meaning::WriteMsr { value } => What::Detection {
+            Meaning::WriteMsr {
+                value,
+                tells_of_trap,
+            } => What::Detection {
                 on: read(value)? & SPLIT_LOCK_DETECT != 0,
+                tells_of_trap,
             },
         })
+    }
+}
+
+/// What a probe's record says, and where in it the number lies.
+fn meaning(probe: &str, number: Field) -> Meaning {
+    match probe {
+        GUEST_TRAP => Meaning::Trap {
+            way: Way::Guest,
+            rip: number,
+        },
+        USER_TRAP => Meaning::Trap {
+            way: Way::User,
+            rip: number,
+        },
+        SLEPT => Meaning::Slept { left_ms: number },
+        _ => Meaning::Back { retry: number },
     }
 }

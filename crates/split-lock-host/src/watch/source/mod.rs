@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use super::happening::Happening;
 use crate::sys::{PerfEvent, Ring};
+use crate::who::INITIAL_NAMESPACE;
 
 pub use error::WatchError;
 use event::Event;
@@ -108,6 +109,8 @@ pub struct Watch {
     probes: Option<Probes>,
     symbols: Symbols,
     tick_ns: u64,
+    buffer_bytes: usize,
+    places: Places,
     missing: Vec<Missing>,
     lost_records: u64,
     /// Seen, and perhaps not yet in order.
@@ -119,10 +122,11 @@ pub struct Watch {
 /// The events of one CPU, all of which write to the first one's ring.
 #[derive(Debug)]
 struct OnCpu {
+    number: u32,
     ring: Ring,
     events: Vec<PerfEvent>,
     /// What the kernel calls each of them in its records.
-    numbers: Vec<u64>,
+    ids: Vec<u64>,
 }
 
 /// A record that is being written while others are read is this late at most, with orders of magnitude to
@@ -146,6 +150,7 @@ impl Watch {
     }
 
     fn open_in(settings: &Settings, places: &Places) -> Result<Self, WatchError> {
+        refuse_containers()?;
         let tracefs = Tracefs::find(places)?;
         let symbols = symbols(places)?;
         if !symbols.has_handlers() {
@@ -153,67 +158,103 @@ impl Watch {
         }
         let mut missing = vec![];
         let probes = probes(settings.probing, &tracefs, &symbols, &mut missing);
-        let events = events(&tracefs, &symbols, probes.as_ref(), &mut missing)?;
-        let cpus = cpus(places)?;
+        let events = events(&tracefs, &symbols, probes.as_ref())?;
+        let tick_ns = |hz: u32| 1_000_000_000 / u64::from(hz.max(1));
         let mut watch = Self {
             cpus: vec![],
             events,
             probes,
             symbols,
-            tick_ns: settings
-                .hz
-                .map_or(LONGEST_TICK_NS, |hz| 1_000_000_000 / u64::from(hz.max(1))),
+            tick_ns: settings.hz.map_or(LONGEST_TICK_NS, tick_ns),
+            buffer_bytes: settings.buffer_bytes,
+            places: places.clone(),
             missing,
             lost_records: 0,
             waiting: vec![],
             heard_until_ns: 0,
             buffer: vec![],
         };
-        for &cpu in &cpus {
-            watch.add_cpu(cpu, settings.buffer_bytes, cpus.len())?;
-        }
-        watch.for_each_event(PerfEvent::enable)?;
+        watch.follow_cpus()?;
         Ok(watch)
     }
 
-    fn add_cpu(&mut self, cpu: u32, bytes: usize, cpus: usize) -> Result<(), WatchError> {
-        let (mut opened, mut numbers) = (vec![], vec![]);
+    /// Listens to CPUs that have come online since, and no more to those that have gone. To be called now and then: a CPU
+    /// that comes back is deaf until then.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn follow_cpus(&mut self) -> Result<(), WatchError> {
+        let online = cpus(&self.places)?;
+        if self
+            .cpus
+            .iter()
+            .map(|cpu| cpu.number)
+            .eq(online.iter().copied())
+        {
+            return Ok(());
+        }
+        // What they have written before they went.
+        self.drain();
+        self.cpus.retain(|cpu| online.contains(&cpu.number));
+        for &number in &online {
+            if self.cpus.iter().all(|cpu| cpu.number != number) {
+                let opened = self.open_cpu(number, online.len())?;
+                self.cpus.extend(opened);
+            }
+        }
+        self.cpus.sort_by_key(|cpu| cpu.number);
+        Ok(())
+    }
+
+    /// `None` if the CPU has just gone.
+    fn open_cpu(&self, number: u32, cpus: usize) -> Result<Option<OnCpu>, WatchError> {
+        let (mut events, mut ids) = (vec![], vec![]);
         for event in &self.events {
             let failed = |error: io::Error| match error.raw_os_error() {
                 Some(libc::EMFILE) => WatchError::TooManyFiles {
                     cpus,
                     needed: (cpus + 8) * (self.events.len() + 1),
                 },
-                _ => WatchError::of(format!("perf event {} on CPU {cpu}", event.name), error),
+                _ => WatchError::of(
+                    format!("open the perf event {} on CPU {number}", event.name),
+                    error,
+                ),
             };
-            let on_cpu = PerfEvent::open(&attributes(event, bytes), cpu).map_err(failed)?;
+            let opened = match PerfEvent::open(&attributes(event, self.buffer_bytes), number) {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+                opened => opened.map_err(failed)?,
+            };
             if let Some(filter) = &event.filter {
-                on_cpu.set_filter(filter).map_err(failed)?;
+                opened.set_filter(filter).map_err(failed)?;
             }
-            numbers.push(on_cpu.id().map_err(failed)?);
-            opened.push(on_cpu);
+            ids.push(opened.id().map_err(failed)?);
+            events.push(opened);
         }
-        let Some((first, others)) = opened.split_first() else {
-            return Ok(());
+        let Some((first, others)) = events.split_first() else {
+            return Ok(None);
         };
-        let failed = |error| WatchError::of(format!("the ring of CPU {cpu}"), error);
-        let ring = Ring::of(first, bytes).map_err(failed)?;
-        for other in others {
-            other.write_to_ring_of(first).map_err(failed)?;
-        }
-        self.cpus.push(OnCpu {
-            ring,
-            events: opened,
-            numbers,
-        });
-        Ok(())
-    }
-
-    fn for_each_event(&self, act: impl Fn(&PerfEvent) -> io::Result<()>) -> Result<(), WatchError> {
-        let mut events = self.cpus.iter().flat_map(|cpu| &cpu.events);
+        let failed = |error| {
+            let kib = self.buffer_bytes / 1024;
+            WatchError::of(
+                format!("have a ring of {kib} KiB for the records of CPU {number}"),
+                error,
+            )
+        };
+        let ring = Ring::of(first, self.buffer_bytes).map_err(failed)?;
+        others
+            .iter()
+            .try_for_each(|other| other.write_to_ring_of(first))
+            .map_err(failed)?;
         events
-            .try_for_each(act)
-            .map_err(|error| WatchError::of("switch perf events on or off", error))
+            .iter()
+            .try_for_each(PerfEvent::enable)
+            .map_err(failed)?;
+        Ok(Some(OnCpu {
+            number,
+            ring,
+            events,
+            ids,
+        }))
     }
 
     /// The events that tell.
@@ -230,7 +271,7 @@ impl Watch {
     /// Whether every trap is seen, and from where each is sent back.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && self.probes.is_some()
+        self.probes.is_some()
     }
 
     /// What was told and not heard, so far.
@@ -288,7 +329,10 @@ impl Watch {
     /// # Errors
     /// If an event cannot be switched off.
     pub fn finish(&mut self) -> Result<Vec<Happening>, WatchError> {
-        self.for_each_event(PerfEvent::disable)?;
+        let mut events = self.cpus.iter().flat_map(|cpu| &cpu.events);
+        events
+            .try_for_each(PerfEvent::disable)
+            .map_err(|error| WatchError::of("switch perf events off", error))?;
         self.drain();
         Ok(self.take_waiting(u64::MAX))
     }
@@ -311,7 +355,7 @@ impl Watch {
             cpu.ring.drain(&mut buffer);
             // There are fewer than ten.
             let event = |id: u64| {
-                let index = cpu.numbers.iter().position(|&number| number == id)?;
+                let index = cpu.ids.iter().position(|&known| known == id)?;
                 self.events.get(index)
             };
             let has_call_chain = |id| event(id).is_some_and(|event| event.has_call_chain);
@@ -380,26 +424,27 @@ fn probes(
     missing: &mut Vec<Missing>,
 ) -> Option<Probes> {
     if probing == Probing::Never {
+        missing.push(no_probes("they were not asked for".to_owned()));
         return None;
     }
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
-    match Probes::define(tracefs, symbols, number) {
-        Ok(probes) => Some(probes),
+    let why = match Probes::define(tracefs, symbols, number) {
+        Ok(Some(probes)) => return Some(probes),
+        Ok(None) => "the kernel has none (CONFIG_KPROBE_EVENTS)".to_owned(),
         Err(error) => {
-            let why = match error.kind() {
-                io::ErrorKind::NotFound => "the kernel has none (CONFIG_KPROBE_EVENTS)".to_owned(),
-                _ => format!(
-                    "{}: {error}",
-                    tracefs.path().join("kprobe_events").display()
-                ),
-            };
-            missing.push(Missing {
-                what: "kernel probes".to_owned(),
-                why,
-                so: "traps without a sleep are not seen, nor is it what a signal interrupted",
-            });
-            None
+            let file = tracefs.path().join("kprobe_events");
+            format!("{}: {error}", file.display())
         }
+    };
+    missing.push(no_probes(why));
+    None
+}
+
+fn no_probes(why: String) -> Missing {
+    Missing {
+        what: "kernel probes".to_owned(),
+        why,
+        so: "it is not seen where a guest traps, what a signal interrupts, and traps without a sleep that a signal sends back",
     }
 }
 
@@ -407,39 +452,33 @@ fn events(
     tracefs: &Tracefs,
     symbols: &Symbols,
     probes: Option<&Probes>,
-    missing: &mut Vec<Missing>,
 ) -> Result<Vec<Event>, WatchError> {
-    let mut events = vec![Event::write_msr(tracefs)?];
-    let has_call_chain = probes.is_none();
-    let sleeps = match symbols.process_timeout {
-        Some(function) if !has_call_chain || symbols.knows_handlers() => {
-            Event::timer_start(tracefs, function, has_call_chain)?
+    let mut events = vec![Event::write_msr(tracefs, probes.is_none())?];
+    match (probes, symbols.timers_that_tell()) {
+        (Some(probes), _) => events.extend(Event::of_probes(tracefs, probes)?),
+        (None, Some(function)) => events.push(Event::timer_start(tracefs, function)?),
+        (None, None) => {
+            return Err(WatchError::NoTraps {
+                why: if symbols.are_hidden {
+                    "where the kernel's functions lie is hidden from this user (kernel.kptr_restrict; it takes CAP_SYSLOG)"
+                } else {
+                    "the kernel is older than 5.19, or its functions have other names"
+                },
+            });
         }
-        _ => None,
-    };
-    let sees_sleeps = sleeps.is_some();
-    events.extend(sleeps);
-    let Some(probes) = probes else {
-        let exits = Event::kvm_exit(tracefs)?;
-        if exits.is_none() && !sees_sleeps {
-            return Err(WatchError::NoTraps);
-        }
-        events.extend(exits);
-        return Ok(events);
-    };
-    if !sees_sleeps {
-        missing.push(Missing {
-            what: "tracepoint timer:timer_start".to_owned(),
-            why: if symbols.are_hidden {
-                "kernel.kptr_restrict hides what to look for".to_owned()
-            } else {
-                "this kernel does not have it, or its timers are called otherwise".to_owned()
-            },
-            so: "it is not seen whether a signal came before, in or after the sleep",
-        });
     }
-    events.extend(Event::of_probes(tracefs, probes, sees_sleeps)?);
     Ok(events)
+}
+
+/// There perf calls all threads of the host by the same number.
+fn refuse_containers() -> Result<(), WatchError> {
+    let namespace = fs::read_link("/proc/self/ns/pid");
+    let is_initial = |link: std::path::PathBuf| link.to_str() == Some(INITIAL_NAMESPACE);
+    match namespace.map(is_initial) {
+        Ok(false) => Err(WatchError::Contained),
+        // Without procfs nothing else would work.
+        Ok(true) | Err(_) => Ok(()),
+    }
 }
 
 fn cpus(places: &Places) -> Result<Vec<u32>, WatchError> {
@@ -497,16 +536,14 @@ mod tests {
         assert!(said.contains("has no tracepoint msr:write_msr"), "{said}");
         let said = refusal(&[WRITE_MSR], "ffffffff81322e50 T vfs_read\n");
         assert!(said.contains("no split-lock detection"), "{said}");
-        // Sleeps cannot be told from others, and KVM is not there.
         let hidden = "0000000000000000 T handle_guest_split_lock\n";
         let said = refusal(&[WRITE_MSR], hidden);
         assert!(said.contains("kernel.kptr_restrict"), "{said}");
-        // The same if there is no tracepoint for them.
         let said = refusal(
             &[WRITE_MSR],
             &format!("{handler}ffffffff81400000 t process_timeout\n"),
         );
-        assert!(said.contains("cannot see who traps"), "{said}");
+        assert!(said.contains("older than 5.19"), "{said}");
     }
 
     #[test]

@@ -73,9 +73,17 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Defines a probe for each function that the kernel has.
-    pub(super) fn define(tracefs: &Tracefs, symbols: &Symbols, number: u64) -> io::Result<Self> {
-        remove_orphans(tracefs)?;
+    /// Defines a probe for each function that the kernel has; `None` if it has no probes.
+    pub(super) fn define(
+        tracefs: &Tracefs,
+        symbols: &Symbols,
+        number: u64,
+    ) -> io::Result<Option<Self>> {
+        match tracefs.probes() {
+            Ok(probes) => remove_orphans(tracefs, &probes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
         let mut probes = Self {
             tracefs: tracefs.clone(),
             defined: vec![],
@@ -86,7 +94,7 @@ impl Probes {
                 probes.add(definition)?;
             }
         }
-        Ok(probes)
+        Ok(Some(probes))
     }
 
     fn add(&mut self, definition: &Definition) -> io::Result<()> {
@@ -145,12 +153,12 @@ fn missed_in(profile: &str, suffix: &str) -> u64 {
     misses.sum()
 }
 
-/// Removes the probes of processes that are no more.
-fn remove_orphans(tracefs: &Tracefs) -> io::Result<()> {
-    for event in orphans(&tracefs.probes()?, is_alive) {
-        tracefs.change_probes(&format!("-:{event}"))?;
+/// Removes the probes of processes that are no more. Somebody else may be doing that at this moment, or may be
+/// using them: then they stay.
+fn remove_orphans(tracefs: &Tracefs, probes: &str) {
+    for event in orphans(probes, is_alive) {
+        let _ = tracefs.change_probes(&format!("-:{event}"));
     }
-    Ok(())
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -206,7 +214,7 @@ mod tests {
         .unwrap();
         let kallsyms = "ffffffff81322e50 T handle_guest_split_lock\n";
         let symbols = Symbols::read(kallsyms.as_bytes()).unwrap();
-        let probes = Probes::define(&tracefs, &symbols, 3).unwrap();
+        let probes = Probes::define(&tracefs, &symbols, 3).unwrap().unwrap();
         let event = probes.get(GUEST_TRAP).unwrap();
         assert_eq!(probes.get(SLEPT), None);
         drop(probes);

@@ -8,7 +8,7 @@ use super::super::happening::Way;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Symbols {
     /// What ends a sleep: the function of its timer.
-    pub(crate) process_timeout: Option<u64>,
+    process_timeout: Option<u64>,
     /// Begin and end of the handlers' code.
     handlers: Vec<(Way, u64, u64)>,
     /// The names are there, and their addresses are all zero.
@@ -21,7 +21,10 @@ pub(crate) const HANDLE_GUEST: &str = "handle_guest_split_lock";
 pub(crate) const HANDLE_USER: &str = "handle_user_split_lock";
 pub(crate) const MSLEEP: &str = "msleep_interruptible";
 
-const WANTED: [&str; 3] = [HANDLE_GUEST, HANDLE_USER, MSLEEP];
+/// Since 5.19 there are sleeps, and this work to end windows.
+const REENABLE: &str = "__split_lock_reenable";
+
+const WANTED: [&str; 4] = [HANDLE_GUEST, HANDLE_USER, MSLEEP, REENABLE];
 
 /// Compilers put the unlikely half of a function elsewhere.
 const COLD: &str = ".cold";
@@ -79,9 +82,11 @@ impl Symbols {
         self.names.contains(&function)
     }
 
-    /// Whether call chains can be understood.
-    pub(crate) fn knows_handlers(&self) -> bool {
-        !self.handlers.is_empty()
+    /// What to look for, if sleeps and windows alone tell of traps: the timers that end sleeps, where call chains can be
+    /// understood.
+    pub(crate) fn timers_that_tell(&self) -> Option<u64> {
+        let can = self.has(REENABLE) && !self.handlers.is_empty();
+        self.process_timeout.filter(|_| can)
     }
 
     /// Which of the handlers a return address lies in.
@@ -118,7 +123,11 @@ mod tests {
                     ffffffffc0000000 t f\t[kvm]\n";
         let symbols = Symbols::read(text.as_bytes()).unwrap();
         assert!(symbols.has_handlers() && symbols.has(HANDLE_USER) && !symbols.has(MSLEEP));
-        assert_eq!(symbols.process_timeout, Some(0xffff_ffff_8150_0000));
+        // A kernel before 5.19.
+        assert_eq!(symbols.timers_that_tell(), None);
+        let text = format!("{text}ffffffff81322d80 t __split_lock_reenable\n");
+        let symbols = Symbols::read(text.as_bytes()).unwrap();
+        assert_eq!(symbols.timers_that_tell(), Some(0xffff_ffff_8150_0000));
         let at = |address| symbols.handler_at(address);
         assert_eq!(at(0xffff_ffff_8132_2e90), Some(Way::Guest));
         assert_eq!(at(0xffff_ffff_8132_2f00), Some(Way::Guest));
@@ -130,11 +139,10 @@ mod tests {
 
     #[test]
     fn hidden_addresses_are_no_addresses() {
-        let text =
-            "0000000000000000 T handle_guest_split_lock\n0000000000000000 t process_timeout\n";
+        let text = "0000000000000000 T handle_guest_split_lock\n0000000000000000 t __split_lock_reenable\n0000000000000000 t process_timeout\n";
         let symbols = Symbols::read(text.as_bytes()).unwrap();
-        assert!(symbols.are_hidden && symbols.has_handlers() && !symbols.knows_handlers());
-        assert_eq!(symbols.process_timeout, None);
+        assert!(symbols.are_hidden && symbols.has_handlers());
+        assert_eq!(symbols.timers_that_tell(), None);
         let none = Symbols::read(&b"no symbols\n"[..]).unwrap();
         assert!(!none.are_hidden && !none.has_handlers());
     }

@@ -38,7 +38,10 @@ impl Tracefs {
             match fs::metadata(place.join("events")) {
                 Ok(_) => return Ok(Self(place.clone())),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    refused.get_or_insert(WatchError::of(format!("{}", place.display()), error));
+                    refused.get_or_insert(WatchError::of(
+                        format!("look into {}", place.display()),
+                        error,
+                    ));
                 }
                 Err(_) => {}
             }

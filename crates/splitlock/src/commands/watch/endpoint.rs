@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Endpoint(Arc<Mutex<String>>);
 
-/// Who asks more slowly, or for more, is not Prometheus.
+/// Who takes longer to ask and to listen, or asks for more, is not Prometheus.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: usize = 8 << 10;
 
@@ -37,7 +37,7 @@ impl Endpoint {
 
     fn serve(&self, listener: &TcpListener) {
         for asker in listener.incoming() {
-            // One at a time: somebody who makes us wait makes others wait, for two seconds.
+            // One at a time: who makes us wait makes others wait, for two seconds at most.
             match asker {
                 Ok(asker) => {
                     let _they_left = self.answer(asker);
@@ -48,9 +48,11 @@ impl Endpoint {
         }
     }
 
-    fn answer(&self, mut asker: TcpStream) -> io::Result<()> {
-        asker.set_read_timeout(Some(PATIENCE))?;
-        asker.set_write_timeout(Some(PATIENCE))?;
+    fn answer(&self, asker: TcpStream) -> io::Result<()> {
+        let mut asker = Impatient {
+            stream: asker,
+            until: Instant::now() + PATIENCE,
+        };
         let request = request(&mut asker)?;
         let (status, text) = match request_line(&request) {
             Some(("GET", "/metrics" | "/")) => {
@@ -71,6 +73,40 @@ impl Endpoint {
         );
         asker.write_all(head.as_bytes())?;
         asker.write_all(text.as_bytes())
+    }
+}
+
+/// A connection that ends at a given time, however busy it is.
+struct Impatient {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Impatient {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left))
+    }
+}
+
+impl Read for Impatient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(into)
+    }
+}
+
+impl Write for Impatient {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
@@ -130,6 +166,18 @@ mod tests {
         }
         let taken = Endpoint::at(address).unwrap_err();
         assert!(format!("{taken:#}").contains(&address.to_string()));
+    }
+
+    #[test]
+    fn who_asks_drop_by_drop_is_left_and_others_are_served() {
+        let (endpoint, address) = Endpoint::at("127.0.0.1:0".parse().unwrap()).unwrap();
+        endpoint.publish("a 1\n".to_owned());
+        let mut slow = TcpStream::connect(address).unwrap();
+        // Until nobody listens any more. That comes as an error at one of the next drops.
+        while slow.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(ask(address, "GET /metrics HTTP/1.0\r\n\r\n").ends_with("a 1\n"));
     }
 
     #[test]

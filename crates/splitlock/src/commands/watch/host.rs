@@ -11,6 +11,8 @@ pub(super) struct Host {
     /// Why nothing will be seen here, if so.
     pub(super) nothing_to_see: Option<String>,
     pub(super) patience: Patience,
+    /// What is to be kept in mind when looking at what was seen.
+    pub(super) notes: Vec<String>,
 }
 
 impl Host {
@@ -32,6 +34,7 @@ impl Host {
             nothing_to_see: is_off.then(nothing),
             patience: Patience::of(facts),
             detection: sentence,
+            notes: vec![],
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use split_lock_host::watch::{State, Totals};
 
-use super::snapshot::{Row, Snapshot};
+use super::snapshot::{Row, Snapshot, worst_first};
 use crate::metrics::Metrics;
 use crate::text::plain;
 
@@ -24,10 +24,10 @@ fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
     let help = "CPU time of this program";
     let cpu = snapshot.cost.cpu.as_secs_f64();
     metrics.counter("watch_cpu_seconds_total", help, &[], cpu);
-    let help = "CPUs that do not detect split locks at the moment, because a window is open";
+    let help = "CPUs that have switched detection off for a window; it is off on the other threads of their cores, too";
     let cpus_off = snapshot.cpus_off.len() as f64;
     metrics.gauge("watch_cpus_in_windows", help, &[], cpus_off);
-    let help = "How long CPUs were in windows, all together";
+    let help = "How long windows were open, those of all CPUs together";
     let unprotected = snapshot.unprotected.as_secs_f64();
     metrics.counter("watch_windows_seconds_total", help, &[], unprotected);
     for state in [State::Slowed, State::HeldUp, State::Livelocked] {
@@ -49,13 +49,10 @@ fn of_all(totals: &Totals, metrics: &mut Metrics) {
 }
 
 fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
-    let alive: Vec<_> = snapshot
-        .threads
-        .iter()
-        .filter(|row| !row.ended)
-        .take(MOST_THREADS)
-        .map(|row| (row, labels(row)))
-        .collect();
+    let mut alive: Vec<_> = snapshot.threads.iter().filter(|row| !row.ended).collect();
+    alive.sort_by_key(|row| worst_first(row));
+    alive.truncate(MOST_THREADS);
+    let alive: Vec<_> = alive.into_iter().map(|row| (row, labels(row))).collect();
     let mut each = |name, help: &str, value: &dyn Fn(&Row) -> f64, rises: bool| {
         for (row, labels) in &alive {
             let labels = labels.each_ref().map(|(name, value)| (*name, &value[..]));
@@ -107,12 +104,11 @@ fn labels(row: &Row) -> [(&'static str, String); 4] {
     ]
 }
 
-fn outcomes(totals: &Totals) -> [(&'static str, f64); 5] {
+fn outcomes(totals: &Totals) -> [(&'static str, f64); 4] {
     [
         ("past", totals.windows),
         ("interrupted_asleep", totals.interrupted_asleep),
         ("interrupted_queued", totals.interrupted_queued),
-        ("not_slept", totals.not_slept),
         ("interrupted_somewhere", totals.interrupted_somewhere),
     ]
     .map(|(outcome, count)| (outcome, count as f64))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use split_lock_host::watch::{Change, Missing, Probing, Settings, State, Watch};
+use split_lock_host::watch::{Missing, Probing, Settings, State, Watch};
 use split_lock_host::{Facts, Root};
 use split_lock_repro::sweep::Stop;
 
@@ -24,8 +24,8 @@ mod table;
 use endpoint::Endpoint;
 use host::Host;
 use screen::Screen;
-use session::Session;
-use snapshot::{Row, Snapshot};
+use session::{Moment, Session, Told};
+use snapshot::Snapshot;
 use table::Room;
 
 /// The kernel's rings are looked into at least as often.
@@ -34,18 +34,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     let endpoint = args.listen.map(Endpoint::at).transpose()?;
     let root = Root::live().context("cannot look at this machine")?;
-    let host = Host::of(&Facts::read(&root));
+    let mut host = Host::of(&Facts::read(&root));
     raise_file_limit();
     let watch = Watch::open(&settings(args, &host))?;
-    let stop = interrupt::stop_on_ctrl_c_and(screen::leave)?;
-    if let Some(why) = &host.nothing_to_see {
-        complaint::say(why);
-    }
-    watch.missing().iter().for_each(say_missing);
+    let stop = interrupt::stop_on_ctrl_c_and(screen::leave_at_once)?;
+    host.notes.extend(host.nothing_to_see.clone());
+    host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
-        complaint::say(&format!("metrics are at http://{address}/metrics"));
+        host.notes
+            .push(format!("metrics are at http://{address}/metrics"));
         endpoint
     });
+    // On a terminal they would be hidden at once; there they stand below the table.
+    host.notes.iter().for_each(|note| complaint::say(note));
     let out = Out::new(args, host)?;
     if !out.start(&watch)? {
         return Ok(Exit::Fine);
@@ -78,9 +79,9 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
-fn say_missing(missing: &Missing) {
+fn without(missing: &Missing) -> String {
     let Missing { what, why, so } = missing;
-    complaint::say(&format!("without {what} ({why}), {so}"));
+    format!("without {what} ({why}), {so}")
 }
 
 fn follow(
@@ -119,18 +120,20 @@ fn follow(
         .iter()
         .any(|(change, _)| change.to == State::Livelocked);
     if out.changes(&changes)? {
-        let (snapshot, _) = session.snapshot();
+        let (snapshot, told) = session.snapshot(Moment::End)?;
         publish(endpoint, &snapshot);
-        out.end(&snapshot)?;
+        if out.changes(&told)? {
+            out.end(&snapshot)?;
+        }
     }
     Ok(exit(args, found, stop))
 }
 
 /// Shows and prints what there is now; whether somebody still reads.
 fn show(session: &mut Session, out: &Out, endpoint: Option<&Endpoint>) -> Result<bool> {
-    let (snapshot, quiet) = session.snapshot();
+    let (snapshot, told) = session.snapshot(Moment::Interval)?;
     publish(endpoint, &snapshot);
-    Ok(out.changes(&quiet)? && out.sample(&snapshot)?)
+    Ok(out.changes(&told)? && out.sample(&snapshot)?)
 }
 
 fn publish(endpoint: Option<&Endpoint>, snapshot: &Snapshot) {
@@ -182,11 +185,11 @@ impl Out {
         }
     }
 
-    fn changes(&self, changes: &[(Change, Row)]) -> Result<bool> {
-        for (change, row) in changes {
+    fn changes(&self, changes: &[Told]) -> Result<bool> {
+        for told in changes {
             let is_read = match self.form {
-                Form::Json => terminal::print_on(&json::change(change, row)?)?,
-                Form::Lines => terminal::print_on(&self.line(change, row))?,
+                Form::Json => terminal::print_on(&json::change(&told.0, &told.1)?)?,
+                Form::Lines => terminal::print_on(&self.line(told))?,
                 Form::Screen(_) => true,
             };
             if !is_read {
@@ -196,9 +199,10 @@ impl Out {
         Ok(true)
     }
 
-    fn line(&self, change: &Change, row: &Row) -> String {
+    fn line(&self, (change, row): &Told) -> String {
         let line = match change.to {
             State::Livelocked => table::alarm(row, self.host.patience),
+            _ if row.ended => format!("{} ({}): ended", row.person.name(), row.tid),
             state => format!(
                 "{} ({}): {}",
                 row.person.name(),
@@ -213,7 +217,7 @@ impl Out {
         match &self.form {
             Form::Json => terminal::print_on(&json::snapshot("sample", snapshot)?),
             Form::Screen(screen) => {
-                let table = table::render(snapshot, self.host.patience, screen.room());
+                let table = table::render(snapshot, &self.host, screen.room());
                 // A terminal that is closed ends the watch.
                 Ok(screen.draw(&table).is_ok())
             }
@@ -229,7 +233,7 @@ impl Out {
         };
         let text = match self.form {
             Form::Json => json::snapshot("end", snapshot)?,
-            Form::Screen(_) | Form::Lines => table::render(snapshot, self.host.patience, room),
+            Form::Screen(_) | Form::Lines => table::render(snapshot, &self.host, room),
         };
         screen::leave();
         terminal::print_on(&text).map(|_| ())

@@ -1,9 +1,11 @@
 //! A terminal's other screen, on which a picture is drawn again and again, and which leaves nothing behind.
 
 use std::io::{self, IsTerminal, Write};
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::tcgetwinsize;
 use signal_hook::consts::SIGTSTP;
 use signal_hook::iterator::Signals;
@@ -32,6 +34,7 @@ impl Screen {
             IS_SHOWN.store(true, Ordering::SeqCst);
             // Dropped, and so left, if it cannot be entered.
             let screen = Self(());
+            leave_before_panics();
             mind_ctrl_z()?;
             write(ENTER).map(|()| screen)
         })
@@ -75,6 +78,27 @@ pub(super) fn leave() {
         // A terminal that is gone needs no restoring.
         let _ = write(LEAVE);
     }
+}
+
+/// The same for whoever cannot wait: another thread may be writing, for as long as the terminal does not read.
+pub(super) fn leave_at_once() {
+    if IS_SHOWN.swap(false, Ordering::SeqCst) {
+        let out = io::stdout();
+        let now = Timespec::default();
+        let mut terminal = [PollFd::new(&out, PollFlags::OUT)];
+        if poll(&mut terminal, Some(&now)).is_ok_and(|ready| ready > 0) {
+            let _ = rustix::io::write(&out, LEAVE.as_bytes());
+        }
+    }
+}
+
+/// What a panic says would be on the other screen, and gone with it.
+fn leave_before_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        leave_at_once();
+        usual(what);
+    }));
 }
 
 /// Whoever stops the program gets the usual screen, and the other one again when the program goes on.

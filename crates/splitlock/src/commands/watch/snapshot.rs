@@ -1,5 +1,7 @@
 //! What has been seen up to a moment. Its JSON is an interface: docs/watch.md.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -120,20 +122,9 @@ impl Row {
 
 /// The rows of each process together, the worst first.
 pub(super) fn group(rows: &mut [Row]) -> Vec<Group> {
-    let mut groups: Vec<Group> = vec![];
+    let mut groups: HashMap<u32, Group> = HashMap::new();
     for row in rows.iter() {
-        let known = groups.iter().position(|group| group.pid == row.pid);
-        let at = known.unwrap_or_else(|| {
-            groups.push(Group {
-                pid: row.pid,
-                place: String::new(),
-                state: State::Quiet,
-                totals: Totals::default(),
-                traps_per_s: 0.0,
-            });
-            groups.len() - 1
-        });
-        let group = &mut groups[at];
+        let group = groups.entry(row.pid).or_insert_with(|| Group::new(row.pid));
         if group.place.is_empty() {
             group.place = row.person.place();
         }
@@ -141,15 +132,28 @@ pub(super) fn group(rows: &mut [Row]) -> Vec<Group> {
         group.totals.add(&row.totals);
         group.traps_per_s += row.traps_per_s;
     }
-    groups.sort_by_key(|group| {
-        std::cmp::Reverse((group.state, group.totals.lost, std::cmp::Reverse(group.pid)))
-    });
-    let rank = |pid: u32| groups.iter().position(|group| group.pid == pid);
-    rows.sort_by_key(|row| {
-        let worst_first = std::cmp::Reverse((row.state, row.totals.lost));
-        (rank(row.pid), row.ended, worst_first, row.tid)
-    });
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| (Reverse((group.state, group.totals.lost)), group.pid));
+    let ranks: HashMap<u32, usize> = groups.iter().map(|group| group.pid).zip(0..).collect();
+    rows.sort_by_key(|row| (ranks[&row.pid], row.ended, worst_first(row), row.tid));
     groups
+}
+
+/// In which order threads are shown, whatever their processes.
+pub(super) fn worst_first(row: &Row) -> Reverse<(State, Duration)> {
+    Reverse((row.state, row.totals.lost))
+}
+
+impl Group {
+    fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            place: String::new(),
+            state: State::Quiet,
+            totals: Totals::default(),
+            traps_per_s: 0.0,
+        }
+    }
 }
 
 pub(super) fn nanos<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use split_lock_host::watch::{Patience, State, Way};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::host::Host;
 use super::snapshot::{Cost, Group, Row, Snapshot};
 use crate::columns::columns;
 use crate::number::{duration, grouped};
@@ -35,10 +36,11 @@ const HEADING: [&str; 9] = [
 const ENOUGH_TO_SAY: Duration = Duration::from_millis(250);
 
 /// The whole of it, or the worst of it and how much more there is.
-pub(super) fn render(snapshot: &Snapshot, patience: Patience, room: Room) -> String {
+pub(super) fn render(snapshot: &Snapshot, host: &Host, room: Room) -> String {
     let head = head(snapshot);
-    let mut tail = alarms(snapshot, patience);
+    let mut tail = alarms(snapshot, host.patience);
     tail.push(foot(snapshot));
+    tail.extend_from_slice(&host.notes);
     let wrapped = |line: &String| {
         wrap(&plain(line), room.columns as f64, |part| {
             part.width() as f64
@@ -196,10 +198,10 @@ pub(super) fn alarm(row: &Row, patience: Patience) -> String {
 fn foot(snapshot: &Snapshot) -> String {
     let mut parts = vec![];
     match &snapshot.cpus_off[..] {
-        [] => parts.push("all CPUs detect split locks".to_owned()),
-        [cpu] => parts.push(format!("CPU {cpu} is in a window without detection")),
+        [] => parts.push("no window is open".to_owned()),
+        [cpu] => parts.push(format!("CPU {cpu} has a window open, without detection")),
         cpus => parts.push(format!(
-            "{} CPUs are in windows without detection",
+            "{} CPUs have windows open, without detection",
             cpus.len()
         )),
     }
@@ -287,20 +289,19 @@ pub(super) mod tests {
             way: Way::Guest,
             rip: Some(rip),
         };
-        let asleep = What::Asleep {
-            at_most_ns: 16 * MS,
-            of: None,
-        };
         for ms in 0..2000 {
             ledger.see(&step(ms * MS, 5670, trap(0x7f00_1234)));
-            ledger.see(&step(ms * MS, 5670, asleep));
             let end = (ms + 1) * MS;
             ledger.see(&step(end, 5670, What::Slept { left_ms: 12 }));
             ledger.see(&step(end, 5670, What::Back { retry: true }));
         }
+        let past = What::Detection {
+            on: false,
+            tells_of_trap: false,
+        };
         for tid in [5671, 9000] {
             ledger.see(&step(0, tid, trap(0x40_1000)));
-            ledger.see(&step(15 * MS, tid, What::Detection { on: false }));
+            ledger.see(&step(15 * MS, tid, past));
         }
         let person = |tid: u32| Person {
             comm: Some(match tid {
@@ -346,6 +347,17 @@ pub(super) mod tests {
         Patience::new(Duration::from_millis(8))
     }
 
+    fn host() -> Host {
+        Host {
+            kernel: None,
+            hz: Some(250),
+            detection: String::new(),
+            nothing_to_see: None,
+            patience: patience(),
+            notes: vec!["Something is missing.".to_owned()],
+        }
+    }
+
     fn room(columns: usize, rows: Option<usize>) -> Room {
         Room {
             columns,
@@ -356,18 +368,18 @@ pub(super) mod tests {
 
     #[test]
     fn the_worst_comes_first_and_says_why() {
-        insta::assert_snapshot!(render(&snapshot(), patience(), room(110, None)));
+        insta::assert_snapshot!(render(&snapshot(), &host(), room(110, None)));
     }
 
     #[test]
     fn it_fits_whatever_there_is() {
         for (columns, rows) in [(1, 1), (10, 5), (40, 12), (80, 24), (300, 100)] {
-            let text = render(&snapshot(), patience(), room(columns, Some(rows)));
+            let text = render(&snapshot(), &host(), room(columns, Some(rows)));
             assert!(!text.contains('\u{1b}'), "{text}");
             let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
             assert!(widest <= columns, "{columns}: {text}");
         }
-        let text = render(&snapshot(), patience(), room(110, Some(13)));
+        let text = render(&snapshot(), &host(), room(110, Some(13)));
         assert!(
             text.lines().count() <= 13 && text.contains("more lines"),
             "{text}"
