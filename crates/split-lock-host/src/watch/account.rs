@@ -175,7 +175,7 @@ impl Account {
             }
             What::Slept { left_ms } => self.wake(left_ms),
             What::Back { retry } => self.come_back(at_ns, retry, patience),
-            What::Detection { .. } => self.get_past(at_ns),
+            What::Detection { of, .. } => self.get_past(at_ns, of),
         }
         self.judge();
     }
@@ -186,10 +186,7 @@ impl Account {
             What::Trap { .. } | What::Asleep { .. } => true,
             What::Slept { .. } | What::Back { .. } => self.stage != Stage::Outside,
             What::Detection { on: true, .. } => false,
-            What::Detection {
-                on: false,
-                tells_of_trap,
-            } => tells_of_trap || self.stage != Stage::Outside,
+            What::Detection { on: false, of } => of.is_some() || self.stage != Stage::Outside,
         }
     }
 
@@ -262,9 +259,13 @@ impl Account {
         self.stage = Stage::Outside;
     }
 
-    fn get_past(&mut self, at_ns: u64) {
+    fn get_past(&mut self, at_ns: u64, of: Option<(Way, Option<u64>)>) {
         if let Stage::Handled { since_ns, .. } | Stage::AsleepOrBack { since_ns, .. } = self.stage {
             self.totals.lost += Duration::from_nanos(at_ns.saturating_sub(since_ns));
+        }
+        if let Some((way, rip)) = of {
+            self.way = Some(way);
+            self.rip = rip;
         }
         self.totals.traps += 1;
         self.totals.windows += 1;
@@ -325,7 +326,7 @@ mod tests {
     const BACK: What = What::Back { retry: true };
     const PAST: What = What::Detection {
         on: false,
-        tells_of_trap: false,
+        of: None,
     };
 
     fn see(account: &mut Account, steps: &[(u64, What)]) {
@@ -405,10 +406,11 @@ mod tests {
     fn without_probes_and_sleeps_a_window_tells_of_a_trap() {
         let tells = What::Detection {
             on: false,
-            tells_of_trap: true,
+            of: Some((Way::Guest, None)),
         };
         let told = account(&[(0, tells), (30, tells)]);
         assert_eq!((told.totals().traps, told.totals().windows), (2, 2));
+        assert_eq!(told.way(), Some(Way::Guest));
         // Where traps are seen, it is somebody else's: before 5.19, of each switch of tasks.
         assert_eq!(*account(&[(0, PAST)]).totals(), Totals::default());
     }
@@ -417,10 +419,7 @@ mod tests {
     fn other_sleeps_and_switches_are_nobodys_traps_and_keep_nobody_busy() {
         let mut account = account(&kicked(1, 200));
         for second in 1..60 {
-            let on = What::Detection {
-                on: true,
-                tells_of_trap: false,
-            };
+            let on = What::Detection { on: true, of: None };
             see(
                 &mut account,
                 &[(second * 1000, slept(3)), (second * 1000, BACK)],
@@ -492,12 +491,15 @@ mod tests {
     }
 
     fn any_step() -> impl Strategy<Value = What> {
-        let detection = (any::<bool>(), any::<bool>());
+        let detection = (any::<bool>(), any::<Option<Option<u64>>>());
         prop_oneof![
             Just(TRAP),
             Just(BACK),
             Just(What::Back { retry: false }),
-            detection.prop_map(|(on, tells_of_trap)| What::Detection { on, tells_of_trap }),
+            detection.prop_map(|(on, of)| What::Detection {
+                on,
+                of: of.map(|rip| (Way::Guest, rip))
+            }),
             any::<u64>().prop_map(|at_most_ns| What::Asleep {
                 way: Way::Guest,
                 rip: None,

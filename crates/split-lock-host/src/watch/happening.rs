@@ -51,8 +51,9 @@ pub enum What {
     Detection {
         /// It switches it on.
         on: bool,
-        /// Where traps are not seen, that it switches it off tells of one, if no sleep did.
-        tells_of_trap: bool,
+        /// Where traps are not seen: the handler of whose trap switches it off, and the instruction's address, where
+        /// that is seen. This tells of a trap if no sleep did.
+        of: Option<(Way, Option<u64>)>,
     },
 }
 

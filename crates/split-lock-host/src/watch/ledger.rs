@@ -126,12 +126,16 @@ impl Ledger {
         if let Some(account) = self.threads.remove(&thread) {
             self.forgotten.threads += 1;
             self.forgotten.totals.add(account.totals());
+            // For whoever never asks for them.
+            if self.closed.len() == MOST_WATCHED {
+                self.closed.remove(0);
+            }
             self.closed.push((thread, account));
         }
     }
 
     /// Accounts that were closed since this was last asked, because their threads are no more, or because they had to
-    /// make room for others.
+    /// make room for others: the last of them, [`MOST_WATCHED`] at most.
     pub fn take_closed(&mut self) -> Vec<(Key, Account)> {
         std::mem::take(&mut self.closed)
     }
@@ -220,7 +224,7 @@ fn note(changes: &mut Vec<Change>, at_ns: u64, thread: Key, from: State, to: Sta
 fn begins_something(what: What) -> bool {
     match what {
         What::Trap { .. } | What::Asleep { .. } => true,
-        What::Detection { on, tells_of_trap } => tells_of_trap && !on,
+        What::Detection { on, of } => of.is_some() && !on,
         What::Slept { .. } | What::Back { .. } => false,
     }
 }
@@ -237,12 +241,9 @@ mod tests {
 
     const PAST: What = What::Detection {
         on: false,
-        tells_of_trap: true,
+        of: Some((Way::User, None)),
     };
-    const OVER: What = What::Detection {
-        on: true,
-        tells_of_trap: true,
-    };
+    const OVER: What = What::Detection { on: true, of: None };
 
     fn step(at_ns: u64, cpu: u32, tid: u32, what: What) -> Happening {
         let pid = tid;

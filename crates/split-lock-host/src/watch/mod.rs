@@ -8,14 +8,14 @@
 //!
 //! | step | with probes | by tracepoints alone |
 //! |---|---|---|
-//! | the trap | `handle_guest_split_lock`, `handle_user_split_lock` | on Intel `kvm:kvm_exit` with #AC; otherwise the sleep tells of it |
-//! | the sleep begins | `timer:timer_start` | the same, by its call chain |
+//! | the trap | `handle_guest_split_lock`, `handle_user_split_lock` | the sleep tells of it |
+//! | the sleep begins | not needed | `timer:timer_start`, by its call chain |
 //! | the sleep ends, and how much was left | return of `msleep_interruptible` | not seen |
 //! | back to the instruction | return of the handler | the next trap tells of it |
 //! | a window opens and closes | `msr:write_msr` of MSR_TEST_CTRL | the same |
 //!
-//! So without probes, traps that a signal sends back before any sleep are not seen (but for those of
-//! Intel's guests), nor is it whether a signal ended the sleep or the wait for the semaphore.
+//! So without probes, traps that a signal sends back before any sleep are not seen, nor is it whether a
+//! signal ended the sleep or the wait for the semaphore.
 
 mod account;
 mod happening;

@@ -27,7 +27,7 @@ enum Meaning {
     Back { retry: Field },
     Slept { left_ms: Field },
     TimerStart { expires: Field, now: Field },
-    WriteMsr { value: Field, tells_of_trap: bool },
+    WriteMsr { value: Field },
 }
 
 /// MSR_TEST_CTRL, whose bit 29 is the detection of split locks.
@@ -39,17 +39,16 @@ const WRITE_MSR: &str = "msr:write_msr";
 const TIMER_START: &str = "timer:timer_start";
 
 impl Event {
-    /// Windows. Where nothing else is seen of a trap without a sleep, they tell of it.
-    pub(super) fn write_msr(tracefs: &Tracefs, tells_of_trap: bool) -> Result<Self, WatchError> {
+    /// Windows; with call chains where nothing else is seen of a trap without a sleep.
+    pub(super) fn write_msr(tracefs: &Tracefs, has_call_chain: bool) -> Result<Self, WatchError> {
         let format = tracefs.format("msr/write_msr")?;
         let found = format.as_ref().and_then(|format| {
             let value = format.field("val")?;
             let filter = Some(format!("msr == {MSR_TEST_CTRL:#x}"));
-            let meaning = Meaning::WriteMsr {
-                value,
-                tells_of_trap,
-            };
-            Some(Self::new(WRITE_MSR, format, filter, meaning))
+            Some(Self {
+                has_call_chain,
+                ..Self::new(WRITE_MSR, format, filter, Meaning::WriteMsr { value })
+            })
         });
         found.ok_or(WatchError::NoTracepoint(WRITE_MSR))
     }
@@ -129,24 +128,27 @@ impl Event {
             },
             Meaning::TimerStart { expires, now } => {
                 let ticks = read(expires)?.saturating_sub(read(now)?);
-                let mut chain = sample.call_chain.kernel();
-                let way = chain.find_map(|address| symbols.handler_at(address))?;
+                let (way, rip) = trap_in(sample, symbols)?;
                 What::Asleep {
                     way,
-                    rip: sample.call_chain.user().filter(|_| way == Way::User),
+                    rip,
                     // The wheel fires a timer in the tick after the one that it asks for.
                     at_most_ns: ticks.saturating_add(1).saturating_mul(tick_ns),
                 }
             }
-            Meaning::WriteMsr {
-                value,
-                tells_of_trap,
-            } => What::Detection {
+            Meaning::WriteMsr { value } => What::Detection {
                 on: read(value)? & SPLIT_LOCK_DETECT != 0,
-                tells_of_trap,
+                of: trap_in(sample, symbols),
             },
         })
     }
+}
+
+/// Whose trap the kernel was handling, by the call chain, and where a program was when it came in.
+fn trap_in(sample: &Sample<'_>, symbols: &Symbols) -> Option<(Way, Option<u64>)> {
+    let mut chain = sample.call_chain.kernel();
+    let way = chain.find_map(|address| symbols.handler_at(address))?;
+    Some((way, sample.call_chain.user().filter(|_| way == Way::User)))
 }
 
 /// What a probe's record says, and where in it the number lies.

@@ -297,7 +297,7 @@ pub(super) mod tests {
         }
         let past = What::Detection {
             on: false,
-            tells_of_trap: false,
+            of: None,
         };
         for tid in [5671, 9000] {
             ledger.see(&step(0, tid, trap(0x40_1000)));
