@@ -10,10 +10,11 @@ const LOCAL_APIC: u32 = 1 << 9;
 /// CPUID 1, ECX.
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
+const HYPERVISOR: u32 = 1 << 31;
 /// CPUID 0x4000_0001, EAX: both kinds of kvmclock, and that it is the same on all CPUs.
 const CLOCKS: u32 = 1 << 0 | 1 << 3 | 1 << 24;
 
-/// What KVM supports, less two things:
+/// What KVM supports, and that it is KVM: not every release of it says so by itself. Less two things:
 ///
 /// - Of KVM's own features only its clock. A guest then makes no hypercalls, which a small VMM has no
 ///   use for.
@@ -30,6 +31,7 @@ fn show(leaf: &mut kvm_cpuid_entry2) {
         BASIC => {
             leaf.edx &= !LOCAL_APIC;
             leaf.ecx &= !(X2APIC | TSC_DEADLINE);
+            leaf.ecx |= HYPERVISOR;
         }
         KVM_FEATURES => {
             leaf.eax &= CLOCKS;
@@ -49,7 +51,7 @@ mod tests {
             function,
             eax: u32::MAX,
             ebx: u32::MAX,
-            ecx: u32::MAX,
+            ecx: 0,
             edx: u32::MAX,
             ..Default::default()
         };
@@ -58,7 +60,7 @@ mod tests {
         let [basic, kvm, other] = shown.as_slice() else {
             panic!("{shown:?}")
         };
-        assert_eq!(basic.edx, !LOCAL_APIC);
+        assert_eq!((basic.ecx, basic.edx), (HYPERVISOR, !LOCAL_APIC));
         assert_eq!((kvm.eax, kvm.edx), (CLOCKS, 0));
         assert_eq!(*other, leaf(7));
     }

@@ -33,6 +33,7 @@ pub struct Session {
     stage: Stage,
     line: String,
     has_spoken: bool,
+    split_locks_done: u32,
     complaints: Vec<Heard>,
     more_complaints: u64,
     last_words: Option<Ending>,
@@ -111,6 +112,7 @@ impl Session {
             stage: Stage::Booting,
             line: String::new(),
             has_spoken: false,
+            split_locks_done: 0,
             complaints: vec![],
             more_complaints: 0,
             last_words: None,
@@ -121,6 +123,12 @@ impl Session {
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// How many split locks the program has said that it has done.
+    #[must_use]
+    pub fn split_locks_done(&self) -> u32 {
+        self.split_locks_done
     }
 
     /// What the guest's kernel has complained about since the split locks began.
@@ -195,6 +203,10 @@ impl Session {
             Stage::Splitting { since } if line.contains(END_MARK) => {
                 self.stage = Stage::Done { since, at };
             }
+            Stage::Splitting { .. } => {
+                let done = count_in(line).unwrap_or(0);
+                self.split_locks_done = self.split_locks_done.max(done);
+            }
             _ => {}
         }
         let complaint = Complaint::in_line(line);
@@ -230,6 +242,12 @@ impl Session {
             line: line.to_owned(),
         });
     }
+}
+
+/// In `splitlock: 100 done`, 100.
+fn count_in(line: &str) -> Option<u32> {
+    let (_, count) = line.split_once("splitlock: ")?;
+    count.strip_suffix(" done")?.parse().ok()
 }
 
 /// What is typed.
@@ -283,7 +301,9 @@ mod tests {
     #[test]
     fn a_guest_that_gets_through_is_looked_at_until_its_next_prompt() {
         let mut session = splitting();
-        session.hear(&format!("splitlock: 1 done\n{END_MARK}, and so on\n"), s(8));
+        session.hear("splitlock: 1 done\nsplitlock: 200 done\n", s(7));
+        assert_eq!(session.split_locks_done(), 200);
+        session.hear(&format!("{END_MARK}, and so on\n"), s(8));
         let done = Stage::Done {
             since: s(7),
             at: s(8),
