@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_model::analysis::Thresholds;
 
-use super::args::{CheckArgs, FetchArgs, ToolsArgs};
+use super::args::{CheckArgs, DemoArgs, FetchArgs, ToolsArgs};
 use super::cache::Cache;
 use super::compare::compare;
 use super::initramfs::{self, Programs};
@@ -11,12 +11,13 @@ use super::kernel::Kernel;
 use super::machine::Qemu;
 use super::step::step;
 use super::summary::Summary;
-use super::{module, output, plans, tools};
+use super::{busybox, demo, module, output, plans, tools};
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
     step("fetching QEMU", || Qemu::get(&cache))?;
+    step("fetching busybox", || busybox::get(&cache))?;
     for series in &args.kernel {
         step(&format!("fetching Debian's kernel {series}"), || {
             Kernel::debian(series, &cache)
@@ -50,6 +51,20 @@ pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
         Kernel::debian(&args.kernel, &cache)
     })?;
     tools::run(args, &kernel, &cache, &qemu, &programs)
+}
+
+pub(crate) fn run_demo(args: &DemoArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let _alone = cache.lock()?;
+    let (qemu, programs) = prepare(&cache)?;
+    let mut is_fine = true;
+    for series in &args.kernel {
+        let kernel = step(&format!("Debian's kernel {series}"), || {
+            Kernel::debian(series, &cache)
+        })?;
+        is_fine &= demo::run(&kernel, &cache, &qemu, &programs)?;
+    }
+    Ok(is_fine)
 }
 
 /// What every machine needs, whatever kernel it boots.

@@ -154,12 +154,13 @@ impl Start {
         }
     }
 
-    /// 64-bit mode with paging, interrupts off.
+    /// 64-bit mode with paging, interrupts off, and no local APIC: see [`cpuid`](super::cpuid).
     pub(super) fn special_registers(&self, reset: kvm_sregs) -> kvm_sregs {
         const PROTECTED_MODE_AND_FPU: u64 = 0x33;
         const PAGING: u64 = 1 << 31;
         const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
         const LONG_MODE_ENABLED_AND_ACTIVE: u64 = 1 << 8 | 1 << 10;
+        const LOCAL_APIC_ENABLED: u64 = 1 << 11;
         const CODE: u8 = 11;
         const DATA: u8 = 3;
         let mut sregs = reset;
@@ -174,6 +175,7 @@ impl Start {
         sregs.cr4 |= PHYSICAL_ADDRESS_EXTENSION;
         sregs.cr0 = PROTECTED_MODE_AND_FPU | PAGING;
         sregs.efer |= LONG_MODE_ENABLED_AND_ACTIVE;
+        sregs.apic_base &= !LOCAL_APIC_ENABLED;
         sregs
     }
 }

@@ -3,8 +3,12 @@
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
 const BASIC: u32 = 1;
+const TOPOLOGY: [u32; 2] = [0xb, 0x1f];
+const AMD_TOPOLOGY: u32 = 0x8000_001e;
 const KVM_FEATURES: u32 = 0x4000_0001;
 
+/// CPUID 1, EBX: all but the number of the CPU.
+const NOT_ITS_NUMBER: u32 = 0x00ff_ffff;
 /// CPUID 1, EDX.
 const LOCAL_APIC: u32 = 1 << 9;
 /// CPUID 1, ECX.
@@ -14,12 +18,16 @@ const HYPERVISOR: u32 = 1 << 31;
 /// CPUID 0x4000_0001, EAX: both kinds of kvmclock, and that it is the same on all CPUs.
 const CLOCKS: u32 = 1 << 0 | 1 << 3 | 1 << 24;
 
-/// What KVM supports, and that it is KVM: not every release of it says so by itself. Less two things:
+/// What KVM supports, with these differences:
 ///
+/// - That it is KVM: not every release of it says so by itself.
 /// - Of KVM's own features only its clock. A guest then makes no hypercalls, which a small VMM has no
 ///   use for.
-/// - The local APIC. One CPU needs none: its interrupts come from the two controllers and the timer that
-///   every PC has, and no table has to tell the kernel about them.
+/// - No local APIC. One CPU needs none: its interrupts come from the two controllers and the timer that
+///   every PC has, and no table has to tell the kernel about them. KVM shows it all the same unless it is
+///   switched off in APIC_BASE. With one, a kernel masks it for a moment while it boots, and KVM forgets an
+///   interrupt of the old controllers that comes just then: the timer would be silent for ever.
+/// - The CPU is number 0. KVM says which one of the host's was asked.
 pub(super) fn for_guest(supported: &CpuId) -> CpuId {
     let mut shown = supported.clone();
     shown.as_mut_slice().iter_mut().for_each(show);
@@ -29,6 +37,7 @@ pub(super) fn for_guest(supported: &CpuId) -> CpuId {
 fn show(leaf: &mut kvm_cpuid_entry2) {
     match leaf.function {
         BASIC => {
+            leaf.ebx &= NOT_ITS_NUMBER;
             leaf.edx &= !LOCAL_APIC;
             leaf.ecx &= !(X2APIC | TSC_DEADLINE);
             leaf.ecx |= HYPERVISOR;
@@ -37,6 +46,8 @@ fn show(leaf: &mut kvm_cpuid_entry2) {
             leaf.eax &= CLOCKS;
             leaf.edx = 0;
         }
+        AMD_TOPOLOGY => leaf.eax = 0,
+        function if TOPOLOGY.contains(&function) => leaf.edx = 0,
         _ => {}
     }
 }
@@ -61,6 +72,7 @@ mod tests {
             panic!("{shown:?}")
         };
         assert_eq!((basic.ecx, basic.edx), (HYPERVISOR, !LOCAL_APIC));
+        assert_eq!(basic.ebx, NOT_ITS_NUMBER);
         assert_eq!((kvm.eax, kvm.edx), (CLOCKS, 0));
         assert_eq!(*other, leaf(7));
     }
