@@ -126,7 +126,7 @@ impl Report {
                 let time = ms(*time);
                 format!("For {time} its vCPU stood at {culprit}.")
             }
-            None => "Its vCPU was never held up at a split lock.".into(),
+            None => "Its vCPU was never seen at one split lock for 20 ms or more.".into(),
         }
     }
 
