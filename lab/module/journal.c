@@ -30,11 +30,13 @@ void lab_journal_close(void)
 	events = NULL;
 }
 
-void lab_note(enum lab_kind kind, struct task_struct *task, s64 value)
+/* The answer is the tick that it notes. */
+u64 lab_note(enum lab_kind kind, struct task_struct *task, s64 value)
 {
 	struct lab_thread *thread = lab_thread_of(task);
 	u8 event_flags = 0;
 	unsigned long irq;
+	u64 tick;
 
 	if (signal_pending(task))
 		event_flags |= LAB_SIGNAL_PENDING;
@@ -44,10 +46,12 @@ void lab_note(enum lab_kind kind, struct task_struct *task, s64 value)
 	raw_spin_lock_irqsave(&lock, irq);
 	if (lab_detects())
 		event_flags |= LAB_DETECTS;
+	/* Before the time: another CPU may count a tick in between, which must not look early. */
+	tick = get_jiffies_64();
 	if (written < CAPACITY) {
 		events[written++] = (struct lab_event) {
 			.ns = ktime_get_mono_fast_ns(),
-			.jiffies = get_jiffies_64(),
+			.jiffies = tick,
 			.value = value,
 			.pid = task->pid,
 			.cpu = raw_smp_processor_id(),
@@ -58,6 +62,7 @@ void lab_note(enum lab_kind kind, struct task_struct *task, s64 value)
 		lost++;
 	}
 	raw_spin_unlock_irqrestore(&lock, irq);
+	return tick;
 }
 
 /* One reader: the device can be open once. */

@@ -28,6 +28,7 @@ enum lab_kind {
 	LAB_MARK,	/* user space says something */
 	LAB_LINE,	/* the thread joins the semaphore's queue, with the semaphore locked */
 	LAB_WORKED,	/* the re-enable work that unlocks is done */
+	LAB_CANCEL,	/* the thread takes its timer back; value: the tick that it asked for */
 };
 
 #define LAB_SIGNAL_PENDING	1	/* for the thread named */
@@ -68,6 +69,7 @@ struct lab_state {
 
 #include <linux/list.h>
 #include <linux/sched.h>
+#include <linux/timer.h>
 #include <linux/workqueue.h>
 
 /* What the module needs of a kernel that does not export it. */
@@ -97,6 +99,7 @@ struct lab_thread {
 	bool served;
 	bool sentenced;
 	unsigned long until;
+	struct timer_list alarm;
 	unsigned long owed;
 	struct list_head place;
 	unsigned long ticket;
@@ -109,7 +112,7 @@ void lab_forget_threads(void);
 
 int lab_journal_open(void);
 void lab_journal_close(void);
-void lab_note(enum lab_kind kind, struct task_struct *task, s64 value);
+u64 lab_note(enum lab_kind kind, struct task_struct *task, s64 value);
 ssize_t lab_journal_read(char __user *to, size_t size);
 void lab_journal_clear(void);
 u64 lab_journal_lost(void);

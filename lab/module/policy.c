@@ -11,6 +11,7 @@
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/timer.h>
 #include <linux/version.h>
 #include <linux/workqueue.h>
 #include <asm/msr.h>
@@ -46,6 +47,11 @@ static unsigned long punishment(void)
 	return msecs_to_jiffies(10) + (LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0));
 }
 
+/* Its name since 6.2. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define timer_delete_sync del_timer_sync
+#endif
+
 static bool disturbed(void)
 {
 	return policy == KILLABLE ? fatal_signal_pending(current) : signal_pending(current);
@@ -66,12 +72,23 @@ static long sleep_ticks(long ticks)
 	return ticks;
 }
 
-/* Until this tick is over; the answer is how many are left, itself included. */
-static long sleep_past(unsigned long end)
+static void wake_sleeper(struct timer_list *alarm)
 {
+	wake_up_process(container_of(alarm, struct lab_thread, alarm)->task);
+}
+
+/*
+ * Until this tick is over; the answer is how many are left, itself included. A timer that is told the
+ * tick, and not how many there are until then, sleeps no longer if one comes meanwhile.
+ */
+static long sleep_past(struct lab_thread *thread, unsigned long end)
+{
+	timer_setup(&thread->alarm, wake_sleeper, 0);
 	while (time_before_eq(jiffies, end) && !disturbed()) {
 		set_current_state(wait_state());
-		schedule_timeout(max_t(long, end - jiffies, 0));
+		mod_timer(&thread->alarm, end);
+		schedule();
+		timer_delete_sync(&thread->alarm);
 	}
 	return max_t(long, end + 1 - jiffies, 0);
 }
@@ -79,22 +96,21 @@ static long sleep_past(unsigned long end)
 /* Whether the thread may go on to the queue. */
 static bool serve(struct lab_thread *thread)
 {
+	unsigned long now;
 	long left;
 
 	if (thread->served)
 		return true;
+	now = lab_note(LAB_SLEEP, current, 10);
 	if (policy == SENTENCE) {
 		if (!thread->sentenced) {
 			thread->sentenced = true;
-			thread->until = jiffies + punishment();
+			thread->until = now + punishment();
 		}
-		if (time_after(jiffies, thread->until))
-			return true;
-	} else if (!thread->owed) {
-		thread->owed = punishment();
+		left = sleep_past(thread, thread->until);
+	} else {
+		left = sleep_ticks(thread->owed ?: punishment());
 	}
-	lab_note(LAB_SLEEP, current, 10);
-	left = policy == SENTENCE ? sleep_past(thread->until) : sleep_ticks(thread->owed);
 	lab_note(LAB_SLEPT, current, jiffies_to_msecs(left));
 	thread->owed = policy == DEBT ? left : 0;
 	thread->served = !left && (policy == DEBT || policy == SENTENCE);

@@ -108,6 +108,13 @@ static void on_timer_start(void *data, struct timer_list *timer)
 		lab_note(LAB_TIMER, current, timer->expires);
 }
 
+/* The end of schedule_timeout() if its timer has not expired: then it looks how many ticks are left. */
+static void on_timer_cancel(void *data, struct timer_list *timer)
+{
+	if (in_task() && handled(current))
+		lab_note(LAB_CANCEL, current, timer->expires);
+}
+
 static void on_waking(void *data, struct task_struct *task)
 {
 	if (handled(task))
@@ -147,6 +154,7 @@ static struct {
 	bool attached;
 } points[] = {
 	{ "timer_start", on_timer_start },
+	{ "timer_cancel", on_timer_cancel },
 	{ "sched_waking", on_waking },
 	{ "signal_generate", on_signal },
 	{ "write_msr", on_write_msr },

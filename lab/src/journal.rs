@@ -33,6 +33,9 @@ pub enum Kind {
     Sleep(i64),
     /// The thread sets a timer that asks for this tick.
     Timer(u64),
+    /// The thread takes back, before it has expired, the timer that asked for this tick. Right after it the kernel
+    /// looks how much of the sleep is left.
+    Cancel(u64),
     /// Somebody wakes the thread.
     Wake,
     /// The sleep is over; so many milliseconds of it are left.
@@ -152,6 +155,7 @@ fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
         14 => Kind::Mark(value),
         15 => Kind::Line,
         16 => Kind::Worked,
+        17 => Kind::Cancel(word(16)),
         kind => return Err(JournalError::Kind { index, kind }),
     };
     Ok(Event {

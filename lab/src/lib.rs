@@ -9,9 +9,11 @@
 //! * [`journal`]: the kernel module's events, as they come out.
 //! * [`parcel`]: how anything comes out at all.
 //! * [`replay`]: the model led through a journal, event by event.
+//! * [`watch`]: what `splitlock watch` says, held against a journal.
 #![forbid(unsafe_code)]
 
 pub mod journal;
 pub mod parcel;
 pub mod plan;
 pub mod replay;
+pub mod watch;

@@ -10,7 +10,9 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// What to measure, in this order.
     pub experiments: Vec<Experiment>,
-    /// Programs to run afterwards.
+    /// Experiments beside which a program watches, afterwards.
+    pub watched: Vec<Watched>,
+    /// Programs to run at the end.
     pub errands: Vec<Errand>,
 }
 
@@ -56,6 +58,8 @@ pub enum Course {
         ms: u64,
         /// The threads.
         threads: Vec<Thread>,
+        /// All of it as often as that, begun at moments within a tick that are evenly spread.
+        phases: u32,
     },
 }
 
@@ -78,6 +82,15 @@ pub enum Kick {
     Every(u64),
     /// One every so many microseconds of the thread's own CPU time.
     EveryCpu(u64),
+}
+
+/// An experiment that begins when a program has said its first line, and ends before the program does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// What is watched.
+    pub experiment: Experiment,
+    /// The program that watches, and its arguments.
+    pub command: Vec<String>,
 }
 
 /// A program to run in the machine, with what it prints as a parcel.

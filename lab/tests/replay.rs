@@ -1,87 +1,15 @@
 //! The comparison against journals of real kernels: they agree, and nothing that a kernel could
 //! have done otherwise goes unnoticed.
 
-use split_lock_lab::journal::{self, Event, Kind, State};
-use split_lock_lab::replay::{Machine, Report, Ticks, Verdict, replay};
-use split_lock_model::machine::Topology;
+mod recorded;
+
+use split_lock_lab::journal::{Event, Kind};
+use split_lock_lab::replay::{Report, Verdict};
 use split_lock_model::policy::Alternative;
 
-/// What a real kernel did, and what it is.
-struct Recorded {
-    profile: &'static str,
-    policy: Alternative,
-    cpus: u32,
-    state: State,
-    journal: Vec<Event>,
-}
-
-macro_rules! recorded {
-    ($name:literal, $profile:literal, $cpus:literal) => {
-        Recorded {
-            profile: $profile,
-            policy: Alternative::Upstream,
-            cpus: $cpus,
-            state: serde_json::from_str(include_str!(concat!("data/", $name, ".state")))
-                .expect("a state"),
-            journal: journal::parse(include_bytes!(concat!("data/", $name, ".journal")))
-                .expect("a journal"),
-        }
-    };
-}
+use recorded::Recorded;
 
 impl Recorded {
-    /// A vCPU with a signal every 13.1 ms.
-    fn kicked() -> Self {
-        recorded!("6.1.192-kicked", "6.1.192", 1)
-    }
-
-    /// Five threads on one CPU.
-    fn contended() -> Self {
-        recorded!("6.1.192-contended", "6.1.192", 1)
-    }
-
-    /// Four threads on two CPUs, two of which have signals while they queue.
-    fn impatient() -> Self {
-        recorded!("6.12.117-impatient", "6.12.117", 2)
-    }
-
-    /// Two threads on two CPUs, mitigate=0, and only one work item.
-    fn unmitigated() -> Self {
-        recorded!("6.12.117-unmitigated", "6.12.117,mitigate=0", 2)
-    }
-
-    /// Four threads on one CPU, two of which have signals while they queue, under another handler.
-    fn sentenced() -> Self {
-        Self {
-            policy: Alternative::Sentence,
-            ..recorded!("6.1.192-sentence", "6.1.192", 1)
-        }
-    }
-
-    fn all() -> [Self; 5] {
-        [
-            Self::kicked(),
-            Self::contended(),
-            Self::impatient(),
-            Self::unmitigated(),
-            Self::sentenced(),
-        ]
-    }
-
-    fn against(&self, profile: &str) -> Report {
-        let machine = Machine {
-            topology: Topology::new(self.cpus, 1).expect("a machine"),
-            ticks: Ticks::new(&self.state).expect("ticks"),
-            step_ns: 30_000,
-        };
-        let profile = profile.parse().expect("a profile");
-        replay(&profile, self.policy.rules(), &machine, &self.journal)
-    }
-
-    fn report(&self) -> Report {
-        self.against(self.profile)
-    }
-
     /// With one event changed, or left out.
     fn falsified(&self, index: usize, change: impl FnOnce(Event) -> Option<Event>) -> Report {
         let mut journal = self.journal.clone();
@@ -134,26 +62,94 @@ fn another_policy_does_something_else() {
     }
 }
 
-/// A kernel that does this instead does something wrong.
-fn otherwise(event: Event) -> Option<Event> {
-    let kind = match event.kind {
-        Kind::Timer(tick) => Kind::Timer(tick + 1),
-        Kind::Slept(0) => Kind::Slept(4),
-        Kind::Slept(left) => Kind::Slept(left + 4),
-        Kind::Took { taken } => Kind::Took { taken: !taken },
-        Kind::Msr { on } => Kind::Msr { on: !on },
-        Kind::Return { .. } => Kind::Return { retry: false },
-        _ => return None,
+/// A kernel that does any of this instead does something wrong.
+fn otherwise(event: Event) -> Vec<Event> {
+    let kinds = match event.kind {
+        Kind::Timer(tick) => vec![Kind::Timer(tick + 1)],
+        Kind::Cancel(tick) => vec![Kind::Cancel(tick + 1)],
+        Kind::Slept(0) => vec![Kind::Slept(TICK_MS)],
+        Kind::Slept(left) => vec![Kind::Slept(left + TICK_MS), Kind::Slept(left - TICK_MS)],
+        Kind::Took { taken } => vec![Kind::Took { taken: !taken }],
+        Kind::Msr { on } => vec![Kind::Msr { on: !on }],
+        Kind::Return { .. } => vec![Kind::Return { retry: false }],
+        _ => vec![],
     };
-    Some(Event { kind, ..event })
+    let with = |kind| Event { kind, ..event };
+    kinds.into_iter().map(with).collect()
 }
+
+/// All of these kernels tick 250 times a second.
+const TICK_MS: i64 = 4;
 
 #[test]
 fn whatever_a_kernel_does_otherwise_is_noticed() {
     for recorded in Recorded::all() {
         for (index, event) in recorded.journal.iter().enumerate() {
-            if let Some(changed) = otherwise(*event) {
+            for changed in otherwise(*event) {
                 let report = recorded.falsified(index, |_| Some(changed));
+                assert_ne!(report.mismatches, [], "event {index}: {event:?}");
+            }
+        }
+    }
+}
+
+/// Up to the end of the trap whose sleep ends at `index`, with everything from `since` on a tick later, and so much of
+/// the sleep left.
+fn a_tick_later(recorded: &Recorded, index: usize, since: usize, left: i64) -> Report {
+    let mut journal = recorded.journal[..=index + 1].to_vec();
+    assert_eq!(journal[index + 1].kind, Kind::Return { retry: true });
+    journal[index].kind = Kind::Slept(left);
+    for event in &mut journal[since..] {
+        event.ns += TICK_MS.cast_unsigned() * 1_000_000;
+        event.jiffies += 1;
+    }
+    let other = Recorded {
+        journal,
+        ..*recorded
+    };
+    other.report()
+}
+
+#[test]
+fn the_rest_of_a_sleep_is_that_of_a_tick_in_which_the_kernel_may_have_looked() {
+    let recorded = Recorded::kicked();
+    let mut tried = 0;
+    for (index, event) in recorded.journal.iter().enumerate() {
+        let Kind::Slept(left) = event.kind else {
+            continue;
+        };
+        // With less the later look would have found the sleep complete.
+        if left < 2 * TICK_MS {
+            continue;
+        }
+        let mut before = recorded.journal[..index].iter();
+        let cancel = before
+            .rposition(|event| matches!(event.kind, Kind::Cancel(_)))
+            .expect("a timer that was taken back");
+        for (since, left, agrees) in [
+            // The tick came between taking the timer back and the note of what is left: before or after the look.
+            (index, left, true),
+            (index, left - TICK_MS, true),
+            (index, left + TICK_MS, false),
+            // It came before: the kernel has counted it.
+            (cancel, left, false),
+            (cancel, left - TICK_MS, true),
+        ] {
+            let report = a_tick_later(&recorded, index, since, left);
+            assert_eq!(report.mismatches.is_empty(), agrees, "event {index}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 5, "{tried}");
+}
+
+#[test]
+fn a_sleep_that_ends_early_without_taking_its_timer_back_is_noticed() {
+    for recorded in Recorded::all() {
+        for (index, event) in recorded.journal.iter().enumerate() {
+            // A CPU that is held up may let a thread take back a timer whose time has come.
+            if matches!(event.kind, Kind::Cancel(expires) if event.jiffies <= expires) {
+                let report = recorded.falsified(index, |_| None);
                 assert_ne!(report.mismatches, [], "event {index}: {event:?}");
             }
         }

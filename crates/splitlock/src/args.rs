@@ -17,6 +17,7 @@ use crate::args_explain::ExplainArgs;
 use crate::args_generate::GenerateArgs;
 use crate::args_log::LogArgs;
 use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
+use crate::args_watch::WatchArgs;
 use crate::ranges::{Offsets, Timeouts};
 
 /// Find, reproduce, explain and survive x86 split-lock stalls on Linux.
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Log(LogArgs),
     Demo(DemoArgs),
+    Watch(WatchArgs),
     Generate(GenerateArgs),
 }
 

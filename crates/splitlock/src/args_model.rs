@@ -196,7 +196,7 @@ pub(crate) struct PoliciesArgs {
     pub(crate) json: bool,
 }
 
-fn more_than_nothing(text: &str) -> Result<Duration, String> {
+pub(crate) fn more_than_nothing(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it has to be more than nothing".into()),
         some => Ok(some),

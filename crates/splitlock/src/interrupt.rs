@@ -13,10 +13,16 @@ use crate::{EXIT_STOPPED, output};
 /// From now on, Ctrl-C (and SIGTERM, and a closed terminal) asks the sweep to stop. A second time
 /// ends the program at once: files are whole or absent at any moment, so nothing is lost.
 pub(crate) fn stop_on_ctrl_c() -> Result<Stop> {
+    stop_on_ctrl_c_and(|| ())
+}
+
+/// The same; before the program ends at once, `restore` puts the terminal in order.
+pub(crate) fn stop_on_ctrl_c_and(restore: impl Fn() + Send + 'static) -> Result<Stop> {
     let stop = Stop::new();
     let request = stop.clone();
     on_ctrl_c(move || {
         if request.is_requested() {
+            restore();
             leave();
         }
         request.request();

@@ -16,6 +16,7 @@ mod args_explain;
 mod args_generate;
 mod args_log;
 mod args_model;
+mod args_watch;
 mod chart;
 mod columns;
 mod commands;
@@ -26,7 +27,9 @@ mod guard;
 mod host;
 mod interrupt;
 mod kernel;
+mod machine;
 mod measuring;
+mod metrics;
 mod modelled;
 mod number;
 mod output;
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
         Command::Demo(args) => commands::demo::run(args),
+        Command::Watch(args) => commands::watch::run(args),
         Command::Generate(args) => commands::generate::run(args),
     };
     match result {

@@ -22,6 +22,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Fetch(FetchArgs),
     Tools(ToolsArgs),
+    Watch(WatchArgs),
 }
 
 /// Boot kernels, and compare every trap with the model.
@@ -29,6 +30,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:\n  \
     cargo lab check\n  \
     cargo lab check --kernel 6.12\n  \
+    cargo lab check --phases 1000\n  \
     cargo lab check --image linux/arch/x86/boot/bzImage --headers linux --profile 6.16,hz=1000")]
 pub(crate) struct CheckArgs {
     /// Debian's kernels to boot, by series; can be given several times.
@@ -39,6 +41,10 @@ pub(crate) struct CheckArgs {
     /// Also boot with two CPUs on the real clock, where everything that runs here makes things late.
     #[arg(long)]
     pub(crate) real_clock: bool,
+    /// Instead of everything, try signals and ticks that meet: short experiments, each begun at so many moments within
+    /// a tick.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) phases: Option<u32>,
 }
 
 /// A kernel of your own instead. It needs kprobes, ftrace, modules, and KVM for AMD as modules.
@@ -94,4 +100,12 @@ pub(crate) struct ToolsArgs {
     /// Draw the sweeps.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Debian's kernels to boot, by series; can be given several times.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
 }

@@ -7,13 +7,13 @@ use serde::Serialize;
 use split_lock_lab::journal::{self, State};
 use split_lock_lab::parcel::Parcel;
 use split_lock_lab::plan::{Course, Experiment};
-use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, Verdict, replay};
+use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, TrapRow, Verdict, replay};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
 
-use super::machine::Shape;
+use super::machine::{Shape, parcel};
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
@@ -63,11 +63,7 @@ pub(crate) fn compare(
     experiment: &Experiment,
     parcels: &[Parcel],
 ) -> Result<Compared> {
-    let bytes = |part: &str| {
-        let name = format!("{}.{part}", experiment.name);
-        let parcel = parcels.iter().find(|parcel| parcel.name == name);
-        parcel.with_context(|| format!("the machine did not send {name}"))
-    };
+    let bytes = |part: &str| parcel(parcels, &format!("{}.{part}", experiment.name));
     let state: State = serde_json::from_slice(&bytes("state")?.bytes)?;
     if state.lost > 0 {
         bail!(
@@ -92,7 +88,6 @@ pub(crate) fn compare(
     let machine = Machine {
         topology: Topology::new(shape.cpus(), 1)?,
         ticks,
-        step_ns: shape.step_ns(),
     };
     let mut report = replay(&profile, experiment.policy.rules(), &machine, &journal);
     let thresholds = match &experiment.course {
@@ -116,10 +111,6 @@ pub(crate) fn compare(
     })
 }
 
-/// The handler reads the ticks some microseconds after the trap, and the thread some after its
-/// signal. A tick within this time of either leaves both fates possible.
-const STEP_NS: u64 = 200_000;
-
 /// Each trap's fate from nothing but its moment, its signal's, and the phase of the ticks.
 fn foretell(
     profile: &Profile,
@@ -141,12 +132,7 @@ fn foretell(
         let count = passed.entry(timeout).or_default();
         count.0 += u32::from(has_passed);
         count.1 += 1;
-        let fate = match trap.signal_after_ns {
-            Some(after) => fate(&limits, ticks, trap.ns, trap.ns + after),
-            // The handler was done before the signal was due.
-            None => Some(true),
-        };
-        match fate {
+        match fate(&limits, ticks, trap) {
             Some(fate) if fate == has_passed => found.foretold += 1,
             Some(_) => wrong.push(Mismatch {
                 ns: trap.ns,
@@ -182,13 +168,21 @@ fn end_of_run<'a>(
     run.last().map(|(&timeout, _)| timeout)
 }
 
-/// Whether a trap gets past its sleep. `None`: a tick is too close to say.
-fn fate(limits: &Thresholds, ticks: &Ticks, trap: u64, signal: u64) -> Option<bool> {
+/// Whether a trap gets past its sleep. The kernel reads the ticks once between the trap and the note of the sleep's timer,
+/// and again between the signal and the note of the sleep's end. `None`: a tick came just there, so both fates are
+/// possible.
+fn fate(limits: &Thresholds, ticks: &Ticks, trap: &TrapRow) -> Option<bool> {
+    let Some(signal) = trap.signal_after_ns else {
+        // The handler was done before the signal was due.
+        return Some(true);
+    };
     let passes = |begin: u64, end: u64| {
         let period = Nanos(end.saturating_sub(begin));
-        limits.passes(ticks.clock(), Nanos(begin), period)
+        limits.passes(ticks.clock(), Nanos(trap.ns + begin), period)
     };
-    let shortest = passes(trap + STEP_NS, signal);
-    let longest = passes(trap, signal + STEP_NS);
+    let asleep = trap.asleep_after_ns.unwrap_or_default();
+    let awake = trap.awake_after_ns.unwrap_or_default();
+    let shortest = passes(asleep, signal);
+    let longest = passes(0, signal.max(awake));
     (shortest == longest).then_some(shortest)
 }

@@ -27,7 +27,11 @@ pub(crate) enum Shape {
     TwoCpusRealClock,
 }
 
-/// A clock that counts instructions.
+/// What an instruction takes where the clock counts them: some twenty times as long as on an ordinary CPU, so that there
+/// are not as many of them in a second that has to be waited for.
+pub(crate) const INSTRUCTION_NS: u64 = 8;
+
+/// A clock that counts instructions: 2^3 ns each.
 const COUNTED: [&str; 8] = [
     "-accel",
     "tcg",
@@ -52,15 +56,6 @@ impl Shape {
         match self {
             Self::OneCpu => 1,
             Self::TwoCpus | Self::TwoCpusRealClock => 2,
-        }
-    }
-
-    /// See [`split_lock_lab::replay::Machine::step_ns`].
-    pub(crate) fn step_ns(self) -> u64 {
-        match self {
-            Self::OneCpu | Self::TwoCpus => 30_000,
-            // Some thousand instructions, and whatever else this machine does meanwhile.
-            Self::TwoCpusRealClock => 1_000_000,
         }
     }
 
@@ -164,6 +159,12 @@ impl Qemu {
         }
         command
     }
+}
+
+/// One of those that a machine has sent.
+pub(crate) fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
+    let parcel = parcels.iter().find(|parcel| parcel.name == name);
+    parcel.with_context(|| format!("the machine did not send {name}"))
 }
 
 fn wait_for(mut qemu: Child) -> Result<()> {

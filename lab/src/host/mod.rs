@@ -20,6 +20,7 @@ mod run;
 mod step;
 mod summary;
 mod tools;
+mod watch;
 
 use args::{Cli, Command};
 
@@ -30,5 +31,6 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Demo(args) => run::run_demo(args),
         Command::Fetch(args) => run::fetch(args),
         Command::Tools(args) => run::run_tools(args),
+        Command::Watch(args) => run::run_watch(args),
     }
 }

@@ -12,15 +12,16 @@ const WAYS: [Way; 2] = [Way::User, Way::Guest];
 const PERIODS_US: [u64; 8] = [1_000, 3_000, 7_900, 9_300, 11_700, 13_100, 15_900, 21_000];
 
 /// The whole of it for one machine.
-pub(crate) fn plan(shape: Shape) -> Plan {
-    let experiments = match shape {
-        Shape::OneCpu => one_cpu(),
-        Shape::TwoCpus | Shape::TwoCpusRealClock => two_cpus(),
+pub(crate) fn plan(shape: Shape, phases: Option<u32>) -> Plan {
+    let experiments = match (phases, shape) {
+        (Some(phases), _) => at_phases(phases, shape),
+        (None, Shape::OneCpu) => one_cpu(),
+        (None, Shape::TwoCpus | Shape::TwoCpusRealClock) => two_cpus(),
     };
     Plan {
         modules: initramfs::modules(),
         experiments,
-        errands: vec![],
+        ..Plan::default()
     }
 }
 
@@ -41,8 +42,8 @@ fn one_cpu() -> Vec<Experiment> {
         all.push(contended(way, 1, &[Kick::Never; 2], 600));
         all.push(contended(way, 1, &[Kick::Never; 5], 600));
         all.push(contended(way, 1, &impatient(), 1_000));
-        all.push(unmitigated(way, &[Kick::Every(1_000)], 1));
-        all.push(unmitigated(way, &[Kick::Never; 2], 1));
+        all.push(unmitigated(way, 1, &[Kick::Every(1_000)], 300));
+        all.push(unmitigated(way, 1, &[Kick::Never; 2], 300));
     }
     all.extend(POLICIES.iter().flat_map(|&policy| under(policy)));
     all
@@ -64,11 +65,17 @@ fn under(policy: Alternative) -> impl Iterator<Item = Experiment> {
         kicked(Way::User, Kick::Every(3_100), 300),
         contended(Way::User, 1, &impatient(), 600),
     ];
-    experiments.into_iter().map(move |experiment| Experiment {
+    let under = move |experiment| instead(policy, experiment);
+    experiments.into_iter().map(under)
+}
+
+/// The same with another handler.
+fn instead(policy: Alternative, experiment: Experiment) -> Experiment {
+    Experiment {
         name: format!("{policy}-{}", experiment.name),
         policy,
         ..experiment
-    })
+    }
 }
 
 /// On kernels that have only one work item for mitigate=0, the last ones leave a CPU without detection.
@@ -81,7 +88,33 @@ fn two_cpus() -> Vec<Experiment> {
         }
         all.push(contended(way, 2, &impatient(), 1_000));
     }
-    all.extend(WAYS.map(|way| unmitigated(way, &[Kick::Never; 2], 2)));
+    all.extend(WAYS.map(|way| unmitigated(way, 2, &[Kick::Never; 2], 300)));
+    all
+}
+
+/// What is short, and has signals that come at the tick sooner or later. How many microseconds a handler takes from here
+/// to there, and what of it a tick falls into, is another matter in each build; here it falls everywhere.
+fn at_phases(phases: u32, shape: Shape) -> Vec<Experiment> {
+    let cpus = shape.cpus() as u16;
+    let mut all = Vec::new();
+    for way in WAYS {
+        all.extend([1_000, 3_100].map(|us| kicked(way, Kick::Every(us), 12)));
+        all.extend([9_300, 13_100].map(|us| kicked(way, Kick::Every(us), 40)));
+        all.push(contended(way, cpus, &impatient(), 60));
+        let kicks = vec![Kick::Every(1_000); cpus.into()];
+        all.push(unmitigated(way, cpus, &kicks, 12));
+    }
+    if shape == Shape::OneCpu {
+        for policy in POLICIES {
+            all.push(instead(policy, kicked(Way::Guest, Kick::Every(1_000), 30)));
+            all.push(instead(policy, contended(Way::User, 1, &impatient(), 60)));
+        }
+    }
+    for experiment in &mut all {
+        if let Course::Loop { phases: times, .. } = &mut experiment.course {
+            *times = phases;
+        }
+    }
     all
 }
 
@@ -100,7 +133,7 @@ fn every_timeout(way: Way) -> Experiment {
     }
 }
 
-fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
+pub(crate) fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
     let by = match kick {
         Kick::Never => "nothing".to_owned(),
         Kick::Every(us) => format!("{us}us"),
@@ -116,7 +149,7 @@ fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
 }
 
 /// Threads whose signals come while they queue, and others that are left alone.
-fn impatient() -> [Kick; 4] {
+pub(crate) fn impatient() -> [Kick; 4] {
     [
         Kick::Never,
         Kick::Never,
@@ -125,7 +158,7 @@ fn impatient() -> [Kick; 4] {
     ]
 }
 
-fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+pub(crate) fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
     Experiment {
         name: format!(
@@ -140,7 +173,7 @@ fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     }
 }
 
-fn unmitigated(way: Way, kicks: &[Kick], cpus: u16) -> Experiment {
+pub(crate) fn unmitigated(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     Experiment {
         name: format!(
             "{}-{}-threads-unmitigated-{cpus}-cpus",
@@ -150,7 +183,7 @@ fn unmitigated(way: Way, kicks: &[Kick], cpus: u16) -> Experiment {
         mitigate: false,
         policy: Alternative::Upstream,
         way,
-        course: together(300, cpus, kicks),
+        course: together(ms, cpus, kicks),
     }
 }
 
@@ -162,5 +195,6 @@ fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Course {
     Course::Loop {
         ms,
         threads: threads.collect(),
+        phases: 1,
     }
 }

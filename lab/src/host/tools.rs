@@ -17,7 +17,7 @@ use super::args::ToolsArgs;
 use super::cache::Cache;
 use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape};
+use super::machine::{Qemu, Shape, parcel};
 use super::step::step;
 use super::{module, output, programs};
 
@@ -196,6 +196,7 @@ pub(crate) fn run(
     let plan = Plan {
         modules: initramfs::modules(),
         experiments: vec![],
+        watched: vec![],
         errands: SWEEPS.iter().map(Tried::errand).chain([doctor()]).collect(),
     };
     let archive = initramfs::pack(kernel, programs, &module, &plan)?;
@@ -381,9 +382,4 @@ fn said(parcels: &[Parcel], name: &str) -> Result<String> {
         );
     }
     part("out")
-}
-
-fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
-    let parcel = parcels.iter().find(|parcel| parcel.name == name);
-    parcel.with_context(|| format!("the machine did not send {name}"))
 }

@@ -31,6 +31,10 @@ pub struct TrapRow {
     pub cpu: u16,
     /// How the handler ended.
     pub verdict: Verdict,
+    /// From the trap to the note of its sleep's timer: between them the kernel reads the ticks that the sleep begins at.
+    pub asleep_after_ns: Option<u64>,
+    /// From the trap to the note of its sleep's end: right before it the kernel reads the ticks once more.
+    pub awake_after_ns: Option<u64>,
     /// Ticks counted while it slept.
     pub slept_ticks: Option<u64>,
     /// Ticks counted while it queued.
@@ -70,8 +74,8 @@ pub struct Mismatch {
 /// Differences that are no disagreement. Each has one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
-    /// A tick came between two notes of one step of the handler. The kernel has read its count of
-    /// ticks between the notes, so either count may be the one it used; nothing else may.
+    /// A tick came between two notes of one step of the handler, and the kernel has used the count before it. It
+    /// reads its count between the notes, so each count from one to the other may be the one that it used; no other.
     pub tick_within_step: u64,
     /// A thread joined or left the semaphore's queue between somebody's taking or releasing it and the
     /// note of that, which comes later or earlier by some microseconds. The order of the queue itself

@@ -16,9 +16,6 @@ pub struct Machine {
     pub topology: Topology,
     /// Its ticks.
     pub ticks: Ticks,
-    /// The longest from the kernel's reading its count of ticks, at the end of a sleep, to the note of
-    /// what is left: some thousand instructions, if a tick's interrupt comes between them.
-    pub step_ns: u64,
 }
 
 /// The ticks of one boot: their phase was read from the kernel.

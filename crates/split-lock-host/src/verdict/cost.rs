@@ -89,7 +89,7 @@ fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<Span> {
 }
 
 /// The kernels that this one may be, as far as the model is concerned.
-fn kernels(facts: &Facts) -> Vec<Profile> {
+pub(crate) fn kernels(facts: &Facts) -> Vec<Profile> {
     let rates = facts.hz.known().map_or(Hz::ALL.to_vec(), |&hz| vec![hz]);
     let of_rate = |&hz: &Hz| match release(facts) {
         Some((release, suffix)) => named(facts, release.lookup(suffix).features, hz)

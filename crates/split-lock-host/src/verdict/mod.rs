@@ -10,6 +10,7 @@ mod cost;
 mod decide;
 
 pub use condition::{Answer, Basis, Condition, LogOnly, Off, Unable};
+pub(crate) use cost::kernels;
 pub use cost::{Cost, Span};
 use decide::Decision;
 

@@ -11,3 +11,4 @@ pub(crate) mod reproduce;
 pub(crate) mod simulate;
 pub(crate) mod sweep;
 pub(crate) mod thresholds;
+pub(crate) mod watch;

@@ -21,6 +21,7 @@ mod plot;
 mod reproduce;
 mod sweep;
 mod usage;
+mod watch;
 
 fn splitlock(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("splitlock"));

@@ -50,8 +50,17 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
             timeouts_us,
             phases,
         } => single(experiment.way, timeouts_us, *phases, device)?,
-        Course::Loop { ms, threads } => {
-            together(experiment.way, Duration::from_millis(*ms), threads, device)?;
+        Course::Loop {
+            ms,
+            threads,
+            phases,
+        } => {
+            let length = Duration::from_millis(*ms);
+            let begun = Begun {
+                phases: *phases,
+                together: Barrier::new(threads.len()),
+            };
+            together(experiment.way, length, threads, &begun, device)?;
         }
     }
     settle(device)?;
@@ -94,12 +103,23 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
     Ok(())
 }
 
-fn together(way: Way, length: Duration, threads: &[Thread], device: &LabDevice) -> Result<()> {
-    let start = Barrier::new(threads.len());
+/// When the threads of a loop begin with it: all at once, at each phase of the ticks.
+struct Begun {
+    phases: u32,
+    together: Barrier,
+}
+
+fn together(
+    way: Way,
+    length: Duration,
+    threads: &[Thread],
+    begun: &Begun,
+    device: &LabDevice,
+) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = threads
             .iter()
-            .map(|thread| scope.spawn(|| split_in_a_loop(way, length, *thread, device, &start)))
+            .map(|thread| scope.spawn(|| split_in_loops(way, length, *thread, begun, device)))
             .collect();
         running
             .into_iter()
@@ -107,23 +127,47 @@ fn together(way: Way, length: Duration, threads: &[Thread], device: &LabDevice) 
     })
 }
 
-fn split_in_a_loop(
+fn split_in_loops(
     way: Way,
     length: Duration,
     thread: Thread,
+    begun: &Begun,
     device: &LabDevice,
-    start: &Barrier,
 ) -> Result<()> {
-    let prepared = prepare(way, thread, device);
-    // Even if this thread cannot take part: the others wait for it.
-    start.wait();
-    let (mut splitter, timer) = prepared?;
+    let mut prepared = prepare(way, thread, device);
+    for phase in 0..begun.phases {
+        // Even if this thread cannot take part: the others wait for it.
+        begun.together.wait();
+        let Ok((splitter, timer)) = &mut prepared else {
+            continue;
+        };
+        let done = split_in_a_loop(length, thread, splitter, timer, || {
+            sleep_until_phase(device, phase, begun.phases)
+        });
+        if let Err(error) = done {
+            prepared = Err(error);
+        }
+    }
+    prepared.map(drop)
+}
+
+fn split_in_a_loop(
+    length: Duration,
+    thread: Thread,
+    splitter: &mut Splitter<'_>,
+    timer: &KickTimer,
+    wait: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let (first_us, every_us) = match thread.kick {
         Kick::Never => (length.as_micros() as u64, 0),
         Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
     };
+    wait()?;
     timer.set(first_us * 1000, every_us * 1000)?;
-    splitter.keep_on_until(Instant::now() + length)
+    splitter.keep_on_until(Instant::now() + length)?;
+    timer
+        .set(0, 0)
+        .context("cannot stop the timer that kicks the thread")
 }
 
 fn prepare(way: Way, thread: Thread, device: &LabDevice) -> Result<(Splitter<'_>, KickTimer)> {

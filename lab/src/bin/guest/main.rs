@@ -19,6 +19,7 @@ mod lab_device;
 mod splitter;
 mod sys;
 mod tick;
+mod watched;
 
 fn main() {
     if let Err(error) = carry_out() {
@@ -45,6 +46,11 @@ fn carry_out() -> Result<()> {
             .with_context(|| format!("experiment {}", experiment.name))?;
         outcome.send(&mut line, &experiment.name)?;
     }
+    for watched in &plan.watched {
+        eprintln!("lab-guest: {}, watched", watched.experiment.name);
+        watched::run(watched, &mut device, &mut line)
+            .with_context(|| format!("watching {}", watched.experiment.name))?;
+    }
     for errand in &plan.errands {
         eprintln!("lab-guest: {}", errand.name);
         errand::run(errand, &device, &mut line)
@@ -62,10 +68,14 @@ fn carry_out() -> Result<()> {
 fn mount_what_is_needed() -> Result<()> {
     for (kind, place) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
         fs::create_dir_all(place)?;
-        mount(kind, place, kind, MountFlags::empty(), None)
-            .with_context(|| format!("cannot mount {kind}"))?;
+        mount_kernel_files(kind, place)?;
     }
     Ok(())
+}
+
+fn mount_kernel_files(kind: &str, place: &str) -> Result<()> {
+    mount(kind, place, kind, MountFlags::empty(), None)
+        .with_context(|| format!("cannot mount {kind}"))
 }
 
 /// The second serial line, for bytes as they are.

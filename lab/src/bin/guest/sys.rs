@@ -153,6 +153,23 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// CPU time of all threads of a process that has not been waited for.
+pub(crate) fn cpu_time_ns(pid: u32) -> Result<u64> {
+    let mut clock = 0;
+    // SAFETY: the pointer is to a value that lives until the call returns.
+    let error = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    if error != 0 {
+        return Err(Error::from_raw_os_error(error));
+    }
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: as above.
+    checked(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    Ok(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
 /// Memory at guest address 0.
 #[derive(Debug)]
 pub(crate) struct GuestMemory {

@@ -24,7 +24,6 @@ pub fn replay(profile: &Profile, rules: Rules, machine: &Machine, journal: &[Eve
         handler: Handler::new(profile, machine.topology, Hardware::ICE_LAKE, rules),
         rules,
         ticks: machine.ticks,
-        step_ns: machine.step_ns,
         waits: semaphore::ends_of_waits(journal),
         hz: u64::from(profile.hz().get()),
         threads: HashMap::new(),
@@ -48,7 +47,6 @@ struct Follower {
     handler: Handler,
     rules: Rules,
     ticks: Ticks,
-    step_ns: u64,
     /// How each thread's waits in the queue will end, in their order.
     waits: HashMap<i32, VecDeque<bool>>,
     hz: u64,
@@ -70,8 +68,8 @@ struct Thread {
     row: Option<TrapRow>,
     /// The tick of the last signal since the trap.
     signalled: Option<u64>,
-    /// The tick in which it was last woken.
-    woken: u64,
+    /// The tick of its last trap.
+    trapped: u64,
     /// The tick in which its wait for the semaphore began.
     queued_at: u64,
     /// That wait will end with a signal.
@@ -89,10 +87,10 @@ enum Stage {
     Entered,
     /// About to sleep; noted in this tick.
     Sleepy(u64),
-    /// Asleep since a tick, until a tick.
-    Asleep { since: u64, wake: u64 },
-    /// The sleep ended in this tick, as if complete.
-    Slept { wake: u64, tick: u64 },
+    /// Its timer is set.
+    Asleep(Sleep),
+    /// The sleep, which would have lasted until this tick, ended as if complete.
+    Slept { wake: u64 },
     /// About to take the semaphore, after this.
     Wanting(Before),
     /// In the semaphore's queue.
@@ -105,12 +103,24 @@ enum Stage {
     Lost,
 }
 
+/// A sleep that the model agrees to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sleep {
+    since: u64,
+    /// The tick that its timer asks for.
+    expires: u64,
+    /// The tick in which that fires.
+    wake: u64,
+    /// The tick in which the thread took the timer back.
+    cancelled: Option<u64>,
+}
+
 /// What led a thread to the semaphore. The model is asked only now, because the order at the semaphore
 /// is decided only now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
-    /// A sleep that would have lasted until `wake`, and ended in the tick `slept`.
-    Sleep { wake: u64, slept: u64 },
+    /// A sleep that would have lasted until `wake`.
+    Sleep { wake: u64 },
     /// No sleep: it has been served, or a signal was there before it.
     Trap,
 }
@@ -140,6 +150,7 @@ impl Follower {
             Kind::Trap(_) => self.trap(event),
             Kind::Sleep(_) => self.sleep(event),
             Kind::Timer(expires) => self.timer(event, expires),
+            Kind::Cancel(expires) => self.cancel(event, expires),
             Kind::Wake => self.wake(event),
             Kind::Slept(left) => self.slept(event, left),
             Kind::Down => self.down(event),
@@ -163,7 +174,7 @@ impl Follower {
             stage: Stage::Outside,
             row: None,
             signalled: None,
-            woken: 0,
+            trapped: 0,
             queued_at: 0,
             will_leave: false,
             window_ends: false,
@@ -201,8 +212,8 @@ impl Follower {
         );
     }
 
-    /// Asks the model at the tick of this note and, if a tick came since the note before, at that
-    /// one's; takes the first answer that is `wanted`, and otherwise the first.
+    /// Asks the model at the tick of this note and, if ticks came since the note before, which was made in the tick
+    /// `earlier`, at each of those; takes the first answer that is `wanted`, and otherwise the first.
     fn ask(
         &mut self,
         event: &Event,
@@ -211,7 +222,7 @@ impl Follower {
         wanted: impl Fn(&Action) -> bool,
     ) -> (Option<Action>, u64) {
         let mut first = None;
-        for tick in [event.jiffies, earlier] {
+        for tick in (earlier..=event.jiffies).rev() {
             let mut handler = self.handler.clone();
             let answer = question(&mut handler, Jiffies(tick));
             if answer.as_ref().is_some_and(&wanted) {
@@ -240,6 +251,8 @@ impl Follower {
             pid: event.pid,
             cpu: event.cpu,
             verdict: Verdict::Passed,
+            asleep_after_ns: None,
+            awake_after_ns: None,
             slept_ticks: None,
             queued_ticks: None,
             window_ticks: None,
@@ -249,17 +262,23 @@ impl Follower {
         thread.stage = Stage::Entered;
         thread.row = Some(row);
         thread.signalled = None;
+        thread.trapped = event.jiffies;
         thread.window_ends = false;
     }
 
-    /// The model's answer to a trap.
-    fn trapped(&mut self, event: &Event, tick: u64, signal_pending: bool) -> Action {
+    /// The trap that this note is about.
+    fn trap_of(&mut self, event: &Event, signal_pending: bool) -> Trap {
         let path = if event.guest { Path::Guest } else { Path::User };
         let id = self.thread(event.pid).id;
-        let trap = Trap {
+        Trap {
             signal_pending,
             ..Trap::new(id, CpuId(event.cpu.into()), path)
-        };
+        }
+    }
+
+    /// The model's answer to it.
+    fn trapped(&mut self, event: &Event, tick: u64, signal_pending: bool) -> Action {
+        let trap = self.trap_of(event, signal_pending);
         self.handler.trap(Jiffies(tick), trap).action
     }
 
@@ -267,7 +286,7 @@ impl Follower {
         match self.stage(event) {
             Stage::Sleepy(noted) => self.fall_asleep(event, noted, expires),
             Stage::Entered => {
-                self.open_at_once(event);
+                self.open_at_once(event, Some(expires + 1));
                 self.compare_closing(event, expires + 1);
             }
             Stage::Through { .. } => self.compare_closing(event, expires + 1),

@@ -6,7 +6,7 @@ use split_lock_model::handler::{Action, Interrupted, Retry, Signal, TaskId};
 use split_lock_model::machine::CpuId;
 use split_lock_model::time::Jiffies;
 
-use super::{Before, CUT_SHORT, Follower, Stage, Thread};
+use super::{Before, Follower, Stage, Thread};
 use crate::journal::{Event, Kind};
 
 /// How each thread's waits in the queue end, in their order: with the semaphore, or without.
@@ -37,7 +37,7 @@ impl Thread {
 impl Follower {
     pub(super) fn down(&mut self, event: &Event) {
         let before = match self.stage(event) {
-            Stage::Slept { wake, tick } => Before::Sleep { wake, slept: tick },
+            Stage::Slept { wake } => Before::Sleep { wake },
             Stage::Entered => Before::Trap,
             stage => return self.unexpected(event, stage),
         };
@@ -82,20 +82,15 @@ impl Follower {
             return None;
         };
         let pending = event.signal_pending;
-        let Before::Sleep { wake, slept } = before else {
+        let Before::Sleep { wake } = before else {
             return Some(self.trapped(event, event.jiffies, pending));
         };
         let (id, cpu) = (self.thread(event.pid).id, CpuId(event.cpu.into()));
-        let (action, _) = self.ask(
-            event,
-            slept,
-            |handler, now| match now.0 >= wake {
-                true => handler.sleep_over(now, id, cpu, pending),
-                false => handler.signal(now, id, cpu, Signal::Ordinary),
-            },
-            |action| *action != CUT_SHORT,
-        );
-        action
+        let now = Jiffies(event.jiffies);
+        match now.0 >= wake {
+            true => self.handler.sleep_over(now, id, cpu, pending),
+            false => self.handler.signal(now, id, cpu, Signal::Ordinary),
+        }
     }
 
     pub(super) fn took(&mut self, event: &Event, taken: bool) {

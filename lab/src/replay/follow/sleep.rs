@@ -1,18 +1,17 @@
 //! The sleep: when it ends, what is left of it, and whether the thread gets past it.
 
-use split_lock_model::handler::{Action, Interrupted, OnSignal, Path, Retry, Signal, Trap, Wait};
+use std::ops::RangeInclusive;
+
+use split_lock_model::handler::{Action, Interrupted, OnSignal, Retry, Signal, Wait};
 use split_lock_model::machine::CpuId;
 use split_lock_model::time::Jiffies;
 
-use super::{CUT_SHORT, Follower, Stage};
+use super::{CUT_SHORT, Follower, Sleep, Stage};
 use crate::journal::Event;
 
 impl Follower {
     pub(super) fn sleep(&mut self, event: &Event) {
         match self.stage(event) {
-            Stage::Entered if event.signal_pending && self.signals_end_sleeps() => {
-                self.no_sleep(event);
-            }
             Stage::Entered => self.go_to(event, Stage::Sleepy(event.jiffies)),
             stage => self.unexpected(event, stage),
         }
@@ -23,45 +22,45 @@ impl Follower {
         self.rules.wait == Wait::Interruptible && self.rules.on_signal != OnSignal::Proceed
     }
 
-    /// A signal was there before the sleep.
-    fn no_sleep(&mut self, event: &Event) {
-        match self.trapped(event, event.jiffies, true) {
-            Action::Retry(Retry::DetectionOn(cause)) => self.go_to(event, Stage::Back(cause)),
-            other => self.lose(
-                event,
-                format!("a signal before the sleep; model: {other:?}"),
-            ),
-        }
-    }
-
-    /// The wheel fires a timer in the tick after the one that it asks for.
+    /// The wheel fires a timer in the tick after the one that it asks for, or that it was set in.
     pub(super) fn fall_asleep(&mut self, event: &Event, noted: u64, expires: u64) {
-        let path = if event.guest { Path::Guest } else { Path::User };
-        let trap = Trap::new(self.thread(event.pid).id, CpuId(event.cpu.into()), path);
+        let trap = self.trap_of(event, false);
         let wake = Jiffies(expires + 1);
-        let (action, tick) = self.ask(
+        let (action, since) = self.ask(
             event,
             noted,
             |handler, tick| Some(handler.trap(tick, trap).action),
             |action| matches!(action, Action::Sleep { wake: model, .. } if *model == wake),
         );
-        match action {
-            Some(Action::Sleep { wake: model, .. }) => {
-                if model != wake {
-                    let (found, model) = (wake.0 - tick, model.0.wrapping_sub(tick));
-                    self.mismatch(event, format!("a sleep of {found} ticks; model: {model}"));
-                }
-                let (since, wake) = (tick, model.0);
-                self.go_to(event, Stage::Asleep { since, wake });
+        let Some(Action::Sleep { wake: model, .. }) = action else {
+            return self.lose(event, format!("a sleep; model: {action:?}"));
+        };
+        if model != wake {
+            let (found, model) = (wake.0.wrapping_sub(since), model.0.wrapping_sub(since));
+            self.mismatch(event, format!("a sleep of {found} ticks; model: {model}"));
+        }
+        self.note_row(event, |row| row.asleep_after_ns = Some(event.ns - row.ns));
+        let sleep = Sleep {
+            since,
+            expires: model.0 - 1,
+            wake: model.0.max(event.jiffies + 1),
+            cancelled: None,
+        };
+        self.go_to(event, Stage::Asleep(sleep));
+    }
+
+    pub(super) fn cancel(&mut self, event: &Event, expires: u64) {
+        match self.stage(event) {
+            Stage::Asleep(sleep) if sleep.expires == expires && sleep.cancelled.is_none() => {
+                let cancelled = Some(event.jiffies);
+                self.go_to(event, Stage::Asleep(Sleep { cancelled, ..sleep }));
             }
-            other => self.lose(event, format!("a sleep; model: {other:?}")),
+            stage => self.unexpected(event, stage),
         }
     }
 
     pub(super) fn wake(&mut self, event: &Event) {
-        let stage = self.stage(event);
-        self.thread(event.pid).woken = event.jiffies;
-        let Stage::Asleep { wake, .. } = stage else {
+        let Stage::Asleep(Sleep { wake, .. }) = self.stage(event) else {
             return;
         };
         if event.signal_pending {
@@ -78,25 +77,63 @@ impl Follower {
     }
 
     pub(super) fn slept(&mut self, event: &Event, left: i64) {
+        self.note_row(event, |row| row.awake_after_ns = Some(event.ns - row.ns));
         match self.stage(event) {
-            Stage::Back(Interrupted::BeforeSleep) if left > 0 => {}
-            // It goes on to the semaphore all the same.
-            Stage::Sleepy(_) if left > 0 && !self.signals_end_sleeps() => {
-                self.go_to(event, Stage::Entered);
-            }
-            // The signal came after the note of the sleep.
-            Stage::Sleepy(_) if left > 0 => self.no_sleep(event),
-            Stage::Asleep { since, wake } => {
-                self.note_row(event, |row| row.slept_ticks = Some(event.jiffies - since));
-                self.note_late_thread(event);
-                if left > 0 && self.signals_end_sleeps() {
-                    self.cut_short(event, wake, left);
+            Stage::Sleepy(noted) => self.did_not_sleep(event, noted, left),
+            Stage::Asleep(sleep) => self.did_sleep(event, sleep, left),
+            stage => self.unexpected(event, stage),
+        }
+    }
+
+    fn did_sleep(&mut self, event: &Event, sleep: Sleep, left: i64) {
+        self.note_row(event, |row| {
+            row.slept_ticks = Some(event.jiffies - sleep.since);
+        });
+        self.note_late_thread(event);
+        if sleep.cancelled.is_none() && event.jiffies < sleep.wake {
+            self.mismatch(event, "the sleep's timer fired early");
+        }
+        let looked = sleep.cancelled.unwrap_or(event.jiffies)..=event.jiffies;
+        let tick = self.compare_left(event, looked, sleep.expires, left);
+        if left > 0 && self.signals_end_sleeps() {
+            self.cut_short(event, tick, left);
+        } else {
+            self.go_to(event, Stage::Slept { wake: sleep.wake });
+        }
+    }
+
+    /// Something was there before the sleep's timer was set: a signal or, in a sentence, its end.
+    fn did_not_sleep(&mut self, event: &Event, noted: u64, left: i64) {
+        let trap = self.trap_of(event, false);
+        let tick = if left > 0 { noted } else { event.jiffies };
+        let action = self.handler.clone().trap(Jiffies(tick), trap).action;
+        match action {
+            Action::Sleep { wake, .. } if left > 0 && event.signal_pending => {
+                let looked = match self.rules.on_signal {
+                    OnSignal::Sentence => noted..=event.jiffies,
+                    // What is left is all of it, however long it was about to be.
+                    OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => noted..=noted,
+                };
+                self.compare_left(event, looked, wake.0 - 1, left);
+                if self.signals_end_sleeps() {
+                    self.no_sleep(event, noted);
                 } else {
-                    let tick = event.jiffies;
-                    self.go_to(event, Stage::Slept { wake, tick });
+                    self.go_to(event, Stage::Entered);
                 }
             }
-            stage => self.unexpected(event, stage),
+            Action::Sleep { .. } => self.lose(event, format!("no sleep; model: {action:?}")),
+            _ if left == 0 => self.go_to(event, Stage::Entered),
+            _ => self.lose(event, format!("{left} ms left; model: {action:?}")),
+        }
+    }
+
+    fn no_sleep(&mut self, event: &Event, noted: u64) {
+        match self.trapped(event, noted, true) {
+            Action::Retry(Retry::DetectionOn(cause)) => self.go_to(event, Stage::Back(cause)),
+            other => self.lose(
+                event,
+                format!("a signal before the sleep; model: {other:?}"),
+            ),
         }
     }
 
@@ -106,45 +143,46 @@ impl Follower {
         self.report.allowed.late_threads += u64::from(late);
     }
 
-    fn cut_short(&mut self, event: &Event, wake: u64, left: i64) {
-        let (id, woken) = (self.thread(event.pid).id, self.thread(event.pid).woken);
-        let cpu = CpuId(event.cpu.into());
-        // The kernel reads the ticks right before it comes back; if one has just come, maybe before it.
-        let just_before = self.ticks.at(event.ns - self.step_ns).max(woken);
-        let tick = if self.left_at(event.jiffies, wake) != left
-            && self.left_at(just_before, wake) == left
-        {
-            self.report.allowed.tick_within_step += 1;
-            just_before
-        } else {
-            event.jiffies
-        };
-        let now = Jiffies(tick);
-        let action = self.handler.signal(now, id, cpu, Signal::Ordinary);
-        if action != Some(CUT_SHORT) {
-            self.lose(
-                event,
-                format!("cut short with {left} ms left; model: {action:?}"),
-            );
-            return;
+    /// In which of the ticks in which the kernel may have looked so much was left; the last one, if in none.
+    fn compare_left(
+        &mut self,
+        event: &Event,
+        looked: RangeInclusive<u64>,
+        expires: u64,
+        left: i64,
+    ) -> u64 {
+        let last = *looked.end();
+        let mut ticks = looked.clone().rev();
+        if let Some(tick) = ticks.find(|&tick| self.left_at(tick, expires) == left) {
+            self.report.allowed.tick_within_step += u64::from(tick != last);
+            return tick;
         }
-        let expected = self.left_at(tick, wake);
-        if left != expected {
-            self.mismatch(
-                event,
-                format!("{left} ms of the sleep left; model: {expected} ms"),
-            );
-        }
-        self.go_to(event, Stage::Back(Interrupted::Asleep));
+        let model: Vec<i64> = looked.map(|tick| self.left_at(tick, expires)).collect();
+        self.mismatch(
+            event,
+            format!("{left} ms of the sleep left; model: {model:?} ms"),
+        );
+        last
     }
 
-    /// Milliseconds that are left, in this tick, of a sleep until `wake`.
-    fn left_at(&self, tick: u64, wake: u64) -> i64 {
-        // The last tick of the wait is the wheel's, and counts as left only in a sentence, which knows
-        // no mercy.
+    fn cut_short(&mut self, event: &Event, tick: u64, left: i64) {
+        let (id, cpu) = (self.thread(event.pid).id, CpuId(event.cpu.into()));
+        let now = Jiffies(tick);
+        match self.handler.signal(now, id, cpu, Signal::Ordinary) {
+            Some(CUT_SHORT) => self.go_to(event, Stage::Back(Interrupted::Asleep)),
+            action => self.lose(
+                event,
+                format!("cut short with {left} ms left; model: {action:?}"),
+            ),
+        }
+    }
+
+    /// Milliseconds that are left, in this tick, of a sleep whose timer asks for `expires`.
+    fn left_at(&self, tick: u64, expires: u64) -> i64 {
+        // The tick that a timer asks for counts as left only in a sentence, which knows no mercy.
         let counted = match self.rules.on_signal {
-            OnSignal::Sentence => wake,
-            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => wake - 1,
+            OnSignal::Sentence => expires + 1,
+            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => expires,
         };
         let ms = (counted.saturating_sub(tick) * 1000).div_ceil(self.hz);
         ms.cast_signed()

@@ -13,11 +13,25 @@ impl Follower {
         self.go_to(event, Stage::Through { tick, closes });
     }
 
-    /// With mitigate=0 a trap opens its window without more ado.
-    pub(super) fn open_at_once(&mut self, event: &Event) {
-        match self.trapped(event, event.jiffies, event.signal_pending) {
-            Action::Retry(Retry::WindowOpen { closes, .. }) => {
-                self.through(event, event.jiffies, closes);
+    /// With mitigate=0 a trap opens its window without more ado, until `closes`.
+    pub(super) fn open_at_once(&mut self, event: &Event, closes: Option<u64>) {
+        let (trap, since) = (
+            self.trap_of(event, event.signal_pending),
+            self.thread(event.pid).trapped,
+        );
+        let wanted = Retry::WindowOpen {
+            cpu: trap.cpu,
+            closes: closes.map(Jiffies),
+        };
+        let (action, tick) = self.ask(
+            event,
+            since,
+            |handler, tick| Some(handler.trap(tick, trap).action),
+            |action| *action == Action::Retry(wanted),
+        );
+        match action {
+            Some(Action::Retry(Retry::WindowOpen { closes, .. })) => {
+                self.through(event, tick, closes);
             }
             other => self.lose(event, format!("a window at once; model: {other:?}")),
         }
@@ -34,9 +48,8 @@ impl Follower {
         };
         self.thread(event.pid).window_ends = true;
         match model {
-            Some(model) if model == closes => {}
-            Some(model) if model + 1 == closes && event.jiffies == tick + 1 => {
-                self.report.allowed.tick_within_step += 1;
+            Some(model) if (model..=model + (event.jiffies - tick)).contains(&closes) => {
+                self.report.allowed.tick_within_step += u64::from(closes != model);
             }
             model => {
                 self.mismatch(
@@ -59,7 +72,7 @@ impl Follower {
     pub(super) fn msr(&mut self, event: &Event, on: bool) {
         if !on && self.stage_if_known(event) == Some(Stage::Entered) {
             // The only work item is busy elsewhere, so that no timer was set.
-            self.open_at_once(event);
+            self.open_at_once(event, None);
         }
         if self.handler.is_off(CpuId(event.cpu.into())) == on {
             let (kernel, model) = if on { ("on", "off") } else { ("off", "on") };

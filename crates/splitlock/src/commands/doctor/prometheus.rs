@@ -1,12 +1,12 @@
 //! Metrics for node_exporter's textfile collector. Their names and labels are an interface: docs/doctor.md.
 
 use std::cmp::Reverse;
-use std::fmt::Write;
 
 use split_lock_host::{Checkup, Cost, Met};
 use split_lock_model::time::Nanos;
 
 use super::words;
+use crate::metrics::Metrics;
 use crate::text::plain;
 
 pub(super) fn of(checkup: &Checkup) -> String {
@@ -16,20 +16,20 @@ pub(super) fn of(checkup: &Checkup) -> String {
         ("condition", verdict.condition.name()),
         ("basis", verdict.basis.name()),
     ];
-    metrics.one(
+    metrics.gauge(
         "verdict_info",
         "What may become of whoever splits a lock on this host",
         &labels,
         1.0,
     );
-    metrics.one(
+    metrics.gauge(
         "verdict_exit_code",
         "0 nobody is hurt here, 1 somebody is or can be, 3 could not see enough to say",
         &[],
         f64::from(super::exit(verdict.answer()).code()),
     );
     let is_readable = verdict.is_history_known;
-    metrics.one(
+    metrics.gauge(
         "log_readable",
         "Whether the kernel's log could be read",
         &[],
@@ -39,19 +39,19 @@ pub(super) fn of(checkup: &Checkup) -> String {
     of_cost(checkup, &mut metrics);
     of_history(checkup, &mut metrics);
     of_who(checkup, &mut metrics);
-    metrics.text
+    metrics.into_text()
 }
 
 fn of_settings(checkup: &Checkup, metrics: &mut Metrics) {
     for flag in ["split_lock_detect", "bus_lock_detect"] {
         if let Some(has_flag) = checkup.facts.has_cpu_flag(flag) {
             let help = "Whether the CPU has the flag";
-            metrics.one("cpu_flag", help, &[("flag", flag)], has_flag.into());
+            metrics.gauge("cpu_flag", help, &[("flag", flag)], has_flag.into());
         }
     }
     let mitigate = checkup.facts.split_lock_mitigate.known();
     if let Some(value) = mitigate.and_then(|value| value.parse().ok()) {
-        metrics.one(
+        metrics.gauge(
             "sysctl_split_lock_mitigate",
             "kernel.split_lock_mitigate, where it exists",
             &[],
@@ -74,13 +74,13 @@ fn of_cost(checkup: &Checkup, metrics: &mut Metrics) {
     };
     let seconds = |nanos: Nanos| nanos.0 as f64 / 1e9;
     let help = "How long one trap makes a thread sleep at least and at most, by the model";
-    metrics.one(
+    metrics.gauge(
         "sleep_seconds",
         help,
         &[("bound", "min")],
         seconds(sleep.longer_than),
     );
-    metrics.one(
+    metrics.gauge(
         "sleep_seconds",
         help,
         &[("bound", "max")],
@@ -88,10 +88,10 @@ fn of_cost(checkup: &Checkup, metrics: &mut Metrics) {
     );
     if let Some((never_up_to, always_from)) = limits {
         let help = "A thread with signals this far apart, or less, never gets past a split lock, by the model";
-        metrics.one("livelock_up_to_seconds", help, &[], seconds(*never_up_to));
+        metrics.gauge("livelock_up_to_seconds", help, &[], seconds(*never_up_to));
         let help =
             "A thread with signals this far apart, or more, gets past a split lock, by the model";
-        metrics.one("progress_from_seconds", help, &[], seconds(*always_from));
+        metrics.gauge("progress_from_seconds", help, &[], seconds(*always_from));
     }
 }
 
@@ -104,7 +104,7 @@ fn of_history(checkup: &Checkup, metrics: &mut Metrics) {
         ("AC", events.alignment_checks),
         ("DB", events.debug_exceptions),
     ] {
-        metrics.one(
+        metrics.gauge(
             "logged_traps",
             help,
             &[("exception", exception)],
@@ -112,9 +112,9 @@ fn of_history(checkup: &Checkup, metrics: &mut Metrics) {
         );
     }
     let help = "Messages about traps that the kernel did not print, by its own count";
-    metrics.one("suppressed_messages", help, &[], events.suppressed as f64);
+    metrics.gauge("suppressed_messages", help, &[], events.suppressed as f64);
     let help = "Whether the log goes back to the kernel's start";
-    metrics.one("log_complete", help, &[], events.begins_at_boot.into());
+    metrics.gauge("log_complete", help, &[], events.begins_at_boot.into());
 }
 
 /// A label of every program would be too many series.
@@ -135,10 +135,10 @@ fn of_who(checkup: &Checkup, metrics: &mut Metrics) {
     programs.sort_by_key(|(.., traps)| Reverse(*traps));
     for (program, exception, traps) in programs.iter().take(MOST_PROGRAMS) {
         let labels = [("program", &program[..]), ("exception", exception)];
-        metrics.one("program_logged_traps", help, &labels, *traps as f64);
+        metrics.gauge("program_logged_traps", help, &labels, *traps as f64);
     }
     let machines = checkup.who.machines.machines.len();
-    metrics.one(
+    metrics.gauge(
         "virtual_machines",
         "Virtual machines that were found",
         &[],
@@ -149,58 +149,6 @@ fn of_who(checkup: &Checkup, metrics: &mut Metrics) {
         let mut pids: Vec<_> = timers.suspects.iter().map(|suspect| suspect.pid).collect();
         pids.sort_unstable();
         pids.dedup();
-        metrics.one("suspect_virtual_machines", help, &[], pids.len() as f64);
-    }
-}
-
-/// Prometheus' text format.
-#[derive(Debug, Default)]
-struct Metrics {
-    text: String,
-    last: &'static str,
-}
-
-impl Metrics {
-    /// Adds a gauge. Those of one name come one after the other.
-    fn one(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
-        if self.last != name {
-            self.last = name;
-            let _ = writeln!(
-                self.text,
-                "# HELP splitlock_{name} {help}.\n# TYPE splitlock_{name} gauge"
-            );
-        }
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-            .collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        let _ = writeln!(self.text, "splitlock_{name}{labels} {value}");
-    }
-}
-
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', r"\\")
-        .replace('"', "\\\"")
-        .replace('\n', r"\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_may_hold_anything() {
-        let mut metrics = Metrics::default();
-        metrics.one("a", "About a", &[("x", "1\"2\\3\n4")], 0.5);
-        metrics.one("a", "About a", &[], 2.0);
-        assert_eq!(
-            metrics.text,
-            "# HELP splitlock_a About a.\n# TYPE splitlock_a gauge\nsplitlock_a{x=\"1\\\"2\\\\3\\n4\"} 0.5\nsplitlock_a 2\n"
-        );
+        metrics.gauge("suspect_virtual_machines", help, &[], pids.len() as f64);
     }
 }

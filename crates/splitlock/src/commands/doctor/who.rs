@@ -3,7 +3,7 @@
 use split_lock_host::log::TrapKind;
 use split_lock_host::who::{
     Address, Confidence, Engine, Evidence, Group, Manager, Owners, Owning, Process, Space,
-    Suspicion, TimerSuspect, Vm, Vmm,
+    Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{Checkup, Met};
 use split_lock_model::analysis::Outlook;
@@ -11,6 +11,7 @@ use split_lock_model::time::Nanos;
 
 use super::instruction::{Instruction, Located};
 use super::words::exception;
+use crate::machine::{self, vmm};
 use crate::page::Page;
 use crate::text::count;
 
@@ -248,8 +249,7 @@ fn program(process: &Process) -> String {
 }
 
 fn machine(vm: &Vm) -> String {
-    let name = [&vm.name, &vm.id, &vm.uuid].into_iter().flatten().next();
-    let name = name.map_or("without a name".into(), |name| format!("\"{name}\""));
+    let name = machine::name(vm).map_or("without a name".into(), |name| format!("\"{name}\""));
     let manager = match vm.manager {
         None => "",
         Some(Manager::Libvirt) => ", libvirt",
@@ -257,19 +257,6 @@ fn machine(vm: &Vm) -> String {
         Some(Manager::Jailer) => ", jailer",
     };
     format!("the virtual machine {name} ({}{manager})", vmm(vm.vmm))
-}
-
-fn vmm(vmm: Vmm) -> &'static str {
-    match vmm {
-        Vmm::Qemu => "QEMU",
-        Vmm::Firecracker => "Firecracker",
-        Vmm::CloudHypervisor => "Cloud Hypervisor",
-        Vmm::Crosvm => "crosvm",
-        Vmm::VirtualBox => "VirtualBox",
-        Vmm::Vmware => "VMware",
-        Vmm::Kvmtool => "kvmtool",
-        Vmm::Other => "a VMM that is not known here",
-    }
 }
 
 fn engine(engine: Engine) -> &'static str {

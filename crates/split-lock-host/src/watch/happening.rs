@@ -1,0 +1,63 @@
+//! What the kernel is seen to do about split locks, whatever it was seen by.
+
+use serde::Serialize;
+
+/// One step of a thread, or of a CPU, at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Happening {
+    /// When, on CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Where.
+    pub cpu: u32,
+    /// The thread that did it.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// What it was.
+    pub what: What,
+}
+
+/// The steps that a thread takes, from the trap to the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A split lock has met detection, and the kernel's handler begins.
+    Trap {
+        /// Whose it was.
+        way: Way,
+        /// The instruction's address, where it is seen.
+        rip: Option<u64>,
+    },
+    /// The thread has set the timer that is to end its sleep.
+    Asleep {
+        /// After so long, at most.
+        at_most_ns: u64,
+        /// Whose trap it sleeps for, if that can be told from the sleep alone.
+        of: Option<(Way, Option<u64>)>,
+    },
+    /// Its sleep is over, with so many milliseconds left of it.
+    Slept {
+        /// More than none: a signal ended it, or kept it from beginning.
+        left_ms: u64,
+    },
+    /// The handler is done, and the instruction is to be tried again, or the thread is to be killed.
+    Back {
+        /// It is to be tried again.
+        retry: bool,
+    },
+    /// The thread switches its CPU's detection: off, and a window begins in which its instruction gets
+    /// past; on, and the window is over.
+    Detection {
+        /// It switches it on.
+        on: bool,
+    },
+}
+
+/// Who executed a split lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// A guest, in KVM_RUN.
+    Guest,
+    /// An ordinary program.
+    User,
+}

@@ -1,0 +1,37 @@
+//! What has to be known of the machine to understand what is seen on it.
+
+use split_lock_host::watch::Patience;
+use split_lock_host::{Detection, Facts};
+
+pub(super) struct Host {
+    pub(super) kernel: Option<String>,
+    pub(super) hz: Option<u32>,
+    /// In one sentence.
+    pub(super) detection: String,
+    /// Why nothing will be seen here, if so.
+    pub(super) nothing_to_see: Option<String>,
+    pub(super) patience: Patience,
+}
+
+impl Host {
+    pub(super) fn of(facts: &Facts) -> Self {
+        let detection = facts.detection();
+        let sentence = detection.to_string();
+        let is_off = matches!(
+            detection,
+            Detection::NotSupported { .. } | Detection::Off { .. }
+        );
+        let nothing = || {
+            format!(
+                "{sentence}: nothing will be seen here, unless that is wrong; `splitlock doctor` says more"
+            )
+        };
+        Self {
+            kernel: facts.kernel_release.known().cloned(),
+            hz: facts.hz.known().map(|hz| hz.get()),
+            nothing_to_see: is_off.then(nothing),
+            patience: Patience::of(facts),
+            detection: sentence,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Metrics of what is seen. Their names and labels are an interface: docs/watch.md.
+
+use split_lock_host::watch::{State, Totals};
+
+use super::snapshot::{Row, Snapshot};
+use crate::metrics::Metrics;
+use crate::text::plain;
+
+/// More threads than these would be too many series: the worst of them have their own.
+const MOST_THREADS: usize = 200;
+
+pub(super) fn of(snapshot: &Snapshot) -> String {
+    let mut metrics = Metrics::default();
+    of_watch(snapshot, &mut metrics);
+    of_all(&snapshot.totals, &mut metrics);
+    of_threads(snapshot, &mut metrics);
+    metrics.into_text()
+}
+
+fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
+    let help = "What the kernel told and this program did not hear: what is counted is too little";
+    let lost = snapshot.lost_events as f64;
+    metrics.counter("watch_lost_events_total", help, &[], lost);
+    let help = "CPU time of this program";
+    let cpu = snapshot.cost.cpu.as_secs_f64();
+    metrics.counter("watch_cpu_seconds_total", help, &[], cpu);
+    let help = "CPUs that do not detect split locks at the moment, because a window is open";
+    let cpus_off = snapshot.cpus_off.len() as f64;
+    metrics.gauge("watch_cpus_in_windows", help, &[], cpus_off);
+    let help = "How long CPUs were in windows, all together";
+    let unprotected = snapshot.unprotected.as_secs_f64();
+    metrics.counter("watch_windows_seconds_total", help, &[], unprotected);
+    for state in [State::Slowed, State::HeldUp, State::Livelocked] {
+        let help = "Threads by how they fare";
+        let threads = snapshot.threads.iter().filter(|row| row.state == state);
+        let labels = [("state", word(state))];
+        metrics.gauge("watch_threads", help, &labels, threads.count() as f64);
+    }
+}
+
+fn of_all(totals: &Totals, metrics: &mut Metrics) {
+    let help = "Traps of all threads, by what became of them";
+    for (outcome, count) in outcomes(totals) {
+        metrics.counter("watch_traps_total", help, &[("outcome", outcome)], count);
+    }
+    let help = "Time of all threads in the kernel's split-lock handler";
+    let lost = totals.lost.as_secs_f64();
+    metrics.counter("watch_handler_seconds_total", help, &[], lost);
+}
+
+fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
+    let alive: Vec<_> = snapshot
+        .threads
+        .iter()
+        .filter(|row| !row.ended)
+        .take(MOST_THREADS)
+        .map(|row| (row, labels(row)))
+        .collect();
+    let mut each = |name, help: &str, value: &dyn Fn(&Row) -> f64, rises: bool| {
+        for (row, labels) in &alive {
+            let labels = labels.each_ref().map(|(name, value)| (*name, &value[..]));
+            if rises {
+                metrics.counter(name, help, &labels, value(row));
+            } else {
+                metrics.gauge(name, help, &labels, value(row));
+            }
+        }
+    };
+    each(
+        "watch_thread_traps_total",
+        "Traps of one thread",
+        &|row| row.totals.traps as f64,
+        true,
+    );
+    each(
+        "watch_thread_interrupted_total",
+        "Traps of one thread that a signal sent back to their instruction",
+        &|row| row.totals.interrupted() as f64,
+        true,
+    );
+    each(
+        "watch_thread_handler_seconds_total",
+        "Time of one thread in the kernel's split-lock handler",
+        &|row| row.totals.lost.as_secs_f64(),
+        true,
+    );
+    each(
+        "watch_thread_stuck_seconds",
+        "How long one thread has not got past an instruction",
+        &|row| row.stuck_for.as_secs_f64(),
+        false,
+    );
+    each(
+        "watch_thread_livelocked",
+        "Whether one thread will not get past an instruction",
+        &|row| f64::from(row.state == State::Livelocked),
+        false,
+    );
+}
+
+fn labels(row: &Row) -> [(&'static str, String); 4] {
+    [
+        ("pid", row.pid.to_string()),
+        ("tid", row.tid.to_string()),
+        ("comm", plain(row.person.name())),
+        ("place", plain(&row.person.place())),
+    ]
+}
+
+fn outcomes(totals: &Totals) -> [(&'static str, f64); 5] {
+    [
+        ("past", totals.windows),
+        ("interrupted_asleep", totals.interrupted_asleep),
+        ("interrupted_queued", totals.interrupted_queued),
+        ("not_slept", totals.not_slept),
+        ("interrupted_somewhere", totals.interrupted_somewhere),
+    ]
+    .map(|(outcome, count)| (outcome, count as f64))
+}
+
+/// As in the JSON.
+fn word(state: State) -> &'static str {
+    match state {
+        State::Quiet => "quiet",
+        State::Slowed => "slowed",
+        State::HeldUp => "held_up",
+        State::Livelocked => "livelocked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::table::tests::snapshot;
+    use super::*;
+
+    fn read(path: &str) -> String {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        std::fs::read_to_string(root.join(path)).unwrap()
+    }
+
+    #[test]
+    fn the_document_and_the_alert_know_the_metrics_that_there_are() {
+        let text = of(&snapshot());
+        insta::assert_snapshot!(text);
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let emitted: BTreeSet<_> = types.filter_map(|line| line.split(' ').next()).collect();
+        let doc = read("docs/watch.md");
+        for name in &emitted {
+            assert!(doc.contains(&format!("| `{name}` |")), "{name}");
+        }
+        assert_eq!(doc.matches("| `splitlock_watch_").count(), emitted.len());
+        let alert = read("contrib/prometheus/splitlock-watch.rules.yml");
+        let words = alert.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: BTreeSet<_> = words
+            .filter(|word| word.starts_with("splitlock_watch_"))
+            .collect();
+        assert!(!asked.is_empty() && asked.is_subset(&emitted), "{asked:?}");
+    }
+}

@@ -1,0 +1,237 @@
+//! `splitlock watch`
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use split_lock_host::watch::{Change, Missing, Probing, Settings, State, Watch};
+use split_lock_host::{Facts, Root};
+use split_lock_repro::sweep::Stop;
+
+use crate::args_watch::{FailOn, WatchArgs};
+use crate::{Exit, complaint, interrupt, terminal, text};
+
+mod endpoint;
+mod host;
+mod json;
+mod metrics;
+mod people;
+mod screen;
+mod session;
+mod snapshot;
+mod table;
+
+use endpoint::Endpoint;
+use host::Host;
+use screen::Screen;
+use session::Session;
+use snapshot::{Row, Snapshot};
+use table::Room;
+
+/// The kernel's rings are looked into at least as often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
+    let endpoint = args.listen.map(Endpoint::at).transpose()?;
+    let root = Root::live().context("cannot look at this machine")?;
+    let host = Host::of(&Facts::read(&root));
+    raise_file_limit();
+    let watch = Watch::open(&settings(args, &host))?;
+    let stop = interrupt::stop_on_ctrl_c_and(screen::leave)?;
+    if let Some(why) = &host.nothing_to_see {
+        complaint::say(why);
+    }
+    watch.missing().iter().for_each(say_missing);
+    let endpoint = endpoint.map(|(endpoint, address)| {
+        complaint::say(&format!("metrics are at http://{address}/metrics"));
+        endpoint
+    });
+    let out = Out::new(args, host)?;
+    if !out.start(&watch)? {
+        return Ok(Exit::Fine);
+    }
+    let patience = out.host.patience;
+    let session = Session::new(watch, patience, root);
+    follow(session, args, &out, endpoint.as_ref(), &stop)
+}
+
+fn settings(args: &WatchArgs, host: &Host) -> Settings {
+    Settings {
+        probing: if args.no_probes {
+            Probing::Never
+        } else {
+            Probing::WherePossible
+        },
+        hz: host.hz,
+        buffer_bytes: args.buffer_kib as usize * 1024,
+    }
+}
+
+/// A file for each event on each CPU may be more than a shell allows, though not more than it may allow.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it is too low even so, opening says so.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+fn say_missing(missing: &Missing) {
+    let Missing { what, why, so } = missing;
+    complaint::say(&format!("without {what} ({why}), {so}"));
+}
+
+fn follow(
+    mut session: Session,
+    args: &WatchArgs,
+    out: &Out,
+    endpoint: Option<&Endpoint>,
+    stop: &Stop,
+) -> Result<Exit> {
+    let mut found = false;
+    let mut next = Duration::ZERO;
+    loop {
+        let elapsed = session.elapsed();
+        let is_over = args.duration.is_some_and(|duration| elapsed >= duration);
+        if is_over || stop.is_requested() {
+            break;
+        }
+        if elapsed >= next {
+            next = elapsed + args.interval;
+            if !show(&mut session, out, endpoint)? {
+                return Ok(exit(args, found, stop));
+            }
+        }
+        let end = args.duration.map_or(next, |duration| duration.min(next));
+        let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
+        let changes = session.listen(timeout)?;
+        found |= changes
+            .iter()
+            .any(|(change, _)| change.to == State::Livelocked);
+        if !out.changes(&changes)? {
+            return Ok(exit(args, found, stop));
+        }
+    }
+    let changes = session.finish()?;
+    found |= changes
+        .iter()
+        .any(|(change, _)| change.to == State::Livelocked);
+    if out.changes(&changes)? {
+        let (snapshot, _) = session.snapshot();
+        publish(endpoint, &snapshot);
+        out.end(&snapshot)?;
+    }
+    Ok(exit(args, found, stop))
+}
+
+/// Shows and prints what there is now; whether somebody still reads.
+fn show(session: &mut Session, out: &Out, endpoint: Option<&Endpoint>) -> Result<bool> {
+    let (snapshot, quiet) = session.snapshot();
+    publish(endpoint, &snapshot);
+    Ok(out.changes(&quiet)? && out.sample(&snapshot)?)
+}
+
+fn publish(endpoint: Option<&Endpoint>, snapshot: &Snapshot) {
+    if let Some(endpoint) = endpoint {
+        endpoint.publish(metrics::of(snapshot));
+    }
+}
+
+fn exit(args: &WatchArgs, found: bool, stop: &Stop) -> Exit {
+    match args.fail_on {
+        Some(FailOn::Livelock) if found => Exit::Found,
+        // Without a time, Ctrl-C is how a watch ends.
+        _ if stop.is_requested() && args.duration.is_some() => Exit::Stopped,
+        _ => Exit::Fine,
+    }
+}
+
+/// Where everything goes.
+struct Out {
+    host: Host,
+    form: Form,
+}
+
+enum Form {
+    Json,
+    /// Drawn again and again.
+    Screen(Screen),
+    /// Changes as they come, and a table at the end.
+    Lines,
+}
+
+impl Out {
+    fn new(args: &WatchArgs, host: Host) -> Result<Self> {
+        let form = match args.json {
+            true => Form::Json,
+            false => match Screen::enter() {
+                Some(screen) => Form::Screen(screen.context(terminal::CANNOT_WRITE)?),
+                None => Form::Lines,
+            },
+        };
+        Ok(Self { host, form })
+    }
+
+    /// Each of these tells whether somebody still reads.
+    fn start(&self, watch: &Watch) -> Result<bool> {
+        match self.form {
+            Form::Json => terminal::print_on(&json::start(watch, &self.host)?),
+            Form::Screen(_) | Form::Lines => Ok(true),
+        }
+    }
+
+    fn changes(&self, changes: &[(Change, Row)]) -> Result<bool> {
+        for (change, row) in changes {
+            let is_read = match self.form {
+                Form::Json => terminal::print_on(&json::change(change, row)?)?,
+                Form::Lines => terminal::print_on(&self.line(change, row))?,
+                Form::Screen(_) => true,
+            };
+            if !is_read {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn line(&self, change: &Change, row: &Row) -> String {
+        let line = match change.to {
+            State::Livelocked => table::alarm(row, self.host.patience),
+            state => format!(
+                "{} ({}): {}",
+                row.person.name(),
+                row.tid,
+                table::word(state)
+            ),
+        };
+        format!("{}\n", text::plain(&line))
+    }
+
+    fn sample(&self, snapshot: &Snapshot) -> Result<bool> {
+        match &self.form {
+            Form::Json => terminal::print_on(&json::snapshot("sample", snapshot)?),
+            Form::Screen(screen) => {
+                let table = table::render(snapshot, self.host.patience, screen.room());
+                // A terminal that is closed ends the watch.
+                Ok(screen.draw(&table).is_ok())
+            }
+            Form::Lines => Ok(true),
+        }
+    }
+
+    fn end(self: &Out, snapshot: &Snapshot) -> Result<()> {
+        let room = Room {
+            columns: terminal::width(),
+            rows: None,
+            has_colors: terminal::has_colors(),
+        };
+        let text = match self.form {
+            Form::Json => json::snapshot("end", snapshot)?,
+            Form::Screen(_) | Form::Lines => table::render(snapshot, self.host.patience, room),
+        };
+        screen::leave();
+        terminal::print_on(&text).map(|_| ())
+    }
+}

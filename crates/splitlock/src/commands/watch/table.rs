@@ -1,0 +1,377 @@
+//! The table that people look at.
+
+use std::time::Duration;
+
+use split_lock_host::watch::{Patience, State, Way};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::snapshot::{Cost, Group, Row, Snapshot};
+use crate::columns::columns;
+use crate::number::{duration, grouped};
+use crate::text::{count, plain, wrap};
+
+/// What of a table fits, and how it may look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) columns: usize,
+    /// None where lines may go on for ever.
+    pub(super) rows: Option<usize>,
+    pub(super) has_colors: bool,
+}
+
+const HEADING: [&str; 9] = [
+    "THREAD",
+    "STATE",
+    "STUCK",
+    "TRAPS",
+    "/S",
+    "BACK",
+    "PAST",
+    "IN HANDLER",
+    "AT",
+];
+
+/// Before that, the cost of drawing the first table is all that there is.
+const ENOUGH_TO_SAY: Duration = Duration::from_millis(250);
+
+/// The whole of it, or the worst of it and how much more there is.
+pub(super) fn render(snapshot: &Snapshot, patience: Patience, room: Room) -> String {
+    let head = head(snapshot);
+    let mut tail = alarms(snapshot, patience);
+    tail.push(foot(snapshot));
+    let wrapped = |line: &String| {
+        wrap(&plain(line), room.columns as f64, |part| {
+            part.width() as f64
+        })
+    };
+    let tail: Vec<String> = tail.iter().flat_map(wrapped).collect();
+    let mut table = table(snapshot);
+    if let Some(rows) = room.rows {
+        // Two empty lines are between the three.
+        let left = rows.saturating_sub(3 + tail.len()).max(2);
+        if table.len() > left {
+            let hidden = table.len() - (left - 1);
+            table.truncate(left - 1);
+            table.push((State::Quiet, format!("... {hidden} more lines")));
+        }
+    }
+    let mut text = fit(&head, room.columns) + "\n\n";
+    for (state, line) in &table {
+        text += &styled(&fit(line, room.columns), *state, room.has_colors);
+        text.push('\n');
+    }
+    text.push('\n');
+    text += &tail.join("\n");
+    text.push('\n');
+    text
+}
+
+fn head(snapshot: &Snapshot) -> String {
+    let totals = &snapshot.totals;
+    format!(
+        "{}: {}, {} sent back, {} past, {} in the handler",
+        span(snapshot.wall),
+        count(totals.traps, "trap", "traps"),
+        grouped(totals.interrupted() as f64),
+        grouped(totals.windows as f64),
+        span(totals.lost),
+    )
+}
+
+/// A heading, and below each process its threads.
+fn table(snapshot: &Snapshot) -> Vec<(State, String)> {
+    if snapshot.threads.is_empty() {
+        return vec![(State::Quiet, "Nobody has met detection so far.".to_owned())];
+    }
+    let mut cells = vec![HEADING.map(str::to_owned).to_vec()];
+    let mut states = vec![State::Quiet];
+    for process in &snapshot.processes {
+        cells.push(group_cells(process));
+        states.push(State::Quiet);
+        for row in snapshot.threads.iter().filter(|row| row.pid == process.pid) {
+            cells.push(row_cells(row));
+            states.push(row.state);
+        }
+    }
+    let lines = columns(&cells);
+    states
+        .into_iter()
+        .zip(lines.lines().map(str::to_owned))
+        .collect()
+}
+
+fn group_cells(process: &Group) -> Vec<String> {
+    let place = if process.place.is_empty() {
+        "(gone)"
+    } else {
+        &process.place
+    };
+    vec![plain(&format!("{place} [{}]", process.pid))]
+}
+
+fn row_cells(row: &Row) -> Vec<String> {
+    let totals = &row.totals;
+    let way = match row.way {
+        Some(Way::Guest) => "guest",
+        Some(Way::User) => "user",
+        None => "",
+    };
+    let stuck = if row.failed_in_a_row > 0 {
+        span(row.stuck_for)
+    } else {
+        "-".to_owned()
+    };
+    vec![
+        plain(&format!("  {} {}", row.tid, row.person.name())),
+        if row.ended { "ended" } else { word(row.state) }.to_owned(),
+        stuck,
+        grouped(totals.traps as f64),
+        grouped(row.traps_per_s),
+        grouped(totals.interrupted() as f64),
+        grouped(totals.windows as f64),
+        format!("{} {:3.0} %", span(totals.lost), row.lost_share * 100.0),
+        row.rip
+            .map_or(String::new(), |rip| format!("{rip:#x} {way}")),
+    ]
+}
+
+/// What has to be said about threads that are in a livelock.
+fn alarms(snapshot: &Snapshot, patience: Patience) -> Vec<String> {
+    /// More than these say the same.
+    const MOST: usize = 3;
+    let stuck: Vec<_> = snapshot
+        .threads
+        .iter()
+        .filter(|row| row.state == State::Livelocked)
+        .collect();
+    let mut alarms: Vec<_> = stuck
+        .iter()
+        .take(MOST)
+        .map(|row| alarm(row, patience))
+        .collect();
+    if stuck.len() > MOST {
+        let more = count(
+            (stuck.len() - MOST) as u64,
+            "more thread is",
+            "more threads are",
+        );
+        alarms.push(format!("{more} in a livelock."));
+    }
+    if !stuck.is_empty() {
+        alarms.push("`splitlock doctor` says what to do.".to_owned());
+    }
+    alarms
+}
+
+/// For a thread that will not get past.
+pub(super) fn alarm(row: &Row, patience: Patience) -> String {
+    let place = row.person.place();
+    let of = if place.is_empty() || place == row.person.name() {
+        String::new()
+    } else {
+        format!(" of {place}")
+    };
+    let at = row.rip.map_or(String::new(), |rip| format!(" at {rip:#x}"));
+    let every = row.interrupted_every.map_or(String::new(), |every| {
+        format!("; a signal every {}", span(every))
+    });
+    let needs = patience.hopeless_up_to();
+    let needs = if needs.is_zero() {
+        String::new()
+    } else {
+        format!(
+            ", and this kernel's sleep never ends within {}",
+            span(needs)
+        )
+    };
+    format!(
+        "LIVELOCK: {} ({}){of} has come back to the same split lock{at} {} in {}{every}{needs}.",
+        row.person.name(),
+        row.tid,
+        count(row.failed_in_a_row, "time", "times"),
+        span(row.stuck_for),
+    )
+}
+
+fn foot(snapshot: &Snapshot) -> String {
+    let mut parts = vec![];
+    match &snapshot.cpus_off[..] {
+        [] => parts.push("all CPUs detect split locks".to_owned()),
+        [cpu] => parts.push(format!("CPU {cpu} is in a window without detection")),
+        cpus => parts.push(format!(
+            "{} CPUs are in windows without detection",
+            cpus.len()
+        )),
+    }
+    if snapshot.lost_events > 0 {
+        parts.push(format!(
+            "{} LOST: what is counted is too little",
+            count(snapshot.lost_events, "event was", "events were")
+        ));
+    }
+    if snapshot.threads_forgotten > 0 {
+        let threads = count(snapshot.threads_forgotten, "thread", "threads");
+        parts.push(format!("{threads} more in the sums only"));
+    }
+    let Cost { cpu, wall } = snapshot.cost;
+    if wall >= ENOUGH_TO_SAY {
+        let share = cpu.as_secs_f64() / wall.as_secs_f64();
+        parts.push(format!("watching takes {:.2} % of a CPU", share * 100.0));
+    }
+    format!("{}.", parts.join("; "))
+}
+
+/// As people say it.
+pub(super) fn word(state: State) -> &'static str {
+    match state {
+        State::Quiet => "quiet",
+        State::Slowed => "slowed",
+        State::HeldUp => "held up",
+        State::Livelocked => "LIVELOCK",
+    }
+}
+
+fn span(span: Duration) -> String {
+    duration(span.as_nanos() as f64)
+}
+
+/// As much of a line as there are columns.
+fn fit(line: &str, columns: usize) -> String {
+    let mut width = 0;
+    let fits = |c: &char| {
+        width += c.width().unwrap_or(0);
+        width <= columns
+    };
+    line.chars().take_while(fits).collect()
+}
+
+fn styled(line: &str, state: State, has_colors: bool) -> String {
+    let style = match state {
+        State::Livelocked => "1;31",
+        State::HeldUp => "33",
+        State::Quiet | State::Slowed => return line.to_owned(),
+    };
+    match has_colors {
+        true => format!("\x1b[{style}m{line}\x1b[0m"),
+        false => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use split_lock_host::watch::{Happening, Ledger, Lost, Totals, What};
+    use split_lock_host::who::Vm;
+
+    use super::super::people::Person;
+    use super::super::snapshot::group;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn step(at_ns: u64, tid: u32, what: What) -> Happening {
+        Happening {
+            at_ns,
+            cpu: 1,
+            tid,
+            pid: tid / 100,
+            what,
+        }
+    }
+
+    /// A vCPU that is kicked each millisecond, another one that gets past, and a program that has ended.
+    pub(in super::super) fn snapshot() -> Snapshot {
+        let mut ledger = Ledger::new(patience());
+        let trap = |rip| What::Trap {
+            way: Way::Guest,
+            rip: Some(rip),
+        };
+        let asleep = What::Asleep {
+            at_most_ns: 16 * MS,
+            of: None,
+        };
+        for ms in 0..2000 {
+            ledger.see(&step(ms * MS, 5670, trap(0x7f00_1234)));
+            ledger.see(&step(ms * MS, 5670, asleep));
+            let end = (ms + 1) * MS;
+            ledger.see(&step(end, 5670, What::Slept { left_ms: 12 }));
+            ledger.see(&step(end, 5670, What::Back { retry: true }));
+        }
+        for tid in [5671, 9000] {
+            ledger.see(&step(0, tid, trap(0x40_1000)));
+            ledger.see(&step(15 * MS, tid, What::Detection { on: false }));
+        }
+        let person = |tid: u32| Person {
+            comm: Some(match tid {
+                9000 => "ga\u{1b}[31mme".to_owned(),
+                _ => format!("CPU {}/KVM", tid - 5670),
+            }),
+            process: Some("qemu".to_owned()),
+            vm: (tid < 9000).then(|| {
+                let line = ["qemu-system-x86_64", "-name", "windows-11"];
+                Vm::of_command_line(&line.map(str::to_owned)).unwrap()
+            }),
+        };
+        let rows = ledger.threads().map(|(thread, account)| {
+            let row = Row::new(thread, account, person(thread.tid));
+            let row = row.since(&Totals::default(), Duration::from_secs(2));
+            if thread.tid == 9000 { row.ended() } else { row }
+        });
+        let mut threads: Vec<_> = rows.collect();
+        let processes = group(&mut threads);
+        let wall = Duration::from_secs(2);
+        Snapshot {
+            at_ns: 2000 * MS,
+            wall,
+            lost_events: 3,
+            lost: Lost {
+                records: 2,
+                probes: 1,
+            },
+            cost: Cost {
+                cpu: Duration::from_millis(5),
+                wall,
+            },
+            cpus_off: ledger.cpus_off(),
+            unprotected: ledger.unprotected(),
+            totals: ledger.totals(),
+            processes,
+            threads,
+            threads_forgotten: 0,
+        }
+    }
+
+    fn patience() -> Patience {
+        Patience::new(Duration::from_millis(8))
+    }
+
+    fn room(columns: usize, rows: Option<usize>) -> Room {
+        Room {
+            columns,
+            rows,
+            has_colors: false,
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_says_why() {
+        insta::assert_snapshot!(render(&snapshot(), patience(), room(110, None)));
+    }
+
+    #[test]
+    fn it_fits_whatever_there_is() {
+        for (columns, rows) in [(1, 1), (10, 5), (40, 12), (80, 24), (300, 100)] {
+            let text = render(&snapshot(), patience(), room(columns, Some(rows)));
+            assert!(!text.contains('\u{1b}'), "{text}");
+            let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
+            assert!(widest <= columns, "{columns}: {text}");
+        }
+        let text = render(&snapshot(), patience(), room(110, Some(13)));
+        assert!(
+            text.lines().count() <= 13 && text.contains("more lines"),
+            "{text}"
+        );
+        assert!(text.contains("LIVELOCK: CPU 0/KVM (5670)"), "{text}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Carries out an experiment while a program watches.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use split_lock_lab::parcel;
+use split_lock_lab::plan::Watched;
+use split_lock_lab::watch::{Run, Said};
+
+use crate::lab_device::LabDevice;
+use crate::{experiment, sys};
+
+/// Where the kernel offers its events.
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// What the experiment was goes out like that of any other, and the program's run as `NAME.watch`.
+pub(crate) fn run(watched: &Watched, device: &mut LabDevice, line: &mut File) -> Result<()> {
+    if !Path::new(TRACING).join("events").exists() {
+        crate::mount_kernel_files("tracefs", TRACING)?;
+    }
+    let mut watcher = Watcher::start(&watched.command)?;
+    let outcome = watcher
+        .wait_for_first_line()
+        .and_then(|()| experiment::run(&watched.experiment, device));
+    // Why it has said nothing is in what it complained about.
+    let run = watcher.finish()?;
+    let outcome = outcome.with_context(|| run.complaints.trim().to_owned())?;
+    let name = &watched.experiment.name;
+    outcome.send(line, name)?;
+    parcel::send(line, &format!("{name}.watch"), &serde_json::to_vec(&run)?)?;
+    Ok(())
+}
+
+/// The program that watches, and what it has said.
+struct Watcher {
+    program: Child,
+    heard: Receiver<Said>,
+    said: Vec<Said>,
+}
+
+impl Watcher {
+    fn start(command: &[String]) -> Result<Self> {
+        let (program, arguments) = command.split_first().context("an empty command")?;
+        let mut program = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        let out = program.stdout.take().context("no output")?;
+        let (tell, heard) = channel();
+        let id = program.id();
+        thread::spawn(move || listen(out, id, &tell));
+        Ok(Self {
+            program,
+            heard,
+            said: Vec::new(),
+        })
+    }
+
+    fn wait_for_first_line(&mut self) -> Result<()> {
+        let first = self.heard.recv().context("the watch says nothing")?;
+        self.said.push(first);
+        Ok(())
+    }
+
+    /// And can still be asked.
+    fn wait_until_it_has_ended(&self) -> Result<()> {
+        let id = Pid::from_child(&self.program);
+        waitid(
+            WaitId::Pid(id),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        )
+        .context("cannot wait for the watch")
+        .map(drop)
+    }
+
+    fn finish(mut self) -> Result<Run> {
+        // Until its output is at an end.
+        self.said.extend(self.heard.iter());
+        let mut complaints = String::new();
+        if let Some(mut from) = self.program.stderr.take() {
+            from.read_to_string(&mut complaints)?;
+        }
+        self.wait_until_it_has_ended()?;
+        let cpu_ns =
+            sys::cpu_time_ns(self.program.id()).context("cannot tell the watch's CPU time")?;
+        let status = self.program.wait().context("cannot wait for the watch")?;
+        Ok(Run {
+            said: self.said,
+            complaints,
+            exit_code: status.code(),
+            cpu_ns,
+        })
+    }
+}
+
+/// Until the program closes its output.
+fn listen(out: ChildStdout, id: u32, tell: &Sender<Said>) {
+    for text in BufReader::new(out).lines() {
+        let ns = sys::monotonic_ns();
+        let (Ok(text), Ok(cpu_ns)) = (text, sys::cpu_time_ns(id)) else {
+            return;
+        };
+        if tell.send(Said { ns, cpu_ns, text }).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `splitlock watch` in the machine, beside threads that are punished: it has to say of each what the kernel did to it,
+//! and to call a livelock what is one, and nothing else.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use split_lock_lab::journal;
+use split_lock_lab::parcel::Parcel;
+use split_lock_lab::plan::{Experiment, Kick, Plan, Watched, Way};
+use split_lock_lab::replay::Verdict;
+use split_lock_lab::watch::{Expected, Judgement, Run, accounts, judge};
+use split_lock_model::analysis::Thresholds;
+
+use super::cache::Cache;
+use super::compare::{Compared, compare};
+use super::initramfs::{self, Programs};
+use super::kernel::Kernel;
+use super::machine::{INSTRUCTION_NS, Qemu, Shape, parcel};
+use super::plans::{contended, impatient, kicked, unmitigated};
+use super::step::step;
+use super::{module, output};
+
+/// How long is watched.
+const SECONDS: u64 = 5;
+
+/// How long threads split locks meanwhile: the machine settles before and after that.
+const SPLIT_MS: u64 = 4_000;
+
+/// What the watch may take of a CPU, beside a thread that traps each millisecond. The CPU here is slower than any that detects
+/// split locks, but its clock counts instructions; so they are judged as if they took [`ORDINARY_INSTRUCTION_NS`].
+const MOST_OF_A_CPU: f64 = 0.01;
+
+/// Slower than any CPU that detects split locks: they do several in that time when they do them well.
+const ORDINARY_INSTRUCTION_NS: u64 = 1;
+
+/// Something to watch.
+struct Scene {
+    experiment: Experiment,
+    expected: Expected,
+    /// Whether what the watch costs is judged.
+    judges_cost: bool,
+}
+
+/// Signals too soon for this kernel, none, and those that come in time now and then.
+fn scenes(limits: &Thresholds, shape: Shape) -> Vec<Scene> {
+    let sometimes = Kick::Every(limits.never_up_to().0 / 1000 + 1_300);
+    let cpus = shape.cpus() as u16;
+    let scene = |experiment, expected| Scene {
+        experiment,
+        expected,
+        judges_cost: false,
+    };
+    let alone = |way, kick, expected| scene(kicked(way, kick, SPLIT_MS), expected);
+    vec![
+        Scene {
+            judges_cost: true,
+            ..alone(Way::Guest, Kick::Every(1_000), Expected::Livelock)
+        },
+        alone(Way::User, Kick::Every(1_000), Expected::Livelock),
+        alone(Way::Guest, Kick::Never, Expected::Progress),
+        alone(Way::Guest, sometimes, Expected::Progress),
+        alone(Way::User, sometimes, Expected::Progress),
+        scene(
+            contended(Way::User, cpus, &[Kick::Never; 2], SPLIT_MS),
+            Expected::Progress,
+        ),
+        scene(
+            contended(Way::User, cpus, &impatient(), SPLIT_MS),
+            Expected::Either,
+        ),
+        scene(
+            unmitigated(Way::Guest, cpus, &[Kick::Every(1_000)], SPLIT_MS),
+            Expected::Progress,
+        ),
+    ]
+}
+
+fn watched(scene: &Scene) -> Watched {
+    let duration = format!("{SECONDS}s");
+    let command = ["/bin/splitlock", "watch", "--json", "--duration", &duration];
+    Watched {
+        experiment: scene.experiment.clone(),
+        command: command.map(str::to_owned).into(),
+    }
+}
+
+/// Boots a kernel, and compares.
+pub(crate) fn run(
+    kernel: &Kernel,
+    cache: &Cache,
+    qemu: &Qemu,
+    programs: &Programs,
+) -> Result<bool> {
+    let module = step("building the module", || module::build(kernel, cache))?;
+    let limits = Thresholds::of(&kernel.profile).context("this kernel does not sleep")?;
+    let folder = cache.results(&kernel.release).join("watch");
+    let mut seen = Vec::new();
+    for shape in kernel.shapes(false) {
+        let scenes = scenes(&limits, shape);
+        let plan = Plan {
+            modules: initramfs::modules(),
+            watched: scenes.iter().map(watched).collect(),
+            ..Plan::default()
+        };
+        let archive = initramfs::pack(kernel, programs, &module, &plan)?;
+        let what = format!("watching {} with {}", kernel.release, shape.name());
+        let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
+        for scene in &scenes {
+            seen.push(Seen::new(kernel, shape, scene, &parcels)?);
+        }
+    }
+    let json = folder.join("watch.json");
+    output::write(&json, &serde_json::to_vec(&seen)?)?;
+    print!("{}", text(kernel, &seen));
+    println!("everything: {}", json.display());
+    Ok(seen.iter().all(|seen| seen.judgement.wrong.is_empty()))
+}
+
+/// What was done, what was said, and what is wrong with that.
+#[derive(Serialize)]
+struct Seen {
+    machine: &'static str,
+    compared: Compared,
+    run: Run,
+    judgement: Judgement,
+}
+
+impl Seen {
+    fn new(kernel: &Kernel, shape: Shape, scene: &Scene, parcels: &[Parcel]) -> Result<Self> {
+        let compared = compare(&kernel.profile, shape, &scene.experiment, parcels)?;
+        let bytes = |part: &str| parcel(parcels, &format!("{}.{part}", scene.experiment.name));
+        let journal = journal::parse(&bytes("journal")?.bytes)?;
+        let run: Run = serde_json::from_slice(&bytes("watch")?.bytes)?;
+        let (Some(first), Some(last)) = (journal.first(), journal.last()) else {
+            bail!("{}: nothing happened", scene.experiment.name);
+        };
+        let accounts = accounts(&journal, &compared.report.traps);
+        let course = (first.ns, last.ns);
+        let mut seen = Self {
+            machine: shape.name(),
+            judgement: judge(&run, &accounts, course, scene.expected),
+            compared,
+            run,
+        };
+        seen.judge_the_rest(scene);
+        Ok(seen)
+    }
+
+    /// The counts are only as good as the model's account of the journal.
+    fn judge_the_rest(&mut self, scene: &Scene) {
+        let wrong = &mut self.judgement.wrong;
+        for mismatch in &self.compared.report.mismatches {
+            wrong.push(format!("the model disagrees: {}", mismatch.what));
+        }
+        let share = self.share_of_ordinary_cpu();
+        let wrong = &mut self.judgement.wrong;
+        if scene.judges_cost && share > MOST_OF_A_CPU {
+            wrong.push(format!("{:.2} % of a CPU", share * 100.0));
+        }
+    }
+
+    /// What the watch takes of a CPU here while it watches.
+    fn share_of_cpu(&self) -> f64 {
+        self.run.cpu_meanwhile_ns() as f64 / (SECONDS * 1_000_000_000) as f64
+    }
+
+    /// And of one that is not as slow.
+    fn share_of_ordinary_cpu(&self) -> f64 {
+        self.share_of_cpu() * ORDINARY_INSTRUCTION_NS as f64 / INSTRUCTION_NS as f64
+    }
+
+    fn row(&self) -> String {
+        let report = &self.compared.report;
+        let said_after = self.judgement.said_after_ns;
+        format!(
+            "{:9} {:39} {:5} {:6} {:4} {:8} {:10} {:>8} {:5.2} {:8.2} {:6.0} {:5.0} {}\n",
+            self.machine,
+            self.compared.experiment.name,
+            report.traps.len(),
+            report.count(Verdict::Passed),
+            report.count(Verdict::CutShort),
+            report.count(Verdict::NoSleep),
+            report.count(Verdict::LeftQueue),
+            said_after.map_or("-".to_owned(), |ns| format!("{} ms", ns / 1_000_000)),
+            self.share_of_cpu() * 100.0,
+            self.share_of_ordinary_cpu() * 100.0,
+            self.run.cpu_before_ns() as f64 / 1e6,
+            self.run.cpu_afterwards_ns() as f64 / 1e6,
+            if self.judgement.wrong.is_empty() {
+                "as it was"
+            } else {
+                "NOT as it was"
+            },
+        )
+    }
+}
+
+fn text(kernel: &Kernel, seen: &[Seen]) -> String {
+    let mut text = format!("\n{}, as `splitlock watch` has seen it\n", kernel.release);
+    text += "machine   experiment                              traps passed  cut no-sleep left-queue \
+             livelock CPU %  1 ns/in. before after ms\n";
+    for seen in seen {
+        text += &seen.row();
+        for wrong in seen.judgement.wrong.iter().take(5) {
+            let _ = writeln!(text, "          {wrong}");
+        }
+    }
+    text
+}

@@ -1,0 +1,73 @@
+//! Lines of JSON, as far as they are compared. Whatever else is in them may be.
+
+use serde::Deserialize;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(super) enum Line {
+    /// From now on everything is seen.
+    Start {
+        /// Of the layout of the lines.
+        schema: u32,
+    },
+    /// A thread fares otherwise than before.
+    State {
+        /// The thread.
+        tid: i32,
+        /// As now.
+        to: String,
+    },
+    /// Totals up to now.
+    Sample(Snapshot),
+    /// Totals at the end.
+    End(Snapshot),
+}
+
+/// Totals since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Snapshot {
+    /// The moment, on CLOCK_MONOTONIC.
+    pub(super) at_ns: u64,
+    /// Events that found no room.
+    pub(super) lost_events: u64,
+    /// What watching took.
+    pub(super) cost: Cost,
+    /// All that met detection.
+    pub(super) threads: Vec<Row>,
+}
+
+/// What watching takes, as the program itself has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Cost {
+    /// CPU time of all its threads, since it began to watch.
+    pub(super) cpu_ns: u64,
+}
+
+/// One thread.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Row {
+    /// Its id.
+    pub(super) tid: i32,
+    /// `guest` or `user`.
+    pub(super) way: Option<String>,
+    /// All of them.
+    pub(super) traps: u64,
+    /// Of them, those whose sleep a signal cut short,
+    pub(super) interrupted_asleep: u64,
+    /// whose wait for the semaphore it ended,
+    pub(super) interrupted_queued: u64,
+    /// that it sent back before the sleep,
+    pub(super) not_slept: u64,
+    /// and those that ended with a window.
+    pub(super) windows: u64,
+    /// How long the handler had the thread.
+    pub(super) lost_ns: u64,
+    /// How it fares.
+    pub(super) state: String,
+    /// The instruction, `0x...`.
+    pub(super) rip: Option<String>,
+}
+
+/// A thread that does not get past its split lock, and will not.
+pub(super) const LIVELOCKED: &str = "livelocked";

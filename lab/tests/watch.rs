@@ -1,0 +1,199 @@
+//! What is held against a watch: one that says what the kernel did is believed, and none that says anything else.
+
+mod recorded;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use split_lock_lab::watch::{Account, Expected, Judgement, Run, Said, accounts, judge};
+
+use recorded::Recorded;
+
+const MS: u64 = 1_000_000;
+/// What it took to begin, and to watch.
+const BEFORE_NS: u64 = 10 * MS;
+const CPU_NS: u64 = 60 * MS;
+
+/// A watch that has seen it all.
+struct Watched {
+    accounts: BTreeMap<i32, Account>,
+    course: (u64, u64),
+    lines: Vec<Value>,
+}
+
+impl Watched {
+    /// It says of the first thread, if of any, that it is in a livelock.
+    fn new(recorded: &Recorded, livelock: Option<u64>) -> Self {
+        let accounts = accounts(&recorded.journal, &recorded.report().traps);
+        let journal = &recorded.journal;
+        let (first, last) = (journal[0].ns, journal[journal.len() - 1].ns);
+        let rows: Vec<Value> = accounts
+            .iter()
+            .map(|(tid, account)| row(*tid, account))
+            .collect();
+        let mut lines =
+            vec![json!({"event": "start", "schema": 1, "at_ns": first - MS, "hz": 250})];
+        if let (Some(after_ns), Some((tid, account))) = (livelock, accounts.iter().next()) {
+            let at_ns = account.first_ns + after_ns;
+            lines.push(json!({"event": "state", "at_ns": at_ns, "tid": tid, "from": "held_up", "to": "livelocked"}));
+        }
+        for event in ["sample", "end"] {
+            let cost = json!({"cpu_ns": CPU_NS - MS, "wall_ns": 5_000 * MS});
+            lines.push(json!({"event": event, "at_ns": last + MS, "lost_events": 0, "cost": cost, "threads": rows}));
+        }
+        Self {
+            accounts,
+            course: (first, last),
+            lines,
+        }
+    }
+
+    fn kicked() -> Self {
+        Self::new(&Recorded::kicked(), None)
+    }
+
+    fn run(&self) -> Run {
+        let said = self.lines.iter().enumerate().map(|(index, line)| Said {
+            ns: line["at_ns"].as_u64().expect("a moment"),
+            cpu_ns: if index == 0 {
+                BEFORE_NS
+            } else {
+                BEFORE_NS + CPU_NS
+            },
+            text: line.to_string(),
+        });
+        Run {
+            said: said.collect(),
+            complaints: String::new(),
+            exit_code: Some(0),
+            cpu_ns: BEFORE_NS + CPU_NS + MS,
+        }
+    }
+
+    fn judge(&self, run: &Run, expected: Expected) -> Judgement {
+        judge(run, &self.accounts, self.course, expected)
+    }
+
+    fn judged(&self, expected: Expected) -> Judgement {
+        self.judge(&self.run(), expected)
+    }
+
+    /// With something else in its last line.
+    fn claiming(mut self, place: &str, value: impl Into<Value>) -> Self {
+        let end = self.lines.last_mut().expect("an end");
+        *end.pointer_mut(place).expect("a place") = value.into();
+        self
+    }
+}
+
+fn row(tid: i32, account: &Account) -> Value {
+    json!({
+        "tid": tid,
+        "pid": 1,
+        "comm": "init",
+        "way": if account.guest { "guest" } else { "user" },
+        "traps": account.traps,
+        "interrupted_asleep": account.interrupted_asleep,
+        "interrupted_queued": account.interrupted_queued,
+        "not_slept": account.not_slept,
+        "windows": account.windows,
+        "lost_ns": account.lost_ns,
+        "state": "slowed",
+        "rip": format!("{:#x}", account.addresses[0]),
+    })
+}
+
+#[test]
+fn what_the_kernel_did_is_believed() {
+    for recorded in Recorded::all() {
+        let judgement = Watched::new(&recorded, None).judged(Expected::Progress);
+        assert_eq!(judgement.wrong, [""; 0], "{}", recorded.profile);
+        assert_eq!(judgement.lost_apart_ns, 0);
+    }
+}
+
+#[test]
+fn journals_add_up() {
+    let recorded = Recorded::impatient();
+    let accounts = accounts(&recorded.journal, &recorded.report().traps);
+    assert_eq!(accounts.len(), 4);
+    let sum = |of: fn(&Account) -> u64| accounts.values().map(of).sum::<u64>();
+    let ends = sum(|account| {
+        account.windows
+            + account.interrupted_asleep
+            + account.interrupted_queued
+            + account.not_slept
+    });
+    assert_eq!(sum(|account| account.traps), ends);
+    assert!(sum(|account| account.interrupted_queued) > 0);
+    // Four threads that are punished most of a second each.
+    let lost_ms = sum(|account| account.lost_ns) / MS;
+    assert!((2_000..4_100).contains(&lost_ms), "{lost_ms}");
+}
+
+#[test]
+fn anything_else_is_noticed() {
+    for (place, value) in [
+        ("/lost_events", json!(1)),
+        ("/at_ns", json!(0)),
+        ("/cost/cpu_ns", json!(CPU_NS + 11 * MS)),
+        ("/cost/cpu_ns", json!(CPU_NS - 11 * MS)),
+        ("/threads", json!([])),
+        ("/threads/0/tid", json!(7)),
+        ("/threads/0/way", json!("user")),
+        ("/threads/0/way", json!(null)),
+        ("/threads/0/traps", json!(1)),
+        ("/threads/0/interrupted_asleep", json!(1)),
+        ("/threads/0/interrupted_queued", json!(1)),
+        ("/threads/0/not_slept", json!(1)),
+        ("/threads/0/windows", json!(1)),
+        ("/threads/0/lost_ns", json!(0)),
+        ("/threads/0/rip", json!("0x1003")),
+        ("/threads/0/rip", json!(null)),
+        ("/threads/0/state", json!("livelocked")),
+        ("/event", json!("sample")),
+        ("/event", json!("goodbye")),
+    ] {
+        let watched = Watched::kicked().claiming(place, value.clone());
+        let wrong = watched.judged(Expected::Progress).wrong;
+        assert!(!wrong.is_empty(), "{place}: {value}");
+    }
+}
+
+#[test]
+fn whoever_comes_late_or_ends_badly_is_noticed() {
+    let watched = Watched::kicked();
+    let wrong = |change: fn(&mut Run)| {
+        let mut run = watched.run();
+        change(&mut run);
+        watched.judge(&run, Expected::Progress).wrong
+    };
+    assert_eq!(wrong(|_| ()), [""; 0]);
+    assert_ne!(wrong(|run| run.said[0].ns += 2 * MS), [""; 0]);
+    assert_ne!(wrong(|run| drop(run.said.remove(0))), [""; 0]);
+    assert_ne!(wrong(|run| run.exit_code = Some(2)), [""; 0]);
+    assert_ne!(wrong(|run| run.exit_code = None), [""; 0]);
+    assert_ne!(wrong(|run| run.said[1].text.truncate(9)), [""; 0]);
+    assert_ne!(wrong(|run| run.said.clear()), [""; 0]);
+}
+
+#[test]
+fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
+    let recorded = Recorded::kicked();
+    let judged = |after_ms: Option<u64>, expected| {
+        let watched = Watched::new(&recorded, after_ms.map(|ms| ms * MS));
+        watched.judged(expected)
+    };
+    let soon = judged(Some(200), Expected::Livelock);
+    assert_eq!(
+        (&soon.wrong[..], soon.said_after_ns),
+        (&[][..], Some(200 * MS))
+    );
+    assert_ne!(judged(Some(1_001), Expected::Livelock).wrong, [""; 0]);
+    assert_ne!(judged(None, Expected::Livelock).wrong, [""; 0]);
+    assert_ne!(judged(Some(200), Expected::Progress).wrong, [""; 0]);
+    assert_eq!(judged(Some(200), Expected::Either).wrong, [""; 0]);
+    // Each thread has to be named.
+    let several = Watched::new(&Recorded::contended(), Some(200 * MS));
+    assert_eq!(several.judged(Expected::Livelock).wrong.len(), 4);
+}
