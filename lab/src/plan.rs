@@ -102,6 +102,8 @@ pub struct Errand {
     pub mitigate: bool,
     /// Whether detection is on meanwhile.
     pub detection: bool,
+    /// How often it may be tried until it does not end with exit code 2.
+    pub attempts: u32,
     /// The program and its arguments.
     pub command: Vec<String>,
 }

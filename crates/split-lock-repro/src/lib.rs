@@ -9,6 +9,7 @@ compile_error!(
 pub mod duration;
 pub mod guest;
 pub mod host;
+pub mod linux;
 pub mod results;
 pub mod scene;
 pub mod summary;

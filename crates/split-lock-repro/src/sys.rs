@@ -35,6 +35,7 @@ macro_rules! payload {
     };
 }
 
+pub(crate) mod linux_program;
 pub(crate) mod two_tasks;
 
 payload!(

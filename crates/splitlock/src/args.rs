@@ -11,6 +11,7 @@ use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
+use crate::args_demo::DemoArgs;
 use crate::args_doctor::DoctorArgs;
 use crate::args_explain::ExplainArgs;
 use crate::args_generate::GenerateArgs;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     Doctor(DoctorArgs),
     Log(LogArgs),
+    Demo(DemoArgs),
     Watch(WatchArgs),
     Generate(GenerateArgs),
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod args_demo;
 mod args_doctor;
 mod args_explain;
 mod args_generate;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Command::Policies(args) => commands::policies::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
+        Command::Demo(args) => commands::demo::run(args),
         Command::Watch(args) => commands::watch::run(args),
         Command::Generate(args) => commands::generate::run(args),
     };

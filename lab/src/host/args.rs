@@ -19,6 +19,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(CheckArgs),
+    Demo(DemoArgs),
     Fetch(FetchArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
@@ -69,6 +70,16 @@ pub(crate) struct OwnKernel {
     /// It runs on two CPUs whose clock counts instructions. Some kernels hang there at boot.
     #[arg(long, requires = "image")]
     pub(crate) two_cpus: bool,
+}
+
+/// Run `splitlock demo linux` in a machine: a Linux guest that hangs, one that a guard gets through, and one
+/// whose host detects nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab demo --kernel 6.12")]
+pub(crate) struct DemoArgs {
+    /// Debian's kernels to boot, each as host and guest, by series; can be given several times.
+    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
 }
 
 /// Only download what a check needs, so that it can run offline.

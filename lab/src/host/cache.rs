@@ -59,6 +59,11 @@ impl Cache {
         self.root.join("kernels").join(series)
     }
 
+    /// A shell for a guest.
+    pub(crate) fn busybox(&self) -> PathBuf {
+        self.root.join("busybox")
+    }
+
     /// What is built for the machine.
     pub(crate) fn build(&self) -> PathBuf {
         self.root.join("build")

@@ -4,9 +4,11 @@ use anyhow::Result;
 
 mod apt;
 pub(crate) mod args;
+mod busybox;
 mod cache;
 mod compare;
 mod cpio;
+mod demo;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -26,6 +28,7 @@ use args::{Cli, Command};
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => run::check(args),
+        Command::Demo(args) => run::run_demo(args),
         Command::Fetch(args) => run::fetch(args),
         Command::Tools(args) => run::run_tools(args),
         Command::Watch(args) => run::run_watch(args),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_model::analysis::Thresholds;
 
-use super::args::{CheckArgs, FetchArgs, ToolsArgs, WatchArgs};
+use super::args::{CheckArgs, DemoArgs, FetchArgs, ToolsArgs, WatchArgs};
 use super::cache::Cache;
 use super::compare::compare;
 use super::initramfs::{self, Programs};
@@ -11,12 +11,13 @@ use super::kernel::Kernel;
 use super::machine::Qemu;
 use super::step::step;
 use super::summary::Summary;
-use super::{module, output, plans, tools, watch};
+use super::{busybox, demo, module, output, plans, tools, watch};
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
     step("fetching QEMU", || Qemu::get(&cache))?;
+    step("fetching busybox", || busybox::get(&cache))?;
     for series in &args.kernel {
         step(&format!("fetching Debian's kernel {series}"), || {
             Kernel::debian(series, &cache)
@@ -52,16 +53,28 @@ pub(crate) fn run_tools(args: &ToolsArgs) -> Result<bool> {
     tools::run(args, &kernel, &cache, &qemu, &programs)
 }
 
+pub(crate) fn run_demo(args: &DemoArgs) -> Result<bool> {
+    with_each(&args.kernel, demo::run)
+}
+
 pub(crate) fn run_watch(args: &WatchArgs) -> Result<bool> {
+    with_each(&args.kernel, watch::run)
+}
+
+/// Does something with each of Debian's kernels; whether all of it was fine.
+fn with_each(
+    series: &[String],
+    act: impl Fn(&Kernel, &Cache, &Qemu, &Programs) -> Result<bool>,
+) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
     let (qemu, programs) = prepare(&cache)?;
     let mut is_fine = true;
-    for series in &args.kernel {
+    for series in series {
         let kernel = step(&format!("Debian's kernel {series}"), || {
             Kernel::debian(series, &cache)
         })?;
-        is_fine &= watch::run(&kernel, &cache, &qemu, &programs)?;
+        is_fine &= act(&kernel, &cache, &qemu, &programs)?;
     }
     Ok(is_fine)
 }

@@ -138,6 +138,7 @@ impl Tried {
             name: self.name.to_owned(),
             mitigate: self.mitigate,
             detection: self.detection,
+            attempts: 1,
             command: command.map(str::to_owned).into(),
         }
     }
@@ -173,6 +174,7 @@ fn doctor() -> Errand {
         name: DOCTOR.to_owned(),
         mitigate: true,
         detection: false,
+        attempts: 1,
         command: ["/bin/splitlock", "doctor", "--json"]
             .map(str::to_owned)
             .into(),

@@ -35,7 +35,7 @@ use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
 use memory::{Memory, shared_page};
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
-const REAL_MODE_TSS: usize = 0xfffb_d000;
+pub(crate) const REAL_MODE_TSS: usize = 0xfffb_d000;
 
 /// A virtual machine, to which vCPUs are added.
 ///
@@ -248,15 +248,15 @@ fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), Guest
     Ok(())
 }
 
-const NO_VM: &str =
+pub(crate) const NO_VM: &str =
     "look in the kernel log for the reason, and whether another hypervisor holds the CPU";
 const FEWER_FILES: &str = "raise `ulimit -n`, or ask for fewer vCPUs or guests at once";
 /// "Too many open files", on every Linux.
 const EMFILE: i32 = 24;
-const REPORT: &str = "please report this with the kernel's version and the CPU's model";
+pub(crate) const REPORT: &str = "please report this with the kernel's version and the CPU's model";
 
 /// Turns KVM's errno into a sentence.
-fn failed(
+pub(crate) fn failed(
     call: &'static str,
     on: impl Into<String>,
     advice: &'static str,

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod generate;

@@ -8,6 +8,7 @@ use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
 mod bad_luck;
+mod demo;
 mod doctor;
 mod doctor_docs;
 mod explain;

@@ -16,6 +16,7 @@ fn every_command_has_help_with_an_example() {
         "thresholds",
         "policies",
         "log",
+        "demo",
         "generate",
     ] {
         let help = succeed(&[command, "--help"]);
@@ -125,6 +126,17 @@ fn mistakes_are_named_in_one_sentence() {
         (&["log", "-", "-"], "once"),
         (&["log", "-", "--format", "xml"], "xml"),
         (&["plot", "--out", "a.svg"], "FILE"),
+        (&["demo", "linux"], "--kernel"),
+        (&["demo", "windows"], "windows"),
+        (
+            &["demo", "linux", "--kernel", "a", "--memory", "5"],
+            "256MiB",
+        ),
+        (
+            &["demo", "linux", "--kernel", "a", "--quantum", "0ms"],
+            "longer than nothing",
+        ),
+        (&["demo", "linux", "--kernel", "a", "--guard", "dog"], "dog"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),
     ] {
         let sentence = fail(arguments);

@@ -1,7 +1,7 @@
 //! Runs a program of the project's own in the machine.
 
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 use split_lock_lab::parcel;
@@ -10,22 +10,39 @@ use split_lock_lab::plan::Errand;
 use crate::lab_device::LabDevice;
 use crate::tick::settle;
 
+/// What our programs' exit codes call a usage or environment error.
+const COULD_NOT_BE_DONE: i32 = 2;
+
 /// What it prints goes out as `NAME.out` and `NAME.err`, its exit code as `NAME.code`.
 pub(crate) fn run(errand: &Errand, device: &LabDevice, line: &mut File) -> Result<()> {
-    crate::set_mitigate(errand.mitigate)?;
-    settle(device)?;
-    device.detect(errand.detection)?;
-    device.clear()?;
-    let (program, arguments) = errand.command.split_first().context("an empty command")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
+    let mut output = attempt(errand, device)?;
+    for _ in 1..errand.attempts {
+        if output.status.code() != Some(COULD_NOT_BE_DONE) {
+            break;
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        eprintln!("lab-guest: {} once more: {}", errand.name, why.trim());
+        output = attempt(errand, device)?;
+    }
     let code = output.status.code().map_or(-1, i64::from).to_string();
     let name = &errand.name;
     parcel::send(line, &format!("{name}.out"), &output.stdout)?;
     parcel::send(line, &format!("{name}.err"), &output.stderr)?;
     parcel::send(line, &format!("{name}.code"), code.as_bytes())?;
     Ok(())
+}
+
+/// With the machine as the errand wants it.
+fn attempt(errand: &Errand, device: &LabDevice) -> Result<Output> {
+    crate::set_mitigate(errand.mitigate)?;
+    settle(device)?;
+    device.detect(errand.detection)?;
+    device.clear()?;
+    let (program, arguments) = errand.command.split_first().context("an empty command")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))
 }

@@ -9,17 +9,25 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::Generated;
 
-/// One for the program, and one for each command.
+/// One for the program, one for each command, and one for each of a command's own.
 pub(super) fn pages(program: Command) -> io::Result<Vec<Generated>> {
     let mut program = program.disable_help_subcommand(true);
     // Gives the commands their whole names.
     program.build();
-    let names: Vec<String> = program.get_subcommands().map(display_name).collect();
-    let mut pages = vec![page(&program, &names)?];
-    for command in program.get_subcommands() {
-        pages.push(page(command, &[display_name(&program)])?);
-    }
+    let mut pages = vec![];
+    add_pages(&program, &[], &mut pages)?;
     Ok(pages)
+}
+
+/// Each refers to what it is part of, if that is anything, and to its own parts.
+fn add_pages(command: &Command, above: &[String], pages: &mut Vec<Generated>) -> io::Result<()> {
+    let parts = command.get_subcommands().map(display_name);
+    let related: Vec<String> = above.iter().cloned().chain(parts).collect();
+    pages.push(page(command, &related)?);
+    for part in command.get_subcommands() {
+        add_pages(part, &[display_name(command)], pages)?;
+    }
+    Ok(())
 }
 
 fn display_name(command: &Command) -> String {

@@ -1,0 +1,84 @@
+//! The guest's first file system: the user's, if there is one, and our program on top of it.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use cpio::newc;
+
+use super::LinuxError;
+use super::program::{self, PROGRAM, Prefix};
+
+/// Where an archive may begin behind another.
+const ALIGNMENT: usize = 4;
+
+const FOLDER: u32 = 0o040_755;
+const RUNNABLE: u32 = 0o100_755;
+
+/// What a kernel unpacks: one archive after the other. What is in the user's, and how it is packed, is
+/// between him and the kernel.
+pub(super) fn build(user: Option<&Path>, prefix: Option<Prefix>) -> Result<Vec<u8>, LinuxError> {
+    let mut archives = match user {
+        Some(path) => std::fs::read(path).map_err(|source| LinuxError::File {
+            what: "initrd",
+            path: path.to_owned(),
+            source,
+        })?,
+        None => vec![],
+    };
+    archives.resize(archives.len().next_multiple_of(ALIGNMENT), 0);
+    archives.extend(ours(prefix).expect("a vector takes everything"));
+    Ok(archives)
+}
+
+fn ours(prefix: Option<Prefix>) -> io::Result<Vec<u8>> {
+    let program = program::file(prefix);
+    let path = PROGRAM.trim_start_matches('/');
+    let folder = path.split('/').next().unwrap_or(path);
+    let mut out = vec![];
+    for (number, name, mode, contents) in
+        [(1, folder, FOLDER, &[][..]), (2, path, RUNNABLE, &program)]
+    {
+        let entry = newc::Builder::new(name).ino(number).mode(mode);
+        let mut entry = entry.write(out, contents.len() as u32);
+        entry.write_all(contents)?;
+        out = entry.finish()?;
+    }
+    newc::trailer(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_archive_follows_the_users_where_a_kernel_looks_for_it() {
+        let mut theirs = tempfile::NamedTempFile::new().unwrap();
+        theirs.write_all(b"packed").unwrap();
+        let both = build(Some(theirs.path()), None).unwrap();
+        assert_eq!(both[..8], *b"packed\0\0");
+        assert_eq!(both[8..], build(None, None).unwrap());
+    }
+
+    #[test]
+    fn our_archive_holds_the_program_in_its_folder() {
+        let archive = build(None, None).unwrap();
+        let folder = newc::Reader::new(&archive[..]).unwrap();
+        assert_eq!(
+            (folder.entry().name(), folder.entry().mode()),
+            ("splitlock", FOLDER)
+        );
+        let program = newc::Reader::new(folder.finish().unwrap()).unwrap();
+        assert_eq!(program.entry().name(), "splitlock/split");
+        assert_eq!(program.entry().mode(), RUNNABLE);
+        let mut bytes = vec![];
+        let rest = program.to_writer(&mut bytes).unwrap();
+        assert_eq!(bytes, program::file(None));
+        assert!(newc::Reader::new(rest).unwrap().entry().is_trailer());
+    }
+
+    #[test]
+    fn an_initrd_that_is_not_there_is_an_error_that_names_it() {
+        let error = build(Some(Path::new("/missing/initrd")), None).unwrap_err();
+        assert!(error.to_string().contains("/missing/initrd"), "{error}");
+    }
+}

@@ -1,0 +1,386 @@
+//! What goes on at a guest's console, and what to do next: without a clock, without a guest.
+
+use std::time::Duration;
+
+use super::complaint::Complaint;
+use super::program::{BEGIN_MARK, END_MARK, PROGRAM};
+
+/// A root shell's, whatever it calls itself.
+const PROMPT_END: &str = "# ";
+
+/// A line is looked at up to here.
+const LONGEST_LINE: usize = 4096;
+
+/// More are counted, and not kept.
+const COMPLAINTS_KEPT: usize = 100;
+
+/// How long the guest is looked at after its program is done, unless its shell asks for more before that.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the start to the prompt.
+    pub boot: Duration,
+    /// From the first split lock on.
+    pub split: Duration,
+}
+
+/// Somebody at the guest's console who waits for the prompt, starts the program, and listens.
+#[derive(Debug)]
+pub struct Session {
+    patience: Patience,
+    stage: Stage,
+    line: String,
+    has_spoken: bool,
+    split_locks_done: u32,
+    complaints: Vec<Heard>,
+    more_complaints: u64,
+    last_words: Option<Ending>,
+}
+
+/// A complaint, and when it was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// What kind.
+    pub complaint: Complaint,
+    /// When, since the start.
+    pub at: Duration,
+    /// The line itself.
+    pub line: String,
+}
+
+/// How far the guest has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No prompt yet.
+    Booting,
+    /// The program's name has been typed.
+    Asked,
+    /// It has begun, at this time since the start.
+    Splitting {
+        /// When.
+        since: Duration,
+    },
+    /// It is done.
+    Done {
+        /// When it began.
+        since: Duration,
+        /// When it was done.
+        at: Duration,
+    },
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Let the guest run.
+    GoOn,
+    /// Type this.
+    Type(&'static str),
+    /// It is over.
+    End(Ending),
+}
+
+/// How it came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The program is done, and its CPU is everybody's again.
+    Done,
+    /// The time for the split locks is over, and the program is not done.
+    TimeIsOver,
+    /// No byte came.
+    NeverSpoke,
+    /// No prompt came.
+    NoPrompt,
+    /// The program's name was typed, and it did not begin.
+    NotStarted,
+    /// The guest's kernel has given up.
+    Panicked,
+    /// The guest has switched itself off.
+    PoweredOff,
+    /// The guest restarts.
+    Restarted,
+}
+
+impl Session {
+    /// Before the guest's first instruction.
+    #[must_use]
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            stage: Stage::Booting,
+            line: String::new(),
+            has_spoken: false,
+            split_locks_done: 0,
+            complaints: vec![],
+            more_complaints: 0,
+            last_words: None,
+        }
+    }
+
+    /// How far the guest has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// How many split locks the program has said that it has done.
+    #[must_use]
+    pub fn split_locks_done(&self) -> u32 {
+        self.split_locks_done
+    }
+
+    /// What the guest's kernel has complained about since the split locks began.
+    #[must_use]
+    pub fn complaints(&self) -> &[Heard] {
+        &self.complaints
+    }
+
+    /// How many complaints came after those that were kept.
+    #[must_use]
+    pub fn more_complaints(&self) -> u64 {
+        self.more_complaints
+    }
+
+    /// The guest says something, at this time since the start.
+    pub fn hear(&mut self, text: &str, at: Duration) {
+        self.has_spoken |= !text.is_empty();
+        for c in text.chars() {
+            if c == '\n' {
+                let line = std::mem::take(&mut self.line);
+                self.hear_line(&line, at);
+            } else if self.line.len() < LONGEST_LINE {
+                self.line.push(c);
+            }
+        }
+    }
+
+    /// The guest has had a triple fault: what it means depends on what it has said before.
+    #[must_use]
+    pub fn reset(&self) -> Ending {
+        self.last_words.unwrap_or(Ending::Restarted)
+    }
+
+    /// What is to be done now, at this time since the start.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if let Some(ending) = self.last_words {
+            return Next::End(ending);
+        }
+        let is_over = |since: Duration, patience: Duration| now.saturating_sub(since) >= patience;
+        match self.stage {
+            Stage::Booting if self.is_at_prompt() => {
+                self.stage = Stage::Asked;
+                self.line.clear();
+                Next::Type(COMMAND)
+            }
+            Stage::Booting | Stage::Asked if is_over(Duration::ZERO, self.patience.boot) => {
+                Next::End(match (self.stage, self.has_spoken) {
+                    (_, false) => Ending::NeverSpoke,
+                    (Stage::Asked, true) => Ending::NotStarted,
+                    (_, true) => Ending::NoPrompt,
+                })
+            }
+            Stage::Splitting { since } if is_over(since, self.patience.split) => {
+                Next::End(Ending::TimeIsOver)
+            }
+            Stage::Done { at, .. } if self.is_at_prompt() || is_over(at, AFTERWARDS) => {
+                Next::End(Ending::Done)
+            }
+            _ => Next::GoOn,
+        }
+    }
+
+    fn is_at_prompt(&self) -> bool {
+        self.line.ends_with(PROMPT_END)
+    }
+
+    fn hear_line(&mut self, line: &str, at: Duration) {
+        match self.stage {
+            Stage::Booting | Stage::Asked if line.contains(BEGIN_MARK) => {
+                self.stage = Stage::Splitting { since: at };
+            }
+            Stage::Splitting { since } if line.contains(END_MARK) => {
+                self.stage = Stage::Done { since, at };
+            }
+            Stage::Splitting { .. } => {
+                let done = count_in(line).unwrap_or(0);
+                self.split_locks_done = self.split_locks_done.max(done);
+            }
+            _ => {}
+        }
+        let complaint = Complaint::in_line(line);
+        let ending = if complaint == Some(Complaint::Panic) {
+            Some(Ending::Panicked)
+        } else if ["reboot: Power down", "reboot: System halted"]
+            .iter()
+            .any(|it| line.contains(it))
+        {
+            Some(Ending::PoweredOff)
+        } else if line.contains("reboot: Restarting system") {
+            Some(Ending::Restarted)
+        } else {
+            None
+        };
+        self.last_words = self.last_words.or(ending);
+        if let Some(complaint) = complaint {
+            self.keep(complaint, line, at);
+        }
+    }
+
+    fn keep(&mut self, complaint: Complaint, line: &str, at: Duration) {
+        if matches!(self.stage, Stage::Booting | Stage::Asked) && complaint != Complaint::Panic {
+            return;
+        }
+        if self.complaints.len() == COMPLAINTS_KEPT {
+            self.more_complaints += 1;
+            return;
+        }
+        self.complaints.push(Heard {
+            complaint,
+            at,
+            line: line.to_owned(),
+        });
+    }
+}
+
+/// In `splitlock: 100 done`, 100.
+fn count_in(line: &str) -> Option<u32> {
+    let (_, count) = line.split_once("splitlock: ")?;
+    count.strip_suffix(" done")?.parse().ok()
+}
+
+/// What is typed.
+const COMMAND: &str = "/splitlock/split\n";
+const _: () = assert!(COMMAND.len() == PROGRAM.len() + 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        boot: Duration::from_secs(60),
+        split: Duration::from_secs(10),
+    };
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn asked() -> Session {
+        let mut session = Session::new(PATIENCE);
+        session.hear("[    0.1] Linux version\n\nguest# ", s(5));
+        assert_eq!(session.next(s(5)), Next::Type(COMMAND));
+        session.hear("/splitlock/split\n", s(5));
+        session
+    }
+
+    fn splitting() -> Session {
+        let mut session = asked();
+        session.hear(BEGIN_MARK, s(6));
+        session.hear("\n", s(7));
+        assert_eq!(session.stage(), Stage::Splitting { since: s(7) });
+        session
+    }
+
+    #[test]
+    fn the_command_is_the_program() {
+        assert_eq!(COMMAND.trim_end(), PROGRAM);
+    }
+
+    #[test]
+    fn nothing_is_typed_before_the_prompt() {
+        let mut session = Session::new(PATIENCE);
+        session.hear("[    0.1] # of CPUs: 1\n", s(1));
+        assert_eq!(session.next(s(1)), Next::GoOn);
+        session.hear("guest# ", s(2));
+        assert_eq!(session.next(s(2)), Next::Type(COMMAND));
+        assert_eq!(session.next(s(2)), Next::GoOn);
+    }
+
+    #[test]
+    fn a_guest_that_gets_through_is_looked_at_until_its_next_prompt() {
+        let mut session = splitting();
+        session.hear("splitlock: 1 done\nsplitlock: 200 done\n", s(7));
+        assert_eq!(session.split_locks_done(), 200);
+        session.hear(&format!("{END_MARK}, and so on\n"), s(8));
+        let done = Stage::Done {
+            since: s(7),
+            at: s(8),
+        };
+        assert_eq!(session.stage(), done);
+        assert_eq!(session.next(s(8)), Next::GoOn);
+        session.hear("guest# ", s(9));
+        assert_eq!(session.next(s(9)), Next::End(Ending::Done));
+    }
+
+    #[test]
+    fn a_guest_that_hangs_is_listened_to_until_the_time_is_over() {
+        let mut session = splitting();
+        let stall = "[ 10.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:";
+        session.hear(&format!("{stall}\n"), s(10));
+        assert_eq!(session.next(s(16)), Next::GoOn);
+        assert_eq!(session.next(s(17)), Next::End(Ending::TimeIsOver));
+        let [heard] = session.complaints() else {
+            panic!("{:?}", session.complaints())
+        };
+        assert_eq!(heard.complaint, Complaint::RcuStall);
+        assert_eq!((heard.at, &heard.line[..]), (s(10), stall));
+    }
+
+    #[test]
+    fn what_was_wrong_before_the_split_locks_is_not_their_fault() {
+        let mut session = Session::new(PATIENCE);
+        session.hear(
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n",
+            s(3),
+        );
+        assert_eq!(session.complaints(), []);
+    }
+
+    #[test]
+    fn a_guest_may_stay_silent_or_go_away() {
+        let over = |said: &str| {
+            let mut session = Session::new(PATIENCE);
+            session.hear(said, s(1));
+            match session.next(s(60)) {
+                Next::Type(_) => session.next(s(60)),
+                next => next,
+            }
+        };
+        assert_eq!(over(""), Next::End(Ending::NeverSpoke));
+        assert_eq!(over("[ 0.0] Linux\n"), Next::End(Ending::NoPrompt));
+        assert_eq!(over("guest# "), Next::End(Ending::NotStarted));
+        assert_eq!(over("reboot: Power down\n"), Next::End(Ending::PoweredOff));
+        assert_eq!(
+            over("reboot: Restarting system\n"),
+            Next::End(Ending::Restarted)
+        );
+        let panic = "Kernel panic - not syncing: No working init found.\n";
+        assert_eq!(over(panic), Next::End(Ending::Panicked));
+    }
+
+    #[test]
+    fn a_triple_fault_means_what_the_guest_has_said_before() {
+        let mut session = Session::new(PATIENCE);
+        assert_eq!(session.reset(), Ending::Restarted);
+        session.hear(
+            "Kernel panic - not syncing: x\nreboot: Restarting system\n",
+            s(1),
+        );
+        assert_eq!(session.reset(), Ending::Panicked);
+    }
+
+    #[test]
+    fn endless_lines_and_complaints_do_not_fill_the_memory() {
+        let mut session = splitting();
+        session.hear(&"x".repeat(3 * LONGEST_LINE), s(8));
+        assert!(session.line.len() <= LONGEST_LINE);
+        session.hear("\n", s(8));
+        for _ in 0..COMPLAINTS_KEPT + 5 {
+            session.hear("BUG: soft lockup\n", s(8));
+        }
+        assert_eq!(session.complaints().len(), COMPLAINTS_KEPT);
+        assert_eq!(session.more_complaints(), 5);
+    }
+}

@@ -1,0 +1,173 @@
+//! `splitlock demo linux`
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use split_lock_assist::guard::Stall;
+use split_lock_host::{Detection, Facts};
+use split_lock_repro::linux::{
+    Boot, Complaint, Ending, LinuxVm, Next, Patience, Session, Stage, Step,
+};
+use split_lock_repro::sweep::Stop;
+use split_lock_repro::vm::open_kvm;
+
+use crate::args_demo::{Demo, DemoArgs, FailOn, LinuxArgs};
+use crate::interrupt::stop_on_ctrl_c;
+use crate::output::Output;
+use crate::{Exit, complaint, guard, terminal};
+
+mod console;
+mod expectation;
+mod json;
+mod report;
+
+use console::Console;
+use report::Report;
+
+pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
+    match &args.demo {
+        Demo::Linux(args) => linux(args),
+    }
+}
+
+fn linux(args: &LinuxArgs) -> Result<Exit> {
+    let log = args.log.as_deref().map(Output::prepare).transpose()?;
+    if args.json && matches!(log, Some(Output::Standard)) {
+        bail!("--log and --json cannot go to the same place");
+    }
+    let kvm = open_kvm(&args.kvm)?;
+    let stop = stop_on_ctrl_c()?;
+    let detection = Facts::live()?.detection();
+    let mut guest = LinuxVm::new(&kvm, &boot(args), guard::config(args.guard, None, 0))?;
+    if let Some(note) = expectation::note(args, &detection) {
+        complaint::say(&format!("note: {note}"));
+    }
+    let mut console = Console::new(!args.json);
+    console.say(&heading(args, &guest))?;
+    let mut session = Session::new(Patience {
+        boot: args.boot_timeout,
+        split: args.duration,
+    });
+    let ended = listen(args, &mut guest, &mut session, &mut console, &stop);
+    console.end_line()?;
+    console.say("\n")?;
+    // Also that of a guest that came to a bad end.
+    if let Some(log) = log {
+        log.write(|out| out.write_all(console.all().as_bytes()))?;
+    }
+    let Some(ending) = ended? else {
+        complaint::say("stopped before the guest came to an end");
+        return Ok(Exit::Stopped);
+    };
+    complain_about(args, &session, ending, &console)?;
+    tell(args, &detection, &Report::of(&guest, &session, ending))
+}
+
+fn boot(args: &LinuxArgs) -> Boot {
+    Boot {
+        kernel: args.kernel.clone(),
+        initrd: args.initrd.clone(),
+        memory_bytes: args.memory,
+        append: args.append.clone(),
+        prefix: args.stand_in,
+    }
+}
+
+fn heading(args: &LinuxArgs, guest: &LinuxVm) -> String {
+    format!(
+        "Linux {} as a guest, in runs of {:?}, guard {}. Its console:\n",
+        guest.release(),
+        args.quantum,
+        args.guard
+    )
+}
+
+/// Runs the guest until it has come to its end; `None` if it was stopped before.
+fn listen(
+    args: &LinuxArgs,
+    guest: &mut LinuxVm,
+    session: &mut Session,
+    console: &mut Console,
+    stop: &Stop,
+) -> Result<Option<Ending>> {
+    let start = Instant::now();
+    while !stop.is_requested() {
+        let step = guest.run(args.quantum)?;
+        let text = console.add(&guest.take_output())?;
+        session.hear(&text, start.elapsed());
+        guest.take_new_stalls().iter().for_each(say_where);
+        if step == Step::Reset {
+            return Ok(Some(session.reset()));
+        }
+        match session.next(start.elapsed()) {
+            Next::GoOn => {}
+            Next::Type(text) => guest.enter(text),
+            Next::End(ending) => return Ok(Some(ending)),
+        }
+    }
+    Ok(None)
+}
+
+/// Once for each instruction.
+fn say_where(stall: &Stall) {
+    let done = guard::in_words(&stall.response);
+    let culprit = stall.culprit;
+    complaint::say(&format!("note: the guest is held up at {culprit}; {done}"));
+}
+
+/// Says why nothing was shown, if that is so.
+fn complain_about(
+    args: &LinuxArgs,
+    session: &Session,
+    ending: Ending,
+    console: &Console,
+) -> Result<()> {
+    let patience = args.boot_timeout;
+    let has_begun = matches!(
+        session.stage(),
+        Stage::Splitting { .. } | Stage::Done { .. }
+    );
+    match ending {
+        Ending::NeverSpoke => bail!(
+            "the guest has not said a word in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
+             kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
+        ),
+        Ending::NoPrompt => bail!(
+            "the guest has not come to a prompt in {patience:?}; the last that it said was `{}`: try \
+             --append loglevel=7 to see more, or a longer --boot-timeout",
+            console.last_line()
+        ),
+        Ending::NotStarted => bail!(
+            "the guest's shell has not started the program in {patience:?}; the last that it said was `{}`",
+            console.last_line()
+        ),
+        Ending::Panicked if !has_begun => bail!(
+            "the guest's kernel has given up before it came to its prompt: {}",
+            panic_of(session).context("it did not say why")?
+        ),
+        Ending::PoweredOff if !has_begun => {
+            bail!("the guest has switched itself off before it came to its prompt")
+        }
+        Ending::Restarted if !has_begun => bail!(
+            "the guest has restarted before it came to its prompt: try --append loglevel=7 to see why, or \
+             more --memory"
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn panic_of(session: &Session) -> Option<&str> {
+    let mut heard = session.complaints().iter();
+    let panic = heard.find(|heard| heard.complaint == Complaint::Panic)?;
+    Some(&panic.line)
+}
+
+fn tell(args: &LinuxArgs, detection: &Detection, report: &Report) -> Result<Exit> {
+    if args.json {
+        terminal::print(&json::of(args, detection, report)?)?;
+    } else {
+        terminal::print_page(report.page(args))?;
+    }
+    let fails = args.fail_on == Some(FailOn::Hang) && report.hung();
+    Ok(if fails { Exit::Found } else { Exit::Fine })
+}

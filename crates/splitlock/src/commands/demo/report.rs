@@ -1,0 +1,172 @@
+//! What came of it.
+
+use std::time::Duration;
+
+use split_lock_assist::guard::{Reaction, Statistics};
+use split_lock_repro::linux::{
+    Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
+};
+
+use crate::args_demo::LinuxArgs;
+use crate::page::{Mood, Page};
+use crate::text::count;
+
+/// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) struct Report {
+    pub(super) release: String,
+    pub(super) ending: Ending,
+    pub(super) stage: Stage,
+    pub(super) split_locks_done: u32,
+    pub(super) complaints: Vec<Heard>,
+    pub(super) more_complaints: u64,
+    pub(super) counts: Counts,
+    pub(super) statistics: Option<Statistics>,
+}
+
+impl Report {
+    pub(super) fn of(guest: &LinuxVm, session: &Session, ending: Ending) -> Self {
+        Self {
+            release: guest.release().to_owned(),
+            ending,
+            stage: session.stage(),
+            split_locks_done: match session.stage() {
+                Stage::Done { .. } => SPLIT_LOCKS,
+                _ => session.split_locks_done(),
+            },
+            complaints: session.complaints().to_vec(),
+            more_complaints: session.more_complaints(),
+            counts: guest.counts().clone(),
+            statistics: guest.statistics().copied(),
+        }
+    }
+
+    /// Whether the guest has stopped to get on, by its own account or by ours.
+    pub(super) fn hung(&self) -> bool {
+        let stood = self.counts.standing.as_ref().map(|standing| standing.time);
+        let is_done = matches!(self.stage, Stage::Done { .. });
+        !self.complaints.is_empty() || (!is_done && stood.is_some_and(|time| time >= HANGS_AFTER))
+    }
+
+    /// Since the start.
+    pub(super) fn began(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Splitting { since } | Stage::Done { since, .. } => Some(since),
+            Stage::Booting | Stage::Asked => None,
+        }
+    }
+
+    /// A title, and what there is to know in a few lines.
+    pub(super) fn page(&self, args: &LinuxArgs) -> Page {
+        let mut page = Page::for_terminal();
+        let (title, mood) = self.title(args);
+        page.title(&title, mood);
+        page.paragraph(&self.where_it_stood());
+        self.what_the_guest_said(&mut page);
+        page.heading("What its vCPU did");
+        let counts = &self.counts;
+        page.item(
+            "-",
+            &format!(
+                "{} and {}; {} of the runs got it nowhere",
+                count(counts.runs, "run", "runs"),
+                count(counts.exits, "exit", "exits"),
+                counts.runs_without_progress
+            ),
+        );
+        if let Some(statistics) = &self.statistics {
+            page.heading("What the guard did");
+            page.item("-", &guard_in_words(args.guard, statistics));
+        }
+        page
+    }
+
+    fn title(&self, args: &LinuxArgs) -> (String, Mood) {
+        let done = self.split_locks_done;
+        match (self.stage, self.ending) {
+            (Stage::Done { since, at }, _) => {
+                let took = ms(at - since);
+                let title =
+                    format!("The guest got through all {SPLIT_LOCKS} split locks, in {took}.");
+                (
+                    title,
+                    if self.hung() {
+                        Mood::Unsure
+                    } else {
+                        Mood::Good
+                    },
+                )
+            }
+            (_, Ending::Panicked) => (
+                "The guest's kernel has given up over its split locks.".into(),
+                Mood::Bad,
+            ),
+            _ if self.hung() => (
+                format!(
+                    "The guest hangs: {} after {:?}.",
+                    count(done.into(), "split lock", "split locks") + " done",
+                    args.duration
+                ),
+                Mood::Bad,
+            ),
+            _ => (
+                format!(
+                    "The guest is slow: {done} of {SPLIT_LOCKS} split locks after {:?}.",
+                    args.duration
+                ),
+                Mood::Unsure,
+            ),
+        }
+    }
+
+    fn where_it_stood(&self) -> String {
+        match &self.counts.standing {
+            Some(Standing { culprit, time }) => {
+                let time = ms(*time);
+                format!("For {time} its vCPU stood at {culprit}.")
+            }
+            None => "Its vCPU was never seen at one split lock for 20 ms or more.".into(),
+        }
+    }
+
+    fn what_the_guest_said(&self, page: &mut Page) {
+        page.heading("What its kernel said");
+        if self.complaints.is_empty() {
+            page.item("-", "nothing: it is content");
+        }
+        for heard in &self.complaints {
+            let since = heard.at.saturating_sub(self.began().unwrap_or_default());
+            let text = format!("{} after {}: {}", heard.complaint, ms(since), heard.line);
+            page.item("-", &text);
+        }
+        if self.more_complaints > 0 {
+            page.item("-", &format!("and {} more", self.more_complaints));
+        }
+    }
+}
+
+fn guard_in_words(reaction: Reaction, statistics: &Statistics) -> String {
+    let Statistics {
+        stalls,
+        emulated_at_stalls,
+        emulated_at_breakpoints,
+        graces,
+        ..
+    } = statistics;
+    format!(
+        "{reaction}: found it held up {}, emulated {} there and {emulated_at_breakpoints} before they could \
+         trap, and granted {}",
+        count(*stalls, "time", "times"),
+        count(*emulated_at_stalls, "instruction", "instructions"),
+        count(*graces, "long run", "long runs"),
+    )
+}
+
+fn ms(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}
