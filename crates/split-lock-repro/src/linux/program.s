@@ -56,7 +56,8 @@ split_lock_repro_linux_program:
 
 # The first process: file systems, by type and place.
     lea rbx, [rip + .Llinux_mounts]
-.Llinux_next_mount:  cmp byte ptr [rbx], 0
+.Llinux_next_mount:
+    cmp byte ptr [rbx], 0
     je .Llinux_terminal
     mov rbp, rbx
     call .Llinux_skip_text
@@ -73,7 +74,8 @@ split_lock_repro_linux_program:
     jmp .Llinux_next_mount
 
 # A session of its own, with the serial line as its terminal.
-.Llinux_terminal:  system SYS_SETSID
+.Llinux_terminal:
+    system SYS_SETSID
     lea rdi, [rip + .Llinux_serial_line]
     mov esi, O_RDWR
     system SYS_OPEN
@@ -93,7 +95,8 @@ split_lock_repro_linux_program:
     mov edi, ebx
     mov esi, 2
     system SYS_DUP2
-.Llinux_shell:  say .Llinux_text_up
+.Llinux_shell:
+    say .Llinux_text_up
 
 # The shell: argv and envp on the stack.
     lea rdi, [rip + .Llinux_shell_file]
@@ -115,7 +118,8 @@ split_lock_repro_linux_program:
 
 # There is none. Whatever is typed starts the program.
     say .Llinux_text_no_shell
-.Llinux_any_line:  say .Llinux_text_prompt
+.Llinux_any_line:
+    say .Llinux_text_prompt
     xor edi, edi
     mov rsi, rsp
     mov edx, FRAME
@@ -131,7 +135,8 @@ split_lock_repro_linux_program:
     system SYS_EXECVE
     mov edi, 1
     system SYS_EXIT
-.Llinux_any_line_wait:  mov edi, eax
+.Llinux_any_line_wait:
+    mov edi, eax
     call .Llinux_wait_for
     jmp .Llinux_any_line
 
@@ -180,7 +185,7 @@ split_lock_repro_linux_program:
     mov dword ptr [rbp - 2], 0
     xor ebx, ebx
 .Llinux_split:
-# Three bytes that do nothing. See linux::program::Program::with_stand_in.
+# Three bytes that do nothing. The lab puts others there: see linux::program::file.
     .byte 0x0f, 0x1f, 0x00
     lock inc dword ptr [rbp - 2]
     inc ebx
