@@ -56,7 +56,7 @@ impl Image {
             path: path.to_owned(),
             why: why.to_owned(),
         };
-        let file = File::open(path).map_err(unreadable)?;
+        let file = open_ordinary(path).map_err(unreadable)?;
         let mut header = setup_header::default();
         match file.read_exact_at(header.as_mut_slice(), HEADER) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -109,6 +109,17 @@ impl Image {
             entry: loaded.kernel_load.0 + ENTRY,
         })
     }
+}
+
+/// Pipes would be waited for, and devices may have no end.
+pub(super) fn open_ordinary(path: &Path) -> io::Result<File> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no ordinary file",
+        ));
+    }
+    File::open(path)
 }
 
 fn check(header: &setup_header) -> Result<(), &'static str> {

@@ -1,12 +1,13 @@
 //! The guest's first file system: the user's, if there is one, and our program on top of it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use cpio::newc;
 
-use super::LinuxError;
+use super::image::open_ordinary;
 use super::program::{self, PROGRAM, Prefix};
+use super::{LinuxError, MOST_MEMORY};
 
 /// Where an archive may begin behind another.
 const ALIGNMENT: usize = 4;
@@ -18,7 +19,7 @@ const RUNNABLE: u32 = 0o100_755;
 /// between him and the kernel.
 pub(super) fn build(user: Option<&Path>, prefix: Option<Prefix>) -> Result<Vec<u8>, LinuxError> {
     let mut archives = match user {
-        Some(path) => std::fs::read(path).map_err(|source| LinuxError::File {
+        Some(path) => read(path).map_err(|source| LinuxError::File {
             what: "initrd",
             path: path.to_owned(),
             source,
@@ -28,6 +29,14 @@ pub(super) fn build(user: Option<&Path>, prefix: Option<Prefix>) -> Result<Vec<u
     archives.resize(archives.len().next_multiple_of(ALIGNMENT), 0);
     archives.extend(ours(prefix).expect("a vector takes everything"));
     Ok(archives)
+}
+
+/// No more than could ever fit, and with one byte too many if it does not.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let file = open_ordinary(path)?;
+    file.take(MOST_MEMORY + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn ours(prefix: Option<Prefix>) -> io::Result<Vec<u8>> {

@@ -83,14 +83,21 @@ fn files_that_are_no_kernels_are_refused() {
     let (folder, path) = kernel("", WAIT);
     let broken = folder.path().join("broken");
     put(&broken, &[0; 4096]);
+    let short = folder.path().join("short");
+    put(&short, &[0; 16]);
     let kernel = path.to_str().unwrap();
     for (arguments, expected) in [
         (
             &["--kernel", "/missing"][..],
             "cannot read the kernel /missing",
         ),
-        (&["--kernel", "/dev/null"], "too short"),
+        (&["--kernel", short.to_str().unwrap()], "too short"),
         (&["--kernel", "/"], "cannot read the kernel /"),
+        (&["--kernel", "/dev/zero"], "no ordinary file"),
+        (
+            &["--kernel", kernel, "--initrd", "/dev/zero"],
+            "no ordinary file",
+        ),
         (&["--kernel", broken.to_str().unwrap()], "is not a bzImage"),
         (
             &["--kernel", kernel, "--initrd", "/missing"],
