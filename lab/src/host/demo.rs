@@ -25,8 +25,8 @@ const STAND_IN: &str = "0f01d9";
 /// QEMU's software CPU does not tell KVM that a guest's guest has changed XCR0.
 const APPEND: &str = "noxsave";
 
-/// Now and then a guest of QEMU's software CPU that is a guest's guest loses an interrupt, or gets one while it has
-/// them switched off, and never comes to its prompt.
+/// Now and then a guest's guest of QEMU's software CPU waits for ever at boot, in an interrupt, for a lock that is
+/// taken. Why is not known.
 const ATTEMPTS: u32 = 3;
 
 /// A guest under one guard, and what has to come of it.

@@ -25,8 +25,8 @@ const CLOCKS: u32 = 1 << 0 | 1 << 3 | 1 << 24;
 ///   use for.
 /// - No local APIC. One CPU needs none: its interrupts come from the two controllers and the timer that
 ///   every PC has, and no table has to tell the kernel about them. KVM shows it all the same unless it is
-///   switched off in APIC_BASE. With one, a kernel masks it for a moment while it boots, and KVM forgets an
-///   interrupt of the old controllers that comes just then: the timer would be silent for ever.
+///   switched off in APIC_BASE. With one, kernels of
+///   6.1 were seen without any timer after boot: an interrupt waited in the old controller, and nobody took it.
 /// - The CPU is number 0. KVM says which one of the host's was asked.
 pub(super) fn for_guest(supported: &CpuId) -> CpuId {
     let mut shown = supported.clone();
