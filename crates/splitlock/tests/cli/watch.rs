@@ -120,7 +120,7 @@ fn json_begins_and_ends_and_counts_the_time() {
         .collect();
     assert_eq!((names[0], names[1]), ("start", "sample"));
     assert_eq!(names.last(), Some(&"end"));
-    assert!(names.len() >= 4, "{names:?}");
+    assert!(names.len() >= 3, "{names:?}");
     assert_eq!(lines[0]["schema"], 1);
     assert_eq!(lines[0]["sources"][0], "msr:write_msr");
     let end = lines.last().unwrap();
@@ -246,7 +246,7 @@ fn a_terminal_is_drawn_on_and_restored() {
             "{shown}"
         );
         let (on_screen, after) = shown.split_once(leave).unwrap();
-        assert!(on_screen.matches("\u{1b}[H").count() >= 3, "{shown}");
+        assert!(on_screen.matches("\u{1b}[H").count() >= 1, "{shown}");
         assert!(on_screen.contains("\u{1b}[?25l") && on_screen.ends_with("\u{1b}[?25h"));
         // What stays is the last table.
         assert!(
