@@ -28,7 +28,7 @@ pub(crate) enum Demo {
 ///
 /// The guest's console is shown as it comes. At the guest's prompt a program is started that splits 1000
 /// locks as a real-time program. Where the host punishes split locks it does not get past the first one, and
-/// the guest's kernel complains by itself; with a guard it gets on. Nothing of the host is changed, and the guest has
+/// the guest's kernel complains by itself; with `--guard emulate` or `auto` it gets on. Nothing of the host is changed, and the guest has
 /// no disk and no network.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -46,7 +46,7 @@ pub(crate) struct LinuxArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
     /// After how long the vCPU is called out of the guest, again and again.
-    #[arg(long, value_name = "DURATION", value_parser = more_than_nothing, default_value = "1ms")]
+    #[arg(long, value_name = "DURATION", value_parser = quantum, default_value = "1ms")]
     pub(crate) quantum: Duration,
     /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last
     /// until the host's kernel is done with its punishment; `emulate` does the instruction in the CPU's place;
@@ -105,6 +105,16 @@ fn more_than_nothing(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Between two runs the console is shown, the clock looked at, and Ctrl-C heard.
+const LONGEST_QUANTUM: Duration = Duration::from_secs(1);
+
+fn quantum(text: &str) -> Result<Duration, String> {
+    match more_than_nothing(text)? {
+        time if time > LONGEST_QUANTUM => Err("it can be 1s at most".into()),
+        time => Ok(time),
+    }
+}
+
 /// Not so little that even the loader's own tables would not fit.
 const LEAST_MEMORY: u64 = 16 << 20;
 
@@ -150,6 +160,12 @@ mod tests {
         ] {
             assert!(memory(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_quantum_is_short() {
+        assert_eq!(quantum("50ms"), Ok(Duration::from_millis(50)));
+        assert!(quantum("1s").is_ok() && quantum("1001ms").is_err() && quantum("0ms").is_err());
     }
 
     #[test]

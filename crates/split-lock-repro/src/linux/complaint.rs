@@ -26,10 +26,11 @@ pub enum Complaint {
 }
 
 /// All words must be in the line. What the kernel puts between them differs from release to release.
-const WORDS: [(Complaint, &[&str]); 8] = [
+const WORDS: [(Complaint, &[&str]); 9] = [
     (Complaint::Panic, &["Kernel panic - not syncing"]),
     (Complaint::RcuStall, &["rcu", "detected stall"]),
     (Complaint::RcuStall, &["rcu", "self-detected stall"]),
+    (Complaint::RcuStall, &["rcu", "detected expedited stall"]),
     (Complaint::RcuStarved, &["kthread starved for"]),
     (Complaint::SoftLockup, &["BUG: soft lockup"]),
     (

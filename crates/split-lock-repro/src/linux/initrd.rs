@@ -5,37 +5,48 @@ use std::path::Path;
 
 use cpio::newc;
 
+use super::LinuxError;
 use super::image::open_ordinary;
 use super::program::{self, PROGRAM, Prefix};
-use super::{LinuxError, MOST_MEMORY};
 
 /// Where an archive may begin behind another.
 const ALIGNMENT: usize = 4;
+
+/// The kernel takes what follows an archive in LZ4 for its next block, unless that has no length. Behind others it
+/// skips zeros.
+const END_OF_LZ4: usize = 4;
 
 const FOLDER: u32 = 0o040_755;
 const RUNNABLE: u32 = 0o100_755;
 
 /// What a kernel unpacks: one archive after the other. What is in the user's, and how it is packed, is
 /// between him and the kernel.
-pub(super) fn build(user: Option<&Path>, prefix: Option<Prefix>) -> Result<Vec<u8>, LinuxError> {
+pub(super) fn build(
+    user: Option<&Path>,
+    prefix: Option<Prefix>,
+    memory_bytes: u64,
+) -> Result<Vec<u8>, LinuxError> {
     let mut archives = match user {
-        Some(path) => read(path).map_err(|source| LinuxError::File {
+        Some(path) => read(path, memory_bytes).map_err(|source| LinuxError::File {
             what: "initrd",
             path: path.to_owned(),
             source,
         })?,
         None => vec![],
     };
-    archives.resize(archives.len().next_multiple_of(ALIGNMENT), 0);
+    if !archives.is_empty() {
+        let end = archives.len().next_multiple_of(ALIGNMENT);
+        archives.resize(end + END_OF_LZ4, 0);
+    }
     archives.extend(ours(prefix).expect("a vector takes everything"));
     Ok(archives)
 }
 
 /// No more than could ever fit, and with one byte too many if it does not.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path, memory_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![];
     let file = open_ordinary(path)?;
-    file.take(MOST_MEMORY + 1).read_to_end(&mut bytes)?;
+    file.take(memory_bytes + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -63,14 +74,14 @@ mod tests {
     fn our_archive_follows_the_users_where_a_kernel_looks_for_it() {
         let mut theirs = tempfile::NamedTempFile::new().unwrap();
         theirs.write_all(b"packed").unwrap();
-        let both = build(Some(theirs.path()), None).unwrap();
-        assert_eq!(both[..8], *b"packed\0\0");
-        assert_eq!(both[8..], build(None, None).unwrap());
+        let both = build(Some(theirs.path()), None, 1 << 20).unwrap();
+        assert_eq!(both[..12], *b"packed\0\0\0\0\0\0");
+        assert_eq!(both[12..], build(None, None, 1 << 20).unwrap());
     }
 
     #[test]
     fn our_archive_holds_the_program_in_its_folder() {
-        let archive = build(None, None).unwrap();
+        let archive = build(None, None, 1 << 20).unwrap();
         let folder = newc::Reader::new(&archive[..]).unwrap();
         assert_eq!(
             (folder.entry().name(), folder.entry().mode()),
@@ -87,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_initrd_that_is_not_there_is_an_error_that_names_it() {
-        let error = build(Some(Path::new("/missing/initrd")), None).unwrap_err();
+        let error = build(Some(Path::new("/missing/initrd")), None, 1 << 20).unwrap_err();
         assert!(error.to_string().contains("/missing/initrd"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use split_lock_assist::guard::{Config, Culprit, Stall, Statistics};
 use split_lock_assist::kvm::Reach;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
@@ -152,7 +152,7 @@ impl LinuxVm {
     /// If a file is not what it should be, something does not fit, or KVM refuses.
     pub fn new(kvm: &Kvm, boot: &Boot, guard: Option<Config>) -> Result<Self, LinuxError> {
         let mut image = Image::open(&boot.kernel)?;
-        let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix)?;
+        let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix, boot.memory_bytes)?;
         let region = region(boot.memory_bytes)?;
         let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&region)])
             .expect("one region overlaps no other");
@@ -171,7 +171,10 @@ impl LinuxVm {
             REPORT,
         ))?;
         let fd = cpu(kvm, &vm, &start)?;
-        let reach = Reach::probe(kvm)?;
+        let reach = match guard {
+            Some(_) => Reach::probe(kvm)?,
+            None => Reach::NOWHERE,
+        };
         Ok(Self {
             vcpu: Vcpu::new(fd, guard, reach)?,
             devices: Devices::new(&vm),
@@ -253,6 +256,17 @@ fn region(bytes: u64) -> Result<Arc<GuestRegionMmap>, LinuxError> {
 
 /// A PC: two interrupt controllers and a timer, all of them KVM's.
 fn machine(kvm: &Kvm) -> Result<Arc<VmFd>, VmError> {
+    for (capability, name) in [
+        (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+        (Cap::Pit2, "KVM_CAP_PIT2"),
+    ] {
+        if !kvm.check_extension(capability) {
+            return Err(VmError::MissingCapability {
+                name,
+                purpose: "to be a PC for a Linux guest",
+            });
+        }
+    }
     let vm = kvm
         .create_vm()
         .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;

@@ -20,6 +20,7 @@
 .set SYS_MKDIR, 83
 .set SYS_SETSID, 112
 .set SYS_SCHED_SETSCHEDULER, 144
+.set SYS_PRCTL, 157
 .set SYS_MOUNT, 165
 
 .set O_WRONLY, 1
@@ -28,6 +29,7 @@
 .set SCHED_OTHER, 0
 .set SCHED_FIFO, 1
 .set SIGKILL, 9
+.set PR_SET_PDEATHSIG, 1
 
 # Above everything but the kernel's own threads of the highest priority.
 .set PRIORITY, 50
@@ -157,6 +159,10 @@ split_lock_repro_linux_program:
     mov r14d, eax
     test eax, eax
     jnz .Llinux_real_time
+# Whatever becomes of the program, they are not to go on without it.
+    mov edi, PR_SET_PDEATHSIG
+    mov esi, SIGKILL
+    system SYS_PRCTL
 .Llinux_busy:
     system SYS_FORK
     test eax, eax

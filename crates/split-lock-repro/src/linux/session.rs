@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use super::complaint::Complaint;
-use super::program::{BEGIN_MARK, END_MARK};
+use super::program::{BEGIN_MARK, END_MARK, UP_MARK};
 
 /// A root shell's, whatever it calls itself.
 const PROMPT_END: &str = "# ";
+
+/// After this time without an answer it is asked again. A prompt may have been torn apart by a line of the kernel's,
+/// or have been none.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What brings a shell to show its prompt once more.
+const ENTER: &str = "\n";
 
 /// A line is looked at up to here.
 const LONGEST_LINE: usize = 4096;
@@ -37,6 +44,8 @@ pub struct Session {
     complaints: Vec<Heard>,
     more_complaints: u64,
     last_words: Option<Ending>,
+    /// Since when an answer is due: a prompt, or the program's first words.
+    due_since: Option<Duration>,
 }
 
 /// A complaint, and when it was heard.
@@ -116,6 +125,7 @@ impl Session {
             complaints: vec![],
             more_complaints: 0,
             last_words: None,
+            due_since: None,
         }
     }
 
@@ -172,6 +182,7 @@ impl Session {
             Stage::Booting if self.is_at_prompt() => {
                 self.stage = Stage::Asked;
                 self.line.clear();
+                self.due_since = Some(now);
                 Next::Type(COMMAND)
             }
             Stage::Booting | Stage::Asked if is_over(Duration::ZERO, self.patience.boot) => {
@@ -179,6 +190,16 @@ impl Session {
                     (_, false) => Ending::NeverSpoke,
                     (Stage::Asked, true) => Ending::NotStarted,
                     (_, true) => Ending::NoPrompt,
+                })
+            }
+            Stage::Booting | Stage::Asked
+                if self.due_since.is_some_and(|since| is_over(since, ANSWER)) =>
+            {
+                self.due_since = Some(now);
+                Next::Type(if self.stage == Stage::Asked {
+                    COMMAND
+                } else {
+                    ENTER
                 })
             }
             Stage::Splitting { since } if is_over(since, self.patience.split) => {
@@ -200,6 +221,7 @@ impl Session {
             Stage::Booting | Stage::Asked if line.contains(BEGIN_MARK) => {
                 self.stage = Stage::Splitting { since: at };
             }
+            Stage::Booting if line.contains(UP_MARK) => self.due_since = Some(at),
             Stage::Splitting { since } if line.contains(END_MARK) => {
                 self.stage = Stage::Done { since, at };
             }
@@ -296,6 +318,24 @@ mod tests {
         session.hear("guest# ", s(2));
         assert_eq!(session.next(s(2)), Next::Type(COMMAND));
         assert_eq!(session.next(s(2)), Next::GoOn);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_asked_again() {
+        let mut session = Session::new(PATIENCE);
+        session.hear(
+            &format!("splitlock: {UP_MARK}\nguest# [    5.0] random\n"),
+            s(5),
+        );
+        assert_eq!(session.next(s(14)), Next::GoOn);
+        assert_eq!(session.next(s(15)), Next::Type(ENTER));
+        assert_eq!(session.next(s(16)), Next::GoOn);
+        session.hear("guest# ", s(16));
+        assert_eq!(session.next(s(16)), Next::Type(COMMAND));
+        assert_eq!(session.next(s(25)), Next::GoOn);
+        assert_eq!(session.next(s(26)), Next::Type(COMMAND));
+        session.hear(&format!("{BEGIN_MARK}\n"), s(27));
+        assert_eq!(session.next(s(36)), Next::GoOn);
     }
 
     #[test]

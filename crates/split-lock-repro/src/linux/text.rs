@@ -58,6 +58,11 @@ impl PlainText {
         const ESCAPE: char = '\x1b';
         const BELL: char = '\x07';
         self.state = match (self.state, c) {
+            // Nobody's sequence goes over a line's end; what was torn apart does not hide what follows.
+            (_, '\n') => {
+                self.state = State::Text;
+                return true;
+            }
             (State::Message, BELL) | (State::MessageEscape, '\\') => State::Text,
             (State::Message, ESCAPE) => State::MessageEscape,
             (State::Message | State::MessageEscape, _) => State::Message,
@@ -68,11 +73,16 @@ impl PlainText {
             (State::Escape, ' '..='/') => State::Escape,
             (State::Sequence, ' '..='?') => State::Sequence,
             (State::Escape | State::Sequence, _) => State::Text,
-            (State::Text, '\n' | '\t') => return true,
-            (State::Text, c) => return !c.is_control(),
+            (State::Text, '\t') => return true,
+            (State::Text, c) => return !c.is_control() && !turns_text_around(c),
         };
         false
     }
+}
+
+/// Whether it changes the order in which a terminal shows what follows.
+fn turns_text_around(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether more bytes could make a character of it.
@@ -100,10 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_never_ends_shows_nothing_more() {
+    fn a_sequence_that_never_ends_hides_no_other_line() {
         let mut plain = PlainText::default();
         assert_eq!(plain.add(b"a\x1b]0;title"), "a");
-        assert_eq!(plain.add(b"more of it\n"), "");
+        assert_eq!(
+            plain.add(b"more of it\nKernel panic\x1b["),
+            "\nKernel panic"
+        );
+        assert_eq!(plain.add(b"\nb"), "\nb");
+    }
+
+    #[test]
+    fn text_is_not_turned_around() {
+        assert_eq!(whole("a\u{202e}b\u{2066}c".as_bytes()), "abc");
     }
 
     #[test]

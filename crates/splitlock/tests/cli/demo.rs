@@ -59,7 +59,7 @@ fn demo(says: &str, then: [u8; 2], arguments: &[&str]) -> Output {
     let (_folder, path) = kernel(says, then);
     let kernel = path.to_str().unwrap();
     let always = ["demo", "linux", "--kernel", kernel, "--memory", "16MiB"];
-    let short = ["--boot-timeout", "2s", "--duration", "200ms"];
+    let short = ["--boot-timeout", "2s", "--duration", "2s"];
     let arguments = [&always[..], &short, arguments].concat();
     splitlock(&arguments).output().unwrap()
 }
@@ -203,6 +203,27 @@ fn a_guest_that_complains_hangs() {
 }
 
 #[test]
+fn a_guest_that_does_not_live_through_it_is_not_content() {
+    if !has_kvm() {
+        return;
+    }
+    for (last, expected) in [
+        ("", "has restarted"),
+        ("reboot: Power down\n", "switched itself off"),
+    ] {
+        let says = format!("guest# \n{BEGIN}splitlock: 1 done\n{last}");
+        let output = demo(&says, RESTART, &["--fail-on", "hang"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = said(&output);
+        assert!(
+            text.contains(expected) && text.contains("1 of 1000"),
+            "{text}"
+        );
+        assert!(!text.contains("content"), "{text}");
+    }
+}
+
+#[test]
 fn json_says_the_same_and_the_log_has_the_console() {
     if !has_kvm() {
         return;
@@ -217,7 +238,7 @@ fn json_says_the_same_and_the_log_has_the_console() {
     assert_eq!(found["ending"], "time-is-over");
     assert_eq!(found["split_locks_done"], 300);
     assert_eq!(found["complaints"][0]["kind"], "rcu-stall");
-    assert!(found["runs"].as_u64().unwrap() > 10, "{found}");
+    assert!(found["runs"].as_u64().unwrap() > 0, "{found}");
     assert_eq!(std::fs::read_to_string(&log).unwrap(), says);
 }
 

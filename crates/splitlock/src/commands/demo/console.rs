@@ -71,9 +71,9 @@ impl Console {
     }
 
     /// The last line that says something.
-    pub(super) fn last_line(&self) -> &str {
+    pub(super) fn last_line(&self) -> String {
         let mut lines = self.kept.lines().rev().map(str::trim);
-        lines.find(|line| !line.is_empty()).unwrap_or_default()
+        short(lines.find(|line| !line.is_empty()).unwrap_or_default())
     }
 
     fn show(&mut self, text: &str) -> Result<()> {
@@ -81,6 +81,15 @@ impl Console {
             self.is_shown = terminal::print_on(text)?;
         }
         Ok(())
+    }
+}
+
+/// As much of a guest's line as belongs into a sentence.
+pub(super) fn short(line: &str) -> String {
+    const MOST: usize = 200;
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
     }
 }
 
@@ -105,5 +114,6 @@ mod tests {
             console.add(&much).unwrap();
         }
         assert!(console.all().len() <= MOST_KEPT + much.len());
+        assert!(console.last_line().len() < 300);
     }
 }

@@ -1,12 +1,21 @@
 //! What is to be expected on this host, said before it happens.
 
+use std::time::Duration;
+
 use split_lock_host::Detection;
+use split_lock_model::analysis::Thresholds;
+use split_lock_model::kernel::Profile;
+use split_lock_model::time::Nanos;
 
 use crate::args_demo::LinuxArgs;
 
 /// Why nothing will hang here, or what else should be known; `None` where the host does what the demonstration
 /// is about.
-pub(super) fn note(args: &LinuxArgs, detection: &Detection) -> Option<String> {
+pub(super) fn note(
+    args: &LinuxArgs,
+    detection: &Detection,
+    kernel: Option<&Profile>,
+) -> Option<String> {
     if let Some([a, b, c]) = args.stand_in {
         return Some(format!(
             "the bytes {a:02x} {b:02x} {c:02x} before the guest's locked instruction stand for a split lock that \
@@ -40,11 +49,54 @@ pub(super) fn note(args: &LinuxArgs, detection: &Detection) -> Option<String> {
             );
         }
         Detection::Unknown => {
-            "whether this CPU detects split locks could not be seen; if it does not".into()
+            return Some(
+                "whether this CPU detects split locks could not be seen; if it does not, nothing will hang here"
+                    .into(),
+            );
         }
+        Detection::On { .. } => return of_kernel(args.quantum, kernel?),
         _ => return None,
     };
     Some(format!(
         "{why}, so nothing will hang here: the guest will be done at once"
     ))
+}
+
+/// What a kernel that detects split locks does, by the model, to a vCPU that is called out so often.
+fn of_kernel(quantum: Duration, kernel: &Profile) -> Option<String> {
+    let Some(limits) = Thresholds::of(kernel) else {
+        return Some(
+            "this host's kernel makes nobody sleep for a split lock: nothing will hang here".into(),
+        );
+    };
+    let Nanos(never_up_to) = limits.never_up_to();
+    let never_up_to = Duration::from_nanos(never_up_to);
+    (quantum > never_up_to).then(|| {
+        format!(
+            "runs of {quantum:?} may be long enough for this kernel's punishment, which only those up to \
+             {never_up_to:?} never are: the guest may get on, slowly"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_expect_follows_from_the_kernel_and_the_quantum() {
+        let note = |kernel: &str, ms| {
+            let kernel: Profile = kernel.parse().unwrap();
+            of_kernel(Duration::from_millis(ms), &kernel)
+        };
+        assert_eq!(note("6.12.117,hz=250", 1), None);
+        assert_eq!(note("6.12.117,hz=250", 8), None);
+        let long = note("6.12.117,hz=250", 50).unwrap();
+        assert!(long.contains("50ms") && long.contains("8ms"), "{long}");
+        assert!(
+            note("5.15,hz=250", 1)
+                .unwrap()
+                .contains("nothing will hang")
+        );
+    }
 }

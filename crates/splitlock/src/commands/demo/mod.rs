@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Facts};
 use split_lock_repro::linux::{
@@ -13,6 +13,7 @@ use split_lock_repro::vm::open_kvm;
 
 use crate::args_demo::{Demo, DemoArgs, FailOn, LinuxArgs};
 use crate::interrupt::stop_on_ctrl_c;
+use crate::kernel::of_this_host;
 use crate::output::Output;
 use crate::{Exit, complaint, guard, terminal};
 
@@ -21,7 +22,7 @@ mod expectation;
 mod json;
 mod report;
 
-use console::Console;
+use console::{Console, short};
 use report::Report;
 
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
@@ -37,9 +38,10 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     }
     let kvm = open_kvm(&args.kvm)?;
     let stop = stop_on_ctrl_c()?;
-    let detection = Facts::live()?.detection();
+    let facts = Facts::live()?;
+    let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
     let mut guest = LinuxVm::new(&kvm, &boot(args), guard::config(args.guard, None, 0))?;
-    if let Some(note) = expectation::note(args, &detection) {
+    if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
         complaint::say(&format!("note: {note}"));
     }
     let mut console = Console::new(!args.json);
@@ -49,12 +51,12 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
         split: args.duration,
     });
     let ended = listen(args, &mut guest, &mut session, &mut console, &stop);
-    console.end_line()?;
-    console.say("\n")?;
-    // Also that of a guest that came to a bad end.
+    // Also that of a guest that came to a bad end, or that nobody looks at any more.
     if let Some(log) = log {
         log.write(|out| out.write_all(console.all().as_bytes()))?;
     }
+    console.end_line()?;
+    console.say("\n")?;
     let Some(ending) = ended? else {
         complaint::say("stopped before the guest came to an end");
         return Ok(Exit::Stopped);
@@ -143,7 +145,7 @@ fn complain_about(
         ),
         Ending::Panicked if !has_begun => bail!(
             "the guest's kernel has given up before it came to its prompt: {}",
-            panic_of(session).context("it did not say why")?
+            short(panic_of(session).unwrap_or("it did not say why"))
         ),
         Ending::PoweredOff if !has_begun => {
             bail!("the guest has switched itself off before it came to its prompt")

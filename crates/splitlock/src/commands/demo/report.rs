@@ -42,11 +42,24 @@ impl Report {
         }
     }
 
-    /// Whether the guest has stopped to get on, by its own account or by ours.
+    /// Whether the guest has stopped to get on, by its own account or by ours, or has not lived through it.
     pub(super) fn hung(&self) -> bool {
+        !self.complaints.is_empty() || self.stands_still() || self.is_gone()
+    }
+
+    /// It was at one instruction for long, and did not get through.
+    fn stands_still(&self) -> bool {
         let stood = self.counts.standing.as_ref().map(|standing| standing.time);
         let is_done = matches!(self.stage, Stage::Done { .. });
-        !self.complaints.is_empty() || (!is_done && stood.is_some_and(|time| time >= HANGS_AFTER))
+        !is_done && stood.is_some_and(|time| time >= HANGS_AFTER)
+    }
+
+    fn is_gone(&self) -> bool {
+        let is_over = matches!(
+            self.ending,
+            Ending::Panicked | Ending::PoweredOff | Ending::Restarted
+        );
+        is_over && !matches!(self.stage, Stage::Done { .. })
     }
 
     /// Since the start.
@@ -102,7 +115,17 @@ impl Report {
                 "The guest's kernel has given up over its split locks.".into(),
                 Mood::Bad,
             ),
-            _ if self.hung() => (
+            (_, Ending::PoweredOff) => (
+                format!(
+                    "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
+                ),
+                Mood::Bad,
+            ),
+            (_, Ending::Restarted) => (
+                format!("The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."),
+                Mood::Bad,
+            ),
+            _ if self.stands_still() || (self.hung() && done == 0) => (
                 format!(
                     "The guest hangs: {} after {:?}.",
                     count(done.into(), "split lock", "split locks") + " done",
@@ -112,7 +135,12 @@ impl Report {
             ),
             _ => (
                 format!(
-                    "The guest is slow: {done} of {SPLIT_LOCKS} split locks after {:?}.",
+                    "The guest is slow{}: {done} of {SPLIT_LOCKS} split locks after {:?}.",
+                    if self.hung() {
+                        ", so that its kernel complains"
+                    } else {
+                        ""
+                    },
                     args.duration
                 ),
                 Mood::Unsure,
@@ -133,7 +161,12 @@ impl Report {
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
         if self.complaints.is_empty() {
-            page.item("-", "nothing: it is content");
+            let content = if self.is_gone() {
+                ""
+            } else {
+                ": it is content"
+            };
+            page.item("-", &format!("nothing{content}"));
         }
         for heard in &self.complaints {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());
