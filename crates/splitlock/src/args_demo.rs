@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use split_lock_assist::guard::Reaction;
 use split_lock_repro::linux::{MOST_MEMORY, Prefix};
 
-use crate::ranges::duration;
+use crate::args_model::more_than_nothing;
 
 /// Show what split locks do to a system that people know.
 #[derive(Debug, Args)]
@@ -96,13 +96,6 @@ pub(crate) struct LinuxArgs {
 pub(crate) enum FailOn {
     /// The guest hung.
     Hang,
-}
-
-fn more_than_nothing(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("it has to be longer than nothing".into()),
-        time => Ok(time),
-    }
 }
 
 /// Between two runs the console is shown, the clock looked at, and Ctrl-C heard.
