@@ -32,7 +32,7 @@ impl Watched {
             .map(|(tid, account)| row(*tid, account))
             .collect();
         let mut lines =
-            vec![json!({"event": "start", "schema": 1, "at_ns": first - MS, "hz": 250})];
+            vec![json!({"event": "start", "schema_version": 1, "at_ns": first - MS, "hz": 250})];
         if let (Some(after_ns), Some((tid, account))) = (livelock, accounts.iter().next()) {
             let at_ns = account.first_ns + after_ns;
             lines.push(json!({"event": "state", "at_ns": at_ns, "tid": tid, "from": "held_up", "to": "livelocked"}));

@@ -112,9 +112,10 @@ impl Judgement {
             )
         });
         match lines.first() {
-            Some((said, Line::Start { schema: 1 })) => self.expect(said.ns < first_ns, || {
-                "it began later than what it was to watch".into()
-            }),
+            Some((said, Line::Start { schema_version: 1 })) => self
+                .expect(said.ns < first_ns, || {
+                    "it began later than what it was to watch".into()
+                }),
             other => self.wrong(format!("its first line is no start: {other:?}")),
         }
         match lines.last() {

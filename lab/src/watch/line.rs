@@ -9,7 +9,7 @@ pub(super) enum Line {
     /// From now on everything is seen.
     Start {
         /// Of the layout of the lines.
-        schema: u32,
+        schema_version: u32,
     },
     /// A thread fares otherwise than before.
     State {

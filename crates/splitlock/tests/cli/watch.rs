@@ -121,7 +121,7 @@ fn json_begins_and_ends_and_counts_the_time() {
     assert_eq!((names[0], names[1]), ("start", "sample"));
     assert_eq!(names.last(), Some(&"end"));
     assert!(names.len() >= 3, "{names:?}");
-    assert_eq!(lines[0]["schema"], 1);
+    assert_eq!(lines[0]["schema_version"], 1);
     assert_eq!(lines[0]["sources"][0], "msr:write_msr");
     let end = lines.last().unwrap();
     assert!(end["wall_ns"].as_u64().unwrap() >= 450_000_000);

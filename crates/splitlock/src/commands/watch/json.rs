@@ -7,13 +7,14 @@ use split_lock_host::watch::{Change, Watch};
 use super::host::Host;
 use super::snapshot::{Row, Snapshot};
 
-const SCHEMA: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// Everything is switched on.
 pub(super) fn start(watch: &Watch, host: &Host) -> Result<String> {
     line(&json!({
         "event": "start",
-        "schema": SCHEMA,
+        "schema": "splitlock-watch",
+        "schema_version": SCHEMA_VERSION,
         "at_ns": Watch::now_ns(),
         "sources": watch.sources().collect::<Vec<_>>(),
         "missing": watch.missing(),
