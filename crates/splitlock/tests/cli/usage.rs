@@ -134,7 +134,7 @@ fn mistakes_are_named_in_one_sentence() {
         ),
         (
             &["demo", "linux", "--kernel", "a", "--quantum", "0ms"],
-            "longer than nothing",
+            "more than nothing",
         ),
         (&["demo", "linux", "--kernel", "a", "--guard", "dog"], "dog"),
         (&["plot", "a.csv", "--out", "a.gif"], ".svg, .png or .html"),
