@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::cpio::Archive;
 use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape};
+use super::machine::{Qemu, Shape, parcel};
 use super::step::step;
 use super::{busybox, module, output};
 
@@ -153,9 +153,7 @@ fn said_nothing_of_split_locks(notes: &str) -> bool {
 /// Prints and keeps what was shown, and whether it is what should have been.
 fn judge(shown: &Shown, parcels: &[Parcel], folder: &Path) -> Result<bool> {
     let part = |part: &str| {
-        let name = format!("{}.{part}", shown.name);
-        let parcel = parcels.iter().find(|parcel| parcel.name == name);
-        let parcel = parcel.with_context(|| format!("the machine did not send {name}"))?;
+        let parcel = parcel(parcels, &format!("{}.{part}", shown.name))?;
         Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
     };
     let (said, notes, code) = (part("out")?, part("err")?, part("code")?);

@@ -195,9 +195,8 @@ pub(crate) fn run(
     let module = step("building the module", || module::build(kernel, cache))?;
     let plan = Plan {
         modules: initramfs::modules(),
-        experiments: vec![],
-        watched: vec![],
         errands: SWEEPS.iter().map(Tried::errand).chain([doctor()]).collect(),
+        ..Plan::default()
     };
     let archive = initramfs::pack(kernel, programs, &module, &plan)?;
     let folder = cache.results(&kernel.release).join("tools");

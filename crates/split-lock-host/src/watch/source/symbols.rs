@@ -53,7 +53,6 @@ impl Symbols {
         }
         symbols.are_hidden = !starts.is_empty() && starts.iter().all(|&address| address == 0);
         if symbols.are_hidden {
-            symbols.process_timeout = None;
             return Ok(symbols);
         }
         starts.sort_unstable();

@@ -29,8 +29,7 @@ pub(super) fn start(watch: &Watch, host: &Host) -> Result<String> {
 /// A thread fares otherwise than before.
 pub(super) fn change(change: &Change, row: &Row) -> Result<String> {
     let mut value = serde_json::to_value(row)?;
-    let fields = value.as_object_mut().into_iter();
-    for fields in fields {
+    if let Some(fields) = value.as_object_mut() {
         for rate in ["state", "ended", "traps_per_s", "lost_share"] {
             fields.remove(rate);
         }

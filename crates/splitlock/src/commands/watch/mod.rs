@@ -108,17 +108,13 @@ fn follow(
         let end = args.duration.map_or(next, |duration| duration.min(next));
         let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
         let changes = session.listen(timeout)?;
-        found |= changes
-            .iter()
-            .any(|(change, _)| change.to == State::Livelocked);
+        found |= tell_of_livelock(&changes);
         if !out.changes(&changes)? {
             return Ok(exit(args, found, stop));
         }
     }
     let changes = session.finish()?;
-    found |= changes
-        .iter()
-        .any(|(change, _)| change.to == State::Livelocked);
+    found |= tell_of_livelock(&changes);
     if out.changes(&changes)? {
         let (snapshot, told) = session.snapshot(Moment::End)?;
         publish(endpoint, &snapshot);
@@ -127,6 +123,11 @@ fn follow(
         }
     }
     Ok(exit(args, found, stop))
+}
+
+fn tell_of_livelock(changes: &[Told]) -> bool {
+    let mut changes = changes.iter();
+    changes.any(|(change, _)| change.to == State::Livelocked)
 }
 
 /// Shows and prints what there is now; whether somebody still reads.

@@ -156,7 +156,7 @@ impl Group {
     }
 }
 
-pub(super) fn nanos<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+fn nanos<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
 }
 
