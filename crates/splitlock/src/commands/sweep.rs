@@ -8,12 +8,14 @@ use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{self, Plan, Scenario};
 
-use crate::args::{Host, On, SweepArgs};
+use crate::args::Host;
+use crate::args::measure::{On, SweepArgs};
+use crate::error::report_error;
 use crate::figure::Figure;
 use crate::measuring::{Session, provenance, seed};
 use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
-use crate::{Exit, complaint, guard, terminal};
+use crate::{Exit, guard, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -60,7 +62,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
         samples,
     })?;
     if let Some(taken) = taken {
-        complaint::say(&format!("note: {taken}"));
+        report_error(&format!("note: {taken}"));
     }
     Ok(Exit::Fine)
 }
@@ -77,13 +79,13 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         session.warn_if_punished_twice();
     }
     let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
-        complaint::say("stopped before anything was measured");
+        report_error("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
-        complaint::say(&format!("stopped after {done} of {planned} samples"));
+        report_error(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -95,7 +97,7 @@ fn say_where(guest: &str, stall: &Stall) {
         culprit, response, ..
     } = stall;
     let done = guard::in_words(response);
-    complaint::say(&format!("note: `{guest}` is held up at {culprit}; {done}"));
+    report_error(&format!("note: `{guest}` is held up at {culprit}; {done}"));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {

@@ -7,8 +7,8 @@ use split_lock_repro::linux::{
     Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
 };
 
-use crate::args_demo::LinuxArgs;
-use crate::page::{Mood, Page};
+use crate::args::demo::LinuxArgs;
+use crate::page::{Page, Severity};
 use crate::text::count;
 
 /// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
@@ -95,7 +95,7 @@ impl Report {
         page
     }
 
-    fn title(&self, args: &LinuxArgs) -> (String, Mood) {
+    fn title(&self, args: &LinuxArgs) -> (String, Severity) {
         let done = self.split_locks_done;
         match (self.stage, self.ending) {
             (Stage::Done { since, at }, _) => {
@@ -105,25 +105,25 @@ impl Report {
                 (
                     title,
                     if self.hung() {
-                        Mood::Unsure
+                        Severity::Unsure
                     } else {
-                        Mood::Good
+                        Severity::Good
                     },
                 )
             }
             (_, Ending::Panicked) => (
                 "The guest's kernel has given up over its split locks.".into(),
-                Mood::Bad,
+                Severity::Bad,
             ),
             (_, Ending::PoweredOff) => (
                 format!(
                     "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             (_, Ending::Restarted) => (
                 format!("The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ if self.stands_still() || (self.hung() && done == 0) => (
                 format!(
@@ -131,7 +131,7 @@ impl Report {
                     count(done.into(), "split lock", "split locks") + " done",
                     args.duration
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ => (
                 format!(
@@ -143,7 +143,7 @@ impl Report {
                     },
                     args.duration
                 ),
-                Mood::Unsure,
+                Severity::Unsure,
             ),
         }
     }
