@@ -27,17 +27,17 @@ const WORTH_A_BAR: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_millis(40);
 
 /// Everything that several sweeps of one command have in common.
-pub(crate) struct Session {
+pub(crate) struct KvmSession {
     kvm: Kvm,
     stop: Stop,
     pub(crate) facts: Facts,
 }
 
-impl Session {
+impl KvmSession {
     /// Opens KVM, and from now on Ctrl-C ends measuring, and not the program.
     pub(crate) fn begin(kvm_device: &Path) -> Result<Self> {
         allow_many_files();
-        Ok(Session {
+        Ok(KvmSession {
             kvm: open_kvm(kvm_device)?,
             stop: stop_on_ctrl_c()?,
             facts: Facts::live()?,

@@ -45,7 +45,7 @@ pub(crate) struct LinuxArgs {
     /// Without this option the guest has the splitting program and nothing else.
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// After how long the vCPU is called out of the guest, again and again.
+    /// vCPU timeout per run.
     #[arg(long, value_name = "DURATION", value_parser = quantum, default_value = "1ms")]
     pub(crate) quantum: Duration,
     /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last

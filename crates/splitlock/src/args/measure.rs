@@ -16,7 +16,7 @@ use super::values::{Offsets, Timeouts, duration};
 /// Runs a guest that splits a lock, and one that does not, under pending timeouts from 1 ms to
 /// 49 ms, and shows beside them what this host's kernel does where split locks are detected (or are
 /// not), from the model; then the splitting one with its operand at every offset of a cache line; then what its
-/// bus locks do to a neighbour. Takes about 20 seconds. Without /dev/kvm everything is modelled.
+/// bus locks do to a neighbour. Takes about a minute. Without /dev/kvm everything is modelled.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
@@ -54,7 +54,7 @@ pub(crate) struct ReproduceArgs {
     splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
     splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
 pub(crate) struct SweepArgs {
-    /// What carries the sweep out.
+    /// Backend: KVM or model.
     #[arg(long, value_enum, default_value_t = On::Kvm)]
     pub(crate) on: On,
     /// What detects split locks: `native` is this host, and on the model this host's kernel. With a
@@ -129,7 +129,7 @@ pub(crate) struct SweepArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// What carries a sweep out.
+/// The backend of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
     /// Real guests on /dev/kvm.

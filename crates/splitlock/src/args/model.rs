@@ -76,7 +76,7 @@ pub(crate) struct SimulateArgs {
     /// When the first tick of the kernel happens.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, default_value = "0ns")]
     pub(crate) phase: Duration,
-    /// The simulated time after which to give up looking for a proof.
+    /// The simulated time after which to stop searching for a repeated state.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "10s")]
     pub(crate) horizon: Duration,
     /// Print everything as JSON, with times in nanoseconds.

@@ -12,7 +12,7 @@ use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
 use crate::error::report_error;
 use crate::figure::Figure;
-use crate::measuring::{Session, provenance, seed};
+use crate::measuring::{KvmSession, provenance, seed};
 use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
 use crate::{Exit, guard, terminal};
@@ -70,7 +70,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
 fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     let mut plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
-    let session = Session::begin(&args.kvm)?;
+    let session = KvmSession::begin(&args.kvm)?;
     if args.settle.is_none() {
         plan.settle = session.settle();
     }
@@ -152,7 +152,7 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
         return Ok(vec![guest]);
     };
     let Guest::BuiltIn(built_in) = &guest else {
-        bail!("--offsets needs a built-in guest: the operand of {guest} is its own affair");
+        bail!("--offsets needs a built-in guest: the file fixes the operand address of {guest}");
     };
     let at = |&offset: &u8| Ok(BuiltIn::new(built_in.kind(), Some(offset))?.into());
     offsets.0.iter().map(at).collect()

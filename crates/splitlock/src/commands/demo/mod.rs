@@ -132,7 +132,7 @@ fn complain_about(
     );
     match ending {
         Ending::NeverSpoke => bail!(
-            "the guest has not said a word in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
+            "no serial output from the guest in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
              kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
         ),
         Ending::NoPrompt => bail!(

@@ -82,7 +82,7 @@ impl Report {
         page.item(
             "-",
             &format!(
-                "{} and {}; {} of the runs got it nowhere",
+                "{} and {}; {} runs without progress",
                 count(counts.runs, "run", "runs"),
                 count(counts.exits, "exit", "exits"),
                 counts.runs_without_progress
@@ -112,7 +112,7 @@ impl Report {
                 )
             }
             (_, Ending::Panicked) => (
-                "The guest's kernel has given up over its split locks.".into(),
+                "The guest's kernel panicked after the split locks began.".into(),
                 Severity::Bad,
             ),
             (_, Ending::PoweredOff) => (
@@ -161,12 +161,12 @@ impl Report {
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
         if self.complaints.is_empty() {
-            let content = if self.is_gone() {
-                ""
+            let none = if self.is_gone() {
+                "nothing"
             } else {
-                ": it is content"
+                "no complaints in the guest's log"
             };
-            page.item("-", &format!("nothing{content}"));
+            page.item("-", none);
         }
         for heard in &self.complaints {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());

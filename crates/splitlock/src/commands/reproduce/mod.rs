@@ -9,7 +9,7 @@ use split_lock_repro::vm::VmError;
 use crate::args::measure::ReproduceArgs;
 use crate::error::{error_chain, report_error};
 use crate::figure::{self, Figure};
-use crate::measuring::{Session, seed, usable_cpus};
+use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
 use crate::report::{self, NamedSweep, Report, Section};
 use crate::{Exit, finding, stdout, terminal};
@@ -55,7 +55,7 @@ const FILES: &[&str] = &[
 pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
-    match Session::begin(&args.kvm) {
+    match KvmSession::begin(&args.kvm) {
         Ok(session) => measured(folder, &session, args.repeat, seed),
         Err(error) if is_without_kvm(&error) => {
             let why = error_chain(&error);
@@ -71,7 +71,7 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 }
 
 /// What this host does, and beside it what its kernel would do.
-fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
+fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
     let emulated = Kernel::to_emulate(&session.facts);
     let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
     parts.extend(
@@ -117,7 +117,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
 
 /// Everything that can be measured. What fails after the first part is missing then, and no reason to
 /// throw away what there is.
-fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
+fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
     let mut chapters: Vec<Chapter> = vec![];
     let mut missing = vec![];
     for part in parts {
@@ -135,7 +135,7 @@ fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<Str
     Ok((chapters, missing))
 }
 
-fn play(session: &Session, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+fn play(session: &KvmSession, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
     if session.was_stopped() {
         missing.push(stopped_before(tasks::HEADING));
         return None;
