@@ -321,7 +321,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         }
         let trap = Trap {
             signal_pending: thread.pending_since.is_some(),
-            ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.path)
+            ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.origin)
         };
         let trapped = self.policy.trap(self.jiffies(), trap);
         self.threads[task].stats.messages += u64::from(trapped.message.is_some());
