@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{complaint, fail, put, signal, splitlock, succeed};
 
 fn corpus(name: &str) -> PathBuf {
-    let corpus = "../split-lock-host/tests/log/corpus";
+    let corpus = "../split-lock-log/tests/corpus";
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(corpus)
         .join(name)

@@ -133,8 +133,8 @@ mod tests {
     use std::process::{Child, Command};
     use std::{fs, io, thread};
 
-    use split_lock_host::log::Records;
     use split_lock_host::who::Traps;
+    use split_lock_log::Records;
 
     use super::*;
     use crate::commands::explain::fixture::{Elf, SPLIT, TEXT};

@@ -1,11 +1,11 @@
 //! Who has split locks, and who could be held up.
 
-use split_lock_host::log::TrapKind;
 use split_lock_host::who::{
     Address, Confidence, Engine, Evidence, Group, Manager, Owners, Owning, Process, Space,
     Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{Checkup, Met};
+use split_lock_log::TrapKind;
 use split_lock_model::analysis::Outlook;
 use split_lock_model::time::Nanos;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 use serde::Serialize;
-use split_lock_host::log::{Message, Record};
+use split_lock_log::{Message, Record};
 
 use super::words;
 use crate::text::plain;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::log::{Beginning, Records, Source, Tally};
+use split_lock_log::{Beginning, Records, Source, Tally};
 
 use crate::args::log::{LogArgs, LogFormat};
 use crate::error::report_error;

@@ -1,6 +1,6 @@
 //! Events for people. Rows are printed as they come, so columns are as wide as they usually need to be.
 
-use split_lock_host::log::{Message, Record};
+use split_lock_log::{Message, Record};
 use unicode_width::UnicodeWidthStr;
 
 use super::words;
