@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::text;
+use split_lock_report::text;
 
 /// Says it. If even that is impossible, the exit code has to do.
 pub(crate) fn say(sentence: &str) {

@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use split_lock_report::figure::Figure;
+use split_lock_report::text::wrap;
+use split_lock_report::{chart, text};
 use unicode_width::UnicodeWidthStr;
 
-use crate::figure::Figure;
+use crate::output;
 use crate::page::Page;
-use crate::text::wrap;
-use crate::{chart, output, text};
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 

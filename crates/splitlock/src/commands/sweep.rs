@@ -4,14 +4,15 @@ use anyhow::{Context, Result, bail};
 use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
+use split_lock_report::figure::Figure;
+use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{self, Plan, Scenario};
 
 use crate::args::{Host, On, SweepArgs};
-use crate::figure::Figure;
+use crate::kernel::asked_or_of_this_host;
 use crate::measuring::{Session, provenance, seed};
-use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
 use crate::{Exit, complaint, guard, terminal};
 
@@ -43,7 +44,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     {
         bail!("--on model knows the guests split and aligned, not `{other}`");
     }
-    let (kernel, taken) = modelled::kernel(asked)?;
+    let (kernel, taken) = asked_or_of_this_host(asked)?;
     let outputs = Outputs::prepare(args)?;
     let costs = HardwareCosts {
         split: args.split_cost,

@@ -7,10 +7,10 @@ use split_lock_model::analysis::Row;
 use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
+use split_lock_report::columns::columns;
 
 use crate::Exit;
 use crate::args_model::ThresholdsArgs;
-use crate::columns::columns;
 use crate::terminal::{self, paragraphs};
 
 /// A release from before and one from after the sleep lost its extra tick.

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use split_lock_host::log::{Beginning, Records, Source, Tally};
+use split_lock_report::text::count;
 
 use crate::args_log::{LogArgs, LogFormat};
-use crate::text::count;
 use crate::{Exit, complaint, interrupt, terminal};
 
 mod entry;

@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::watch::{Missing, Probing, Settings, State, Watch};
 use split_lock_host::{Facts, Root};
+use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
 
 use crate::args_watch::{FailOn, WatchArgs};
-use crate::{Exit, complaint, interrupt, terminal, text};
+use crate::{Exit, complaint, interrupt, terminal};
 
 mod endpoint;
 mod host;
