@@ -9,7 +9,7 @@ use split_lock_report::figure::{self, Figure};
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
-use crate::args::PlotArgs;
+use crate::args::measure::PlotArgs;
 use crate::output::Output;
 use crate::{Exit, interrupt};
 

@@ -21,10 +21,11 @@ use split_lock_report::number::grouped;
 use split_lock_report::timeline::{self, View};
 
 use crate::Exit;
-use crate::args_model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
+use crate::args::model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
 use crate::kernel::asked_or_of_this_host;
 use crate::output::Output;
 use crate::picture_file::PictureFile;
+use crate::stdout;
 use crate::terminal::{self, paragraphs};
 
 /// When the timed threads join those that split without pause: those have settled by then.
@@ -82,9 +83,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
         Some(Output::Standard) => write_trace(Output::Standard, &kernel, &scenario)?,
         Some(file) => {
             write_trace(file, &kernel, &scenario)?;
-            terminal::print(&text)?;
+            stdout::print(&text)?;
         }
-        None => terminal::print(&text)?,
+        None => stdout::print(&text)?,
     }
     let found = args.fail_on == Some(FailOn::Livelock) && stuck(&report).next().is_some();
     Ok(if found { Exit::Found } else { Exit::Fine })

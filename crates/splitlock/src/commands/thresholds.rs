@@ -10,8 +10,9 @@ use split_lock_model::time::{Hz, Nanos};
 use split_lock_report::columns::columns;
 
 use crate::Exit;
-use crate::args_model::ThresholdsArgs;
-use crate::terminal::{self, paragraphs};
+use crate::args::model::ThresholdsArgs;
+use crate::stdout;
+use crate::terminal::paragraphs;
 
 /// A release from before and one from after the sleep lost its extra tick.
 const ERAS: [&str; 2] = ["6.11", "6.12"];
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &ThresholdsArgs) -> Result<Exit> {
     } else {
         as_text(args, &rows)
     };
-    terminal::print(&text)?;
+    stdout::print(&text)?;
     Ok(Exit::Fine)
 }
 

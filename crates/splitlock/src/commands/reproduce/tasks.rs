@@ -16,7 +16,7 @@ use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
 
 use crate::guard;
-use crate::measuring::Session;
+use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
@@ -48,7 +48,7 @@ struct Play {
 
 impl Tasks {
     /// Plays it; `None` if somebody stops it.
-    pub(super) fn play(session: &Session, kernel: &Profile) -> Result<Option<Self>> {
+    pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
         let guard = Some(guard::within_deadlines());
         let plays = [
