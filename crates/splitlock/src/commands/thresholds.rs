@@ -7,10 +7,10 @@ use split_lock_model::analysis::Row;
 use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
+use split_lock_report::columns::columns;
 
 use crate::Exit;
 use crate::args::model::ThresholdsArgs;
-use crate::columns::columns;
 use crate::stdout;
 use crate::terminal::paragraphs;
 

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use split_lock_host::who::{Group, Space};
 use split_lock_host::{Checkup, Root};
+use split_lock_report::text::plain;
 
 use crate::commands::explain::{self, Found};
-use crate::text::plain;
 
 /// What is at the addresses of a group of traps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

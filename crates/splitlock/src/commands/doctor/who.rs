@@ -8,12 +8,12 @@ use split_lock_host::{Checkup, Met};
 use split_lock_log::TrapKind;
 use split_lock_model::analysis::Outlook;
 use split_lock_model::time::Nanos;
+use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
 use super::words::exception;
 use crate::machine::{self, vmm};
 use crate::page::Page;
-use crate::text::count;
 
 /// More programs and instructions than these are only counted.
 const MOST_GROUPS: usize = 8;

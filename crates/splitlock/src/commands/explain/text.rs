@@ -2,6 +2,7 @@
 
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
+use split_lock_report::text::{plain, wrap};
 use unicode_width::UnicodeWidthStr;
 
 use super::answer::Answer;
@@ -12,7 +13,6 @@ use super::picture;
 use super::subject::Origin;
 use super::verdict::{Lock, Place};
 use crate::terminal::{self, paragraphs};
-use crate::text::{plain, wrap};
 
 /// The columns that the names of facts take.
 const NAMES: usize = 9;

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use split_lock_log::{Beginning, Records, Source, Tally};
+use split_lock_report::text::count;
 
 use crate::args::log::{LogArgs, LogFormat};
 use crate::error::report_error;
-use crate::text::count;
 use crate::{Exit, interrupt, stdout, terminal};
 
 mod entry;

@@ -10,7 +10,7 @@ const PREFIXES: [(f64, &str); 6] = [
 ];
 
 /// Three significant digits and a metric prefix: `400 M`, `1.23 k`, `0`.
-pub(crate) fn si(value: f64) -> String {
+pub fn si(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -41,12 +41,12 @@ fn trimmed(value: f64) -> String {
 }
 
 /// A rate of progress, with its unit.
-pub(crate) fn turns_per_s(value: f64) -> String {
+pub fn turns_per_s(value: f64) -> String {
     format!("{} turns/s", si(value))
 }
 
 /// A whole number in groups of three: `1,234,567`.
-pub(crate) fn grouped(value: f64) -> String {
+pub fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -63,7 +63,7 @@ pub(crate) fn grouped(value: f64) -> String {
 }
 
 /// A time in the unit that suits it.
-pub(crate) fn duration(ns: f64) -> String {
+pub fn duration(ns: f64) -> String {
     let (unit, name) = match ns.abs() {
         x if x >= 10e9 => (1e9, "s"),
         x if x >= 1e6 => (1e6, "ms"),

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr;
 const GAP: &str = "  ";
 
 /// Lines up the cells of `rows`, of which the first is the heading.
-pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|column| {

@@ -11,19 +11,19 @@ const MOST_MARKS: usize = 50;
 
 /// How far the tasks came in one play.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub struct Course {
     /// Under what condition.
-    pub(crate) name: String,
+    pub name: String,
     /// How the numbers were obtained.
-    pub(crate) series: String,
+    pub series: String,
     /// Milliseconds since the beginning, and the progress of the task that splits locks and of the
     /// one that counts.
-    pub(crate) points: Vec<(f64, [u64; 2])>,
+    pub points: Vec<(f64, [u64; 2])>,
 }
 
 impl Figure {
     /// The progress of each task, in a panel of its own.
-    pub(crate) fn tasks(courses: &[Course], detection: String, notes: Vec<String>) -> Self {
+    pub fn tasks(courses: &[Course], detection: String, notes: Vec<String>) -> Self {
         let last = courses.iter().filter_map(|course| course.points.last());
         let end = last.map(|(at, _)| *at).fold(0.0, f64::max);
         let panel = |task: usize, label: &str| {

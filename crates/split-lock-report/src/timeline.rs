@@ -18,10 +18,11 @@ const BEFORE: Nanos = Nanos::from_millis(2);
 
 /// Part of a timeline.
 #[derive(Debug, Clone)]
-pub(crate) struct View {
+pub struct View {
     timeline: Timeline,
     from: Nanos,
-    pub(crate) length: Nanos,
+    /// How much time it shows.
+    pub length: Nanos,
     lanes: Vec<Lane>,
     hidden: usize,
 }
@@ -52,7 +53,7 @@ impl View {
     ///
     /// # Errors
     /// [`ScenarioError`], as from any simulation.
-    pub(crate) fn of(
+    pub fn of(
         kernel: &Profile,
         scenario: &Scenario,
         from: Nanos,
@@ -88,7 +89,8 @@ impl View {
         }
     }
 
-    pub(crate) fn from(&self) -> Nanos {
+    /// Where it begins.
+    pub fn from(&self) -> Nanos {
         self.from
     }
 
@@ -158,7 +160,7 @@ impl View {
 }
 
 /// Where a timeline is worth looking at: just before the first thread begins.
-pub(crate) fn beginning(scenario: &Scenario) -> Nanos {
+pub fn beginning(scenario: &Scenario) -> Nanos {
     let first = scenario.tasks.first();
     first.map_or(Nanos::ZERO, |task| task.start.since(BEFORE))
 }
@@ -190,7 +192,7 @@ fn lanes(scenario: &Scenario) -> Vec<Lane> {
 }
 
 /// Draws the view with characters, in lines no wider than `width`.
-pub(crate) fn text(view: &View, width: usize) -> String {
+pub fn text(view: &View, width: usize) -> String {
     let names: Vec<String> = view.lanes.iter().map(|&lane| view.name(lane)).collect();
     let gutter = names
         .iter()

@@ -35,7 +35,7 @@ fn of_guarded(split: &Curve) -> Option<String> {
 }
 
 /// What became of the splitting guest, and how it compares with the aligned one.
-pub(crate) fn of_progress(sweep: &Sweep) -> String {
+pub fn of_progress(sweep: &Sweep) -> String {
     let curves = curves(sweep);
     let of = |guest| {
         let is_wanted = move |curve: &&Curve| curve.guest == guest;
@@ -151,7 +151,7 @@ fn share_of_cpu(curve: &Curve) -> f64 {
 }
 
 /// How far the neighbours of a vCPU were really there, if they were not all the time.
-pub(crate) fn of_overlap(sweep: &Sweep) -> Option<String> {
+pub fn of_overlap(sweep: &Sweep) -> Option<String> {
     let neighbours = sweep.samples.iter().filter(|sample| sample.vcpu > 0);
     let shares = neighbours.map(|sample| sample.cpu_ns as f64 / sample.elapsed_ns.max(1) as f64);
     let share = Spread::of(shares)?.median;

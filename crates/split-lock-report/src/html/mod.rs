@@ -10,8 +10,8 @@ use askama::Template;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-pub(crate) use model::{Block, NamedSweep, Report, Section, Table};
-pub(crate) use tables::{offsets_table, timeouts_table};
+pub use model::{Block, NamedSweep, Report, Section, Table};
+pub use tables::{offsets_table, timeouts_table};
 
 use crate::figure::{dark_scheme_css, detection_states};
 use origin::Origin;
@@ -19,7 +19,7 @@ use origin::Origin;
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum ReportError {
+pub enum ReportError {
     /// A sweep could not be written as text.
     #[error("cannot write the data of {0} into the report: {1}")]
     Data(String, std::io::Error),
@@ -49,7 +49,7 @@ struct Download {
 ///
 /// # Errors
 /// [`ReportError`] if a sweep cannot be written as CSV or JSON.
-pub(crate) fn render(report: &Report) -> Result<String, ReportError> {
+pub fn render(report: &Report) -> Result<String, ReportError> {
     let sweeps: Vec<_> = report
         .sweeps
         .iter()

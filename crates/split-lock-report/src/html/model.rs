@@ -6,36 +6,36 @@ use crate::figure::{Figure, FigureError, render_svg};
 
 /// Everything on the page.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// What the page is called.
-    pub(crate) title: String,
+    pub title: String,
     /// The one sentence for whoever reads no further.
-    pub(crate) finding: String,
+    pub finding: String,
     /// What was found, in the order in which it should be read.
-    pub(crate) sections: Vec<Section>,
+    pub sections: Vec<Section>,
     /// Where it comes from: each is described, and carried along as CSV and JSON.
-    pub(crate) sweeps: Vec<NamedSweep>,
+    pub sweeps: Vec<NamedSweep>,
 }
 
 /// A sweep and the name of its files, without their extension.
 #[derive(Debug)]
-pub(crate) struct NamedSweep {
+pub struct NamedSweep {
     /// Such as `progress`.
-    pub(crate) name: String,
+    pub name: String,
     /// The data.
-    pub(crate) sweep: Sweep,
+    pub sweep: Sweep,
 }
 
 /// A heading and what stands below it.
 #[derive(Debug)]
-pub(crate) struct Section {
+pub struct Section {
     pub(super) title: String,
     pub(super) blocks: Vec<Block>,
 }
 
 /// One thing in a section.
 #[derive(Debug)]
-pub(crate) enum Block {
+pub enum Block {
     /// Running text.
     Paragraph(String),
     /// A picture, as SVG that is already safe, with a caption.
@@ -51,15 +51,15 @@ pub(crate) enum Block {
 
 /// A table; long ones are folded.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     /// What it holds and how the numbers were obtained.
-    pub(crate) caption: String,
+    pub caption: String,
     /// One for each column.
-    pub(crate) headings: Vec<String>,
+    pub headings: Vec<String>,
     /// As many cells each as there are headings.
-    pub(crate) rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<String>>,
     /// How many columns, from the left, hold words; the others hold numbers.
-    pub(crate) text_columns: usize,
+    pub text_columns: usize,
 }
 
 /// A longer table is folded.
@@ -73,7 +73,7 @@ impl Table {
 
 impl Section {
     /// An empty section.
-    pub(crate) fn new(title: impl Into<String>) -> Self {
+    pub fn new(title: impl Into<String>) -> Self {
         Section {
             title: title.into(),
             blocks: vec![],
@@ -82,7 +82,7 @@ impl Section {
 
     /// Adds running text.
     #[must_use]
-    pub(crate) fn paragraph(self, text: impl Into<String>) -> Self {
+    pub fn paragraph(self, text: impl Into<String>) -> Self {
         self.block(Block::Paragraph(text.into()))
     }
 
@@ -90,11 +90,7 @@ impl Section {
     ///
     /// # Errors
     /// [`FigureError::Draw`] if it cannot be drawn.
-    pub(crate) fn figure(
-        self,
-        figure: &Figure,
-        caption: impl Into<String>,
-    ) -> Result<Self, FigureError> {
+    pub fn figure(self, figure: &Figure, caption: impl Into<String>) -> Result<Self, FigureError> {
         let svg = render_svg(figure)?;
         let caption = caption.into();
         Ok(self.block(Block::Picture { svg, caption }))
@@ -102,13 +98,13 @@ impl Section {
 
     /// Adds a table.
     #[must_use]
-    pub(crate) fn table(self, table: Table) -> Self {
+    pub fn table(self, table: Table) -> Self {
         self.block(Block::Table(table))
     }
 
     /// Adds anything.
     #[must_use]
-    pub(crate) fn block(mut self, block: Block) -> Self {
+    pub fn block(mut self, block: Block) -> Self {
         self.blocks.push(block);
         self
     }

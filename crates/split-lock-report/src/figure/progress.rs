@@ -33,7 +33,7 @@ impl Figure {
     ///
     /// # Errors
     /// [`FigureError::Empty`] if there is no sample in any sweep.
-    pub(crate) fn progress(sweeps: &[Sweep]) -> Result<Self, FigureError> {
+    pub fn progress(sweeps: &[Sweep]) -> Result<Self, FigureError> {
         let curves: Vec<summary::Curve> = sweeps.iter().flat_map(summary::curves).collect();
         let names = names(sweeps);
         let unit = Unit::for_longest(longest_ns(&curves).ok_or(FigureError::Empty)?);

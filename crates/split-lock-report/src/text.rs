@@ -2,7 +2,7 @@
 
 /// Replaces what no picture, page or terminal should be made to interpret: control characters
 /// (a guest's name could carry escape sequences) and what XML cannot hold even escaped.
-pub(crate) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let hostile = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
     text.chars()
         .map(|c| if hostile(c) { '\u{fffd}' } else { c })
@@ -10,19 +10,19 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// The same for each line of a text.
-pub(crate) fn plain_lines(lines: &str) -> String {
+pub fn plain_lines(lines: &str) -> String {
     let plain: Vec<String> = lines.split('\n').map(plain).collect();
     plain.join("\n")
 }
 
 /// `1 trap`, `2 traps`
-pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Breaks `text` into lines that `measure` finds no wider than `width`: between words where that
 /// is possible, inside them where it is not. A line holds at least one character.
-pub(crate) fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String> {
+pub fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_inclusive(' ') {
         let line = lines.last_mut().expect("starts with one line");

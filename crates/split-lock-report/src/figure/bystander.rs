@@ -38,7 +38,7 @@ impl Figure {
     ///
     /// # Errors
     /// [`FigureError::NoNeighbour`] if no guest was measured both ways.
-    pub(crate) fn bystander(sweep: &Sweep) -> Result<Self, FigureError> {
+    pub fn bystander(sweep: &Sweep) -> Result<Self, FigureError> {
         let bystanders = bystanders(&sweep.samples);
         if bystanders.is_empty() {
             return Err(FigureError::NoNeighbour);

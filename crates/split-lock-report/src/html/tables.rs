@@ -9,7 +9,7 @@ use crate::number::{duration, grouped};
 use crate::text::plain;
 
 /// Turns and overshoot of every curve at every timeout.
-pub(crate) fn timeouts_table(sweep: &Sweep) -> Table {
+pub fn timeouts_table(sweep: &Sweep) -> Table {
     let curves = summary::curves(sweep);
     let rows = curves
         .iter()
@@ -54,7 +54,7 @@ fn row(curve: &Curve, point: &Point) -> Vec<String> {
 }
 
 /// Turns per second at every offset of the operand.
-pub(crate) fn offsets_table(sweep: &Sweep) -> Table {
+pub fn offsets_table(sweep: &Sweep) -> Table {
     let curves = by_offset(sweep);
     let rows = curves.iter().flat_map(|curve| {
         curve.turns_per_s.iter().map(move |(offset, spread)| {

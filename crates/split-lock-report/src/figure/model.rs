@@ -8,7 +8,7 @@ use super::{FigureError, Look, XAxis, YAxis};
 /// A figure: one or more panels above each other that share their horizontal axis, with the words
 /// that belong to them.
 #[derive(Debug, Clone)]
-pub(crate) struct Figure {
+pub struct Figure {
     pub(crate) title: String,
     /// The hosts' detection states: no number here means anything without them.
     pub(crate) detection: Vec<String>,
@@ -78,7 +78,7 @@ impl Figure {
     ///
     /// # Errors
     /// [`FigureError::Empty`] if there is no sample in any sweep.
-    pub(crate) fn most_telling(sweeps: &[Sweep]) -> Result<Self, FigureError> {
+    pub fn most_telling(sweeps: &[Sweep]) -> Result<Self, FigureError> {
         let special = match sweeps {
             [only] => Figure::offsets(only)
                 .or_else(|_| Figure::bystander(only))
@@ -90,7 +90,7 @@ impl Figure {
 
     /// What the figure is called.
     #[must_use]
-    pub(crate) fn title(&self) -> &str {
+    pub fn title(&self) -> &str {
         &self.title
     }
 

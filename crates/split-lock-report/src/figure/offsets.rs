@@ -36,7 +36,7 @@ impl Figure {
     ///
     /// # Errors
     /// [`FigureError::NoOffsets`] if no guest has such a name.
-    pub(crate) fn offsets(sweep: &Sweep) -> Result<Self, FigureError> {
+    pub fn offsets(sweep: &Sweep) -> Result<Self, FigureError> {
         let by_offset = by_offset(sweep);
         if by_offset.is_empty() {
             return Err(FigureError::NoOffsets);

@@ -28,7 +28,7 @@ struct Column {
 }
 
 /// Draws the comparison. Shorter is better in every column.
-pub(crate) fn policies(kernel: &Profile, plan: &Comparison, found: &[Assessment]) -> Picture {
+pub fn policies(kernel: &Profile, plan: &Comparison, found: &[Assessment]) -> Picture {
     let mut page = Page::new(
         "What the kernel does about split locks, and what it could do",
         WIDTH,

@@ -15,14 +15,14 @@ const LEADING: f64 = 1.45;
 
 /// Shapes in their places.
 #[derive(Debug)]
-pub(crate) struct Picture(Scene);
+pub struct Picture(Scene);
 
 impl Picture {
     /// As an SVG document that may also stand inside an HTML page.
     ///
     /// # Errors
     /// [`FigureError::Draw`] if the drawing library fails.
-    pub(crate) fn svg(&self) -> Result<String, FigureError> {
+    pub fn svg(&self) -> Result<String, FigureError> {
         scene_as_svg(&self.0)
     }
 
@@ -30,7 +30,7 @@ impl Picture {
     ///
     /// # Errors
     /// [`FigureError::Width`] or [`FigureError::Draw`].
-    pub(crate) fn png(&self, width: u32) -> Result<Vec<u8>, FigureError> {
+    pub fn png(&self, width: u32) -> Result<Vec<u8>, FigureError> {
         scene_as_png(&self.0, width)
     }
 

@@ -1,38 +1,54 @@
-//! What the model says, in the forms that the commands need.
+//! Sweeps that the model makes, without any guest having run.
 
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use split_lock_host::Facts;
 use split_lock_model::figure::{self as model_figure, Order, Phase, Plan, Row};
-use split_lock_model::kernel::{Mode, Profile};
-use split_lock_model::sim::{self, Program, Report, Scenario, TaskKind, Verdict, simulate};
+use split_lock_model::kernel::{Mode, Profile, ProfileError};
+use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
 use split_lock_repro::summary::{Curve, Spread, curves};
 
-use crate::figure::{self, Picture, Strip};
-use crate::kernel::of_this_host as this_hosts_kernel;
-use crate::timeline::{self, View};
-
-/// Kicks shown of a thread that gets nowhere, and time shown of one that does.
-const KICKS_IN_VAIN: u64 = 6;
-const PROGRESS_SHOWN: Nanos = Nanos::from_millis(40);
-
-/// Nobody sees a millisecond in a longer picture.
-const MOST_SHOWN: Nanos = Nanos::from_secs(1);
-
 /// More runs than this of each curve are a mistake.
 const MOST_RUNS: u64 = 500_000;
 
+/// Why the model makes no sweep.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SweepError {
+    /// More runs of a curve than anybody needs.
+    #[error("{0} runs are too many: {MOST_RUNS} is the limit")]
+    TooManyRuns(u64),
+    /// A guest whose turns take no time.
+    #[error("plain_cost: a turn takes more than 0 ps")]
+    PlainCost,
+    /// The kernel ends the guest at its first split lock.
+    #[error("on kernel {kernel} SIGBUS ends the guest `{guest}` before any timeout")]
+    Sigbus {
+        /// The kernel's profile.
+        kernel: String,
+        /// The guest's name.
+        guest: &'static str,
+    },
+    /// A split lock that takes no time.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A kernel that has no counterpart without detection.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Timeouts or repeats that the model refuses.
+    #[error(transparent)]
+    Plan(#[from] model_figure::FigureError),
+}
+
 /// How long a guest's operations take. Stated, never fitted: they belong to the hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HardwareCosts {
+pub struct HardwareCosts {
     /// A split lock while detection is off.
-    pub(crate) split: Duration,
+    pub split: Duration,
     /// A turn of the same loop that crosses no line, in picoseconds: it takes a few cycles only.
-    pub(crate) plain_turn_ps: u64,
+    pub plain_turn_ps: u64,
 }
 
 impl Default for HardwareCosts {
@@ -47,7 +63,7 @@ impl Default for HardwareCosts {
 impl HardwareCosts {
     /// What the operations took in a sweep of `split` and `aligned` that nothing interrupted; `None`
     /// if it does not show that.
-    pub(crate) fn measured(sweep: &Sweep) -> Option<Self> {
+    pub fn measured(sweep: &Sweep) -> Option<Self> {
         let curves = curves(sweep);
         let undisturbed = |curve: &Curve| {
             let rates = curve.points.iter().map(|point| point.turns_per_cpu_s);
@@ -79,43 +95,27 @@ impl fmt::Display for HardwareCosts {
     }
 }
 
-/// The kernel that was asked for, or this host's, and what is worth knowing about it.
-pub(crate) fn kernel(asked: Option<&Profile>) -> Result<(Profile, Option<String>)> {
-    if let Some(kernel) = asked {
-        return Ok((kernel.clone(), kernel.note().map(str::to_owned)));
-    }
-    let kernel = this_hosts_kernel(&Facts::live()?)?;
-    let mut taken = format!(
-        "No kernel was given, so this host's is taken, as if it were booted with \
-         split_lock_detect=warn: {kernel}."
-    );
-    if let Some(note) = kernel.note() {
-        taken = format!("{taken} The release is {note}.");
-    }
-    Ok((kernel, Some(taken)))
-}
-
 /// A figure's worth of samples without any guest having run: a splitting guest on this kernel and
 /// on the same one with detection off, as two series, and an aligned one on this kernel.
 ///
 /// # Errors
 /// If the model refuses the timeouts, the number of repeats or the costs, or if SIGBUS ends the
 /// splitting guest on this kernel, so that there is nothing to draw.
-pub(crate) fn sweep(
+pub fn sweep(
     kernel: &Profile,
     timeouts: &[Duration],
     repeats: u32,
     seed: u64,
     costs: HardwareCosts,
-) -> Result<Vec<Sample>> {
+) -> Result<Vec<Sample>, SweepError> {
     let runs = timeouts.len() as u64 * u64::from(repeats);
     if runs > MOST_RUNS {
-        bail!("{runs} runs are too many: {MOST_RUNS} is the limit");
+        return Err(SweepError::TooManyRuns(runs));
     }
     if costs.plain_turn_ps == 0 {
-        bail!("plain_cost: a turn takes more than 0 ps");
+        return Err(SweepError::PlainCost);
     }
-    let split = Program::split_loop(nanos(costs.split)?)?;
+    let split = Program::split_loop(costs.split.into())?;
     let off = kernel.with_mode(Mode::Off)?;
     let mut curves = vec![("split", split, kernel)];
     if off != *kernel {
@@ -130,14 +130,17 @@ pub(crate) fn sweep(
             let plan = Plan {
                 program,
                 costs: sim::Costs::default(),
-                timeouts: vec![nanos(*timeout)?],
+                timeouts: vec![(*timeout).into()],
                 repeats,
                 order: Order::Independent,
                 phase: Phase::Random(seed),
             };
             let rows = plan.curve(model_figure::Curve::Warn, profile)?;
             if rows.is_empty() {
-                bail!("on kernel {profile} SIGBUS ends the guest `{guest}` before any timeout");
+                return Err(SweepError::Sigbus {
+                    kernel: profile.to_string(),
+                    guest,
+                });
             }
             samples.extend(rows.iter().map(|row| {
                 let sample = sample(guest, profile, row);
@@ -176,73 +179,14 @@ fn with_turns_of(sample: Sample, turn_ps: u64) -> Sample {
     }
 }
 
-/// Simulates scenarios on a kernel and draws the beginning of each: some kicks of what gets nowhere,
-/// and 40 ms or some kicks of what does.
-///
-/// # Errors
-/// If a scenario cannot be simulated.
-pub(crate) fn livelock_timeline(kernel: &Profile, scenarios: &[Scenario]) -> Result<Picture> {
-    let mut strips = vec![];
-    for scenario in scenarios {
-        let report = simulate(kernel, scenario)?;
-        let period = period(scenario).unwrap_or(Nanos::ZERO);
-        let length = if report.tasks[0].turns == 0 && period > Nanos::ZERO {
-            Nanos(period.0 * KICKS_IN_VAIN)
-        } else {
-            PROGRESS_SHOWN.max(Nanos(period.0 * 2))
-        };
-        let length = length.min(MOST_SHOWN);
-        let from = timeline::beginning(scenario);
-        strips.push(Strip {
-            heading: heading(scenario, &report),
-            view: View::of(kernel, scenario, from, length)?,
-        });
-    }
-    let title = format!("Split locks on kernel {kernel}, as time goes by");
-    Ok(figure::timeline(&title, &strips))
-}
-
-fn period(scenario: &Scenario) -> Option<Nanos> {
-    match scenario.tasks[0].kind {
-        TaskKind::Vcpu(budget) => budget.period(),
-        TaskKind::User { interval } => interval,
-    }
-}
-
-fn heading(scenario: &Scenario, report: &Report) -> String {
-    let timer = period(scenario).map_or("No timer".into(), |period| format!("A timer of {period}"));
-    let fate = match report.tasks[0].verdict {
-        Verdict::Livelocked(_) => {
-            "livelocked. Every signal ends the punishment early, with detection still on, and the \
-             same instruction traps again"
-        }
-        Verdict::NoProgressSeen => {
-            "no progress seen. Every signal came before the punishment was over, and the same \
-             instruction trapped again"
-        }
-        Verdict::Slowed { .. } => {
-            "it progresses. The sleep is served, detection goes off, and the instruction completes"
-        }
-        Verdict::Progresses => "it progresses",
-        Verdict::Dead => "ended by a signal",
-    };
-    format!("{timer}: {fate}.")
-}
-
-/// The model's form of a duration from the command line.
-pub(crate) fn nanos(duration: Duration) -> Result<Nanos> {
-    let nanos = u64::try_from(duration.as_nanos());
-    Ok(Nanos(nanos.context("a duration is too long")?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn swept(kernel: &str, seed: u64) -> Result<Vec<Sample>> {
+    fn swept(kernel: &str, seed: u64) -> Vec<Sample> {
         let timeouts = [5, 13, 15].map(Duration::from_millis);
         let costs = HardwareCosts::default();
-        sweep(&kernel.parse()?, &timeouts, 3, seed, costs)
+        sweep(&kernel.parse().unwrap(), &timeouts, 3, seed, costs).unwrap()
     }
 
     fn turns(samples: &[Sample], guest: &str, series: &str, ms: u64) -> Vec<u64> {
@@ -280,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_series_names_the_kernel_that_it_follows() {
-        let samples = swept("6.6,hz=1000", 1).unwrap();
+        let samples = swept("6.6,hz=1000", 1);
         assert_eq!(samples.len(), 3 * 3 * 3);
         let warn = "modelled (6.6,hz=1000)";
         let off = "modelled (6.6,hz=1000,mode=off)";
@@ -303,14 +247,14 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        let swept = |seed| swept("6.6,hz=1000", seed).unwrap();
+        let swept = |seed| swept("6.6,hz=1000", seed);
         assert_eq!(swept(7), swept(7));
         assert_ne!(swept(7), swept(8));
     }
 
     #[test]
     fn a_kernel_without_detection_is_one_series() {
-        let samples = swept("6.6,mode=off", 1).unwrap();
+        let samples = swept("6.6,mode=off", 1);
         assert!(
             samples
                 .iter()
@@ -324,7 +268,7 @@ mod tests {
         let message = |kernel: &str, timeouts: &[Duration], repeats, costs| {
             let kernel = kernel.parse().unwrap();
             let error = sweep(&kernel, timeouts, repeats, 0, costs).unwrap_err();
-            format!("{error:#}")
+            error.to_string()
         };
         let (one, costs) = ([Duration::from_millis(1)], HardwareCosts::default());
         let free = HardwareCosts {

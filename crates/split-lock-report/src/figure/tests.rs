@@ -5,7 +5,6 @@ use super::font;
 use super::layout::layout;
 use super::scene::{Align, Scene, Shape};
 use super::*;
-use crate::modelled::livelock_timeline;
 use split_lock_model::machine::{CpuId, Topology};
 use split_lock_model::policy::{Alternative, Comparison};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
@@ -364,7 +363,7 @@ fn a_png_of_absurd_width_is_refused() {
 }
 
 /// Leaves every kind of picture in the build folder, to be looked at:
-/// `cargo test -p splitlock -- --ignored pictures`.
+/// `cargo test -p split-lock-report -- --ignored pictures`.
 #[test]
 #[ignore = "writes files for people to look at"]
 #[expect(

@@ -20,7 +20,7 @@ const OVERSAMPLING: u32 = 2;
 ///
 /// # Errors
 /// [`FigureError::Draw`] if the drawing library fails.
-pub(crate) fn render_svg(figure: &Figure) -> Result<String, FigureError> {
+pub fn render_svg(figure: &Figure) -> Result<String, FigureError> {
     scene_as_svg(&layout(figure))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn scene_as_svg(scene: &Scene) -> Result<String, FigureError> {
 /// # Errors
 /// [`FigureError::Width`] for a width that makes no sense, [`FigureError::Draw`] if the drawing
 /// library fails.
-pub(crate) fn render_png(figure: &Figure, width: u32) -> Result<Vec<u8>, FigureError> {
+pub fn render_png(figure: &Figure, width: u32) -> Result<Vec<u8>, FigureError> {
     scene_as_png(&layout(figure), width)
 }
 

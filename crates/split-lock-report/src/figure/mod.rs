@@ -12,6 +12,7 @@ mod bystander;
 mod caption;
 mod font;
 mod layout;
+mod livelock;
 mod look;
 mod model;
 mod offsets;
@@ -30,21 +31,22 @@ mod tests;
 
 pub(crate) use axis::{XAxis, YAxis};
 pub(crate) use caption::{detection_states, stopped_early_line};
+pub use livelock::livelock_timeline;
 pub(crate) use look::{Look, Stroke};
-pub(crate) use model::Figure;
+pub use model::Figure;
 pub(crate) use model::{Curve, Mark, Panel};
 pub(crate) use offsets::{CROSSING_OFFSETS, by_offset};
 pub(crate) use paint::dark_scheme_css;
-pub(crate) use paint::{render_png, render_svg};
-pub(crate) use picture::Picture;
-pub(crate) use policies::policies;
-pub(crate) use tasks::Course;
+pub use paint::{render_png, render_svg};
+pub use picture::Picture;
+pub use policies::policies;
+pub use tasks::Course;
 pub(crate) use timeline::{Strip, timeline};
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum FigureError {
+pub enum FigureError {
     /// No samples at all.
     #[error("there is nothing to draw: no samples")]
     Empty,

@@ -25,7 +25,7 @@ const COLUMNS_BETWEEN_SYMBOLS: usize = 6;
 
 /// Writes the figure with lines no wider than `width` columns, and escape sequences for colour
 /// only if `color`.
-pub(crate) fn render(figure: &Figure, width: usize, color: bool) -> String {
+pub fn render(figure: &Figure, width: usize, color: bool) -> String {
     let mut page = Page {
         width: width.max(1),
         color,
