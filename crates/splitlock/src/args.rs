@@ -8,8 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use split_lock_assist::guard::Reaction;
 use split_lock_model::kernel::{ParseProfileError, Profile};
-use split_lock_repro::guest::Register;
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::{Level, Register};
 
 use crate::args_demo::DemoArgs;
 use crate::args_doctor::DoctorArgs;

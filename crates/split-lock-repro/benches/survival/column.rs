@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::Level;
 
 use crate::extent::Extent;
 use crate::rounds::{progress, sample_all};

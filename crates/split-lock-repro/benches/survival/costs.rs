@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use split_lock_repro::guest::Level;
 use split_lock_repro::guest::{FileOptions, Guest};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::breakpoint::set_breakpoint;
 use crate::common::{file_guest, guest};

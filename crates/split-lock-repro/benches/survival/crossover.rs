@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::Level;
 
 use crate::column::{Column, Spans};
 use crate::extent::Extent;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use split_lock_assist::guard::{Config, Reaction};
 use split_lock_assist::kvm::Reach;
 use split_lock_model::kernel::Profile;
+use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Kernel, grace};
-use split_lock_repro::vm::Level;
 
 /// What becomes of a guest's split locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

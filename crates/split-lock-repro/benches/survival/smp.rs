@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use split_lock_assist::pause::Pause;
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::Level;
 
 use crate::common::LEVELS;
 use crate::extent::Extent;

@@ -12,9 +12,9 @@ use split_lock_assist::kvm::Reach;
 use split_lock_assist::pause::Gate;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::Guest;
+use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel};
-use split_lock_repro::vm::layout::OPERAND_LINE;
-use split_lock_repro::vm::{Level, Seat, Vcpu, Vm};
+use split_lock_repro::vm::{Seat, Vcpu, Vm};
 
 use crate::breakpoint::set_breakpoint;
 use crate::common::guest;
@@ -184,6 +184,7 @@ impl Drop for Subject {
     }
 }
 
+const OPERAND_LINE: u64 = 0x3_0800;
 const WORKERS_WAIT: &str = "a worker waits until its subject is dropped";
 
 fn add_vcpu(vm: &mut Vm, guest: &Guest, setting: &Setting) -> Vcpu {

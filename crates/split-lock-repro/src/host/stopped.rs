@@ -14,7 +14,8 @@ use split_lock_assist::watch::SLOTS;
 use vm_memory::GuestMemoryMmap;
 
 use super::trap::{HiddenFlags, Trap};
-use crate::vm::{Level, Seat, VmError};
+use crate::guest::Level;
+use crate::vm::{Seat, VmError};
 
 /// The registers. Any I/O of the last exit must be completed.
 ///

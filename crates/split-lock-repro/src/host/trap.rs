@@ -9,7 +9,8 @@ use split_lock_assist::cpu::rflags;
 use split_lock_assist::watch::{SLOTS, dr7};
 
 use crate::guest::Guest;
-use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, Level, STEPPED_PORT, Seat, VmError};
+use crate::guest::Level;
+use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, STEPPED_PORT, Seat, VmError};
 
 /// Something that stops the guest before it executes a split lock, and can be switched off.
 #[derive(Debug)]

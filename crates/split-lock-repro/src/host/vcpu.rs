@@ -17,7 +17,8 @@ use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
 use super::trap::{Meaning, Trap};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
-use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
+use crate::guest::Level;
+use crate::vm::{ExitCause, Seat, UnexpectedExit, VmError};
 
 /// A vCPU whose runs end, on this host as it is or on one that treats its split locks as a given
 /// kernel does.

@@ -35,7 +35,7 @@ mod image;
 mod initrd;
 pub(crate) mod program;
 mod session;
-mod standstill;
+mod stall_detector;
 mod text;
 mod vcpu;
 

@@ -12,7 +12,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::LinuxError;
 use super::devices::Devices;
-use super::standstill::{Over, Standstill};
+use super::stall_detector::{Over, Standstill};
 use super::{Counts, Standing};
 use crate::vm::{ExitCause, REPORT, failed};
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::de::DeserializeOwned;
 
-use super::short_lines::ShortLines;
+use super::bounded_lines::ShortLines;
 use super::{HostFacts, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
 
 /// The columns, in their order. Scripts rely on them.

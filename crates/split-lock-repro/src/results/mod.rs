@@ -9,9 +9,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod bounded_lines;
 mod csv_format;
 mod json_format;
-mod short_lines;
 
 pub use csv_format::{CSV_COLUMNS, ReadCsvError};
 pub use json_format::ReadJsonError;

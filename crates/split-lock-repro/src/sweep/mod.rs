@@ -9,19 +9,19 @@ use crate::host::HostError;
 use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
 
-mod crew;
 mod measure;
 mod order;
 mod plan;
 mod stop;
+mod vcpu_threads;
 
 pub use plan::{Host, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
-use crew::Crew;
 use measure::{Ended, Measurement};
 use order::Random;
 use plan::Step;
+use vcpu_threads::Crew;
 
 /// How a sweep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,8 @@ pub enum Event {
 ///
 /// ```no_run
 /// use split_lock_repro::sweep::{Host, Plan, Scenario, Stop, run};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+/// use split_lock_repro::guest::Level;
+/// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 /// use std::time::Duration;
 ///
 /// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;

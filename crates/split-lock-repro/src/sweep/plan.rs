@@ -9,8 +9,8 @@ use split_lock_model::kernel::Profile;
 
 use super::order::shuffle;
 use crate::guest::Guest;
+use crate::guest::Level;
 use crate::results::Origin;
-use crate::vm::Level;
 
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);

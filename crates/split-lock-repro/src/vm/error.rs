@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Level;
+use crate::guest::Level;
 
 /// What was tried, on what, and what to do next.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
-use super::layout::{
+use super::{REPORT, VmError, failed};
+use crate::layout::{
     MAX_VCPUS, MEMORY_SIZE, PHYSICAL_STRIDE, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
 };
-use super::{REPORT, VmError, failed};
 use crate::sys::LentMemory;
 
 /// The slots below are the vCPUs', by number.

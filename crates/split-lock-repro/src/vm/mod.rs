@@ -7,31 +7,29 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestMemoryError};
 
-use crate::guest::{Guest, Register};
+use crate::guest::{Guest, Level, Register};
 use crate::sys::LentMemory;
 
 mod calibration;
 mod error;
 mod exit;
 mod interrupt;
-pub mod layout;
 mod memory;
 mod open;
 mod page_tables;
-mod seat;
 pub(crate) mod segments;
+mod slot;
 pub(crate) mod trap;
 
+pub use crate::layout::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 pub use calibration::work_rate;
 pub use error::VmError;
-pub use exit::{DEBUG_PORT, ExitCause, TASK_DONE_PORT, UnexpectedExit};
+pub use exit::{ExitCause, UnexpectedExit};
 pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
-pub use seat::Seat;
-pub use segments::{Level, UnknownLevel};
-pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
+pub use slot::Seat;
 
-use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use crate::layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
 use memory::{Memory, shared_page};
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
@@ -41,8 +39,8 @@ pub(crate) const REAL_MODE_TSS: usize = 0xfffb_d000;
 ///
 /// ```no_run
 /// use std::path::Path;
-/// use split_lock_repro::guest::{BuiltIn, Kind};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, Vm, open_kvm};
+/// use split_lock_repro::guest::{BuiltIn, Kind, Level};
+/// use split_lock_repro::vm::{KVM_DEVICE, Vm, open_kvm};
 ///
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
 /// let mut vm = Vm::new(&kvm)?;

@@ -11,9 +11,10 @@ use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
 use split_lock_assist::kvm::Reach;
 use split_lock_assist::pause::{Gate, Pause};
 use split_lock_model::kernel::Profile;
+use split_lock_repro::guest::Level;
 use split_lock_repro::guest::{BuiltIn, Guest};
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, Punishments, grace};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::{LEVELS, detects_split_locks, kvm, machine};
 

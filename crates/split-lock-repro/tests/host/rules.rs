@@ -6,8 +6,9 @@ use std::time::Duration;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
+use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Ended, HostError, HostedVcpu, Kernel, Punishments};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::{LEVELS, detects_split_locks, file_guest, guest, kvm, machine};
 

@@ -4,14 +4,14 @@ use super::*;
 use std::thread;
 
 use split_lock_repro::guest::{BuiltIn, Kind};
-use split_lock_repro::vm::layout::CODE;
 
 /// Everything that this vCPU has added to the word since its last reset: its turns, and one more if it
 /// was stopped between the addition and the count of it.
 fn added(vcpu: &Vcpu) -> u64 {
     let code = BuiltIn::new(Kind::Contend, None).unwrap().code();
     let addition = iced_x86::Decoder::new(64, code, 0).decode();
-    let stopped_between = vcpu.fd.get_regs().unwrap().rip == CODE + addition.len() as u64;
+    let stopped_between =
+        vcpu.fd.get_regs().unwrap().rip == guest("contend").load_address() + addition.len() as u64;
     vcpu.seat.turns(&vcpu.fd).unwrap() + u64::from(stopped_between)
 }
 

@@ -4,7 +4,12 @@ use split_lock_repro::guest::FileOptions;
 
 use super::*;
 use split_lock_repro::guest::Register;
-use split_lock_repro::vm::layout::{FREE_START, MEMORY_SIZE, OPERAND_LINE, STACK_TOP};
+
+// What the documentation of `GuestFile` promises.
+const FREE_START: u64 = 0x2_0000;
+const STACK_TOP: u64 = 0x2_0000;
+const OPERAND_LINE: u64 = 0x3_0800;
+const MEMORY_SIZE: u64 = 16 << 20;
 
 #[test]
 fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use split_lock_repro::guest::Guest;
-use split_lock_repro::vm::{ExitCause, Level, UnexpectedExit, Vcpu, Vm};
+use split_lock_repro::guest::Level;
+use split_lock_repro::vm::{ExitCause, UnexpectedExit, Vcpu, Vm};
 
 use common::{LEVELS, detects_split_locks, file_guest, guest, kvm};
 

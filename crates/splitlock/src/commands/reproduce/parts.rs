@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use split_lock_model::kernel::Profile;
-use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
-use split_lock_repro::vm::Level;
 
 use crate::figure::{Figure, FigureError};
 use crate::{guard, report};

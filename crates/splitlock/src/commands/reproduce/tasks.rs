@@ -9,8 +9,8 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
-use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
 use crate::figure::{self, Course, Figure};
 use crate::guard;

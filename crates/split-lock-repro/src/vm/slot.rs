@@ -6,13 +6,14 @@ use split_lock_assist::paging::PageWalk;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::exit::{ExitCause, UnexpectedExit};
-use super::layout::PHYSICAL_STRIDE;
 use super::memory::Memory;
-use super::segments::{self, EFER_LONG_MODE_ACTIVE, Level};
+use super::segments::{self, EFER_LONG_MODE_ACTIVE};
 use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed};
+use crate::guest::Level;
+use crate::layout::PHYSICAL_STRIDE;
 use split_lock_assist::cpu::rflags;
 
 use crate::guest::Register;

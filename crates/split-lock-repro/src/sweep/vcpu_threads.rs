@@ -15,8 +15,9 @@ use split_lock_model::time::Nanos;
 use super::measure::{Measurement, measure};
 use super::{Host, Scenario, Stop, SweepError};
 use crate::guest::Guest;
+use crate::guest::Level;
 use crate::host::{GuardedVcpu, HostedVcpu, Kernel};
-use crate::vm::{Level, Vcpu, Vm};
+use crate::vm::{Vcpu, Vm};
 
 /// All vCPUs of one scenario. They end when this is dropped.
 pub(super) struct Crew {
