@@ -10,11 +10,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod bounded_lines;
-mod csv_format;
-mod json_format;
+mod json;
+mod read_csv;
+mod write_csv;
 
-pub use csv_format::{CSV_COLUMNS, ReadCsvError};
-pub use json_format::ReadJsonError;
+pub use json::ReadJsonError;
+pub use read_csv::ReadCsvError;
+pub use write_csv::CSV_COLUMNS;
 
 /// Names the kind of file.
 pub const SCHEMA: &str = "splitlock-sweep";
