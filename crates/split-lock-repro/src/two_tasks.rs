@@ -129,12 +129,12 @@ impl TwoTasks {
         on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
     ) -> Result<Moment, TwoTasksError> {
         let start = start_registers(self.split_locks);
-        let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
+        let Vcpu { mut fd, slot } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
         let hosted = match &self.host {
-            Host::Native => HostedVcpu::native(&mut fd, &seat)?,
+            Host::Native => HostedVcpu::native(&mut fd, &slot)?,
             Host::Emulated(profile) => {
                 let kernel = Arc::new(Kernel::new(profile.clone(), 1));
-                HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
+                HostedVcpu::emulated_for_tasks(&mut fd, &slot, kernel)?
             }
         };
         let reach = match self.guard {
@@ -190,9 +190,9 @@ impl RunningGuest<'_> {
 
     fn moment(&self) -> Result<Moment, TwoTasksError> {
         let vcpu = self.vcpu.vcpu();
-        let seat = vcpu.seat();
-        let registers = seat.guest_registers(vcpu.fd())?;
-        let word = |address| seat.read(address).map_or(0, u64::from_le_bytes);
+        let slot = vcpu.slot();
+        let registers = slot.guest_registers(vcpu.fd())?;
+        let word = |address| slot.read(address).map_or(0, u64::from_le_bytes);
         let running = word(CURRENT);
         let task = |task: u64, progress| {
             // Otherwise the kernel is at work, and has the task's state on its stack.
@@ -205,7 +205,7 @@ impl RunningGuest<'_> {
                 progress: word(progress),
                 interrupts: word(INTERRUPTS + 8 * task),
                 rip,
-                instruction: seat.instruction_bytes(rip),
+                instruction: slot.instruction_bytes(rip),
             }
         };
         Ok(Moment {

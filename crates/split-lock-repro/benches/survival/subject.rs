@@ -14,7 +14,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::Guest;
 use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel};
-use split_lock_repro::vm::{Seat, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, VcpuSlot, Vm};
 
 use crate::breakpoint::set_breakpoint;
 use crate::common::guest;
@@ -210,20 +210,20 @@ struct Post {
 
 impl Post {
     fn work(self, spans: &Receiver<Duration>, samples: &Sender<Sample>) {
-        let Vcpu { mut fd, seat } = self.vcpu;
+        let Vcpu { mut fd, slot } = self.vcpu;
         let hosted = if self.setting.scheme.detects {
             let (level, kernel) = (self.setting.level, Arc::clone(&self.kernel));
-            HostedVcpu::emulated(&mut fd, &seat, &self.guest, level, kernel)
+            HostedVcpu::emulated(&mut fd, &slot, &self.guest, level, kernel)
         } else {
             if self.setting.scheme == NO_DETECTION_ARMED {
                 set_breakpoint(&fd, OPERAND_LINE);
             }
-            HostedVcpu::native(&mut fd, &seat)
+            HostedVcpu::native(&mut fd, &slot)
         };
         let hosted = hosted.expect("the vCPU can be bounded");
         let mut runner = Runner {
             vcpu: GuardedVcpu::new(hosted, self.guard, &self.gate, self.reach),
-            seat: &seat,
+            slot: &slot,
             kernel: &self.kernel,
             kicks_every: self.setting.kicks_every,
             lead_in: LeadIn {
@@ -242,7 +242,7 @@ impl Post {
 
 struct Runner<'a> {
     vcpu: GuardedVcpu<'a>,
-    seat: &'a Seat,
+    slot: &'a VcpuSlot,
     kernel: &'a Kernel,
     kicks_every: Duration,
     lead_in: LeadIn,
@@ -304,8 +304,8 @@ impl Runner<'_> {
     /// Since the guest began; the time is not taken.
     fn so_far(&self) -> Sample {
         let fd = self.vcpu.vcpu().fd();
-        let turns = self.seat.turns(fd).expect("KVM tells registers");
-        let punished = self.kernel.punishments(self.seat.vcpu() as u32);
+        let turns = self.slot.turns(fd).expect("KVM tells registers");
+        let punished = self.kernel.punishments(self.slot.vcpu() as u32);
         let guard = self.vcpu.statistics().copied().unwrap_or_default();
         Sample {
             elapsed: Duration::ZERO,
@@ -323,7 +323,7 @@ impl Runner<'_> {
     /// A guest that works has all of its work in RBX, and what is left of it in RDX.
     fn part_of_a_turn(&self) -> f64 {
         let fd = self.vcpu.vcpu().fd();
-        let registers = self.seat.guest_registers(fd).expect("KVM tells registers");
+        let registers = self.slot.guest_registers(fd).expect("KVM tells registers");
         match registers.rbx {
             0 => 0.0,
             all => 1.0 - registers.rdx as f64 / all as f64,

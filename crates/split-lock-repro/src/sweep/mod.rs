@@ -21,7 +21,7 @@ pub use stop::Stop;
 use measure::{Ended, Measurement};
 use order::Random;
 use plan::Step;
-use vcpu_threads::Crew;
+use vcpu_threads::VcpuThreads;
 
 /// How a sweep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +130,11 @@ pub fn run(
         Reach::NOWHERE
     };
     std::thread::scope(|scope| {
-        let crews = plan
+        let scenarios = plan
             .scenarios
             .iter()
-            .map(|scenario| Crew::start(scope, kvm, scenario, stop, reach));
-        let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
+            .map(|scenario| VcpuThreads::start(scope, kvm, scenario, stop, reach));
+        let scenarios: Vec<VcpuThreads> = scenarios.collect::<Result<_, _>>()?;
         let mut phases = Random::new(plan.seed);
         for step in plan
             .warm_up_steps()
@@ -147,7 +147,7 @@ pub fn run(
                 return Ok(Finished::Stopped);
             }
             std::thread::sleep(plan.settle);
-            let measured = crews[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
+            let measured = scenarios[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);
             }

@@ -38,7 +38,9 @@ pub enum VmError {
         why: String,
     },
     /// A guest's work cannot be measured out.
-    #[error("cannot find out how fast a guest at {level} works: {why}; use one that does not work")]
+    #[error(
+        "cannot find out how fast a guest at {level} works: {why}; use a guest without a work loop, such as split"
+    )]
     Calibration {
         /// The privilege level.
         level: Level,

@@ -130,7 +130,7 @@ impl From<&VcpuExit<'_>> for ExitCause {
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExitCause::Halt => f.write_str("halted (HLT), and no guest may end"),
+            ExitCause::Halt => f.write_str("halted (HLT), and guests must loop forever"),
             ExitCause::TripleFault => {
                 f.write_str("raised an exception that it has no handler for (triple fault)")
             }
@@ -157,7 +157,7 @@ impl fmt::Display for ExitCause {
                 f.write_str("can take an interrupt, and none is waiting for it")
             }
             ExitCause::Breakpoint { address, .. } => {
-                write!(f, "met a breakpoint at {address:#x} that nobody waits for")
+                write!(f, "came to an unexpected breakpoint at {address:#x}")
             }
             ExitCause::FailEntry { reason, cpu } => write!(
                 f,

@@ -1,4 +1,4 @@
-//! What a vCPU sits on: its memory, its start state, and where its guest counts.
+//! Per-vCPU memory and start state, and where its guest counts.
 
 use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
@@ -25,7 +25,7 @@ const LONGEST_INSTRUCTION: usize = 15;
 /// Everything about a vCPU but the file descriptor, which may be elsewhere while it runs: the calls
 /// here borrow it.
 #[derive(Debug)]
-pub struct Seat {
+pub struct VcpuSlot {
     vcpu: u64,
     memory: Memory,
     start: kvm_regs,
@@ -36,7 +36,7 @@ pub struct Seat {
 const FRAME: [u64; 3] = [FRAME_RIP, FRAME_RFLAGS, FRAME_RSP];
 const OWN_MEMORY: &str = "all of a vCPU's memory is there";
 
-impl Seat {
+impl VcpuSlot {
     pub(super) fn new(
         vcpu: u64,
         memory: Memory,
@@ -101,7 +101,7 @@ impl Seat {
         })
     }
 
-    /// Sets what [`Seat::guest_registers`] gets, and leaves the handler of an exception where it is.
+    /// Sets what [`VcpuSlot::guest_registers`] gets, and leaves the handler of an exception where it is.
     /// Where a kernel has several tasks, all of them get AC as it is set.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl Seat {
             .map_err(failed("KVM_SET_REGS", self.name(), REPORT))
     }
 
-    /// How many turns the guest has made since its start or [`Seat::reset`].
+    /// How many turns the guest has made since its start or [`VcpuSlot::reset`].
     ///
     /// # Errors
     /// If KVM_GET_REGS fails.
