@@ -3,6 +3,7 @@
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
 use split_lock_assist::kvm::Reach;
+use split_lock_model::random::SplitMix64;
 use split_lock_model::time::Nanos;
 
 use crate::host::HostError;
@@ -10,7 +11,6 @@ use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
 
 mod measure;
-mod order;
 mod plan;
 mod stop;
 mod vcpu_threads;
@@ -19,7 +19,6 @@ pub use plan::{Host, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
 use measure::{Ended, Measurement};
-use order::Random;
 use plan::Step;
 use vcpu_threads::VcpuThreads;
 
@@ -135,7 +134,7 @@ pub fn run(
             .iter()
             .map(|scenario| VcpuThreads::start(scope, kvm, scenario, stop, reach));
         let scenarios: Vec<VcpuThreads> = scenarios.collect::<Result<_, _>>()?;
-        let mut phases = Random::new(plan.seed);
+        let mut phases = SplitMix64::new(plan.seed);
         for step in plan
             .warm_up_steps()
             .into_iter()
@@ -147,7 +146,8 @@ pub fn run(
                 return Ok(Finished::Stopped);
             }
             std::thread::sleep(plan.settle);
-            let measured = scenarios[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
+            let measured =
+                scenarios[at.scenario].run(at.timeout, Nanos(phases.below(TICK_PATTERNS.0)))?;
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);
             }
