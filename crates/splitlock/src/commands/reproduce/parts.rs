@@ -5,10 +5,9 @@ use std::time::Duration;
 use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{Figure, FigureError};
 use split_lock_report::html;
-use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
-use split_lock_repro::vm::Level;
 
 use crate::guard;
 

@@ -12,8 +12,8 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{self, Course, Figure};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
-use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
 use crate::guard;
 use crate::measuring::KvmSession;

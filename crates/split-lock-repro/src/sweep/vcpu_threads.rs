@@ -15,11 +15,12 @@ use split_lock_model::time::Nanos;
 use super::measure::{Measurement, measure};
 use super::{Host, Scenario, Stop, SweepError};
 use crate::guest::Guest;
+use crate::guest::Level;
 use crate::host::{GuardedVcpu, HostedVcpu, Kernel};
-use crate::vm::{Level, Vcpu, Vm};
+use crate::vm::{Vcpu, Vm};
 
 /// All vCPUs of one scenario. They end when this is dropped.
-pub(super) struct Crew {
+pub(super) struct VcpuThreads {
     workers: Vec<Worker>,
     kernel: Option<Arc<Kernel>>,
 }
@@ -30,7 +31,7 @@ struct Worker {
 }
 
 /// What a thread needs to run one vCPU.
-struct Post {
+struct VcpuJob {
     vcpu: Vcpu,
     guest: Guest,
     level: Level,
@@ -48,7 +49,7 @@ struct Post {
     results: Sender<Result<Measurement, SweepError>>,
 }
 
-impl Crew {
+impl VcpuThreads {
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         kvm: &Kvm,
@@ -71,7 +72,7 @@ impl Crew {
         for (number, guest) in scenario.guests.iter().enumerate() {
             let (timeouts, worker_timeouts) = channel();
             let (worker_results, results) = channel();
-            let post = Post {
+            let job = VcpuJob {
                 vcpu: match (&kernel, scenario.level) {
                     (Some(_), Level::Cpl3) => vm.add_vcpu_that_checks_alignment(guest)?,
                     _ => vm.add_vcpu(guest, scenario.level)?,
@@ -87,12 +88,12 @@ impl Crew {
                 timeouts: worker_timeouts,
                 results: worker_results,
             };
-            let kicker = post.fill(scope, number)?;
+            let kicker = job.spawn(scope, number)?;
             stop.add(kicker.clone());
             all.add(kicker);
             workers.push(Worker { timeouts, results });
         }
-        Ok(Crew { workers, kernel })
+        Ok(VcpuThreads { workers, kernel })
     }
 
     /// Runs all vCPUs at once, and waits for them. An emulated host is freshly booted, with a tick
@@ -115,11 +116,11 @@ impl Crew {
     }
 }
 
-const WORKERS_WAIT: &str = "a worker ends only when its crew is dropped";
+const WORKERS_WAIT: &str = "a worker ends only when its VcpuThreads are dropped";
 
-impl Post {
+impl VcpuJob {
     /// Starts the thread, and waits until its vCPU is bound to it.
-    fn fill<'scope>(
+    fn spawn<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,
         number: usize,
@@ -136,10 +137,10 @@ impl Post {
     }
 
     fn work(self, bound: &Sender<Result<Kicker, SweepError>>) {
-        let Vcpu { mut fd, seat } = self.vcpu;
+        let Vcpu { mut fd, slot } = self.vcpu;
         let hosted = match self.kernel {
-            None => HostedVcpu::native(&mut fd, &seat),
-            Some(kernel) => HostedVcpu::emulated(&mut fd, &seat, &self.guest, self.level, kernel),
+            None => HostedVcpu::native(&mut fd, &slot),
+            Some(kernel) => HostedVcpu::emulated(&mut fd, &slot, &self.guest, self.level, kernel),
         };
         let mut vcpu = match hosted {
             Ok(vcpu) => GuardedVcpu::new(vcpu, self.guard, &self.gate, self.reach),

@@ -8,19 +8,19 @@ use kvm_bindings::kvm_regs;
 /// elsewhere, because it goes on taking interrupts; not for as long as this.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(100);
 
-/// A run in which a thread had more of its time than this was no standstill, whatever the registers
+/// A run in which a thread had more of its time than this was no stall, whatever the registers
 /// say: a tight loop looks the same.
 const IDLE_SHARE: u32 = 2;
 
 /// Counts runs after which a vCPU is where it was before.
 #[derive(Debug, Default)]
-pub(super) struct Standstill {
-    at: Option<Place>,
+pub(super) struct StallDetector {
+    at: Option<StallPosition>,
 }
 
 /// Where it stands, and since when.
 #[derive(Debug)]
-struct Place {
+struct StallPosition {
     registers: kvm_regs,
     since: Duration,
     last: Duration,
@@ -28,7 +28,7 @@ struct Place {
 
 /// A run that was over when its time was.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Over {
+pub(super) struct RunSample {
     /// When it was over, on a clock of the caller's.
     pub(super) at: Duration,
     /// How long it took.
@@ -37,9 +37,9 @@ pub(super) struct Over {
     pub(super) cpu: Duration,
 }
 
-impl Standstill {
+impl StallDetector {
     /// How long the vCPU has been standing where it is after this run, if the run got it nowhere.
-    pub(super) fn ran(&mut self, run: &Over, registers: &kvm_regs) -> Option<Duration> {
+    pub(super) fn ran(&mut self, run: &RunSample, registers: &kvm_regs) -> Option<Duration> {
         if run.cpu * IDLE_SHARE > run.wall {
             return None;
         }
@@ -50,7 +50,7 @@ impl Standstill {
             }
             Some(place) if run.at - place.last < FORGOTTEN_AFTER => {}
             _ => {
-                self.at = Some(Place {
+                self.at = Some(StallPosition {
                     registers: *registers,
                     since: run.at,
                     last: run.at,
@@ -67,8 +67,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn run(at_ms: u32, cpu_us: u64) -> Over {
-        Over {
+    fn run(at_ms: u32, cpu_us: u64) -> RunSample {
+        RunSample {
             at: MS * at_ms,
             wall: MS,
             cpu: Duration::from_micros(cpu_us),
@@ -84,28 +84,28 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_is_found_at_one_place_stands_still_there() {
-        let mut standstill = Standstill::default();
-        assert_eq!(standstill.ran(&run(1, 20), &at(7)), None);
-        assert_eq!(standstill.ran(&run(2, 20), &at(7)), Some(MS));
+        let mut detector = StallDetector::default();
+        assert_eq!(detector.ran(&run(1, 20), &at(7)), None);
+        assert_eq!(detector.ran(&run(2, 20), &at(7)), Some(MS));
         // In an interrupt's handler.
-        assert_eq!(standstill.ran(&run(3, 20), &at(99)), None);
-        assert_eq!(standstill.ran(&run(4, 20), &at(7)), Some(3 * MS));
+        assert_eq!(detector.ran(&run(3, 20), &at(99)), None);
+        assert_eq!(detector.ran(&run(4, 20), &at(7)), Some(3 * MS));
     }
 
     #[test]
     fn one_that_has_used_its_time_does_not() {
-        let mut standstill = Standstill::default();
+        let mut detector = StallDetector::default();
         for n in 0..10 {
-            assert_eq!(standstill.ran(&run(n, 900), &at(7)), None);
+            assert_eq!(detector.ran(&run(n, 900), &at(7)), None);
         }
     }
 
     #[test]
     fn one_that_comes_back_much_later_begins_anew() {
-        let mut standstill = Standstill::default();
-        standstill.ran(&run(1, 20), &at(7));
-        assert_eq!(standstill.ran(&run(200, 20), &at(8)), None);
-        assert_eq!(standstill.ran(&run(201, 20), &at(7)), None);
-        assert_eq!(standstill.ran(&run(202, 20), &at(8)), Some(2 * MS));
+        let mut detector = StallDetector::default();
+        detector.ran(&run(1, 20), &at(7));
+        assert_eq!(detector.ran(&run(200, 20), &at(8)), None);
+        assert_eq!(detector.ran(&run(201, 20), &at(7)), None);
+        assert_eq!(detector.ran(&run(202, 20), &at(8)), Some(2 * MS));
     }
 }

@@ -11,16 +11,17 @@ use split_lock_assist::guard;
 use split_lock_assist::kvm::Reach;
 use split_lock_assist::pause::Gate;
 
-use crate::guest::two_tasks::layout::{
+use crate::guest::two_tasks::{pieces, start_registers};
+use crate::host::{Ended, GuardedVcpu, HostError, HostedVcpu, Kernel};
+use crate::layout::TASK_DONE_PORT;
+use crate::layout::two_tasks::{
     COUNTER_WORD, CURRENT, EXTRA_FLAGS, INTERRUPTS, SPLITTER, SPLITTER_WORD, TIMER_VECTOR,
     saved_rip,
 };
-use crate::guest::two_tasks::{pieces, start_registers};
-use crate::host::{Ended, GuardedVcpu, HostError, HostedVcpu, Kernel};
 use crate::sweep::Host;
-use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, Vm, VmError};
+use crate::vm::{ExitCause, InterruptLine, UnexpectedExit, Vcpu, Vm, VmError};
 
-/// The scene in which split locks are met in virtual machines: a guest kernel shares its CPU between
+/// How split locks are met in virtual machines: a guest kernel shares its CPU between
 /// two tasks, and the VMM forces the vCPU out at the end of each quantum and injects a timer interrupt.
 /// One task splits a number of locks and is done; the other only counts.
 ///
@@ -29,11 +30,11 @@ use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, 
 /// use std::ops::ControlFlow;
 /// use std::path::Path;
 /// use std::time::Duration;
-/// use split_lock_repro::scene::TwoTasks;
+/// use split_lock_repro::two_tasks::TwoTasks;
 /// use split_lock_repro::sweep::Host;
 /// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 ///
-/// let scene = TwoTasks {
+/// let guest = TwoTasks {
 ///     split_locks: NonZeroU64::new(10_000).unwrap(),
 ///     quantum: Duration::from_millis(1),
 ///     length: Duration::from_millis(100),
@@ -41,7 +42,7 @@ use crate::vm::{ExitCause, InterruptLine, TASK_DONE_PORT, UnexpectedExit, Vcpu, 
 ///     guard: None,
 /// };
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
-/// let last = scene.play(&kvm, &mut |moment| {
+/// let last = guest.run(&kvm, &mut |moment| {
 ///     println!("{:?}: {}", moment.at, moment.splitter.progress);
 ///     ControlFlow::Continue(())
 /// })?;
@@ -101,11 +102,11 @@ pub struct TaskState {
     pub instruction: Vec<u8>,
 }
 
-/// Why a scene cannot go on.
+/// Why the guest cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SceneError {
-    /// There is no VM to play it in.
+pub enum TwoTasksError {
+    /// There is no VM to run it in.
     #[error(transparent)]
     Vm(#[from] VmError),
     /// The vCPU cannot be bounded or run.
@@ -117,56 +118,56 @@ pub enum SceneError {
 }
 
 impl TwoTasks {
-    /// Plays it, on the calling thread. Each [`Moment`] is handed over as it comes, and can end the
-    /// scene. Returns the last.
+    /// Runs it, on the calling thread. Each [`Moment`] is handed over as it comes, and can end the
+    /// run. Returns the last.
     ///
     /// # Errors
     /// The first thing that goes wrong.
-    pub fn play(
+    pub fn run(
         &self,
         kvm: &Kvm,
         on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
-    ) -> Result<Moment, SceneError> {
+    ) -> Result<Moment, TwoTasksError> {
         let start = start_registers(self.split_locks);
-        let Vcpu { mut fd, seat } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
+        let Vcpu { mut fd, slot } = Vm::new(kvm)?.add_kernel(&pieces(), start, EXTRA_FLAGS)?;
         let hosted = match &self.host {
-            Host::Native => HostedVcpu::native(&mut fd, &seat)?,
+            Host::Native => HostedVcpu::native(&mut fd, &slot)?,
             Host::Emulated(profile) => {
                 let kernel = Arc::new(Kernel::new(profile.clone(), 1));
-                HostedVcpu::emulated_for_tasks(&mut fd, &seat, kernel)?
+                HostedVcpu::emulated_for_tasks(&mut fd, &slot, kernel)?
             }
         };
         let reach = match self.guard {
             Some(_) => Reach::probe(kvm).map_err(HostError::from)?,
             None => Reach::NOWHERE,
         };
-        let mut stage = Stage {
+        let mut guest = RunningGuest {
             vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &Gate::new(), reach),
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,
         };
         loop {
-            stage.play_until(MonotonicTime::now() + self.quantum)?;
-            let moment = stage.look()?;
+            guest.run_until(MonotonicTime::now() + self.quantum)?;
+            let moment = guest.moment()?;
             if on_moment(&moment).is_break() || moment.at >= self.length {
                 return Ok(moment);
             }
-            stage.timer.raise();
+            guest.timer.raise();
         }
     }
 }
 
-/// What is there while it is played.
-struct Stage<'a> {
+/// What there is while it runs.
+struct RunningGuest<'a> {
     vcpu: GuardedVcpu<'a>,
     timer: InterruptLine,
     beginning: MonotonicTime,
     done_after: Option<Duration>,
 }
 
-impl Stage<'_> {
-    fn play_until(&mut self, deadline: MonotonicTime) -> Result<(), SceneError> {
+impl RunningGuest<'_> {
+    fn run_until(&mut self, deadline: MonotonicTime) -> Result<(), TwoTasksError> {
         loop {
             self.timer.connect(self.vcpu.vcpu_mut().fd_mut())?;
             let exit = match self.vcpu.run_until(deadline)? {
@@ -179,7 +180,7 @@ impl Stage<'_> {
                     self.done_after = Some(self.elapsed());
                 }
                 other => {
-                    return Err(SceneError::Guest(
+                    return Err(TwoTasksError::Guest(
                         self.vcpu.vcpu_mut().unexpected_exit(other),
                     ));
                 }
@@ -187,11 +188,11 @@ impl Stage<'_> {
         }
     }
 
-    fn look(&self) -> Result<Moment, SceneError> {
+    fn moment(&self) -> Result<Moment, TwoTasksError> {
         let vcpu = self.vcpu.vcpu();
-        let seat = vcpu.seat();
-        let registers = seat.guest_registers(vcpu.fd())?;
-        let word = |address| seat.read(address).map_or(0, u64::from_le_bytes);
+        let slot = vcpu.slot();
+        let registers = slot.guest_registers(vcpu.fd())?;
+        let word = |address| slot.read(address).map_or(0, u64::from_le_bytes);
         let running = word(CURRENT);
         let task = |task: u64, progress| {
             // Otherwise the kernel is at work, and has the task's state on its stack.
@@ -204,7 +205,7 @@ impl Stage<'_> {
                 progress: word(progress),
                 interrupts: word(INTERRUPTS + 8 * task),
                 rip,
-                instruction: seat.instruction_bytes(rip),
+                instruction: slot.instruction_bytes(rip),
             }
         };
         Ok(Moment {

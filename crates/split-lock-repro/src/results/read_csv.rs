@@ -1,27 +1,12 @@
-//! The CSV form: comment lines (`# key: JSON`) with the origin, then a header, then one row a sample.
+//! Reads the CSV form, whoever wrote it: within bounds, and with the line in every error.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use serde::de::DeserializeOwned;
 
-use super::short_lines::ShortLines;
-use super::{HostFacts, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
-
-/// The columns, in their order. Scripts rely on them.
-pub const CSV_COLUMNS: [&str; 11] = [
-    "series",
-    "guest",
-    "host",
-    "vcpu",
-    "timeout_ns",
-    "run",
-    "turns",
-    "elapsed_ns",
-    "cpu_ns",
-    "exits",
-    "outcome",
-];
+use super::bounded_lines::BoundedLines;
+use super::{CSV_COLUMNS, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -73,41 +58,13 @@ pub enum ReadCsvError {
 }
 
 impl Sweep {
-    /// Writes the table.
-    ///
-    /// ```
-    /// use split_lock_repro::results::Sweep;
-    ///
-    /// let empty = Sweep { provenance: None, samples: vec![] };
-    /// let mut out = vec![];
-    /// empty.write_csv(&mut out).unwrap();
-    /// assert!(out.starts_with(b"series,guest,host,vcpu,timeout_ns,run,turns,"));
-    /// ```
-    ///
-    /// # Errors
-    /// Whatever `out` reports, such as a full disk.
-    pub fn write_csv(&self, mut out: impl Write) -> io::Result<()> {
-        if let Some(provenance) = &self.provenance {
-            write_comments(&mut out, provenance, self.samples.len())?;
-        }
-        let mut writer = csv::WriterBuilder::new()
-            .has_headers(false)
-            .comment(Some(b'#'))
-            .from_writer(out);
-        writer.write_record(CSV_COLUMNS).map_err(io_error)?;
-        for sample in &self.samples {
-            writer.serialize(sample).map_err(io_error)?;
-        }
-        writer.flush()
-    }
-
     /// Reads a table that [`Sweep::write_csv`] wrote, or one with the same columns and no comments.
     /// A byte order mark, which some programs put in front, is passed over.
     ///
     /// # Errors
     /// The first thing that is not as it should be, with its line.
     pub fn read_csv(input: impl BufRead) -> Result<Self, ReadCsvError> {
-        let mut input = ShortLines::new(input);
+        let mut input = BoundedLines::new(input);
         let mut comments = Comments::default();
         let mut line = String::new();
         let mut line_number = 0;
@@ -124,29 +81,11 @@ impl Sweep {
                 None => return Err(ReadCsvError::Header { line: line_number }),
             }
         }
-        let samples = read_rows(input, line_number as u64)?;
         Ok(Sweep {
             provenance: comments.into_provenance()?,
-            samples,
+            samples: read_rows(input, line_number as u64)?,
         })
     }
-}
-
-/// As the writer below reported it: whoever calls may want to know that a pipe was closed.
-fn io_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        kind => io::Error::other(format!("{kind:?}")),
-    }
-}
-
-fn write_comments(out: &mut impl Write, from: &Provenance, samples: usize) -> io::Result<()> {
-    writeln!(out, "# {SCHEMA}: {SCHEMA_VERSION}")?;
-    let json = serde_json::to_value(from)?;
-    for (key, value) in json.as_object().into_iter().flatten() {
-        writeln!(out, "# {key}: {value}")?;
-    }
-    writeln!(out, "# samples: {samples}")
 }
 
 fn read_rows(input: impl BufRead, header_line: u64) -> Result<Vec<Sample>, ReadCsvError> {
@@ -189,95 +128,79 @@ fn row_error(error: csv::Error, header_line: u64) -> ReadCsvError {
     ReadCsvError::Row { line, why }
 }
 
-/// Collects the comments that make up a [`Provenance`].
+/// The comments that every [`Provenance`] has.
+const REQUIRED: [&str; 6] = [
+    "program",
+    "command",
+    "seed",
+    "started_utc",
+    "planned_samples",
+    "host",
+];
+
+/// Only there if a guest worked.
+const WORK_RATES: &str = "work_turns_per_second";
+
+/// The comments that make up a [`Provenance`], each with the line that it is in.
 #[derive(Default)]
-struct Comments {
-    program: Option<String>,
-    command: Option<Vec<String>>,
-    seed: Option<u64>,
-    started_utc: Option<String>,
-    planned_samples: Option<u64>,
-    host: Option<HostFacts>,
-    /// Only there if a guest worked.
-    work_turns_per_second: Option<BTreeMap<String, u64>>,
-}
+struct Comments(BTreeMap<String, (usize, String)>);
 
 impl Comments {
-    /// Takes one comment; those that are not of ours are somebody's notes, and none of our business.
+    /// Takes one comment. Those with other keys are somebody's notes.
     fn add(&mut self, comment: &str, line: usize) -> Result<(), ReadCsvError> {
         let Some((key, text)) = comment.trim().split_once(": ") else {
             return Ok(());
         };
-        let damaged = |error: serde_json::Error| ReadCsvError::Comment {
-            line,
-            key: key.into(),
-            why: error.to_string(),
-        };
-        match key {
-            SCHEMA => return check_schema(text).map_err(damaged)?,
-            "program" => read_into(&mut self.program, text),
-            "command" => read_into(&mut self.command, text),
-            "seed" => read_into(&mut self.seed, text),
-            "started_utc" => read_into(&mut self.started_utc, text),
-            "planned_samples" => read_into(&mut self.planned_samples, text),
-            "host" => read_into(&mut self.host, text),
-            "work_turns_per_second" => read_into(&mut self.work_turns_per_second, text),
-            _ => Ok(()),
+        if key == SCHEMA {
+            let found = parse(key, line, text)?;
+            if found > u64::from(SCHEMA_VERSION) {
+                return Err(ReadCsvError::Schema { found });
+            }
+        } else if key == WORK_RATES || REQUIRED.contains(&key) {
+            self.0.insert(key.into(), (line, text.into()));
         }
-        .map_err(damaged)
+        Ok(())
     }
 
     /// All of them, or none: half an origin would be taken for a whole one.
     fn into_provenance(self) -> Result<Option<Provenance>, ReadCsvError> {
-        let given = [
-            ("program", self.program.is_some()),
-            ("command", self.command.is_some()),
-            ("seed", self.seed.is_some()),
-            ("started_utc", self.started_utc.is_some()),
-            ("planned_samples", self.planned_samples.is_some()),
-            ("host", self.host.is_some()),
-        ];
-        if let Comments {
-            program: Some(program),
-            command: Some(command),
-            seed: Some(seed),
-            started_utc: Some(started_utc),
-            planned_samples: Some(planned_samples),
-            host: Some(host),
-            work_turns_per_second,
-        } = self
-        {
-            return Ok(Some(Provenance {
-                program,
-                command,
-                seed,
-                started_utc,
-                planned_samples,
-                host,
-                work_turns_per_second: work_turns_per_second.unwrap_or_default(),
-            }));
-        }
-        let keys: Vec<_> = given.iter().filter(|(_, is_given)| !is_given).collect();
-        if keys.len() == given.len() {
+        let missing = REQUIRED
+            .into_iter()
+            .filter(|&key| !self.0.contains_key(key));
+        let keys: Vec<_> = missing.collect();
+        if keys.len() == REQUIRED.len() {
             return Ok(None);
         }
-        let keys = keys.into_iter().map(|&(key, _)| key).collect();
-        Err(ReadCsvError::Missing { keys })
+        if !keys.is_empty() {
+            return Err(ReadCsvError::Missing { keys });
+        }
+        Ok(Some(Provenance {
+            program: self.value("program")?,
+            command: self.value("command")?,
+            seed: self.value("seed")?,
+            started_utc: self.value("started_utc")?,
+            planned_samples: self.value("planned_samples")?,
+            host: self.value("host")?,
+            work_turns_per_second: if self.0.contains_key(WORK_RATES) {
+                self.value(WORK_RATES)?
+            } else {
+                BTreeMap::new()
+            },
+        }))
+    }
+
+    /// What a comment that is there holds.
+    fn value<T: DeserializeOwned>(&self, key: &str) -> Result<T, ReadCsvError> {
+        let (line, json) = &self.0[key];
+        parse(key, *line, json)
     }
 }
 
-fn read_into<T: DeserializeOwned>(value: &mut Option<T>, json: &str) -> serde_json::Result<()> {
-    *value = Some(serde_json::from_str(json)?);
-    Ok(())
-}
-
-/// The outer error is a version that is none.
-fn check_schema(json: &str) -> serde_json::Result<Result<(), ReadCsvError>> {
-    let found: u64 = serde_json::from_str(json)?;
-    Ok(if found > u64::from(SCHEMA_VERSION) {
-        Err(ReadCsvError::Schema { found })
-    } else {
-        Ok(())
+fn parse<T: DeserializeOwned>(key: &str, line: usize, json: &str) -> Result<T, ReadCsvError> {
+    serde_json::from_str(json).map_err(|error| ReadCsvError::Comment {
+        line,
+        key: key.into(),
+        why: error.to_string(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a vCPU sits on: its memory, its start state, and where its guest counts.
+//! Per-vCPU memory and start state, and where its guest counts.
 
 use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
@@ -6,13 +6,14 @@ use split_lock_assist::paging::PageWalk;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::exit::{ExitCause, UnexpectedExit};
-use super::layout::PHYSICAL_STRIDE;
 use super::memory::Memory;
-use super::segments::{self, EFER_LONG_MODE_ACTIVE, Level};
+use super::segments::{self, EFER_LONG_MODE_ACTIVE};
 use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed};
+use crate::guest::Level;
+use crate::layout::PHYSICAL_STRIDE;
 use split_lock_assist::cpu::rflags;
 
 use crate::guest::Register;
@@ -24,7 +25,7 @@ const LONGEST_INSTRUCTION: usize = 15;
 /// Everything about a vCPU but the file descriptor, which may be elsewhere while it runs: the calls
 /// here borrow it.
 #[derive(Debug)]
-pub struct Seat {
+pub struct VcpuSlot {
     vcpu: u64,
     memory: Memory,
     start: kvm_regs,
@@ -35,7 +36,7 @@ pub struct Seat {
 const FRAME: [u64; 3] = [FRAME_RIP, FRAME_RFLAGS, FRAME_RSP];
 const OWN_MEMORY: &str = "all of a vCPU's memory is there";
 
-impl Seat {
+impl VcpuSlot {
     pub(super) fn new(
         vcpu: u64,
         memory: Memory,
@@ -100,7 +101,7 @@ impl Seat {
         })
     }
 
-    /// Sets what [`Seat::guest_registers`] gets, and leaves the handler of an exception where it is.
+    /// Sets what [`VcpuSlot::guest_registers`] gets, and leaves the handler of an exception where it is.
     /// Where a kernel has several tasks, all of them get AC as it is set.
     ///
     /// # Errors
@@ -169,7 +170,7 @@ impl Seat {
             .map_err(failed("KVM_SET_REGS", self.name(), REPORT))
     }
 
-    /// How many turns the guest has made since its start or [`Seat::reset`].
+    /// How many turns the guest has made since its start or [`VcpuSlot::reset`].
     ///
     /// # Errors
     /// If KVM_GET_REGS fails.

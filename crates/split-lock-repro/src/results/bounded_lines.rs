@@ -7,22 +7,22 @@ use std::io::{self, BufRead, Read};
 const LONGEST_LINE_BYTES: usize = 16 << 20;
 
 /// Passes its input on, and fails in the middle of a line that is too long.
-pub(super) struct ShortLines<R> {
+pub(super) struct BoundedLines<R> {
     input: R,
     /// How much of the current line has been read.
     line_bytes: usize,
 }
 
-impl<R: BufRead> ShortLines<R> {
+impl<R: BufRead> BoundedLines<R> {
     pub(super) fn new(input: R) -> Self {
-        ShortLines {
+        BoundedLines {
             input,
             line_bytes: 0,
         }
     }
 }
 
-impl<R: BufRead> BufRead for ShortLines<R> {
+impl<R: BufRead> BufRead for BoundedLines<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.line_bytes > LONGEST_LINE_BYTES {
             return Err(io::Error::new(
@@ -47,7 +47,7 @@ impl<R: BufRead> BufRead for ShortLines<R> {
     }
 }
 
-impl<R: BufRead> Read for ShortLines<R> {
+impl<R: BufRead> Read for BoundedLines<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(to)?;
         self.consume(count);
@@ -64,11 +64,11 @@ mod tests {
         let line = [b"x".repeat(LONGEST_LINE_BYTES - 1), b"\n".to_vec()].concat();
         let lines = io::Read::chain(&line[..], &line[..]);
         let mut read = vec![];
-        let mut input = ShortLines::new(io::BufReader::new(lines));
+        let mut input = BoundedLines::new(io::BufReader::new(lines));
         input.read_to_end(&mut read).unwrap();
         assert_eq!(read, line.repeat(2));
 
-        let endless = ShortLines::new(io::BufReader::new(io::repeat(b'x')));
+        let endless = BoundedLines::new(io::BufReader::new(io::repeat(b'x')));
         let read = io::copy(&mut { endless }, &mut io::sink());
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -1,6 +1,6 @@
 # A kernel with two tasks, as small as one can be that has what it takes: a timer interrupt preempts
 # the tasks, which run at CPL3, and nothing else ever does. Names in braces are constants, most of them
-# from layout.rs, which says where everything is.
+# from layout/two_tasks.rs, which says where everything is.
 
 .pushsection .rodata.split_lock_repro_guests, "a", @progbits
 

@@ -1,7 +1,6 @@
 //! Where the kernel with two tasks has things, and the numbers that it goes by.
 
-use crate::vm::layout::{CODE, OPERAND_LINE, OPERAND_PAGE_END, STACK_TOP};
-use crate::vm::segments::KERNEL_CODE;
+use super::{CODE, KERNEL_CODE, OPERAND_LINE, OPERAND_PAGE_END, STACK_TOP};
 
 /// The task whose turn it is: 0 splits locks, 1 counts. Eight bytes, like everything here.
 pub(crate) const CURRENT: u64 = 0x1100;

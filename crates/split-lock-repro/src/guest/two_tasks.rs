@@ -2,7 +2,7 @@
 //!
 //! The kernel runs at CPL0 and the tasks at CPL3. At each timer interrupt, which the VMM injects, it
 //! goes on with the other task, as long as there are two. What the VMM wants to know lies in memory, at
-//! the addresses in [`layout`]. #AC and #DB lead to the stubs of [`crate::vm::trap`], on the same stack
+//! the addresses in [`two_tasks`](crate::layout::two_tasks). #AC and #DB lead to the stubs of [`crate::vm::trap`], on the same stack
 //! as in all other guests: whatever deals with a misaligned access there can do so here.
 
 use std::num::NonZeroU64;
@@ -11,9 +11,7 @@ use kvm_bindings::kvm_regs;
 
 use crate::sys::two_tasks as code;
 
-pub(crate) mod layout;
-
-use layout::{BOOT_STACK_TOP, COUNTER, KERNEL, SPLITTER};
+use crate::layout::two_tasks::{BOOT_STACK_TOP, COUNTER, KERNEL, SPLITTER};
 
 /// What has to be in memory, and where.
 pub(crate) fn pieces() -> [(u64, &'static [u8]); 3] {
@@ -37,10 +35,10 @@ pub(crate) fn start_registers(split_locks: NonZeroU64) -> kvm_regs {
 
 #[cfg(test)]
 mod tests {
-    use super::layout::*;
     use super::*;
     use crate::guest::Operand;
-    use crate::vm::layout::{EXCEPTION_CODE, GDT, IDT, PAGE_TABLES, SYSTEM_END, TSS};
+    use crate::layout::two_tasks::*;
+    use crate::layout::{EXCEPTION_CODE, GDT, IDT, PAGE_TABLES, SYSTEM_END, TSS};
     use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 
     fn instructions(address: u64, code: &[u8]) -> Vec<Instruction> {
