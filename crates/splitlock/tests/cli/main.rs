@@ -15,7 +15,7 @@ mod demo;
 mod doctor;
 mod doctor_docs;
 mod explain;
-#[path = "../../src/commands/explain/elf/fixture.rs"]
+#[path = "../../../split-lock-symbols/tests/fixture/mod.rs"]
 mod fixture;
 mod generate;
 mod log;

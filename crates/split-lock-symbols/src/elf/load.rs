@@ -6,7 +6,7 @@ use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{MAX_INSTRUCTION_BYTES, PAGE_BYTES};
 
 use super::Image;
-use crate::commands::explain::listing::{Code, Listing};
+use crate::listing::{Code, Listing};
 
 /// Where Linux loads position-independent programs if it does not choose at random.
 const USUAL_BASE: u64 = 0x5555_5555_4000;
@@ -21,11 +21,11 @@ const MOST_LISTED: usize = 8;
 
 /// An address and its place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::explain) struct Loaded {
+pub(crate) struct Loaded {
     /// The address before the file was loaded.
-    pub(in crate::commands::explain) in_file: u64,
+    pub(crate) in_file: u64,
     /// What this place is only if it holds.
-    pub(in crate::commands::explain) assumed: Option<String>,
+    pub(crate) assumed: Option<String>,
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
@@ -34,11 +34,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     ///
     /// # Errors
     /// If there is no such place, or nothing tells which of several it is.
-    pub(in crate::commands::explain) fn locate(
-        &self,
-        address: u64,
-        base: Option<u64>,
-    ) -> Result<Loaded> {
+    pub(crate) fn locate(&self, address: u64, base: Option<u64>) -> Result<Loaded> {
         if let Some(base) = base {
             return self.locate_above(address, base);
         }

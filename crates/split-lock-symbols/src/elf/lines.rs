@@ -33,15 +33,17 @@ type Entry<'a> = DebuggingInformationEntry<Bytes<'a>>;
 
 /// A line in a file, as the compiler named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::explain) struct SourceLine {
-    pub(in crate::commands::explain) file: String,
-    pub(in crate::commands::explain) line: u64,
+pub struct SourceLine {
+    /// Its path.
+    pub file: String,
+    /// Counted from 1.
+    pub line: u64,
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// Where the code at an address comes from: the innermost line first, and then the lines that it
     /// was inlined into. Nothing if the file does not say so.
-    pub(in crate::commands::explain) fn source_lines(&self, address: u64) -> Vec<SourceLine> {
+    pub(crate) fn source_lines(&self, address: u64) -> Vec<SourceLine> {
         let dwarf = self.dwarf();
         let mut units = dwarf.units();
         while let Ok(Some(header)) = units.next() {

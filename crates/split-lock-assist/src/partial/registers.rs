@@ -2,16 +2,17 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
-use split_lock_assist::cpu::{Context, Gpr, Mode, Registers, Segment, SegmentRegister};
+use thiserror::Error;
+
+use crate::cpu::{Context, Gpr, Mode, Registers, Segment, SegmentRegister};
 
 /// A number of which the lowest bits are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Partial {
+pub struct Partial {
     /// The bits that are known; zero in the others.
-    pub(super) value: u64,
+    pub value: u64,
     /// How many of them there are, 0 to 64.
-    pub(super) bits: u32,
+    pub bits: u32,
 }
 
 /// A register as it can be given: all of it, or a part that has a name of its own.
@@ -28,28 +29,73 @@ enum Name {
 
 /// `NAME=VALUE` from the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// As it was written.
     text: String,
     name: Name,
     value: u64,
 }
 
+/// Why a register cannot have the value that it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SettingError {
+    /// It has no name or no value.
+    #[error("a register is given as NAME=VALUE, such as rsi=0x303c")]
+    Form,
+    /// There is no such register, or it does not matter.
+    #[error(
+        "there is no register `{0}` that matters here: use rax to r15 or a part that is not ah to dh, \
+         rip, rflags, fs_base and the like"
+    )]
+    UnknownName(String),
+    /// The value is no number.
+    #[error("`{0}` is not a number such as 0x303c, 12348 or -8")]
+    NotANumber(String),
+    /// The value is hexadecimal, or not.
+    #[error("`{value}`: write 0x{digits} if that is hexadecimal")]
+    Ambiguous {
+        /// What was given.
+        value: String,
+        /// The same without its sign.
+        digits: String,
+    },
+    /// The register is smaller.
+    #[error("`{value}` does not fit into {bits} bits")]
+    TooLarge {
+        /// What was given.
+        value: String,
+        /// How many bits the register has.
+        bits: u32,
+    },
+    /// Two settings are about the same register.
+    #[error("{0}: the same register is given already")]
+    Repeated(String),
+    /// A segment that begins at 0 in 64-bit code.
+    #[error("{0}: in 64-bit code only FS and GS have a base")]
+    NoBase(String),
+    /// A selector, of a segment whose base is in a descriptor.
+    #[error(
+        "{0}: only in 16-bit code (--bits 16) it says where a segment begins; otherwise give its base, \
+         such as fs_base=0x7f0000001000"
+    )]
+    Selector(String),
+}
+
 /// What is known of the registers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub struct Known {
     gpr: [Partial; 16],
     /// The address of the instruction.
-    pub(super) rip: Option<u64>,
+    pub rip: Option<u64>,
     /// RFLAGS, or as much of it as the name that was used for it has.
-    pub(super) flags: Option<u64>,
+    pub flags: Option<u64>,
     bases: [Option<u64>; 6],
 }
 
 impl Known {
     /// # Errors
     /// If something is given twice, or cannot be given for code of this kind.
-    pub(super) fn new(settings: &[Setting], rip: Option<u64>, mode: Mode) -> Result<Self> {
+    pub fn new(settings: &[Setting], rip: Option<u64>, mode: Mode) -> Result<Self, SettingError> {
         let mut known = Self {
             rip,
             ..Self::default()
@@ -61,7 +107,7 @@ impl Known {
             let same = |other: &Setting| other.name.is_about_what(setting.name);
             let text = &setting.text;
             if settings[..n].iter().any(same) || setting.name == Name::Rip && rip.is_some() {
-                bail!("--reg {text}: the same register is given already");
+                return Err(SettingError::Repeated(text.clone()));
             }
             known.set(setting, mode)?;
         }
@@ -69,7 +115,8 @@ impl Known {
     }
 
     /// Nothing but the address of the instruction.
-    pub(super) fn at(rip: u64) -> Self {
+    #[must_use]
+    pub fn at(rip: u64) -> Self {
         Self {
             rip: Some(rip),
             ..Self::default()
@@ -84,7 +131,7 @@ impl Known {
         }
     }
 
-    fn set(&mut self, setting: &Setting, mode: Mode) -> Result<()> {
+    fn set(&mut self, setting: &Setting, mode: Mode) -> Result<(), SettingError> {
         let Setting { text, name, value } = setting;
         match *name {
             Name::Gpr(gpr, bits) => {
@@ -96,30 +143,32 @@ impl Known {
             Name::Rip => self.rip = Some(*value),
             Name::Flags => self.flags = Some(*value),
             Name::Base(segment) if mode == Mode::Bits64 && !has_base_in_64_bits(segment) => {
-                bail!("--reg {text}: in 64-bit code only FS and GS have a base")
+                return Err(SettingError::NoBase(text.clone()));
             }
             Name::Base(segment) => self.bases[segment as usize] = Some(*value),
             Name::Selector(segment) if mode == Mode::Bits16 => {
                 self.bases[segment as usize] = Some(*value << 4);
             }
-            Name::Selector(_) => bail!(
-                "--reg {text}: only in 16-bit code (--bits 16) it says where a segment begins; \
-                 otherwise give its base, such as fs_base=0x7f0000001000"
-            ),
+            Name::Selector(_) => return Err(SettingError::Selector(text.clone())),
         }
         Ok(())
     }
 
-    pub(super) fn gpr(&self, gpr: Gpr) -> Partial {
+    /// What is known of a general-purpose register.
+    #[must_use]
+    pub fn gpr(&self, gpr: Gpr) -> Partial {
         self.gpr[gpr as usize]
     }
 
-    pub(super) fn base(&self, segment: SegmentRegister) -> Option<u64> {
+    /// Where a segment begins.
+    #[must_use]
+    pub fn base(&self, segment: SegmentRegister) -> Option<u64> {
         self.bases[segment as usize]
     }
 
     /// All registers, with zeros in place of what is unknown.
-    pub(super) fn registers(&self) -> Registers {
+    #[must_use]
+    pub fn registers(&self) -> Registers {
         Registers {
             gpr: self.gpr.map(|partial| partial.value),
             rip: self.rip.unwrap_or(0),
@@ -128,7 +177,8 @@ impl Known {
     }
 
     /// A program of that kind, with zeros in place of unknown bases.
-    pub(super) fn context(&self, mode: Mode) -> Context {
+    #[must_use]
+    pub fn context(&self, mode: Mode) -> Context {
         let limit = match mode {
             Mode::Bits16 => 0xffff,
             Mode::Bits32 | Mode::Bits64 => u32::MAX,
@@ -222,29 +272,23 @@ fn segment(name: &str) -> Option<SegmentRegister> {
 }
 
 impl FromStr for Setting {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = "a register is given as NAME=VALUE, such as rsi=0x303c";
-        let (name, value) = text.split_once('=').ok_or(form)?;
-        let (name, value) = (name.trim(), value.trim());
-        let parsed = Name::parse(name).ok_or_else(|| {
-            format!(
-                "there is no register `{name}` that matters here: use rax to r15 or a part that is \
-                 not ah to dh, rip, rflags, fs_base and the like"
-            )
-        })?;
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let (name, value) = text.split_once('=').ok_or(SettingError::Form)?;
+        let name = name.trim();
+        let name = Name::parse(name).ok_or_else(|| SettingError::UnknownName(name.to_owned()))?;
         Ok(Self {
-            name: parsed,
-            value: number(value, parsed.bits())?,
+            name,
+            value: number(value.trim(), name.bits())?,
             text: text.to_owned(),
         })
     }
 }
 
 /// A number of at most so many bits; a negative one as the complement of two.
-fn number(text: &str, bits: u32) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a number such as 0x303c, 12348 or -8");
+fn number(text: &str, bits: u32) -> Result<u64, SettingError> {
+    let wrong = || SettingError::NotANumber(text.to_owned());
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),
@@ -254,7 +298,10 @@ fn number(text: &str, bits: u32) -> Result<u64, String> {
         Some(hex) if is_hexadecimal(hex) => u64::from_str_radix(hex, 16).map_err(|_| wrong())?,
         // As kernels and debuggers print registers. Nobody means 12345678 by 0000000012345678.
         None if digits.len() > 1 && is_hexadecimal(digits) && !is_decimal(digits) => {
-            return Err(format!("`{text}`: write 0x{digits} if that is hexadecimal"));
+            return Err(SettingError::Ambiguous {
+                value: text.to_owned(),
+                digits: digits.to_owned(),
+            });
         }
         None if is_hexadecimal(digits) => digits.parse().map_err(|_| wrong())?,
         _ => return Err(wrong()),
@@ -265,7 +312,10 @@ fn number(text: &str, bits: u32) -> Result<u64, String> {
     } else if !is_negative && size <= all_ones {
         Ok(size)
     } else {
-        Err(format!("`{text}` does not fit into {bits} bits"))
+        Err(SettingError::TooLarge {
+            value: text.to_owned(),
+            bits,
+        })
     }
 }
 
@@ -319,10 +369,9 @@ mod tests {
 
     use super::*;
 
-    fn known(settings: &[&str], mode: Mode) -> Result<Known> {
-        let settings: Result<Vec<Setting>, String> =
-            settings.iter().map(|text| text.parse()).collect();
-        Known::new(&settings.unwrap(), None, mode)
+    fn known(settings: &[&str], mode: Mode) -> Result<Known, SettingError> {
+        let settings: Vec<_> = settings.iter().map(|text| text.parse().unwrap()).collect();
+        Known::new(&settings, None, mode)
     }
 
     #[test]
@@ -377,7 +426,7 @@ mod tests {
             ("al=-129", "8 bits"),
             ("rax=0x10000000000000000", "not a number"),
         ] {
-            let message = text.parse::<Setting>().unwrap_err();
+            let message = text.parse::<Setting>().unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
         }
     }

@@ -1,22 +1,23 @@
 //! What an instruction is, as far as split locks are concerned.
 
-use split_lock_assist::cpu::{Context, Mode};
-use split_lock_assist::decode::{
+use crate::cpu::{Context, Mode};
+use crate::decode::{
     Decoded, Fault, ImplicitLock, Instruction, LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES,
     decode,
 };
 
-use super::crossing::Crossing;
-use super::operand::Operand;
-use super::registers::Known;
+use super::{Crossing, Known, Operand};
 
 /// Why it locks, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
+pub enum Lock {
+    /// It has a LOCK prefix.
     Prefix,
     /// XCHG with memory.
     Exchange,
+    /// Something else than its operand.
     Implicit(ImplicitLock),
+    /// It does not lock.
     None,
     /// LOCK where it must not be.
     Refused,
@@ -24,42 +25,50 @@ pub(super) enum Lock {
 
 /// Whether it is a split lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Split {
+pub enum Split {
+    /// Certainly.
     Yes,
+    /// Certainly not.
     No,
-    /// On registers that are not known, or on what an implicit lock goes to.
+    /// It depends on registers that are not known, or on what an implicit lock goes to.
     Depends,
 }
 
 /// What is known of a locked operand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) operand: Operand,
+pub struct Place {
+    /// Of what its address is made.
+    pub operand: Operand,
     /// The linear address of its first byte, if all that it depends on is known.
-    pub(super) address: Option<u64>,
+    pub address: Option<u64>,
     /// What is missing, by the names that `--reg` takes.
-    pub(super) needs: Vec<String>,
-    pub(super) line: Crossing,
-    pub(super) page: Crossing,
+    pub needs: Vec<String>,
+    /// Whether it crosses the end of a cache line.
+    pub line: Crossing,
+    /// Whether it crosses the end of a page.
+    pub page: Crossing,
     /// The CPU does not get as far as to lock it.
-    pub(super) fault: Option<Fault>,
+    pub fault: Option<Fault>,
 }
 
 /// An instruction, and what it locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) instruction: Instruction,
-    pub(super) lock: Lock,
+pub struct Verdict {
+    /// The instruction.
+    pub instruction: Instruction,
+    /// Why it locks, or why not.
+    pub lock: Lock,
     /// Of an operand that is locked.
-    pub(super) place: Option<Place>,
-    pub(super) split: Split,
+    pub place: Option<Place>,
+    /// Whether it is a split lock.
+    pub split: Split,
     /// Its address has 57 bits, which some kernels give out to programs that ask for it.
-    pub(super) needs_five_level_paging: bool,
+    pub needs_five_level_paging: bool,
 }
 
 /// Why there is nothing to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoInstruction {
+pub enum NoInstruction {
     /// The CPU raises an exception.
     Invalid,
     /// It goes on after this many bytes.
@@ -67,7 +76,10 @@ pub(super) enum NoInstruction {
 }
 
 /// Judges the instruction at the beginning of `bytes`.
-pub(super) fn judge(bytes: &[u8], known: &Known, mode: Mode) -> Result<Verdict, NoInstruction> {
+///
+/// # Errors
+/// If no instruction begins there.
+pub fn judge(bytes: &[u8], known: &Known, mode: Mode) -> Result<Verdict, NoInstruction> {
     let context = known.context(mode);
     let four_level = decode(bytes, &known.registers(), &context);
     let five_level = Context {
@@ -157,7 +169,8 @@ impl Place {
     }
 
     /// Wherever it is, the CPU gets as far as to lock it.
-    pub(super) fn can_be_locked(&self) -> bool {
+    #[must_use]
+    pub fn can_be_locked(&self) -> bool {
         self.fault.is_none() && !self.operand.must_be_aligned
     }
 

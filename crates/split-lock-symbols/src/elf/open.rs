@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 1 << 30;
 
 /// An open file, of which nothing is in memory yet.
 #[derive(Debug)]
-pub(in crate::commands::explain) struct Source {
+pub(crate) struct Source {
     cache: ReadCache<File>,
     left: Cell<u64>,
 }
@@ -24,7 +24,7 @@ pub(in crate::commands::explain) struct Source {
 /// What an ELF file's structures ask for, until that is too much: sizes in a hostile file are no
 /// reason to allocate as much.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::commands::explain) struct Limited<'a> {
+pub(crate) struct Limited<'a> {
     cache: &'a ReadCache<File>,
     left: &'a Cell<u64>,
 }
@@ -32,7 +32,7 @@ pub(in crate::commands::explain) struct Limited<'a> {
 impl Source {
     /// # Errors
     /// If it cannot be opened, or is no ordinary file.
-    pub(in crate::commands::explain) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let cannot_read = || format!("cannot read {}", path.display());
         // Nobody writes to a pipe only because somebody opens it here.
         let file = OpenOptions::new()
@@ -53,7 +53,7 @@ impl Source {
         }
     }
 
-    pub(in crate::commands::explain) fn data(&self) -> Limited<'_> {
+    pub(crate) fn data(&self) -> Limited<'_> {
         Limited {
             cache: &self.cache,
             left: &self.left,

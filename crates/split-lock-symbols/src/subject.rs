@@ -14,30 +14,34 @@ use super::process::{Mapping, Process};
 
 /// An instruction to explain.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub struct Subject {
     /// Its bytes, and those after it.
-    pub(super) bytes: Vec<u8>,
-    pub(super) mode: Mode,
+    pub bytes: Vec<u8>,
+    /// How the CPU reads it.
+    pub mode: Mode,
     /// Its address while it runs, if that is known.
-    pub(super) rip: Option<u64>,
+    pub rip: Option<u64>,
     /// Its neighbours. Their addresses count from 0 if its own is not known.
-    pub(super) listing: Listing,
+    pub listing: Listing,
     /// What it was found in; `None` if it was given as bytes.
-    pub(super) origin: Option<Origin>,
+    pub origin: Option<Origin>,
     /// What is said holds only if this is so.
-    pub(super) assumed: Vec<String>,
+    pub assumed: Vec<String>,
 }
 
 /// What an instruction was found in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Origin {
-    pub(super) pid: Option<u32>,
+pub struct Origin {
+    /// The process, if it was one.
+    pub pid: Option<u32>,
     /// The file, as far as it has a name.
-    pub(super) file: Option<String>,
+    pub file: Option<String>,
     /// The instruction's address before the file was loaded.
-    pub(super) in_file: Option<u64>,
-    pub(super) function: Option<Function>,
-    pub(super) source: Vec<SourceLine>,
+    pub in_file: Option<u64>,
+    /// The function that it is in.
+    pub function: Option<Function>,
+    /// Where its source code is, the innermost function that was inlined first.
+    pub source: Vec<SourceLine>,
 }
 
 impl Origin {
@@ -56,14 +60,16 @@ impl Origin {
     }
 
     /// The function's name, and how far into it.
-    pub(super) fn symbol(&self) -> Option<(&Name, u64)> {
+    #[must_use]
+    pub fn symbol(&self) -> Option<(&Name, u64)> {
         let function = self.function.as_ref()?;
         Some((function.name.as_ref()?, self.in_file? - function.start))
     }
 }
 
 /// Bytes as somebody pasted them.
-pub(super) fn from_bytes(pasted: &Pasted, mode: Mode, rip: Option<u64>) -> Subject {
+#[must_use]
+pub fn from_bytes(pasted: &Pasted, mode: Mode, rip: Option<u64>) -> Subject {
     let start = pasted.start as u64;
     let begin = rip.map_or(0, |rip| rip.wrapping_sub(start));
     let code = Code {
@@ -91,7 +97,7 @@ pub(super) fn from_bytes(pasted: &Pasted, mode: Mode, rip: Option<u64>) -> Subje
 ///
 /// # Errors
 /// If it cannot be read, or has no code there.
-pub(super) fn from_file(
+pub fn from_file(
     path: &Path,
     address: u64,
     base: Option<u64>,
@@ -133,7 +139,7 @@ pub(super) fn from_file(
 ///
 /// # Errors
 /// If there is no such process, it has no code there, or may not be looked at.
-pub(super) fn from_process(pid: u32, address: u64, mode: Option<Mode>) -> Result<Subject> {
+pub fn from_process(pid: u32, address: u64, mode: Option<Mode>) -> Result<Subject> {
     let process = Process::new(pid);
     let mapping = process.mapping(address)?;
     let file = process.file(&mapping);

@@ -5,7 +5,7 @@ use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 
 use super::fixture::{CALLED_FROM, Elf, SOURCE, SPLIT, TEXT};
 use super::*;
-use crate::commands::explain::listing::{Code, Listing};
+use crate::listing::{Code, Listing};
 
 fn pie() -> Elf {
     Elf {

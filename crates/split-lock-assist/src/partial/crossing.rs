@@ -7,8 +7,10 @@ use super::operand::Residue;
 
 /// Whether something crosses a boundary, as far as its address is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Crossing {
+pub enum Crossing {
+    /// Wherever it is.
     Never,
+    /// Wherever it is.
     Always,
     /// It does if its address leaves one of these remainders, and they are all possible.
     IfRemainder(Vec<RangeInclusive<u64>>),
@@ -16,7 +18,8 @@ pub(super) enum Crossing {
 
 impl Crossing {
     /// Of `bytes` bytes, over a multiple of `unit`, which is a power of two and at most a page.
-    pub(super) fn of(address: Residue, bytes: u64, unit: u64) -> Self {
+    #[must_use]
+    pub fn of(address: Residue, bytes: u64, unit: u64) -> Self {
         let crosses = |offset: u64| offset + bytes > unit;
         let possible = || (0..unit).filter(|offset| could_be(address, *offset, unit));
         if !possible().any(crosses) {
@@ -30,7 +33,8 @@ impl Crossing {
 
     /// The same condition for one term of the sum that the address is; `rest` is what is known of the
     /// other terms.
-    pub(super) fn for_term(&self, rest: Residue, unit: u64) -> Option<Vec<RangeInclusive<u64>>> {
+    #[must_use]
+    pub fn for_term(&self, rest: Residue, unit: u64) -> Option<Vec<RangeInclusive<u64>>> {
         let Self::IfRemainder(remainders) = self else {
             return None;
         };
@@ -69,7 +73,8 @@ fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<RangeInclusive<u64>> {
 }
 
 /// `57..63`, `0..2 or 60..63`, `58, 60 or 62`.
-pub(super) fn listed(ranges: &[RangeInclusive<u64>]) -> String {
+#[must_use]
+pub fn listed(ranges: &[RangeInclusive<u64>]) -> String {
     let mut text = String::new();
     for (n, range) in ranges.iter().enumerate() {
         let gap = match n {
@@ -88,8 +93,8 @@ pub(super) fn listed(ranges: &[RangeInclusive<u64>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::decode::{LINE_BYTES, PAGE_BYTES};
     use proptest::prelude::*;
-    use split_lock_assist::decode::{LINE_BYTES, PAGE_BYTES};
 
     use super::*;
 

@@ -9,7 +9,8 @@ use split_lock_assist::cpu::Mode;
 use super::listing::BYTES_AFTER;
 
 #[cfg(test)]
-pub(crate) mod fixture;
+#[path = "../../tests/fixture/mod.rs"]
+mod fixture;
 mod lines;
 mod load;
 mod name;
@@ -18,10 +19,10 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::lines::SourceLine;
-pub(super) use self::name::Name;
-pub(super) use self::open::Source;
-pub(super) use self::symbols::Function;
+pub use self::lines::SourceLine;
+pub use self::name::Name;
+pub(crate) use self::open::Source;
+pub use self::symbols::Function;
 
 /// What an ELF file begins with.
 const MAGIC: &[u8] = b"\x7fELF";
@@ -30,7 +31,7 @@ const MAGIC: &[u8] = b"\x7fELF";
 const MOST_BEFORE: u64 = 1 << 20;
 
 /// What to read, so as to show the instruction at `address` among others of its function.
-pub(super) fn to_read(function: Option<&Function>, address: u64) -> Range<u64> {
+pub(crate) fn to_read(function: Option<&Function>, address: u64) -> Range<u64> {
     let start = function.map(|function| function.start);
     let is_near = |start: &u64| address - start <= MOST_BEFORE;
     let end = function.and_then(|function| function.end);
@@ -40,7 +41,7 @@ pub(super) fn to_read(function: Option<&Function>, address: u64) -> Range<u64> {
 
 /// A program or a library. No byte of it is trusted.
 #[derive(Debug)]
-pub(super) struct Image<'a, R: ReadRef<'a>> {
+pub(crate) struct Image<'a, R: ReadRef<'a>> {
     file: File<'a, R>,
     data: R,
     mode: Mode,
@@ -67,7 +68,7 @@ impl Segment {
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// # Errors
     /// If it is no program or library for x86.
-    pub(super) fn parse(data: R) -> Result<Self> {
+    pub(crate) fn parse(data: R) -> Result<Self> {
         if data.read_bytes_at(0, MAGIC.len() as u64) != Ok(MAGIC) {
             bail!("it is no ELF file");
         }
@@ -104,18 +105,18 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     }
 
     /// How its code is to be read.
-    pub(super) fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// It is loaded at some address or other.
-    pub(super) fn is_position_independent(&self) -> bool {
+    pub(crate) fn is_position_independent(&self) -> bool {
         self.file.kind() == ObjectKind::Dynamic
     }
 
     /// The code at these addresses: all of it that is in the file, from the first on. `None` if there
     /// is no code at the first.
-    pub(super) fn code(&self, addresses: Range<u64>) -> Option<&'a [u8]> {
+    pub(crate) fn code(&self, addresses: Range<u64>) -> Option<&'a [u8]> {
         let segment = self.code_segment(addresses.start)?;
         let skipped = addresses.start - segment.address;
         let wanted = addresses.end.saturating_sub(addresses.start);
@@ -125,7 +126,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     }
 
     /// The address, before it is loaded, of what is so far from the beginning of the file.
-    pub(super) fn address_of_offset(&self, offset: u64) -> Option<u64> {
+    pub(crate) fn address_of_offset(&self, offset: u64) -> Option<u64> {
         self.code_segments().find_map(|segment| {
             let into = offset.checked_sub(segment.offset)?;
             let address = segment.address.checked_add(into)?;
@@ -135,7 +136,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// The code around an address, which is in `function`, and where it begins. It reaches back to the
     /// beginning of the function, from which on instructions can be told apart, if that is near.
-    pub(super) fn code_around(
+    pub(crate) fn code_around(
         &self,
         function: Option<&Function>,
         address: u64,

@@ -20,15 +20,15 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// A process.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     folder: PathBuf,
 }
 
 /// A part of a process's address space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mapping {
-    pub(super) addresses: Range<u64>,
+pub(crate) struct Mapping {
+    pub(crate) addresses: Range<u64>,
     is_code: bool,
     /// How far from the beginning of its file it begins.
     offset: u64,
@@ -38,7 +38,7 @@ pub(super) struct Mapping {
 }
 
 impl Process {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         Self {
             pid,
             folder: PathBuf::from(format!("/proc/{pid}")),
@@ -49,7 +49,7 @@ impl Process {
     ///
     /// # Errors
     /// If there is none, or it may not be looked at.
-    pub(super) fn mapping(&self, address: u64) -> Result<Mapping> {
+    pub(crate) fn mapping(&self, address: u64) -> Result<Mapping> {
         let pid = self.pid;
         let maps = self.maps().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow!("there is no process {pid}"),
@@ -94,7 +94,7 @@ impl Process {
     ///
     /// # Errors
     /// If nothing can be read.
-    pub(super) fn memory(&self, addresses: Range<u64>) -> Result<Vec<u8>> {
+    pub(crate) fn memory(&self, addresses: Range<u64>) -> Result<Vec<u8>> {
         let cannot = || self.cannot("read the memory of");
         let memory = File::open(self.folder.join("mem")).with_context(cannot)?;
         let mut bytes = vec![0; usize::try_from(addresses.end - addresses.start)?];
@@ -116,7 +116,7 @@ impl Process {
     ///
     /// # Errors
     /// If there is none, or it is gone and nothing leads to it.
-    pub(super) fn file(&self, mapping: &Mapping) -> Result<Source> {
+    pub(crate) fn file(&self, mapping: &Mapping) -> Result<Source> {
         let Some(path) = mapping.path() else {
             bail!("it is not mapped from a file");
         };
@@ -140,7 +140,7 @@ impl Process {
     }
 
     /// The program that it runs.
-    pub(super) fn executable(&self) -> Result<Source> {
+    pub(crate) fn executable(&self) -> Result<Source> {
         Source::open(&self.folder.join("exe"))
     }
 
@@ -191,7 +191,7 @@ impl Mapping {
     }
 
     /// How far from the beginning of its file an address in it is.
-    pub(super) fn offset_in_file(&self, address: u64) -> Option<u64> {
+    pub(crate) fn offset_in_file(&self, address: u64) -> Option<u64> {
         address
             .checked_sub(self.addresses.start)?
             .checked_add(self.offset)
@@ -202,7 +202,7 @@ impl Mapping {
     }
 
     /// It is mapped from a file.
-    pub(super) fn has_path(&self) -> bool {
+    pub(crate) fn has_path(&self) -> bool {
         self.path().is_some()
     }
 
@@ -213,7 +213,7 @@ impl Mapping {
     }
 
     /// Its name, which may hold anything.
-    pub(super) fn display(&self) -> String {
+    pub(crate) fn display(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
     }
 }

@@ -7,25 +7,25 @@ use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 use super::listing::{Code, Line, Listing};
 use super::process::Process;
 use super::subject::{self, Subject};
-use super::text::hexadecimal;
 
 /// An instruction of a process that runs. Names in it may hold anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Found {
+pub struct Found {
+    /// Where it begins.
     #[serde(serialize_with = "address")]
-    pub(crate) address: u64,
+    pub address: u64,
     /// In hexadecimal digits.
-    pub(crate) bytes: String,
+    pub bytes: String,
     /// `lock bts [rsi],rdi`
-    pub(crate) text: String,
+    pub text: String,
     /// It locks an operand.
-    pub(crate) locks: bool,
+    pub locks: bool,
     /// The file that it is from, as far as that has a name.
-    pub(crate) file: Option<String>,
+    pub file: Option<String>,
     /// `name+0x12`
-    pub(crate) function: Option<String>,
+    pub function: Option<String>,
     /// Where its source code is, the innermost function that was inlined first.
-    pub(crate) source: Vec<String>,
+    pub source: Vec<String>,
 }
 
 /// Programs do not agree on how large a number can be.
@@ -37,7 +37,7 @@ fn address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Erro
 ///
 /// # Errors
 /// If there is no such process, it has no code there, or may not be looked at.
-pub(crate) fn at(pid: u32, address: u64) -> Result<Found> {
+pub fn at(pid: u32, address: u64) -> Result<Found> {
     Found::of(&subject::from_process(pid, address, None)?, address)
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn at(pid: u32, address: u64) -> Result<Found> {
 ///
 /// # Errors
 /// As above, and if it cannot be told where that one begins.
-pub(crate) fn before(pid: u32, end: u64) -> Result<Found> {
+pub fn before(pid: u32, end: u64) -> Result<Found> {
     let subject = subject::from_process(pid, end, None)?;
     let before = subject.listing.line_before().map(|line| line.address);
     let start = match before {
@@ -95,7 +95,11 @@ impl Found {
         let source = origin.map_or(&[][..], |origin| &origin.source).iter();
         Ok(Self {
             address,
-            bytes: hexadecimal(&line.bytes, ""),
+            bytes: line
+                .bytes
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             text: line.text.clone(),
             locks: line.locks,
             file: origin.and_then(|origin| origin.file.clone()),
@@ -114,8 +118,8 @@ impl Found {
 mod tests {
     use split_lock_assist::cpu::Mode;
 
-    use super::super::bytes::Pasted;
     use super::*;
+    use crate::Pasted;
 
     fn lock_before(bytes: &[u8]) -> Result<u64> {
         let pasted = Pasted {

@@ -11,13 +11,13 @@ const LONGEST_NAME: usize = 4096;
 
 /// A function that has an address in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::explain) struct Function {
+pub struct Function {
     /// The address of its first instruction.
-    pub(in crate::commands::explain) start: u64,
+    pub start: u64,
     /// The address after its last one, if that is known.
-    pub(in crate::commands::explain) end: Option<u64>,
+    pub end: Option<u64>,
     /// None if only its extent is known.
-    pub(in crate::commands::explain) name: Option<Name>,
+    pub name: Option<Name>,
 }
 
 /// A symbol of code.
@@ -32,7 +32,7 @@ struct Symbol<'a> {
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// The function that an address of code is in.
-    pub(in crate::commands::explain) fn function_at(&self, address: u64) -> Option<Function> {
+    pub(crate) fn function_at(&self, address: u64) -> Option<Function> {
         let named = |symbol: Symbol| Function {
             start: symbol.address,
             end: symbol

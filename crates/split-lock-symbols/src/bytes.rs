@@ -7,11 +7,11 @@ const MARK: (char, char) = ('<', '>');
 
 /// Bytes as they were pasted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pasted {
+pub struct Pasted {
     /// All of them.
-    pub(super) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Where among them the instruction begins.
-    pub(super) start: usize,
+    pub start: usize,
 }
 
 /// Reads `f0 48 0f ab 3e`, `f0480fab3e`, `0xf0, 0x48`, `f0:48`, `\xf0\x48`, or a kernel's `Code:` line,
@@ -19,7 +19,7 @@ pub(super) struct Pasted {
 ///
 /// # Errors
 /// If that is not what it is, or there is no byte.
-pub(super) fn parse(text: &str) -> Result<Pasted> {
+pub fn parse(text: &str) -> Result<Pasted> {
     // A kernel's log has a time stamp before it.
     let text = text
         .rsplit_once("Code:")

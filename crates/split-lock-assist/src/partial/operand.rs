@@ -2,21 +2,21 @@
 
 use std::fmt;
 
+use crate::cpu::{Gpr, Mode, SegmentRegister};
+use crate::decode::{Instruction, PAGE_BYTES};
 use iced_x86::{Decoder, DecoderOptions, Instruction as Iced, Mnemonic, OpKind, Register};
-use split_lock_assist::cpu::{Gpr, Mode, SegmentRegister};
-use split_lock_assist::decode::{Instruction, PAGE_BYTES};
 
 use super::registers::{Known, Partial};
 
 /// The memory operand of an instruction, as a sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Operand {
+pub struct Operand {
     /// How many bytes it has.
-    pub(super) bytes: u64,
+    pub bytes: u64,
     /// The instruction has a LOCK prefix.
-    pub(super) has_lock_prefix: bool,
+    pub has_lock_prefix: bool,
     /// CMPXCHG16B: where it is not aligned to its size it faults.
-    pub(super) must_be_aligned: bool,
+    pub must_be_aligned: bool,
     terms: Vec<Term>,
     displacement: u64,
 }
@@ -43,16 +43,17 @@ struct Part {
 
 /// A number of which is known what is left of it when it is divided by a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Residue {
+pub struct Residue {
     /// A power of two, at most the size of a page.
-    pub(super) modulus: u64,
+    pub modulus: u64,
     /// Less than that.
-    pub(super) value: u64,
+    pub value: u64,
 }
 
 impl Operand {
     /// The operand that `instruction` would lock, or locks; `None` if its destination is no memory.
-    pub(super) fn of(instruction: &Instruction) -> Option<Self> {
+    #[must_use]
+    pub fn of(instruction: &Instruction) -> Option<Self> {
         let iced = read(instruction);
         if iced.op_count() == 0 || iced.op0_kind() != OpKind::Memory {
             return None;
@@ -88,7 +89,8 @@ impl Operand {
     }
 
     /// What would have to be known besides, by the names that `--reg` takes, to say where it lies.
-    pub(super) fn needs(&self, known: &Known) -> Vec<String> {
+    #[must_use]
+    pub fn needs(&self, known: &Known) -> Vec<String> {
         let mut needed: Vec<Term> = vec![];
         for &term in self.terms.iter().filter(|term| !term.is_known(known)) {
             // A register can be in it twice, as RDI and as EDI.
@@ -105,14 +107,16 @@ impl Operand {
     }
 
     /// What can be said of its linear address.
-    pub(super) fn residue(&self, known: &Known) -> Residue {
+    #[must_use]
+    pub fn residue(&self, known: &Known) -> Residue {
         let parts = self.terms.iter().map(|term| term.residue(known));
         parts.fold(Residue::exactly(self.displacement), Residue::plus)
     }
 
     /// The register whose value is all that is missing and goes into the address as it is, and what
     /// can be said of everything else in the sum.
-    pub(super) fn the_unknown(&self, known: &Known) -> Option<(String, Residue)> {
+    #[must_use]
+    pub fn the_unknown(&self, known: &Known) -> Option<(String, Residue)> {
         let mut unknown = self.terms.iter().filter(|term| !term.is_known(known));
         let (Some(term), None) = (unknown.next(), unknown.next()) else {
             return None;
@@ -127,7 +131,8 @@ impl Operand {
     }
 
     /// As in `fs_base + rax + 8*rcx + 0x10`. A segment that is known to begin at 0 is left out.
-    pub(super) fn sum(&self, known: &Known) -> String {
+    #[must_use]
+    pub fn sum(&self, known: &Known) -> String {
         let is_nothing =
             |term: &Term| matches!(term, Term::Base(segment) if known.base(*segment) == Some(0));
         let terms = self.terms.iter().filter(|term| !is_nothing(term));
@@ -345,15 +350,16 @@ impl Residue {
 
     /// A number can leave `remainder` when it is divided by a power of two that is no larger than a
     /// page.
-    pub(super) fn allows(self, remainder: u64) -> bool {
+    #[must_use]
+    pub fn allows(self, remainder: u64) -> bool {
         remainder % self.modulus == self.value
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::decode::{Decoded, decode};
     use proptest::prelude::*;
-    use split_lock_assist::decode::{Decoded, decode};
 
     use super::*;
 

@@ -4,49 +4,52 @@ use std::collections::VecDeque;
 
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{Decoded, Instruction, MAX_INSTRUCTION_BYTES, decode};
-
-use super::registers::Known;
+use split_lock_assist::partial::Known;
 
 /// How many instructions are shown before the one in question, and after it.
 const BEFORE: usize = 4;
 const AFTER: usize = 4;
 
 /// How many bytes have to be there after an instruction's beginning to show all of that.
-pub(super) const BYTES_AFTER: usize = (1 + AFTER) * MAX_INSTRUCTION_BYTES;
+pub(crate) const BYTES_AFTER: usize = (1 + AFTER) * MAX_INSTRUCTION_BYTES;
 
 /// Code that lies somewhere.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Code<'a> {
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Code<'a> {
+    pub(crate) bytes: &'a [u8],
     /// The address of the first byte.
-    pub(super) address: u64,
-    pub(super) mode: Mode,
+    pub(crate) address: u64,
+    pub(crate) mode: Mode,
 }
 
 /// An instruction among others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) address: u64,
-    pub(super) bytes: Vec<u8>,
-    pub(super) text: String,
+pub struct Line {
+    /// Where it begins.
+    pub address: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its disassembly.
+    pub text: String,
     /// It locks an operand.
-    pub(super) locks: bool,
+    pub locks: bool,
     /// It is the one in question.
-    pub(super) is_here: bool,
+    pub is_here: bool,
 }
 
 /// Instructions one after another, one of which is in question.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Listing {
-    pub(super) lines: Vec<Line>,
+pub struct Listing {
+    /// In the order of their addresses.
+    pub lines: Vec<Line>,
     /// Where an instruction begins that the one in question is in the middle of.
-    pub(super) inside: Option<u64>,
+    pub inside: Option<u64>,
 }
 
 impl Listing {
     /// Those around the instruction at `here`, as they are found from the beginning of `code` on,
     /// which has to be the beginning of an instruction.
-    pub(super) fn around(here: u64, code: Code) -> Self {
+    pub(crate) fn around(here: u64, code: Code) -> Self {
         let mut before = VecDeque::new();
         let mut inside = None;
         for line in code.lines() {
@@ -76,7 +79,8 @@ impl Listing {
     }
 
     /// The one before the one in question.
-    pub(super) fn line_before(&self) -> Option<&Line> {
+    #[must_use]
+    pub fn line_before(&self) -> Option<&Line> {
         let here = self.lines.iter().position(|line| line.is_here)?;
         self.lines.get(here.checked_sub(1)?)
     }
@@ -84,7 +88,7 @@ impl Listing {
 
 impl<'a> Code<'a> {
     /// The rest of it from an address on; nothing if that is not in it.
-    pub(super) fn from(self, address: u64) -> Self {
+    pub(crate) fn from(self, address: u64) -> Self {
         let offset = address.checked_sub(self.address);
         let offset = offset.and_then(|offset| usize::try_from(offset).ok());
         let rest = offset.and_then(|offset| self.bytes.get(offset..));

@@ -9,11 +9,11 @@ const MOST_CHARACTERS: usize = 512;
 
 /// The name of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::explain) struct Name {
+pub struct Name {
     /// As the file has it.
-    pub(in crate::commands::explain) in_file: String,
+    pub in_file: String,
     /// As people know it: that of Rust or C++ code without what the compiler did to it.
-    pub(in crate::commands::explain) shown: String,
+    pub shown: String,
 }
 
 impl Name {
