@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{BOTH_MECHANISMS, COUNT, OUT_LOOP, Random, SPIN, config, one_vcpu};
 use kvm_ioctls::VcpuExit;
 use kvm_preemption_timer::{
-    Deadline, MonotonicTime, Outcome, PreemptibleVcpu, Quanta, ThreadCpuTime,
+    Deadline, MonotonicTime, Outcome, PeriodicDeadlines, PreemptibleVcpu, ThreadCpuTime,
 };
 
 fn us(n: u64) -> Duration {
@@ -124,16 +124,16 @@ fn quanta_stay_on_their_grid_while_the_guest_runs() {
     let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
     let period = us(300);
     let start = MonotonicTime::now();
-    let mut quanta = Quanta::new(Deadline::Wall(start), period).unwrap();
+    let mut deadlines = PeriodicDeadlines::new(Deadline::Wall(start), period).unwrap();
     for quantum in 0..200u32 {
         if quantum == 100 {
             std::thread::sleep(us(2000));
         }
-        let Outcome::Expired(expiry) = vcpu.run_until(quanta.deadline()).unwrap() else {
+        let Outcome::Expired(expiry) = vcpu.run_until(deadlines.deadline()).unwrap() else {
             panic!("a guest without exits had one");
         };
-        quanta.advance(&expiry);
-        let Deadline::Wall(next) = quanta.deadline() else {
+        deadlines.advance(&expiry);
+        let Deadline::Wall(next) = deadlines.deadline() else {
             panic!("the clock has changed");
         };
         assert_eq!(
@@ -142,8 +142,8 @@ fn quanta_stay_on_their_grid_while_the_guest_runs() {
         );
     }
     assert!(
-        quanta.missed() >= 5,
-        "2 ms at 300 us are more than five quanta"
+        deadlines.missed() >= 5,
+        "2 ms at 300 us are more than five deadlines"
     );
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Deadline, Mechanism, MonotonicTime, Outcome, PreemptibleVcpu, Signal};
 
+use crate::alternatives::{Bare, EmptyHandler, Gem5, Reference, TimerThread};
 use crate::common::{TestVm, config_with, vm};
-use crate::rivals::{Bare, EmptyHandler, Gem5, Reference, TimerThread};
 
 /// How KVM_RUN came back.
-pub(crate) enum Entered {
+pub(crate) enum RunEnd {
     /// The guest needs something.
     Exit,
     /// The time is over, as far as this scheme can tell.
@@ -17,22 +17,22 @@ pub(crate) enum Entered {
 }
 
 /// A vCPU and a way of bounding its runs.
-pub(crate) trait Bounded {
+pub(crate) trait Scheme {
     fn name(&self) -> &'static str;
     /// A new budget from now on.
     fn begin(&mut self, budget: Duration);
     /// Enters the guest, with whatever the scheme does before and after that.
-    fn enter(&mut self) -> Entered;
+    fn enter(&mut self) -> RunEnd;
     /// The budget is not wanted any more, or is over.
     fn end(&mut self) {}
 }
 
 /// How much later than its budget a run ends.
-pub(crate) fn overshoot(scheme: &mut dyn Bounded, budget_us: u64) -> Duration {
+pub(crate) fn overshoot(scheme: &mut dyn Scheme, budget_us: u64) -> Duration {
     let budget = Duration::from_micros(budget_us);
     let deadline = MonotonicTime::now() + budget;
     scheme.begin(budget);
-    while matches!(scheme.enter(), Entered::Exit) {}
+    while matches!(scheme.enter(), RunEnd::Exit) {}
     let now = MonotonicTime::now();
     assert!(now >= deadline, "{} ended a run early", scheme.name());
     let late = now.saturating_since(deadline);
@@ -42,12 +42,12 @@ pub(crate) fn overshoot(scheme: &mut dyn Bounded, budget_us: u64) -> Duration {
 
 /// A scheme for each vCPU, each with a signal of its own. Bare KVM_RUN never comes back from a guest
 /// without exits, so it can be left out.
-pub(crate) fn all(code: &[u8], with_bare: bool) -> (TestVm, Vec<Box<dyn Bounded>>) {
+pub(crate) fn all(code: &[u8], with_bare: bool) -> (TestVm, Vec<Box<dyn Scheme>>) {
     let (vm, mut vcpus) = vm(code, 7).expect("KVM was there a moment ago");
     let mut next = || vcpus.pop().expect("one vCPU for each scheme");
-    let mut schemes: Vec<Box<dyn Bounded>> = vec![
-        Box::new(Ours::new(next(), Mechanism::MaskedSignal, 1)),
-        Box::new(Ours::new(next(), Mechanism::ImmediateExit, 2)),
+    let mut schemes: Vec<Box<dyn Scheme>> = vec![
+        Box::new(ThisCrate::new(next(), Mechanism::MaskedSignal, 1)),
+        Box::new(ThisCrate::new(next(), Mechanism::ImmediateExit, 2)),
         Box::new(Reference::new(next(), 3)),
         Box::new(Gem5::new(next(), 4)),
         Box::new(EmptyHandler::new(next(), 5)),
@@ -60,17 +60,17 @@ pub(crate) fn all(code: &[u8], with_bare: bool) -> (TestVm, Vec<Box<dyn Bounded>
 }
 
 /// This crate.
-pub(crate) struct Ours {
+pub(crate) struct ThisCrate {
     vcpu: PreemptibleVcpu,
     name: &'static str,
     deadline: Deadline,
 }
 
-impl Ours {
+impl ThisCrate {
     pub(crate) fn new(vcpu: VcpuFd, mechanism: Mechanism, realtime_signal: u32) -> Self {
         let signal = Signal::realtime(realtime_signal).expect("there are about thirty");
         let config = config_with(mechanism, signal);
-        Ours {
+        ThisCrate {
             vcpu: PreemptibleVcpu::with_config(vcpu, config).expect("nobody else uses the signal"),
             name: match mechanism {
                 Mechanism::MaskedSignal => "this crate: masked signal",
@@ -81,7 +81,7 @@ impl Ours {
     }
 }
 
-impl Bounded for Ours {
+impl Scheme for ThisCrate {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -90,14 +90,14 @@ impl Bounded for Ours {
         self.deadline = Deadline::after(budget);
     }
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         match self
             .vcpu
             .run_until(self.deadline)
             .expect("the guest can run")
         {
-            Outcome::Exit(_) => Entered::Exit,
-            Outcome::Expired(_) | Outcome::Kicked => Entered::Over,
+            Outcome::Exit(_) => RunEnd::Exit,
+            Outcome::Expired(_) | Outcome::Kicked => RunEnd::Over,
         }
     }
 }
