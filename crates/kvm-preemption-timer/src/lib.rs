@@ -70,6 +70,6 @@ pub use error::{Error, KickError};
 pub use kicker::Kicker;
 pub use open::{open_kvm, open_kvm_at};
 pub use periodic::PeriodicDeadlines;
-pub use signal::Signal;
+pub use signal::{Signal, UnusableSignal};
 pub use time::{Deadline, MonotonicTime, ThreadCpuTime};
 pub use vcpu::{Expiry, Outcome, PreemptibleVcpu};

@@ -9,8 +9,9 @@ use kvm_preemption_timer::Mechanism;
 use crate::alternatives::EmptyHandler;
 use crate::common::{Random, SPIN, vm};
 use crate::progress;
-use crate::scheme::{RunEnd, Scheme, ThisCrate};
+use crate::scheme::{RunEnd, Scheme};
 use crate::sys;
+use crate::this_crate::ThisCrate;
 
 const MAX_BUDGET_NS: u64 = 50_000;
 
