@@ -11,13 +11,13 @@ use crate::Deadline;
 
 /// What is known about the timer that enforces a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Alarm {
+pub(crate) struct TimerState {
     /// The deadline that the timer will send a signal for, or has sent one for that is pending.
     armed: Deadline,
 }
 
 /// What can be observed about an interrupted run. Each is looked at once.
-pub(crate) trait Interrupted {
+pub(crate) trait InterruptSources {
     /// Consumes a signal; whether it may have been a timer's.
     fn take_signal(&mut self) -> bool;
     /// Whether somebody has kicked since the last run that said so.
@@ -28,7 +28,7 @@ pub(crate) trait Interrupted {
 
 /// What an interruption means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Interruption {
     /// Tell the caller about the kick.
     Kicked,
     /// Tell the caller that the budget is used up.
@@ -37,9 +37,9 @@ pub(crate) enum Verdict {
     Spurious,
 }
 
-impl Alarm {
+impl TimerState {
     pub(crate) const fn new() -> Self {
-        Alarm {
+        TimerState {
             armed: Deadline::Never,
         }
     }
@@ -61,27 +61,28 @@ impl Alarm {
 
     /// The order is what loses nothing: a kick or a deadline that comes after it was looked for
     /// sends a signal after the signal was taken, and that interrupts the next run.
-    pub(crate) fn interrupted(&mut self, by: &mut impl Interrupted) -> Verdict {
+    pub(crate) fn interrupted(&mut self, by: &mut impl InterruptSources) -> Interruption {
         if by.take_signal() {
             self.armed = Deadline::Never;
         }
         if by.take_kick() {
-            return Verdict::Kicked;
+            return Interruption::Kicked;
         }
-        by.overshoot().map_or(Verdict::Spurious, Verdict::Expired)
+        by.overshoot()
+            .map_or(Interruption::Spurious, Interruption::Expired)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! The alarm against a small model of the kernel, in which signals, kicks and time come
+    //! The state against a small model of the kernel, in which signals, kicks and time come
     //! between any two steps.
 
     use super::*;
     use crate::MonotonicTime;
     use proptest::prelude::*;
 
-    /// As much of the kernel and of a kicker as the alarm sees: one timer, one signal that can be
+    /// As much of the kernel and of a kicker as it sees: one timer, one signal that can be
     /// pending for two reasons, a flag, and a clock.
     #[derive(Default)]
     struct Kernel {
@@ -153,7 +154,7 @@ mod tests {
         }
     }
 
-    impl Interrupted for Scene<'_> {
+    impl InterruptSources for Scene<'_> {
         fn take_signal(&mut self) -> bool {
             self.pause();
             if std::mem::take(&mut self.kernel.timer_pending) {
@@ -213,7 +214,7 @@ mod tests {
             steps in prop::collection::vec((step(), between()), 1..60),
         ) {
             let mut kernel = Kernel { now: 1, ..Kernel::default() };
-            let mut alarm = Alarm::new();
+            let mut state = TimerState::new();
             let mut deadline_ns = 40;
             for (step, between) in steps {
                 let mut stray = false;
@@ -223,9 +224,9 @@ mod tests {
                     Step::MoveDeadline(ahead) => deadline_ns = kernel.now + ahead,
                 }
                 let deadline = Deadline::Wall(MonotonicTime::from_nanos(deadline_ns));
-                if alarm.must_arm(deadline) {
+                if state.must_arm(deadline) {
                     kernel.arm(deadline);
-                    alarm.set_armed(deadline);
+                    state.set_armed(deadline);
                 }
                 let in_time = kernel.expires_at.is_some_and(|at| at <= deadline_ns);
                 prop_assert!(kernel.timer_pending || in_time, "entered without an end in sight");
@@ -234,12 +235,12 @@ mod tests {
                 if stray || kernel.signal_is_pending() {
                     let between = between.into_iter();
                     let mut scene = Scene { kernel: &mut kernel, deadline_ns, between };
-                    match alarm.interrupted(&mut scene) {
-                        Verdict::Kicked => kernel.kick_unreported = kernel.kick_flag,
-                        Verdict::Expired(late) => {
+                    match state.interrupted(&mut scene) {
+                        Interruption::Kicked => kernel.kick_unreported = kernel.kick_flag,
+                        Interruption::Expired(late) => {
                             prop_assert!(kernel.now >= deadline_ns + late.as_nanos() as u64);
                         }
-                        Verdict::Spurious => {}
+                        Interruption::Spurious => {}
                     }
                 }
             }

@@ -10,36 +10,36 @@ use crate::{Deadline, Expiry};
 /// It is a value without a clock: it learns what time it is from the [`Expiry`] of a run.
 ///
 /// ```
-/// use kvm_preemption_timer::{Deadline, Expiry, MonotonicTime, Quanta};
+/// use kvm_preemption_timer::{Deadline, Expiry, MonotonicTime, PeriodicDeadlines};
 /// use std::time::Duration;
 ///
 /// let ms = |n: u64| MonotonicTime::from_nanos(n * 1_000_000);
-/// let mut quanta = Quanta::new(ms(10).into(), Duration::from_millis(1)).unwrap();
+/// let mut deadlines = PeriodicDeadlines::new(ms(10).into(), Duration::from_millis(1)).unwrap();
 ///
 /// // Noticed 0.2 ms late: the next deadline is still on the grid.
-/// let late = Expiry { deadline: quanta.deadline(), overshoot: Duration::from_micros(200) };
-/// assert_eq!(quanta.advance(&late), 0);
-/// assert_eq!(quanta.deadline(), Deadline::Wall(ms(11)));
+/// let late = Expiry { deadline: deadlines.deadline(), overshoot: Duration::from_micros(200) };
+/// assert_eq!(deadlines.advance(&late), 0);
+/// assert_eq!(deadlines.deadline(), Deadline::Wall(ms(11)));
 ///
 /// // Noticed 3.5 ms late: three deadlines were missed.
-/// let later = Expiry { deadline: quanta.deadline(), overshoot: Duration::from_micros(3500) };
-/// assert_eq!(quanta.advance(&later), 3);
-/// assert_eq!(quanta.deadline(), Deadline::Wall(ms(15)));
-/// assert_eq!(quanta.missed(), 3);
+/// let later = Expiry { deadline: deadlines.deadline(), overshoot: Duration::from_micros(3500) };
+/// assert_eq!(deadlines.advance(&later), 3);
+/// assert_eq!(deadlines.deadline(), Deadline::Wall(ms(15)));
+/// assert_eq!(deadlines.missed(), 3);
 /// ```
 #[derive(Debug, Clone)]
-pub struct Quanta {
+pub struct PeriodicDeadlines {
     deadline: Deadline,
     period: Duration,
     missed: u64,
 }
 
-impl Quanta {
+impl PeriodicDeadlines {
     /// Deadlines at `first`, `first + period`, and so on; `None` if `period` is zero, which would
     /// let the guest execute nothing at all.
     #[must_use]
     pub fn new(first: Deadline, period: Duration) -> Option<Self> {
-        (!period.is_zero()).then_some(Quanta {
+        (!period.is_zero()).then_some(PeriodicDeadlines {
             deadline: first,
             period,
             missed: 0,
@@ -90,18 +90,19 @@ mod tests {
 
     #[test]
     fn a_period_of_zero_is_refused() {
-        assert!(Quanta::new(at(1), Duration::ZERO).is_none());
+        assert!(PeriodicDeadlines::new(at(1), Duration::ZERO).is_none());
     }
 
     #[test]
     fn no_deadline_never_moves() {
-        let mut quanta = Quanta::new(Deadline::Never, Duration::from_secs(1)).unwrap();
+        let mut deadlines =
+            PeriodicDeadlines::new(Deadline::Never, Duration::from_secs(1)).unwrap();
         let expiry = Expiry {
             deadline: at(5),
             overshoot: Duration::ZERO,
         };
-        assert_eq!(quanta.advance(&expiry), 0);
-        assert_eq!(quanta.deadline(), Deadline::Never);
+        assert_eq!(deadlines.advance(&expiry), 0);
+        assert_eq!(deadlines.deadline(), Deadline::Never);
     }
 
     proptest! {
@@ -111,16 +112,16 @@ mod tests {
             period in 1..1u64 << 30,
             overshoots in prop::collection::vec(0..1u64 << 34, 1..20),
         ) {
-            let mut quanta = Quanta::new(at(first), Duration::from_nanos(period)).unwrap();
+            let mut deadlines = PeriodicDeadlines::new(at(first), Duration::from_nanos(period)).unwrap();
             let mut steps = 0;
             for overshoot in overshoots {
-                let Some((_, before)) = quanta.deadline().timer() else { unreachable!() };
+                let Some((_, before)) = deadlines.deadline().timer() else { unreachable!() };
                 let expiry = Expiry {
-                    deadline: quanta.deadline(),
+                    deadline: deadlines.deadline(),
                     overshoot: Duration::from_nanos(overshoot),
                 };
-                steps += 1 + quanta.advance(&expiry);
-                let Some((_, next)) = quanta.deadline().timer() else { unreachable!() };
+                steps += 1 + deadlines.advance(&expiry);
+                let Some((_, next)) = deadlines.deadline().timer() else { unreachable!() };
                 prop_assert!(next > before + overshoot && next <= before + overshoot + period);
                 prop_assert_eq!(next, first + steps * period);
             }
@@ -128,10 +129,10 @@ mod tests {
 
         #[test]
         fn nothing_overflows(first: u64, period_ns in 1..u64::MAX, overshoot: Duration) {
-            let mut quanta = Quanta::new(at(first), Duration::from_nanos(period_ns)).unwrap();
+            let mut deadlines = PeriodicDeadlines::new(at(first), Duration::from_nanos(period_ns)).unwrap();
             let expiry = Expiry { deadline: at(first), overshoot };
-            quanta.advance(&expiry);
-            quanta.advance(&expiry);
+            deadlines.advance(&expiry);
+            deadlines.advance(&expiry);
         }
     }
 }

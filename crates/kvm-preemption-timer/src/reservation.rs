@@ -8,20 +8,20 @@ use crate::{Error, Signal};
 
 thread_local! {
     /// Bit n stands for signal n.
-    static CLAIMED: Cell<u128> = const { Cell::new(0) };
+    static RESERVED: Cell<u128> = const { Cell::new(0) };
 }
 
 /// The right to use a signal on the calling thread.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct SignalReservation {
     signal: Signal,
-    /// CLAIMED belongs to the thread, so this must be dropped where it was made.
+    /// RESERVED belongs to the thread, so this must be dropped where it was made.
     bound_to_thread: PhantomData<*const ()>,
 }
 
-impl Claim {
+impl SignalReservation {
     pub(crate) fn new(signal: Signal) -> Result<Self, Error> {
-        if CLAIMED.get() & bit(signal) != 0 {
+        if RESERVED.get() & bit(signal) != 0 {
             return Err(Error::SignalTaken { signal });
         }
         if sys::has_foreign_handler(signal) {
@@ -30,17 +30,17 @@ impl Claim {
         if sys::is_pending(signal) {
             return Err(Error::SignalPending { signal });
         }
-        CLAIMED.set(CLAIMED.get() | bit(signal));
-        Ok(Claim {
+        RESERVED.set(RESERVED.get() | bit(signal));
+        Ok(SignalReservation {
             signal,
             bound_to_thread: PhantomData,
         })
     }
 }
 
-impl Drop for Claim {
+impl Drop for SignalReservation {
     fn drop(&mut self) {
-        CLAIMED.set(CLAIMED.get() & !bit(self.signal));
+        RESERVED.set(RESERVED.get() & !bit(self.signal));
     }
 }
 

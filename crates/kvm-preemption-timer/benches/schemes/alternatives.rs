@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
 
-use crate::bounded::{Bounded, Entered};
+use crate::scheme::{RunEnd, Scheme};
 use crate::sys::{
     RawTimer, TimerThreadHandle, block, drain, install_counting_handler, unblock_in_kvm,
 };
@@ -12,10 +12,10 @@ use crate::sys::{
 /// Those whose signals can be lost send another one after this time, or they would never end.
 const AGAIN: Duration = Duration::from_millis(2);
 
-fn run(vcpu: &mut VcpuFd) -> Entered {
+fn run(vcpu: &mut VcpuFd) -> RunEnd {
     match vcpu.run() {
-        Ok(_) => Entered::Exit,
-        Err(error) if error.errno() == libc::EINTR => Entered::Over,
+        Ok(_) => RunEnd::Exit,
+        Err(error) if error.errno() == libc::EINTR => RunEnd::Over,
         Err(error) => panic!("KVM_RUN: {error}"),
     }
 }
@@ -29,14 +29,14 @@ impl Bare {
     }
 }
 
-impl Bounded for Bare {
+impl Scheme for Bare {
     fn name(&self) -> &'static str {
         "bare KVM_RUN, unbounded"
     }
 
     fn begin(&mut self, _: Duration) {}
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         run(&mut self.0)
     }
 }
@@ -61,7 +61,7 @@ impl Reference {
     }
 }
 
-impl Bounded for Reference {
+impl Scheme for Reference {
     fn name(&self) -> &'static str {
         "relative timer, armed every run"
     }
@@ -70,7 +70,7 @@ impl Bounded for Reference {
         self.budget = budget;
     }
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         drain(self.timer.signal);
         self.timer.arm(self.budget, Duration::ZERO);
         run(&mut self.vcpu)
@@ -91,7 +91,7 @@ impl Gem5 {
     }
 }
 
-impl Bounded for Gem5 {
+impl Scheme for Gem5 {
     fn name(&self) -> &'static str {
         "arm, run, disarm, drain"
     }
@@ -100,7 +100,7 @@ impl Bounded for Gem5 {
         self.0.budget = budget;
     }
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         self.0.timer.arm(self.0.budget, Duration::ZERO);
         let entered = run(&mut self.0.vcpu);
         self.0.timer.arm(Duration::ZERO, Duration::ZERO);
@@ -126,7 +126,7 @@ impl EmptyHandler {
     }
 }
 
-impl Bounded for EmptyHandler {
+impl Scheme for EmptyHandler {
     fn name(&self) -> &'static str {
         "empty handler"
     }
@@ -135,7 +135,7 @@ impl Bounded for EmptyHandler {
         self.timer.arm(budget, AGAIN);
     }
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         run(&mut self.vcpu)
     }
 
@@ -161,7 +161,7 @@ impl TimerThread {
     }
 }
 
-impl Bounded for TimerThread {
+impl Scheme for TimerThread {
     fn name(&self) -> &'static str {
         "kicker thread on a timerfd"
     }
@@ -170,7 +170,7 @@ impl Bounded for TimerThread {
         self.thread.arm(budget, AGAIN);
     }
 
-    fn enter(&mut self) -> Entered {
+    fn enter(&mut self) -> RunEnd {
         run(&mut self.vcpu)
     }
 
