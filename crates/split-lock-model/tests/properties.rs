@@ -189,12 +189,8 @@ fn any_profile() -> impl Strategy<Value = Profile> {
             intel_bus_lock,
             amd_bus_lock,
         };
-        Profile::builder(features)
-            .hz(hz)
-            .mode(mode)
-            .mitigate(on)
-            .build()
-            .ok()
+        let profile = Profile::custom(features).ok()?.with_hz(hz);
+        profile.with_mode(mode).ok()?.with_mitigate(on).ok()
     })
 }
 
