@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use split_lock_host::Facts;
-use split_lock_model::figure::{self as model_figure, Order, Phase, Plan, Row};
 use split_lock_model::kernel::{Mode, Profile};
+use split_lock_model::progress::{Phase, PlannedRun, ProgressPlan};
 use split_lock_model::sim::{self, Program, Report, Scenario, TaskKind, Verdict, simulate};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
@@ -127,15 +127,14 @@ pub(crate) fn sweep(
     let mut samples = vec![];
     for (guest, program, profile) in curves {
         for timeout in timeouts {
-            let plan = Plan {
+            let plan = ProgressPlan {
                 program,
                 costs: sim::Costs::default(),
                 timeouts: vec![nanos(*timeout)?],
                 repeats,
-                order: Order::Independent,
                 phase: Phase::Random(seed),
             };
-            let rows = plan.curve(model_figure::Curve::Warn, profile)?;
+            let rows = plan.runs(profile)?;
             if rows.is_empty() {
                 bail!("on kernel {profile} SIGBUS ends the guest `{guest}` before any timeout");
             }
@@ -151,7 +150,7 @@ pub(crate) fn sweep(
     Ok(samples)
 }
 
-fn sample(guest: &str, kernel: &Profile, row: &Row) -> Sample {
+fn sample(guest: &str, kernel: &Profile, row: &PlannedRun) -> Sample {
     Sample {
         series: Origin::Modelled(kernel.to_string()).to_string(),
         guest: guest.into(),
