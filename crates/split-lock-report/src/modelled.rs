@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use split_lock_model::figure::{self as model_figure, Order, Phase, Plan, Row};
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
 use split_lock_model::sim::{self, Program, ProgramError};
+use split_lock_model::progress::{Phase, PlannedRun, ProgressPlan};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
 use split_lock_repro::summary::{Curve, Spread, curves};
@@ -127,15 +127,14 @@ pub fn sweep(
     let mut samples = vec![];
     for (guest, program, profile) in curves {
         for timeout in timeouts {
-            let plan = Plan {
+            let plan = ProgressPlan {
                 program,
                 costs: sim::Costs::default(),
                 timeouts: vec![(*timeout).into()],
                 repeats,
-                order: Order::Independent,
                 phase: Phase::Random(seed),
             };
-            let rows = plan.curve(model_figure::Curve::Warn, profile)?;
+            let rows = plan.runs(profile)?;
             if rows.is_empty() {
                 return Err(SweepError::Sigbus {
                     kernel: profile.to_string(),
@@ -154,7 +153,7 @@ pub fn sweep(
     Ok(samples)
 }
 
-fn sample(guest: &str, kernel: &Profile, row: &Row) -> Sample {
+fn sample(guest: &str, kernel: &Profile, row: &PlannedRun) -> Sample {
     Sample {
         series: Origin::Modelled(kernel.to_string()).to_string(),
         guest: guest.into(),

@@ -3,7 +3,7 @@
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::CoreId;
 use split_lock_model::sim::{
-    Doing, Scenario, ScenarioError, TaskKind, Timeline, Track, Until, simulate,
+    Scenario, ScenarioError, SpanKind, TaskKind, Timeline, Track, Until, simulate,
 };
 use split_lock_model::time::Nanos;
 
@@ -43,7 +43,7 @@ pub(crate) enum Lane {
 /// Something on a lane, in time since the view's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stay {
-    pub(crate) doing: Doing,
+    pub(crate) doing: SpanKind,
     pub(crate) start: Nanos,
     pub(crate) end: Nanos,
 }
@@ -120,7 +120,7 @@ impl View {
         let mut stays: Vec<_> = spans
             .filter(|span| span.track == track && span.end > self.from)
             .map(|span| Stay {
-                doing: span.doing,
+                doing: span.kind,
                 start: span.start.since(self.from),
                 end: span.end.since(self.from).min(self.length),
             })
@@ -134,11 +134,11 @@ impl View {
     /// leaves its program.
     fn kicks(&self, task: u32) -> Vec<Stay> {
         let stays = self.stays(Lane::Thread(task));
-        let left = |stay: &Stay| matches!(stay.doing, Doing::Vmm | Doing::SignalHandler);
+        let left = |stay: &Stay| matches!(stay.doing, SpanKind::Vmm | SpanKind::SignalHandler);
         let mut kicks = vec![];
         for (index, stay) in stays.iter().enumerate().filter(|(_, stay)| left(stay)) {
             let before = index.checked_sub(1).map(|before| stays[before]);
-            let waking = before.filter(|b| b.doing == Doing::Waking && b.end == stay.start);
+            let waking = before.filter(|b| b.doing == SpanKind::Waking && b.end == stay.start);
             kicks.push(Stay {
                 start: waking.map_or(stay.start, |waking| waking.start),
                 ..*stay
@@ -293,18 +293,18 @@ fn cells(view: &View, lane: Lane, columns: usize) -> Vec<char> {
     cells.into_iter().map(|(symbol, _)| symbol).collect()
 }
 
-fn symbol(doing: Doing) -> char {
+fn symbol(doing: SpanKind) -> char {
     match doing {
-        Doing::GuestUndetected => '#',
-        Doing::Guest => '=',
-        Doing::Asleep => 'z',
-        Doing::Queued => 'q',
-        Doing::Trap | Doing::Waking => 'k',
-        Doing::Vmm | Doing::SignalHandler => 'v',
-        Doing::WaitingForCpu => 'w',
-        Doing::DetectionOff => '-',
-        Doing::Held(_) => 'H',
-        Doing::Running(_) => ' ',
+        SpanKind::GuestUndetected => '#',
+        SpanKind::Guest => '=',
+        SpanKind::Asleep => 'z',
+        SpanKind::Queued => 'q',
+        SpanKind::Trap | SpanKind::Waking => 'k',
+        SpanKind::Vmm | SpanKind::SignalHandler => 'v',
+        SpanKind::WaitingForCpu => 'w',
+        SpanKind::DetectionOff => '-',
+        SpanKind::Held(_) => 'H',
+        SpanKind::Running(_) => ' ',
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a simulated machine does, on a time axis: one strip for each scenario, below each other.
 
-use split_lock_model::sim::Doing;
+use split_lock_model::sim::SpanKind;
 use split_lock_model::time::Nanos;
 
 use super::axis::XAxis;
@@ -130,7 +130,7 @@ fn draw_lane(page: &mut Page, plot: &Plot, view: &View, lane: Lane, middle: f64)
         draw_stay(page, plot, stay, view, middle);
     }
     // Trapping takes no room on paper, so it is marked.
-    for trap in stays.iter().filter(|stay| stay.doing == Doing::Trap) {
+    for trap in stays.iter().filter(|stay| stay.doing == SpanKind::Trap) {
         let at = (plot.x(trap.start), middle - BOX / 2.0);
         page.scene.marker(Marker::Diamond, at, 3.2, Ink::Detection);
     }
@@ -169,7 +169,7 @@ fn draw_stay(page: &mut Page, plot: &Plot, stay: &Stay, view: &View, middle: f64
         page.scene.line(corners, Ink::Muted, 0.8);
     }
     let label = match stay.doing {
-        Doing::Held(task) => format!("held by {}", view.task(task)),
+        SpanKind::Held(task) => format!("held by {}", view.task(task)),
         _ => style.label.into(),
     };
     let lasted = format!("{label} {}", duration(stay.end.since(stay.start).0 as f64));
@@ -193,7 +193,7 @@ struct Style {
 }
 
 /// Told apart by brightness, so that a grey print shows the same.
-fn style(doing: Doing) -> Style {
+fn style(doing: SpanKind) -> Style {
     let dark = |fill, label, meaning| Style {
         fill,
         ink: Ink::Paper,
@@ -209,21 +209,23 @@ fn style(doing: Doing) -> Style {
         meaning,
     };
     match doing {
-        Doing::GuestUndetected => dark(Ink::Curve(0), "runs", "runs, and its split locks complete"),
-        Doing::Guest => light(Ink::Curve(5), "works", "runs, detection on"),
-        Doing::Asleep => light(Ink::Band, "asleep", "asleep for splitting a lock"),
-        Doing::Queued => light(Ink::Paper, "waits", "waits for the semaphore"),
-        Doing::Trap | Doing::Waking => {
+        SpanKind::GuestUndetected => {
+            dark(Ink::Curve(0), "runs", "runs, and its split locks complete")
+        }
+        SpanKind::Guest => light(Ink::Curve(5), "works", "runs, detection on"),
+        SpanKind::Asleep => light(Ink::Band, "asleep", "asleep for splitting a lock"),
+        SpanKind::Queued => light(Ink::Paper, "waits", "waits for the semaphore"),
+        SpanKind::Trap | SpanKind::Waking => {
             dark(Ink::Detection, "kernel", "in the kernel, about a trap")
         }
-        Doing::Vmm | Doing::SignalHandler => dark(
+        SpanKind::Vmm | SpanKind::SignalHandler => dark(
             Ink::Text,
             "outside",
             "outside the guest: VMM, or signal handler",
         ),
-        Doing::WaitingForCpu => light(Ink::Grid, "", "waits for its CPU"),
-        Doing::DetectionOff => light(Ink::Paper, "off", "detection off"),
-        Doing::Held(_) | Doing::Running(_) => light(Ink::Grid, "held", "semaphore held"),
+        SpanKind::WaitingForCpu => light(Ink::Grid, "", "waits for its CPU"),
+        SpanKind::DetectionOff => light(Ink::Paper, "off", "detection off"),
+        SpanKind::Held(_) | SpanKind::Running(_) => light(Ink::Grid, "held", "semaphore held"),
     }
 }
 
@@ -260,7 +262,7 @@ fn legend(page: &mut Page, strips: &[Strip]) {
             continue;
         }
         for stay in view.stays(lane) {
-            traps |= stay.doing == Doing::Trap;
+            traps |= stay.doing == SpanKind::Trap;
             let style = style(stay.doing);
             if !meanings
                 .iter()

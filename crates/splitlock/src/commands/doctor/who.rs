@@ -6,7 +6,7 @@ use split_lock_host::who::{
 };
 use split_lock_host::{Checkup, Met};
 use split_lock_log::TrapKind;
-use split_lock_model::analysis::Outlook;
+use split_lock_model::analysis::PassPrediction;
 use split_lock_model::time::Nanos;
 use split_lock_report::text::count;
 
@@ -295,9 +295,9 @@ fn suspected(suspect: &TimerSuspect) -> String {
         .map_or(String::new(), |name| format!(" (\"{name}\")"));
     let outlook = match &suspect.outlook {
         None => "",
-        Some(Outlook::Never) => " A split lock would never end there.",
-        Some(Outlook::DependsOnPhase(_)) => " A split lock may never end there.",
-        Some(Outlook::Always) => " That is long enough.",
+        Some(PassPrediction::Never) => " A split lock would never end there.",
+        Some(PassPrediction::DependsOnPhase(_)) => " A split lock may never end there.",
+        Some(PassPrediction::Always) => " That is long enough.",
     };
     let seen = match &suspect.evidence {
         Evidence::SignalExits {

@@ -1,27 +1,46 @@
 //! The handler, event by event, against what kernels do.
 
 use split_lock_model::handler::{
-    Action, Handler, Interrupted, Message, Retry, Rules, Signal, TaskId, Trap, TrapOrigin, Wait,
+    Action, Handler, Interrupted, Message, Reenabled, Retry, Rules, Signal, TaskId, Trap,
+    TrapOrigin, Trapped, Wait,
 };
-use split_lock_model::machine::{CoreId, CpuId, Hardware, Topology};
+use split_lock_model::machine::{CoreId, CpuId, Hardware};
 use split_lock_model::time::Jiffies;
+
+use crate::{machine, profile};
 
 const CPU: CpuId = CpuId(0);
 
-fn kernel(profile: &str, cpus: u32, siblings: u32) -> Handler {
-    on(profile, cpus, siblings, Hardware::ICE_LAKE)
+fn kernel(text: &str, cpus: u32, siblings: u32) -> Handler {
+    on(text, cpus, siblings, Hardware::ICE_LAKE)
 }
 
-fn on(profile: &str, cpus: u32, siblings: u32, hardware: Hardware) -> Handler {
-    let profile = profile.parse().expect("a profile");
-    let machine = Topology::new(cpus, siblings).expect("a machine");
-    Handler::new(&profile, machine, hardware, Rules::UPSTREAM)
+fn on(text: &str, cpus: u32, siblings: u32, hardware: Hardware) -> Handler {
+    let machine = machine(cpus, siblings);
+    Handler::new(&profile(text), machine, hardware, Rules::UPSTREAM)
 }
 
 fn trap(kernel: &mut Handler, now: u64, task: TaskId, cpu: u32) -> Action {
-    kernel
-        .trap(Jiffies(now), Trap::new(task, CpuId(cpu), TrapOrigin::Guest))
-        .action
+    let trap = Trap::new(task, CpuId(cpu), TrapOrigin::Guest);
+    kernel.trap(Jiffies(now), trap).action
+}
+
+/// The sleep's tick has come, and no signal.
+fn slept(kernel: &mut Handler, now: u64, task: TaskId, cpu: u32) -> Option<Action> {
+    kernel.sleep_over(Jiffies(now), task, CpuId(cpu), false)
+}
+
+fn signal(kernel: &mut Handler, now: u64, task: TaskId, cpu: u32) -> Option<Action> {
+    kernel.signal(Jiffies(now), task, CpuId(cpu), Signal::Ordinary)
+}
+
+fn reenable(kernel: &mut Handler, now: u64, cpu: u32) -> Option<Reenabled> {
+    kernel.reenable(Jiffies(now), CpuId(cpu))
+}
+
+/// Whom the window's end hands the semaphore to.
+fn handed_to(kernel: &mut Handler, now: u64, cpu: u32) -> Option<TaskId> {
+    reenable(kernel, now, cpu).expect("due").handed_to
 }
 
 fn open(cpu: u32, closes: u64) -> Action {
@@ -43,26 +62,15 @@ fn an_undisturbed_trap_sleeps_then_opens_a_window_that_closes() {
         wake: Jiffies(105),
         wait: Wait::Interruptible,
     };
-    assert_eq!(trap(&mut kernel, 100, task, 0), sleep);
-    assert_eq!(
-        kernel.sleep_over(Jiffies(104), task, CPU, false),
-        None,
-        "not yet"
-    );
-    assert_eq!(
-        kernel.sleep_over(Jiffies(105), task, CPU, false),
-        Some(open(0, 108))
-    );
+    let kernel = &mut kernel;
+    assert_eq!(trap(kernel, 100, task, 0), sleep);
+    assert_eq!(slept(kernel, 104, task, 0), None, "not yet");
+    assert_eq!(slept(kernel, 105, task, 0), Some(open(0, 108)));
     assert!(!kernel.detects(task, CPU));
-    assert_eq!(
-        kernel.reenable(Jiffies(107), CPU),
-        None,
-        "timers never fire early"
-    );
-    let closed = kernel.reenable(Jiffies(108), CPU).expect("due");
-    assert_eq!(closed.handed_to, None);
+    assert_eq!(reenable(kernel, 107, 0), None, "timers never fire early");
+    assert_eq!(handed_to(kernel, 108, 0), None);
     assert!(kernel.detects(task, CPU));
-    assert_eq!(kernel.reenable(Jiffies(109), CPU), None, "only once");
+    assert_eq!(reenable(kernel, 109, 0), None, "only once");
 }
 
 #[test]
@@ -71,7 +79,7 @@ fn a_signal_in_the_last_tick_counts_as_a_completed_sleep() {
         let mut kernel = kernel("6.1.192,hz=250", 1, 1);
         let task = kernel.spawn();
         trap(&mut kernel, 100, task, 0);
-        let action = kernel.signal(Jiffies(now), task, CPU, Signal::Ordinary);
+        let action = signal(&mut kernel, now, task, 0);
         let expected = if passes {
             Some(open(0, now + 3))
         } else {
@@ -101,45 +109,29 @@ fn the_semaphore_serves_in_order_and_a_hand_over_beats_a_signal() {
     for (task, cpu) in [(a, 0), (b, 1), (c, 2), (d, 3)] {
         trap(&mut kernel, 0, task, cpu);
     }
+    let kernel = &mut kernel;
+    let with_signal_pending =
+        |kernel: &mut Handler, task, cpu| kernel.sleep_over(Jiffies(4), task, CpuId(cpu), true);
     // A free semaphore is taken without a look at signals.
-    assert_eq!(
-        kernel.sleep_over(Jiffies(4), a, CpuId(0), true),
-        Some(open(0, 7))
-    );
+    assert_eq!(with_signal_pending(kernel, a, 0), Some(open(0, 7)));
     let queue = Some(Action::Queue {
         wait: Wait::Interruptible,
     });
-    assert_eq!(kernel.sleep_over(Jiffies(4), b, CpuId(1), false), queue);
-    assert_eq!(kernel.sleep_over(Jiffies(4), c, CpuId(2), false), queue);
+    assert_eq!(slept(kernel, 4, b, 1), queue);
+    assert_eq!(slept(kernel, 4, c, 2), queue);
     // A taken one is not waited for with a signal pending.
-    assert_eq!(
-        kernel.sleep_over(Jiffies(4), d, CpuId(3), true),
-        back(Interrupted::Queued)
-    );
+    assert_eq!(with_signal_pending(kernel, d, 3), back(Interrupted::Queued));
     assert_eq!(kernel.waiters().collect::<Vec<_>>(), [b, c]);
 
-    let closed = kernel.reenable(Jiffies(7), CpuId(0)).expect("due");
-    assert_eq!((closed.handed_to, kernel.holder()), (Some(b), Some(b)));
+    assert_eq!(handed_to(kernel, 7, 0), Some(b));
+    assert_eq!(kernel.holder(), Some(b));
     // Both a signal and the hand-over reach b before it runs; it runs on another CPU now.
-    let action = kernel.signal(Jiffies(8), b, CpuId(3), Signal::Ordinary);
-    assert_eq!(action, Some(open(3, 11)));
-    assert_eq!(
-        kernel.granted(Jiffies(8), b, CpuId(3)),
-        None,
-        "once is enough"
-    );
+    assert_eq!(signal(kernel, 8, b, 3), Some(open(3, 11)));
+    let again = kernel.granted(Jiffies(8), b, CpuId(3));
+    assert_eq!(again, None, "once is enough");
 
-    assert_eq!(
-        kernel.signal(Jiffies(8), c, CpuId(2), Signal::Ordinary),
-        back(Interrupted::Queued)
-    );
-    assert_eq!(
-        kernel
-            .reenable(Jiffies(11), CpuId(3))
-            .expect("due")
-            .handed_to,
-        None
-    );
+    assert_eq!(signal(kernel, 8, c, 2), back(Interrupted::Queued));
+    assert_eq!(handed_to(kernel, 11, 3), None);
     assert_eq!(kernel.holder(), None);
 }
 
@@ -149,16 +141,14 @@ fn a_thread_that_dies_with_the_semaphore_in_hand_passes_it_on() {
     let [a, b, c] = [0; 3].map(|_| kernel.spawn());
     for (task, cpu) in [(a, 0), (b, 1), (c, 2)] {
         trap(&mut kernel, 0, task, cpu);
-        kernel.sleep_over(Jiffies(4), task, CpuId(cpu), false);
+        slept(&mut kernel, 4, task, cpu);
     }
-    assert_eq!(
-        kernel.reenable(Jiffies(7), CPU).expect("due").handed_to,
-        Some(b)
-    );
+    assert_eq!(handed_to(&mut kernel, 7, 0), Some(b));
     assert_eq!(kernel.exit(b), Some(c));
-    assert_eq!(kernel.granted(Jiffies(7), c, CpuId(2)), Some(open(2, 10)));
+    let granted = kernel.granted(Jiffies(7), c, CpuId(2));
+    assert_eq!(granted, Some(open(2, 10)));
     assert_eq!(kernel.exit(c), None, "its window still closes");
-    assert!(kernel.reenable(Jiffies(10), CpuId(2)).is_some());
+    assert!(reenable(&mut kernel, 10, 2).is_some());
     assert_eq!(kernel.holder(), None);
 }
 
@@ -167,7 +157,7 @@ fn detection_is_switched_per_core() {
     let mut kernel = kernel("6.12,hz=250", 4, 2);
     let task = kernel.spawn();
     trap(&mut kernel, 0, task, 1);
-    kernel.sleep_over(Jiffies(4), task, CpuId(1), false);
+    slept(&mut kernel, 4, task, 1);
     let off: Vec<_> = (0..4)
         .map(|cpu| !kernel.detects(task, CpuId(cpu)))
         .collect();
@@ -184,8 +174,8 @@ fn without_mitigation_an_old_kernel_forgets_a_core() {
         closes: None,
     });
     assert_eq!(trap(&mut old, 0, b, 1), forgotten);
-    assert!(old.reenable(Jiffies(3), CpuId(0)).is_some());
-    assert_eq!(old.reenable(Jiffies(100), CpuId(1)), None);
+    assert!(reenable(&mut old, 3, 0).is_some());
+    assert_eq!(reenable(&mut old, 100, 1), None);
     assert!(
         old.detects(a, CpuId(0)) && !old.detects(b, CpuId(1)),
         "off for good"
@@ -203,8 +193,7 @@ fn work_that_runs_on_another_cpu_forgets_a_core_until_its_next_window() {
     let (here, there) = (CpuId(0), CpuId(1));
     let task = kernel.spawn();
     trap(&mut kernel, 0, task, 1);
-    let window = kernel.sleep_over(Jiffies(4), task, there, false);
-    assert_eq!(window, Some(open(1, 7)));
+    assert_eq!(slept(&mut kernel, 4, task, 1), Some(open(1, 7)));
     assert_eq!(kernel.reenable_elsewhere(Jiffies(6), there, here), None);
     let done = kernel.reenable_elsewhere(Jiffies(7), there, here);
     assert_eq!(done.map(|done| done.core), Some(CoreId(0)));
@@ -215,9 +204,8 @@ fn work_that_runs_on_another_cpu_forgets_a_core_until_its_next_window() {
     // A trap cannot happen there, but a thread that slept meanwhile may have its window there.
     let other = kernel.spawn();
     trap(&mut kernel, 10, other, 0);
-    let window = kernel.sleep_over(Jiffies(14), other, there, false);
-    assert_eq!(window, Some(open(1, 17)));
-    assert!(kernel.reenable(Jiffies(17), there).is_some());
+    assert_eq!(slept(&mut kernel, 14, other, 1), Some(open(1, 17)));
+    assert!(reenable(&mut kernel, 17, 1).is_some());
     assert!(!kernel.is_off(there));
 }
 
@@ -226,21 +214,16 @@ fn each_era_warns_in_its_own_way() {
     let messages = |profile: &str| {
         let mut kernel = kernel(profile, 1, 1);
         let task = kernel.spawn();
-        [0, 1].map(|_| {
-            kernel
-                .trap(Jiffies(0), Trap::new(task, CPU, TrapOrigin::User))
-                .message
-        })
+        let trap = Trap::new(task, CPU, TrapOrigin::User);
+        [0, 1].map(|_| kernel.trap(Jiffies(0), trap).message)
     };
     assert_eq!(messages("6.6"), [Some(Message::SplitLock), None]);
     assert_eq!(messages("5.15"), [Some(Message::SplitLock); 2]);
 
     let mut early = kernel("5.15", 1, 1);
     let task = early.spawn();
-    assert_eq!(
-        trap(&mut early, 0, task, 0),
-        Action::Retry(Retry::ThreadExempt)
-    );
+    let exempt = Action::Retry(Retry::ThreadExempt);
+    assert_eq!(trap(&mut early, 0, task, 0), exempt);
     assert!(!early.detects(task, CPU));
     let other = early.spawn();
     assert!(early.detects(other, CPU));
@@ -251,11 +234,11 @@ fn sigbus_and_alignment_checks() {
     let mut fatal = kernel("6.6,mode=fatal", 1, 1);
     let task = fatal.spawn();
     let guest = Trap::new(task, CPU, TrapOrigin::Guest);
-    let trapped = fatal.trap(Jiffies(0), guest);
-    assert_eq!(
-        (trapped.action, trapped.message),
-        (Action::Sigbus, Some(Message::FatalGuest))
-    );
+    let sigbus = |message| Trapped {
+        message: Some(message),
+        action: Action::Sigbus,
+    };
+    assert_eq!(fatal.trap(Jiffies(0), guest), sigbus(Message::FatalGuest));
     assert_eq!(fatal.trap(Jiffies(0), guest).message, None, "once per boot");
     let user = Trap::new(task, CPU, TrapOrigin::User);
     assert_eq!(fatal.trap(Jiffies(0), user).message, None);
@@ -266,10 +249,8 @@ fn sigbus_and_alignment_checks() {
         alignment_check: true,
         ..Trap::new(task, CPU, origin)
     };
-    assert_eq!(
-        warn.trap(Jiffies(0), asked(TrapOrigin::User)).action,
-        Action::Sigbus
-    );
+    let user = warn.trap(Jiffies(0), asked(TrapOrigin::User)).action;
+    assert_eq!(user, Action::Sigbus);
     let guest = warn.trap(Jiffies(0), asked(TrapOrigin::Guest)).action;
     assert_eq!(guest, Action::InjectAlignmentCheck);
 
@@ -277,10 +258,7 @@ fn sigbus_and_alignment_checks() {
     let task = off.spawn();
     assert!(!off.detects(task, CPU));
     let bogus = off.trap(Jiffies(0), Trap::new(task, CPU, TrapOrigin::Guest));
-    assert_eq!(
-        (bogus.action, bogus.message),
-        (Action::Sigbus, Some(Message::BogusGuest))
-    );
+    assert_eq!(bogus, sigbus(Message::BogusGuest));
 }
 
 #[test]
@@ -302,7 +280,11 @@ fn bus_locks_are_rationed_for_programs_and_not_for_guests() {
     let mut action = Some(kernel.bus_lock(Jiffies(11), task).action);
     while let Some(Action::Sleep { wake: until, wait }) = action {
         assert_eq!((until, wait), (Jiffies(wake), Wait::Uninterruptible));
-        assert_eq!(kernel.signal(until, task, CPU, Signal::Fatal), None, "deaf");
+        assert_eq!(
+            kernel.signal(until, task, CPU, Signal::Fatal),
+            None,
+            "uninterruptible"
+        );
         action = kernel.sleep_over(until, task, CPU, true);
         wake += 4;
     }

@@ -3,157 +3,61 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use split_lock_model::handler::{
-    Action, Handler, Reenabled, Retry, Signal, TaskId, Trap, TrapOrigin, Trapped,
-};
+use split_lock_model::handler::{Action, Handler, Retry, Signal, TaskId, Trap, TrapOrigin};
 use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
-use split_lock_model::policy::{Alternative, Policy};
+use split_lock_model::policy::Alternative;
 use split_lock_model::sim::{
     Budget, Costs, Program, Report, Scenario, TaskSpec, Track, Until, Verdict, simulate,
-    simulate_policy,
+    simulate_observed,
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
-/// A policy under watch: every event is checked against what must always hold.
-#[derive(Clone, Debug)]
-struct Watched {
-    handler: Handler,
-    cpus: u32,
-    siblings: u32,
+use crate::{machine, profile};
+
+/// What must hold after each thing that happens to a handler.
+struct Invariants {
+    machine: Topology,
     /// Whether the kernel is one that forgets cores.
     forgets: bool,
     mitigates: bool,
-    last: Jiffies,
-    window: Option<TaskId>,
+    window_open: bool,
 }
 
-impl Watched {
-    fn at(&mut self, now: Jiffies) {
-        assert!(
-            now >= self.last,
-            "time runs backwards: {now:?} after {:?}",
-            self.last
-        );
-        self.last = now;
+impl Invariants {
+    fn of(kernel: &Profile, machine: Topology) -> Self {
+        Self {
+            machine,
+            forgets: !kernel.mitigate() && !kernel.features().per_cpu_reenable,
+            mitigates: kernel.mitigate() && kernel.features().era == Era::Misery,
+            window_open: false,
+        }
     }
 
-    fn check(&self) {
-        for cpu in 0..self.cpus {
-            let core = cpu / self.siblings * self.siblings;
-            let mut siblings = (core..core + self.siblings).map(CpuId);
-            let pending = siblings.any(|sibling| self.handler.work_due(sibling).is_some());
-            let off = self.handler.is_off(CpuId(cpu));
-            assert!(!off || pending || self.forgets, "CPU {cpu} is off for good");
+    fn check(&mut self, handler: &Handler, answer: Option<(TaskId, Action)>) {
+        for cpu in (0..self.machine.cpus()).map(CpuId) {
+            let mut siblings = self.machine.cpus_of(self.machine.core_of(cpu));
+            let pending = siblings.any(|sibling| handler.work_due(sibling).is_some());
+            let on = !handler.is_off(cpu);
+            assert!(on || pending || self.forgets, "{cpu:?} is off for good");
         }
-        let waiting = self.handler.waiters().len();
+        let nobody_waits = handler.waiters().len() == 0;
         assert!(
-            waiting == 0 || self.handler.holder().is_some(),
+            nobody_waits || handler.holder().is_some(),
             "they wait for nothing"
         );
-    }
-
-    fn saw(&mut self, task: TaskId, action: Option<Action>) -> Option<Action> {
-        if let Some(Action::Retry(Retry::WindowOpen { .. })) = action
-            && self.mitigates
-        {
-            assert_eq!(self.window.replace(task), None, "two windows at once");
-            assert_eq!(self.handler.holder(), Some(task));
+        if !self.mitigates {
+            return;
         }
-        self.check();
-        action
-    }
-}
-
-impl Policy for Watched {
-    fn spawn(&mut self) -> TaskId {
-        self.handler.spawn()
-    }
-
-    fn detects(&self, task: TaskId, cpu: CpuId) -> bool {
-        self.handler.detects(task, cpu)
-    }
-
-    fn is_off(&self, cpu: CpuId) -> bool {
-        self.handler.is_off(cpu)
-    }
-
-    fn work_due(&self, cpu: CpuId) -> Option<Jiffies> {
-        self.handler.work_due(cpu)
-    }
-
-    fn holder(&self) -> Option<TaskId> {
-        self.handler.holder()
-    }
-
-    fn trap(&mut self, now: Jiffies, trap: Trap) -> Trapped {
-        self.at(now);
-        let trapped = self.handler.trap(now, trap);
-        self.saw(trap.task, Some(trapped.action));
-        trapped
-    }
-
-    fn signal(&mut self, now: Jiffies, task: TaskId, cpu: CpuId, s: Signal) -> Option<Action> {
-        self.at(now);
-        let action = self.handler.signal(now, task, cpu, s);
-        self.saw(task, action)
-    }
-
-    fn sleep_over(&mut self, now: Jiffies, t: TaskId, cpu: CpuId, p: bool) -> Option<Action> {
-        self.at(now);
-        let action = self.handler.sleep_over(now, t, cpu, p);
-        self.saw(t, action)
-    }
-
-    fn granted(&mut self, now: Jiffies, task: TaskId, cpu: CpuId) -> Option<Action> {
-        self.at(now);
-        let action = self.handler.granted(now, task, cpu);
-        self.saw(task, action)
-    }
-
-    fn reenable(&mut self, now: Jiffies, cpu: CpuId) -> Option<Reenabled> {
-        self.at(now);
-        let done = self.handler.reenable(now, cpu);
-        if let Some(done) = done {
-            self.window = None;
-            if self.mitigates {
-                assert_eq!(self.handler.holder(), done.handed_to);
-            }
+        if let Some((task, Action::Retry(Retry::WindowOpen { .. }))) = answer {
+            assert!(!self.window_open, "two windows at once");
+            assert_eq!(handler.holder(), Some(task));
         }
-        self.check();
-        done
-    }
-
-    fn exit(&mut self, task: TaskId) -> Option<TaskId> {
-        let next = self.handler.exit(task);
-        self.check();
-        next
-    }
-
-    fn bus_lock_traps(&self, origin: TrapOrigin) -> bool {
-        self.handler.bus_lock_traps(origin)
-    }
-
-    fn bus_lock(&mut self, now: Jiffies, task: TaskId) -> Trapped {
-        self.at(now);
-        self.handler.bus_lock(now, task)
-    }
-
-    fn relative_state(&self, now: Jiffies, out: &mut Vec<u64>) {
-        self.handler.relative_state(now, out);
-    }
-}
-
-fn watched(kernel: &Profile, scenario: &Scenario, rules: Alternative) -> Watched {
-    let machine = scenario.topology;
-    Watched {
-        handler: Handler::new(kernel, machine, scenario.hardware, rules.rules()),
-        cpus: machine.cpus(),
-        siblings: machine.siblings(),
-        forgets: !kernel.mitigate() && !kernel.features().per_cpu_reenable,
-        mitigates: kernel.mitigate() && kernel.features().era == Era::Misery,
-        last: Jiffies(0),
-        window: None,
+        self.window_open = match handler.pending_work().count() {
+            0 => false,
+            1 => true,
+            many => panic!("{many} windows at once"),
+        };
     }
 }
 
@@ -189,12 +93,8 @@ fn any_profile() -> impl Strategy<Value = Profile> {
             intel_bus_lock,
             amd_bus_lock,
         };
-        Profile::builder(features)
-            .hz(hz)
-            .mode(mode)
-            .mitigate(on)
-            .build()
-            .ok()
+        let profile = Profile::custom(features).ok()?.with_hz(hz);
+        profile.with_mode(mode).ok()?.with_mitigate(on).ok()
     })
 }
 
@@ -249,8 +149,8 @@ fn any_costs() -> impl Strategy<Value = Costs> {
 }
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
-    let machine = prop::sample::select(vec![(1, 1), (2, 1), (2, 2), (4, 1), (4, 2)]);
-    machine.prop_flat_map(|(cpus, siblings)| {
+    let machines = prop::sample::select(vec![(1, 1), (2, 1), (2, 2), (4, 1), (4, 2)]);
+    machines.prop_flat_map(|(cpus, siblings)| {
         let tasks = prop::collection::vec(any_task(cpus), 1..6);
         let hardware = prop::sample::select(vec![
             Hardware::ICE_LAKE,
@@ -259,8 +159,7 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
         ]);
         (tasks, any_costs(), hardware, any_time(10_000), any::<u64>()).prop_map(
             move |(tasks, costs, hardware, tick_phase, seed)| {
-                let machine = Topology::new(cpus, siblings).expect("a machine");
-                let mut scenario = Scenario::new(machine, tasks);
+                let mut scenario = Scenario::new(machine(cpus, siblings), tasks);
                 (scenario.costs, scenario.hardware) = (costs, hardware);
                 (scenario.tick_phase, scenario.seed) = (tick_phase, seed);
                 scenario.horizon = Nanos::from_millis(400);
@@ -299,8 +198,11 @@ proptest! {
     ) {
         let mut scenario = scenario;
         scenario.trace_spans = 20_000;
-        let policy = watched(&kernel, &scenario, rules);
-        let report = simulate_policy(policy, kernel.hz(), &scenario).expect("valid");
+        let mut invariants = Invariants::of(&kernel, scenario.topology);
+        let report = simulate_observed(&kernel, rules.rules(), &scenario, &mut |handler, answer| {
+            invariants.check(handler, answer);
+        });
+        let report = report.expect("valid");
         check_timeline(&report);
         for (task, spec) in report.tasks.iter().zip(&scenario.tasks) {
             let end = task.died_at.unwrap_or(report.elapsed);
@@ -331,10 +233,9 @@ proptest! {
         hz in any_hz(),
         horizon in any_time(1_000_000),
     ) {
-        let kernel: Profile = "6.6,mode=off".parse().expect("a profile");
         let mut scenario = Scenario::single(TaskSpec::vcpu(program, Budget::Unbounded));
         scenario.horizon = horizon;
-        let report = simulate(&kernel.with_hz(hz), &scenario).expect("valid");
+        let report = simulate(&profile("6.6,mode=off").with_hz(hz), &scenario).expect("valid");
         prop_assert_eq!(report.tasks[0].turns, horizon.0 / program.turn().0);
         prop_assert_eq!(report.tasks[0].verdict, Verdict::Progresses);
     }
@@ -394,10 +295,10 @@ proptest! {
         rules in any_rules(),
         events in prop::collection::vec((0..7u8, 0..4u32, 0..4u32, 0..3u64, any::<bool>()), 0..300),
     ) {
-        let machine = Topology::new(4, 2).expect("a machine");
-        let scenario = Scenario::new(machine, Vec::new());
-        let mut policy = watched(&kernel, &scenario, rules);
-        let tasks = [0; 4].map(|_| policy.spawn());
+        let machine = machine(4, 2);
+        let mut handler = Handler::new(&kernel, machine, Hardware::default(), rules.rules());
+        let mut invariants = Invariants::of(&kernel, machine);
+        let tasks = [0; 4].map(|_| handler.spawn());
         let (mut now, mut alive) = (0, [true; 4]);
         for (event, task, cpu, passed, flag) in events {
             now += passed;
@@ -405,23 +306,30 @@ proptest! {
             if !alive[task.0 as usize] {
                 continue;
             }
-            match event {
+            let answer = match event {
                 // A thread traps only where detection is on, and not while it waits in the handler.
-                0 if policy.detects(task, cpu) && policy.handler.is_running(task) => {
+                0 if handler.detects(task, cpu) && handler.is_running(task) => {
                     let trap = Trap { signal_pending: flag, ..Trap::new(task, cpu, TrapOrigin::Guest) };
-                    policy.trap(at, trap);
+                    Some(handler.trap(at, trap).action)
                 }
-                1 => { policy.signal(at, task, cpu, Signal::Ordinary); }
-                2 => { policy.sleep_over(at, task, cpu, flag); }
-                3 => { policy.granted(at, task, cpu); }
-                4 => { policy.reenable(at, cpu); }
-                5 => { policy.signal(at, task, cpu, Signal::Fatal); }
+                1 => handler.signal(at, task, cpu, Signal::Ordinary),
+                2 => handler.sleep_over(at, task, cpu, flag),
+                3 => handler.granted(at, task, cpu),
+                4 => {
+                    if let Some(done) = handler.reenable(at, cpu).filter(|_| invariants.mitigates) {
+                        prop_assert_eq!(handler.holder(), done.handed_to);
+                    }
+                    None
+                }
+                5 => handler.signal(at, task, cpu, Signal::Fatal),
                 6 if passed == 0 && flag => {
-                    policy.exit(task);
+                    handler.exit(task);
                     alive[task.0 as usize] = false;
+                    None
                 }
-                _ => {}
-            }
+                _ => None,
+            };
+            invariants.check(&handler, answer.map(|action| (task, action)));
         }
     }
 }

@@ -1,28 +1,22 @@
 //! The closed forms against the simulator, and against the table that people work with.
 
-use split_lock_model::analysis::{Outlook, Thresholds, signal_delay_uninterruptible};
+use split_lock_model::analysis::{PassPrediction, Thresholds, signal_delay_uninterruptible};
 use split_lock_model::kernel::Profile;
-use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Alternative;
-use split_lock_model::sim::{
-    Budget, Costs, Program, Report, Scenario, TaskSpec, Until, simulate, simulate_policy,
-};
+use split_lock_model::random::SplitMix64;
+use split_lock_model::sim::{Budget, Costs, Report, Scenario, TaskSpec, Until, simulate};
 use split_lock_model::time::{Hz, Jiffies, Nanos, TickClock};
 
-const SPLIT: Nanos = Nanos(500);
+use crate::{SPLIT, guest, next_to_others, profile};
 
 fn kernels() -> impl Iterator<Item = Profile> {
-    let eras = ["6.6", "6.12"].map(|text| text.parse::<Profile>().expect("a profile"));
+    let eras = ["6.6", "6.12"].map(profile);
     eras.into_iter()
         .flat_map(|kernel| Hz::ALL.map(|hz| kernel.with_hz(hz)))
 }
 
 fn limits(kernel: &Profile) -> Thresholds {
     Thresholds::of(kernel).expect("a kernel that sleeps")
-}
-
-fn guest() -> Program {
-    Program::split_loop(SPLIT).expect("a program")
 }
 
 fn alone(period: Nanos, phase: Nanos, until: Until) -> Scenario {
@@ -53,70 +47,43 @@ fn phases(hz: Hz, period: Nanos) -> Vec<Nanos> {
     phases.into_iter().map(Nanos).collect()
 }
 
+/// Kernel, T, sleep, window, cycle, thousandths of the time off, never up to, always from. Times in
+/// microseconds, rounded down; sleep and window last more than the first and at most the second.
+const TABLE: &str = "\
+6.6,hz=100    2   20000 30000  20000 30000  60000 500  10000 20000
+6.12,hz=100   1   10000 20000  20000 30000  50000 600      0 10000
+6.6,hz=250    4   16000 20000   8000 12000  32000 375  12000 16000
+6.12,hz=250   3   12000 16000   8000 12000  28000 428   8000 12000
+6.6,hz=300    4   13333 16666   6666 10000  26666 375  10000 13333
+6.12,hz=300   3   10000 13333   6666 10000  23333 428   6666 10000
+6.6,hz=1000  11   11000 12000   2000  3000  15000 200  10000 11000
+6.12,hz=1000 10   10000 11000   2000  3000  14000 214   9000 10000";
+
 #[test]
-fn the_table() {
-    // HZ, T, (sleep], (window], cycle, share of time off in thousandths, never up to, always from:
-    // for kernels before 6.12, then since. Times in microseconds, rounded down.
-    let expected = [
-        (
-            100,
-            [2, 1],
-            [(20000, 30000), (10000, 20000)],
-            (20000, 30000),
-            [60000, 50000],
-            [500, 600],
-            [(10000, 20000), (0, 10000)],
-        ),
-        (
-            250,
-            [4, 3],
-            [(16000, 20000), (12000, 16000)],
-            (8000, 12000),
-            [32000, 28000],
-            [375, 428],
-            [(12000, 16000), (8000, 12000)],
-        ),
-        (
-            300,
-            [4, 3],
-            [(13333, 16666), (10000, 13333)],
-            (6666, 10000),
-            [26666, 23333],
-            [375, 428],
-            [(10000, 13333), (6666, 10000)],
-        ),
-        (
-            1000,
-            [11, 10],
-            [(11000, 12000), (10000, 11000)],
-            (2000, 3000),
-            [15000, 14000],
-            [200, 214],
-            [(10000, 11000), (9000, 10000)],
-        ),
-    ];
-    let us = |(a, b): (Nanos, Nanos)| (a.0 / 1000, b.0 / 1000);
-    for (hz, ticks, sleep, window, cycle, share, edges) in expected {
-        for (era, release) in ["6.6", "6.12"].iter().enumerate() {
-            let kernel: Profile = format!("{release},hz={hz}").parse().expect("a profile");
-            let limits = limits(&kernel);
-            let saturated = limits.saturated(1);
-            assert_eq!(limits.sleep_ticks().0, ticks[era], "{kernel}");
-            assert_eq!(us(limits.sleep()), sleep[era], "{kernel}");
-            assert_eq!(us(limits.window()), window, "{kernel}");
-            assert_eq!(
-                kernel.hz().shortest_span(saturated.cycle).0 / 1000,
-                cycle[era],
-                "{kernel}"
-            );
-            let thousandths = saturated.share().favourable * 1000 / saturated.share().of;
-            assert_eq!(thousandths, share[era], "{kernel}");
-            assert_eq!(
-                us((limits.never_up_to(), limits.always_from())),
-                edges[era],
-                "{kernel}"
-            );
-        }
+fn the_table_that_people_work_with() {
+    for line in TABLE.lines() {
+        let (kernel, numbers) = line.split_once(' ').expect("a kernel");
+        let expected: Vec<u64> = numbers
+            .split_whitespace()
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let kernel = profile(kernel);
+        let limits = limits(&kernel);
+        let saturated = limits.saturated(1);
+        let (sleep, window) = (limits.sleep(), limits.window());
+        let us = |time: Nanos| time.0 / 1000;
+        let found = [
+            limits.sleep_ticks().0,
+            us(sleep.0),
+            us(sleep.1),
+            us(window.0),
+            us(window.1),
+            us(kernel.hz().shortest_span(saturated.cycle)),
+            saturated.share().part * 1000 / saturated.share().whole,
+            us(limits.never_up_to()),
+            us(limits.always_from()),
+        ];
+        assert_eq!(found, *expected, "{kernel}");
     }
 }
 
@@ -136,10 +103,10 @@ fn one_trap_passes_exactly_where_the_closed_form_says() {
                     passes,
                     "{kernel} {period} {phase}"
                 );
-                match limits.outlook(period) {
-                    Outlook::Never => assert!(!passes, "{kernel} {period} {phase}"),
-                    Outlook::Always => assert!(passes, "{kernel} {period} {phase}"),
-                    Outlook::DependsOnPhase(_) => {}
+                match limits.predict(period) {
+                    PassPrediction::Never => assert!(!passes, "{kernel} {period} {phase}"),
+                    PassPrediction::Always => assert!(passes, "{kernel} {period} {phase}"),
+                    PassPrediction::DependsOnPhase(_) => {}
                 }
                 checked += 1;
             }
@@ -149,11 +116,11 @@ fn one_trap_passes_exactly_where_the_closed_form_says() {
 }
 
 #[test]
-fn the_chance_is_the_share_of_phases() {
+fn the_predicted_share_is_the_share_of_phases() {
     for kernel in kernels() {
         let limits = limits(&kernel);
         for period in quarter_milliseconds(Nanos::from_millis(24)) {
-            let Outlook::DependsOnPhase(chance) = limits.outlook(period) else {
+            let PassPrediction::DependsOnPhase(share) = limits.predict(period) else {
                 continue;
             };
             // Both sides are exact on a grid that divides the pattern, the period and the tick.
@@ -171,10 +138,10 @@ fn the_chance_is_the_share_of_phases() {
                     limits.passes(clock, Nanos::ZERO, period)
                 })
                 .count() as f64;
-            let error = (passing / total - chance.as_f64()).abs();
+            let error = (passing / total - share.as_f64()).abs();
             assert!(error <= 1.0 / total, "{kernel} {period}: {error}");
             assert!(
-                chance.favourable > 0 && chance.favourable < chance.of,
+                share.part > 0 && share.part < share.whole,
                 "{kernel} {period}"
             );
         }
@@ -189,10 +156,10 @@ fn below_the_threshold_it_is_a_livelock_at_every_phase_and_above_never() {
             for phase in phases(kernel.hz(), period).into_iter().step_by(3) {
                 let report = simulate(&kernel, &alone(period, phase, Until::Cycle)).expect("runs");
                 let stuck = report.tasks[0].verdict.is_livelock();
-                match limits.outlook(period) {
-                    Outlook::Never => assert!(stuck, "{kernel} {period} {phase}"),
-                    Outlook::Always => assert!(!stuck, "{kernel} {period} {phase}"),
-                    Outlook::DependsOnPhase(_) => {}
+                match limits.predict(period) {
+                    PassPrediction::Never => assert!(stuck, "{kernel} {period} {phase}"),
+                    PassPrediction::Always => assert!(!stuck, "{kernel} {period} {phase}"),
+                    PassPrediction::DependsOnPhase(_) => {}
                 }
             }
         }
@@ -201,29 +168,21 @@ fn below_the_threshold_it_is_a_livelock_at_every_phase_and_above_never() {
 
 /// A thread with a period on the last CPU, and threads that split without pause on the others.
 fn against(kernel: &Profile, others: u32, period: Option<Nanos>, seed: u64) -> Report {
-    let (mut state, tick) = (seed, 1_000_000_000 / u64::from(kernel.hz().get()));
-    let mut random = |below: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
+    let (mut random, tick) = (
+        SplitMix64::new(seed),
+        1_000_000_000 / u64::from(kernel.hz().get()),
+    );
     let cycle = limits(kernel).saturated(others).cycle.0;
-    let mut tasks: Vec<_> = (0..others)
-        .map(|cpu| {
-            let start = Nanos(random(cycle) * tick + random(tick));
-            TaskSpec::user(guest(), None)
-                .on(CpuId(cpu))
-                .starting_at(start)
-        })
-        .collect();
-    if let Some(period) = period {
-        let settled = 3 * cycle * tick;
-        let start = Nanos(settled + random(cycle) * tick + random(3) * tick / 4);
-        let vcpu = TaskSpec::vcpu(guest(), Budget::Relative(period));
-        tasks.push(vcpu.on(CpuId(others)).starting_at(start));
+    let settled = 3 * cycle * tick;
+    let start = Nanos(settled + random.below(cycle) * tick + random.below(3) * tick / 4);
+    let vcpu = TaskSpec::vcpu(guest(), period.map_or(Budget::Unbounded, Budget::Relative));
+    let mut scenario = next_to_others(others, guest(), vcpu.starting_at(start));
+    for task in &mut scenario.tasks[..others as usize] {
+        task.start = Nanos(random.below(cycle) * tick + random.below(tick));
     }
-    let mut scenario = Scenario::new(Topology::new(others + 1, 1).expect("a machine"), tasks);
+    if period.is_none() {
+        scenario.tasks.pop();
+    }
     scenario.costs = Costs::ZERO;
     scenario.until = Until::Cycle;
     scenario.horizon = Nanos::from_secs(15);
@@ -294,35 +253,27 @@ fn contention_moves_the_threshold_as_computed() {
 }
 
 /// All others line up just before the thread's first trap, right after a tick.
-fn ambushed(
+fn surrounded(
     kernel: &Profile,
     others: u32,
     period: Nanos,
     until: Nanos,
     rules: Alternative,
 ) -> Report {
-    let mut tasks: Vec<_> = (0..others)
-        .map(|cpu| TaskSpec::user(guest(), None).on(CpuId(cpu)))
-        .collect();
-    tasks.push(TaskSpec::vcpu(guest(), Budget::Relative(period)).on(CpuId(others)));
-    let topology = Topology::new(others + 1, 1).expect("a machine");
-    let mut scenario = Scenario::new(topology, tasks);
-    scenario.costs = Costs::ZERO;
-    scenario.horizon = until;
+    let vcpu = TaskSpec::vcpu(guest(), Budget::Relative(period));
+    let mut scenario = next_to_others(others, guest(), vcpu);
+    (scenario.costs, scenario.horizon) = (Costs::ZERO, until);
     scenario.until = Until::Horizon;
-    let policy = rules
-        .handler(kernel, topology, Hardware::default())
-        .expect("a policy");
-    simulate_policy(policy, kernel.hz(), &scenario).expect("runs")
+    rules.simulate(kernel, &scenario).expect("runs")
 }
 
 #[test]
-fn the_first_trap_survives_an_ambush_from_the_computed_period_on() {
+fn the_first_trap_passes_all_others_from_the_computed_period_on() {
     for kernel in kernels() {
         for others in 1..=5 {
             let safe = limits(&kernel).contended(others).first_trap_safe_from;
             let first = |period| {
-                let report = ambushed(&kernel, others, period, safe, Alternative::Upstream);
+                let report = surrounded(&kernel, others, period, safe, Alternative::Upstream);
                 let traps = report.tasks[others as usize].traps;
                 (traps.window, traps.cut_queued)
             };
@@ -333,13 +284,13 @@ fn the_first_trap_survives_an_ambush_from_the_computed_period_on() {
 }
 
 #[test]
-fn deaf_waits_delay_signals_as_computed_and_no_longer() {
+fn uninterruptible_waits_delay_signals_as_computed_and_no_longer() {
     for kernel in kernels() {
         for others in 0..=5 {
             let bound = signal_delay_uninterruptible(&limits(&kernel), others);
             // The signal comes 1 us after the trap.
             let (period, until) = (Nanos::from_micros(1), bound.plus(Nanos::from_millis(1)));
-            let report = ambushed(&kernel, others, period, until, Alternative::Uninterruptible);
+            let report = surrounded(&kernel, others, period, until, Alternative::Uninterruptible);
             let worst = report.tasks[others as usize].worst_signal_delay;
             assert!(worst <= bound, "{kernel} {others}: {worst} > {bound}");
             assert!(

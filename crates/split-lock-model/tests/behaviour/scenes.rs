@@ -1,25 +1,13 @@
 //! Scenes that people meet, each with its known outcome.
 
-use split_lock_model::handler::{Action, Interrupted, Reenabled, Retry, Signal, TaskId};
-use split_lock_model::handler::{Trap, TrapOrigin, Trapped};
-use split_lock_model::kernel::Profile;
-use split_lock_model::machine::{CpuId, Hardware, Topology};
-use split_lock_model::policy::Policy;
-use split_lock_model::sim::{
-    Budget, End, Program, Report, Scenario, TaskSpec, Until, Verdict, simulate, simulate_policy,
-};
-use split_lock_model::time::{Hz, Jiffies, Nanos};
+use split_lock_model::machine::{CpuId, Hardware};
+use split_lock_model::sim::{Budget, End, Report, Scenario, TaskSpec, Until, Verdict, simulate};
+use split_lock_model::time::Nanos;
 
-fn kernel(text: &str) -> Profile {
-    text.parse().expect("a profile")
-}
+use crate::{guest, machine, profile};
 
-fn guest() -> Program {
-    Program::split_loop(Nanos(500)).expect("a program")
-}
-
-fn run(kernel_text: &str, task: TaskSpec) -> Report {
-    simulate(&kernel(kernel_text), &Scenario::single(task)).expect("runs")
+fn run(kernel: &str, task: TaskSpec) -> Report {
+    simulate(&profile(kernel), &Scenario::single(task)).expect("runs")
 }
 
 #[test]
@@ -46,11 +34,10 @@ fn a_worker_that_never_runs_leaves_the_semaphore_taken_for_good() {
     let thread = TaskSpec::user(guest(), None);
     let vcpu = TaskSpec::vcpu(guest(), Budget::Relative(Nanos::from_millis(30)));
     let late = vcpu.on(CpuId(1)).starting_at(Nanos::from_millis(100));
-    let machine = Topology::new(2, 1).expect("a machine");
-    let mut scenario = Scenario::new(machine, vec![thread, late]);
+    let mut scenario = Scenario::new(machine(2, 1), vec![thread, late]);
     scenario.starved_workers = vec![CpuId(0)];
     scenario.until = Until::Cycle;
-    let report = simulate(&kernel("6.6,hz=250"), &scenario).expect("runs");
+    let report = simulate(&profile("6.6,hz=250"), &scenario).expect("runs");
     assert!(
         report.tasks[1].verdict.is_livelock(),
         "{:?}",
@@ -66,11 +53,10 @@ fn a_worker_that_never_runs_leaves_the_semaphore_taken_for_good() {
 #[test]
 fn an_old_kernel_without_mitigation_frees_a_second_core_for_good() {
     let user = |cpu| TaskSpec::user(guest(), None).on(CpuId(cpu));
-    let machine = Topology::new(2, 1).expect("a machine");
-    let mut scenario = Scenario::new(machine, vec![user(0), user(1)]);
+    let mut scenario = Scenario::new(machine(2, 1), vec![user(0), user(1)]);
     scenario.horizon = Nanos::from_secs(1);
     let traps = |text| {
-        let report = simulate(&kernel(text), &scenario).expect("runs");
+        let report = simulate(&profile(text), &scenario).expect("runs");
         [0, 1].map(|task| report.tasks[task as usize].traps.window)
     };
     let [first, second] = traps("6.12,hz=250,mitigate=0");
@@ -85,16 +71,15 @@ fn an_old_kernel_without_mitigation_frees_a_second_core_for_good() {
 #[test]
 fn a_window_serves_the_sibling_too() {
     let late = |siblings| {
-        let machine = Topology::new(2, siblings).expect("a machine");
         let first = TaskSpec::user(guest(), None);
         let late = first
             .clone()
             .on(CpuId(1))
             .starting_at(Nanos::from_millis(25));
         // The first sleeps up to the tick at 20 ms; its window lasts until that at 32 ms.
-        let mut scenario = Scenario::new(machine, vec![first, late]);
+        let mut scenario = Scenario::new(machine(2, siblings), vec![first, late]);
         scenario.horizon = Nanos::from_millis(31);
-        simulate(&kernel("6.6,hz=250"), &scenario)
+        simulate(&profile("6.6,hz=250"), &scenario)
             .expect("runs")
             .tasks
             .remove(1)
@@ -123,7 +108,7 @@ fn a_ration_of_bus_locks_is_kept_for_programs_and_ignored_for_guests() {
         let mut scenario = Scenario::single(task);
         scenario.hardware = Hardware::SAPPHIRE_RAPIDS;
         scenario.horizon = Nanos::from_secs(20);
-        let kernel = kernel("6.6,hz=250,mode=ratelimit:100");
+        let kernel = profile("6.6,hz=250,mode=ratelimit:100");
         simulate(&kernel, &scenario).expect("runs").tasks[0].splits
     };
     let program = with(TaskSpec::user(guest(), None));
@@ -141,69 +126,4 @@ fn noise_on_a_safe_timer_brings_the_livelock_back_without_a_proof() {
     assert!(run("6.6,hz=250", vcpu.clone()).tasks[0].turns > 0);
     vcpu.noise = Some(Nanos::from_millis(1));
     assert_eq!(run("6.6,hz=250", vcpu).verdict(), Verdict::NoProgressSeen);
-}
-
-/// Answers every trap at once with detection on: no kernel, but nothing may hang on it.
-#[derive(Clone, Debug)]
-struct Stubborn;
-
-impl Policy for Stubborn {
-    fn spawn(&mut self) -> TaskId {
-        TaskId(0)
-    }
-    fn detects(&self, _: TaskId, _: CpuId) -> bool {
-        true
-    }
-    fn is_off(&self, _: CpuId) -> bool {
-        false
-    }
-    fn work_due(&self, _: CpuId) -> Option<Jiffies> {
-        None
-    }
-    fn holder(&self) -> Option<TaskId> {
-        None
-    }
-    fn trap(&mut self, _: Jiffies, _: Trap) -> Trapped {
-        let action = Action::Retry(Retry::DetectionOn(Interrupted::BeforeSleep));
-        Trapped {
-            message: None,
-            action,
-        }
-    }
-    fn signal(&mut self, _: Jiffies, _: TaskId, _: CpuId, _: Signal) -> Option<Action> {
-        None
-    }
-    fn sleep_over(&mut self, _: Jiffies, _: TaskId, _: CpuId, _: bool) -> Option<Action> {
-        None
-    }
-    fn granted(&mut self, _: Jiffies, _: TaskId, _: CpuId) -> Option<Action> {
-        None
-    }
-    fn reenable(&mut self, _: Jiffies, _: CpuId) -> Option<Reenabled> {
-        None
-    }
-    fn exit(&mut self, _: TaskId) -> Option<TaskId> {
-        None
-    }
-    fn bus_lock_traps(&self, _: TrapOrigin) -> bool {
-        false
-    }
-    fn bus_lock(&mut self, _: Jiffies, _: TaskId) -> Trapped {
-        Trapped {
-            message: None,
-            action: Action::Retry(Retry::BusLockDone),
-        }
-    }
-    fn relative_state(&self, _: Jiffies, _: &mut Vec<u64>) {}
-}
-
-#[test]
-fn even_a_policy_that_lets_time_stand_still_ends() {
-    let mut scenario = Scenario::single(TaskSpec::user(guest(), None));
-    scenario.costs = split_lock_model::sim::Costs::ZERO;
-    let report = simulate_policy(Stubborn, Hz::HZ_250, &scenario).expect("runs");
-    assert_eq!(
-        (report.end, report.tasks[0].turns),
-        (End::TimeStandsStill, 0)
-    );
 }
