@@ -13,7 +13,6 @@ mod caption;
 mod font;
 mod layout;
 mod livelock;
-mod look;
 mod model;
 mod offsets;
 mod paint;
@@ -21,6 +20,7 @@ mod picture;
 mod policies;
 mod progress;
 mod scene;
+mod style;
 mod tasks;
 mod timeline;
 
@@ -32,7 +32,6 @@ mod tests;
 pub(crate) use axis::{XAxis, YAxis};
 pub(crate) use caption::{detection_states, stopped_early_line};
 pub use livelock::livelock_timeline;
-pub(crate) use look::{Look, Stroke};
 pub use model::Figure;
 pub(crate) use model::{Curve, Mark, Panel};
 pub(crate) use offsets::{CROSSING_OFFSETS, by_offset};
@@ -40,8 +39,9 @@ pub(crate) use paint::dark_scheme_css;
 pub use paint::{render_png, render_svg};
 pub use picture::Picture;
 pub use policies::policies;
-pub use tasks::Course;
-pub(crate) use timeline::{Strip, timeline};
+pub(crate) use style::{CurveStyle, LineStyle};
+pub use tasks::TaskProgress;
+pub(crate) use timeline::{TimelinePanel, timeline};
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]

@@ -2,12 +2,13 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::Color as _;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::font::{self, FAMILY, SIZE_PER_EM};
 use super::layout::layout;
-use super::look::Ink;
-use super::scene::{Align, At, Line, Scene, Shape, Text};
+use super::scene::{Align, Line, Point, Scene, Shape, Text};
+use super::style::Color;
 use super::{Figure, FigureError};
 
 /// The backends know whole numbers only: an SVG is drawn this much larger than it is shown.
@@ -68,8 +69,8 @@ pub(super) fn scene_as_png(scene: &Scene, width: u32) -> Result<Vec<u8>, FigureE
 
 /// CSS that turns a figure inside a page dark: presentation attributes yield to any rule.
 pub(crate) fn dark_scheme_css() -> String {
-    let rules = Ink::all().map(|ink| {
-        let [light, dark] = [ink.light(), ink.dark()].map(hex);
+    let rules = Color::all().map(|color| {
+        let [light, dark] = [color.light(), color.dark()].map(hex);
         format!(
             "figure svg [fill=\"{light}\"]{{fill:{dark}}}figure svg [stroke=\"{light}\"]{{stroke:{dark}}}\n"
         )
@@ -122,7 +123,7 @@ fn paint<DB: DrawingBackend>(
         middle,
     };
     let drawn = area
-        .fill(&color(Ink::Paper))
+        .fill(&rgb(Color::Paper))
         .and_then(|()| {
             scene
                 .shapes
@@ -145,27 +146,27 @@ impl<DB: DrawingBackend> Painter<'_, DB> {
     fn draw(&self, shape: &Shape) -> Drawn<DB> {
         match shape {
             Shape::Line(line) => self.line(line),
-            Shape::Polygon { corners, ink } => {
+            Shape::Polygon { corners, color } => {
                 let corners: Vec<_> = corners.iter().map(|at| self.pixel(*at)).collect();
-                self.area.draw(&Polygon::new(corners, color(*ink).filled()))
+                self.area.draw(&Polygon::new(corners, rgb(*color).filled()))
             }
             Shape::Disc {
                 center,
                 radius,
-                ink,
+                color,
             } => self.area.draw(&Circle::new(
                 self.pixel(*center),
                 self.length(*radius),
-                color(*ink).filled(),
+                rgb(*color).filled(),
             )),
             Shape::Text(text) => self.text(text),
         }
     }
 
     fn line(&self, line: &Line) -> Drawn<DB> {
-        let style = color(line.ink).stroke_width(self.length(line.width));
-        line.strokes().into_iter().try_for_each(|stroke| {
-            let mut points: Vec<_> = stroke.into_iter().map(|at| self.pixel(at)).collect();
+        let style = rgb(line.color).stroke_width(self.length(line.width));
+        line.dashes().into_iter().try_for_each(|dash| {
+            let mut points: Vec<_> = dash.into_iter().map(|at| self.pixel(at)).collect();
             points.dedup();
             self.area.draw(&PathElement::new(points, style))
         })
@@ -177,9 +178,9 @@ impl<DB: DrawingBackend> Painter<'_, DB> {
             Align::Center => HPos::Center,
             Align::Right => HPos::Right,
         };
-        let ink = color(text.ink);
+        let color = rgb(text.color);
         let style = TextStyle::from((FAMILY, text.size * SIZE_PER_EM * self.scale).into_font())
-            .color(&ink)
+            .color(&color)
             .pos(Pos::new(align, VPos::Center));
         let lower = match self.middle {
             TextMiddle::OfSmallLetters => 0.08 * text.size,
@@ -189,7 +190,7 @@ impl<DB: DrawingBackend> Painter<'_, DB> {
         self.area.draw_text(&text.text, &style, at)
     }
 
-    fn pixel(&self, (x, y): At) -> (i32, i32) {
+    fn pixel(&self, (x, y): Point) -> (i32, i32) {
         let scaled = |value: f64| (value * self.scale).round() as i32;
         (scaled(x), scaled(y))
     }
@@ -199,8 +200,8 @@ impl<DB: DrawingBackend> Painter<'_, DB> {
     }
 }
 
-fn color(ink: Ink) -> RGBColor {
-    let [red, green, blue] = ink.light();
+fn rgb(color: Color) -> RGBColor {
+    let [red, green, blue] = color.light();
     RGBColor(red, green, blue)
 }
 

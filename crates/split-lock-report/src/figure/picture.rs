@@ -2,9 +2,9 @@
 
 use super::FigureError;
 use super::font;
-use super::look::Ink;
 use super::paint::{scene_as_png, scene_as_svg};
 use super::scene::{Align, Scene};
+use super::style::Color;
 
 pub(super) const MARGIN: f64 = 26.0;
 pub(super) const TITLE: f64 = 21.0;
@@ -56,15 +56,15 @@ impl Page {
             },
             y: MARGIN * 0.7,
         };
-        page.paragraph(title, TITLE, Ink::Text);
+        page.paragraph(title, TITLE, Color::Text);
         page
     }
 
-    pub(super) fn paragraph(&mut self, text: &str, size: f64, ink: Ink) {
+    pub(super) fn paragraph(&mut self, text: &str, size: f64, color: Color) {
         let room = self.scene.width - 2.0 * MARGIN;
         for line in font::lines(text, size, room) {
             let at = (MARGIN, self.y + size * LEADING / 2.0);
-            self.scene.text(at, &line, size, ink, Align::Left);
+            self.scene.text(at, &line, size, color, Align::Left);
             self.y += size * LEADING;
         }
     }

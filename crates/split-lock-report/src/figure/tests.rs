@@ -176,11 +176,11 @@ fn no_text_overlaps_another_or_leaves_the_picture() {
 #[test]
 fn only_remarks_are_written_among_the_curves() {
     for (name, figure) in every_figure() {
-        let remarks: Vec<&str> = figure
+        let annotations: Vec<&str> = figure
             .panels
             .iter()
-            .flat_map(|panel| &panel.remarks)
-            .flat_map(|remark| remark.lines.iter().map(String::as_str))
+            .flat_map(|panel| &panel.annotations)
+            .flat_map(|annotation| annotation.lines.iter().map(String::as_str))
             .collect();
         let scene = layout(&figure);
         let marks = scene.shapes.iter().filter_map(|shape| match shape {
@@ -194,7 +194,7 @@ fn only_remarks_are_written_among_the_curves() {
         {
             let inside =
                 (area[0]..area[2]).contains(&mark.0) && (area[1]..area[3]).contains(&mark.1);
-            assert!(!inside || remarks.contains(&text), "{name}: {text:?}");
+            assert!(!inside || annotations.contains(&text), "{name}: {text:?}");
         }
     }
 }
@@ -269,7 +269,7 @@ fn the_offset_curve_gives_the_factor_between_its_plateaus() {
 fn the_bystander_is_compared_with_itself_alone() {
     let figure = Figure::bystander(&fixtures::bystander()).unwrap();
     assert_eq!(figure.panels.len(), 3);
-    assert_eq!(figure.panels[0].remarks[1].lines[1], "42 % of alone");
+    assert_eq!(figure.panels[0].annotations[1].lines[1], "42 % of alone");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_bystander_far_below_and_one_at_zero_are_both_seen() {
 
 #[test]
 fn a_table_gets_the_figure_that_it_was_measured_for() {
-    let title = |sweep| Figure::most_telling(&[sweep]).unwrap().title;
+    let title = |sweep| Figure::for_sweeps(&[sweep]).unwrap().title;
     assert!(title(fixtures::offsets()).contains("offset"));
     assert!(title(fixtures::bystander()).contains("bystander"));
     assert!(title(fixtures::native()).contains("timeout"));
@@ -344,10 +344,10 @@ fn a_png_has_the_asked_width_and_ink_of_every_curve() {
     assert_eq!(width, 480);
     assert!(height > 200);
     for curve in figure.curves() {
-        let ink = curve.look.ink.light();
+        let color = curve.style.color.light();
         let drawn = pixels
             .chunks_exact(3)
-            .filter(|pixel| **pixel == ink)
+            .filter(|pixel| **pixel == color)
             .count();
         assert!(drawn > 20, "{}: {drawn}", curve.name);
     }

@@ -178,7 +178,7 @@ fn a_sweep_without_origin_says_so() {
 }
 
 /// Leaves a page in the build folder, to be looked at:
-/// `cargo test -p splitlock -- --ignored page`.
+/// `cargo test -p split-lock-report -- --ignored page`.
 #[test]
 #[ignore = "writes a file for people to look at"]
 #[expect(clippy::disallowed_methods, reason = "a page for people, not a result")]

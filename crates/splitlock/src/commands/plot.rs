@@ -32,7 +32,7 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
         .iter()
         .map(|path| read(path))
         .collect::<Result<_>>()?;
-    let figure = Figure::most_telling(&sweeps)?;
+    let figure = Figure::for_sweeps(&sweeps)?;
     let bytes = match form {
         Form::Svg => figure::render_svg(&figure)?.into_bytes(),
         Form::Png => figure::render_png(&figure, args.width)?,

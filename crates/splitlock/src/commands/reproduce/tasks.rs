@@ -9,7 +9,7 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
-use split_lock_report::figure::{self, Course, Figure};
+use split_lock_report::figure::{self, Figure, TaskProgress};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
 use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
@@ -102,17 +102,17 @@ impl Tasks {
     }
 
     pub(super) fn figure(&self, detection: String) -> Figure {
-        let courses = self.plays.iter().map(|play| Course {
+        let tasks = self.plays.iter().map(|play| TaskProgress {
             name: format!("{}, {}", play.name, play.series),
             series: play.series.clone(),
             points: play.moments.iter().map(point).collect(),
         });
-        let courses: Vec<Course> = courses.collect();
+        let tasks: Vec<TaskProgress> = tasks.collect();
         let notes = vec![format!(
             "A guest kernel shares one vCPU between two tasks; the VMM ends each run after {QUANTUM:?} \
              and injects the guest's timer interrupt. {SPLIT_LOCKS} split locks are to be done."
         )];
-        Figure::tasks(&courses, detection, notes)
+        Figure::tasks(&tasks, detection, notes)
     }
 
     pub(super) fn section(&self, figure: &Figure) -> Result<Section> {
