@@ -3,17 +3,13 @@
 
 use super::font;
 use super::model::{Annotation, Band, Curve, Figure, Mark, Panel};
+use super::page::{LABEL, LEADING, MARGIN, NOTE, Page};
 use super::scene::{Align, Point, Scene};
 use super::style::{Color, Marker};
-use super::{LineStyle, YAxis};
+use super::{LineStyle, Picture, YAxis};
 
-const MARGIN: f64 = 26.0;
-const TITLE: f64 = 21.0;
 const DETECTION: f64 = 15.0;
-const LABEL: f64 = 13.0;
 pub(super) const TICK: f64 = 12.5;
-const NOTE: f64 = 12.0;
-const LEADING: f64 = 1.45;
 const LEGEND_SAMPLE: f64 = 46.0;
 const MARK_RADIUS: f64 = 3.4;
 const RUN_RADIUS: f64 = 1.6;
@@ -30,50 +26,29 @@ pub(super) struct Plot {
     pub(super) bottom: f64,
 }
 
-/// A scene that is being filled from the top.
-struct Page {
-    scene: Scene,
-    y: f64,
-}
-
-/// Places everything.
-pub(super) fn layout(figure: &Figure) -> Scene {
-    let mut page = Page {
-        scene: Scene {
-            title: figure.title.clone(),
-            width: figure.width,
-            ..Scene::default()
-        },
-        y: MARGIN * 0.7,
-    };
-    page.paragraph(&figure.title, TITLE, Color::Text, MARGIN);
-    page.detection(&figure.detection);
-    for panel in &figure.panels {
-        page.panel(figure, panel);
+impl Figure {
+    /// Places everything.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        let mut page = Page::new(&self.title, self.width);
+        page.detection(&self.detection);
+        for panel in &self.panels {
+            page.panel(self, panel);
+        }
+        page.x_label(&self.x.label);
+        for note in &self.notes {
+            page.paragraph(note, NOTE, Color::Muted);
+        }
+        page.finish()
     }
-    page.x_label(&figure.x.label);
-    for note in &figure.notes {
-        page.paragraph(note, NOTE, Color::Muted, MARGIN);
-    }
-    page.scene.height = page.y + MARGIN * 0.5;
-    page.scene
 }
 
 impl Page {
-    fn paragraph(&mut self, text: &str, size: f64, color: Color, left: f64) {
-        let room = self.scene.width - left - MARGIN;
-        for line in font::lines(text, size, room) {
-            let at = (left, self.y + size * LEADING / 2.0);
-            self.scene.text(at, &line, size, color, Align::Left);
-            self.y += size * LEADING;
-        }
-    }
-
     fn detection(&mut self, states: &[String]) {
         let top = self.y + 3.0;
         self.y += 3.0;
         for state in states {
-            self.paragraph(state, DETECTION, Color::Detection, MARGIN + 12.0);
+            self.paragraph_from(MARGIN + 12.0, state, DETECTION, Color::Detection);
         }
         self.scene
             .rectangle((MARGIN, top), (MARGIN + 4.0, self.y), Color::Detection);
@@ -86,7 +61,7 @@ impl Page {
             self.legend(curve);
         }
         self.y += 4.0;
-        self.paragraph(&panel.y.label, LABEL, Color::Text, MARGIN);
+        self.paragraph(&panel.y.label, LABEL, Color::Text);
         self.y += 6.0;
         if let Some(band) = &panel.band {
             self.band_label(band);
@@ -123,7 +98,7 @@ impl Page {
         } else {
             format!("{}: {}", curve.name, curve.facts)
         };
-        self.paragraph(&text, LABEL, Color::Text, MARGIN + LEGEND_SAMPLE);
+        self.paragraph_from(MARGIN + LEGEND_SAMPLE, &text, LABEL, Color::Text);
     }
 
     fn band_label(&mut self, band: &Band) {
@@ -132,7 +107,7 @@ impl Page {
         let swatch = (left - 10.0 - 20.0, left - 10.0);
         self.scene
             .rectangle((swatch.0, y - 6.0), (swatch.1, y + 6.0), Color::Band);
-        self.paragraph(&band.label, NOTE, Color::Muted, left);
+        self.paragraph_from(left, &band.label, NOTE, Color::Muted);
         self.y += 4.0;
     }
 

@@ -4,10 +4,10 @@
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::{Assessment, Comparison};
 
-use super::font;
-use super::picture::{HEADING, LABEL, MARGIN, NOTE, Page, Picture};
+use super::page::{HEADING, LABEL, MARGIN, NOTE, Page};
 use super::scene::Align;
 use super::style::Color;
+use super::{Picture, font};
 
 const WIDTH: f64 = 1080.0;
 const ROW: f64 = 46.0;

@@ -4,10 +4,10 @@ use split_lock_model::sim::Doing;
 use split_lock_model::time::Nanos;
 
 use super::axis::XAxis;
-use super::font;
-use super::picture::{HEADING, LABEL, MARGIN, NOTE, Page, Picture};
+use super::page::{HEADING, LABEL, MARGIN, NOTE, Page};
 use super::scene::{Align, Shape};
 use super::style::{Color, Marker};
+use super::{Picture, font};
 use crate::number::duration;
 use crate::timeline::{TimelineRow, TimelineSpan, View};
 

@@ -9,12 +9,13 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
-use split_lock_report::figure::{self, Figure, TaskProgress};
+use split_lock_report::figure::{Figure, TaskProgress};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
 use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
 
+use super::write_picture;
 use crate::guard;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
@@ -90,13 +91,8 @@ impl Tasks {
     }
 
     /// The picture, and the numbers behind it.
-    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure, width: u32) -> Result<()> {
-        let (svg, png) = (
-            figure::render_svg(figure)?,
-            figure::render_png(figure, width)?,
-        );
-        folder.write("tasks.svg", |out| out.write_all(svg.as_bytes()))?;
-        folder.write("tasks.png", |out| out.write_all(&png))?;
+    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure) -> Result<()> {
+        write_picture(folder, "tasks", &figure.picture())?;
         let table = self.csv();
         folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
     }
@@ -125,8 +121,8 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .figure(
-                figure,
+            .picture(
+                &figure.picture(),
                 "Measured on this host: as it is, and with the trap emulated.",
             )?
             .table(self.table()))
