@@ -85,7 +85,7 @@ fn table(snapshot: &Snapshot) -> Vec<(State, String)> {
     if snapshot.threads.is_empty() {
         return vec![(State::Quiet, "Nobody has met detection so far.".to_owned())];
     }
-    let mut cells = vec![HEADING.map(str::to_owned).to_vec()];
+    let mut cells = vec![];
     let mut states = vec![State::Quiet];
     for process in &snapshot.processes {
         cells.push(group_cells(process));
@@ -95,7 +95,7 @@ fn table(snapshot: &Snapshot) -> Vec<(State, String)> {
             states.push(row.state);
         }
     }
-    let lines = columns(&cells);
+    let lines = columns(HEADING, cells);
     states
         .into_iter()
         .zip(lines.lines().map(str::to_owned))
