@@ -134,7 +134,8 @@ impl View {
     /// leaves its program.
     fn kicks(&self, task: u32) -> Vec<TimelineSpan> {
         let spans = self.spans(TimelineRow::Thread(task));
-        let left = |span: &TimelineSpan| matches!(span.doing, SpanKind::Vmm | SpanKind::SignalHandler);
+        let left =
+            |span: &TimelineSpan| matches!(span.doing, SpanKind::Vmm | SpanKind::SignalHandler);
         let mut kicks = vec![];
         for (index, span) in spans.iter().enumerate().filter(|(_, span)| left(span)) {
             let before = index.checked_sub(1).map(|before| spans[before]);
