@@ -10,28 +10,19 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
-mod chart;
-mod columns;
 mod commands;
 mod error;
-mod figure;
-mod finding;
 mod guard;
 mod host;
 mod interrupt;
 mod kernel;
 mod measuring;
 mod metrics;
-mod modelled;
-mod number;
 mod output;
 mod page;
 mod picture_file;
-mod report;
 mod stdout;
 mod terminal;
-mod text;
-mod timeline;
 
 use args::{Cli, Command};
 use error::{error_chain, report_error};

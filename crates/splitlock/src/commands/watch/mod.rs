@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::{Facts, Root};
+use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
 use split_lock_watch::{
     MissingSource, Probing, Session, Settings, Snapshot, SnapshotKind, StateReport, ThreadState,
@@ -13,7 +14,7 @@ use split_lock_watch::{
 
 use crate::args::watch::{FailOn, WatchArgs};
 use crate::error::report_error;
-use crate::{Exit, interrupt, stdout, terminal, text};
+use crate::{Exit, interrupt, stdout, terminal};
 
 mod endpoint;
 mod host;
