@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Errand, Plan};
+use split_lock_lab::bundle::Bundle;
+use split_lock_lab::plan::{GuestCommand, Plan};
 
 use super::cache::Cache;
 use super::cpio::Archive;
 use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, parcel};
+use super::machine::{Qemu, Shape, bundle};
 use super::step::step;
 use super::{busybox, module, output};
 
@@ -30,7 +30,7 @@ const APPEND: &str = "noxsave";
 const ATTEMPTS: u32 = 3;
 
 /// A guest under one guard, and what has to come of it.
-struct Shown {
+struct DemoRun {
     name: &'static str,
     detection: bool,
     guard: &'static str,
@@ -44,20 +44,20 @@ enum Expected {
 }
 
 /// The last shows that it is not the program that makes the guest hang.
-const SHOWN: [Shown; 3] = [
-    Shown {
+const DEMOS: [DemoRun; 3] = [
+    DemoRun {
         name: "off",
         detection: true,
         guard: "off",
         expected: Expected::Hangs,
     },
-    Shown {
+    DemoRun {
         name: "emulate",
         detection: true,
         guard: "emulate",
         expected: Expected::GetsThrough,
     },
-    Shown {
+    DemoRun {
         name: "no-detection",
         detection: false,
         guard: "off",
@@ -65,8 +65,8 @@ const SHOWN: [Shown; 3] = [
     },
 ];
 
-impl Shown {
-    fn errand(&self) -> Errand {
+impl DemoRun {
+    fn command(&self) -> GuestCommand {
         let command = [
             "/bin/splitlock",
             "demo",
@@ -90,7 +90,7 @@ impl Shown {
             "--stand-in",
             STAND_IN,
         ];
-        Errand {
+        GuestCommand {
             name: self.name.to_owned(),
             mitigate: true,
             detection: self.detection,
@@ -111,19 +111,19 @@ pub(crate) fn run(
     let module = step("building the module", || module::build(kernel, cache))?;
     let plan = Plan {
         modules: initramfs::modules(),
-        errands: SHOWN.iter().map(Shown::errand).collect(),
+        commands: DEMOS.iter().map(DemoRun::command).collect(),
         ..Plan::default()
     };
     let mut archive = initramfs::pack(kernel, programs, &module, &plan)?;
     archive.extend(guest_files(kernel, &busybox)?);
     let folder = cache.results(&kernel.release).join("demo");
     let what = format!("Linux guests of Linux {}", kernel.release);
-    let parcels = step(&what, || {
+    let bundles = step(&what, || {
         qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
     })?;
     let mut is_fine = true;
-    for shown in &SHOWN {
-        is_fine &= judge(shown, &parcels, &folder)?;
+    for shown in &DEMOS {
+        is_fine &= judge(shown, &bundles, &folder)?;
     }
     Ok(is_fine)
 }
@@ -154,10 +154,10 @@ fn said_nothing_of_split_locks(notes: &str) -> bool {
 }
 
 /// Prints and keeps what was shown, and whether it is what should have been.
-fn judge(shown: &Shown, parcels: &[Parcel], folder: &Path) -> Result<bool> {
+fn judge(shown: &DemoRun, bundles: &[Bundle], folder: &Path) -> Result<bool> {
     let part = |part: &str| {
-        let parcel = parcel(parcels, &format!("{}.{part}", shown.name))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
+        let bundle = bundle(bundles, &format!("{}.{part}", shown.name))?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bundle.bytes).into_owned())
     };
     let (said, notes, code) = (part("out")?, part("err")?, part("code")?);
     let text = format!("{notes}{said}");

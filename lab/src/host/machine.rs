@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use split_lock_lab::parcel::{self, Parcel};
-use split_lock_lab::plan::LAST_PARCEL;
+use split_lock_lab::bundle::{self, Bundle};
+use split_lock_lab::plan::LAST_BUNDLE;
 
 use super::apt::{self, Apt};
 use super::cache::Cache;
@@ -74,7 +74,7 @@ pub(crate) struct Qemu {
 }
 
 /// Longer than any plan takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Qemu {
     /// From the cache, or else the network.
@@ -98,7 +98,7 @@ impl Qemu {
         initramfs: &[u8],
         shape: Shape,
         results: &Path,
-    ) -> Result<Vec<Parcel>> {
+    ) -> Result<Vec<Bundle>> {
         let file = |name: &str| results.join(format!("{}.{name}", shape.name()));
         let (archive, log, line) = (file("initramfs"), file("serial.log"), file("results"));
         output::write(&archive, initramfs)?;
@@ -127,15 +127,15 @@ impl Qemu {
         let see = || format!("see {}", log.display());
         wait_for(child).with_context(see)?;
         fs::remove_file(&archive)?;
-        let parcels = parcel::unpack(&fs::read(&line)?);
-        if parcels.last().is_none_or(|last| last.name != LAST_PARCEL) {
+        let bundles = bundle::unpack(&fs::read(&line)?);
+        if bundles.last().is_none_or(|last| last.name != LAST_BUNDLE) {
             bail!(
                 "{} did not come to the end of its plan: {}",
                 kernel.release,
                 see()
             );
         }
-        Ok(parcels)
+        Ok(bundles)
     }
 
     /// Started through its own dynamic loader, so that the machine's libraries do not matter.
@@ -162,14 +162,14 @@ impl Qemu {
 }
 
 /// One of those that a machine has sent.
-pub(crate) fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
-    let parcel = parcels.iter().find(|parcel| parcel.name == name);
-    parcel.with_context(|| format!("the machine did not send {name}"))
+pub(crate) fn bundle<'a>(bundles: &'a [Bundle], name: &str) -> Result<&'a Bundle> {
+    let bundle = bundles.iter().find(|bundle| bundle.name == name);
+    bundle.with_context(|| format!("the machine did not send {name}"))
 }
 
 fn wait_for(mut qemu: Child) -> Result<()> {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < BOOT_TIMEOUT {
         if let Some(status) = qemu.try_wait()? {
             if status.success() {
                 return Ok(());
@@ -181,5 +181,8 @@ fn wait_for(mut qemu: Child) -> Result<()> {
     }
     qemu.kill()?;
     qemu.wait()?;
-    bail!("the machine was not done after {} s", PATIENCE.as_secs())
+    bail!(
+        "the machine was not done after {} s",
+        BOOT_TIMEOUT.as_secs()
+    )
 }

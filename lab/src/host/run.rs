@@ -103,10 +103,10 @@ fn check_kernel(
         let plan = plans::plan(shape, args.phases);
         let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("booting {} with {}", kernel.release, shape.name());
-        let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
+        let bundles = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
         let experiments = plan.experiments.iter();
         let compared: Result<Vec<_>> = experiments
-            .map(|experiment| compare(&kernel.profile, shape, experiment, &parcels))
+            .map(|experiment| compare(&kernel.profile, shape, experiment, &bundles))
             .collect();
         summary.add(shape, compared?);
     }

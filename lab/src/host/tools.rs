@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Errand, Plan};
+use split_lock_lab::bundle::Bundle;
+use split_lock_lab::plan::{GuestCommand, Plan};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Jiffies, Nanos};
@@ -17,7 +17,7 @@ use super::args::ToolsArgs;
 use super::cache::Cache;
 use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, parcel};
+use super::machine::{Qemu, Shape, bundle};
 use super::step::step;
 use super::{module, output, programs};
 
@@ -37,7 +37,7 @@ pub(crate) const GUEST_CODE: &[u8] = &[
 ];
 
 /// A sweep in the machine.
-struct Tried {
+struct Sweep {
     name: &'static str,
     /// What was switched, for the legend.
     setting: &'static str,
@@ -60,7 +60,7 @@ enum Progress {
 }
 
 /// The kernel's default, and nobody to help.
-const WARN: Tried = Tried {
+const WARN: Sweep = Sweep {
     name: "warn",
     setting: "warn",
     detection: true,
@@ -70,8 +70,8 @@ const WARN: Tried = Tried {
     progress: Progress::PastTheSleep,
 };
 
-const SWEEPS: [Tried; 5] = [
-    Tried {
+const SWEEPS: [Sweep; 5] = [
+    Sweep {
         name: "off",
         setting: "no detection",
         detection: false,
@@ -79,14 +79,14 @@ const SWEEPS: [Tried; 5] = [
         ..WARN
     },
     WARN,
-    Tried {
+    Sweep {
         name: "emulated",
         setting: "warn",
         guard: "emulate",
         progress: Progress::InProportion,
         ..WARN
     },
-    Tried {
+    Sweep {
         name: "emulated-cpl3",
         setting: "warn",
         guard: "emulate",
@@ -94,7 +94,7 @@ const SWEEPS: [Tried; 5] = [
         progress: Progress::InProportion,
         ..WARN
     },
-    Tried {
+    Sweep {
         name: "unmitigated",
         setting: "warn with mitigate=0",
         mitigate: false,
@@ -111,8 +111,8 @@ const NANOS_PER_MS: u64 = 1_000_000;
 /// Those that the figure shows. The others would lie on or beside them.
 const DRAWN: usize = 3;
 
-impl Tried {
-    fn errand(&self) -> Errand {
+impl Sweep {
+    fn command(&self) -> GuestCommand {
         let command = [
             "/bin/splitlock",
             "sweep",
@@ -134,7 +134,7 @@ impl Tried {
             "--csv",
             "-",
         ];
-        Errand {
+        GuestCommand {
             name: self.name.to_owned(),
             mitigate: self.mitigate,
             detection: self.detection,
@@ -169,8 +169,8 @@ const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is dete
 
 /// What the doctor says in the machine, when all sweeps are done. Its CPU has no detection, and the doctor has to
 /// say so; what its kernel has written about traps it has to see all the same.
-fn doctor() -> Errand {
-    Errand {
+fn doctor() -> GuestCommand {
+    GuestCommand {
         name: DOCTOR.to_owned(),
         mitigate: true,
         detection: false,
@@ -195,13 +195,17 @@ pub(crate) fn run(
     let module = step("building the module", || module::build(kernel, cache))?;
     let plan = Plan {
         modules: initramfs::modules(),
-        errands: SWEEPS.iter().map(Tried::errand).chain([doctor()]).collect(),
+        commands: SWEEPS
+            .iter()
+            .map(Sweep::command)
+            .chain([doctor()])
+            .collect(),
         ..Plan::default()
     };
     let archive = initramfs::pack(kernel, programs, &module, &plan)?;
     let folder = cache.results(&kernel.release).join("tools");
     let what = format!("sweeps in {}", kernel.release);
-    let parcels = step(&what, || {
+    let bundles = step(&what, || {
         qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
     })?;
     let mut is_fine = true;
@@ -211,22 +215,22 @@ pub(crate) fn run(
         kernel.release
     );
     for sweep in &SWEEPS {
-        let csv = said(&parcels, sweep.name)?;
+        let csv = said(&bundles, sweep.name)?;
         let file = folder.join(format!("{}.csv", sweep.name));
         output::write(&file, sweep.label(&csv, kernel.profile.base())?.as_bytes())?;
         is_fine &= judge(sweep, &csv, &kernel.profile)?;
         files.push(file);
     }
     let log = folder.join("kernel.log");
-    output::write(&log, &parcel(&parcels, "kernel-log")?.bytes)?;
+    output::write(&log, &bundle(&bundles, "kernel-log")?.bytes)?;
     is_fine &= reads_log(programs, &log)?;
-    is_fine &= sees_the_machine(&said(&parcels, DOCTOR)?, kernel)?;
+    is_fine &= sees_the_machine(&said(&bundles, DOCTOR)?, kernel)?;
     draw(programs, &files, args.out.as_deref())?;
     Ok(is_fine)
 }
 
 /// Prints a sweep, and whether the guest got on where it should, and only there.
-fn judge(sweep: &Tried, csv: &str, profile: &Profile) -> Result<bool> {
+fn judge(sweep: &Sweep, csv: &str, profile: &Profile) -> Result<bool> {
     let turns = median_turns(csv)?;
     let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
     let (too_short, long_enough) = (limits.never_up_to(), outlasting(&limits));
@@ -369,10 +373,10 @@ fn splitlock(programs: &Programs, arguments: &[&Path]) -> Result<String> {
 }
 
 /// What a program in the machine printed, if it ended well.
-fn said(parcels: &[Parcel], name: &str) -> Result<String> {
+fn said(bundles: &[Bundle], name: &str) -> Result<String> {
     let part = |part: &str| {
-        let parcel = parcel(parcels, &format!("{name}.{part}"))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
+        let bundle = bundle(bundles, &format!("{name}.{part}"))?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bundle.bytes).into_owned())
     };
     if part("code")? != "0" {
         bail!(

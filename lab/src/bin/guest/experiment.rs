@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use split_lock_lab::bundle;
 use split_lock_lab::journal::State;
-use split_lock_lab::parcel;
-use split_lock_lab::plan::{Course, Experiment, Kick, Thread, Way};
+use split_lock_lab::plan::{Experiment, Kick, Thread, Workload};
+use split_lock_model::handler::TrapOrigin;
 
 use crate::lab_device::LabDevice;
 use crate::splitter::Splitter;
@@ -27,12 +28,12 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn send(&self, line: &mut impl std::io::Write, name: &str) -> Result<()> {
-        parcel::send(
+        bundle::send(
             line,
             &format!("{name}.state"),
             &serde_json::to_vec(&self.state)?,
         )?;
-        parcel::send(line, &format!("{name}.journal"), &self.journal)?;
+        bundle::send(line, &format!("{name}.journal"), &self.journal)?;
         Ok(())
     }
 }
@@ -45,22 +46,22 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
     // Some kernels have left a CPU without detection.
     device.detect(true)?;
     device.clear()?;
-    match &experiment.course {
-        Course::Single {
+    match &experiment.workload {
+        Workload::Single {
             timeouts_us,
             phases,
-        } => single(experiment.way, timeouts_us, *phases, device)?,
-        Course::Loop {
+        } => single(experiment.origin, timeouts_us, *phases, device)?,
+        Workload::Loop {
             ms,
             threads,
             phases,
         } => {
             let length = Duration::from_millis(*ms);
-            let begun = Begun {
+            let begun = StartGate {
                 phases: *phases,
                 together: Barrier::new(threads.len()),
             };
-            together(experiment.way, length, threads, &begun, device)?;
+            together(experiment.origin, length, threads, &begun, device)?;
         }
     }
     settle(device)?;
@@ -77,9 +78,9 @@ fn stay_on(cpu: u16) -> Result<()> {
 }
 
 /// Traps one by one. The mark before each is its number.
-fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
+fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
     stay_on(0)?;
-    let mut splitter = Splitter::new(way, device, 1)?;
+    let mut splitter = Splitter::new(origin, device, 1)?;
     let timer = KickTimer::new(Clock::Wall)?;
     // A vCPU's first entry is slow.
     splitter.try_once()?;
@@ -104,22 +105,22 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
 }
 
 /// When the threads of a loop begin with it: all at once, at each phase of the ticks.
-struct Begun {
+struct StartGate {
     phases: u32,
     together: Barrier,
 }
 
 fn together(
-    way: Way,
+    origin: TrapOrigin,
     length: Duration,
     threads: &[Thread],
-    begun: &Begun,
+    begun: &StartGate,
     device: &LabDevice,
 ) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = threads
             .iter()
-            .map(|thread| scope.spawn(|| split_in_loops(way, length, *thread, begun, device)))
+            .map(|thread| scope.spawn(|| split_in_loops(origin, length, *thread, begun, device)))
             .collect();
         running
             .into_iter()
@@ -128,13 +129,13 @@ fn together(
 }
 
 fn split_in_loops(
-    way: Way,
+    origin: TrapOrigin,
     length: Duration,
     thread: Thread,
-    begun: &Begun,
+    begun: &StartGate,
     device: &LabDevice,
 ) -> Result<()> {
-    let mut prepared = prepare(way, thread, device);
+    let mut prepared = prepare(origin, thread, device);
     for phase in 0..begun.phases {
         // Even if this thread cannot take part: the others wait for it.
         begun.together.wait();
@@ -170,14 +171,18 @@ fn split_in_a_loop(
         .context("cannot stop the timer that kicks the thread")
 }
 
-fn prepare(way: Way, thread: Thread, device: &LabDevice) -> Result<(Splitter<'_>, KickTimer)> {
+fn prepare(
+    origin: TrapOrigin,
+    thread: Thread,
+    device: &LabDevice,
+) -> Result<(Splitter<'_>, KickTimer)> {
     stay_on(thread.cpu)?;
     let clock = match thread.kick {
         Kick::Never | Kick::Every(_) => Clock::Wall,
         Kick::EveryCpu(_) => Clock::ThreadCpu,
     };
     Ok((
-        Splitter::new(way, device, GUEST_TURNS)?,
+        Splitter::new(origin, device, GUEST_TURNS)?,
         KickTimer::new(clock)?,
     ))
 }

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use split_lock_lab::parcel;
-use split_lock_lab::plan::{LAST_PARCEL, MODULES, PLAN_FILE, Plan};
+use split_lock_lab::bundle;
+use split_lock_lab::plan::{LAST_BUNDLE, MODULES, PLAN_FILE, Plan};
 use split_lock_model::policy::Alternative;
 
-mod errand;
+mod command;
 mod experiment;
 mod lab_device;
 mod splitter;
@@ -51,15 +51,15 @@ fn carry_out() -> Result<()> {
         watched::run(watched, &mut device, &mut line)
             .with_context(|| format!("watching {}", watched.experiment.name))?;
     }
-    for errand in &plan.errands {
-        eprintln!("lab-guest: {}", errand.name);
-        errand::run(errand, &device, &mut line)
-            .with_context(|| format!("errand {}", errand.name))?;
+    for command in &plan.commands {
+        eprintln!("lab-guest: {}", command.name);
+        command::run(command, &device, &mut line)
+            .with_context(|| format!("command {}", command.name))?;
     }
-    parcel::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
+    bundle::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
     drop(device);
     unload()?;
-    parcel::send(&mut line, LAST_PARCEL, b"")?;
+    bundle::send(&mut line, LAST_BUNDLE, b"")?;
     line.flush()?;
     rustix::termios::tcdrain(&line)?;
     Ok(())

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use split_lock_lab::plan::Way;
+use split_lock_model::handler::TrapOrigin;
 
 use crate::lab_device::LabDevice;
 use crate::sys;
@@ -18,10 +18,10 @@ pub(crate) enum Splitter<'a> {
 
 impl<'a> Splitter<'a> {
     /// `in_a_row`: split locks of a guest between two exits.
-    pub(crate) fn new(way: Way, device: &'a LabDevice, in_a_row: u16) -> Result<Self> {
-        Ok(match way {
-            Way::User => Self::User(device),
-            Way::Guest => Self::Guest(GuestCpu::new(in_a_row)?),
+    pub(crate) fn new(origin: TrapOrigin, device: &'a LabDevice, in_a_row: u16) -> Result<Self> {
+        Ok(match origin {
+            TrapOrigin::User => Self::User(device),
+            TrapOrigin::Guest => Self::Guest(GuestCpu::new(in_a_row)?),
         })
     }
 

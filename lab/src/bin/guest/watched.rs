@@ -9,9 +9,9 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-use split_lock_lab::parcel;
-use split_lock_lab::plan::Watched;
-use split_lock_lab::watch::{Run, Said};
+use split_lock_lab::bundle;
+use split_lock_lab::plan::WatchedExperiment;
+use split_lock_lab::watch::{OutputLine, Run};
 
 use crate::lab_device::LabDevice;
 use crate::{experiment, sys};
@@ -20,7 +20,11 @@ use crate::{experiment, sys};
 const TRACING: &str = "/sys/kernel/tracing";
 
 /// What the experiment was goes out like that of any other, and the program's run as `NAME.watch`.
-pub(crate) fn run(watched: &Watched, device: &mut LabDevice, line: &mut File) -> Result<()> {
+pub(crate) fn run(
+    watched: &WatchedExperiment,
+    device: &mut LabDevice,
+    line: &mut File,
+) -> Result<()> {
     if !Path::new(TRACING).join("events").exists() {
         crate::mount_kernel_files("tracefs", TRACING)?;
     }
@@ -33,15 +37,15 @@ pub(crate) fn run(watched: &Watched, device: &mut LabDevice, line: &mut File) ->
     let outcome = outcome.with_context(|| run.complaints.trim().to_owned())?;
     let name = &watched.experiment.name;
     outcome.send(line, name)?;
-    parcel::send(line, &format!("{name}.watch"), &serde_json::to_vec(&run)?)?;
+    bundle::send(line, &format!("{name}.watch"), &serde_json::to_vec(&run)?)?;
     Ok(())
 }
 
 /// The program that watches, and what it has said.
 struct Watcher {
     program: Child,
-    heard: Receiver<Said>,
-    said: Vec<Said>,
+    heard: Receiver<OutputLine>,
+    said: Vec<OutputLine>,
 }
 
 impl Watcher {
@@ -103,13 +107,13 @@ impl Watcher {
 }
 
 /// Until the program closes its output.
-fn listen(out: ChildStdout, id: u32, tell: &Sender<Said>) {
+fn listen(out: ChildStdout, id: u32, tell: &Sender<OutputLine>) {
     for text in BufReader::new(out).lines() {
         let ns = sys::monotonic_ns();
         let (Ok(text), Ok(cpu_ns)) = (text, sys::cpu_time_ns(id)) else {
             return;
         };
-        if tell.send(Said { ns, cpu_ns, text }).is_err() {
+        if tell.send(OutputLine { ns, cpu_ns, text }).is_err() {
             return;
         }
     }

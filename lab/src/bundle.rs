@@ -1,0 +1,57 @@
+//! Bundles: named bytes on a serial line, from the booted machine to the lab.
+//!
+//! A line `bundle NAME LENGTH`, then that many bytes. The line is raw, so nothing is escaped.
+
+use std::io::{self, Write};
+
+/// One named piece of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its name, without spaces.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// Sends one.
+///
+/// # Errors
+/// If the line cannot be written to.
+pub fn send(line: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
+    debug_assert!(!name.contains(char::is_whitespace));
+    writeln!(line, "bundle {name} {}", bytes.len())?;
+    line.write_all(bytes)
+}
+
+/// Takes apart what came; a bundle that was cut off is left out.
+///
+/// ```
+/// use split_lock_lab::bundle::{self, Bundle};
+///
+/// let mut line = Vec::new();
+/// bundle::send(&mut line, "first", b"one\ntwo")?;
+/// bundle::send(&mut line, "second", b"")?;
+/// line.extend(b"bundle third 100\nonly this");
+/// let names: Vec<_> = bundle::unpack(&line).into_iter().map(|p| p.name).collect();
+/// assert_eq!(names, ["first", "second"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn unpack(mut line: &[u8]) -> Vec<Bundle> {
+    let mut bundles = Vec::new();
+    while let Some((bundle, rest)) = first(line) {
+        bundles.push(bundle);
+        line = rest;
+    }
+    bundles
+}
+
+fn first(line: &[u8]) -> Option<(Bundle, &[u8])> {
+    let end = line.iter().position(|&byte| byte == b'\n')?;
+    let (header, rest) = (std::str::from_utf8(&line[..end]).ok()?, &line[end + 1..]);
+    let (name, length) = header.strip_prefix("bundle ")?.split_once(' ')?;
+    let length: usize = length.parse().ok()?;
+    let bytes = rest.get(..length)?.to_vec();
+    let name = name.to_owned();
+    Some((Bundle { name, bytes }, &rest[length..]))
+}
