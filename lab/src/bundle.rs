@@ -2,16 +2,11 @@
 //!
 //! A line `bundle NAME LENGTH`, then that many bytes. The line is raw, so nothing is escaped.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// One named piece of data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bundle {
-    /// Its name, without spaces.
-    pub name: String,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
+/// What came, by name.
+pub type Bundles = BTreeMap<String, Vec<u8>>;
 
 /// Sends one.
 ///
@@ -26,32 +21,25 @@ pub fn send(line: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// Takes apart what came; a bundle that was cut off is left out.
 ///
 /// ```
-/// use split_lock_lab::bundle::{self, Bundle};
+/// use split_lock_lab::bundle;
 ///
 /// let mut line = Vec::new();
 /// bundle::send(&mut line, "first", b"one\ntwo")?;
 /// bundle::send(&mut line, "second", b"")?;
 /// line.extend(b"bundle third 100\nonly this");
-/// let names: Vec<_> = bundle::unpack(&line).into_iter().map(|p| p.name).collect();
+/// let names: Vec<_> = bundle::unpack(&line).into_keys().collect();
 /// assert_eq!(names, ["first", "second"]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[must_use]
-pub fn unpack(mut line: &[u8]) -> Vec<Bundle> {
-    let mut bundles = Vec::new();
-    while let Some((bundle, rest)) = first(line) {
-        bundles.push(bundle);
+pub fn unpack(mut line: &[u8]) -> Bundles {
+    let next = || {
+        let end = line.iter().position(|&byte| byte == b'\n')?;
+        let (header, rest) = (std::str::from_utf8(&line[..end]).ok()?, &line[end + 1..]);
+        let (name, length) = header.strip_prefix("bundle ")?.split_once(' ')?;
+        let (bytes, rest) = rest.split_at_checked(length.parse().ok()?)?;
         line = rest;
-    }
-    bundles
-}
-
-fn first(line: &[u8]) -> Option<(Bundle, &[u8])> {
-    let end = line.iter().position(|&byte| byte == b'\n')?;
-    let (header, rest) = (std::str::from_utf8(&line[..end]).ok()?, &line[end + 1..]);
-    let (name, length) = header.strip_prefix("bundle ")?.split_once(' ')?;
-    let length: usize = length.parse().ok()?;
-    let bytes = rest.get(..length)?.to_vec();
-    let name = name.to_owned();
-    Some((Bundle { name, bytes }, &rest[length..]))
+        Some((name.to_owned(), bytes.to_vec()))
+    };
+    std::iter::from_fn(next).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use split_lock_lab::bundle::Bundle;
+use split_lock_lab::bundle::Bundles;
 use split_lock_lab::journal::{self, State};
 use split_lock_lab::plan::{Experiment, Workload};
 use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, TrapRow, Verdict, replay};
@@ -13,7 +13,8 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
 
-use super::machine::{Shape, bundle};
+use super::lab::bytes;
+use super::machine::Shape;
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
@@ -61,10 +62,10 @@ pub(crate) fn compare(
     profile: &Profile,
     shape: Shape,
     experiment: &Experiment,
-    bundles: &[Bundle],
+    bundles: &Bundles,
 ) -> Result<Comparison> {
-    let bytes = |part: &str| bundle(bundles, &format!("{}.{part}", experiment.name));
-    let state: State = serde_json::from_slice(&bytes("state")?.bytes)?;
+    let part = |part: &str| bytes(bundles, &format!("{}.{part}", experiment.name));
+    let state: State = serde_json::from_slice(part("state")?)?;
     if state.lost > 0 {
         bail!(
             "{}: {} events found the journal full",
@@ -78,7 +79,7 @@ pub(crate) fn compare(
             state.hz
         );
     }
-    let journal = journal::parse(&bytes("journal")?.bytes)?;
+    let journal = journal::parse(part("journal")?)?;
     let profile = if experiment.mitigate {
         profile.clone()
     } else {

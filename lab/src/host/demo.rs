@@ -1,19 +1,19 @@
 //! `splitlock demo linux` in the machine: a Linux guest of a Linux host of its own, hanging and not.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use split_lock_lab::bundle::Bundle;
+use anyhow::{Result, bail};
+use split_lock_lab::bundle::Bundles;
 use split_lock_lab::plan::{GuestCommand, Plan};
 
+use super::apt;
 use super::cache::Cache;
-use super::cpio::Archive;
-use super::initramfs::{self, Programs};
+use super::initramfs::{archive, file, folder, read};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, bundle};
+use super::lab::{Prepared, output_of};
+use super::machine::Shape;
+use super::output;
 use super::step::step;
-use super::{busybox, module, output};
 
 /// Where they lie in the machine.
 const GUEST_KERNEL: &str = "/demo/bzImage";
@@ -101,44 +101,41 @@ impl DemoRun {
 }
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(crate) fn run(
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let busybox = step("busybox", || busybox::get(cache))?;
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(prepared: Prepared<'_>) -> Result<bool> {
+    let prepared = prepared.with_results_in("demo");
+    let (kernel, cache) = (prepared.kernel, &prepared.lab.cache);
+    let busybox = step("busybox", || busybox(cache))?;
     let plan = Plan {
-        modules: initramfs::modules(),
         commands: DEMOS.iter().map(DemoRun::command).collect(),
         ..Plan::default()
     };
-    let mut archive = initramfs::pack(kernel, programs, &module, &plan)?;
-    archive.extend(guest_files(kernel, &busybox)?);
-    let folder = cache.results(&kernel.release).join("demo");
     let what = format!("Linux guests of Linux {}", kernel.release);
-    let bundles = step(&what, || {
-        qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
-    })?;
+    let more = guest_files(kernel, &busybox)?;
+    let bundles = prepared.boot(&what, Shape::OneCpu, &plan, &more)?;
     let mut is_fine = true;
-    for shown in &DEMOS {
-        is_fine &= judge(shown, &bundles, &folder)?;
+    for demo in &DEMOS {
+        is_fine &= judge(demo, &bundles, &prepared.results)?;
     }
     Ok(is_fine)
 }
 
+/// The shell of the guests: Debian's, linked statically.
+pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
+    let root = cache.folder("busybox");
+    apt::unpacked(cache, "busybox", &root, |apt, draft| {
+        apt.unpack(&["busybox-static".to_owned()], draft)
+    })?;
+    Ok(root.join("bin/busybox"))
+}
+
 /// The host's own kernel once more, and a shell. The machine's kernel unpacks this archive behind the other.
 fn guest_files(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("no {}", path.display()));
-    let mut initrd = Archive::default();
-    initrd.folder("bin");
-    initrd.file("bin/sh", &read(busybox)?);
-    let mut files = Archive::default();
-    files.folder("demo");
-    files.file(GUEST_KERNEL, &read(&kernel.image)?);
-    files.file(GUEST_INITRD, &initrd.finish());
-    Ok(files.finish())
+    let initrd = archive(vec![folder("bin"), file("bin/sh", read(busybox)?)])?;
+    archive(vec![
+        folder("demo"),
+        file(GUEST_KERNEL, read(&kernel.image)?),
+        file(GUEST_INITRD, initrd),
+    ])
 }
 
 /// The exit code of a demonstration that did not come to its point.
@@ -154,14 +151,10 @@ fn said_nothing_of_split_locks(notes: &str) -> bool {
 }
 
 /// Prints and keeps what was shown, and whether it is what should have been.
-fn judge(shown: &DemoRun, bundles: &[Bundle], folder: &Path) -> Result<bool> {
-    let part = |part: &str| {
-        let bundle = bundle(bundles, &format!("{}.{part}", shown.name))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bundle.bytes).into_owned())
-    };
-    let (said, notes, code) = (part("out")?, part("err")?, part("code")?);
+fn judge(demo: &DemoRun, bundles: &Bundles, folder: &Path) -> Result<bool> {
+    let [said, notes, code] = output_of(bundles, demo.name)?;
     let text = format!("{notes}{said}");
-    let file = folder.join(format!("{}.txt", shown.name));
+    let file = folder.join(format!("{}.txt", demo.name));
     output::write(&file, text.as_bytes())?;
     if code == NOTHING_SHOWN && said_nothing_of_split_locks(&notes) {
         bail!(
@@ -169,7 +162,7 @@ fn judge(shown: &DemoRun, bundles: &[Bundle], folder: &Path) -> Result<bool> {
             file.display()
         );
     }
-    let (expected_code, words) = match shown.expected {
+    let (expected_code, words) = match demo.expected {
         Expected::Hangs => ("1", ["The guest hangs", "RCU stall"]),
         Expected::GetsThrough => ("0", ["got through all", "no complaints in the guest's log"]),
     };
@@ -179,6 +172,6 @@ fn judge(shown: &DemoRun, bundles: &[Bundle], folder: &Path) -> Result<bool> {
     } else {
         "NOT as foretold"
     };
-    println!("\n{text}\n{}: {verdict} (exit code {code})", shown.name);
+    println!("\n{text}\n{}: {verdict} (exit code {code})", demo.name);
     Ok(is_fine)
 }

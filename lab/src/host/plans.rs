@@ -4,7 +4,6 @@ use split_lock_lab::plan::{Experiment, Kick, Plan, Thread, Workload};
 use split_lock_model::handler::TrapOrigin;
 use split_lock_model::policy::Alternative;
 
-use super::initramfs;
 use super::machine::Shape;
 
 const ORIGINS: [TrapOrigin; 2] = [TrapOrigin::User, TrapOrigin::Guest];
@@ -20,7 +19,6 @@ pub(crate) fn plan(shape: Shape, phases: Option<u32>) -> Plan {
         (None, Shape::TwoCpus | Shape::TwoCpusRealClock) => two_cpus(),
     };
     Plan {
-        modules: initramfs::modules(),
         experiments,
         ..Plan::default()
     }

@@ -5,36 +5,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use split_lock_lab::bundle::Bundle;
+use split_lock_lab::bundle::Bundles;
 use split_lock_lab::plan::{GuestCommand, Plan};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Jiffies, Nanos};
 
 use super::args::ToolsArgs;
-use super::cache::Cache;
-use super::initramfs::{self, Programs};
+use super::initramfs::{GUEST, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, bundle};
-use super::step::step;
-use super::{module, output, programs};
-
-/// Where the guest lies in the machine.
-pub(crate) const GUEST: &str = "/guests/split";
-
-/// Some work, then a split lock, for ever. The stand-in comes right before the locked instruction;
-/// RSI is a cache line of its own. A turn takes 0.2 ms on a CPU of 8 ns an instruction.
-pub(crate) const GUEST_CODE: &[u8] = &[
-    0xba, 0xd4, 0x30, 0x00, 0x00, // 1: mov edx, 12500
-    0xff, 0xca, // 2: dec edx
-    0x75, 0xfc, // jnz 2b
-    0x0f, 0x01, 0xd9, // vmmcall
-    0xf0, 0x48, 0x0f, 0xba, 0x6e, 0x3c, 0x00, // lock bts qword [rsi+60], 0
-    0x48, 0xff, 0xc1, // inc rcx
-    0xeb, 0xe8, // jmp 1b
-];
+use super::lab::{Prepared, bytes, output_of};
+use super::machine::Shape;
+use super::{output, programs};
 
 /// A sweep in the machine.
 struct Sweep {
@@ -185,29 +169,16 @@ const DOCTOR: &str = "doctor";
 
 /// Runs the tools in a machine with this kernel, and draws what came of it. The answer is whether the
 /// guest got on where it should, and only there, and whether the log names every thread that trapped.
-pub(crate) fn run(
-    args: &ToolsArgs,
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(args: &ToolsArgs, prepared: Prepared<'_>) -> Result<bool> {
+    let prepared = prepared.with_results_in("tools");
+    let (kernel, programs, folder) = (prepared.kernel, &prepared.lab.programs, &prepared.results);
+    let commands = SWEEPS.iter().map(Sweep::command).chain([doctor()]);
     let plan = Plan {
-        modules: initramfs::modules(),
-        commands: SWEEPS
-            .iter()
-            .map(Sweep::command)
-            .chain([doctor()])
-            .collect(),
+        commands: commands.collect(),
         ..Plan::default()
     };
-    let archive = initramfs::pack(kernel, programs, &module, &plan)?;
-    let folder = cache.results(&kernel.release).join("tools");
     let what = format!("sweeps in {}", kernel.release);
-    let bundles = step(&what, || {
-        qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
-    })?;
+    let bundles = prepared.boot(&what, Shape::OneCpu, &plan, &[])?;
     let mut is_fine = true;
     let mut files = Vec::new();
     println!(
@@ -215,16 +186,16 @@ pub(crate) fn run(
         kernel.release
     );
     for sweep in &SWEEPS {
-        let csv = said(&bundles, sweep.name)?;
+        let csv = printed(&bundles, sweep.name)?;
         let file = folder.join(format!("{}.csv", sweep.name));
         output::write(&file, sweep.label(&csv, kernel.profile.base())?.as_bytes())?;
         is_fine &= judge(sweep, &csv, &kernel.profile)?;
         files.push(file);
     }
     let log = folder.join("kernel.log");
-    output::write(&log, &bundle(&bundles, "kernel-log")?.bytes)?;
+    output::write(&log, bytes(&bundles, "kernel-log")?)?;
     is_fine &= reads_log(programs, &log)?;
-    is_fine &= sees_the_machine(&said(&bundles, DOCTOR)?, kernel)?;
+    is_fine &= sees_the_machine(&printed(&bundles, DOCTOR)?, kernel)?;
     draw(programs, &files, args.out.as_deref())?;
     Ok(is_fine)
 }
@@ -373,16 +344,12 @@ fn splitlock(programs: &Programs, arguments: &[&Path]) -> Result<String> {
 }
 
 /// What a program in the machine printed, if it ended well.
-fn said(bundles: &[Bundle], name: &str) -> Result<String> {
-    let part = |part: &str| {
-        let bundle = bundle(bundles, &format!("{name}.{part}"))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bundle.bytes).into_owned())
-    };
-    if part("code")? != "0" {
-        bail!(
-            "splitlock {name} failed in the machine: {}",
-            part("err")?.trim()
-        );
-    }
-    part("out")
+fn printed(bundles: &Bundles, name: &str) -> Result<String> {
+    let [out, err, code] = output_of(bundles, name)?;
+    ensure!(
+        code == "0",
+        "splitlock {name} failed in the machine: {}",
+        err.trim()
+    );
+    Ok(out)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use split_lock_lab::bundle::Bundle;
+use split_lock_lab::bundle::Bundles;
 use split_lock_lab::journal;
 use split_lock_lab::plan::{Experiment, Kick, Plan, WatchedExperiment};
 use split_lock_lab::replay::Verdict;
@@ -13,14 +13,12 @@ use split_lock_lab::watch::{Expected, Run, WatchMode, WatchReport, judge, thread
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::handler::TrapOrigin;
 
-use super::cache::Cache;
 use super::compare::{Comparison, compare};
-use super::initramfs::{self, Programs};
 use super::kernel::Kernel;
-use super::machine::{INSTRUCTION_NS, Qemu, Shape, bundle};
+use super::lab::{Prepared, bytes};
+use super::machine::{INSTRUCTION_NS, Shape};
+use super::output;
 use super::plans::{contended, kicked, some_interrupted, unmitigated};
-use super::step::step;
-use super::{module, output};
 
 /// How long is watched.
 const SECONDS: u64 = 5;
@@ -54,17 +52,17 @@ impl WatchCase {
 }
 
 /// Signals too soon for this kernel, none, and those that come in time now and then.
-fn scenes(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
+fn cases(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
     let sometimes = Kick::Every(limits.never_up_to().0 / 1000 + 1_300);
     let cpus = shape.cpus() as u16;
-    let scene = |experiment, expected| WatchCase {
+    let case = |experiment, expected| WatchCase {
         experiment,
         expected,
         mode: WatchMode::Probes,
         judges_cost: false,
     };
-    let alone = |origin, kick, expected| scene(kicked(origin, kick, SPLIT_MS), expected);
-    let mut scenes = vec![
+    let alone = |origin, kick, expected| case(kicked(origin, kick, SPLIT_MS), expected);
+    let mut cases = vec![
         WatchCase {
             judges_cost: true,
             ..alone(TrapOrigin::Guest, Kick::Every(1_000), Expected::Livelock)
@@ -73,71 +71,64 @@ fn scenes(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
         alone(TrapOrigin::Guest, Kick::Never, Expected::Progress),
         alone(TrapOrigin::Guest, sometimes, Expected::Progress),
         alone(TrapOrigin::User, sometimes, Expected::Progress),
-        scene(
+        case(
             contended(TrapOrigin::User, cpus, &[Kick::Never; 2], SPLIT_MS),
             Expected::Progress,
         ),
-        scene(
+        case(
             contended(TrapOrigin::User, cpus, &some_interrupted(), SPLIT_MS),
             Expected::Either,
         ),
-        scene(
+        case(
             unmitigated(TrapOrigin::Guest, cpus, &[Kick::Every(1_000)], SPLIT_MS),
             Expected::Progress,
         ),
     ];
     if shape == Shape::OneCpu {
-        scenes.extend([
+        cases.extend([
             alone(TrapOrigin::Guest, Kick::Every(1_000), Expected::Livelock).without_probes(),
             alone(TrapOrigin::User, sometimes, Expected::Progress).without_probes(),
-            scene(
+            case(
                 unmitigated(TrapOrigin::User, cpus, &[Kick::Every(1_000)], SPLIT_MS),
                 Expected::Progress,
             )
             .without_probes(),
         ]);
     }
-    scenes
+    cases
 }
 
-fn watched(scene: &WatchCase) -> WatchedExperiment {
+fn watched(case: &WatchCase) -> WatchedExperiment {
     let duration = format!("{SECONDS}s");
     let mut command = vec!["/bin/splitlock", "watch", "--json", "--duration", &duration];
-    if scene.mode == WatchMode::Tracepoints {
+    if case.mode == WatchMode::Tracepoints {
         command.push("--no-probes");
     }
     WatchedExperiment {
-        experiment: scene.experiment.clone(),
+        experiment: case.experiment.clone(),
         command: command.into_iter().map(str::to_owned).collect(),
     }
 }
 
 /// Boots a kernel, and compares.
-pub(crate) fn run(
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(prepared: Prepared<'_>) -> Result<bool> {
+    let prepared = prepared.with_results_in("watch");
+    let kernel = prepared.kernel;
     let limits = Thresholds::of(&kernel.profile).context("this kernel does not sleep")?;
-    let folder = cache.results(&kernel.release).join("watch");
     let mut seen = Vec::new();
-    for shape in kernel.shapes(false) {
-        let scenes = scenes(&limits, shape);
+    for shape in Shape::all_for(kernel, false) {
+        let cases = cases(&limits, shape);
         let plan = Plan {
-            modules: initramfs::modules(),
-            watched: scenes.iter().map(watched).collect(),
+            watched: cases.iter().map(watched).collect(),
             ..Plan::default()
         };
-        let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("watching {} with {}", kernel.release, shape.name());
-        let bundles = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
-        for scene in &scenes {
-            seen.push(WatchResult::new(kernel, shape, scene, &bundles)?);
+        let bundles = prepared.boot(&what, shape, &plan, &[])?;
+        for case in &cases {
+            seen.push(WatchResult::new(kernel, shape, case, &bundles)?);
         }
     }
-    let json = folder.join("watch.json");
+    let json = prepared.results.join("watch.json");
     output::write(&json, &serde_json::to_vec(&seen)?)?;
     print!("{}", text(kernel, &seen));
     println!("everything: {}", json.display());
@@ -154,35 +145,35 @@ struct WatchResult {
 }
 
 impl WatchResult {
-    fn new(kernel: &Kernel, shape: Shape, scene: &WatchCase, bundles: &[Bundle]) -> Result<Self> {
-        let compared = compare(&kernel.profile, shape, &scene.experiment, bundles)?;
-        let bytes = |part: &str| bundle(bundles, &format!("{}.{part}", scene.experiment.name));
-        let journal = journal::parse(&bytes("journal")?.bytes)?;
-        let run: Run = serde_json::from_slice(&bytes("watch")?.bytes)?;
+    fn new(kernel: &Kernel, shape: Shape, case: &WatchCase, bundles: &Bundles) -> Result<Self> {
+        let compared = compare(&kernel.profile, shape, &case.experiment, bundles)?;
+        let part = |part: &str| bytes(bundles, &format!("{}.{part}", case.experiment.name));
+        let journal = journal::parse(part("journal")?)?;
+        let run: Run = serde_json::from_slice(part("watch")?)?;
         let (Some(first), Some(last)) = (journal.first(), journal.last()) else {
-            bail!("{}: nothing happened", scene.experiment.name);
+            bail!("{}: nothing happened", case.experiment.name);
         };
         let threads = thread_stats(&journal, &compared.report.traps);
         let span = (first.ns, last.ns);
         let mut seen = Self {
             machine: shape.name(),
-            judgement: judge(&run, &threads, span, scene.expected, scene.mode),
+            judgement: judge(&run, &threads, span, case.expected, case.mode),
             compared,
             run,
         };
-        seen.judge_the_rest(scene);
+        seen.judge_the_rest(case);
         Ok(seen)
     }
 
     /// The counts are only as good as the model's account of the journal.
-    fn judge_the_rest(&mut self, scene: &WatchCase) {
+    fn judge_the_rest(&mut self, case: &WatchCase) {
         let wrong = &mut self.judgement.wrong;
         for mismatch in &self.compared.report.mismatches {
             wrong.push(format!("the model disagrees: {}", mismatch.what));
         }
         let share = self.share_of_ordinary_cpu();
         let wrong = &mut self.judgement.wrong;
-        if scene.judges_cost && share > MOST_OF_A_CPU {
+        if case.judges_cost && share > MOST_OF_A_CPU {
             wrong.push(format!("{:.2} % of a CPU", share * 100.0));
         }
     }

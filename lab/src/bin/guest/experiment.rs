@@ -5,15 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use split_lock_lab::bundle;
 use split_lock_lab::journal::State;
 use split_lock_lab::plan::{Experiment, Kick, Thread, Workload};
 use split_lock_model::handler::TrapOrigin;
 
+use crate::clock::KickTimer;
 use crate::lab_device::LabDevice;
 use crate::splitter::Splitter;
-use crate::sys::{self, Clock, KickTimer};
+use crate::sys;
 use crate::tick::{settle, sleep_until_phase};
 
 /// Split locks of a guest between two looks at the clock.
@@ -73,15 +76,15 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
 
 fn stay_on(cpu: u16) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(usize::from(cpu));
-    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))
+    set.set(usize::from(cpu))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
 /// Traps one by one. The mark before each is its number.
 fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
     stay_on(0)?;
     let mut splitter = Splitter::new(origin, device, 1)?;
-    let timer = KickTimer::new(Clock::Wall)?;
+    let mut timer = KickTimer::new(ClockId::CLOCK_MONOTONIC)?;
     // A vCPU's first entry is slow.
     splitter.try_once()?;
     settle(device)?;
@@ -91,7 +94,7 @@ fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevi
             sleep_until_phase(device, phase, phases)?;
             device.mark(number)?;
             number += 1;
-            timer.set(timeout * 1000, 0)?;
+            timer.set(timeout, 0)?;
             splitter.try_once()?;
             timer.set(0, 0)?;
             if device.state()?.cpus_off > 0 {
@@ -156,7 +159,7 @@ fn split_in_a_loop(
     length: Duration,
     thread: Thread,
     splitter: &mut Splitter<'_>,
-    timer: &KickTimer,
+    timer: &mut KickTimer,
     wait: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (first_us, every_us) = match thread.kick {
@@ -164,7 +167,7 @@ fn split_in_a_loop(
         Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
     };
     wait()?;
-    timer.set(first_us * 1000, every_us * 1000)?;
+    timer.set(first_us, every_us)?;
     splitter.keep_on_until(Instant::now() + length)?;
     timer
         .set(0, 0)
@@ -178,8 +181,8 @@ fn prepare(
 ) -> Result<(Splitter<'_>, KickTimer)> {
     stay_on(thread.cpu)?;
     let clock = match thread.kick {
-        Kick::Never | Kick::Every(_) => Clock::Wall,
-        Kick::EveryCpu(_) => Clock::ThreadCpu,
+        Kick::Never | Kick::Every(_) => ClockId::CLOCK_MONOTONIC,
+        Kick::EveryCpu(_) => ClockId::CLOCK_THREAD_CPUTIME_ID,
     };
     Ok((
         Splitter::new(origin, device, GUEST_TURNS)?,
