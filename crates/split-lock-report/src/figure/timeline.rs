@@ -130,7 +130,7 @@ fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle:
         draw_span(page, plot, span, view, middle);
     }
     // Trapping takes no room on paper, so it is marked.
-    for trap in spans.iter().filter(|span| span.doing == SpanKind::Trap) {
+    for trap in spans.iter().filter(|span| span.kind == SpanKind::Trap) {
         let at = (plot.x(trap.start), middle - BOX / 2.0);
         page.scene
             .marker(Marker::Diamond, at, 3.2, Color::Detection);
@@ -156,7 +156,7 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
     let (left, right) = (plot.x(span.start), plot.x(span.end));
     let right = right.max(left + THINNEST);
     let (top, bottom) = (middle - BOX / 2.0, middle + BOX / 2.0);
-    let style = style(span.doing);
+    let style = style(span.kind);
     page.scene
         .rectangle((left, top), (right, bottom), style.fill);
     if style.outlined {
@@ -169,7 +169,7 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
         ];
         page.scene.line(corners, Color::Muted, 0.8);
     }
-    let label = match span.doing {
+    let label = match span.kind {
         SpanKind::Held(task) => format!("held by {}", view.task(task)),
         _ => style.label.into(),
     };
@@ -194,7 +194,7 @@ struct Style {
 }
 
 /// Told apart by brightness, so that a grey print shows the same.
-fn style(doing: SpanKind) -> Style {
+fn style(kind: SpanKind) -> Style {
     let dark = |fill, label, meaning| Style {
         fill,
         color: Color::Paper,
@@ -209,7 +209,7 @@ fn style(doing: SpanKind) -> Style {
         label,
         meaning,
     };
-    match doing {
+    match kind {
         SpanKind::GuestUndetected => dark(
             Color::Curve(0),
             "runs",
@@ -266,8 +266,8 @@ fn legend(page: &mut Page, panels: &[TimelinePanel]) {
             continue;
         }
         for span in view.spans(row) {
-            traps |= span.doing == SpanKind::Trap;
-            let style = style(span.doing);
+            traps |= span.kind == SpanKind::Trap;
+            let style = style(span.kind);
             if !meanings
                 .iter()
                 .any(|(_, _, meaning)| *meaning == style.meaning)
