@@ -20,11 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 use split_lock_assist::guard::{Config, Culprit, Stall, Statistics};
 use split_lock_assist::kvm::Reach;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::GuestMemoryMmap;
 
 mod boot;
 mod complaint;
@@ -46,16 +46,17 @@ pub use session::{ConsoleAction, Ending, LoggedComplaint, Session, SessionTimeou
 pub use text::PlainText;
 
 use crate::sys::RegisteredMemory;
-use crate::vm::{NO_VM, REAL_MODE_TSS, REPORT, VmError, failed};
-use boot::Start;
+use crate::vm::{REPORT, VmError, add_memory, create_vcpu, create_vm, failed, supported_cpuid};
 use devices::Devices;
 use image::Image;
-use vcpu::{Ran, Vcpu};
+use vcpu::Vcpu;
 
 /// The guest's memory lies in one piece below the addresses that a PC has for other things.
 pub const MOST_MEMORY: u64 = 3 << 30;
 
 const MEMORY_SLOT: u32 = 0;
+/// In errors.
+const NAME: &str = "the Linux guest";
 
 /// What every guest's kernel is told:
 ///
@@ -142,7 +143,7 @@ pub struct LinuxVm {
     memory: GuestMemoryMmap,
     release: String,
     // Taken from KVM after the vCPU is gone.
-    _lent: RegisteredMemory,
+    _registered: RegisteredMemory,
 }
 
 impl LinuxVm {
@@ -153,8 +154,9 @@ impl LinuxVm {
     pub fn new(kvm: &Kvm, boot: &Boot, guard: Option<Config>) -> Result<Self, LinuxError> {
         let mut image = Image::open(&boot.kernel)?;
         let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix, boot.memory_bytes)?;
-        let region = region(boot.memory_bytes)?;
-        let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&region)])
+        let vm = machine(kvm)?;
+        let registered = add_memory(&vm, MEMORY_SLOT, NAME, 0, boot.memory_bytes)?;
+        let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(registered.memory())])
             .expect("one region overlaps no other");
         let command_line = format!("{COMMAND_LINE} {}", boot.append);
         let start = boot::prepare(
@@ -164,13 +166,11 @@ impl LinuxVm {
             &initrd,
             command_line.trim_end(),
         )?;
-        let vm = machine(kvm)?;
-        let lent = RegisteredMemory::new(Arc::clone(&vm), MEMORY_SLOT, region).map_err(failed(
-            "KVM_SET_USER_MEMORY_REGION",
-            "the Linux guest",
-            REPORT,
-        ))?;
-        let fd = cpu(kvm, &vm, &start)?;
+        let vcpu = "the Linux guest's vCPU";
+        let cpuid = cpuid::for_guest(&supported_cpuid(kvm)?);
+        let fd = create_vcpu(&vm, 0, vcpu, &cpuid, boot::special_registers)?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", vcpu, REPORT))?;
         let reach = match guard {
             Some(_) => Reach::probe(kvm)?,
             None => Reach::NOWHERE,
@@ -180,7 +180,7 @@ impl LinuxVm {
             devices: Devices::new(&vm),
             memory,
             release: image.release().to_owned(),
-            _lent: lent,
+            _registered: registered,
         })
     }
 
@@ -196,12 +196,7 @@ impl LinuxVm {
     /// If KVM cannot go on with it.
     pub fn run(&mut self, quantum: Duration) -> Result<Step, LinuxError> {
         self.devices.deliver_typed();
-        Ok(
-            match self.vcpu.run(quantum, &mut self.devices, &self.memory)? {
-                Ran::On => Step::GoesOn,
-                Ran::Reset => Step::Reset,
-            },
-        )
+        self.vcpu.run(quantum, &mut self.devices, &self.memory)
     }
 
     /// What the guest has written to its console since this was last asked.
@@ -242,18 +237,6 @@ impl fmt::Debug for LinuxVm {
     }
 }
 
-fn region(bytes: u64) -> Result<Arc<GuestRegionMmap>, LinuxError> {
-    debug_assert!(bytes <= MOST_MEMORY);
-    match GuestRegionMmap::from_range(GuestAddress(0), bytes as usize, None) {
-        Ok(region) => Ok(Arc::new(region)),
-        Err(error) => Err(LinuxError::Vm(VmError::Memory {
-            of: "the Linux guest".into(),
-            bytes,
-            why: error.to_string(),
-        })),
-    }
-}
-
 /// A PC: two interrupt controllers and a timer, all of them KVM's.
 fn machine(kvm: &Kvm) -> Result<Arc<VmFd>, VmError> {
     for (capability, name) in [
@@ -267,43 +250,15 @@ fn machine(kvm: &Kvm) -> Result<Arc<VmFd>, VmError> {
             });
         }
     }
-    let vm = kvm
-        .create_vm()
-        .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;
-    vm.set_tss_address(REAL_MODE_TSS).map_err(failed(
-        "KVM_SET_TSS_ADDR",
-        "the Linux guest",
-        REPORT,
-    ))?;
+    let vm = create_vm(kvm, NAME)?;
     vm.create_irq_chip()
-        .map_err(failed("KVM_CREATE_IRQCHIP", "the Linux guest", REPORT))?;
+        .map_err(failed("KVM_CREATE_IRQCHIP", NAME, REPORT))?;
     let timer = kvm_pit_config {
         // The port that a kernel calibrates its clock with.
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..Default::default()
     };
     vm.create_pit2(timer)
-        .map_err(failed("KVM_CREATE_PIT2", "the Linux guest", REPORT))?;
-    Ok(Arc::new(vm))
-}
-
-fn cpu(kvm: &Kvm, vm: &VmFd, start: &Start) -> Result<VcpuFd, VmError> {
-    let on = "the Linux guest's vCPU";
-    let fd = vm
-        .create_vcpu(0)
-        .map_err(failed("KVM_CREATE_VCPU", on, NO_VM))?;
-    let supported = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
-    // Before the special registers: KVM checks those against what the CPU is said to have.
-    fd.set_cpuid2(&cpuid::for_guest(&supported))
-        .map_err(failed("KVM_SET_CPUID2", on, REPORT))?;
-    let reset = fd
-        .get_sregs()
-        .map_err(failed("KVM_GET_SREGS", on, REPORT))?;
-    fd.set_sregs(&start.special_registers(reset))
-        .map_err(failed("KVM_SET_SREGS", on, REPORT))?;
-    fd.set_regs(&start.registers())
-        .map_err(failed("KVM_SET_REGS", on, REPORT))?;
-    Ok(fd)
+        .map_err(failed("KVM_CREATE_PIT2", NAME, REPORT))?;
+    Ok(vm)
 }

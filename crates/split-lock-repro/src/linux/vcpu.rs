@@ -13,7 +13,7 @@ use vm_memory::GuestMemoryMmap;
 use super::LinuxError;
 use super::devices::Devices;
 use super::stall_detector::{RunSample, StallDetector};
-use super::{Counts, Standing};
+use super::{Counts, Standing, Step};
 use crate::vm::{ExitCause, REPORT, failed};
 
 const VCPU: &str = "the Linux guest's vCPU";
@@ -32,14 +32,6 @@ pub(super) struct Vcpu {
     stall_detector: StallDetector,
     counts: Counts,
     began: MonotonicTime,
-}
-
-/// What the guest has done in a run, beyond going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ran {
-    On,
-    /// Into a triple fault, which is also how it restarts itself.
-    Reset,
 }
 
 impl Vcpu {
@@ -73,14 +65,14 @@ impl Vcpu {
         quantum: Duration,
         devices: &mut Devices,
         memory: &GuestMemoryMmap,
-    ) -> Result<Ran, LinuxError> {
+    ) -> Result<Step, LinuxError> {
         let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
         let budget = match &mut self.keeper {
             Some(keeper) => keeper.budget(quantum),
             None => quantum,
         };
-        if self.run_until((began + budget).into(), devices, memory)? == Ran::Reset {
-            return Ok(Ran::Reset);
+        if self.run_until((began + budget).into(), devices, memory)? == Step::Reset {
+            return Ok(Step::Reset);
         }
         let now = MonotonicTime::now();
         let run = RunSample {
@@ -91,7 +83,7 @@ impl Vcpu {
         self.counts.runs += 1;
         self.watch(&run, memory)?;
         self.guard(&run, memory)?;
-        Ok(Ran::On)
+        Ok(Step::GoesOn)
     }
 
     fn run_until(
@@ -99,10 +91,10 @@ impl Vcpu {
         deadline: Deadline,
         devices: &mut Devices,
         memory: &GuestMemoryMmap,
-    ) -> Result<Ran, LinuxError> {
+    ) -> Result<Step, LinuxError> {
         loop {
             let exit = match self.vcpu.run_until(deadline)? {
-                Outcome::Expired(_) => return Ok(Ran::On),
+                Outcome::Expired(_) => return Ok(Step::GoesOn),
                 Outcome::Kicked => continue,
                 Outcome::Exit(exit) => exit,
             };
@@ -112,7 +104,7 @@ impl Vcpu {
                 VcpuExit::IoIn(port, data) => devices.read(port, data),
                 VcpuExit::MmioRead(_, data) => data.fill(0xff),
                 VcpuExit::MmioWrite(..) => {}
-                VcpuExit::Shutdown => return Ok(Ran::Reset),
+                VcpuExit::Shutdown => return Ok(Step::Reset),
                 VcpuExit::Debug(exit) if self.keeper.is_some() => {
                     self.breakpoint(exit, memory)?;
                 }
