@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Events;
-use crate::log::{Boot, Exception, Message, Reaction, Record, Trap, TrapKind};
+use split_lock_log::{Boot, Exception, Message, Reaction, Record, Trap, TrapKind};
 
 /// No capture needs a longer log.
 const MOST_BYTES: usize = 1 << 20;

@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use split_lock_model::analysis::{Outlook, Thresholds};
+use split_lock_model::analysis::{PassPrediction, Thresholds};
 use split_lock_model::time::Nanos;
 
 use super::kvm::{ExitsOfMachine, SignalExits};
@@ -190,7 +190,7 @@ pub struct TimerSuspect {
     /// How strong that is.
     pub strength: Strength,
     /// What becomes of a split lock with such a period, if one is known.
-    pub outlook: Option<Outlook>,
+    pub outlook: Option<PassPrediction>,
 }
 
 /// What was seen of a machine's timers.
@@ -331,8 +331,8 @@ impl TimerSuspects {
             return;
         };
         let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-        let outlook = thresholds.outlook(Nanos(period_ns));
-        if outlook != Outlook::Always {
+        let outlook = thresholds.predict(Nanos(period_ns));
+        if outlook != PassPrediction::Always {
             self.suspects.push(TimerSuspect {
                 outlook: Some(outlook),
                 ..suspect(machine, Evidence::Timerfd { period_ns })
@@ -346,7 +346,7 @@ enum Exits {
     /// Even if they are all of one vCPU it gets past a split lock.
     Rare,
     /// Even if they are of all vCPUs alike some split lock may not get past.
-    Frequent(Evidence, Outlook),
+    Frequent(Evidence, PassPrediction),
     /// That depends on whose they are.
     Undecided,
 }
@@ -358,12 +358,12 @@ impl Exits {
         let Some(of_one) = over_ns.checked_div(exits).filter(|_| exits > 1) else {
             return Exits::Rare;
         };
-        if thresholds.outlook(Nanos(of_one)) == Outlook::Always {
+        if thresholds.predict(Nanos(of_one)) == PassPrediction::Always {
             return Exits::Rare;
         }
         let period_ns = of_one.saturating_mul(vcpus.into());
-        match thresholds.outlook(Nanos(period_ns)) {
-            Outlook::Always => Exits::Undecided,
+        match thresholds.predict(Nanos(period_ns)) {
+            PassPrediction::Always => Exits::Undecided,
             outlook => {
                 let evidence = Evidence::SignalExits {
                     vcpus,

@@ -2,7 +2,7 @@
 
 use split_lock_host::Seen;
 use split_lock_host::who::{Evidence, Machines, Strength, TimerSuspect, TimerSuspects};
-use split_lock_model::analysis::{Outlook, Thresholds};
+use split_lock_model::analysis::{PassPrediction, Thresholds};
 
 use crate::Host;
 
@@ -40,9 +40,10 @@ fn timer(notify: &str, clock: i32) -> String {
 fn a_measured_period_is_the_strongest_evidence() {
     let host = host();
     host.file("proc/100/timers", timer("signal/tid.101", 1));
-    for (exits, period_ns, outlook) in
-        [(80, 1_000_000, Some(Outlook::Never)), (8, 10_000_000, None)]
-    {
+    for (exits, period_ns, outlook) in [
+        (80, 1_000_000, Some(PassPrediction::Never)),
+        (8, 10_000_000, None),
+    ] {
         // Another process's do not matter.
         let counted = format!("40000000\n999 1 40\n100 2 {exits}\n");
         host.file("splitlock/signal-exits", counted);
@@ -56,7 +57,7 @@ fn a_measured_period_is_the_strongest_evidence() {
         assert_eq!(found[0].evidence, expected);
         assert_eq!(found[0].strength, Strength::Measured);
         assert_eq!(found[0].machine.as_deref(), Some("win"));
-        let depends = matches!(found[0].outlook, Some(Outlook::DependsOnPhase(_)));
+        let depends = matches!(found[0].outlook, Some(PassPrediction::DependsOnPhase(_)));
         assert!(depends || found[0].outlook == outlook);
         // And this is why.
         assert_eq!(found[1].strength, Strength::PeriodUnknown);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Wait;
+use super::wait::Wait;
 
 /// The points at which the punishment of mode `warn` could be designed differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,10 +25,12 @@ pub enum OnSignal {
     /// On to the semaphore, as if the sleep were complete.
     Proceed,
     /// Back to the instruction; the next trap sleeps only the ticks not yet slept.
-    Debt,
+    #[serde(rename = "debt")]
+    RemainingSleep,
     /// Back to the instruction; the tick at which the sleep would have ended stands, and a trap after
     /// it sleeps no more.
-    Sentence,
+    #[serde(rename = "sentence")]
+    FixedEnd,
 }
 
 impl Rules {

@@ -1,5 +1,7 @@
 //! The features that tell one kernel's treatment of split locks from another's.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::time::{Hz, Jiffies};
@@ -14,6 +16,31 @@ pub enum Era {
     Thread,
     /// Since 5.19 (b041b525dab9): a sleep, a system-wide semaphore, a short window, every time.
     Misery,
+}
+
+/// `split_lock_detect=`, the boot option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// No detection.
+    Off,
+    /// Warn and slow down; the default where the CPU can detect.
+    Warn,
+    /// SIGBUS.
+    Fatal,
+    /// No split-lock detection; at most this many bus locks of user threads a second.
+    Ratelimit(u16),
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Warn => f.write_str("warn"),
+            Self::Fatal => f.write_str("fatal"),
+            Self::Ratelimit(n) => write!(f, "ratelimit:{n}"),
+        }
+    }
 }
 
 /// A kernel's behaviour, feature by feature.
@@ -47,6 +74,14 @@ impl Features {
         intel_bus_lock: false,
         amd_bus_lock: false,
     };
+
+    /// The boot mode of a kernel that is given none.
+    pub(super) fn default_mode(&self) -> Mode {
+        match self.era {
+            Era::None => Mode::Off,
+            Era::Thread | Era::Misery => Mode::Warn,
+        }
+    }
 
     /// T, the ticks that `msleep(ms)` asks the timer wheel for.
     ///

@@ -85,6 +85,26 @@ pub enum TaskKind {
     },
 }
 
+impl TaskKind {
+    /// The period of its timer, if it has one.
+    #[must_use]
+    pub const fn period(self) -> Option<Nanos> {
+        match self {
+            Self::Vcpu(budget) => budget.period(),
+            Self::User { interval } => interval,
+        }
+    }
+
+    /// The period of a timer that goes on whatever the thread does.
+    pub(super) const fn grid(self) -> Option<Nanos> {
+        match self {
+            Self::Vcpu(Budget::Absolute(period)) => Some(period),
+            Self::User { interval } => interval,
+            Self::Vcpu(_) => None,
+        }
+    }
+}
+
 /// How a VMM bounds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -196,13 +216,6 @@ impl TaskSpec {
             kill_at: None,
         }
     }
-
-    pub(super) fn period(&self) -> Option<Nanos> {
-        match self.kind {
-            TaskKind::Vcpu(budget) => budget.period(),
-            TaskKind::User { interval } => interval,
-        }
-    }
 }
 
 impl Scenario {
@@ -243,7 +256,7 @@ impl Scenario {
             return Err(ScenarioError::Tasks(self.tasks.len()));
         }
         if let Until::Runs(_) = self.until
-            && self.tasks[0].period().is_none()
+            && self.tasks[0].kind.period().is_none()
         {
             return Err(ScenarioError::EndlessRun);
         }
@@ -285,7 +298,7 @@ impl TaskSpec {
         )?;
         check_time("start", self.start, 0)?;
         for (field, time, least) in [
-            ("period", self.period(), 1),
+            ("period", self.kind.period(), 1),
             ("noise", self.noise, 1),
             ("migrate_every", self.migrate_every, 1),
             ("kill_at", self.kill_at, 0),

@@ -3,21 +3,11 @@
 //! Threads that share a CPU take turns; one that wakes up goes first, and the running one makes
 //! room as soon as its instruction is done.
 
-use std::collections::VecDeque;
-
 use super::calendar::NEVER;
-use super::engine::{Machine, Source};
+use super::machine::{Machine, Source};
 use super::thread::{Activity, Cause, State};
-use crate::machine::CpuId;
-use crate::policy::Policy;
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cpu {
-    pub(super) running: Option<usize>,
-    pub(super) ready: VecDeque<usize>,
-}
-
-impl<P: Policy> Machine<'_, P> {
+impl Machine<'_> {
     /// When the CPU can take an interrupt, if it cannot now: a split lock is not interrupted.
     pub(super) fn busy_until(&self, cpu: usize) -> Option<u64> {
         let thread = &self.threads[self.cpus[cpu].running?];
@@ -135,7 +125,7 @@ impl<P: Policy> Machine<'_, P> {
         }
         let length = match thread.activity {
             Activity::Program if !thread.undetected => thread.program.until_split(thread.position),
-            Activity::Program if self.policy.bus_lock_traps(thread.origin) => {
+            Activity::Program if self.handler.bus_lock_traps(thread.origin) => {
                 thread.program.until_split_done(thread.position)
             }
             Activity::Program => None,
@@ -146,9 +136,5 @@ impl<P: Policy> Machine<'_, P> {
             Source::Activity,
             length.map_or(NEVER, |length| self.now + length),
         );
-    }
-
-    pub(super) fn cpu_id(&self, task: usize) -> CpuId {
-        CpuId(self.threads[task].cpu as u32)
     }
 }

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use split_lock_model::figure::{self, Curve, Order, Phase};
 use split_lock_model::kernel::Profile;
+use split_lock_model::progress::{Phase, ProgressPlan};
 use split_lock_model::sim::{Costs, Program};
 use split_lock_model::time::Nanos;
 use split_lock_repro::guest::Level;
@@ -126,15 +126,14 @@ fn costs() -> Costs {
 }
 
 fn model(profile: &Profile, split_cost: Nanos, costs: Costs) -> Turns {
-    let plan = figure::Plan {
+    let plan = ProgressPlan {
         program: Program::split_loop(split_cost).unwrap(),
         costs,
         timeouts: (1..=*ABOVE_MS.end()).map(Nanos::from_millis).collect(),
         repeats: 40,
-        order: Order::Independent,
         phase: Phase::Spread,
     };
-    let rows = plan.curve(Curve::Warn, profile).unwrap();
+    let rows = plan.runs(profile).unwrap();
     by_timeout(
         rows.iter()
             .map(|row| (row.timeout.0 / 1_000_000, row.run.turns)),

@@ -5,12 +5,12 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use split_lock_report::figure::{self, Figure};
+use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
 use crate::args::measure::PlotArgs;
-use crate::figure::{self, Figure};
 use crate::output::Output;
-use crate::report::{self, NamedSweep, Report, Section};
 use crate::{Exit, interrupt};
 
 /// A file larger than this is not a sweep that anybody has made.
@@ -53,9 +53,9 @@ fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String
     let mut section = Section::new(figure.title()).figure(figure, caption)?;
     for sweep in &sweeps {
         section = section.table(if Figure::offsets(sweep).is_ok() {
-            report::offsets_table(sweep)
+            html::offsets_table(sweep)
         } else {
-            report::timeouts_table(sweep)
+            html::timeouts_table(sweep)
         });
     }
     let stem = |file: &PathBuf| {
@@ -70,7 +70,7 @@ fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String
         name: name.clone(),
         sweep,
     });
-    Ok(report::render(&Report {
+    Ok(html::render(&Report {
         title: figure.title().into(),
         finding: format!("Drawn from {}.", names.join(", ")),
         sections: vec![section],

@@ -8,11 +8,11 @@ use serde_json::json;
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::{Alternative, Assessment, CompareError, Comparison};
 use split_lock_model::time::Nanos;
+use split_lock_report::columns::columns;
+use split_lock_report::figure;
 
 use crate::Exit;
 use crate::args::model::PoliciesArgs;
-use crate::columns::columns;
-use crate::figure;
 use crate::picture_file::PictureFile;
 use crate::stdout;
 use crate::terminal::paragraphs;

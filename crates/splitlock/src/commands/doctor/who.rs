@@ -1,19 +1,19 @@
 //! Who has split locks, and who could be held up.
 
-use split_lock_host::log::TrapKind;
 use split_lock_host::who::{
     Address, Confidence, Engine, Evidence, Group, Manager, Owners, Owning, Process, Space,
     Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{Checkup, Met};
-use split_lock_model::analysis::Outlook;
+use split_lock_log::TrapKind;
+use split_lock_model::analysis::PassPrediction;
 use split_lock_model::time::Nanos;
+use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
 use super::words::exception;
 use crate::machine::{self, vmm};
 use crate::page::Page;
-use crate::text::count;
 
 /// More programs and instructions than these are only counted.
 const MOST_GROUPS: usize = 8;
@@ -295,9 +295,9 @@ fn suspected(suspect: &TimerSuspect) -> String {
         .map_or(String::new(), |name| format!(" (\"{name}\")"));
     let outlook = match &suspect.outlook {
         None => "",
-        Some(Outlook::Never) => " A split lock would never end there.",
-        Some(Outlook::DependsOnPhase(_)) => " A split lock may never end there.",
-        Some(Outlook::Always) => " That is long enough.",
+        Some(PassPrediction::Never) => " A split lock would never end there.",
+        Some(PassPrediction::DependsOnPhase(_)) => " A split lock may never end there.",
+        Some(PassPrediction::Always) => " That is long enough.",
     };
     let seen = match &suspect.evidence {
         Evidence::SignalExits {

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 use serde::Serialize;
-use split_lock_host::log::{Message, Record};
+use split_lock_log::{Message, Record};
+use split_lock_report::text::plain;
 
 use super::words;
-use crate::text::plain;
 
 /// One record. Its fields' names and order are an interface.
 #[derive(Debug, Serialize)]

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::log::{Beginning, Records, Source, Tally};
+use split_lock_log::{Beginning, Records, Source, Tally};
+use split_lock_report::text::count;
 
 use crate::args::log::{LogArgs, LogFormat};
 use crate::error::report_error;
-use crate::text::count;
 use crate::{Exit, interrupt, stdout, terminal};
 
 mod entry;

@@ -1,10 +1,10 @@
 //! Events for people. Rows are printed as they come, so columns are as wide as they usually need to be.
 
-use split_lock_host::log::{Message, Record};
+use split_lock_log::{Message, Record};
+use split_lock_report::text::plain;
 use unicode_width::UnicodeWidthStr;
 
 use super::words;
-use crate::text::plain;
 
 const TIME: usize = 26;
 const EVENT: usize = 16;

@@ -1,6 +1,6 @@
 //! What records are called.
 
-use split_lock_host::log::{Boot, Caller, Damage, Exception, Message, Reaction, TrapKind, Wall};
+use split_lock_log::{Boot, Caller, Damage, Exception, Message, Reaction, TrapKind, Wall};
 
 /// The kind of an event: an interface, for those who read JSON or CSV.
 pub(super) fn event(message: &Message) -> &'static str {

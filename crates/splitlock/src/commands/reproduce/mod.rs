@@ -3,16 +3,17 @@
 use anyhow::Result;
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
+use split_lock_report::figure::{self, Figure};
+use split_lock_report::finding;
+use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::VmError;
 
 use crate::args::measure::ReproduceArgs;
 use crate::error::{error_chain, report_error};
-use crate::figure::{self, Figure};
 use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
-use crate::report::{self, NamedSweep, Report, Section};
-use crate::{Exit, finding, stdout, terminal};
+use crate::{Exit, stdout, terminal};
 
 mod kernel;
 mod parts;
@@ -278,7 +279,7 @@ fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
     let thresholds = found.kernel.and_then(Kernel::finding);
     let finding = std::iter::once(found.finding.clone()).chain(thresholds);
     let finding = finding.collect::<Vec<_>>().join(" ");
-    let page = report::render(&Report {
+    let page = html::render(&Report {
         title: "Split locks on this host".into(),
         finding: finding.clone(),
         sections,

@@ -9,15 +9,15 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
+use split_lock_report::figure::{self, Course, Figure};
+use split_lock_report::html::{Section, Table};
+use split_lock_report::number::{duration, grouped};
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
-use crate::figure::{self, Course, Figure};
 use crate::guard;
 use crate::measuring::KvmSession;
-use crate::number::{duration, grouped};
 use crate::output::OutputFolder;
-use crate::report::{Section, Table};
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 

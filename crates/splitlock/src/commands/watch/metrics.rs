@@ -1,10 +1,10 @@
 //! Metrics of what is seen. Their names and labels are an interface: docs/watch.md.
 
+use split_lock_report::text::plain;
 use split_lock_watch::{State, Totals};
 
 use super::snapshot::{Row, Snapshot, worst_first};
 use crate::metrics::Metrics;
-use crate::text::plain;
 
 /// More threads than these would be too many series: the worst of them have their own.
 const MOST_THREADS: usize = 200;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::{Facts, Root};
+use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
 use split_lock_watch::{Missing, Probing, Settings, State, Watch};
 
 use crate::args::watch::{FailOn, WatchArgs};
 use crate::error::report_error;
-use crate::{Exit, interrupt, stdout, terminal, text};
+use crate::{Exit, interrupt, stdout, terminal};
 
 mod endpoint;
 mod host;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use split_lock_report::columns::columns;
+use split_lock_report::number::{duration, grouped};
+use split_lock_report::text::{count, plain, wrap};
 use split_lock_watch::{Patience, State, Way};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::host::Host;
 use super::snapshot::{Cost, Group, Row, Snapshot};
-use crate::columns::columns;
-use crate::number::{duration, grouped};
-use crate::text::{count, plain, wrap};
 
 /// What of a table fits, and how it may look.
 #[derive(Debug, Clone, Copy)]
