@@ -1,7 +1,6 @@
 //! What a guard can ask of a vCPU, and do to it.
 
 use std::error::Error;
-use std::time::Instant;
 
 use super::breakpoints::{Breakpoints, Meaning};
 use super::vcpu::Vcpu;
@@ -87,11 +86,6 @@ pub trait Hands {
     /// # Errors
     /// If it cannot be dealt with.
     fn meaning(&mut self, exit: Self::Exit) -> Result<Meaning, Self::Error>;
-
-    /// What time it is.
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
 }
 
 /// Where an instruction is.

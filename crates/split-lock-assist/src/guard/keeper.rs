@@ -1,8 +1,7 @@
 //! Keeping one vCPU going.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::auto::Plan;
 use super::breakpoints::Meaning;
 use super::config::Config;
 use super::hands::{Hands, Place};
@@ -47,10 +46,6 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 pub struct Keeper {
     guard: Guard,
     watched: Watched,
-    /// What the vCPU's breakpoints are set to.
-    set: [Option<u64>; SLOTS],
-    /// When the last breakpoint had been dealt with, while that is of interest.
-    handled_at: Option<Instant>,
     hits: u64,
     statistics: Statistics,
 }
@@ -82,8 +77,8 @@ pub enum Hit {
     /// The instruction there does not split a lock (any more, or in this address space, or with these
     /// operands). The CPU does it.
     NoSplitLock,
-    /// A step over a breakpoint is done, or the time of one is being measured, or an event comes
-    /// before the instruction.
+    /// A step over a breakpoint is done, or an event comes before the instruction, or the guest turned
+    /// out to use the breakpoint registers itself, and has got them.
     Nothing,
     /// The exception was the guest's own, and it has got it.
     Guests,
@@ -96,8 +91,6 @@ impl Keeper {
         Self {
             guard: Guard::new(config),
             watched: Watched::default(),
-            set: [None; SLOTS],
-            handled_at: None,
             hits: 0,
             statistics: Statistics::default(),
         }
@@ -124,14 +117,14 @@ impl Keeper {
     /// # Errors
     /// If the vCPU cannot be asked, or not be changed.
     pub fn after_run<H: Hands>(&mut self, run: &Run, vcpu: &mut H) -> Result<Verdict, H::Error> {
-        let verdict = match self.guard.ran(run) {
+        match self.guard.ran(run) {
             Look::Away => Ok(Verdict::Progressing),
-            Look::Closer => self.look_closer(vcpu),
-        };
-        if self.set != self.to_be_set() {
-            self.set_breakpoints(vcpu)?;
+            Look::Closer => {
+                let verdict = self.judge(vcpu);
+                self.guard.close();
+                verdict
+            }
         }
-        verdict
     }
 
     /// A breakpoint may have been hit. This comes first after such an exit.
@@ -140,17 +133,10 @@ impl Keeper {
     /// If the vCPU cannot be asked, or not be changed.
     pub fn breakpoint<H: Hands>(&mut self, exit: H::Exit, vcpu: &mut H) -> Result<Hit, H::Error> {
         match vcpu.meaning(exit)? {
-            Meaning::Hit => {}
-            Meaning::SteppedOver => {
-                self.guard.stepped();
-                return Ok(Hit::Nothing);
-            }
-            Meaning::Guests => return Ok(Hit::Guests),
+            Meaning::Hit => self.deal_with_hit(vcpu),
+            Meaning::SteppedOver => Ok(Hit::Nothing),
+            Meaning::Guests => Ok(Hit::Guests),
         }
-        let hit_at = self.guard.measures().then(|| vcpu.now());
-        let hit = self.deal_with_hit(hit_at, vcpu);
-        self.handled_at = self.guard.measures().then(|| vcpu.now());
-        hit
     }
 
     /// What has been done so far.
@@ -171,28 +157,17 @@ impl Keeper {
     /// If that cannot be done.
     pub fn unwatch<H: Hands>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
         self.watched = Watched::default();
-        self.set_breakpoints(vcpu)
-    }
-
-    fn look_closer<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
-        let verdict = self.judge(vcpu);
-        self.guard.close();
-        verdict
+        vcpu.watch(self.watched.addresses())
     }
 
     fn judge<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
-        let suspicious = self.guard.is_suspicious();
-        if suspicious && vcpu.is_halted()? {
+        if vcpu.is_halted()? {
             return Ok(Verdict::Idle);
         }
         let verdict = self.look_at_instruction(vcpu)?;
         Ok(verdict.unwrap_or_else(|| {
-            if suspicious {
-                self.guard.found_nothing();
-                Verdict::Starved
-            } else {
-                Verdict::Progressing
-            }
+            self.guard.found_nothing();
+            Verdict::Starved
         }))
     }
 
@@ -209,10 +184,10 @@ impl Keeper {
             return Ok(None);
         };
         self.statistics.stalls += 1;
-        let response = match finding.plan {
-            Plan::Emulate => self.emulate_stalled(vcpu)?,
-            Plan::LetThrough => self.let_through(Response::Reported),
-            Plan::ComeAgain => Response::Measured,
+        let response = if finding.emulate {
+            self.emulate_stalled(vcpu)?
+        } else {
+            self.let_through(Response::Reported)
         };
         let stall = Stall {
             culprit,
@@ -251,7 +226,7 @@ impl Keeper {
     }
 
     fn watch<H: Hands>(&mut self, place: Place, vcpu: &mut H) -> Result<bool, H::Error> {
-        if !self.guard.watches() || !vcpu.reaches(place.cpl) {
+        if !vcpu.reaches(place.cpl) {
             return Ok(false);
         }
         if vcpu.guest_uses_debug_registers()? {
@@ -259,15 +234,11 @@ impl Keeper {
             return Ok(false);
         }
         self.watched.watch(place.address);
-        self.set_breakpoints(vcpu)?;
+        vcpu.watch(self.watched.addresses())?;
         Ok(true)
     }
 
-    fn deal_with_hit<H: Hands>(
-        &mut self,
-        hit_at: Option<Instant>,
-        vcpu: &mut H,
-    ) -> Result<Hit, H::Error> {
+    fn deal_with_hit<H: Hands>(&mut self, vcpu: &mut H) -> Result<Hit, H::Error> {
         if vcpu.has_event()? {
             return Ok(Hit::Nothing);
         }
@@ -276,41 +247,18 @@ impl Keeper {
             self.unwatch(vcpu)?;
             return Ok(Hit::Nothing);
         }
-        let since_last = match (self.handled_at, hit_at) {
-            (Some(handled_at), Some(hit_at)) => hit_at.saturating_duration_since(handled_at),
-            _ => Duration::MAX,
-        };
-        let plan = self.guard.hit(since_last);
-        if plan == Plan::ComeAgain {
-            return Ok(Hit::Nothing);
-        }
         let address = vcpu.place()?.address;
         if !matches!(vcpu.culprit()?, Some(Culprit::Access(_))) {
             return self.miss(address, vcpu);
         }
         self.watched.used(address);
-        if plan == Plan::LetThrough {
-            vcpu.step_over()?;
-            return Ok(Hit::Nothing);
-        }
-        self.emulate_hit(hit_at, vcpu)
-    }
-
-    fn emulate_hit<H: Hands>(
-        &mut self,
-        hit_at: Option<Instant>,
-        vcpu: &mut H,
-    ) -> Result<Hit, H::Error> {
         match vcpu.emulate()? {
             Emulated::Done(access) => {
                 self.statistics.emulated_at_breakpoints += 1;
-                let took = hit_at.map(|hit_at| vcpu.now().saturating_duration_since(hit_at));
-                self.guard.emulated_at_breakpoint(took.unwrap_or_default());
                 Ok(Hit::Emulated(access))
             }
             Emulated::LeftToCpu(reason) => {
                 self.statistics.left_to_cpu += 1;
-                self.guard.missed();
                 vcpu.step_over()?;
                 Ok(Hit::LeftToCpu(reason))
             }
@@ -321,28 +269,12 @@ impl Keeper {
     /// cross a line this time.
     fn miss<H: Hands>(&mut self, address: u64, vcpu: &mut H) -> Result<Hit, H::Error> {
         self.statistics.misses += 1;
-        self.guard.missed();
         if self.watched.missed(address) >= MISSES {
             self.watched.remove(address);
-            self.set_breakpoints(vcpu)?;
+            vcpu.watch(self.watched.addresses())?;
         } else {
             vcpu.step_over()?;
         }
         Ok(Hit::NoSplitLock)
-    }
-
-    fn to_be_set(&self) -> [Option<u64>; SLOTS] {
-        if self.guard.watches() {
-            *self.watched.addresses()
-        } else {
-            [None; SLOTS]
-        }
-    }
-
-    fn set_breakpoints<H: Hands>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
-        let addresses = self.to_be_set();
-        vcpu.watch(&addresses)?;
-        self.set = addresses;
-        Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::auto::{Auto, Plan};
 use super::config::{Config, Reaction};
 use super::pace::Pace;
 use super::reported::Reported;
@@ -23,11 +22,8 @@ pub(super) struct Guard {
     pace: Pace,
     grace: Grace,
     reported: Reported,
-    auto: Option<Auto>,
     /// The run that is over, or as much as is over of the one that is not.
     run: Run,
-    /// What it was allowed.
-    budget: Duration,
     /// The VMM's own budget, when it was last asked.
     own: Duration,
     sight: Sight,
@@ -35,8 +31,6 @@ pub(super) struct Guard {
     expected: bool,
     /// How often the thread had slept, when that was last asked.
     sleeps: Option<u64>,
-    /// Where the instruction ends that was last seen about to split.
-    behind_split: Option<u64>,
 }
 
 /// Long budgets, and what comes after them.
@@ -62,25 +56,23 @@ pub(super) struct Finding {
     /// It has executed nothing; otherwise it is slow.
     pub(super) stalled: bool,
     pub(super) is_new: bool,
-    pub(super) plan: Plan,
+    /// It is to be emulated; otherwise the CPU is to do it.
+    pub(super) emulate: bool,
 }
 
 impl Guard {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            auto: (config.reaction == Reaction::Auto).then(|| Auto::new(&config)),
             config,
             suspicion: Suspicion::default(),
             pace: Pace::default(),
             grace: Grace::None,
             reported: Reported::default(),
             run: Run::NOTHING,
-            budget: Duration::MAX,
             own: Duration::MAX,
             sight: Sight::New,
             expected: false,
             sleeps: None,
-            behind_split: None,
         }
     }
 
@@ -91,27 +83,13 @@ impl Guard {
     /// How long the next run may be, if the VMM would give it `own`.
     pub(super) fn budget(&mut self, own: Duration) -> Duration {
         self.own = own;
-        self.budget = self.next_budget();
-        self.budget
-    }
-
-    fn next_budget(&self) -> Duration {
-        let (own, shortest) = (self.own, self.config.shortest_probe);
-        let enough = self.config.grace.unwrap_or(own);
-        if let Some(budget) = self.auto.as_ref().and_then(|auto| auto.budget(enough)) {
-            return budget;
-        }
+        let shortest = self.config.shortest_probe;
         match self.grace {
-            Grace::Granted => self.longest(),
+            Grace::Granted => own.max(self.config.grace.unwrap_or_default()),
             Grace::Probing => own.min(shortest),
             Grace::None if self.emulates() => self.pace.budget(own, shortest),
             Grace::None => own,
         }
-    }
-
-    /// The longest budget that there can be.
-    fn longest(&self) -> Duration {
-        self.own.max(self.config.grace.unwrap_or_default())
     }
 
     /// A run is over. This is all that is done about one that progresses.
@@ -129,13 +107,7 @@ impl Guard {
             Grace::Granted => Grace::Probing,
             Grace::Probing | Grace::None => Grace::None,
         };
-        let longest = self.longest();
-        let mut looks_at_all = false;
-        if let Some(auto) = &mut self.auto {
-            auto.ran(&self.run, longest);
-            looks_at_all = auto.looks_at_all();
-        }
-        if looks_at_all || self.is_suspicious() {
+        if self.is_suspicious() {
             Look::Closer
         } else {
             self.close();
@@ -158,7 +130,7 @@ impl Guard {
 
     /// The thread was without a CPU for a part of the time, or for long enough for the kernel to have
     /// made it sleep.
-    pub(super) fn is_suspicious(&self) -> bool {
+    fn is_suspicious(&self) -> bool {
         let part = self.run.wall.mul_f64(self.config.suspicious_share);
         self.without_cpu() > part.min(PUNISHED)
     }
@@ -181,12 +153,7 @@ impl Guard {
     /// Where the vCPU is after such a run. Whether the instruction there matters.
     pub(super) fn at(&mut self, registers: &Registers) -> Look {
         self.sight = self.suspicion.see(registers);
-        let (moved, longest) = (self.sight != Sight::Unchanged, self.longest());
-        let just_behind = self.behind_split == Some(registers.rip);
-        if let Some(auto) = &mut self.auto {
-            auto.looked(&self.run, moved, just_behind, longest);
-        }
-        if self.is_suspicious() && (self.expected || self.sight != Sight::New) {
+        if self.expected || self.sight != Sight::New {
             Look::Closer
         } else {
             Look::Away
@@ -196,46 +163,26 @@ impl Guard {
     /// The instruction there, if it can split a lock.
     pub(super) fn found(&mut self, culprit: &Culprit) -> Option<Finding> {
         let stalled = self.sight == Sight::Unchanged;
-        let instruction = culprit.instruction();
-        let plan = match culprit {
-            Culprit::Access(_) => {
-                self.behind_split = Some(instruction.next_rip());
-                self.plan(stalled)
-            }
-            // Most of these do not split. One that does not end does.
-            Culprit::Implicit { .. } if stalled => Plan::LetThrough,
-            Culprit::Implicit { .. } => return None,
-        };
-        if plan == Plan::ComeAgain {
-            self.pace.stalled();
-        }
-        Some(Finding {
+        let is_access = matches!(culprit, Culprit::Access(_));
+        // Most implicit locks do not split. One that does not end does.
+        (is_access || stalled).then(|| Finding {
             stalled,
-            is_new: self.reported.is_new(instruction.rip()),
-            plan,
+            is_new: self.reported.is_new(culprit.instruction().rip()),
+            emulate: is_access && self.emulates(),
         })
-    }
-
-    fn plan(&mut self, unchanged: bool) -> Plan {
-        let was_long = self.budget >= self.longest();
-        match (&mut self.auto, self.config.reaction) {
-            (Some(auto), _) => auto.stalled(&self.run, unchanged, was_long),
-            (None, Reaction::Emulate) => Plan::Emulate,
-            (None, _) => Plan::LetThrough,
-        }
     }
 
     /// The CPU is to do it. `None` if nothing can be done to help it.
     pub(super) fn let_through(&mut self) -> Option<Response> {
-        match (self.config.reaction, self.config.grace) {
-            (Reaction::Report, _) => None,
-            (_, Some(grace)) if self.own < grace => {
-                self.grace = Grace::Granted;
-                Some(Response::Grace(grace))
-            }
-            (Reaction::Auto, _) | (_, Some(_)) => Some(Response::LetThrough),
-            (_, None) => None,
+        let grace = self.config.grace?;
+        if self.config.reaction == Reaction::Report {
+            return None;
         }
+        if self.own >= grace {
+            return Some(Response::LetThrough);
+        }
+        self.grace = Grace::Granted;
+        Some(Response::Grace(grace))
     }
 
     /// It has been emulated after a stall.
@@ -247,57 +194,9 @@ impl Guard {
         } else {
             self.pace.stalled();
         }
-        if let Some(auto) = &mut self.auto {
-            auto.emulated(false, Duration::ZERO);
-        }
-    }
-
-    /// A breakpoint was hit, so long after the last one had been dealt with.
-    pub(super) fn hit(&mut self, since_last: Duration) -> Plan {
-        match &mut self.auto {
-            Some(auto) => auto.hit(since_last),
-            None => Plan::Emulate,
-        }
-    }
-
-    /// The instruction there has been emulated, which took so long.
-    pub(super) fn emulated_at_breakpoint(&mut self, took: Duration) {
-        if let Some(auto) = &mut self.auto {
-            auto.emulated(true, took);
-        }
-    }
-
-    /// The instruction there was something else.
-    pub(super) fn missed(&mut self) {
-        if let Some(auto) = &mut self.auto {
-            auto.missed();
-        }
-    }
-
-    /// There was an exit that only stepping over a breakpoint has caused.
-    pub(super) fn stepped(&mut self) {
-        if let Some(auto) = &mut self.auto {
-            auto.stepped();
-        }
-    }
-
-    /// Whether instructions are to be watched at the moment.
-    pub(super) fn watches(&self) -> bool {
-        match &self.auto {
-            Some(auto) => auto.watches(),
-            None => self.config.reaction == Reaction::Emulate,
-        }
-    }
-
-    /// Whether times are of interest.
-    pub(super) fn measures(&self) -> bool {
-        self.auto.as_ref().is_some_and(Auto::measures)
     }
 
     fn emulates(&self) -> bool {
-        match &self.auto {
-            Some(auto) => auto.emulates(),
-            None => self.config.reaction == Reaction::Emulate,
-        }
+        matches!(self.config.reaction, Reaction::Emulate | Reaction::Auto)
     }
 }

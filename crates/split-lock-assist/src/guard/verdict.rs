@@ -66,8 +66,6 @@ pub enum Response {
     LeftToCpu(Reason),
     /// The kernel lets it through in the VMM's own time, which is the quickest way.
     LetThrough,
-    /// It is left there once more, to measure what that costs.
-    Measured,
 }
 
 impl Culprit {
