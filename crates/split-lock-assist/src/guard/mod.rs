@@ -6,7 +6,7 @@
 //! thread has used hardly any CPU time, and the vCPU is where it was, at a locked instruction whose
 //! operand crosses a cache line.
 //!
-//! A [`Keeper`] looks for exactly this. It begins with what costs nothing:
+//! A [`VcpuGuard`] looks for exactly this. It begins with what costs nothing:
 //!
 //! 1. CPU time and wall time of the run. A vCPU that has used its time is not asked anything: a tight
 //!    loop, `pause`, a long `rep movs`, polling a device.
@@ -23,7 +23,7 @@
 //! |---|---|---|
 //! | `Report` | says so, once for each instruction | hold |
 //! | `Grace` | one run is long enough for sleep, semaphore and window ([`Config::grace`]) | are exceeded by that |
-//! | `Emulate`, `Auto` | the instruction is emulated and [watched](crate::watch); where breakpoints do not [reach](Breakpoints::reach), the next budgets are short, to notice the next stall soon | hold, but for what cannot be emulated |
+//! | `Emulate`, `Auto` | the instruction is emulated and [watched](crate::breakpoint_slots); where breakpoints do not [reach](Breakpoints::work_at), the next budgets are short, to notice the next stall soon | hold, but for what cannot be emulated |
 //!
 //! What cannot be emulated (an operand that is not mapped, or not RAM, or a lock that is no access to
 //! data) is left to the CPU, with `Grace` where [`Config::grace`] allows that. Without it all deadlines
@@ -36,24 +36,24 @@
 //!   [`Reaction::Emulate`] runs are made shorter after one that has lost some milliseconds; with
 //!   [`Reaction::Report`] it may take some time until it is noticed.
 
+mod access;
 mod breakpoints;
 mod config;
-mod hands;
-mod keeper;
-#[cfg(test)]
-mod keeper_test;
-mod pace;
+mod position;
+mod probe;
+mod progress;
 mod reported;
 mod run;
 mod state;
-mod suspicion;
 mod vcpu;
-mod verdict;
+mod vcpu_guard;
+#[cfg(test)]
+mod vcpu_guard_test;
 
-pub use breakpoints::{Breakpoints, Meaning};
+pub use access::{CodePosition, VcpuAccess, VcpuParts};
+pub use breakpoints::{Breakpoints, DebugExit};
 pub use config::{Config, Reaction, UnknownReaction};
-pub use hands::{Hands, Place, Side};
-pub use keeper::{Hit, Keeper, Statistics};
+pub use progress::{Response, SplitInstruction, Stall, VcpuProgress};
 pub use run::{Ended, Run};
 pub use vcpu::Vcpu;
-pub use verdict::{Culprit, Response, Stall, Verdict};
+pub use vcpu_guard::{BreakpointOutcome, Statistics, VcpuGuard};

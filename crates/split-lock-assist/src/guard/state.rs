@@ -3,30 +3,30 @@
 use std::time::Duration;
 
 use super::config::{Config, Reaction};
-use super::pace::Pace;
+use super::position::{PositionChange, PositionHistory};
+use super::probe::ProbeInterval;
+use super::progress::{Response, SplitInstruction};
 use super::reported::Reported;
 use super::run::{Ended, Run};
-use super::suspicion::{Sight, Suspicion};
-use super::verdict::{Culprit, Response};
 use crate::cpu::Registers;
 
 /// The kernel's sleep takes at least 10 ms, but a run may have seen only its end.
 const PUNISHED: Duration = Duration::from_millis(5);
 
 /// What a guard knows and decides, as a state machine without I/O: it is told what has happened, and
-/// says what is to be asked or done next. [`Keeper`](super::Keeper) asks and does it.
+/// says what is to be asked or done next. [`VcpuGuard`](super::VcpuGuard) asks and does it.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub(super) struct GuardState {
     config: Config,
-    suspicion: Suspicion,
-    pace: Pace,
+    positions: PositionHistory,
+    probe_interval: ProbeInterval,
     grace: Grace,
     reported: Reported,
     /// The run that is over, or as much as is over of the one that is not.
     run: Run,
     /// The VMM's own budget, when it was last asked.
     own: Duration,
-    sight: Sight,
+    position_change: PositionChange,
     /// Another stall was to be expected in this run.
     expected: bool,
     /// How often the thread had slept, when that was last asked.
@@ -38,16 +38,16 @@ pub(super) struct Guard {
 enum Grace {
     None,
     /// The next run is long.
-    Granted,
+    WritePermit,
     /// The run after a long one is short: it shows whether the vCPU is stalled again.
     Probing,
 }
 
 /// Whether there is more to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    Away,
-    Closer,
+pub(super) enum StallCheck {
+    NoStall,
+    Suspect,
 }
 
 /// What it means that a vCPU has stopped where it has.
@@ -60,17 +60,17 @@ pub(super) struct Finding {
     pub(super) emulate: bool,
 }
 
-impl Guard {
+impl GuardState {
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,
-            suspicion: Suspicion::default(),
-            pace: Pace::default(),
+            positions: PositionHistory::default(),
+            probe_interval: ProbeInterval::default(),
             grace: Grace::None,
             reported: Reported::default(),
-            run: Run::NOTHING,
+            run: Run::ZERO,
             own: Duration::MAX,
-            sight: Sight::New,
+            position_change: PositionChange::New,
             expected: false,
             sleeps: None,
         }
@@ -85,33 +85,33 @@ impl Guard {
         self.own = own;
         let shortest = self.config.shortest_probe;
         match self.grace {
-            Grace::Granted => own.max(self.config.grace.unwrap_or_default()),
+            Grace::WritePermit => own.max(self.config.grace.unwrap_or_default()),
             Grace::Probing => own.min(shortest),
-            Grace::None if self.emulates() => self.pace.budget(own, shortest),
+            Grace::None if self.emulates() => self.probe_interval.budget(own, shortest),
             Grace::None => own,
         }
     }
 
     /// A run is over. This is all that is done about one that progresses.
-    pub(super) fn ran(&mut self, run: &Run) -> Look {
+    pub(super) fn after_run(&mut self, run: &Run) -> StallCheck {
         if self.config.reaction == Reaction::Off {
-            return Look::Away;
+            return StallCheck::NoStall;
         }
         self.run = self.run.and(run);
         if run.ended != Ended::Expired {
-            return Look::Away;
+            return StallCheck::NoStall;
         }
-        self.expected = self.pace.has_stalled() || self.grace != Grace::None;
-        self.pace.ran(self.run.wall);
+        self.expected = self.probe_interval.has_stalled() || self.grace != Grace::None;
+        self.probe_interval.advance(self.run.wall);
         self.grace = match self.grace {
-            Grace::Granted => Grace::Probing,
+            Grace::WritePermit => Grace::Probing,
             Grace::Probing | Grace::None => Grace::None,
         };
         if self.is_suspicious() {
-            Look::Closer
+            StallCheck::Suspect
         } else {
-            self.close();
-            Look::Away
+            self.end_run();
+            StallCheck::NoStall
         }
     }
 
@@ -119,13 +119,13 @@ impl Guard {
     /// end.
     pub(super) fn found_nothing(&mut self) {
         if self.emulates() && self.without_cpu() > PUNISHED {
-            self.pace.suspected();
+            self.probe_interval.suspected();
         }
     }
 
     /// Everything has been found out about the run that there is.
-    pub(super) fn close(&mut self) {
-        self.run = Run::NOTHING;
+    pub(super) fn end_run(&mut self) {
+        self.run = Run::ZERO;
     }
 
     /// The thread was without a CPU for a part of the time, or for long enough for the kernel to have
@@ -151,23 +151,23 @@ impl Guard {
     }
 
     /// Where the vCPU is after such a run. Whether the instruction there matters.
-    pub(super) fn at(&mut self, registers: &Registers) -> Look {
-        self.sight = self.suspicion.see(registers);
-        if self.expected || self.sight != Sight::New {
-            Look::Closer
+    pub(super) fn at_position(&mut self, registers: &Registers) -> StallCheck {
+        self.position_change = self.positions.record(registers);
+        if self.expected || self.position_change != PositionChange::New {
+            StallCheck::Suspect
         } else {
-            Look::Away
+            StallCheck::NoStall
         }
     }
 
     /// The instruction there, if it can split a lock.
-    pub(super) fn found(&mut self, culprit: &Culprit) -> Option<Finding> {
-        let stalled = self.sight == Sight::Unchanged;
-        let is_access = matches!(culprit, Culprit::Access(_));
+    pub(super) fn found(&mut self, instruction: &SplitInstruction) -> Option<Finding> {
+        let stalled = self.position_change == PositionChange::Unchanged;
+        let is_access = matches!(instruction, SplitInstruction::Access(_));
         // Most implicit locks do not split. One that does not end does.
         (is_access || stalled).then(|| Finding {
             stalled,
-            is_new: self.reported.is_new(culprit.instruction().rip()),
+            is_new: self.reported.is_new(instruction.instruction().rip()),
             emulate: is_access && self.emulates(),
         })
     }
@@ -181,18 +181,18 @@ impl Guard {
         if self.own >= grace {
             return Some(Response::LetThrough);
         }
-        self.grace = Grace::Granted;
+        self.grace = Grace::WritePermit;
         Some(Response::Grace(grace))
     }
 
     /// It has been emulated after a stall.
     pub(super) fn emulated_at_stall(&mut self, watched: bool) {
-        self.suspicion.moved_on();
+        self.positions.forget_last();
         if watched {
             // The next one makes itself known.
-            self.pace = Pace::default();
+            self.probe_interval = ProbeInterval::default();
         } else {
-            self.pace.stalled();
+            self.probe_interval.stalled();
         }
     }
 

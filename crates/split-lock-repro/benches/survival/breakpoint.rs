@@ -2,7 +2,7 @@
 
 use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
 use kvm_ioctls::VcpuFd;
-use split_lock_assist::watch::dr7;
+use split_lock_assist::breakpoint_slots::dr7;
 
 /// The vCPU stops whenever it is about to execute what is there.
 pub(crate) fn set_breakpoint(vcpu: &VcpuFd, address: u64) {

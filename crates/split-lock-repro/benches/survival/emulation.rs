@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
 use split_lock_assist::emulate::{Emulated, emulate};
-use split_lock_assist::memory::{Granted, Memory, Refusal};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
+use split_lock_assist::pause::SingleVcpu;
 
 use crate::table::Distribution;
 
@@ -32,7 +32,7 @@ pub(crate) fn nanoseconds(rounds: usize) -> Distribution {
     Distribution::of((0..rounds).map(|_| {
         let start = Instant::now();
         for _ in 0..TIMES {
-            let Ok(emulated) = emulate(&mut vcpu, &mut ram, &Alone);
+            let Ok(emulated) = emulate(&mut vcpu, &mut ram, &SingleVcpu);
             assert!(matches!(black_box(emulated), Emulated::Done(_)));
         }
         start.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES)
@@ -57,20 +57,20 @@ impl Cpu for Vcpu {
 }
 
 impl Memory for Ram {
-    type Granted<'a> = Operand<'a>;
+    type Permit<'a> = Operand<'a>;
 
     fn fetch(&mut self, _: u64, bytes: &mut [u8]) -> usize {
         bytes[..SPLIT.len()].copy_from_slice(&SPLIT);
         SPLIT.len()
     }
 
-    fn load_for_update(&mut self, _: u64, bytes: &mut [u8]) -> Result<Operand<'_>, Refusal> {
+    fn load_for_update(&mut self, _: u64, bytes: &mut [u8]) -> Result<Operand<'_>, AccessError> {
         bytes.copy_from_slice(&self.0);
         Ok(Operand(&mut self.0))
     }
 }
 
-impl Granted for Operand<'_> {
+impl WritePermit for Operand<'_> {
     fn store(self, bytes: &[u8]) {
         self.0.copy_from_slice(bytes);
     }

@@ -30,7 +30,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
 
 use crate::options::{Options, Part};
 use crate::subject::Machine;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let machine = Machine {
-        reach: Reach::probe(&kvm).expect("KVM was there a moment ago"),
+        reach: BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago"),
         kvm,
         kernel: options.kernel.clone(),
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use split_lock_assist::guard::{Config, Reaction};
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::host::{Kernel, grace};
 use split_lock_repro::vm::Level;
@@ -115,18 +115,18 @@ impl Scheme {
     }
 
     /// As much of what there is as it may use.
-    pub(crate) fn reach(self, all: Reach) -> Reach {
+    pub(crate) fn reach(self, all: BreakpointSupport) -> BreakpointSupport {
         if self.breakpoints {
             all
         } else {
-            Reach::NOWHERE
+            BreakpointSupport::NONE
         }
     }
 }
 
 /// All that make sense at a level: where no breakpoint stops a guest, those with breakpoints are the
 /// same as those without. The first is what the others are compared with.
-pub(crate) fn all_at(level: Level, reach: Reach) -> Vec<Scheme> {
+pub(crate) fn all_at(level: Level, reach: BreakpointSupport) -> Vec<Scheme> {
     if level == Level::Cpl3 || reach.at(0).is_none() {
         return vec![NO_DETECTION, WARN, GRACE, EMULATE_BY_KICKS, AUTO_BY_KICKS];
     }

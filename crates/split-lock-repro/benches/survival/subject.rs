@@ -8,8 +8,8 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 use split_lock_assist::guard;
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::PauseGate;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::Guest;
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel};
@@ -26,7 +26,7 @@ use crate::scheme::{NO_DETECTION_ARMED, Scheme};
 pub(crate) struct Machine {
     pub(crate) kvm: Kvm,
     pub(crate) kernel: Profile,
-    pub(crate) reach: Reach,
+    pub(crate) reach: BreakpointSupport,
 }
 
 /// What runs, and how.
@@ -44,7 +44,7 @@ pub(crate) struct Setting {
 /// where they were.
 pub(crate) struct Subject {
     workers: Vec<Worker>,
-    gate: Gate,
+    gate: PauseGate,
 }
 
 struct Worker {
@@ -120,7 +120,7 @@ impl Subject {
         let mut vm = Vm::new(&machine.kvm).expect("KVM was there a moment ago");
         let guest = guest(&setting.guest);
         let kernel = Arc::new(Kernel::new(machine.kernel.clone(), setting.vcpus));
-        let gate = Gate::new();
+        let gate = PauseGate::new();
         let together = Arc::new(Barrier::new(setting.vcpus as usize));
         let workers = (0..setting.vcpus).map(|_| {
             let (spans, worker_spans) = channel();
@@ -149,7 +149,7 @@ impl Subject {
     }
 
     /// What its vCPUs go through.
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &PauseGate {
         &self.gate
     }
 
@@ -202,8 +202,8 @@ struct Post {
     setting: Setting,
     kernel: Arc<Kernel>,
     guard: Option<guard::Config>,
-    gate: Gate,
-    reach: Reach,
+    gate: PauseGate,
+    reach: BreakpointSupport,
     together: Arc<Barrier>,
 }
 

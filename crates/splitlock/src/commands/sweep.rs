@@ -92,10 +92,14 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
 /// Once for each instruction.
 fn say_where(guest: &str, stall: &Stall) {
     let Stall {
-        culprit, response, ..
+        instruction,
+        response,
+        ..
     } = stall;
     let done = guard::in_words(response);
-    complaint::say(&format!("note: `{guest}` is held up at {culprit}; {done}"));
+    complaint::say(&format!(
+        "note: `{guest}` is held up at {instruction}; {done}"
+    ));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {

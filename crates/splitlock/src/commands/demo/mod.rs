@@ -113,7 +113,7 @@ fn listen(
 /// Once for each instruction.
 fn say_where(stall: &Stall) {
     let done = guard::in_words(&stall.response);
-    let culprit = stall.culprit;
+    let culprit = stall.instruction;
     complaint::say(&format!("note: the guest is held up at {culprit}; {done}"));
 }
 

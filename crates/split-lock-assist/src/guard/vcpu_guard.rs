@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::breakpoints::Meaning;
+use super::access::{CodePosition, VcpuAccess};
+use super::breakpoints::DebugExit;
 use super::config::Config;
-use super::hands::{Hands, Place};
+use super::progress::{Response, SplitInstruction, Stall, VcpuProgress};
 use super::run::Run;
-use super::state::{Guard, Look};
-use super::verdict::{Culprit, Response, Stall, Verdict};
+use super::state::{GuardState, StallCheck};
+use crate::breakpoint_slots::{BreakpointSlots, SLOTS};
 use crate::decode::LockedAccess;
 use crate::emulate::{Emulated, Reason};
-use crate::watch::{SLOTS, Watched};
 
 /// A breakpoint that is hit so often in a row without a split lock there is given up.
 const MISSES: u32 = 4;
@@ -21,36 +21,36 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 /// Notices that a vCPU is held up by split locks, and gets it on. One for each vCPU.
 ///
 /// The VMM asks for a [`budget`](Self::budget) before each bounded run, reports the run
-/// [afterwards](Self::after_run), and hands over the exits that [breakpoints](Self::breakpoint) cause.
+/// [afterwards](Self::after_run), and hands over the exits that [breakpoints](Self::handle_breakpoint) cause.
 ///
 /// ```
-/// use split_lock_assist::guard::{Config, Ended, Hands, Keeper, Reaction, Run, Verdict};
+/// use split_lock_assist::guard::{Config, Ended, VcpuAccess, VcpuGuard, Reaction, Run, VcpuProgress};
 /// use std::time::Duration;
 ///
-/// # fn example<H: Hands>(mut vcpu: H) -> Result<(), H::Error> {
-/// let mut keeper = Keeper::new(Config { reaction: Reaction::Emulate, ..Config::default() });
-/// let budget = keeper.budget(Duration::from_millis(1));
+/// # fn example<H: VcpuAccess>(mut vcpu: H) -> Result<(), H::Error> {
+/// let mut guard = VcpuGuard::new(Config { reaction: Reaction::Emulate, ..Config::default() });
+/// let budget = guard.budget(Duration::from_millis(1));
 /// // Run the vCPU for that long. Then:
 /// let run = Run {
 ///     wall: budget,
 ///     cpu: Duration::from_micros(12),
 ///     ended: Ended::Expired,
 /// };
-/// if let Verdict::Stalled(stall) = keeper.after_run(&run, &mut vcpu)? {
-///     println!("stuck at {}: {:?}", stall.culprit, stall.response);
+/// if let VcpuProgress::Stalled(stall) = guard.after_run(&run, &mut vcpu)? {
+///     println!("stuck at {}: {:?}", stall.instruction, stall.response);
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Keeper {
-    guard: Guard,
-    watched: Watched,
+pub struct VcpuGuard {
+    state: GuardState,
+    watched: BreakpointSlots,
     hits: u64,
     statistics: Statistics,
 }
 
-/// What a [`Keeper`] has done so far.
+/// What a [`VcpuGuard`] has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
     /// Runs that ended at a split lock after hardly any CPU time.
@@ -69,7 +69,7 @@ pub struct Statistics {
 
 /// What was done at a breakpoint. In all cases the vCPU can run again.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Hit {
+pub enum BreakpointOutcome {
     /// The instruction there has been emulated.
     Emulated(LockedAccess),
     /// The CPU does it, for this reason.
@@ -81,16 +81,16 @@ pub enum Hit {
     /// out to use the breakpoint registers itself, and has got them.
     Nothing,
     /// The exception was the guest's own, and it has got it.
-    Guests,
+    ForGuest,
 }
 
-impl Keeper {
+impl VcpuGuard {
     /// For a vCPU that has not run yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            guard: Guard::new(config),
-            watched: Watched::default(),
+            state: GuardState::new(config),
+            watched: BreakpointSlots::default(),
             hits: 0,
             statistics: Statistics::default(),
         }
@@ -99,7 +99,7 @@ impl Keeper {
     /// What it was told to do.
     #[must_use]
     pub fn config(&self) -> &Config {
-        self.guard.config()
+        self.state.config()
     }
 
     /// How long the next run may last, if the VMM's own budget for it is `own`: more than that only
@@ -109,19 +109,23 @@ impl Keeper {
     /// kick, a vCPU beside one that emulates all the time would never come to the end of any, and nobody
     /// would see that it is held up.
     pub fn budget(&mut self, own: Duration) -> Duration {
-        self.guard.budget(own)
+        self.state.budget(own)
     }
 
     /// A run is over. Nothing is asked of a vCPU that has used its time.
     ///
     /// # Errors
     /// If the vCPU cannot be asked, or not be changed.
-    pub fn after_run<H: Hands>(&mut self, run: &Run, vcpu: &mut H) -> Result<Verdict, H::Error> {
-        match self.guard.ran(run) {
-            Look::Away => Ok(Verdict::Progressing),
-            Look::Closer => {
+    pub fn after_run<H: VcpuAccess>(
+        &mut self,
+        run: &Run,
+        vcpu: &mut H,
+    ) -> Result<VcpuProgress, H::Error> {
+        match self.state.after_run(run) {
+            StallCheck::NoStall => Ok(VcpuProgress::Progressing),
+            StallCheck::Suspect => {
                 let verdict = self.judge(vcpu);
-                self.guard.close();
+                self.state.end_run();
                 verdict
             }
         }
@@ -131,11 +135,15 @@ impl Keeper {
     ///
     /// # Errors
     /// If the vCPU cannot be asked, or not be changed.
-    pub fn breakpoint<H: Hands>(&mut self, exit: H::Exit, vcpu: &mut H) -> Result<Hit, H::Error> {
-        match vcpu.meaning(exit)? {
-            Meaning::Hit => self.deal_with_hit(vcpu),
-            Meaning::SteppedOver => Ok(Hit::Nothing),
-            Meaning::Guests => Ok(Hit::Guests),
+    pub fn handle_breakpoint<H: VcpuAccess>(
+        &mut self,
+        exit: H::Exit,
+        vcpu: &mut H,
+    ) -> Result<BreakpointOutcome, H::Error> {
+        match vcpu.classify_exit(exit)? {
+            DebugExit::Breakpoint => self.handle_hit(vcpu),
+            DebugExit::SteppedOver => Ok(BreakpointOutcome::Nothing),
+            DebugExit::ForGuest => Ok(BreakpointOutcome::ForGuest),
         }
     }
 
@@ -147,7 +155,7 @@ impl Keeper {
 
     /// The linear addresses of the instructions that are emulated before they can do harm.
     #[must_use]
-    pub fn watched(&self) -> &[Option<u64>; SLOTS] {
+    pub fn watched_addresses(&self) -> &[Option<u64>; SLOTS] {
         self.watched.addresses()
     }
 
@@ -155,32 +163,36 @@ impl Keeper {
     ///
     /// # Errors
     /// If that cannot be done.
-    pub fn unwatch<H: Hands>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
-        self.watched = Watched::default();
-        vcpu.watch(self.watched.addresses())
+    pub fn clear_breakpoints<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
+        self.watched = BreakpointSlots::default();
+        vcpu.set_breakpoints(self.watched.addresses())
     }
 
-    fn judge<H: Hands>(&mut self, vcpu: &mut H) -> Result<Verdict, H::Error> {
+    fn judge<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<VcpuProgress, H::Error> {
         if vcpu.is_halted()? {
-            return Ok(Verdict::Idle);
+            return Ok(VcpuProgress::Idle);
         }
         let verdict = self.look_at_instruction(vcpu)?;
         Ok(verdict.unwrap_or_else(|| {
-            self.guard.found_nothing();
-            Verdict::Starved
+            self.state.found_nothing();
+            VcpuProgress::Starved
         }))
     }
 
-    fn look_at_instruction<H: Hands>(&mut self, vcpu: &mut H) -> Result<Option<Verdict>, H::Error> {
-        let look = self.guard.at(&vcpu.registers()?);
-        let may_be_punished = self.guard.expects_stall() || self.guard.slept(vcpu.sleeps());
-        if look == Look::Away || !may_be_punished || vcpu.has_event()? {
+    fn look_at_instruction<H: VcpuAccess>(
+        &mut self,
+        vcpu: &mut H,
+    ) -> Result<Option<VcpuProgress>, H::Error> {
+        let check = self.state.at_position(&vcpu.registers()?);
+        let may_be_punished =
+            self.state.expects_stall() || self.state.slept(vcpu.voluntary_context_switches());
+        if check == StallCheck::NoStall || !may_be_punished || vcpu.has_event()? {
             return Ok(None);
         }
-        let Some(culprit) = vcpu.culprit()? else {
+        let Some(instruction) = vcpu.split_instruction()? else {
             return Ok(None);
         };
-        let Some(finding) = self.guard.found(&culprit) else {
+        let Some(finding) = self.state.found(&instruction) else {
             return Ok(None);
         };
         self.statistics.stalls += 1;
@@ -190,24 +202,24 @@ impl Keeper {
             self.let_through(Response::Reported)
         };
         let stall = Stall {
-            culprit,
+            instruction,
             is_new: finding.is_new,
             response,
         };
         Ok(Some(if finding.stalled {
-            Verdict::Stalled(stall)
+            VcpuProgress::Stalled(stall)
         } else {
-            Verdict::Slow(stall)
+            VcpuProgress::Slow(stall)
         }))
     }
 
-    fn emulate_stalled<H: Hands>(&mut self, vcpu: &mut H) -> Result<Response, H::Error> {
-        let place = vcpu.place()?;
+    fn emulate_stalled<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<Response, H::Error> {
+        let position = vcpu.code_position()?;
         match vcpu.emulate()? {
             Emulated::Done(_) => {
                 self.statistics.emulated_at_stalls += 1;
-                let watched = self.watch(place, vcpu)?;
-                self.guard.emulated_at_stall(watched);
+                let watched = self.watch(position, vcpu)?;
+                self.state.emulated_at_stall(watched);
                 Ok(Response::Emulated { watched })
             }
             Emulated::LeftToCpu(reason) => {
@@ -218,63 +230,71 @@ impl Keeper {
     }
 
     fn let_through(&mut self, otherwise: Response) -> Response {
-        let response = self.guard.let_through().unwrap_or(otherwise);
+        let response = self.state.let_through().unwrap_or(otherwise);
         if matches!(response, Response::Grace(_)) {
             self.statistics.graces += 1;
         }
         response
     }
 
-    fn watch<H: Hands>(&mut self, place: Place, vcpu: &mut H) -> Result<bool, H::Error> {
-        if !vcpu.reaches(place.cpl) {
+    fn watch<H: VcpuAccess>(
+        &mut self,
+        position: CodePosition,
+        vcpu: &mut H,
+    ) -> Result<bool, H::Error> {
+        if !vcpu.breakpoints_work_at(position.cpl) {
             return Ok(false);
         }
         if vcpu.guest_uses_debug_registers()? {
-            self.unwatch(vcpu)?;
+            self.clear_breakpoints(vcpu)?;
             return Ok(false);
         }
-        self.watched.watch(place.address);
-        vcpu.watch(self.watched.addresses())?;
+        self.watched.insert(position.address);
+        vcpu.set_breakpoints(self.watched.addresses())?;
         Ok(true)
     }
 
-    fn deal_with_hit<H: Hands>(&mut self, vcpu: &mut H) -> Result<Hit, H::Error> {
+    fn handle_hit<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<BreakpointOutcome, H::Error> {
         if vcpu.has_event()? {
-            return Ok(Hit::Nothing);
+            return Ok(BreakpointOutcome::Nothing);
         }
         self.hits += 1;
         if self.hits.is_multiple_of(HITS_BETWEEN_QUESTIONS) && vcpu.guest_uses_debug_registers()? {
-            self.unwatch(vcpu)?;
-            return Ok(Hit::Nothing);
+            self.clear_breakpoints(vcpu)?;
+            return Ok(BreakpointOutcome::Nothing);
         }
-        let address = vcpu.place()?.address;
-        if !matches!(vcpu.culprit()?, Some(Culprit::Access(_))) {
+        let address = vcpu.code_position()?.address;
+        if !matches!(vcpu.split_instruction()?, Some(SplitInstruction::Access(_))) {
             return self.miss(address, vcpu);
         }
-        self.watched.used(address);
+        self.watched.mark_used(address);
         match vcpu.emulate()? {
             Emulated::Done(access) => {
                 self.statistics.emulated_at_breakpoints += 1;
-                Ok(Hit::Emulated(access))
+                Ok(BreakpointOutcome::Emulated(access))
             }
             Emulated::LeftToCpu(reason) => {
                 self.statistics.left_to_cpu += 1;
                 vcpu.step_over()?;
-                Ok(Hit::LeftToCpu(reason))
+                Ok(BreakpointOutcome::LeftToCpu(reason))
             }
         }
     }
 
     /// Where the code has changed, or another address space has other code, or the operand does not
     /// cross a line this time.
-    fn miss<H: Hands>(&mut self, address: u64, vcpu: &mut H) -> Result<Hit, H::Error> {
+    fn miss<H: VcpuAccess>(
+        &mut self,
+        address: u64,
+        vcpu: &mut H,
+    ) -> Result<BreakpointOutcome, H::Error> {
         self.statistics.misses += 1;
-        if self.watched.missed(address) >= MISSES {
+        if self.watched.count_miss(address) >= MISSES {
             self.watched.remove(address);
-            vcpu.watch(self.watched.addresses())?;
+            vcpu.set_breakpoints(self.watched.addresses())?;
         } else {
             vcpu.step_over()?;
         }
-        Ok(Hit::NoSplitLock)
+        Ok(BreakpointOutcome::NoSplitLock)
     }
 }
