@@ -1,7 +1,6 @@
 //! What a Linux machine says about its split-lock detection, and what its kernel's [`log`] says about split locks.
 //!
-//! Everything is read below a [`Root`], so that a captured machine is as good as a live one; but for the live
-//! [`watch`], which asks the running kernel.
+//! Everything is read below a [`Root`], so that a captured machine is as good as a live one.
 //!
 //! ```
 //! let facts = split_lock_host::Facts::live()?;
@@ -19,9 +18,7 @@ pub mod log;
 mod mode;
 mod root;
 mod seen;
-mod sys;
 mod verdict;
-pub mod watch;
 pub mod who;
 
 pub use capture::{Capture, LogCopy};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Mode, Profile, ProfileError};
-use crate::sim::rng::Rng;
+use crate::random::SplitMix64;
 use crate::sim::{
     Budget, Costs, Program, ProgramError, Run, Scenario, ScenarioError, TaskSpec, Until, simulate,
 };
@@ -210,8 +210,8 @@ impl Plan {
             }
             // The same seed gives each run its own phase, whatever the other runs are.
             Phase::Random(seed) => {
-                let run = Rng::new(timeout.0 ^ u64::from(repeat).rotate_left(40)).next();
-                Nanos(Rng::new(seed ^ run).below(pattern))
+                let run = SplitMix64::new(timeout.0 ^ u64::from(repeat).rotate_left(40)).next_u64();
+                Nanos(SplitMix64::new(seed ^ run).below(pattern))
             }
         }
     }

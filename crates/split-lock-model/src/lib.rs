@@ -12,7 +12,7 @@
 //! * [`analysis`]: thresholds and throughput in closed form, derived from the kernel's rules.
 //! * [`figure`]: turns per pending timeout, with detection off and on.
 //! * [`explain`]: verdicts in words. [`trace`]: timelines for Perfetto.
-//! * [`machine`] and [`time`]: CPUs, ticks and nanoseconds.
+//! * [`machine`] and [`time`]: CPUs, ticks and nanoseconds. [`random`]: the same numbers everywhere.
 //!
 //! Nothing here reads a clock, starts a thread or asks the operating system anything, and nothing
 //! is fitted to a measurement: predictions follow from the kernel's rules and from stated costs.
@@ -42,6 +42,7 @@ pub mod handler;
 pub mod kernel;
 pub mod machine;
 pub mod policy;
+pub mod random;
 pub mod sim;
 pub mod time;
 pub mod trace;

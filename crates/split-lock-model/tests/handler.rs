@@ -1,7 +1,7 @@
 //! The handler, event by event, against what kernels do.
 
 use split_lock_model::handler::{
-    Action, Handler, Interrupted, Message, Path, Retry, Rules, Signal, TaskId, Trap, Wait,
+    Action, Handler, Interrupted, Message, Retry, Rules, Signal, TaskId, Trap, TrapOrigin, Wait,
 };
 use split_lock_model::machine::{CoreId, CpuId, Hardware, Topology};
 use split_lock_model::time::Jiffies;
@@ -20,7 +20,7 @@ fn on(profile: &str, cpus: u32, siblings: u32, hardware: Hardware) -> Handler {
 
 fn trap(kernel: &mut Handler, now: u64, task: TaskId, cpu: u32) -> Action {
     kernel
-        .trap(Jiffies(now), Trap::new(task, CpuId(cpu), Path::Guest))
+        .trap(Jiffies(now), Trap::new(task, CpuId(cpu), TrapOrigin::Guest))
         .action
 }
 
@@ -87,7 +87,7 @@ fn a_pending_signal_allows_no_sleep_at_all() {
     let task = kernel.spawn();
     let pending = Trap {
         signal_pending: true,
-        ..Trap::new(task, CPU, Path::User)
+        ..Trap::new(task, CPU, TrapOrigin::User)
     };
     let action = kernel.trap(Jiffies(5), pending).action;
     assert_eq!(Some(action), back(Interrupted::BeforeSleep));
@@ -228,7 +228,7 @@ fn each_era_warns_in_its_own_way() {
         let task = kernel.spawn();
         [0, 1].map(|_| {
             kernel
-                .trap(Jiffies(0), Trap::new(task, CPU, Path::User))
+                .trap(Jiffies(0), Trap::new(task, CPU, TrapOrigin::User))
                 .message
         })
     };
@@ -250,33 +250,33 @@ fn each_era_warns_in_its_own_way() {
 fn sigbus_and_alignment_checks() {
     let mut fatal = kernel("6.6,mode=fatal", 1, 1);
     let task = fatal.spawn();
-    let guest = Trap::new(task, CPU, Path::Guest);
+    let guest = Trap::new(task, CPU, TrapOrigin::Guest);
     let trapped = fatal.trap(Jiffies(0), guest);
     assert_eq!(
         (trapped.action, trapped.message),
         (Action::Sigbus, Some(Message::FatalGuest))
     );
     assert_eq!(fatal.trap(Jiffies(0), guest).message, None, "once per boot");
-    let user = Trap::new(task, CPU, Path::User);
+    let user = Trap::new(task, CPU, TrapOrigin::User);
     assert_eq!(fatal.trap(Jiffies(0), user).message, None);
 
     let mut warn = kernel("6.6", 1, 1);
     let task = warn.spawn();
-    let asked = |path| Trap {
+    let asked = |origin| Trap {
         alignment_check: true,
-        ..Trap::new(task, CPU, path)
+        ..Trap::new(task, CPU, origin)
     };
     assert_eq!(
-        warn.trap(Jiffies(0), asked(Path::User)).action,
+        warn.trap(Jiffies(0), asked(TrapOrigin::User)).action,
         Action::Sigbus
     );
-    let guest = warn.trap(Jiffies(0), asked(Path::Guest)).action;
+    let guest = warn.trap(Jiffies(0), asked(TrapOrigin::Guest)).action;
     assert_eq!(guest, Action::InjectAlignmentCheck);
 
     let mut off = kernel("6.6,mode=off", 1, 1);
     let task = off.spawn();
     assert!(!off.detects(task, CPU));
-    let bogus = off.trap(Jiffies(0), Trap::new(task, CPU, Path::Guest));
+    let bogus = off.trap(Jiffies(0), Trap::new(task, CPU, TrapOrigin::Guest));
     assert_eq!(
         (bogus.action, bogus.message),
         (Action::Sigbus, Some(Message::BogusGuest))
@@ -292,8 +292,8 @@ fn bus_locks_are_rationed_for_programs_and_not_for_guests() {
         Hardware::SAPPHIRE_RAPIDS,
     );
     let task = kernel.spawn();
-    assert!(!kernel.detects(task, CPU) && kernel.bus_lock_traps(Path::User));
-    assert!(!kernel.bus_lock_traps(Path::Guest));
+    assert!(!kernel.detects(task, CPU) && kernel.bus_lock_traps(TrapOrigin::User));
+    assert!(!kernel.bus_lock_traps(TrapOrigin::Guest));
     let done = Action::Retry(Retry::BusLockDone);
     assert_eq!(kernel.bus_lock(Jiffies(10), task).action, done);
     assert_eq!(kernel.bus_lock(Jiffies(11), task).action, done);
@@ -315,10 +315,10 @@ fn bus_locks_are_rationed_for_programs_and_not_for_guests() {
 
     let silent = on("6.6,mode=ratelimit:2", 1, 1, Hardware::ICE_LAKE);
     assert!(
-        !silent.bus_lock_traps(Path::User),
+        !silent.bus_lock_traps(TrapOrigin::User),
         "silently off without the hardware"
     );
-    assert!(!on("6.12", 1, 1, Hardware::ZEN_5).bus_lock_traps(Path::User));
-    assert!(on("6.13", 1, 1, Hardware::ZEN_5).bus_lock_traps(Path::User));
-    assert!(!on("6.13", 1, 1, Hardware::SAPPHIRE_RAPIDS).bus_lock_traps(Path::User));
+    assert!(!on("6.12", 1, 1, Hardware::ZEN_5).bus_lock_traps(TrapOrigin::User));
+    assert!(on("6.13", 1, 1, Hardware::ZEN_5).bus_lock_traps(TrapOrigin::User));
+    assert!(!on("6.13", 1, 1, Hardware::SAPPHIRE_RAPIDS).bus_lock_traps(TrapOrigin::User));
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use split_lock_model::handler::{
-    Action, Handler, Path, Reenabled, Retry, Signal, TaskId, Trap, Trapped,
+    Action, Handler, Reenabled, Retry, Signal, TaskId, Trap, TrapOrigin, Trapped,
 };
 use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
@@ -130,8 +130,8 @@ impl Policy for Watched {
         next
     }
 
-    fn bus_lock_traps(&self, path: Path) -> bool {
-        self.handler.bus_lock_traps(path)
+    fn bus_lock_traps(&self, origin: TrapOrigin) -> bool {
+        self.handler.bus_lock_traps(origin)
     }
 
     fn bus_lock(&mut self, now: Jiffies, task: TaskId) -> Trapped {
@@ -408,7 +408,7 @@ proptest! {
             match event {
                 // A thread traps only where detection is on, and not while it waits in the handler.
                 0 if policy.detects(task, cpu) && policy.handler.is_running(task) => {
-                    let trap = Trap { signal_pending: flag, ..Trap::new(task, cpu, Path::Guest) };
+                    let trap = Trap { signal_pending: flag, ..Trap::new(task, cpu, TrapOrigin::Guest) };
                     policy.trap(at, trap);
                 }
                 1 => { policy.signal(at, task, cpu, Signal::Ordinary); }

@@ -1,7 +1,7 @@
 //! Scenes that people meet, each with its known outcome.
 
-use split_lock_model::handler::{Action, Interrupted, Path, Reenabled, Retry, Signal, TaskId};
-use split_lock_model::handler::{Trap, Trapped};
+use split_lock_model::handler::{Action, Interrupted, Reenabled, Retry, Signal, TaskId};
+use split_lock_model::handler::{Trap, TrapOrigin, Trapped};
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Policy;
@@ -185,7 +185,7 @@ impl Policy for Stubborn {
     fn exit(&mut self, _: TaskId) -> Option<TaskId> {
         None
     }
-    fn bus_lock_traps(&self, _: Path) -> bool {
+    fn bus_lock_traps(&self, _: TrapOrigin) -> bool {
         false
     }
     fn bus_lock(&mut self, _: Jiffies, _: TaskId) -> Trapped {

@@ -16,7 +16,7 @@ use split_lock_repro::scene::{Moment, TwoTasks};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::vm::{Level, open_kvm, work_rate};
 
-use crate::complaint;
+use crate::error::report_error;
 use crate::host;
 use crate::interrupt::stop_on_ctrl_c;
 
@@ -27,17 +27,17 @@ const WORTH_A_BAR: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_millis(40);
 
 /// Everything that several sweeps of one command have in common.
-pub(crate) struct Session {
+pub(crate) struct KvmSession {
     kvm: Kvm,
     stop: Stop,
     pub(crate) facts: Facts,
 }
 
-impl Session {
+impl KvmSession {
     /// Opens KVM, and from now on Ctrl-C ends measuring, and not the program.
     pub(crate) fn begin(kvm_device: &Path) -> Result<Self> {
         allow_many_files();
-        Ok(Session {
+        Ok(KvmSession {
             kvm: open_kvm(kvm_device)?,
             stop: stop_on_ctrl_c()?,
             facts: Facts::live()?,
@@ -88,7 +88,7 @@ impl Session {
     pub(crate) fn warn_if_crowded(&self, vcpus: u32) {
         if vcpus as usize > usable_cpus() {
             let cpus = usable_cpus();
-            complaint::say(&format!(
+            report_error(&format!(
                 "note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
             ));
         }
@@ -97,7 +97,7 @@ impl Session {
     /// An emulated host does not keep the real one out of it.
     pub(crate) fn warn_if_punished_twice(&self) {
         if let Detection::On { .. } = self.facts.detection() {
-            complaint::say(
+            report_error(
                 "note: this host detects split locks itself, so its own punishment comes on top of \
                  the emulated kernel's",
             );

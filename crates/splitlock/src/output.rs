@@ -17,7 +17,7 @@ use draft::Draft;
 pub(crate) use draft::discard_all;
 pub(crate) use folder::OutputFolder;
 
-use crate::terminal::CANNOT_WRITE;
+use crate::stdout::{CANNOT_WRITE, tolerate_closed_pipe};
 
 /// As many links as the kernel would follow.
 const MOST_LINKS: usize = 40;
@@ -118,14 +118,6 @@ fn buffered(
     let mut writer = BufWriter::new(to);
     content(&mut writer)?;
     writer.flush()
-}
-
-/// Whoever reads a pipe may stop when it has seen enough.
-pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }
 
 /// One name for each place. A link is not replaced: what it points to is, or will be there.

@@ -10,9 +10,11 @@ use crate::{Detection, Fact, Root};
 
 mod config;
 mod cpu;
+mod kernels;
 mod surroundings;
 
 pub(crate) use config::{config_in_use, is_config};
+pub(crate) use kernels::release;
 pub use surroundings::{Kvm, Os};
 
 /// What a machine says about itself.

@@ -10,7 +10,6 @@ mod cost;
 mod decide;
 
 pub use condition::{Answer, Basis, Condition, LogOnly, Off, Unable};
-pub(crate) use cost::kernels;
 pub use cost::{Cost, Span};
 use decide::Decision;
 

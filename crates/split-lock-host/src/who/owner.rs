@@ -53,8 +53,8 @@ pub enum Difference {
     OtherName,
 }
 
-/// The first PID namespace is the one in which the kernel's log counts.
-pub(crate) const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+/// What `/proc/PID/ns/pid` says of the first PID namespace, in which the kernel's log and its events number threads.
+pub const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The kernel keeps no more of a name.
 const COMM_BYTES: usize = 15;

@@ -6,14 +6,25 @@ use super::task::TaskId;
 use crate::machine::CpuId;
 use crate::time::Jiffies;
 
-/// How the thread came to execute the split lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Path {
+/// Whose code executed the split lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrapOrigin {
     /// A vCPU thread inside KVM_RUN: `handle_guest_split_lock`.
     Guest,
     /// An ordinary thread: `handle_user_split_lock`.
     User,
+}
+
+impl TrapOrigin {
+    /// In a word: `guest` or `user`, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::User => "user",
+        }
+    }
 }
 
 /// A split lock met detection.
@@ -24,7 +35,7 @@ pub struct Trap {
     /// The CPU it runs on.
     pub cpu: CpuId,
     /// In a guest or not.
-    pub path: Path,
+    pub origin: TrapOrigin,
     /// The code itself asked for alignment checks: EFLAGS.AC of a user thread; for a guest CPL 3
     /// with CR0.AM and EFLAGS.AC.
     pub alignment_check: bool,
@@ -35,11 +46,11 @@ pub struct Trap {
 impl Trap {
     /// The usual case: no alignment checks, no signal waiting.
     #[must_use]
-    pub const fn new(task: TaskId, cpu: CpuId, path: Path) -> Self {
+    pub const fn new(task: TaskId, cpu: CpuId, origin: TrapOrigin) -> Self {
         Self {
             task,
             cpu,
-            path,
+            origin,
             alignment_check: false,
             signal_pending: false,
         }

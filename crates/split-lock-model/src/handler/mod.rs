@@ -28,7 +28,7 @@ mod semaphore;
 mod state;
 mod task;
 
-pub use action::{Action, Interrupted, Message, Path, Retry, Signal, Trap, Trapped, Wait};
+pub use action::{Action, Interrupted, Message, Retry, Signal, Trap, TrapOrigin, Trapped, Wait};
 pub use detection::Work;
 pub use rules::{OnSignal, Rules};
 pub use state::{Handler, Reenabled};

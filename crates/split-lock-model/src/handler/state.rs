@@ -1,6 +1,6 @@
 //! The handler itself: one function per event.
 
-use super::action::{Action, Interrupted, Message, Path, Retry, Signal, Trap, Trapped, Wait};
+use super::action::{Action, Interrupted, Message, Retry, Signal, Trap, TrapOrigin, Trapped, Wait};
 use super::bus_lock::RateLimit;
 use super::detection::{Detection, Work};
 use super::rules::{OnSignal, Rules};
@@ -13,7 +13,7 @@ use crate::time::Jiffies;
 /// The kernel's split-lock handler, with everything it remembers about threads and cores.
 ///
 /// ```
-/// use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, Signal, Trap};
+/// use split_lock_model::handler::{Action, Handler, Interrupted, Retry, Rules, Signal, Trap, TrapOrigin};
 /// use split_lock_model::machine::{CpuId, Hardware, Topology};
 /// use split_lock_model::time::Jiffies;
 ///
@@ -23,7 +23,7 @@ use crate::time::Jiffies;
 /// assert!(kernel.detects(vcpu, cpu));
 ///
 /// // 10 ms are 3 ticks, the historical extra one makes 4, and the fifth to come wakes the thread.
-/// let trapped = kernel.trap(Jiffies(100), Trap::new(vcpu, cpu, Path::Guest));
+/// let trapped = kernel.trap(Jiffies(100), Trap::new(vcpu, cpu, TrapOrigin::Guest));
 /// assert!(matches!(trapped.action, Action::Sleep { wake: Jiffies(105), .. }));
 ///
 /// // The VMM's timer comes first, and nothing was gained.
@@ -133,9 +133,9 @@ impl Handler {
     /// that arms no detection is one the kernel calls bogus).
     pub fn trap(&mut self, now: Jiffies, trap: Trap) -> Trapped {
         if trap.alignment_check {
-            let action = match trap.path {
-                Path::Guest => Action::InjectAlignmentCheck,
-                Path::User => Action::Sigbus,
+            let action = match trap.origin {
+                TrapOrigin::Guest => Action::InjectAlignmentCheck,
+                TrapOrigin::User => Action::Sigbus,
             };
             return Trapped {
                 message: None,
@@ -144,7 +144,7 @@ impl Handler {
         }
         if self.mode != Mode::Warn || self.era == Era::None {
             return Trapped {
-                message: self.sigbus_message(trap.path),
+                message: self.sigbus_message(trap.origin),
                 action: Action::Sigbus,
             };
         }
@@ -244,11 +244,11 @@ impl Handler {
         Some(next)
     }
 
-    /// Whether a split lock of a thread on this path would be reported after it is done. Guests are
+    /// Whether a split lock of a thread of this origin would be reported after it is done. Guests are
     /// not: KVM runs them with the host's bus-lock detection switched off.
     #[must_use]
-    pub fn bus_lock_traps(&self, path: Path) -> bool {
-        self.bus_lock_armed && path == Path::User
+    pub fn bus_lock_traps(&self, origin: TrapOrigin) -> bool {
+        self.bus_lock_armed && origin == TrapOrigin::User
     }
 
     /// A split lock that detection let through raised #DB (5.13, ebb1064e7c2e).
@@ -301,11 +301,11 @@ impl Handler {
         (!reported || self.era == Era::Thread).then_some(Message::SplitLock)
     }
 
-    fn sigbus_message(&mut self, path: Path) -> Option<Message> {
-        let message = match (path, self.mode) {
-            (Path::User, _) => return None,
-            (Path::Guest, Mode::Fatal) => Message::FatalGuest,
-            (Path::Guest, _) => Message::BogusGuest,
+    fn sigbus_message(&mut self, origin: TrapOrigin) -> Option<Message> {
+        let message = match (origin, self.mode) {
+            (TrapOrigin::User, _) => return None,
+            (TrapOrigin::Guest, Mode::Fatal) => Message::FatalGuest,
+            (TrapOrigin::Guest, _) => Message::BogusGuest,
         };
         (!std::mem::replace(&mut self.warned_once, true)).then_some(message)
     }

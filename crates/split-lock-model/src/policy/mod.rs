@@ -8,7 +8,7 @@ pub use compare::{Assessment, CompareError, Comparison, Progress, markdown};
 
 use std::fmt::Debug;
 
-use crate::handler::{Action, Handler, Path, Reenabled, Signal, TaskId, Trap, Trapped};
+use crate::handler::{Action, Handler, Reenabled, Signal, TaskId, Trap, TrapOrigin, Trapped};
 use crate::machine::CpuId;
 use crate::time::Jiffies;
 
@@ -46,8 +46,8 @@ pub trait Policy: Clone + Debug {
     fn reenable(&mut self, now: Jiffies, cpu: CpuId) -> Option<Reenabled>;
     /// The thread ended; the answer is the thread that has the semaphore instead.
     fn exit(&mut self, task: TaskId) -> Option<TaskId>;
-    /// Whether a finished split lock on this path is reported.
-    fn bus_lock_traps(&self, path: Path) -> bool;
+    /// Whether a finished split lock with this origin is reported.
+    fn bus_lock_traps(&self, origin: TrapOrigin) -> bool;
     /// A finished split lock was reported.
     fn bus_lock(&mut self, now: Jiffies, task: TaskId) -> Trapped;
     /// Appends everything that decides the future, with times relative to `now`. The proof of a
@@ -106,8 +106,8 @@ impl Policy for Handler {
         self.exit(task)
     }
 
-    fn bus_lock_traps(&self, path: Path) -> bool {
-        self.bus_lock_traps(path)
+    fn bus_lock_traps(&self, origin: TrapOrigin) -> bool {
+        self.bus_lock_traps(origin)
     }
 
     fn bus_lock(&mut self, now: Jiffies, task: TaskId) -> Trapped {

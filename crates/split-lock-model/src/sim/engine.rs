@@ -3,7 +3,6 @@
 use super::calendar::{Calendar, NEVER};
 use super::cycle::CycleFinder;
 use super::report::{End, Run, Windows};
-use super::rng::Rng;
 use super::scenario::{Budget, Scenario, TaskKind, Until};
 use super::scheduler::Cpu;
 use super::thread::{Activity, Cause, RunStart, State, Thread};
@@ -11,6 +10,7 @@ use super::timeline::{Doing, Timeline, Track};
 use crate::handler::{Action, Interrupted, Retry, Signal, TaskId, Trap, Wait};
 use crate::machine::{CoreId, CpuId};
 use crate::policy::Policy;
+use crate::random::SplitMix64;
 use crate::time::{Hz, Jiffies, Nanos, TickClock};
 
 /// More events than this at one moment mean that time stands still.
@@ -48,7 +48,7 @@ pub(super) struct Machine<'a, P> {
     pub(super) windows: Windows,
     pub(super) cycle: CycleFinder,
     pub(super) timeline: Option<Timeline>,
-    rng: Rng,
+    rng: SplitMix64,
     events: u64,
     runs: Vec<Run>,
     end: Option<End>,
@@ -80,7 +80,7 @@ impl<'a, P: Policy> Machine<'a, P> {
             windows: Windows::default(),
             cycle: CycleFinder::new(scenario, threads.len()),
             timeline: None,
-            rng: Rng::new(scenario.seed),
+            rng: SplitMix64::new(scenario.seed),
             events: 0,
             runs: Vec::new(),
             end: None,
@@ -321,7 +321,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         }
         let trap = Trap {
             signal_pending: thread.pending_since.is_some(),
-            ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.path)
+            ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.origin)
         };
         let trapped = self.policy.trap(self.jiffies(), trap);
         self.threads[task].stats.messages += u64::from(trapped.message.is_some());

@@ -10,7 +10,6 @@ mod cycle;
 mod engine;
 mod program;
 mod report;
-pub(crate) mod rng;
 mod scenario;
 mod scheduler;
 mod thread;

@@ -135,7 +135,7 @@ impl<P: Policy> Machine<'_, P> {
         }
         let length = match thread.activity {
             Activity::Program if !thread.undetected => thread.program.until_split(thread.position),
-            Activity::Program if self.policy.bus_lock_traps(thread.path) => {
+            Activity::Program if self.policy.bus_lock_traps(thread.origin) => {
                 thread.program.until_split_done(thread.position)
             }
             Activity::Program => None,

@@ -4,7 +4,7 @@ use super::program::Program;
 use super::report::{CycleShare, TaskReport, TimeByCause, TrapCounts, Verdict};
 use super::scenario::{TaskKind, TaskSpec};
 use super::timeline::Doing;
-use crate::handler::{Path, Wait};
+use crate::handler::{TrapOrigin, Wait};
 use crate::time::Nanos;
 
 /// Where a thread is, as the scheduler sees it.
@@ -41,7 +41,7 @@ pub(super) enum Cause {
 pub(super) struct Thread {
     pub(super) program: Program,
     pub(super) kind: TaskKind,
-    pub(super) path: Path,
+    pub(super) origin: TrapOrigin,
     pub(super) cpu: usize,
     pub(super) state: State,
     pub(super) activity: Activity,
@@ -95,9 +95,9 @@ impl Thread {
         Self {
             program: spec.program,
             kind: spec.kind,
-            path: match spec.kind {
-                TaskKind::Vcpu(_) => Path::Guest,
-                TaskKind::User { .. } => Path::User,
+            origin: match spec.kind {
+                TaskKind::Vcpu(_) => TrapOrigin::Guest,
+                TaskKind::User { .. } => TrapOrigin::User,
             },
             cpu: spec.cpu.0 as usize,
             state: State::NotStarted,
@@ -139,9 +139,9 @@ impl Thread {
             (State::Ready, _) => Doing::WaitingForCpu,
             (State::OnCpu, Activity::Trap) => Doing::Trap,
             (State::OnCpu, Activity::Wake(_)) => Doing::Waking,
-            (State::OnCpu, Activity::Vmm) => match self.path {
-                Path::Guest => Doing::Vmm,
-                Path::User => Doing::SignalHandler,
+            (State::OnCpu, Activity::Vmm) => match self.origin {
+                TrapOrigin::Guest => Doing::Vmm,
+                TrapOrigin::User => Doing::SignalHandler,
             },
             (State::OnCpu, Activity::Program) if self.undetected => Doing::GuestUndetected,
             (State::OnCpu, Activity::Program) => Doing::Guest,

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_preemption_timer::MonotonicTime;
-use split_lock_model::handler::{Action, Handler, Path, Retry, Rules, Signal, TaskId, Trap};
+use split_lock_model::handler::{Action, Handler, Retry, Rules, Signal, TaskId, Trap, TrapOrigin};
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::time::{Jiffies, Nanos, TickClock};
@@ -110,7 +110,7 @@ impl Kernel {
         state.punishments[vcpu as usize].traps += 1;
         let trap = Trap {
             signal_pending,
-            ..Trap::new(TaskId(vcpu), CpuId(vcpu), Path::Guest)
+            ..Trap::new(TaskId(vcpu), CpuId(vcpu), TrapOrigin::Guest)
         };
         let trapped = state.handler.trap(now, trap);
         state.follow(vcpu, trapped.action)

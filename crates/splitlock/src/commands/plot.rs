@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use split_lock_repro::results::Sweep;
 
-use crate::args::PlotArgs;
+use crate::args::measure::PlotArgs;
 use crate::figure::{self, Figure};
 use crate::output::Output;
 use crate::report::{self, NamedSweep, Report, Section};

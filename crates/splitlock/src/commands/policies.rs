@@ -10,11 +10,12 @@ use split_lock_model::policy::{Alternative, Assessment, CompareError, Comparison
 use split_lock_model::time::Nanos;
 
 use crate::Exit;
-use crate::args_model::PoliciesArgs;
+use crate::args::model::PoliciesArgs;
 use crate::columns::columns;
 use crate::figure;
 use crate::picture_file::PictureFile;
-use crate::terminal::{self, paragraphs};
+use crate::stdout;
+use crate::terminal::paragraphs;
 
 /// Columns that a full bar takes.
 const BAR: usize = 40;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &PoliciesArgs) -> Result<Exit> {
     } else {
         as_text(&args.kernel, &plan, &found)
     };
-    terminal::print(&text)?;
+    stdout::print(&text)?;
     Ok(Exit::Fine)
 }
 

@@ -17,12 +17,13 @@ use split_lock_model::time::Nanos;
 use split_lock_model::trace;
 
 use crate::Exit;
-use crate::args_model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
+use crate::args::model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
 use crate::columns::columns;
 use crate::modelled::{kernel, livelock_timeline, nanos};
 use crate::number::grouped;
 use crate::output::Output;
 use crate::picture_file::PictureFile;
+use crate::stdout;
 use crate::terminal::{self, paragraphs};
 use crate::timeline::{self, View};
 
@@ -81,9 +82,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
         Some(Output::Standard) => write_trace(Output::Standard, &kernel, &scenario)?,
         Some(file) => {
             write_trace(file, &kernel, &scenario)?;
-            terminal::print(&text)?;
+            stdout::print(&text)?;
         }
-        None => terminal::print(&text)?,
+        None => stdout::print(&text)?,
     }
     let found = args.fail_on == Some(FailOn::Livelock) && stuck(&report).next().is_some();
     Ok(if found { Exit::Found } else { Exit::Fine })

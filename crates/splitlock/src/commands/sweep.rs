@@ -8,12 +8,14 @@ use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{self, Plan, Scenario};
 
-use crate::args::{Host, On, SweepArgs};
+use crate::args::Host;
+use crate::args::measure::{On, SweepArgs};
+use crate::error::report_error;
 use crate::figure::Figure;
-use crate::measuring::{Session, provenance, seed};
+use crate::measuring::{KvmSession, provenance, seed};
 use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
-use crate::{Exit, complaint, guard, terminal};
+use crate::{Exit, guard, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -60,7 +62,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
         samples,
     })?;
     if let Some(taken) = taken {
-        complaint::say(&format!("note: {taken}"));
+        report_error(&format!("note: {taken}"));
     }
     Ok(Exit::Fine)
 }
@@ -68,7 +70,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
 fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     let mut plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
-    let session = Session::begin(&args.kvm)?;
+    let session = KvmSession::begin(&args.kvm)?;
     if args.settle.is_none() {
         plan.settle = session.settle();
     }
@@ -77,13 +79,13 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         session.warn_if_punished_twice();
     }
     let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
-        complaint::say("stopped before anything was measured");
+        report_error("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
-        complaint::say(&format!("stopped after {done} of {planned} samples"));
+        report_error(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -97,7 +99,7 @@ fn say_where(guest: &str, stall: &Stall) {
         ..
     } = stall;
     let done = guard::in_words(response);
-    complaint::say(&format!(
+    report_error(&format!(
         "note: `{guest}` is held up at {instruction}; {done}"
     ));
 }
@@ -154,7 +156,7 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
         return Ok(vec![guest]);
     };
     let Guest::BuiltIn(built_in) = &guest else {
-        bail!("--offsets needs a built-in guest: the operand of {guest} is its own affair");
+        bail!("--offsets needs a built-in guest: the file fixes the operand address of {guest}");
     };
     let at = |&offset: &u8| Ok(BuiltIn::new(built_in.kind(), Some(offset))?.into());
     offsets.0.iter().map(at).collect()

@@ -9,9 +9,10 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
 
 use crate::Exit;
-use crate::args_model::ThresholdsArgs;
+use crate::args::model::ThresholdsArgs;
 use crate::columns::columns;
-use crate::terminal::{self, paragraphs};
+use crate::stdout;
+use crate::terminal::paragraphs;
 
 /// A release from before and one from after the sleep lost its extra tick.
 const ERAS: [&str; 2] = ["6.11", "6.12"];
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &ThresholdsArgs) -> Result<Exit> {
     } else {
         as_text(args, &rows)
     };
-    terminal::print(&text)?;
+    stdout::print(&text)?;
     Ok(Exit::Fine)
 }
 

@@ -152,7 +152,7 @@ fn a_guest_that_comes_to_no_good_end_is_an_error_that_says_which() {
     }
     let panic = "Kernel panic - not syncing: No working init found.\n";
     for (says, then, expected) in [
-        ("", WAIT, "has not said a word in 2s"),
+        ("", WAIT, "no serial output from the guest in 2s"),
         (
             "[ 0.0] Linux\n",
             WAIT,

@@ -7,7 +7,9 @@ mod window;
 
 use std::collections::{HashMap, VecDeque};
 
-use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, TaskId, Trap};
+use split_lock_model::handler::{
+    Action, Handler, Interrupted, Retry, Rules, TaskId, Trap, TrapOrigin,
+};
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::{CpuId, Hardware};
 use split_lock_model::time::Jiffies;
@@ -268,11 +270,15 @@ impl Follower {
 
     /// The trap that this note is about.
     fn trap_of(&mut self, event: &Event, signal_pending: bool) -> Trap {
-        let path = if event.guest { Path::Guest } else { Path::User };
+        let origin = if event.guest {
+            TrapOrigin::Guest
+        } else {
+            TrapOrigin::User
+        };
         let id = self.thread(event.pid).id;
         Trap {
             signal_pending,
-            ..Trap::new(id, CpuId(event.cpu.into()), path)
+            ..Trap::new(id, CpuId(event.cpu.into()), origin)
         }
     }
 

@@ -7,8 +7,8 @@ mod boot;
 mod settings;
 mod warned;
 
-use super::cost::release;
 use super::{Basis, Condition};
+use crate::facts::release;
 use crate::{Events, Facts, History, Mode, Seen, mode};
 
 pub(super) struct Decision {

@@ -8,7 +8,7 @@ use split_lock_host::Detection;
 use split_lock_repro::linux::{Complaint, Ending, SPLIT_LOCKS, Stage};
 
 use super::report::Report;
-use crate::args_demo::LinuxArgs;
+use crate::args::demo::LinuxArgs;
 
 #[derive(Serialize)]
 struct Document {

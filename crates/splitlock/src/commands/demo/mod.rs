@@ -11,11 +11,12 @@ use split_lock_repro::linux::{
 use split_lock_repro::sweep::Stop;
 use split_lock_repro::vm::open_kvm;
 
-use crate::args_demo::{Demo, DemoArgs, FailOn, LinuxArgs};
+use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
+use crate::error::report_error;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::kernel::of_this_host;
 use crate::output::Output;
-use crate::{Exit, complaint, guard, terminal};
+use crate::{Exit, guard, stdout};
 
 mod console;
 mod expectation;
@@ -42,7 +43,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
     let mut guest = LinuxVm::new(&kvm, &boot(args), guard::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
-        complaint::say(&format!("note: {note}"));
+        report_error(&format!("note: {note}"));
     }
     let mut console = Console::new(!args.json);
     console.say(&heading(args, &guest))?;
@@ -58,7 +59,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     console.end_line()?;
     console.say("\n")?;
     let Some(ending) = ended? else {
-        complaint::say("stopped before the guest came to an end");
+        report_error("stopped before the guest came to an end");
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
@@ -113,8 +114,8 @@ fn listen(
 /// Once for each instruction.
 fn say_where(stall: &Stall) {
     let done = guard::in_words(&stall.response);
-    let culprit = stall.instruction;
-    complaint::say(&format!("note: the guest is held up at {culprit}; {done}"));
+    let at = stall.instruction;
+    report_error(&format!("note: the guest is held up at {at}; {done}"));
 }
 
 /// Says why nothing was shown, if that is so.
@@ -131,7 +132,7 @@ fn complain_about(
     );
     match ending {
         Ending::NeverSpoke => bail!(
-            "the guest has not said a word in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
+            "no serial output from the guest in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
              kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
         ),
         Ending::NoPrompt => bail!(
@@ -166,9 +167,9 @@ fn panic_of(session: &Session) -> Option<&str> {
 
 fn tell(args: &LinuxArgs, detection: &Detection, report: &Report) -> Result<Exit> {
     if args.json {
-        terminal::print(&json::of(args, detection, report)?)?;
+        stdout::print(&json::of(args, detection, report)?)?;
     } else {
-        terminal::print_page(report.page(args))?;
+        report.page(args).print()?;
     }
     let fails = args.fail_on == Some(FailOn::Hang) && report.hung();
     Ok(if fails { Exit::Found } else { Exit::Fine })

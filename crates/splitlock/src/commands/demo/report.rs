@@ -7,8 +7,8 @@ use split_lock_repro::linux::{
     Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
 };
 
-use crate::args_demo::LinuxArgs;
-use crate::page::{Mood, Page};
+use crate::args::demo::LinuxArgs;
+use crate::page::{Page, Severity};
 use crate::text::count;
 
 /// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
@@ -82,7 +82,7 @@ impl Report {
         page.item(
             "-",
             &format!(
-                "{} and {}; {} of the runs got it nowhere",
+                "{} and {}; {} runs without progress",
                 count(counts.runs, "run", "runs"),
                 count(counts.exits, "exit", "exits"),
                 counts.runs_without_progress
@@ -95,7 +95,7 @@ impl Report {
         page
     }
 
-    fn title(&self, args: &LinuxArgs) -> (String, Mood) {
+    fn title(&self, args: &LinuxArgs) -> (String, Severity) {
         let done = self.split_locks_done;
         match (self.stage, self.ending) {
             (Stage::Done { since, at }, _) => {
@@ -105,25 +105,25 @@ impl Report {
                 (
                     title,
                     if self.hung() {
-                        Mood::Unsure
+                        Severity::Unsure
                     } else {
-                        Mood::Good
+                        Severity::Good
                     },
                 )
             }
             (_, Ending::Panicked) => (
-                "The guest's kernel has given up over its split locks.".into(),
-                Mood::Bad,
+                "The guest's kernel panicked after the split locks began.".into(),
+                Severity::Bad,
             ),
             (_, Ending::PoweredOff) => (
                 format!(
                     "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             (_, Ending::Restarted) => (
                 format!("The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ if self.stands_still() || (self.hung() && done == 0) => (
                 format!(
@@ -131,7 +131,7 @@ impl Report {
                     count(done.into(), "split lock", "split locks") + " done",
                     args.duration
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ => (
                 format!(
@@ -143,7 +143,7 @@ impl Report {
                     },
                     args.duration
                 ),
-                Mood::Unsure,
+                Severity::Unsure,
             ),
         }
     }
@@ -161,12 +161,12 @@ impl Report {
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
         if self.complaints.is_empty() {
-            let content = if self.is_gone() {
-                ""
+            let none = if self.is_gone() {
+                "nothing"
             } else {
-                ": it is content"
+                "no complaints in the guest's log"
             };
-            page.item("-", &format!("nothing{content}"));
+            page.item("-", none);
         }
         for heard in &self.complaints {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());

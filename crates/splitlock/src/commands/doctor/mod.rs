@@ -8,10 +8,10 @@ use split_lock_host::log::{Record, Source};
 use split_lock_host::{Answer, Checkup, History, Root, Seen, Witness};
 
 use self::instruction::Located;
-use crate::args_doctor::{DoctorArgs, DoctorFormat};
+use crate::args::doctor::{DoctorArgs, DoctorFormat};
 use crate::output::Output;
 use crate::page::Page;
-use crate::{Exit, terminal, text};
+use crate::{Exit, stdout, text};
 
 mod instruction;
 mod json;
@@ -59,7 +59,7 @@ fn tell(
 ) -> Result<()> {
     let lines = match (format, &out) {
         (DoctorFormat::Text, None | Some(Output::Standard)) => {
-            return terminal::print_page(page::of(checkup, instructions, Page::for_terminal()));
+            return page::of(checkup, instructions, Page::for_terminal()).print();
         }
         (DoctorFormat::Text, Some(_)) => {
             page::of(checkup, instructions, Page::for_file()).into_text()
@@ -70,7 +70,7 @@ fn tell(
     let lines = text::plain_lines(&lines);
     match out {
         Some(out) => out.write(|to| to.write_all(lines.as_bytes())),
-        None => terminal::print(&lines),
+        None => stdout::print(&lines),
     }
 }
 

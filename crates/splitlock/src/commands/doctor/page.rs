@@ -6,15 +6,15 @@ use split_lock_model::time::Nanos;
 
 use super::instruction::Located;
 use super::who;
-use crate::page::{Mood, Page};
+use crate::page::{Page, Severity};
 
 /// Writes everything on an empty page.
 pub(super) fn of(checkup: &Checkup, instructions: &[Located], mut page: Page) -> Page {
     let verdict = &checkup.verdict;
     let mood = match verdict.answer() {
-        Answer::Fine => Mood::Good,
-        Answer::Found => Mood::Bad,
-        Answer::CannotSay => Mood::Unsure,
+        Answer::Fine => Severity::Good,
+        Answer::Found => Severity::Bad,
+        Answer::CannotSay => Severity::Unsure,
     };
     page.title(&verdict.title(), mood);
     page.paragraph(&verdict.condition.meaning());

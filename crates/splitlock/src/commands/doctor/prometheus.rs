@@ -24,7 +24,7 @@ pub(super) fn of(checkup: &Checkup) -> String {
     );
     metrics.gauge(
         "verdict_exit_code",
-        "0 nobody is hurt here, 1 somebody is or can be, 3 could not see enough to say",
+        "0 not affected, 1 somebody is or can be, 3 could not see enough to say",
         &[],
         f64::from(super::exit(verdict.answer()).code()),
     );

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use split_lock_host::log::{Beginning, Records, Source, Tally};
 
-use crate::args_log::{LogArgs, LogFormat};
+use crate::args::log::{LogArgs, LogFormat};
+use crate::error::report_error;
 use crate::text::count;
-use crate::{Exit, complaint, interrupt, terminal};
+use crate::{Exit, interrupt, stdout, terminal};
 
 mod entry;
 mod table;
@@ -22,8 +23,8 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     }
     interrupt::leave_on_ctrl_c()?;
     let is_read = match args.format {
-        LogFormat::Table => terminal::print_on(&table::heading())?,
-        LogFormat::Csv => terminal::print_on(&entry::csv_heading()?)?,
+        LogFormat::Table => stdout::print_on(&table::heading())?,
+        LogFormat::Csv => stdout::print_on(&entry::csv_heading()?)?,
         LogFormat::Json => true,
     };
     if !is_read {
@@ -37,9 +38,9 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     }
     let summary = read.summary();
     match args.format {
-        LogFormat::Table => terminal::print(&format!("\n{}", terminal::paragraphs(&summary)))?,
+        LogFormat::Table => stdout::print(&format!("\n{}", terminal::paragraphs(&summary)))?,
         // What is printed is for programs.
-        LogFormat::Json | LogFormat::Csv => complaint::say(&summary),
+        LogFormat::Json | LogFormat::Csv => report_error(&summary),
     }
     Ok(Exit::Fine)
 }
@@ -67,7 +68,7 @@ fn print_all(path: &Path, args: &LogArgs, read: &mut Read) -> Result<bool> {
             LogFormat::Json => Entry::of(&name, &record).json()?,
             LogFormat::Csv => Entry::of(&name, &record).csv()?,
         };
-        if !terminal::print_on(&text)? {
+        if !stdout::print_on(&text)? {
             return Ok(false);
         }
     }

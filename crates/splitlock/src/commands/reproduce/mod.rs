@@ -6,12 +6,13 @@ use split_lock_model::kernel::Profile;
 use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::VmError;
 
-use crate::args::ReproduceArgs;
+use crate::args::measure::ReproduceArgs;
+use crate::error::{error_chain, report_error};
 use crate::figure::{self, Figure};
-use crate::measuring::{Session, seed, usable_cpus};
+use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
 use crate::report::{self, NamedSweep, Report, Section};
-use crate::{Exit, complaint, finding, terminal};
+use crate::{Exit, finding, stdout, terminal};
 
 mod kernel;
 mod parts;
@@ -54,11 +55,11 @@ const FILES: &[&str] = &[
 pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
-    match Session::begin(&args.kvm) {
+    match KvmSession::begin(&args.kvm) {
         Ok(session) => measured(folder, &session, args.repeat, seed),
         Err(error) if is_without_kvm(&error) => {
-            let why = complaint::sentence(&error);
-            complaint::say(&format!("note: {why}; everything here is modelled"));
+            let why = error_chain(&error);
+            report_error(&format!("note: {why}; everything here is modelled"));
             modelled_only(folder, args.repeat, seed)
         }
         Err(error) => Err(error),
@@ -70,7 +71,7 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 }
 
 /// What this host does, and beside it what its kernel would do.
-fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
+fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
     let emulated = Kernel::to_emulate(&session.facts);
     let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
     parts.extend(
@@ -108,7 +109,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         write(folder, &found)?;
     }
     if session.was_stopped() {
-        complaint::say("stopped before everything was measured");
+        report_error("stopped before everything was measured");
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -116,7 +117,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
 
 /// Everything that can be measured. What fails after the first part is missing then, and no reason to
 /// throw away what there is.
-fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
+fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
     let mut chapters: Vec<Chapter> = vec![];
     let mut missing = vec![];
     for part in parts {
@@ -134,7 +135,7 @@ fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<Str
     Ok((chapters, missing))
 }
 
-fn play(session: &Session, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+fn play(session: &KvmSession, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
     if session.was_stopped() {
         missing.push(stopped_before(tasks::HEADING));
         return None;
@@ -154,8 +155,8 @@ fn stopped_before(heading: &str) -> String {
 
 /// Said at once, and in the report.
 fn failed(heading: &str, error: &anyhow::Error) -> String {
-    let why = format!("{heading}: {}.", complaint::sentence(error));
-    complaint::say(&format!("note: {why}"));
+    let why = format!("{heading}: {}.", error_chain(error));
+    report_error(&format!("note: {why}"));
     why
 }
 
@@ -289,10 +290,10 @@ fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
     let measured = found.chapters.iter().filter_map(|c| c.figure.as_ref());
     for figure in measured.chain(tasks) {
         terminal::show(figure)?;
-        terminal::print("\n")?;
+        stdout::print("\n")?;
     }
     let page = path.join("report.html");
-    terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+    stdout::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
 }
 
 /// First how far the guest gets and why, then the rest.

@@ -14,7 +14,7 @@ use split_lock_repro::sweep::Host;
 
 use crate::figure::{self, Course, Figure};
 use crate::guard;
-use crate::measuring::Session;
+use crate::measuring::KvmSession;
 use crate::number::{duration, grouped};
 use crate::output::OutputFolder;
 use crate::report::{Section, Table};
@@ -48,7 +48,7 @@ struct Play {
 
 impl Tasks {
     /// Plays it; `None` if somebody stops it.
-    pub(super) fn play(session: &Session, kernel: &Profile) -> Result<Option<Self>> {
+    pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
         let guard = Some(guard::within_deadlines());
         let plays = [

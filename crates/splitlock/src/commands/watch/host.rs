@@ -1,7 +1,7 @@
 //! What has to be known of the machine to understand what is seen on it.
 
-use split_lock_host::watch::Patience;
 use split_lock_host::{Detection, Facts};
+use split_lock_watch::Patience;
 
 pub(super) struct Host {
     pub(super) kernel: Option<String>,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use split_lock_host::watch::{Change, Watch};
+use split_lock_watch::{Change, Watch};
 
 use super::host::Host;
 use super::snapshot::{Row, Snapshot};

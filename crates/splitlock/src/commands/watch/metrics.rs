@@ -1,6 +1,6 @@
 //! Metrics of what is seen. Their names and labels are an interface: docs/watch.md.
 
-use split_lock_host::watch::{State, Totals};
+use split_lock_watch::{State, Totals};
 
 use super::snapshot::{Row, Snapshot, worst_first};
 use crate::metrics::Metrics;

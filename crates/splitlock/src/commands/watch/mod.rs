@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use split_lock_host::watch::{Missing, Probing, Settings, State, Watch};
 use split_lock_host::{Facts, Root};
 use split_lock_repro::sweep::Stop;
+use split_lock_watch::{Missing, Probing, Settings, State, Watch};
 
-use crate::args_watch::{FailOn, WatchArgs};
-use crate::{Exit, complaint, interrupt, terminal, text};
+use crate::args::watch::{FailOn, WatchArgs};
+use crate::error::report_error;
+use crate::{Exit, interrupt, stdout, terminal, text};
 
 mod endpoint;
 mod host;
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         endpoint
     });
     // On a terminal they would be hidden at once; there they stand below the table.
-    host.notes.iter().for_each(|note| complaint::say(note));
+    host.notes.iter().for_each(|note| report_error(note));
     let out = Out::new(args, host)?;
     if !out.start(&watch)? {
         return Ok(Exit::Fine);
@@ -171,7 +172,7 @@ impl Out {
         let form = match args.json {
             true => Form::Json,
             false => match Screen::enter() {
-                Some(screen) => Form::Screen(screen.context(terminal::CANNOT_WRITE)?),
+                Some(screen) => Form::Screen(screen.context(stdout::CANNOT_WRITE)?),
                 None => Form::Lines,
             },
         };
@@ -181,7 +182,7 @@ impl Out {
     /// Each of these tells whether somebody still reads.
     fn start(&self, watch: &Watch) -> Result<bool> {
         match self.form {
-            Form::Json => terminal::print_on(&json::start(watch, &self.host)?),
+            Form::Json => stdout::print_on(&json::start(watch, &self.host)?),
             Form::Screen(_) | Form::Lines => Ok(true),
         }
     }
@@ -189,8 +190,8 @@ impl Out {
     fn changes(&self, changes: &[Told]) -> Result<bool> {
         for told in changes {
             let is_read = match self.form {
-                Form::Json => terminal::print_on(&json::change(&told.0, &told.1)?)?,
-                Form::Lines => terminal::print_on(&self.line(told))?,
+                Form::Json => stdout::print_on(&json::change(&told.0, &told.1)?)?,
+                Form::Lines => stdout::print_on(&self.line(told))?,
                 Form::Screen(_) => true,
             };
             if !is_read {
@@ -216,7 +217,7 @@ impl Out {
 
     fn sample(&self, snapshot: &Snapshot) -> Result<bool> {
         match &self.form {
-            Form::Json => terminal::print_on(&json::snapshot("sample", snapshot)?),
+            Form::Json => stdout::print_on(&json::snapshot("sample", snapshot)?),
             Form::Screen(screen) => {
                 let table = table::render(snapshot, &self.host, screen.room());
                 // A terminal that is closed ends the watch.
@@ -237,6 +238,6 @@ impl Out {
             Form::Screen(_) | Form::Lines => table::render(snapshot, &self.host, room),
         };
         screen::leave();
-        terminal::print_on(&text).map(|_| ())
+        stdout::print_on(&text).map(|_| ())
     }
 }

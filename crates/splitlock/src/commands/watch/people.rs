@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use split_lock_host::Root;
-use split_lock_host::watch::Key;
 use split_lock_host::who::{Owner, Vm};
+use split_lock_watch::Key;
 
 use crate::machine;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
 use split_lock_host::Root;
-use split_lock_host::watch::{Change, Happening, Key, Ledger, Patience, State, Totals, Watch};
+use split_lock_watch::{Change, Happening, Key, Ledger, Patience, State, Totals, Watch};
 
 use super::people::People;
 use super::snapshot::{Cost, Row, Snapshot, group};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use split_lock_host::watch::{Account, Key, Lost, State, Totals, Way};
+use split_lock_watch::{Account, Key, Lost, State, Totals, Way};
 
 use super::people::Person;
 

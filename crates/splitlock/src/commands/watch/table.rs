@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use split_lock_host::watch::{Patience, State, Way};
+use split_lock_watch::{Patience, State, Way};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::host::Host;
@@ -263,8 +263,8 @@ fn styled(line: &str, state: State, has_colors: bool) -> String {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use split_lock_host::watch::{Happening, Ledger, Lost, Totals, What};
     use split_lock_host::who::Vm;
+    use split_lock_watch::{Happening, Ledger, Lost, Totals, What};
 
     use super::super::people::Person;
     use super::super::snapshot::group;

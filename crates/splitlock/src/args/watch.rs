@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::args_model::more_than_nothing;
+use super::values::positive_duration;
 
 /// Watch who traps on split locks, who gets past, and who is in a livelock, while it happens.
 ///
@@ -22,10 +22,10 @@ use crate::args_model::more_than_nothing;
     2 usage or environment error; 130 Ctrl-C before the time was up.")]
 pub(crate) struct WatchArgs {
     /// End after this time, instead of by Ctrl-C.
-    #[arg(long, value_name = "T", value_parser = more_than_nothing)]
+    #[arg(long, value_name = "T", value_parser = positive_duration)]
     pub(crate) duration: Option<Duration>,
     /// How often to show and to print.
-    #[arg(long, value_name = "T", value_parser = more_than_nothing, default_value = "500ms")]
+    #[arg(long, value_name = "T", value_parser = positive_duration, default_value = "500ms")]
     pub(crate) interval: Duration,
     /// Print JSON, one object to a line: when it begins, at each change of a thread's state, at each interval, and when it
     /// ends.

@@ -1,4 +1,5 @@
-//! Lists of timeouts and offsets as they are written: `1ms..49ms/1ms`, `250us,2s`, `0..63`.
+//! Values as they are written: durations, and lists of timeouts and offsets (`1ms..49ms/1ms`,
+//! `250us,2s`, `0..63`).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -99,8 +100,16 @@ fn range(
 }
 
 /// A single duration, as an argument of its own.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// A duration that may not be zero.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it has to be more than nothing".into()),
+        some => Ok(some),
+    }
 }
 
 fn duration_ns(text: &str) -> Result<u64, String> {

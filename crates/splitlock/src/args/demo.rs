@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use split_lock_assist::guard::Reaction;
 use split_lock_repro::linux::{MOST_MEMORY, Prefix};
 
-use crate::args_model::more_than_nothing;
+use super::values::positive_duration;
 
 /// Show what split locks do to a system that people know.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) struct LinuxArgs {
     /// Without this option the guest has the splitting program and nothing else.
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// After how long the vCPU is called out of the guest, again and again.
+    /// vCPU timeout per run.
     #[arg(long, value_name = "DURATION", value_parser = quantum, default_value = "1ms")]
     pub(crate) quantum: Duration,
     /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last
@@ -58,10 +58,10 @@ pub(crate) struct LinuxArgs {
     )]
     pub(crate) guard: Reaction,
     /// How long to listen to the guest once it has begun to split.
-    #[arg(long, value_name = "DURATION", value_parser = more_than_nothing, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "10s")]
     pub(crate) duration: Duration,
     /// How long the guest may take to its prompt.
-    #[arg(long, value_name = "DURATION", value_parser = more_than_nothing, default_value = "120s")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "120s")]
     pub(crate) boot_timeout: Duration,
     /// The guest's memory.
     #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "256MiB")]
@@ -102,7 +102,7 @@ pub(crate) enum FailOn {
 const LONGEST_QUANTUM: Duration = Duration::from_secs(1);
 
 fn quantum(text: &str) -> Result<Duration, String> {
-    match more_than_nothing(text)? {
+    match positive_duration(text)? {
         time if time > LONGEST_QUANTUM => Err("it can be 1s at most".into()),
         time => Ok(time),
     }

@@ -97,7 +97,7 @@ const PROBES: &str = "kprobe_events";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::fixture;
+    use crate::fixture;
 
     fn places(root: &Path) -> Places {
         Places {

@@ -181,7 +181,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::watch::record::{Record, records};
+    use crate::source::record::{Record, records};
 
     fn switches_of_cpu_0(bytes: usize) -> Option<(PerfEvent, Ring)> {
         let sample_type = PERF_SAMPLE_IDENTIFIER

@@ -5,8 +5,7 @@ use std::time::Duration;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::time::Nanos;
 
-use crate::Facts;
-use crate::verdict::kernels;
+use split_lock_host::Facts;
 
 /// The kernel's own rules, as far as they decide whether an interrupted sleep could have ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +113,7 @@ impl Patience {
     /// may be.
     #[must_use]
     pub fn of(facts: &Facts) -> Self {
-        let limits = kernels(facts);
+        let limits = facts.possible_kernels();
         let limits = limits.iter().filter_map(Thresholds::of);
         let shortest = limits.map(|limits| limits.never_up_to()).min();
         let hopeless = |Nanos(ns)| Duration::from_nanos(ns);
@@ -138,7 +137,7 @@ impl Default for Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::fixture;
+    use crate::fixture;
 
     /// So many attempts, evenly over so long, of which the last were hopeless.
     fn judge(failed: u64, hopeless: u64, ms: u64) -> Judgement {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use split_lock_model::kernel::Profile;
 
-use crate::ranges::duration;
+use super::values::{duration, positive_duration};
 
 /// Simulate one machine that splits locks: does it get anywhere, and where does the time go?
 ///
@@ -27,7 +27,7 @@ pub(crate) struct SimulateArgs {
     pub(crate) kernel: Option<Profile>,
     /// After how long a timer interrupts each run of a vCPU; with --user, the period of the
     /// interval timer.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing, default_value = "1ms")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "1ms")]
     pub(crate) timeout: Duration,
     /// What the timer counts.
     #[arg(long, value_enum, default_value_t = BudgetKind::Relative)]
@@ -65,10 +65,10 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_enum, default_value_t = HardwareKind::IceLake)]
     pub(crate) hardware: HardwareKind,
     /// Mean time between other signals that reach the timed threads at random.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration)]
     pub(crate) noise: Option<Duration>,
     /// How often the timed threads are moved to another CPU.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration)]
     pub(crate) migrate: Option<Duration>,
     /// Decides on noise and migration; without those nothing is left to chance.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -76,8 +76,8 @@ pub(crate) struct SimulateArgs {
     /// When the first tick of the kernel happens.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, default_value = "0ns")]
     pub(crate) phase: Duration,
-    /// The simulated time after which to give up looking for a proof.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing, default_value = "10s")]
+    /// The simulated time after which to stop searching for a repeated state.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "10s")]
     pub(crate) horizon: Duration,
     /// Print everything as JSON, with times in nanoseconds.
     #[arg(long)]
@@ -90,7 +90,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,
     /// Draw a second timeline below the first, with this timeout.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = more_than_nothing, requires = "picture")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, requires = "picture")]
     pub(crate) compare: Option<Duration>,
     /// End with exit code 1 if a thread is livelocked: proved, or without a single turn at the
     /// horizon.
@@ -194,11 +194,4 @@ pub(crate) struct PoliciesArgs {
     /// Print JSON, with times in nanoseconds.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-pub(crate) fn more_than_nothing(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("it has to be more than nothing".into()),
-        some => Ok(some),
-    }
 }

@@ -1,17 +1,17 @@
-//! What a command says when something is wrong: one line on stderr.
+//! Errors and notes: one line on stderr.
 
 use std::io::{self, Write};
 
 use crate::text;
 
-/// Says it. If even that is impossible, the exit code has to do.
-pub(crate) fn say(sentence: &str) {
+/// Prints one sentence. If even that is impossible, the exit code has to do.
+pub(crate) fn report_error(sentence: &str) {
     let _ = writeln!(io::stderr(), "splitlock: {}", text::plain(sentence));
 }
 
-/// An error and its causes. Many errors end in their cause, for those who print nothing else, and
-/// it is not said again.
-pub(crate) fn sentence(error: &anyhow::Error) -> String {
+/// An error and its causes in one sentence. Many errors end in their cause already; it is not
+/// repeated.
+pub(crate) fn error_chain(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if sentence.contains(&cause) {
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn no_sentence_repeats_itself_or_leaves_the_reason_out() {
         for error in errors() {
-            let sentence = sentence(&error);
+            let sentence = error_chain(&error);
             let mut parts: Vec<_> = sentence.split([':', ';']).map(str::trim).collect();
             let count = parts.len();
             parts.sort_unstable();

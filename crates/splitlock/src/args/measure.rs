@@ -1,61 +1,22 @@
-//! The command line as it is written: names, defaults and help. What it means is worked out by the
-//! commands.
+//! The command line of what measures guests, and draws it: `reproduce`, `sweep`, `plot`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use split_lock_assist::guard::Reaction;
-use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::guest::Register;
 use split_lock_repro::vm::Level;
 
-use crate::args_demo::DemoArgs;
-use crate::args_doctor::DoctorArgs;
-use crate::args_explain::ExplainArgs;
-use crate::args_generate::GenerateArgs;
-use crate::args_log::LogArgs;
-use crate::args_model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
-use crate::args_watch::WatchArgs;
-use crate::ranges::{Offsets, Timeouts};
-
-/// Find, reproduce, explain and survive x86 split-lock stalls on Linux.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    propagate_version = true,
-    after_help = "Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
-                  error, 3 could not see enough to say (doctor), 130 stopped by Ctrl-C with everything \
-                  measured so far written."
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Reproduce(ReproduceArgs),
-    Sweep(SweepArgs),
-    Plot(PlotArgs),
-    Explain(ExplainArgs),
-    Simulate(SimulateArgs),
-    Thresholds(ThresholdsArgs),
-    Policies(PoliciesArgs),
-    Doctor(DoctorArgs),
-    Log(LogArgs),
-    Demo(DemoArgs),
-    Watch(WatchArgs),
-    Generate(GenerateArgs),
-}
+use super::Host;
+use super::values::{Offsets, Timeouts, duration};
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.
 ///
 /// Runs a guest that splits a lock, and one that does not, under pending timeouts from 1 ms to
 /// 49 ms, and shows beside them what this host's kernel does where split locks are detected (or are
 /// not), from the model; then the splitting one with its operand at every offset of a cache line; then what its
-/// bus locks do to a neighbour. Takes about 20 seconds. Without /dev/kvm everything is modelled.
+/// bus locks do to a neighbour. Takes about a minute. Without /dev/kvm everything is modelled.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
@@ -93,7 +54,7 @@ pub(crate) struct ReproduceArgs {
     splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
     splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
 pub(crate) struct SweepArgs {
-    /// What carries the sweep out.
+    /// Backend: KVM or model.
     #[arg(long, value_enum, default_value_t = On::Kvm)]
     pub(crate) on: On,
     /// What detects split locks: `native` is this host, and on the model this host's kernel. With a
@@ -111,7 +72,7 @@ pub(crate) struct SweepArgs {
     )]
     pub(crate) guard: Reaction,
     /// How long a split lock takes on the model.
-    #[arg(long, value_name = "DURATION", value_parser = crate::ranges::duration, default_value = "1100ns")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1100ns")]
     pub(crate) split_cost: Duration,
     /// Guests to measure: names separated by commas, or a file; can be given several times.
     #[arg(long, value_name = "NAME|FILE", default_value = "split")]
@@ -136,7 +97,7 @@ pub(crate) struct SweepArgs {
     pub(crate) warm_up: u32,
     /// Pause before each run. Without this option 40ms where this host detects split locks, so that
     /// no run profits from detection that the one before it left switched off, and none elsewhere.
-    #[arg(long, value_name = "DURATION", value_parser = crate::ranges::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) settle: Option<Duration>,
     /// vCPUs that run at once, each with a timeout of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -168,33 +129,13 @@ pub(crate) struct SweepArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// What carries a sweep out.
+/// The backend of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
     /// Real guests on /dev/kvm.
     Kvm,
     /// The model of the kernel: no guest runs.
     Model,
-}
-
-/// What detects split locks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// This host as it is; for the model, this host's kernel in mode `warn`.
-    Native,
-    /// A kernel profile.
-    Kernel(Box<Profile>),
-}
-
-impl FromStr for Host {
-    type Err = ParseProfileError;
-
-    fn from_str(text: &str) -> Result<Self, ParseProfileError> {
-        match text {
-            "native" => Ok(Host::Native),
-            profile => Ok(Host::Kernel(Box::new(profile.parse()?))),
-        }
-    }
 }
 
 /// Draw one or several sweeps.

@@ -181,8 +181,8 @@ fn orphans(probes: &str, is_alive: impl Fn(u32) -> bool) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::fixture;
-    use crate::watch::source::tracefs::Places;
+    use crate::fixture;
+    use crate::source::tracefs::Places;
 
     #[test]
     fn probes_of_dead_processes_are_orphans() {

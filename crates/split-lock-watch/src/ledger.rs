@@ -16,7 +16,7 @@ pub const MOST_WATCHED: usize = 4096;
 ///
 /// ```
 /// use std::time::Duration;
-/// use split_lock_host::watch::{Happening, Ledger, Patience, State, Way, What};
+/// use split_lock_watch::{Happening, Ledger, Patience, State, Way, What};
 ///
 /// let mut ledger = Ledger::new(Patience::new(Duration::from_millis(8)));
 /// let step = |at_ms: u64, what| Happening { at_ns: at_ms * 1_000_000, cpu: 0, tid: 7, pid: 7, what };

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::happening::Happening;
 use crate::sys::{PerfEvent, Ring};
-use crate::who::INITIAL_NAMESPACE;
+use split_lock_host::who::INITIAL_NAMESPACE;
 
 pub use error::WatchError;
 use event::Event;
@@ -88,7 +88,7 @@ pub struct Lost {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use split_lock_host::watch::{Ledger, Patience, Settings, Watch};
+/// use split_lock_watch::{Ledger, Patience, Settings, Watch};
 ///
 /// let mut watch = Watch::open(&Settings::default())?;
 /// let mut ledger = Ledger::new(Patience::default());
@@ -506,7 +506,7 @@ fn cpu_list(text: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::fixture;
+    use crate::fixture;
 
     const WRITE_MSR: (&str, &str) = (
         "tracing/events/msr/write_msr/format",
