@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
-use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::progress::{Phase, PlannedRun, ProgressPlan};
+use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
 use split_lock_repro::summary::{Curve, Spread, curves};

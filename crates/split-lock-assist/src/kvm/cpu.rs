@@ -8,7 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
-use super::stopped::Stopped;
+use super::vcpu::StoppedVcpu;
 use crate::cpu::{Context, Cpu, Mode, Registers, Segment, rflags};
 use crate::guard::Vcpu;
 
@@ -20,11 +20,11 @@ const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
 /// The registers of a vCPU of KVM.
 #[derive(Debug)]
 pub struct KvmCpu<'a> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
 }
 
 impl<'a> KvmCpu<'a> {
-    pub(super) fn new(vcpu: Rc<Stopped<'a>>) -> Self {
+    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>) -> Self {
         Self { vcpu }
     }
 }
@@ -93,7 +93,7 @@ impl Vcpu for KvmCpu<'_> {
     }
 
     /// As procfs says, if there is one.
-    fn sleeps(&self) -> Option<u64> {
+    fn voluntary_context_switches(&self) -> Option<u64> {
         let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
         sleeps(&status)
     }

@@ -9,9 +9,9 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice}
 
 use super::KvmError;
 use super::cpu::cpl;
-use super::stopped::Stopped;
-use crate::memory::{Memory, Refusal};
-use crate::paging::{PageWalk, PagedMemory, Pages, Piece, Ram};
+use super::vcpu::StoppedVcpu;
+use crate::memory::{AccessError, Memory};
+use crate::paging::{PageWalk, PagedMemory, PagedPermit, Ram, RamSlice};
 
 /// The memory of a vCPU of KVM.
 ///
@@ -20,7 +20,7 @@ use crate::paging::{PageWalk, PagedMemory, Pages, Piece, Ram};
 /// it is.
 #[derive(Debug)]
 pub struct KvmMemory<'a, M> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
     ram: &'a M,
     /// How the vCPU translates addresses, once that was needed.
     paged: Option<PagedMemory<KvmRam<'a, M>>>,
@@ -38,16 +38,16 @@ pub struct GuestRam<'a, M> {
 /// RAM, and a vCPU to ask about translations.
 #[derive(Debug)]
 struct KvmRam<'a, M> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
     ram: GuestRam<'a, M>,
 }
 
 /// Some bytes of RAM that vm-memory knows.
 #[derive(Debug)]
-pub struct RamPiece<'a, B: BitmapSlice>(VolatileSlice<'a, B>);
+pub struct GuestRamSlice<'a, B: BitmapSlice>(VolatileSlice<'a, B>);
 
 impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
-    pub(super) fn new(vcpu: Rc<Stopped<'a>>, ram: &'a M) -> Self {
+    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>, ram: &'a M) -> Self {
         Self {
             vcpu,
             ram,
@@ -85,8 +85,8 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
 }
 
 impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
-    type Granted<'b>
-        = Pages<RamPiece<'b, MS<'b, M>>>
+    type Permit<'b>
+        = PagedPermit<GuestRamSlice<'b, MS<'b, M>>>
     where
         Self: 'b;
 
@@ -99,10 +99,10 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<Self::Granted<'_>, Refusal> {
+    ) -> Result<Self::Permit<'_>, AccessError> {
         let on = "registers that KVM does not tell";
         self.paged()
-            .map_err(|_| Refusal::Undecided { address, on })?
+            .map_err(|_| AccessError::Undecided { address, on })?
             .load_for_update(address, bytes)
     }
 }
@@ -121,24 +121,27 @@ impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
 }
 
 impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
-    type Piece<'b>
-        = RamPiece<'b, MS<'b, M>>
+    type Slice<'b>
+        = GuestRamSlice<'b, MS<'b, M>>
     where
         Self: 'b;
 
-    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
+    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>> {
         let address = GuestAddress(address.checked_sub(self.start)?);
-        self.memory.get_slice(address, bytes).ok().map(RamPiece)
+        self.memory
+            .get_slice(address, bytes)
+            .ok()
+            .map(GuestRamSlice)
     }
 
     fn load(&self, address: u64) -> Option<u64> {
-        let word = self.piece(address, 8)?;
+        let word = self.slice(address, 8)?;
         let word = word.0.get_atomic_ref::<AtomicU64>(0).ok()?;
         Some(u64::from_le(word.load(Ordering::Acquire)))
     }
 
     fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        let Some(piece) = self.piece(address, 8) else {
+        let Some(piece) = self.slice(address, 8) else {
             return false;
         };
         let Ok(word) = piece.0.get_atomic_ref::<AtomicU64>(0) else {
@@ -161,13 +164,13 @@ impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
 }
 
 impl<M: GuestMemoryBackend> Ram for KvmRam<'_, M> {
-    type Piece<'b>
-        = RamPiece<'b, MS<'b, M>>
+    type Slice<'b>
+        = GuestRamSlice<'b, MS<'b, M>>
     where
         Self: 'b;
 
-    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
-        self.ram.piece(address, bytes)
+    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>> {
+        self.ram.slice(address, bytes)
     }
 
     fn load(&self, address: u64) -> Option<u64> {
@@ -185,7 +188,7 @@ impl<M: GuestMemoryBackend> Ram for KvmRam<'_, M> {
     }
 }
 
-impl<B: BitmapSlice> Piece for RamPiece<'_, B> {
+impl<B: BitmapSlice> RamSlice for GuestRamSlice<'_, B> {
     fn read(&self, bytes: &mut [u8]) {
         self.0.copy_to(bytes);
     }

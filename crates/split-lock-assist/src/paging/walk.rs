@@ -7,7 +7,7 @@ use super::bits::{
 };
 use super::format::{Format, Level};
 use crate::cpu::rflags;
-use crate::memory::Refusal;
+use crate::memory::AccessError;
 
 const MAX_LEVELS: usize = 5;
 const HUGE_PAGE_BYTES: u64 = 1 << 30;
@@ -17,7 +17,7 @@ const HUGE_PAGE_BYTES: u64 = 1 << 30;
 /// ```
 /// use split_lock_assist::paging::{Access, PageWalk};
 /// # use split_lock_assist::paging::Ram;
-/// # fn example(ram: &impl Ram) -> Result<(), split_lock_assist::memory::Refusal> {
+/// # fn example(ram: &impl Ram) -> Result<(), split_lock_assist::memory::AccessError> {
 /// let user_in_64_bit_mode = PageWalk {
 ///     cr0: 0x8001_0001,
 ///     cr3: 0x1000,
@@ -92,12 +92,12 @@ impl PageWalk {
         ram: &impl Ram,
         address: u64,
         access: Access,
-    ) -> Result<Translation, Refusal> {
+    ) -> Result<Translation, AccessError> {
         let Some(format) = Format::of(self) else {
             return Ok(Translation::untranslated(address));
         };
         if !self.is_translated(&format, address) {
-            return Err(Refusal::NotMapped { address });
+            return Err(AccessError::NotMapped { address });
         }
         let mut rights = Rights::ALL;
         let mut way = Translation::untranslated(address);
@@ -106,14 +106,14 @@ impl PageWalk {
             let place = table + level.index(address) * format.entry_bytes;
             let entry = way
                 .read_entry(ram, place, &format, level)
-                .ok_or(Refusal::NotRam { address })?;
+                .ok_or(AccessError::NotRam { address })?;
             if entry & PRESENT == 0 {
-                return Err(Refusal::NotMapped { address });
+                return Err(AccessError::NotMapped { address });
             }
             let is_page = format.is_page(level, entry);
             if entry & self.reserved(&format, level, is_page) != 0 {
                 let on = "bits of a page-table entry that are reserved";
-                return Err(Refusal::Undecided { address, on });
+                return Err(AccessError::Undecided { address, on });
             }
             if level.has_rights {
                 rights.restrict(entry);
@@ -152,7 +152,7 @@ impl PageWalk {
         page: u64,
         address: u64,
         access: Access,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccessError> {
         let user_mode = self.cpl == 3;
         let cr4 = |bit| self.cr4 & bit != 0;
         let allowed = match access {
@@ -173,8 +173,8 @@ impl PageWalk {
         };
         if !allowed {
             return Err(match access {
-                Access::Fetch => Refusal::NotMapped { address },
-                Access::Write => Refusal::NotWritable { address },
+                Access::Fetch => AccessError::NotMapped { address },
+                Access::Write => AccessError::NotWritable { address },
             });
         }
         let keys = if rights.user {
@@ -185,7 +185,7 @@ impl PageWalk {
         let long_mode = self.efer & EFER_LONG_MODE_ACTIVE != 0;
         if access == Access::Write && long_mode && cr4(keys) && page & PROTECTION_KEY != 0 {
             let on = "its protection key";
-            return Err(Refusal::Undecided { address, on });
+            return Err(AccessError::Undecided { address, on });
         }
         Ok(())
     }

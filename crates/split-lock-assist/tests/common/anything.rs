@@ -16,7 +16,7 @@ struct Guest {
     context: Context,
     is_stuck: bool,
     pages: [Page; 2],
-    /// Pages that are not where the operand is.
+    /// PagedPermit that are not where the operand is.
     pages_elsewhere: Option<u64>,
     operand: [u8; 16],
 }
@@ -107,7 +107,7 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) {
                 ]
             ));
         }
-        Ok(Emulated::LeftToCpu(Reason::Refused(refusal))) => {
+        Ok(Emulated::LeftToCpu(Reason::Access(refusal))) => {
             assert!(untouched);
             let Decoded::Locked(access) = decoded else {
                 panic!("{decoded} would not be loaded");

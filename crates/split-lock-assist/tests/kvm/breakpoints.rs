@@ -7,19 +7,21 @@ use std::time::Duration;
 use kvm_bindings::{kvm_guest_debug, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
-use split_lock_assist::guard::{Config, Ended, Hit, Keeper, Reaction, Response, Run, Verdict};
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::guard::{
+    BreakpointOutcome, Config, Ended, Reaction, Response, Run, VcpuGuard, VcpuProgress,
+};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::pause::SingleVcpu;
 
 use crate::vm::{CODE, HANDLER_PORT, SPLIT, SPLIT_PAGE, TestVm, kvm};
-use crate::{DONE_PORT, INCREMENT, emulating, reached_levels, response, stall, stalled_run};
+use crate::{DONE_PORT, INCREMENT, emulating, response, stall, stalled_run, supported_levels};
 
 /// A guest whose split lock is watched from the beginning.
-struct Watched {
+struct WatchedGuest {
     // Before the memory that it uses.
     vcpu: VcpuFd,
     vm: TestVm,
-    keeper: Keeper,
+    guard: VcpuGuard,
     debug_registers: DebugRegisters,
 }
 
@@ -33,18 +35,24 @@ struct Story {
     nothing: u64,
 }
 
-impl Watched {
+impl WatchedGuest {
     /// `change` is done to the registers before anything else.
-    fn new(reach: Reach, vm: TestVm, cpl: u8, turns: u64, change: impl Fn(&mut kvm_regs)) -> Self {
+    fn new(
+        support: BreakpointSupport,
+        vm: TestVm,
+        cpl: u8,
+        turns: u64,
+        change: impl Fn(&mut kvm_regs),
+    ) -> Self {
         let vcpu = vm.vcpu(0, cpl, turns);
         let mut registers = vcpu.get_regs().unwrap();
         change(&mut registers);
         vcpu.set_regs(&registers).unwrap();
-        Watched {
+        WatchedGuest {
             vcpu,
             vm,
-            keeper: emulating(),
-            debug_registers: DebugRegisters::new(reach),
+            guard: emulating(),
+            debug_registers: DebugRegisters::new(support),
         }
     }
 
@@ -54,12 +62,12 @@ impl Watched {
         assert_eq!(response, Response::Emulated { watched: true });
     }
 
-    fn stall(&mut self) -> Verdict {
+    fn stall(&mut self) -> VcpuProgress {
         stall(
-            &mut self.keeper,
+            &mut self.guard,
             &mut self.vcpu,
             &self.vm,
-            &Alone,
+            &SingleVcpu,
             &mut self.debug_registers,
         )
     }
@@ -73,18 +81,18 @@ impl Watched {
                 VcpuExit::IoOut(DONE_PORT, _) => return story,
                 exit => panic!("{exit:?}"),
             };
-            let mut side = side(
+            let mut parts = vcpu_parts(
                 &mut self.vcpu,
                 &self.vm.memory,
-                &Alone,
+                &SingleVcpu,
                 &mut self.debug_registers,
             );
-            match self.keeper.breakpoint(debug, &mut side).unwrap() {
-                Hit::Emulated(_) => story.emulated += 1,
-                Hit::NoSplitLock => story.not_split += 1,
-                Hit::LeftToCpu(_) => story.left_to_cpu += 1,
-                Hit::Nothing => story.nothing += 1,
-                Hit::Guests => panic!("the guest has not asked for anything"),
+            match self.guard.handle_breakpoint(debug, &mut parts).unwrap() {
+                BreakpointOutcome::Emulated(_) => story.emulated += 1,
+                BreakpointOutcome::NoSplitLock => story.not_split += 1,
+                BreakpointOutcome::LeftToCpu(_) => story.left_to_cpu += 1,
+                BreakpointOutcome::Nothing => story.nothing += 1,
+                BreakpointOutcome::ForGuest => panic!("the guest has not asked for anything"),
             }
         }
     }
@@ -98,12 +106,12 @@ impl Watched {
 fn every_operation_is_emulated_for_exactly_one_exit() {
     const TURNS: u64 = 2_000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         for operand in [SPLIT, SPLIT_PAGE] {
             let vm = TestVm::new(&kvm, INCREMENT);
             let mut guest =
-                Watched::new(reach, vm, cpl, TURNS, |registers| registers.rsi = operand);
+                WatchedGuest::new(support, vm, cpl, TURNS, |registers| registers.rsi = operand);
             guest.watch();
             let story = guest.play();
             // The first was emulated after a stall, and the port write is an exit as well.
@@ -118,13 +126,13 @@ fn every_operation_is_emulated_for_exactly_one_exit() {
     }
 }
 
-/// Where breakpoints do not reach, a stall is all that there is.
+/// Where breakpoints do not work, a stall is all that there is.
 #[test]
 fn without_breakpoints_nothing_is_watched() {
     let Some(kvm) = kvm() else { return };
     for cpl in [0, 3] {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(Reach::NOWHERE, vm, cpl, 100, |_| {});
+        let mut guest = WatchedGuest::new(BreakpointSupport::NONE, vm, cpl, 100, |_| {});
         let mut verdict = guest.stall();
         for turn in 1..100 {
             assert_eq!(response(&verdict), Response::Emulated { watched: false });
@@ -134,10 +142,10 @@ fn without_breakpoints_nothing_is_watched() {
             registers.rip = CODE;
             guest.vcpu.set_regs(&registers).unwrap();
             verdict = stalled_run(
-                &mut guest.keeper,
+                &mut guest.guard,
                 &mut guest.vcpu,
                 &guest.vm,
-                &Alone,
+                &SingleVcpu,
                 &mut guest.debug_registers,
             );
         }
@@ -167,10 +175,10 @@ fn code_that_changes_under_a_breakpoint_is_executed_as_it_is() {
     const TURNS: u64 = 300;
     const UNTIL_CHANGE: u64 = 100;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, CHANGES_ITSELF);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |registers| {
+        let mut guest = WatchedGuest::new(support, vm, cpl, TURNS, |registers| {
             (registers.rbx, registers.rdi) = (UNTIL_CHANGE, CODE);
         });
         guest.watch();
@@ -178,7 +186,7 @@ fn code_that_changes_under_a_breakpoint_is_executed_as_it_is() {
         assert_eq!(story.emulated, UNTIL_CHANGE - 1);
         // It is given up soon.
         assert_eq!(story.not_split, 4);
-        assert_eq!(guest.keeper.watched(), &[None; 4]);
+        assert_eq!(guest.guard.watched_addresses(), &[None; 4]);
         assert_eq!(guest.vm.word(SPLIT), UNTIL_CHANGE);
         assert_eq!(guest.turns(), TURNS);
     }
@@ -202,10 +210,11 @@ fn an_instruction_that_does_not_split_every_time_is_emulated_when_it_does() {
     const TURNS: u64 = 200;
     const ALIGNED: u64 = 0x2_1000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, ALTERNATES);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |registers| registers.rdi = ALIGNED);
+        let mut guest =
+            WatchedGuest::new(support, vm, cpl, TURNS, |registers| registers.rdi = ALIGNED);
         guest.watch();
         let story = guest.play();
         assert_eq!(
@@ -222,10 +231,10 @@ fn an_operand_that_never_splits_again_is_left_to_the_cpu() {
     const TURNS: u64 = 200;
     const ALIGNED: u64 = 0x2_1000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
+        let mut guest = WatchedGuest::new(support, vm, cpl, TURNS, |_| {});
         guest.watch();
         let mut registers = guest.vcpu.get_regs().unwrap();
         registers.rsi = ALIGNED;
@@ -241,10 +250,12 @@ fn an_operand_that_never_splits_again_is_left_to_the_cpu() {
 #[test]
 fn a_page_fault_is_the_guests() {
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, 100, |registers| registers.rsi = SPLIT_PAGE);
+        let mut guest = WatchedGuest::new(support, vm, cpl, 100, |registers| {
+            registers.rsi = SPLIT_PAGE
+        });
         guest.watch();
         let second_page = 0x4000 + 8 * 0x21;
         guest.vm.set_words(second_page, &[0]);
@@ -256,14 +267,14 @@ fn a_page_fault_is_the_guests() {
                 VcpuExit::IoOut(port, _) => break port,
                 exit => panic!("{exit:?}"),
             };
-            let mut side = side(
+            let mut parts = vcpu_parts(
                 &mut guest.vcpu,
                 &guest.vm.memory,
-                &Alone,
+                &SingleVcpu,
                 &mut guest.debug_registers,
             );
-            let hit = guest.keeper.breakpoint(debug, &mut side).unwrap();
-            left_to_cpu += u32::from(matches!(hit, Hit::LeftToCpu(_)));
+            let hit = guest.guard.handle_breakpoint(debug, &mut parts).unwrap();
+            left_to_cpu += u32::from(matches!(hit, BreakpointOutcome::LeftToCpu(_)));
         };
         assert_eq!((port, left_to_cpu), (HANDLER_PORT, 1));
         let special = guest.vcpu.get_sregs().unwrap();
@@ -276,15 +287,15 @@ fn a_page_fault_is_the_guests() {
 fn kicks_lose_nothing_and_do_nothing_twice() {
     const TURNS: u64 = 5_000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
+        let mut guest = WatchedGuest::new(support, vm, cpl, TURNS, |_| {});
         guest.watch();
-        let Watched {
+        let WatchedGuest {
             vcpu,
             vm,
-            keeper,
+            guard,
             debug_registers,
         } = &mut guest;
         let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
@@ -304,8 +315,8 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
                     Outcome::Kicked => kicked += 1,
                     Outcome::Exit(VcpuExit::Debug(debug)) => {
                         let vcpu = vcpu.vcpu_mut();
-                        let mut side = side(vcpu, &vm.memory, &Alone, debug_registers);
-                        keeper.breakpoint(debug, &mut side).unwrap();
+                        let mut parts = vcpu_parts(vcpu, &vm.memory, &SingleVcpu, debug_registers);
+                        guard.handle_breakpoint(debug, &mut parts).unwrap();
                     }
                     Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => break,
                     outcome => panic!("{outcome:?}"),
@@ -316,7 +327,7 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
         drop(vcpu);
         assert!(kicked > 0);
         assert_eq!((guest.vm.word(SPLIT), guest.turns()), (TURNS, TURNS));
-        assert_eq!(guest.keeper.statistics().emulated_at_breakpoints, TURNS - 1);
+        assert_eq!(guest.guard.statistics().emulated_at_breakpoints, TURNS - 1);
     }
 }
 
@@ -325,19 +336,19 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
 fn choosing_loses_nothing_and_does_nothing_twice() {
     const QUANTUM: Duration = Duration::from_millis(5);
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, u64::MAX, |_| {});
-        guest.keeper = Keeper::new(Config {
+        let mut guest = WatchedGuest::new(support, vm, cpl, u64::MAX, |_| {});
+        guest.guard = VcpuGuard::new(Config {
             reaction: Reaction::Auto,
             ..Config::default()
         });
         guest.watch();
-        let Watched {
+        let WatchedGuest {
             vcpu,
             vm,
-            keeper,
+            guard,
             debug_registers,
         } = &mut guest;
         let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
@@ -345,15 +356,16 @@ fn choosing_loses_nothing_and_does_nothing_twice() {
         // Long enough for a choice, and a while longer.
         for _ in 0..200 {
             let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
-            let deadline = Deadline::Wall(began + keeper.budget(QUANTUM));
+            let deadline = Deadline::Wall(began + guard.budget(QUANTUM));
             while let Outcome::Exit(exit) = vcpu.run_until(deadline).unwrap() {
                 let VcpuExit::Debug(debug) = exit else {
                     panic!("{exit:?}")
                 };
-                let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
-                match keeper.breakpoint(debug, &mut side).unwrap() {
-                    Hit::Emulated(_) => emulated += 1,
-                    Hit::Nothing => stepped += 1,
+                let mut parts =
+                    vcpu_parts(vcpu.vcpu_mut(), &vm.memory, &SingleVcpu, debug_registers);
+                match guard.handle_breakpoint(debug, &mut parts).unwrap() {
+                    BreakpointOutcome::Emulated(_) => emulated += 1,
+                    BreakpointOutcome::Nothing => stepped += 1,
                     hit => panic!("{hit:?}"),
                 }
             }
@@ -362,8 +374,8 @@ fn choosing_loses_nothing_and_does_nothing_twice() {
                 cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
                 ended: Ended::Expired,
             };
-            let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
-            keeper.after_run(&run, &mut side).unwrap();
+            let mut parts = vcpu_parts(vcpu.vcpu_mut(), &vm.memory, &SingleVcpu, debug_registers);
+            guard.after_run(&run, &mut parts).unwrap();
         }
         drop(vcpu);
         // It may be between the increment in memory and that of the register.
@@ -379,10 +391,10 @@ fn choosing_loses_nothing_and_does_nothing_twice() {
 fn the_guests_own_debug_exceptions_reach_it() {
     const SINGLE_STEP: u64 = 1 << 14;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, 100, |_| {});
+        let mut guest = WatchedGuest::new(support, vm, cpl, 100, |_| {});
         guest.watch();
         let debug = kvm_bindings::kvm_debug_exit_arch {
             exception: 1,
@@ -390,14 +402,14 @@ fn the_guests_own_debug_exceptions_reach_it() {
             dr6: 0xffff_0ff0 | SINGLE_STEP,
             ..Default::default()
         };
-        let mut side = side(
+        let mut parts = vcpu_parts(
             &mut guest.vcpu,
             &guest.vm.memory,
-            &Alone,
+            &SingleVcpu,
             &mut guest.debug_registers,
         );
-        let hit = guest.keeper.breakpoint(debug, &mut side).unwrap();
-        assert_eq!(hit, Hit::Guests);
+        let hit = guest.guard.handle_breakpoint(debug, &mut parts).unwrap();
+        assert_eq!(hit, BreakpointOutcome::ForGuest);
         let exit = guest.vcpu.run().unwrap();
         assert!(matches!(exit, VcpuExit::IoOut(HANDLER_PORT, _)), "{exit:?}");
         let debug_registers = guest.vcpu.get_debug_regs().unwrap();
@@ -409,17 +421,17 @@ fn the_guests_own_debug_exceptions_reach_it() {
 fn a_guest_that_arms_its_own_breakpoints_gets_them_back() {
     const TURNS: u64 = 1_000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
+        let mut guest = WatchedGuest::new(support, vm, cpl, TURNS, |_| {});
         guest.watch();
         let mut own = guest.vcpu.get_debug_regs().unwrap();
         // Writes to somewhere where it does not write.
         (own.db[0], own.dr7) = (0x4_0000, 0x1_0402);
         guest.vcpu.set_debug_regs(&own).unwrap();
         let story = guest.play();
-        assert_eq!(guest.keeper.watched(), &[None; 4]);
+        assert_eq!(guest.guard.watched_addresses(), &[None; 4]);
         assert!(story.emulated < 256, "{story:?}");
         assert_eq!((guest.vm.word(SPLIT), guest.turns()), (TURNS, TURNS));
     }
@@ -428,8 +440,8 @@ fn a_guest_that_arms_its_own_breakpoints_gets_them_back() {
 #[test]
 fn what_is_probed_is_what_happens() {
     let Some(kvm) = kvm() else { return };
-    let reach = Reach::probe(&kvm).unwrap();
-    assert_eq!(reach.at(1).or(reach.at(2)), None);
+    let support = BreakpointSupport::probe(&kvm).unwrap();
+    assert_eq!(support.at(1).or(support.at(2)), None);
     for cpl in [0, 3] {
         let vm = TestVm::new(&kvm, INCREMENT);
         let mut vcpu = vm.vcpu(0, cpl, 1);
@@ -440,6 +452,6 @@ fn what_is_probed_is_what_happens() {
         (debug.arch.debugreg[0], debug.arch.debugreg[7]) = (CODE, 0x402);
         vcpu.set_guest_debug(&debug).unwrap();
         let stopped = matches!(vcpu.run().unwrap(), VcpuExit::Debug(exit) if exit.pc == CODE);
-        assert_eq!(stopped, reach.at(cpl).is_some(), "at CPL {cpl}");
+        assert_eq!(stopped, support.at(cpl).is_some(), "at CPL {cpl}");
     }
 }

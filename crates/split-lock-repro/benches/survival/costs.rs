@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
-use split_lock_assist::watch::dr7;
+use split_lock_assist::breakpoint_slots::dr7;
 use split_lock_repro::guest::{FileOptions, Guest, Level};
 use split_lock_repro::vm::{Vcpu, Vm};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_debug_exit_arch;
 use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
-use split_lock_assist::guard::{self, Config, Keeper, Run, Stall, Statistics};
-use split_lock_assist::kvm::{DebugRegisters, Reach};
-use split_lock_assist::pause::Gate;
+use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuGuard};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters};
+use split_lock_assist::pause::PauseGate;
 
 use super::vcpu::VcpuSide;
 use super::{Ended, HostError, HostedVcpu};
@@ -17,9 +17,9 @@ use crate::vm::ExitCause;
 pub struct GuardedVcpu<'a> {
     vcpu: HostedVcpu<'a>,
     /// `None` if nobody is to look.
-    keeper: Option<Keeper>,
+    keeper: Option<VcpuGuard>,
     debug_registers: DebugRegisters,
-    reach: Reach,
+    reach: BreakpointSupport,
     new_stalls: Vec<Stall>,
     /// Where the budget of a run ends that was cut short by a kick.
     left_over: Option<MonotonicTime>,
@@ -27,20 +27,20 @@ pub struct GuardedVcpu<'a> {
 
 impl<'a> GuardedVcpu<'a> {
     /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
-    /// same `gate`; `reach` is what [`Reach::probe`] says, or less if less is to be watched.
+    /// same `gate`; `reach` is what [`BreakpointSupport::probe`] says, or less if less is to be watched.
     #[must_use]
     pub fn new(
         mut vcpu: HostedVcpu<'a>,
         config: Option<Config>,
-        gate: &Gate,
-        reach: Reach,
+        gate: &PauseGate,
+        reach: BreakpointSupport,
     ) -> Self {
         if config.is_some() {
             vcpu.go_through(gate);
         }
         Self {
             vcpu,
-            keeper: config.map(Keeper::new),
+            keeper: config.map(VcpuGuard::new),
             debug_registers: DebugRegisters::new(reach),
             reach,
             new_stalls: vec![],
@@ -63,7 +63,7 @@ impl<'a> GuardedVcpu<'a> {
     /// What the guard has done so far; `None` if there is none.
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
-        self.keeper.as_ref().map(Keeper::statistics)
+        self.keeper.as_ref().map(VcpuGuard::statistics)
     }
 
     /// The instructions at which the vCPU was found held up, each once, since this was last asked.
@@ -150,10 +150,10 @@ impl<'a> GuardedVcpu<'a> {
                     dr6,
                     ..Default::default()
                 };
-                keeper.breakpoint(exit, &mut side)?;
+                keeper.handle_breakpoint(exit, &mut side)?;
             }
             VcpuSide::Emulated(mut side) => {
-                keeper.breakpoint((), &mut side)?;
+                keeper.handle_breakpoint((), &mut side)?;
             }
         }
         Ok(())

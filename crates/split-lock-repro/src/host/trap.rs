@@ -5,8 +5,8 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug,
 };
 use kvm_ioctls::VcpuFd;
+use split_lock_assist::breakpoint_slots::{SLOTS, dr7};
 use split_lock_assist::cpu::rflags;
-use split_lock_assist::watch::{SLOTS, dr7};
 
 use crate::guest::Guest;
 use crate::guest::Level;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
-use split_lock_assist::decode::{Decoded, look};
-use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, GuestRam, KvmError, KvmSide, Reach};
+use split_lock_assist::decode::{Decoded, decode_next};
+use split_lock_assist::guard::VcpuParts;
+use split_lock_assist::kvm::{
+    self, BreakpointSupport, DebugRegisters, GuestRam, KvmError, KvmVcpuParts,
+};
 use split_lock_assist::paging::PagedMemory;
-use split_lock_assist::pause::{Gate, Pass};
+use split_lock_assist::pause::{GuestPass, PauseGate};
 use vm_memory::GuestMemoryMmap;
 
 use super::kernel::{Kernel, NextStep};
@@ -30,7 +32,7 @@ pub struct HostedVcpu<'a> {
     slot: &'a VcpuSlot,
     emulated: Option<Emulated>,
     /// Keeps it out of the guest while another vCPU does something for its guest.
-    pass: Option<Pass>,
+    pass: Option<GuestPass>,
 }
 
 /// What makes an emulated host of a real one.
@@ -217,7 +219,7 @@ impl<'a> HostedVcpu<'a> {
                 Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
             };
             // A real host punishes inside KVM_RUN, where others' kicks cut a sleep short: so here, too.
-            let _inside = self.pass.as_mut().map(Pass::enter);
+            let _inside = self.pass.as_mut().map(GuestPass::enter);
             let exit = match self.vcpu.run_until(deadline.min(window_end))? {
                 Outcome::Expired(_) if window_end < deadline => continue,
                 Outcome::Expired(_) => return Ok(Ended::Expired),
@@ -235,7 +237,7 @@ impl<'a> HostedVcpu<'a> {
 
     /// Has the vCPU go through this gate whenever it enters the guest. A run that others interrupt
     /// there ends as [`Ended::Kicked`].
-    pub(super) fn go_through(&mut self, gate: &Gate) {
+    pub(super) fn go_through(&mut self, gate: &PauseGate) {
         let kicker = self.kicker();
         self.pass = Some(gate.pass(move || {
             // Once it is gone it cannot be in the guest.
@@ -248,20 +250,20 @@ impl<'a> HostedVcpu<'a> {
     pub(super) fn side<'b>(
         &'b mut self,
         debug_registers: &'b mut DebugRegisters,
-        reach: Reach,
+        reach: BreakpointSupport,
         breakpoint: Option<u64>,
     ) -> VcpuSide<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
             let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
-            return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
+            return VcpuSide::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
         };
         let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
             Some(address) => host.stopped_cpu(slot, fd).at_breakpoint(address),
             None => host.stopped_cpu(slot, fd),
         };
-        VcpuSide::Emulated(Side {
+        VcpuSide::Emulated(VcpuParts {
             memory: cpu.memory(),
             cpu,
             others,
@@ -304,15 +306,15 @@ impl<'a> HostedVcpu<'a> {
     reason = "it is taken apart where it is made"
 )]
 pub(super) enum VcpuSide<'a> {
-    Native(KvmSide<'a, GuestMemoryMmap, Pass>),
+    Native(KvmVcpuParts<'a, GuestMemoryMmap, GuestPass>),
     Emulated(EmulatedSide<'a>),
 }
 
-type EmulatedSide<'a> = Side<
+type EmulatedSide<'a> = VcpuParts<
     'a,
     StoppedCpu<'a>,
     PagedMemory<GuestRam<'a, GuestMemoryMmap>>,
-    Pass,
+    GuestPass,
     StoppedBreakpoints<'a>,
 >;
 
@@ -357,7 +359,7 @@ impl Emulated {
             return Ok(true);
         }
         let cpu = self.stopped_cpu(slot, fd);
-        let decoded = look(&cpu, &mut cpu.memory())?;
+        let decoded = decode_next(&cpu, &mut cpu.memory())?;
         Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
     }
 

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use split_lock_assist::guard::{Config, Culprit, Stall, Statistics};
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::guard::{Config, SplitInstruction, Stall, Statistics};
+use split_lock_assist::kvm::BreakpointSupport;
 use vm_memory::GuestMemoryMmap;
 
 mod boot;
@@ -100,7 +100,7 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// The instruction.
-    pub culprit: Culprit,
+    pub culprit: SplitInstruction,
     /// From when the vCPU was first found there to when it was last.
     pub time: Duration,
 }
@@ -172,8 +172,8 @@ impl LinuxVm {
         fd.set_regs(&start)
             .map_err(failed("KVM_SET_REGS", vcpu, REPORT))?;
         let reach = match guard {
-            Some(_) => Reach::probe(kvm)?,
-            None => Reach::NOWHERE,
+            Some(_) => BreakpointSupport::probe(kvm)?,
+            None => BreakpointSupport::NONE,
         };
         Ok(Self {
             vcpu: Vcpu::new(fd, guard, reach)?,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use kvm_bindings::kvm_debug_exit_arch;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
-use split_lock_assist::guard::{self, Config, Hands, Keeper, Run, Stall, Statistics};
-use split_lock_assist::kvm::{DebugRegisters, KvmSide, Reach, side};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuAccess, VcpuGuard};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, KvmVcpuParts, vcpu_parts};
+use split_lock_assist::pause::SingleVcpu;
 use vm_memory::GuestMemoryMmap;
 
 use super::LinuxError;
@@ -27,7 +27,7 @@ pub(super) struct Vcpu {
     vcpu: PreemptibleVcpu,
     debug_registers: DebugRegisters,
     /// `None` if nobody is to help it.
-    keeper: Option<Keeper>,
+    keeper: Option<VcpuGuard>,
     new_stalls: Vec<Stall>,
     stall_detector: StallDetector,
     counts: Counts,
@@ -35,11 +35,15 @@ pub(super) struct Vcpu {
 }
 
 impl Vcpu {
-    pub(super) fn new(fd: VcpuFd, guard: Option<Config>, reach: Reach) -> Result<Self, LinuxError> {
+    pub(super) fn new(
+        fd: VcpuFd,
+        guard: Option<Config>,
+        reach: BreakpointSupport,
+    ) -> Result<Self, LinuxError> {
         Ok(Self {
             vcpu: PreemptibleVcpu::new(fd)?,
             debug_registers: DebugRegisters::new(reach),
-            keeper: guard.map(Keeper::new),
+            keeper: guard.map(VcpuGuard::new),
             new_stalls: vec![],
             stall_detector: StallDetector::default(),
             counts: Counts::default(),
@@ -52,7 +56,7 @@ impl Vcpu {
     }
 
     pub(super) fn statistics(&self) -> Option<&Statistics> {
-        self.keeper.as_ref().map(Keeper::statistics)
+        self.keeper.as_ref().map(VcpuGuard::statistics)
     }
 
     pub(super) fn take_new_stalls(&mut self) -> Vec<Stall> {
@@ -122,7 +126,10 @@ impl Vcpu {
             return Ok(());
         };
         let (vcpu, debug_registers) = (self.vcpu.vcpu_mut(), &mut self.debug_registers);
-        keeper.breakpoint(exit, &mut side(vcpu, memory, &Alone, debug_registers))?;
+        keeper.handle_breakpoint(
+            exit,
+            &mut vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers),
+        )?;
         Ok(())
     }
 
@@ -141,7 +148,7 @@ impl Vcpu {
         if stood < WORTH_A_LOOK || longest.is_some_and(|longest| stood <= longest) {
             return Ok(());
         }
-        if let Some(culprit) = self.side(memory).culprit()? {
+        if let Some(culprit) = self.side(memory).split_instruction()? {
             self.counts.standing = Some(Standing {
                 culprit,
                 time: stood,
@@ -160,17 +167,23 @@ impl Vcpu {
             cpu: run.cpu,
             ended: guard::Ended::Expired,
         };
-        let verdict = keeper.after_run(&run, &mut side(vcpu, memory, &Alone, debug_registers))?;
+        let verdict = keeper.after_run(
+            &run,
+            &mut vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers),
+        )?;
         self.new_stalls
             .extend(verdict.stall().filter(|stall| stall.is_new));
         Ok(())
     }
 
-    fn side<'a>(&'a mut self, memory: &'a GuestMemoryMmap) -> KvmSide<'a, GuestMemoryMmap, Alone> {
-        side(
+    fn side<'a>(
+        &'a mut self,
+        memory: &'a GuestMemoryMmap,
+    ) -> KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu> {
+        vcpu_parts(
             self.vcpu.vcpu_mut(),
             memory,
-            &Alone,
+            &SingleVcpu,
             &mut self.debug_registers,
         )
     }

@@ -2,7 +2,7 @@
 
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_model::random::SplitMix64;
 use split_lock_model::time::Nanos;
 
@@ -124,9 +124,9 @@ pub fn run(
         .iter()
         .any(|scenario| scenario.guard.is_some())
     {
-        Reach::probe(kvm).map_err(HostError::from)?
+        BreakpointSupport::probe(kvm).map_err(HostError::from)?
     } else {
-        Reach::NOWHERE
+        BreakpointSupport::NONE
     };
     std::thread::scope(|scope| {
         let scenarios = plan

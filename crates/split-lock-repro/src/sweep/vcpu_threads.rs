@@ -8,8 +8,8 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::Kicker;
 use split_lock_assist::guard;
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::PauseGate;
 use split_lock_model::time::Nanos;
 
 use super::measure::{Measurement, measure};
@@ -43,8 +43,8 @@ struct VcpuJob {
     /// one of them is worth nothing.
     stops: [Stop; 2],
     guard: Option<guard::Config>,
-    gate: Gate,
-    reach: Reach,
+    gate: PauseGate,
+    reach: BreakpointSupport,
     timeouts: Receiver<Duration>,
     results: Sender<Result<Measurement, SweepError>>,
 }
@@ -55,7 +55,7 @@ impl VcpuThreads {
         kvm: &Kvm,
         scenario: &Scenario,
         stop: &Stop,
-        reach: Reach,
+        reach: BreakpointSupport,
     ) -> Result<Self, SweepError> {
         let mut vm = Vm::new(kvm)?;
         let kernel = match &scenario.host {
@@ -67,7 +67,7 @@ impl VcpuThreads {
         };
         let together = Arc::new(Barrier::new(scenario.guests.len()));
         let all = Stop::new();
-        let gate = Gate::new();
+        let gate = PauseGate::new();
         let mut workers = vec![];
         for (number, guest) in scenario.guests.iter().enumerate() {
             let (timeouts, worker_timeouts) = channel();

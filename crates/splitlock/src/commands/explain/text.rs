@@ -2,8 +2,8 @@
 
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
-use split_lock_report::text::{plain, wrap};
 use split_lock_assist::partial::{Crossing, Lock, Place, listed};
+use split_lock_report::text::{plain, wrap};
 use split_lock_symbols::{Line, Origin};
 use unicode_width::UnicodeWidthStr;
 

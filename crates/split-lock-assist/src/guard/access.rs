@@ -1,22 +1,21 @@
 //! What a guard can ask of a vCPU, and do to it.
 
 use std::error::Error;
-use std::time::Instant;
 
-use super::breakpoints::{Breakpoints, Meaning};
+use super::breakpoints::{Breakpoints, DebugExit};
+use super::progress::SplitInstruction;
 use super::vcpu::Vcpu;
-use super::verdict::Culprit;
+use crate::breakpoint_slots::SLOTS;
 use crate::cpu::{Context, Mode, Registers, SegmentRegister};
-use crate::decode::{Decoded, look};
+use crate::decode::{Decoded, decode_next};
 use crate::emulate::{Emulated, emulate};
 use crate::memory::Memory;
 use crate::pause::Pause;
-use crate::watch::SLOTS;
 
-/// A vCPU that does not run at the moment, with everything that its [`Keeper`](super::Keeper) needs.
+/// A vCPU that does not run at the moment, with everything that its [`VcpuGuard`](super::VcpuGuard) needs.
 ///
-/// [`Side`] is this, made of the parts that the rest of the crate knows.
-pub trait Hands {
+/// [`VcpuParts`] is this, made of the parts that the rest of the crate knows.
+pub trait VcpuAccess {
     /// What can go wrong.
     type Error: Error + Send + Sync + 'static;
     /// What is known of an exit that a breakpoint may have caused.
@@ -34,8 +33,8 @@ pub trait Hands {
     /// If that cannot be found out.
     fn has_event(&self) -> Result<bool, Self::Error>;
 
-    /// See [`Vcpu::sleeps`].
-    fn sleeps(&self) -> Option<u64>;
+    /// See [`Vcpu::voluntary_context_switches`].
+    fn voluntary_context_switches(&self) -> Option<u64>;
 
     /// The registers.
     ///
@@ -47,13 +46,13 @@ pub trait Hands {
     ///
     /// # Errors
     /// If that cannot be found out.
-    fn place(&self) -> Result<Place, Self::Error>;
+    fn code_position(&self) -> Result<CodePosition, Self::Error>;
 
     /// The next instruction, if it is going to split a lock, or perhaps going to.
     ///
     /// # Errors
     /// If it cannot be looked at.
-    fn culprit(&mut self) -> Result<Option<Culprit>, Self::Error>;
+    fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, Self::Error>;
 
     /// Emulates the next instruction.
     ///
@@ -61,8 +60,8 @@ pub trait Hands {
     /// If that fails; then nothing has changed.
     fn emulate(&mut self) -> Result<Emulated, Self::Error>;
 
-    /// See [`Breakpoints::reach`].
-    fn reaches(&self, cpl: u8) -> bool;
+    /// See [`Breakpoints::work_at`].
+    fn breakpoints_work_at(&self, cpl: u8) -> bool;
 
     /// See [`Breakpoints::guest_uses_debug_registers`].
     ///
@@ -74,7 +73,7 @@ pub trait Hands {
     ///
     /// # Errors
     /// If they cannot be set.
-    fn watch(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Self::Error>;
+    fn set_breakpoints(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Self::Error>;
 
     /// See [`Breakpoints::step_over`].
     ///
@@ -82,21 +81,16 @@ pub trait Hands {
     /// If that cannot be arranged.
     fn step_over(&mut self) -> Result<(), Self::Error>;
 
-    /// See [`Breakpoints::meaning`].
+    /// See [`Breakpoints::classify_exit`].
     ///
     /// # Errors
     /// If it cannot be dealt with.
-    fn meaning(&mut self, exit: Self::Exit) -> Result<Meaning, Self::Error>;
-
-    /// What time it is.
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
+    fn classify_exit(&mut self, exit: Self::Exit) -> Result<DebugExit, Self::Error>;
 }
 
 /// Where an instruction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct CodePosition {
     /// Its linear address.
     pub address: u64,
     /// The privilege level that it is executed at.
@@ -105,7 +99,7 @@ pub struct Place {
 
 /// A vCPU that does not run at the moment, in its parts.
 #[derive(Debug)]
-pub struct Side<'a, C, M, P, B> {
+pub struct VcpuParts<'a, C, M, P, B> {
     /// Its registers.
     pub cpu: C,
     /// Its memory.
@@ -116,7 +110,7 @@ pub struct Side<'a, C, M, P, B> {
     pub breakpoints: B,
 }
 
-impl<C, M, P, B> Hands for Side<'_, C, M, P, B>
+impl<C, M, P, B> VcpuAccess for VcpuParts<'_, C, M, P, B>
 where
     C: Vcpu,
     M: Memory,
@@ -134,27 +128,29 @@ where
         self.cpu.has_event()
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        self.cpu.sleeps()
+    fn voluntary_context_switches(&self) -> Option<u64> {
+        self.cpu.voluntary_context_switches()
     }
 
     fn registers(&self) -> Result<Registers, C::Error> {
         self.cpu.registers()
     }
 
-    fn place(&self) -> Result<Place, C::Error> {
+    fn code_position(&self) -> Result<CodePosition, C::Error> {
         let context = self.cpu.context()?;
-        Ok(Place {
+        Ok(CodePosition {
             address: code_address(self.cpu.registers()?.rip, &context),
             cpl: context.cpl,
         })
     }
 
-    fn culprit(&mut self) -> Result<Option<Culprit>, C::Error> {
-        Ok(match look(&self.cpu, &mut self.memory)? {
-            Decoded::Locked(access) if access.crosses_line() => Some(Culprit::Access(access)),
+    fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, C::Error> {
+        Ok(match decode_next(&self.cpu, &mut self.memory)? {
+            Decoded::Locked(access) if access.crosses_line() => {
+                Some(SplitInstruction::Access(access))
+            }
             Decoded::ImplicitLock { instruction, lock } => {
-                Some(Culprit::Implicit { instruction, lock })
+                Some(SplitInstruction::Implicit { instruction, lock })
             }
             _ => None,
         })
@@ -164,15 +160,15 @@ where
         emulate(&mut self.cpu, &mut self.memory, self.others)
     }
 
-    fn reaches(&self, cpl: u8) -> bool {
-        self.breakpoints.reach(cpl)
+    fn breakpoints_work_at(&self, cpl: u8) -> bool {
+        self.breakpoints.work_at(cpl)
     }
 
     fn guest_uses_debug_registers(&mut self) -> Result<bool, C::Error> {
         self.breakpoints.guest_uses_debug_registers()
     }
 
-    fn watch(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), C::Error> {
+    fn set_breakpoints(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), C::Error> {
         self.breakpoints.set(addresses)
     }
 
@@ -180,8 +176,8 @@ where
         self.breakpoints.step_over()
     }
 
-    fn meaning(&mut self, exit: B::Exit) -> Result<Meaning, C::Error> {
-        self.breakpoints.meaning(exit)
+    fn classify_exit(&mut self, exit: B::Exit) -> Result<DebugExit, C::Error> {
+        self.breakpoints.classify_exit(exit)
     }
 }
 
