@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
-use split_lock_model::progress::{Phase, PlannedRun, ProgressPlan};
+use split_lock_model::progress::{Phase, PlannedRun, ProgressError, ProgressPlan};
 use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
@@ -39,7 +39,7 @@ pub enum SweepError {
     Profile(#[from] ProfileError),
     /// Timeouts or repeats that the model refuses.
     #[error(transparent)]
-    Plan(#[from] model_figure::FigureError),
+    Plan(#[from] ProgressError),
 }
 
 /// How long a guest's operations take. Stated, never fitted: they belong to the hardware.
