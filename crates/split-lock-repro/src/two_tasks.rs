@@ -137,12 +137,12 @@ impl TwoTasks {
                 HostedVcpu::emulated_for_tasks(&mut fd, &slot, kernel)?
             }
         };
-        let reach = match self.guard {
+        let support = match self.guard {
             Some(_) => BreakpointSupport::probe(kvm).map_err(HostError::from)?,
             None => BreakpointSupport::NONE,
         };
         let mut guest = RunningGuest {
-            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &PauseGate::new(), reach),
+            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &PauseGate::new(), support),
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,

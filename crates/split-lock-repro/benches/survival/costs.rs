@@ -22,7 +22,7 @@ pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
     println!("\nCosts");
     calls(machine, hurry);
     bus_lock(machine, hurry);
-    if machine.reach.at(0).is_some() {
+    if machine.support.at(0).is_some() {
         breakpoint(machine, hurry);
     }
     guard(machine, hurry);
@@ -60,7 +60,7 @@ fn calls(machine: &Machine, hurry: Hurry) {
             }),
         ),
     ];
-    if machine.reach.at(0).is_some() {
+    if machine.support.at(0).is_some() {
         let name = "exit and back, breakpoint at cpl0";
         calls.push((name, Box::new(|| run(&mut stopped))));
     }

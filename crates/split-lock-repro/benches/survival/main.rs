@@ -43,11 +43,11 @@ fn main() -> ExitCode {
     let Some(kvm) = common::kvm().filter(|_| !common::detects_split_locks()) else {
         return ExitCode::SUCCESS;
     };
-    let reach = BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago");
+    let support = BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago");
     let machine = Machine {
         kernel: kernel.parse().expect("--kernel takes a kernel profile"),
         kvm,
-        reach,
+        support,
     };
     println!("Split locks under {}: median (quartiles)", machine.kernel);
     costs::measure(&machine, hurry);

@@ -19,7 +19,7 @@ use crate::common::guest;
 pub(crate) struct Machine {
     pub(crate) kvm: Kvm,
     pub(crate) kernel: Profile,
-    pub(crate) reach: BreakpointSupport,
+    pub(crate) support: BreakpointSupport,
 }
 
 /// What becomes of a guest's split locks.
@@ -100,13 +100,13 @@ impl Machine {
             reaction,
             ..Config::default()
         });
-        let reach = if scheme.breakpoints {
-            self.reach
+        let support = if scheme.breakpoints {
+            self.support
         } else {
             BreakpointSupport::NONE
         };
         let hosted = hosted.expect("the vCPU can be bounded");
-        let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), reach);
+        let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), support);
         run_for(&mut vcpu, setting.timeout, span / 2 + self.phase());
         let before = work(&vcpu, &slot);
         let start = Instant::now();

@@ -83,7 +83,7 @@ impl Cpu for StoppedCpu<'_> {
         };
         self.registers.set(Some(known));
         let mut registers = general_registers(&known);
-        registers.rflags = self.hidden.take_out(registers.rflags);
+        registers.rflags &= !self.hidden.mask;
         Ok(registers)
     }
 
@@ -93,7 +93,7 @@ impl Cpu for StoppedCpu<'_> {
     }
 
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
-        let rflags = self.hidden.put_back(after.rflags);
+        let rflags = after.rflags | self.hidden.set;
         self.registers.set(None);
         self.slot
             .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
@@ -133,7 +133,7 @@ pub(super) struct StoppedBreakpoints<'a> {
     pub(super) slot: &'a VcpuSlot,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
-    pub(super) reach: BreakpointSupport,
+    pub(super) support: BreakpointSupport,
 }
 
 impl Breakpoints for StoppedBreakpoints<'_> {
@@ -141,7 +141,7 @@ impl Breakpoints for StoppedBreakpoints<'_> {
     type Exit = ();
 
     fn work_at(&self, cpl: u8) -> bool {
-        self.trap.can_watch() && self.reach.at(cpl).is_some()
+        self.trap.can_watch() && self.support.at(cpl).is_some()
     }
 
     /// None of our guests has any.

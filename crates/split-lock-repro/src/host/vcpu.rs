@@ -247,23 +247,23 @@ impl<'a> HostedVcpu<'a> {
 
     /// What a guard sees of it, and what it can do to it. Any I/O must be completed. If it has just
     /// come to a `breakpoint`, nothing must have been done to it since.
-    pub(super) fn side<'b>(
+    pub(super) fn parts<'b>(
         &'b mut self,
         debug_registers: &'b mut DebugRegisters,
-        reach: BreakpointSupport,
+        support: BreakpointSupport,
         breakpoint: Option<u64>,
-    ) -> VcpuSide<'b> {
+    ) -> HostedParts<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
             let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
-            return VcpuSide::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
+            return HostedParts::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
         };
         let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
             Some(address) => host.stopped_cpu(slot, fd).at_breakpoint(address),
             None => host.stopped_cpu(slot, fd),
         };
-        VcpuSide::Emulated(VcpuParts {
+        HostedParts::Emulated(VcpuParts {
             memory: cpu.memory(),
             cpu,
             others,
@@ -271,7 +271,7 @@ impl<'a> HostedVcpu<'a> {
                 slot,
                 fd,
                 trap: &mut host.trap,
-                reach,
+                support,
             },
         })
     }
@@ -305,12 +305,12 @@ impl<'a> HostedVcpu<'a> {
     clippy::large_enum_variant,
     reason = "it is taken apart where it is made"
 )]
-pub(super) enum VcpuSide<'a> {
+pub(super) enum HostedParts<'a> {
     Native(KvmVcpuParts<'a, GuestMemoryMmap, GuestPass>),
-    Emulated(EmulatedSide<'a>),
+    Emulated(EmulatedParts<'a>),
 }
 
-type EmulatedSide<'a> = VcpuParts<
+type EmulatedParts<'a> = VcpuParts<
     'a,
     StoppedCpu<'a>,
     PagedMemory<GuestRam<'a, GuestMemoryMmap>>,

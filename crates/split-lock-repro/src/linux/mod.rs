@@ -93,12 +93,12 @@ pub struct Counts {
     /// Runs after which the vCPU was where it had been before, and its thread had hardly run.
     pub runs_without_progress: u64,
     /// Where it stood longest, if that was a split lock.
-    pub standing: Option<Standing>,
+    pub longest_stall: Option<LongestStall>,
 }
 
 /// A split lock that a vCPU did not get past.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct LongestStall {
     /// The instruction.
     pub culprit: SplitInstruction,
     /// From when the vCPU was first found there to when it was last.
@@ -171,12 +171,12 @@ impl LinuxVm {
         let fd = create_vcpu(&vm, 0, vcpu, &cpuid, boot::special_registers)?;
         fd.set_regs(&start)
             .map_err(failed("KVM_SET_REGS", vcpu, REPORT))?;
-        let reach = match guard {
+        let support = match guard {
             Some(_) => BreakpointSupport::probe(kvm)?,
             None => BreakpointSupport::NONE,
         };
         Ok(Self {
-            vcpu: Vcpu::new(fd, guard, reach)?,
+            vcpu: Vcpu::new(fd, guard, support)?,
             devices: Devices::new(&vm),
             memory,
             release: image.release().to_owned(),

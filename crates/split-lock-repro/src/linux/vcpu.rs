@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kvm_bindings::kvm_debug_exit_arch;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
 use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuAccess, VcpuGuard};
@@ -13,7 +12,7 @@ use vm_memory::GuestMemoryMmap;
 use super::LinuxError;
 use super::devices::Devices;
 use super::stall_detector::{RunSample, StallDetector};
-use super::{Counts, Standing, Step};
+use super::{Counts, LongestStall, Step};
 use crate::vm::{ExitCause, REPORT, failed};
 
 const VCPU: &str = "the Linux guest's vCPU";
@@ -27,7 +26,7 @@ pub(super) struct Vcpu {
     vcpu: PreemptibleVcpu,
     debug_registers: DebugRegisters,
     /// `None` if nobody is to help it.
-    keeper: Option<VcpuGuard>,
+    guard: Option<VcpuGuard>,
     new_stalls: Vec<Stall>,
     stall_detector: StallDetector,
     counts: Counts,
@@ -38,12 +37,12 @@ impl Vcpu {
     pub(super) fn new(
         fd: VcpuFd,
         guard: Option<Config>,
-        reach: BreakpointSupport,
+        support: BreakpointSupport,
     ) -> Result<Self, LinuxError> {
         Ok(Self {
             vcpu: PreemptibleVcpu::new(fd)?,
-            debug_registers: DebugRegisters::new(reach),
-            keeper: guard.map(VcpuGuard::new),
+            debug_registers: DebugRegisters::new(support),
+            guard: guard.map(VcpuGuard::new),
             new_stalls: vec![],
             stall_detector: StallDetector::default(),
             counts: Counts::default(),
@@ -56,7 +55,7 @@ impl Vcpu {
     }
 
     pub(super) fn statistics(&self) -> Option<&Statistics> {
-        self.keeper.as_ref().map(VcpuGuard::statistics)
+        self.guard.as_ref().map(VcpuGuard::statistics)
     }
 
     pub(super) fn take_new_stalls(&mut self) -> Vec<Stall> {
@@ -71,8 +70,8 @@ impl Vcpu {
         memory: &GuestMemoryMmap,
     ) -> Result<Step, LinuxError> {
         let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
-        let budget = match &mut self.keeper {
-            Some(keeper) => keeper.budget(quantum),
+        let budget = match &mut self.guard {
+            Some(guard) => guard.budget(quantum),
             None => quantum,
         };
         if self.run_until((began + budget).into(), devices, memory)? == Step::Reset {
@@ -109,28 +108,14 @@ impl Vcpu {
                 VcpuExit::MmioRead(_, data) => data.fill(0xff),
                 VcpuExit::MmioWrite(..) => {}
                 VcpuExit::Shutdown => return Ok(Step::Reset),
-                VcpuExit::Debug(exit) if self.keeper.is_some() => {
-                    self.breakpoint(exit, memory)?;
+                VcpuExit::Debug(exit) if self.guard.is_some() => {
+                    if let (Some(guard), mut parts) = self.parts(memory) {
+                        guard.handle_breakpoint(exit, &mut parts)?;
+                    }
                 }
                 other => return Err(LinuxError::Exit(ExitCause::from(&other))),
             }
         }
-    }
-
-    fn breakpoint(
-        &mut self,
-        exit: kvm_debug_exit_arch,
-        memory: &GuestMemoryMmap,
-    ) -> Result<(), LinuxError> {
-        let Some(keeper) = &mut self.keeper else {
-            return Ok(());
-        };
-        let (vcpu, debug_registers) = (self.vcpu.vcpu_mut(), &mut self.debug_registers);
-        keeper.handle_breakpoint(
-            exit,
-            &mut vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers),
-        )?;
-        Ok(())
     }
 
     /// Looks whether the run has got the guest anywhere.
@@ -140,16 +125,16 @@ impl Vcpu {
         let Some(stood) = self.stall_detector.ran(run, &registers) else {
             return Ok(());
         };
-        if self.side(memory).is_halted()? {
+        if self.parts(memory).1.is_halted()? {
             return Ok(());
         }
         self.counts.runs_without_progress += 1;
-        let longest = self.counts.standing.as_ref().map(|standing| standing.time);
+        let longest = self.counts.longest_stall.as_ref().map(|stall| stall.time);
         if stood < WORTH_A_LOOK || longest.is_some_and(|longest| stood <= longest) {
             return Ok(());
         }
-        if let Some(culprit) = self.side(memory).split_instruction()? {
-            self.counts.standing = Some(Standing {
+        if let Some(culprit) = self.parts(memory).1.split_instruction()? {
+            self.counts.longest_stall = Some(LongestStall {
                 culprit,
                 time: stood,
             });
@@ -158,33 +143,30 @@ impl Vcpu {
     }
 
     fn guard(&mut self, run: &RunSample, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
-        let Some(keeper) = &mut self.keeper else {
+        let (Some(guard), mut parts) = self.parts(memory) else {
             return Ok(());
         };
-        let (vcpu, debug_registers) = (self.vcpu.vcpu_mut(), &mut self.debug_registers);
         let run = Run {
             wall: run.wall,
             cpu: run.cpu,
             ended: guard::Ended::Expired,
         };
-        let verdict = keeper.after_run(
-            &run,
-            &mut vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers),
-        )?;
-        self.new_stalls
-            .extend(verdict.stall().filter(|stall| stall.is_new));
+        let progress = guard.after_run(&run, &mut parts)?;
+        let stall = progress.stall().filter(|stall| stall.is_new);
+        self.new_stalls.extend(stall);
         Ok(())
     }
 
-    fn side<'a>(
+    /// What a guard works on, and the guard if there is one.
+    fn parts<'a>(
         &'a mut self,
         memory: &'a GuestMemoryMmap,
-    ) -> KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu> {
-        vcpu_parts(
-            self.vcpu.vcpu_mut(),
-            memory,
-            &SingleVcpu,
-            &mut self.debug_registers,
-        )
+    ) -> (
+        Option<&'a mut VcpuGuard>,
+        KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu>,
+    ) {
+        let (vcpu, debug_registers) = (self.vcpu.vcpu_mut(), &mut self.debug_registers);
+        let parts = vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers);
+        (self.guard.as_mut(), parts)
     }
 }
