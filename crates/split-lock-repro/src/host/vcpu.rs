@@ -1,6 +1,7 @@
 //! A bounded vCPU on an emulated host.
 
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
@@ -215,8 +216,8 @@ impl<'a> HostedVcpu<'a> {
     pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
         loop {
             let window_end = match self.enter_host()? {
-                Entry::Guest { window_end } => window_end.unwrap_or(deadline),
-                Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
+                Continue(window_end) => window_end.unwrap_or(deadline),
+                Break(exit) => return Ok(Ended::Exit(exit)),
             };
             // A real host punishes inside KVM_RUN, where others' kicks cut a sleep short: so here, too.
             let _inside = self.pass.as_mut().map(GuestPass::enter);
@@ -281,22 +282,21 @@ impl<'a> HostedVcpu<'a> {
         self.slot.unexpected_exit(self.vcpu.vcpu_mut(), cause)
     }
 
-    /// The trap as the kernel has it at this moment.
-    fn enter_host(&mut self) -> Result<Entry, HostError> {
+    /// Sets the trap as the kernel has it at this moment. Returns when that changes, or what comes
+    /// before the guest can be entered: completing the last exit may lead to another.
+    fn enter_host(&mut self) -> Result<ControlFlow<ExitCause, Option<MonotonicTime>>, HostError> {
         let Some(host) = &mut self.emulated else {
-            return Ok(Entry::Guest { window_end: None });
+            return Ok(Continue(None));
         };
         let detection = host.kernel.enter(host.cpu);
         if detection.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
-                return Ok(Entry::Exit(ExitCause::from(&exit)));
+                return Ok(Break(ExitCause::from(&exit)));
             }
             host.trap
                 .switch(detection.detects, self.slot, self.vcpu.vcpu())?;
         }
-        Ok(Entry::Guest {
-            window_end: detection.until,
-        })
+        Ok(Continue(detection.until))
     }
 }
 
@@ -317,15 +317,6 @@ type EmulatedParts<'a> = VcpuParts<
     GuestPass,
     StoppedBreakpoints<'a>,
 >;
-
-/// How the guest is entered.
-enum Entry {
-    Guest {
-        window_end: Option<MonotonicTime>,
-    },
-    /// Not yet: completing the last exit led to another.
-    Exit(ExitCause),
-}
 
 impl Emulated {
     /// The exit, unless it is this host's affair, which is then dealt with.

@@ -1,11 +1,11 @@
 //! How a kernel finds its memory: where everything lies, and what is written there before it starts.
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
-use linux_loader::bootparam::{boot_e820_entry, boot_params};
+use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::LinuxError;
-use super::image::{Image, Loaded};
+use super::image::Image;
 use crate::vm::segments::{code_segment, data_segment, table};
 
 const GDT: u64 = 0x500;
@@ -62,9 +62,9 @@ pub(super) fn prepare(
     }
     let initrd_at = place_of_initrd(image, memory_bytes, initrd.len() as u64)
         .ok_or_else(|| no_room("an initrd", initrd.len() as u64, MORE_MEMORY))?;
-    let loaded = image.load(memory)?;
+    let entry = image.load(memory)?;
     let parameters = parameters(
-        &loaded,
+        image.header(),
         memory_bytes,
         initrd_at,
         initrd.len(),
@@ -78,7 +78,7 @@ pub(super) fn prepare(
     })();
     written.expect("that there is room has been looked at");
     Ok(kvm_regs {
-        rip: loaded.entry,
+        rip: entry,
         rsi: BOOT_PARAMETERS,
         rsp: STACK_TOP,
         rflags: ALWAYS_SET,
@@ -96,14 +96,14 @@ fn place_of_initrd(image: &Image, memory_bytes: u64, bytes: u64) -> Option<u64> 
 }
 
 fn parameters(
-    loaded: &Loaded,
+    hdr: setup_header,
     memory_bytes: u64,
     initrd_at: u64,
     initrd_bytes: usize,
     command_line_bytes: usize,
 ) -> boot_params {
     let mut parameters = boot_params {
-        hdr: loaded.header,
+        hdr,
         ..Default::default()
     };
     parameters.hdr.type_of_loader = UNKNOWN_LOADER;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use split_lock_assist::guard::{Config, SplitInstruction, Stall, Statistics};
+use split_lock_assist::guard::{Config, SplitInstruction, Stall, Statistics, VcpuGuard};
 use split_lock_assist::kvm::BreakpointSupport;
 use vm_memory::GuestMemoryMmap;
 
@@ -212,19 +212,19 @@ impl LinuxVm {
     /// What has been counted so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
-        self.vcpu.counts()
+        &self.vcpu.counts
     }
 
     /// What the guard has done so far; `None` if there is none.
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
-        self.vcpu.statistics()
+        self.vcpu.guard.as_ref().map(VcpuGuard::statistics)
     }
 
     /// The instructions at which the guard has found the vCPU held up, each once, since this was last
     /// asked.
     pub fn take_new_stalls(&mut self) -> Vec<Stall> {
-        self.vcpu.take_new_stalls()
+        std::mem::take(&mut self.vcpu.new_stalls)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
-use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuAccess, VcpuGuard};
+use split_lock_assist::guard::{self, Config, Run, Stall, VcpuAccess, VcpuGuard};
 use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, KvmVcpuParts, vcpu_parts};
 use split_lock_assist::pause::SingleVcpu;
 use vm_memory::GuestMemoryMmap;
@@ -26,10 +26,10 @@ pub(super) struct Vcpu {
     vcpu: PreemptibleVcpu,
     debug_registers: DebugRegisters,
     /// `None` if nobody is to help it.
-    guard: Option<VcpuGuard>,
-    new_stalls: Vec<Stall>,
+    pub(super) guard: Option<VcpuGuard>,
+    pub(super) new_stalls: Vec<Stall>,
     stall_detector: StallDetector,
-    counts: Counts,
+    pub(super) counts: Counts,
     began: MonotonicTime,
 }
 
@@ -48,18 +48,6 @@ impl Vcpu {
             counts: Counts::default(),
             began: MonotonicTime::now(),
         })
-    }
-
-    pub(super) fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    pub(super) fn statistics(&self) -> Option<&Statistics> {
-        self.guard.as_ref().map(VcpuGuard::statistics)
-    }
-
-    pub(super) fn take_new_stalls(&mut self) -> Vec<Stall> {
-        std::mem::take(&mut self.new_stalls)
     }
 
     /// One run, for as long as the guard makes of `quantum`.
