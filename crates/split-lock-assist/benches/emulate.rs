@@ -4,11 +4,10 @@
 //! Prints medians; asserts nothing, because times depend on the machine. `emulate` is the whole of it,
 //! with fetching and decoding.
 
-use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
 
-use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+use split_lock_assist::cpu::{Context, CpuState, Gpr, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_assist::emulate::{Emulated, emulate, perform};
 use split_lock_assist::memory::{AccessError, Memory, WritePermit};
@@ -28,29 +27,6 @@ const INSTRUCTIONS: [(&str, &[u8]); 6] = [
         &[0x65, 0x86, 0x84, 0xce, 0, 0, 0, 0],
     ),
 ];
-
-/// A vCPU that executes the same instruction again and again.
-struct Guest {
-    registers: Registers,
-    context: Context,
-}
-
-impl Cpu for Guest {
-    type Error = Infallible;
-
-    fn registers(&self) -> Result<Registers, Infallible> {
-        Ok(self.registers)
-    }
-
-    fn context(&self) -> Result<Context, Infallible> {
-        Ok(self.context)
-    }
-
-    fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-        black_box(after);
-        Ok(())
-    }
-}
 
 /// The instruction, and an operand that lies over two cache lines.
 struct PagedPermit {
@@ -107,7 +83,7 @@ fn main() {
         };
         registers.set(Gpr::Rsi, OPERAND);
         let context = Context::long_mode(3);
-        let mut guest = Guest { registers, context };
+        let guest = CpuState { registers, context };
         let mut pages = PagedPermit {
             code,
             operand: [0; 16],
@@ -123,7 +99,7 @@ fn main() {
             black_box(perform(black_box(&access), black_box(&registers), 1));
         });
         let all = median_ns(|| {
-            let Ok(emulated) = emulate(&mut guest, &mut pages, &SingleVcpu);
+            let Ok(emulated) = emulate(&mut { guest }, &mut pages, &SingleVcpu);
             assert!(matches!(black_box(emulated), Emulated::Done(_)));
         });
         println!("{name:26} {decoding:7.1} {performing:7.1} {all:7.1}");

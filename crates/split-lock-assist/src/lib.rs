@@ -6,32 +6,11 @@
 //! their memory are:
 //!
 //! ```
-//! use std::convert::Infallible;
-//!
-//! use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+//! use split_lock_assist::cpu::{Context, CpuState, Gpr, Registers};
 //! use split_lock_assist::decode::{Decoded, decode_next};
 //! use split_lock_assist::emulate::{Emulated, emulate};
-//! use split_lock_assist::memory::{WritePermit, Memory, AccessError};
+//! use split_lock_assist::memory::{AccessError, Memory, WritePermit};
 //! use split_lock_assist::pause::SingleVcpu;
-//!
-//! struct Vcpu(Registers);
-//!
-//! impl Cpu for Vcpu {
-//!     type Error = Infallible;
-//!
-//!     fn registers(&self) -> Result<Registers, Infallible> {
-//!         Ok(self.0)
-//!     }
-//!
-//!     fn context(&self) -> Result<Context, Infallible> {
-//!         Ok(Context::long_mode(3))
-//!     }
-//!
-//!     fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-//!         self.0 = *after;
-//!         Ok(())
-//!     }
-//! }
 //!
 //! /// All there is, from address 0 on.
 //! struct Ram([u8; 256]);
@@ -68,15 +47,18 @@
 //! // At address 0: lock inc dword ptr [rsi]
 //! let mut ram = Ram([0; 256]);
 //! ram.0[..3].copy_from_slice(&[0xf0, 0xff, 0x06]);
-//! let mut vcpu = Vcpu(Registers::default());
-//! vcpu.0.set(Gpr::Rsi, 0x3e);
+//! let mut vcpu = CpuState {
+//!     registers: Registers::default(),
+//!     context: Context::long_mode(3),
+//! };
+//! vcpu.registers.set(Gpr::Rsi, 0x3e);
 //!
 //! let Ok(Decoded::Locked(access)) = decode_next(&vcpu, &mut ram) else {
 //!     panic!("it locks");
 //! };
 //! assert!(access.crosses_line());
 //! assert_eq!(emulate(&mut vcpu, &mut ram, &SingleVcpu), Ok(Emulated::Done(access)));
-//! assert_eq!(vcpu.0.rip, 3);
+//! assert_eq!(vcpu.registers.rip, 3);
 //! assert_eq!(ram.0[0x3e], 1);
 //! ```
 //!

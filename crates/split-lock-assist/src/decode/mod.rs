@@ -1,7 +1,7 @@
 //! Does this instruction lock, and where is its operand?
 //!
-//! [`decode`] answers for bytes, registers and context; [`decode_next`] for the instruction that a vCPU is
-//! about to execute.
+//! [`decode`] answers for bytes, registers and context; [`decode_next`] for the instruction that a
+//! vCPU is about to execute.
 //!
 //! ```
 //! use split_lock_assist::cpu::{Context, Gpr, Registers};

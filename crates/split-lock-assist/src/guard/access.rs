@@ -6,85 +6,56 @@ use super::breakpoints::{Breakpoints, DebugExit};
 use super::progress::SplitInstruction;
 use super::vcpu::Vcpu;
 use crate::breakpoint_slots::SLOTS;
-use crate::cpu::{Context, Mode, Registers, SegmentRegister};
+use crate::cpu::Registers;
 use crate::decode::{Decoded, decode_next};
 use crate::emulate::{Emulated, emulate};
 use crate::memory::Memory;
 use crate::pause::Pause;
 
-/// A vCPU that does not run at the moment, with everything that its [`VcpuGuard`](super::VcpuGuard) needs.
+/// A vCPU that does not run at the moment, with everything that its
+/// [`VcpuGuard`](super::VcpuGuard) needs.
 ///
 /// [`VcpuParts`] is this, made of the parts that the rest of the crate knows.
 pub trait VcpuAccess {
-    /// What can go wrong.
+    /// What can go wrong whenever the vCPU is asked or changed. Nothing has changed then.
     type Error: Error + Send + Sync + 'static;
     /// What is known of an exit that a breakpoint may have caused.
     type Exit;
 
     /// See [`Vcpu::is_halted`].
-    ///
-    /// # Errors
-    /// If that cannot be found out.
     fn is_halted(&self) -> Result<bool, Self::Error>;
 
     /// See [`Vcpu::has_event`].
-    ///
-    /// # Errors
-    /// If that cannot be found out.
     fn has_event(&self) -> Result<bool, Self::Error>;
 
     /// See [`Vcpu::voluntary_context_switches`].
     fn voluntary_context_switches(&self) -> Option<u64>;
 
     /// The registers.
-    ///
-    /// # Errors
-    /// If they cannot be had.
     fn registers(&self) -> Result<Registers, Self::Error>;
 
     /// Where the next instruction is.
-    ///
-    /// # Errors
-    /// If that cannot be found out.
     fn code_position(&self) -> Result<CodePosition, Self::Error>;
 
     /// The next instruction, if it is going to split a lock, or perhaps going to.
-    ///
-    /// # Errors
-    /// If it cannot be looked at.
     fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, Self::Error>;
 
     /// Emulates the next instruction.
-    ///
-    /// # Errors
-    /// If that fails; then nothing has changed.
     fn emulate(&mut self) -> Result<Emulated, Self::Error>;
 
     /// See [`Breakpoints::work_at`].
     fn breakpoints_work_at(&self, cpl: u8) -> bool;
 
     /// See [`Breakpoints::guest_uses_debug_registers`].
-    ///
-    /// # Errors
-    /// If that cannot be found out.
     fn guest_uses_debug_registers(&mut self) -> Result<bool, Self::Error>;
 
     /// See [`Breakpoints::set`].
-    ///
-    /// # Errors
-    /// If they cannot be set.
     fn set_breakpoints(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Self::Error>;
 
     /// See [`Breakpoints::step_over`].
-    ///
-    /// # Errors
-    /// If that cannot be arranged.
     fn step_over(&mut self) -> Result<(), Self::Error>;
 
     /// See [`Breakpoints::classify_exit`].
-    ///
-    /// # Errors
-    /// If it cannot be dealt with.
     fn classify_exit(&mut self, exit: Self::Exit) -> Result<DebugExit, Self::Error>;
 }
 
@@ -139,7 +110,7 @@ where
     fn code_position(&self) -> Result<CodePosition, C::Error> {
         let context = self.cpu.context()?;
         Ok(CodePosition {
-            address: code_address(self.cpu.registers()?.rip, &context),
+            address: context.code_address(self.cpu.registers()?.rip),
             cpl: context.cpl,
         })
     }
@@ -178,15 +149,5 @@ where
 
     fn classify_exit(&mut self, exit: B::Exit) -> Result<DebugExit, C::Error> {
         self.breakpoints.classify_exit(exit)
-    }
-}
-
-fn code_address(rip: u64, context: &Context) -> u64 {
-    match context.mode {
-        Mode::Bits64 => rip,
-        Mode::Bits16 | Mode::Bits32 => {
-            let base = context.segment(SegmentRegister::Cs).base;
-            base.wrapping_add(rip) & u64::from(u32::MAX)
-        }
     }
 }

@@ -83,10 +83,7 @@ impl fmt::Display for SplitInstruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instruction = self.instruction();
         write!(f, "{:#x}: {instruction} (", instruction.rip())?;
-        for (n, byte) in instruction.bytes().iter().enumerate() {
-            let gap = if n == 0 { "" } else { " " };
-            write!(f, "{gap}{byte:02x}")?;
-        }
+        instruction.write_bytes(f)?;
         match self {
             Self::Access(access) => {
                 let last = access.address().wrapping_add(access.size() as u64 - 1);

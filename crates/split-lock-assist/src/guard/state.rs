@@ -76,10 +76,6 @@ impl GuardState {
         }
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// How long the next run may be, if the VMM would give it `own`.
     pub(super) fn budget(&mut self, own: Duration) -> Duration {
         self.own = own;

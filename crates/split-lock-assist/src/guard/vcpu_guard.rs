@@ -21,10 +21,11 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 /// Notices that a vCPU is held up by split locks, and gets it on. One for each vCPU.
 ///
 /// The VMM asks for a [`budget`](Self::budget) before each bounded run, reports the run
-/// [afterwards](Self::after_run), and hands over the exits that [breakpoints](Self::handle_breakpoint) cause.
+/// [afterwards](Self::after_run), and
+/// hands over the exits that [breakpoints](Self::handle_breakpoint) cause.
 ///
 /// ```
-/// use split_lock_assist::guard::{Config, Ended, VcpuAccess, VcpuGuard, Reaction, Run, VcpuProgress};
+/// use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuAccess, VcpuGuard, VcpuProgress};
 /// use std::time::Duration;
 ///
 /// # fn example<H: VcpuAccess>(mut vcpu: H) -> Result<(), H::Error> {
@@ -94,12 +95,6 @@ impl VcpuGuard {
             hits: 0,
             statistics: Statistics::default(),
         }
-    }
-
-    /// What it was told to do.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        self.state.config()
     }
 
     /// How long the next run may last, if the VMM's own budget for it is `own`: more than that only

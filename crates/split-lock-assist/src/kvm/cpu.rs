@@ -33,15 +33,7 @@ impl Cpu for KvmCpu<'_> {
     type Error = KvmError;
 
     fn registers(&self) -> Result<Registers, KvmError> {
-        let kvm = self.vcpu.registers()?;
-        Ok(Registers {
-            gpr: [
-                kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8,
-                kvm.r9, kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
-            ],
-            rip: kvm.rip,
-            rflags: kvm.rflags,
-        })
+        Ok(Registers::from(&self.vcpu.registers()?))
     }
 
     fn context(&self) -> Result<Context, KvmError> {
@@ -61,7 +53,7 @@ impl Cpu for KvmCpu<'_> {
             after.flags = KVM_VCPUEVENT_VALID_SHADOW;
             self.vcpu.set_events(&after)?;
         }
-        let result = self.vcpu.set_registers(&to_kvm(after));
+        let result = self.vcpu.set_registers(&after.into());
         if result.is_err() && in_shadow {
             let mut before = events;
             before.flags = KVM_VCPUEVENT_VALID_SHADOW;
@@ -162,44 +154,31 @@ fn segment(kvm: &kvm_segment, by_descriptor: bool) -> Segment {
     }
 }
 
-fn to_kvm(registers: &Registers) -> kvm_regs {
-    let [
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    ] = registers.gpr;
-    kvm_regs {
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rsp,
-        rbp,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        rip: registers.rip,
-        rflags: registers.rflags,
+impl From<&kvm_regs> for Registers {
+    fn from(kvm: &kvm_regs) -> Self {
+        Self {
+            gpr: [
+                kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8,
+                kvm.r9, kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+            ],
+            rip: kvm.rip,
+            rflags: kvm.rflags,
+        }
+    }
+}
+
+impl From<&Registers> for kvm_regs {
+    fn from(registers: &Registers) -> Self {
+        let mut kvm = Self {
+            rip: registers.rip,
+            rflags: registers.rflags,
+            ..Self::default()
+        };
+        [
+            kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8, kvm.r9,
+            kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+        ] = registers.gpr;
+        kvm
     }
 }
 

@@ -23,23 +23,18 @@ pub struct KvmMemory<'a, M> {
     vcpu: Rc<StoppedVcpu<'a>>,
     ram: &'a M,
     /// How the vCPU translates addresses, once that was needed.
-    paged: Option<PagedMemory<KvmRam<'a, M>>>,
+    paged: Option<PagedMemory<GuestRam<'a, M>>>,
 }
 
 /// RAM that vm-memory knows.
 ///
-/// It cannot ask a CPU: translations that depend on more than the page tables are refused.
+/// On its own it cannot ask a CPU: translations that depend on more than the page tables are refused.
 #[derive(Debug)]
 pub struct GuestRam<'a, M> {
     memory: &'a M,
     start: u64,
-}
-
-/// RAM, and a vCPU to ask about translations.
-#[derive(Debug)]
-struct KvmRam<'a, M> {
-    vcpu: Rc<StoppedVcpu<'a>>,
-    ram: GuestRam<'a, M>,
+    /// Can be asked about translations.
+    vcpu: Option<Rc<StoppedVcpu<'a>>>,
 }
 
 /// Some bytes of RAM that vm-memory knows.
@@ -55,16 +50,14 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
         }
     }
 
-    fn paged(&mut self) -> Result<&mut PagedMemory<KvmRam<'a, M>>, KvmError> {
+    fn paged(&mut self) -> Result<&mut PagedMemory<GuestRam<'a, M>>, KvmError> {
         let paged = match self.paged.take() {
             Some(paged) => paged,
-            None => PagedMemory::new(
-                self.walk()?,
-                KvmRam {
-                    vcpu: Rc::clone(&self.vcpu),
-                    ram: GuestRam::new(self.ram),
-                },
-            ),
+            None => {
+                let mut ram = GuestRam::new(self.ram);
+                ram.vcpu = Some(Rc::clone(&self.vcpu));
+                PagedMemory::new(self.walk()?, ram)
+            }
         };
         Ok(self.paged.insert(paged))
     }
@@ -110,7 +103,11 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
 impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
     /// RAM at the addresses that `memory` has.
     pub fn new(memory: &'a M) -> Self {
-        Self { memory, start: 0 }
+        Self {
+            memory,
+            start: 0,
+            vcpu: None,
+        }
     }
 
     /// The guest finds address 0 of the memory at this physical address.
@@ -158,33 +155,12 @@ impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
         exchanged
     }
 
-    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
-        false
-    }
-}
-
-impl<M: GuestMemoryBackend> Ram for KvmRam<'_, M> {
-    type Slice<'b>
-        = GuestRamSlice<'b, MS<'b, M>>
-    where
-        Self: 'b;
-
-    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>> {
-        self.ram.slice(address, bytes)
-    }
-
-    fn load(&self, address: u64) -> Option<u64> {
-        self.ram.load(address)
-    }
-
-    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        self.ram.compare_exchange(address, current, new)
-    }
-
     fn confirms(&self, linear: u64, physical: u64) -> bool {
         let translate = |fd: &VcpuFd| fd.translate_gva(linear);
-        let result = self.vcpu.call("KVM_TRANSLATE", translate);
-        result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
+        self.vcpu.as_ref().is_some_and(|vcpu| {
+            let result = vcpu.call("KVM_TRANSLATE", translate);
+            result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
+        })
     }
 }
 

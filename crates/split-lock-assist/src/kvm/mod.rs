@@ -13,6 +13,7 @@
 mod breakpoints;
 mod cpu;
 mod error;
+mod long_mode;
 mod memory;
 mod scratch;
 mod support;
@@ -31,6 +32,7 @@ use crate::pause::Pause;
 pub use breakpoints::{DebugRegisters, KvmBreakpoints};
 pub use cpu::KvmCpu;
 pub use error::KvmError;
+pub use long_mode::LongMode;
 pub use memory::{GuestRam, GuestRamSlice, KvmMemory};
 pub use support::{BreakpointSupport, StepOver};
 

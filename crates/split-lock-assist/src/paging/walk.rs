@@ -2,10 +2,11 @@
 
 use super::Ram;
 use super::bits::{
-    ACCESSED, CR0_WRITE_PROTECT, CR4_SMAP, CR4_SMEP, CR4_SUPERVISOR_KEYS, CR4_USER_KEYS, DIRTY,
-    EFER_LONG_MODE_ACTIVE, EFER_NO_EXECUTE, NO_EXECUTE, PRESENT, PROTECTION_KEY, USER, WRITABLE,
+    ACCESSED, CR0_PAGING, CR0_WRITE_PROTECT, CR4_FIVE_LEVELS, CR4_LARGE_PAGES, CR4_PAE, CR4_SMAP,
+    CR4_SMEP, CR4_SUPERVISOR_KEYS, CR4_USER_KEYS, DIRTY, EFER_LONG_MODE_ACTIVE, EFER_NO_EXECUTE,
+    NO_EXECUTE, PRESENT, PROTECTION_KEY, USER, WRITABLE,
 };
-use super::format::{Format, Level};
+use super::format::{Format, LONG_MODE_48, LONG_MODE_57, Level, PAE, TWO_LEVELS};
 use crate::cpu::rflags;
 use crate::memory::AccessError;
 
@@ -93,18 +94,18 @@ impl PageWalk {
         address: u64,
         access: Access,
     ) -> Result<Translation, AccessError> {
-        let Some(format) = Format::of(self) else {
+        let Some(format) = self.format() else {
             return Ok(Translation::untranslated(address));
         };
         if !self.is_translated(&format, address) {
             return Err(AccessError::NotMapped { address });
         }
         let mut rights = Rights::ALL;
-        let mut way = Translation::untranslated(address);
+        let mut translation = Translation::untranslated(address);
         let mut table = self.cr3 & format.root;
         for level in format.levels {
             let place = table + level.index(address) * format.entry_bytes;
-            let entry = way
+            let entry = translation
                 .read_entry(ram, place, &format, level)
                 .ok_or(AccessError::NotRam { address })?;
             if entry & PRESENT == 0 {
@@ -121,13 +122,34 @@ impl PageWalk {
             if is_page {
                 self.check(rights, entry, address, access)?;
                 let offset = address & (level.page_bytes() - 1);
-                way.physical = format.page(level, entry) + offset;
-                way.page_bytes = level.page_bytes();
-                return Ok(way);
+                translation.physical = format.page(level, entry) + offset;
+                translation.page_bytes = level.page_bytes();
+                return Ok(translation);
             }
             table = format.table(entry);
         }
         unreachable!("the last level of every format holds pages")
+    }
+
+    /// None if there is no paging.
+    fn format(&self) -> Option<Format> {
+        if self.cr0 & CR0_PAGING == 0 {
+            return None;
+        }
+        let cr4 = |bit| self.cr4 & bit != 0;
+        Some(if self.efer & EFER_LONG_MODE_ACTIVE != 0 {
+            if cr4(CR4_FIVE_LEVELS) {
+                LONG_MODE_57
+            } else {
+                LONG_MODE_48
+            }
+        } else if cr4(CR4_PAE) {
+            PAE
+        } else {
+            let mut format = TWO_LEVELS;
+            format.large_pages = cr4(CR4_LARGE_PAGES);
+            format
+        })
     }
 
     /// Whether the CPU looks at all bits of the address.
@@ -235,10 +257,10 @@ impl Translation {
     /// The tables alone decide: see [`Ram::confirms`].
     pub(super) fn is_plain(&self) -> bool {
         let without_rights = |entry: &Entry| !entry.has_accessed_bit;
-        self.page_bytes < HUGE_PAGE_BYTES && !self.way().iter().any(without_rights)
+        self.page_bytes < HUGE_PAGE_BYTES && !self.entries().iter().any(without_rights)
     }
 
-    fn way(&self) -> &[Entry] {
+    fn entries(&self) -> &[Entry] {
         &self.entries[..self.levels]
     }
 
@@ -249,7 +271,7 @@ impl Translation {
     /// what they only might need.
     #[must_use]
     pub fn mark_written(&self, ram: &impl Ram) -> bool {
-        let entries = self.way();
+        let entries = self.entries();
         entries.iter().enumerate().all(|(n, entry)| {
             let is_page = n + 1 == entries.len();
             let marks = match (is_page, entry.has_accessed_bit) {

@@ -26,7 +26,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(50);
 /// vCPUs. Every vCPU thread has a [`GuestPass`].
 ///
 /// ```
-/// use split_lock_assist::pause::{PauseGate, Pause};
+/// use split_lock_assist::pause::{Pause, PauseGate};
 ///
 /// let gate = PauseGate::new();
 /// let mut pass = gate.pass(|| { /* kick this vCPU */ });
@@ -41,7 +41,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(50);
 /// A thread that is inside cannot pause the others, because it would wait for itself:
 ///
 /// ```compile_fail
-/// use split_lock_assist::pause::{PauseGate, Pause};
+/// use split_lock_assist::pause::{Pause, PauseGate};
 ///
 /// let mut pass = PauseGate::new().pass(|| {});
 /// let inside = pass.enter();

@@ -16,7 +16,7 @@ struct Guest {
     context: Context,
     is_stuck: bool,
     pages: [Page; 2],
-    /// PagedPermit that are not where the operand is.
+    /// Pages that are not where the operand is.
     pages_elsewhere: Option<u64>,
     operand: [u8; 16],
 }

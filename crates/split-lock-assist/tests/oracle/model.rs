@@ -1,36 +1,9 @@
-//! The vCPU and the memory that `emulate` works on.
+//! The memory that `emulate` works on.
 
-use std::convert::Infallible;
-
-use split_lock_assist::cpu::{Context, Cpu, Registers};
 use split_lock_assist::memory::{AccessError, Memory, WritePermit};
 
 use crate::layout::{DATA_BYTES, Layout};
 use crate::sys::Access;
-
-/// A vCPU that is only its state.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ModelCpu {
-    pub(crate) registers: Registers,
-    pub(crate) context: Context,
-}
-
-impl Cpu for ModelCpu {
-    type Error = Infallible;
-
-    fn registers(&self) -> Result<Registers, Infallible> {
-        Ok(self.registers)
-    }
-
-    fn context(&self) -> Result<Context, Infallible> {
-        Ok(self.context)
-    }
-
-    fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-        self.registers = *after;
-        Ok(())
-    }
-}
 
 /// What should be in the arena.
 #[derive(Debug)]

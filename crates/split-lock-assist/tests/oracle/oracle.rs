@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use split_lock_assist::cpu::Mode;
+use split_lock_assist::cpu::{CpuState, Mode};
 use split_lock_assist::emulate::emulate;
 use split_lock_assist::pause::SingleVcpu;
 
@@ -10,7 +10,7 @@ use crate::case::{Case, Source};
 use crate::common::random::Random;
 use crate::judge::{Comparison, Expected, judge, report};
 use crate::layout::{CODE_BYTES, DATA_BYTES, Layout, READABLE_BYTES, SLOT_BYTES};
-use crate::model::{ModelCpu, ModelMemory};
+use crate::model::ModelMemory;
 use crate::sys::{self, Arena, Outcome, Shared, Surroundings, Task, Unfinished, WINDOW_BYTES};
 
 /// How many cases one child executes.
@@ -129,7 +129,7 @@ impl Oracle {
             self.memory.poke(case.task.poke_at, &case.task.poke);
         }
         self.memory.set_code(address, &case.bytes);
-        let mut cpu = ModelCpu {
+        let mut cpu = CpuState {
             registers: case.registers,
             context: case.context,
         };
