@@ -16,7 +16,6 @@ mod guard;
 mod host;
 mod interrupt;
 mod kernel;
-mod machine;
 mod measuring;
 mod metrics;
 mod output;

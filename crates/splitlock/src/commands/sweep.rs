@@ -219,7 +219,7 @@ impl Outputs {
             json.write(|out| sweep.write_json(out))?;
         }
         if show_chart {
-            let figure = Figure::most_telling(std::slice::from_ref(sweep))
+            let figure = Figure::for_sweeps(std::slice::from_ref(sweep))
                 .context("the samples are written, but cannot be drawn")?;
             terminal::show(&figure)?;
         }

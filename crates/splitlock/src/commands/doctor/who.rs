@@ -12,7 +12,7 @@ use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
 use super::words::exception;
-use crate::machine::{self, vmm};
+
 use crate::page::Page;
 
 /// More programs and instructions than these are only counted.
@@ -249,14 +249,16 @@ fn program(process: &Process) -> String {
 }
 
 fn machine(vm: &Vm) -> String {
-    let name = machine::name(vm).map_or("without a name".into(), |name| format!("\"{name}\""));
+    let name = vm
+        .best_name()
+        .map_or("without a name".into(), |name| format!("\"{name}\""));
     let manager = match vm.manager {
         None => "",
         Some(Manager::Libvirt) => ", libvirt",
         Some(Manager::Proxmox) => ", Proxmox VE",
         Some(Manager::Jailer) => ", jailer",
     };
-    format!("the virtual machine {name} ({}{manager})", vmm(vm.vmm))
+    format!("the virtual machine {name} ({}{manager})", vm.vmm)
 }
 
 fn engine(engine: Engine) -> &'static str {

@@ -1,29 +1,31 @@
 //! The events that are asked for, and what their records mean.
 
-use super::super::happening::{Way, What};
+use split_lock_model::handler::TrapOrigin;
+
 use super::error::WatchError;
 use super::format::{Field, Format};
 use super::probes::{GUEST_BACK, GUEST_TRAP, Probes, SLEPT, USER_BACK, USER_TRAP};
 use super::record::Sample;
 use super::symbols::Symbols;
 use super::tracefs::Tracefs;
+use crate::event::EventKind;
 
 /// An event to be opened on each CPU.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(super) struct PerfEvent {
     /// What people call it.
     pub(super) name: String,
     /// The tracepoint's number.
     pub(super) id: u64,
     pub(super) filter: Option<String>,
     pub(super) has_call_chain: bool,
-    meaning: Meaning,
+    kind: RecordKind,
 }
 
 /// What its records are, and where in them the numbers lie.
 #[derive(Debug, Clone, Copy)]
-enum Meaning {
-    Trap { way: Way, rip: Field },
+enum RecordKind {
+    Trap { origin: TrapOrigin, rip: Field },
     Back { retry: Field },
     Slept { left_ms: Field },
     TimerStart { expires: Field, now: Field },
@@ -38,7 +40,7 @@ const SPLIT_LOCK_DETECT: u64 = 1 << 29;
 const WRITE_MSR: &str = "msr:write_msr";
 const TIMER_START: &str = "timer:timer_start";
 
-impl Event {
+impl PerfEvent {
     /// Windows; with call chains where nothing else is seen of a trap without a sleep.
     pub(super) fn write_msr(tracefs: &Tracefs, has_call_chain: bool) -> Result<Self, WatchError> {
         let format = tracefs.format("msr/write_msr")?;
@@ -47,7 +49,7 @@ impl Event {
             let filter = Some(format!("msr == {MSR_TEST_CTRL:#x}"));
             Some(Self {
                 has_call_chain,
-                ..Self::new(WRITE_MSR, format, filter, Meaning::WriteMsr { value })
+                ..Self::new(WRITE_MSR, format, filter, RecordKind::WriteMsr { value })
             })
         });
         found.ok_or(WatchError::NoTracepoint(WRITE_MSR))
@@ -59,8 +61,8 @@ impl Event {
         let found = format.as_ref().and_then(|format| {
             let (expires, now) = (format.field("expires")?, format.field("now")?);
             let filter = Some(format!("function == {function:#x}"));
-            let meaning = Meaning::TimerStart { expires, now };
-            let event = Self::new(TIMER_START, format, filter, meaning);
+            let kind = RecordKind::TimerStart { expires, now };
+            let event = Self::new(TIMER_START, format, filter, kind);
             Some(Self {
                 has_call_chain: true,
                 ..event
@@ -84,8 +86,8 @@ impl Event {
             };
             let format = tracefs.format(&event)?;
             let found = format.and_then(|format| {
-                let meaning = meaning(name, format.field(argument)?);
-                Some(Self::new(format!("probe {name}"), &format, None, meaning))
+                let kind = kind(name, format.field(argument)?);
+                Some(Self::new(format!("probe {name}"), &format, None, kind))
             });
             events.push(found.ok_or(WatchError::NoTracepoint(name))?);
         }
@@ -96,47 +98,47 @@ impl Event {
         name: impl Into<String>,
         format: &Format,
         filter: Option<String>,
-        meaning: Meaning,
+        kind: RecordKind,
     ) -> Self {
         Self {
             name: name.into(),
             id: format.id,
             filter,
             has_call_chain: false,
-            meaning,
+            kind,
         }
     }
 
     /// What a record says, if it says anything about split locks.
-    pub(super) fn means(
+    pub(super) fn decode(
         &self,
         sample: &Sample<'_>,
         symbols: &Symbols,
         tick_ns: u64,
-    ) -> Option<What> {
+    ) -> Option<EventKind> {
         let read = |field: Field| field.read(sample.raw);
-        Some(match self.meaning {
-            Meaning::Trap { way, rip } => What::Trap {
-                way,
+        Some(match self.kind {
+            RecordKind::Trap { origin, rip } => EventKind::Trap {
+                origin,
                 rip: read(rip),
             },
-            Meaning::Back { retry } => What::Back {
+            RecordKind::Back { retry } => EventKind::Back {
                 retry: read(retry)? != 0,
             },
-            Meaning::Slept { left_ms } => What::Slept {
+            RecordKind::Slept { left_ms } => EventKind::Slept {
                 left_ms: read(left_ms)?,
             },
-            Meaning::TimerStart { expires, now } => {
+            RecordKind::TimerStart { expires, now } => {
                 let ticks = read(expires)?.saturating_sub(read(now)?);
-                let (way, rip) = trap_in(sample, symbols)?;
-                What::Asleep {
-                    way,
+                let (origin, rip) = trap_in(sample, symbols)?;
+                EventKind::Asleep {
+                    origin,
                     rip,
                     // The wheel fires a timer in the tick after the one that it asks for.
                     at_most_ns: ticks.saturating_add(1).saturating_mul(tick_ns),
                 }
             }
-            Meaning::WriteMsr { value } => What::Detection {
+            RecordKind::WriteMsr { value } => EventKind::Detection {
                 on: read(value)? & SPLIT_LOCK_DETECT != 0,
                 of: trap_in(sample, symbols),
             },
@@ -145,24 +147,30 @@ impl Event {
 }
 
 /// Whose trap the kernel was handling, by the call chain, and where a program was when it came in.
-fn trap_in(sample: &Sample<'_>, symbols: &Symbols) -> Option<(Way, Option<u64>)> {
+fn trap_in(sample: &Sample<'_>, symbols: &Symbols) -> Option<(TrapOrigin, Option<u64>)> {
     let mut chain = sample.call_chain.kernel();
-    let way = chain.find_map(|address| symbols.handler_at(address))?;
-    Some((way, sample.call_chain.user().filter(|_| way == Way::User)))
+    let origin = chain.find_map(|address| symbols.handler_at(address))?;
+    Some((
+        origin,
+        sample
+            .call_chain
+            .user()
+            .filter(|_| origin == TrapOrigin::User),
+    ))
 }
 
 /// What a probe's record says, and where in it the number lies.
-fn meaning(probe: &str, number: Field) -> Meaning {
+fn kind(probe: &str, number: Field) -> RecordKind {
     match probe {
-        GUEST_TRAP => Meaning::Trap {
-            way: Way::Guest,
+        GUEST_TRAP => RecordKind::Trap {
+            origin: TrapOrigin::Guest,
             rip: number,
         },
-        USER_TRAP => Meaning::Trap {
-            way: Way::User,
+        USER_TRAP => RecordKind::Trap {
+            origin: TrapOrigin::User,
             rip: number,
         },
-        SLEPT => Meaning::Slept { left_ms: number },
-        _ => Meaning::Back { retry: number },
+        SLEPT => RecordKind::Slept { left_ms: number },
+        _ => RecordKind::Back { retry: number },
     }
 }

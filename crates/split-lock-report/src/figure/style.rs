@@ -3,15 +3,15 @@
 
 /// A curve's appearance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) ink: Ink,
+pub(crate) struct CurveStyle {
+    pub(crate) color: Color,
     pub(crate) marker: Marker,
-    pub(crate) stroke: Stroke,
+    pub(crate) line: LineStyle,
 }
 
 /// How a line is drawn. On curves it says how the numbers were obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stroke {
+pub(crate) enum LineStyle {
     /// Measured natively.
     Solid,
     /// Measured, with the trap emulated.
@@ -38,7 +38,7 @@ pub(crate) enum Marker {
 /// Every colour of a figure. Curves use those of Okabe and Ito, which people with colour-blind
 /// eyes can tell apart, without the yellow that paper swallows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ink {
+pub(crate) enum Color {
     Paper,
     Text,
     Muted,
@@ -71,39 +71,39 @@ const CURVE_COLORS: [(u32, u32); 8] = [
     (0x007A_4A21, 0x00C7_9A6B),
 ];
 
-impl Look {
-    /// The look of the `index`-th curve, of the given series.
+impl CurveStyle {
+    /// The style of the `index`-th curve, of the given series.
     pub(crate) fn new(index: usize, series: &str) -> Self {
         // A second round of colours must not meet the same markers again.
         let marker = MARKERS[(index + index / MARKERS.len()) % MARKERS.len()];
-        Look {
-            ink: Ink::Curve((index % CURVE_COLORS.len()) as u8),
+        CurveStyle {
+            color: Color::Curve((index % CURVE_COLORS.len()) as u8),
             marker,
-            stroke: Stroke::of_series(series),
+            line: LineStyle::of_series(series),
         }
     }
 }
 
-impl Stroke {
+impl LineStyle {
     fn of_series(series: &str) -> Self {
         if series.starts_with("measured (trap emulated") {
-            Stroke::Dashed
+            LineStyle::Dashed
         } else if series.starts_with("measured") {
-            Stroke::Solid
+            LineStyle::Solid
         } else if series.starts_with("modelled") {
-            Stroke::Dotted
+            LineStyle::Dotted
         } else {
-            Stroke::DashDotted
+            LineStyle::DashDotted
         }
     }
 
     /// Lengths of dash and gap in turn, in the figure's unit; empty for an unbroken line.
     pub(crate) fn dashes(self) -> &'static [f64] {
         match self {
-            Stroke::Solid => &[],
-            Stroke::Dashed => &[9.0, 5.0],
-            Stroke::Dotted => &[2.0, 4.0],
-            Stroke::DashDotted => &[9.0, 4.0, 2.0, 4.0],
+            LineStyle::Solid => &[],
+            LineStyle::Dashed => &[9.0, 5.0],
+            LineStyle::Dotted => &[2.0, 4.0],
+            LineStyle::DashDotted => &[9.0, 4.0, 2.0, 4.0],
         }
     }
 }
@@ -124,19 +124,19 @@ impl Marker {
     }
 }
 
-impl Ink {
+impl Color {
     /// All of them, once.
-    pub(crate) fn all() -> impl Iterator<Item = Ink> {
+    pub(crate) fn all() -> impl Iterator<Item = Color> {
         [
-            Ink::Paper,
-            Ink::Text,
-            Ink::Muted,
-            Ink::Grid,
-            Ink::Band,
-            Ink::Detection,
+            Color::Paper,
+            Color::Text,
+            Color::Muted,
+            Color::Grid,
+            Color::Band,
+            Color::Detection,
         ]
         .into_iter()
-        .chain((0..CURVE_COLORS.len() as u8).map(Ink::Curve))
+        .chain((0..CURVE_COLORS.len() as u8).map(Color::Curve))
     }
 
     /// On light paper.
@@ -151,13 +151,13 @@ impl Ink {
 
     fn colors(self) -> (u32, u32) {
         match self {
-            Ink::Paper => (0x00FF_FFFF, 0x0016_191D),
-            Ink::Text => (0x001A_1A1A, 0x00E8_E8E8),
-            Ink::Muted => (0x0055_5555, 0x00A9_AFB6),
-            Ink::Grid => (0x00E2_E2E2, 0x0032_383F),
-            Ink::Band => (0x00F3_EBDC, 0x003A_3120),
-            Ink::Detection => (0x008A_3B00, 0x00F2_A365),
-            Ink::Curve(index) => CURVE_COLORS[usize::from(index) % CURVE_COLORS.len()],
+            Color::Paper => (0x00FF_FFFF, 0x0016_191D),
+            Color::Text => (0x001A_1A1A, 0x00E8_E8E8),
+            Color::Muted => (0x0055_5555, 0x00A9_AFB6),
+            Color::Grid => (0x00E2_E2E2, 0x0032_383F),
+            Color::Band => (0x00F3_EBDC, 0x003A_3120),
+            Color::Detection => (0x008A_3B00, 0x00F2_A365),
+            Color::Curve(index) => CURVE_COLORS[usize::from(index) % CURVE_COLORS.len()],
         }
     }
 }
@@ -173,27 +173,32 @@ mod tests {
 
     #[test]
     fn the_line_style_says_how_a_series_was_obtained() {
-        let stroke = |series| Look::new(0, series).stroke;
-        assert_eq!(stroke("measured (native)"), Stroke::Solid);
-        assert_eq!(stroke("measured (native); beside 1 x split"), Stroke::Solid);
-        assert_eq!(stroke("measured (trap emulated: 6.12)"), Stroke::Dashed);
-        assert_eq!(stroke("modelled (6.12)"), Stroke::Dotted);
-        assert_eq!(stroke("from a friend"), Stroke::DashDotted);
+        let line = |series| CurveStyle::new(0, series).line;
+        assert_eq!(line("measured (native)"), LineStyle::Solid);
+        assert_eq!(
+            line("measured (native); beside 1 x split"),
+            LineStyle::Solid
+        );
+        assert_eq!(line("measured (trap emulated: 6.12)"), LineStyle::Dashed);
+        assert_eq!(line("modelled (6.12)"), LineStyle::Dotted);
+        assert_eq!(line("from a friend"), LineStyle::DashDotted);
     }
 
     #[test]
     fn sixteen_curves_look_different() {
-        let looks: Vec<_> = (0..16).map(|index| Look::new(index, "measured")).collect();
-        for (index, look) in looks.iter().enumerate() {
-            assert!(!looks[..index].contains(look), "curve {index}");
+        let styles: Vec<_> = (0..16)
+            .map(|index| CurveStyle::new(index, "measured"))
+            .collect();
+        for (index, style) in styles.iter().enumerate() {
+            assert!(!styles[..index].contains(style), "curve {index}");
         }
     }
 
     #[test]
     fn inks_differ_so_that_a_dark_scheme_can_tell_them_apart() {
-        let colors: Vec<_> = Ink::all().map(Ink::light).collect();
+        let colors: Vec<_> = Color::all().map(Color::light).collect();
         for (index, color) in colors.iter().enumerate() {
-            assert!(!colors[..index].contains(color), "ink {index}");
+            assert!(!colors[..index].contains(color), "color {index}");
         }
     }
 }

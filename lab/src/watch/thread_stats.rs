@@ -7,7 +7,7 @@ use crate::replay::{TrapRow, Verdict};
 
 /// One thread's traps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct ThreadStats {
     /// They are those of a guest.
     pub guest: bool,
     /// When the first one was.
@@ -30,37 +30,37 @@ pub struct Account {
 
 /// Of all threads, by their ids. `traps` is the model's account of the same journal.
 #[must_use]
-pub fn accounts(journal: &[Event], traps: &[TrapRow]) -> BTreeMap<i32, Account> {
-    let mut accounts: BTreeMap<i32, Account> = BTreeMap::new();
+pub fn thread_stats(journal: &[Event], traps: &[TrapRow]) -> BTreeMap<i32, ThreadStats> {
+    let mut threads: BTreeMap<i32, ThreadStats> = BTreeMap::new();
     let mut since: HashMap<i32, u64> = HashMap::new();
     for event in journal {
         match event.kind {
             Kind::Trap(address) => {
                 since.insert(event.pid, event.ns);
-                let account = accounts.entry(event.pid).or_insert_with(|| Account {
+                let stats = threads.entry(event.pid).or_insert_with(|| ThreadStats {
                     guest: event.guest,
                     first_ns: event.ns,
-                    ..Account::default()
+                    ..ThreadStats::default()
                 });
-                if !account.addresses.contains(&address) {
-                    account.addresses.push(address);
+                if !stats.addresses.contains(&address) {
+                    stats.addresses.push(address);
                 }
             }
             Kind::Return { .. } => {
                 if let Some(since) = since.remove(&event.pid) {
-                    accounts.entry(event.pid).or_default().lost_ns += event.ns - since;
+                    threads.entry(event.pid).or_default().lost_ns += event.ns - since;
                 }
             }
             _ => {}
         }
     }
     for trap in traps {
-        accounts.entry(trap.pid).or_default().count(trap.verdict);
+        threads.entry(trap.pid).or_default().count(trap.verdict);
     }
-    accounts
+    threads
 }
 
-impl Account {
+impl ThreadStats {
     fn count(&mut self, verdict: Verdict) {
         self.traps += 1;
         *match verdict {

@@ -2,8 +2,8 @@
 
 use crate::Message;
 use crate::header::{Header, unquoted};
-use crate::line::{Line, Part, continued};
-use crate::scanner::Place;
+use crate::line::{Certainty, Line, without_soft_break};
+use crate::position::Position;
 
 /// Nobody wraps so narrowly that a message needs more lines.
 const MOST_LINES: u8 = 4;
@@ -13,10 +13,10 @@ const LONGEST_BYTES: usize = 1024;
 
 /// A line that begins a message and does not end it.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct PartialMessage {
     pub(crate) header: Header,
-    pub(crate) part: Part,
-    pub(crate) place: Place,
+    pub(crate) certainty: Certainty,
+    pub(crate) position: Position,
     /// As it is.
     pub(crate) text: Vec<u8>,
     /// It and the lines after it, joined in each way that is possible.
@@ -24,23 +24,28 @@ pub(crate) struct Open {
     pub(crate) lines: u8,
 }
 
-/// What became of a line after an open one.
+/// What a line is to the message that lines before it have begun.
 #[derive(Debug)]
-pub(crate) enum Absorbed {
+pub(crate) enum JoinResult {
     /// It ends the message.
-    Whole(Header, Message),
+    Complete(Header, Message),
     /// It may be part of it, and more has to follow.
-    Held,
+    Incomplete,
     /// It has nothing to do with it.
-    Refused,
+    Unrelated,
 }
 
-impl Open {
-    pub(crate) fn new(header: Header, part: Part, place: Place, line: &[u8]) -> Self {
-        Open {
+impl PartialMessage {
+    pub(crate) fn new(
+        header: Header,
+        certainty: Certainty,
+        position: Position,
+        line: &[u8],
+    ) -> Self {
+        PartialMessage {
             header,
-            part,
-            place,
+            certainty,
+            position,
             text: line.to_vec(),
             joined: vec![line.trim_ascii_end().to_vec()],
             lines: 1,
@@ -48,13 +53,13 @@ impl Open {
     }
 
     /// Tries to go on with the next line.
-    pub(crate) fn absorb(&mut self, line: &[u8]) -> Absorbed {
+    pub(crate) fn join(&mut self, line: &[u8]) -> JoinResult {
         // What says something by itself is no other line's end.
         if !matches!(
             Line::read(line),
             Line::Other | Line::Damaged(_, crate::Damage::NoBeginning)
         ) {
-            return Absorbed::Refused;
+            return JoinResult::Unrelated;
         }
         let (header, rest) = Header::read(line);
         let (piece, separators): (_, &[&[u8]]) = if header.stamp.is_empty() {
@@ -64,11 +69,11 @@ impl Open {
             // A thread's name may hold a newline: then the kernel's message is of two lines.
             (rest, &[b"\n"])
         } else {
-            return Absorbed::Refused;
+            return JoinResult::Unrelated;
         };
         let piece = piece.trim_ascii_end();
         if piece.is_empty() {
-            return Absorbed::Refused;
+            return JoinResult::Unrelated;
         }
         let mut open = vec![];
         for text in &self.joined {
@@ -77,24 +82,24 @@ impl Open {
                 match Line::of_text(&joined) {
                     Line::Whole(header, message) => {
                         self.lines += 1;
-                        return Absorbed::Whole(header, message);
+                        return JoinResult::Complete(header, message);
                     }
-                    Line::Open(..) if joined.len() <= LONGEST_BYTES => open.push(joined),
+                    Line::Partial(..) if joined.len() <= LONGEST_BYTES => open.push(joined),
                     _ => {}
                 }
             }
         }
         if open.is_empty() || self.lines + 1 >= MOST_LINES {
-            return Absorbed::Refused;
+            return JoinResult::Unrelated;
         }
         self.joined = open;
         self.lines += 1;
-        Absorbed::Held
+        JoinResult::Incomplete
     }
 }
 
 fn join(text: &[u8], separator: &[u8], piece: &[u8]) -> Vec<u8> {
-    match continued(text) {
+    match without_soft_break(text) {
         goes_on if goes_on.len() < text.len() => [goes_on, piece].concat(),
         text => [text, separator, piece].concat(),
     }

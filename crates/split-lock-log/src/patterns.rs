@@ -3,7 +3,8 @@
 use memchr::memmem::Finder;
 
 use crate::colour::ESCAPE;
-use crate::line::{LINUX_VERSION, continued};
+use crate::line::without_soft_break;
+use crate::message::LINUX_VERSION;
 
 /// Many a line has this word and goes on in another way than ` lock` or `_lock`; see [`is_ours`].
 const SPLIT: &[u8] = b"split";
@@ -20,11 +21,11 @@ const IN_BYTES: [&[u8]; 4] = [
 ];
 
 #[derive(Debug)]
-pub(crate) struct Needles {
+pub(crate) struct Patterns {
     finders: Vec<Finder<'static>>,
 }
 
-impl Needles {
+impl Patterns {
     pub(crate) fn for_text() -> Self {
         Self::of(&IN_TEXT)
     }
@@ -33,21 +34,21 @@ impl Needles {
         Self::of(&[&IN_TEXT[..], &IN_BYTES].concat())
     }
 
-    fn of(needles: &[&'static [u8]]) -> Self {
-        let needles = needles.iter();
-        Needles {
-            finders: needles.map(|needle| Finder::new(*needle)).collect(),
+    fn of(patterns: &[&'static [u8]]) -> Self {
+        let patterns = patterns.iter();
+        Patterns {
+            finders: patterns.map(|pattern| Finder::new(*pattern)).collect(),
         }
     }
 
-    pub(crate) fn are_in(&self, line: &[u8]) -> bool {
+    pub(crate) fn any_in(&self, line: &[u8]) -> bool {
         self.finders
             .iter()
             .any(|finder| find(finder, line, 0).is_some())
     }
 }
 
-/// Where the needle is, from `from` on.
+/// Where the pattern is, from `from` on.
 fn find(finder: &Finder<'_>, text: &[u8], from: usize) -> Option<usize> {
     let mut hits = finder.find_iter(&text[from..]).map(|at| from + at);
     match finder.needle() {
@@ -63,7 +64,7 @@ fn is_ours(rest: &[u8]) -> bool {
     let near = &rest[..rest.len().min(LONGEST)];
     let end = memchr::memchr2(b'\n', ESCAPE, near);
     let has_ended = end.is_some() || near.len() < LONGEST;
-    let near = continued(near[..end.unwrap_or(near.len())].trim_ascii_end());
+    let near = without_soft_break(near[..end.unwrap_or(near.len())].trim_ascii_end());
     let words: [&[u8]; 2] = [b" lock", b"_lock"];
     words
         .iter()
@@ -71,15 +72,15 @@ fn is_ours(rest: &[u8]) -> bool {
 }
 
 #[derive(Debug)]
-pub(crate) struct Hits {
-    /// For each needle where it is next, unless it is not in the rest of the block.
+pub(crate) struct PatternHits {
+    /// For each pattern where it is next, unless it is not in the rest of the block.
     next: Vec<Option<usize>>,
 }
 
-impl Hits {
-    pub(crate) fn new(needles: &Needles) -> Self {
-        Hits {
-            next: vec![Some(0); needles.finders.len()],
+impl PatternHits {
+    pub(crate) fn new(patterns: &Patterns) -> Self {
+        PatternHits {
+            next: vec![Some(0); patterns.finders.len()],
         }
     }
 
@@ -88,9 +89,9 @@ impl Hits {
         &mut self,
         from: usize,
         block: &[u8],
-        needles: &Needles,
+        patterns: &Patterns,
     ) -> Option<usize> {
-        for (next, finder) in self.next.iter_mut().zip(&needles.finders) {
+        for (next, finder) in self.next.iter_mut().zip(&patterns.finders) {
             if next.is_some_and(|next| next <= from) {
                 *next = find(finder, block, from);
             }

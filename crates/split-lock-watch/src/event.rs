@@ -1,10 +1,10 @@
 //! What the kernel is seen to do about split locks, whatever it was seen by.
 
-use serde::Serialize;
+use split_lock_model::handler::TrapOrigin;
 
 /// One step of a thread, or of a CPU, at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Happening {
+pub struct Event {
     /// When, on CLOCK_MONOTONIC.
     pub at_ns: u64,
     /// Where.
@@ -14,23 +14,23 @@ pub struct Happening {
     /// Its process.
     pub pid: u32,
     /// What it was.
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// The steps that a thread takes, from the trap to the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// A split lock has met detection, and the kernel's handler begins.
     Trap {
         /// Whose it was.
-        way: Way,
+        origin: TrapOrigin,
         /// The instruction's address, where it is seen.
         rip: Option<u64>,
     },
     /// The thread sleeps in the handler. Only where traps are not seen: it tells of one.
     Asleep {
         /// Whose trap it was.
-        way: Way,
+        origin: TrapOrigin,
         /// The instruction's address, where it is seen.
         rip: Option<u64>,
         /// The sleep lasts so long, unless something ends it.
@@ -53,16 +53,6 @@ pub enum What {
         on: bool,
         /// Where traps are not seen: the handler of whose trap switches it off, and the instruction's address, where
         /// that is seen. This tells of a trap if no sleep did.
-        of: Option<(Way, Option<u64>)>,
+        of: Option<(TrapOrigin, Option<u64>)>,
     },
-}
-
-/// Who executed a split lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// A guest, in KVM_RUN.
-    Guest,
-    /// An ordinary program.
-    User,
 }

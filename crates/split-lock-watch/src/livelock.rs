@@ -2,28 +2,46 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+use split_lock_host::Facts;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::time::Nanos;
 
-use split_lock_host::Facts;
-
-/// The kernel's own rules, as far as they decide whether an interrupted sleep could have ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    hopeless_up_to: Duration,
+/// Within what time of a trap a signal never lets the kernel's sleep end, whatever the phase of the ticks.
+///
+/// The default is for a kernel of which nothing is known: with 100 ticks a second, a tick may end a sleep at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LivelockThreshold {
+    never_up_to: Duration,
 }
 
-/// So many hopeless attempts in a row, over at least [`A_WHILE`], are nobody's bad luck.
-const MANY: u64 = 20;
-const A_WHILE: Duration = Duration::from_millis(100);
+/// How a thread fares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThreadState {
+    /// It has met no detection for some time.
+    #[default]
+    Quiet,
+    /// It gets past its split locks, each after its punishment.
+    Slowed,
+    /// Signals have sent it back to the same instruction several times in a row, or it has been in the handler for
+    /// long, because others are before it.
+    HeldUp,
+    /// They do so for so long, or so soon, that it will not get past while the signals go on.
+    Livelocked,
+}
+
+/// So many hopeless attempts in a row, over at least this time, are nobody's bad luck.
+const HOPELESS_ATTEMPTS: u64 = 20;
+const HOPELESS_TIME: Duration = Duration::from_millis(100);
 
 /// Attempts that might have ended well, and did not for so long, are some hundred times the delay that
 /// the kernel means to impose.
-const LONG: Duration = Duration::from_secs(1);
-const SEVERAL: u64 = 10;
+const ATTEMPTS: u64 = 10;
+const TIME: Duration = Duration::from_secs(1);
 
 /// Fewer interruptions in a row happen to any thread that gets a signal now and then.
-const A_FEW: u64 = 3;
+const ATTEMPTS_HELD_UP: u64 = 3;
 
 /// A thread's attempts since it last got past a split lock, all of which have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,56 +99,41 @@ impl Attempts {
         &self.all
     }
 
-    pub(super) fn judge(&self) -> Judgement {
-        let without_hope = self
-            .hopeless
-            .is_some_and(|run| run.count >= MANY && run.lasting() >= A_WHILE);
-        let for_long = self.all.count >= SEVERAL && self.all.lasting() >= LONG;
+    pub(super) fn state(&self) -> ThreadState {
+        let is_hopeless =
+            |run: Run| run.count >= HOPELESS_ATTEMPTS && run.lasting() >= HOPELESS_TIME;
+        let for_long = self.all.count >= ATTEMPTS && self.all.lasting() >= TIME;
         match self.all.count {
-            _ if without_hope || for_long => Judgement::Livelock,
-            A_FEW.. => Judgement::HeldUp,
-            _ => Judgement::Nothing,
+            _ if self.hopeless.is_some_and(is_hopeless) || for_long => ThreadState::Livelocked,
+            ATTEMPTS_HELD_UP.. => ThreadState::HeldUp,
+            _ => ThreadState::Slowed,
         }
     }
 }
 
-/// What attempts amount to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judgement {
-    Nothing,
-    HeldUp,
-    Livelock,
-}
-
-impl Patience {
+impl LivelockThreshold {
     /// For a kernel on which a signal that comes within this time never lets a sleep end.
     #[must_use]
-    pub fn new(hopeless_up_to: Duration) -> Self {
-        Self { hopeless_up_to }
+    pub fn new(never_up_to: Duration) -> Self {
+        Self { never_up_to }
     }
 
     /// For this machine's kernel, by the model; where not enough is known of it, for the least patient one that it
     /// may be.
     #[must_use]
     pub fn of(facts: &Facts) -> Self {
-        let limits = facts.possible_kernels();
-        let limits = limits.iter().filter_map(Thresholds::of);
+        let kernels = facts.possible_kernels();
+        let limits = kernels.iter().filter_map(Thresholds::of);
         let shortest = limits.map(|limits| limits.never_up_to()).min();
-        let hopeless = |Nanos(ns)| Duration::from_nanos(ns);
-        shortest.map_or_else(Self::default, |shortest| Self::new(hopeless(shortest)))
+        shortest.map_or_else(Self::default, |Nanos(ns)| {
+            Self::new(Duration::from_nanos(ns))
+        })
     }
 
     /// An attempt that fails within this time could not have gone well.
     #[must_use]
-    pub fn hopeless_up_to(&self) -> Duration {
-        self.hopeless_up_to
-    }
-}
-
-impl Default for Patience {
-    /// For a kernel of which nothing is known: with 100 ticks a second, a tick may end a sleep at once.
-    fn default() -> Self {
-        Self::new(Duration::ZERO)
+    pub fn never_up_to(&self) -> Duration {
+        self.never_up_to
     }
 }
 
@@ -140,27 +143,27 @@ mod tests {
     use crate::fixture;
 
     /// So many attempts, evenly over so long, of which the last were hopeless.
-    fn judge(failed: u64, hopeless: u64, ms: u64) -> Judgement {
+    fn state(failed: u64, hopeless: u64, ms: u64) -> ThreadState {
         let at = |n: u64| n * ms * 1_000_000 / failed;
         let attempts = (0..failed).fold(None, |before, n| {
             let is_hopeless = n >= failed - hopeless;
             Some(Attempts::add(before, at(n), at(n + 1), is_hopeless))
         });
-        attempts.unwrap().judge()
+        attempts.unwrap().state()
     }
 
     #[test]
     fn hopeless_attempts_are_a_livelock_soon_and_others_late() {
-        assert_eq!(judge(100, 100, 99), Judgement::HeldUp);
-        assert_eq!(judge(100, 100, 100), Judgement::Livelock);
+        assert_eq!(state(100, 100, 99), ThreadState::HeldUp);
+        assert_eq!(state(100, 100, 100), ThreadState::Livelocked);
         // Those before do not matter.
-        assert_eq!(judge(100, 50, 199), Judgement::HeldUp);
-        assert_eq!(judge(100, 50, 200), Judgement::Livelock);
-        assert_eq!(judge(100, 0, 999), Judgement::HeldUp);
-        assert_eq!(judge(100, 0, 1000), Judgement::Livelock);
-        assert_eq!(judge(19, 19, 999), Judgement::HeldUp);
-        assert_eq!(judge(9, 0, 5000), Judgement::HeldUp);
-        assert_eq!(judge(2, 2, 5000), Judgement::Nothing);
+        assert_eq!(state(100, 50, 199), ThreadState::HeldUp);
+        assert_eq!(state(100, 50, 200), ThreadState::Livelocked);
+        assert_eq!(state(100, 0, 999), ThreadState::HeldUp);
+        assert_eq!(state(100, 0, 1000), ThreadState::Livelocked);
+        assert_eq!(state(19, 19, 999), ThreadState::HeldUp);
+        assert_eq!(state(9, 0, 5000), ThreadState::HeldUp);
+        assert_eq!(state(2, 2, 5000), ThreadState::Slowed);
     }
 
     #[test]
@@ -177,14 +180,14 @@ mod tests {
                 ("proc/sys/kernel/osrelease", release),
                 (&config, &format!("CONFIG_HZ={hz}\n")),
             ]);
-            let found = Patience::of(&facts).hopeless_up_to();
+            let found = LivelockThreshold::of(&facts).never_up_to();
             assert_eq!(
                 found,
                 Duration::from_millis(hopeless_ms),
                 "{release} at {hz} Hz"
             );
         }
-        let unknown = Patience::of(&fixture::facts(&[("proc/cpuinfo", "")]));
-        assert_eq!(unknown, Patience::default());
+        let unknown = LivelockThreshold::of(&fixture::facts(&[("proc/cpuinfo", "")]));
+        assert_eq!(unknown, LivelockThreshold::default());
     }
 }
