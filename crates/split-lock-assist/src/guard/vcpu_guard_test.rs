@@ -1,15 +1,15 @@
-//! A keeper with a vCPU that does as it is told.
+//! A guard with a vCPU that does as it is told.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use super::*;
+use crate::breakpoint_slots::SLOTS;
 use crate::cpu::{Context, Gpr, Registers};
 use crate::decode::{Decoded, ImplicitLock, decode};
 use crate::emulate::{Emulated, Reason};
-use crate::memory::Refusal;
-use crate::watch::SLOTS;
+use crate::memory::AccessError;
 
 const SPLIT_AT: u64 = 0x1000;
 
@@ -21,10 +21,10 @@ struct Vcpu {
     event: bool,
     /// How often its thread has slept.
     sleeps: Option<u64>,
-    culprit: Option<Culprit>,
+    instruction: Option<SplitInstruction>,
     /// Why it cannot be emulated.
     refuses: Option<Reason>,
-    reaches: bool,
+    breakpoints_work: bool,
     guest_debugs: bool,
     set: [Option<u64>; SLOTS],
     steps: u32,
@@ -32,7 +32,7 @@ struct Vcpu {
     questions: Cell<u32>,
 }
 
-fn split() -> Culprit {
+fn split() -> SplitInstruction {
     let mut registers = Registers {
         rip: SPLIT_AT,
         ..Registers::default()
@@ -42,10 +42,10 @@ fn split() -> Culprit {
     let Decoded::Locked(access) = decode(&bytes, &registers, &Context::long_mode(3)) else {
         unreachable!("lock inc dword ptr [rsi]")
     };
-    Culprit::Access(access)
+    SplitInstruction::Access(access)
 }
 
-fn load_segment() -> Culprit {
+fn load_segment() -> SplitInstruction {
     let registers = Registers {
         rip: SPLIT_AT,
         ..Registers::default()
@@ -58,11 +58,11 @@ fn load_segment() -> Culprit {
         unreachable!("it sets an accessed bit")
     };
     assert!(matches!(lock, ImplicitLock::SegmentLoad(_)));
-    Culprit::Implicit { instruction, lock }
+    SplitInstruction::Implicit { instruction, lock }
 }
 
 impl Vcpu {
-    fn at(culprit: Option<Culprit>) -> Self {
+    fn at(instruction: Option<SplitInstruction>) -> Self {
         Self {
             registers: Registers {
                 rip: SPLIT_AT,
@@ -71,9 +71,9 @@ impl Vcpu {
             halted: false,
             event: false,
             sleeps: None,
-            culprit,
+            instruction,
             refuses: None,
-            reaches: true,
+            breakpoints_work: true,
             guest_debugs: false,
             set: [None; SLOTS],
             steps: 0,
@@ -87,9 +87,9 @@ impl Vcpu {
     }
 }
 
-impl Hands for Vcpu {
+impl VcpuAccess for Vcpu {
     type Error = Infallible;
-    type Exit = Meaning;
+    type Exit = DebugExit;
 
     fn is_halted(&self) -> Result<bool, Infallible> {
         self.asked();
@@ -101,7 +101,7 @@ impl Hands for Vcpu {
         Ok(self.event)
     }
 
-    fn sleeps(&self) -> Option<u64> {
+    fn voluntary_context_switches(&self) -> Option<u64> {
         self.sleeps
     }
 
@@ -110,17 +110,17 @@ impl Hands for Vcpu {
         Ok(self.registers)
     }
 
-    fn place(&self) -> Result<Place, Infallible> {
+    fn code_position(&self) -> Result<CodePosition, Infallible> {
         self.asked();
-        Ok(Place {
+        Ok(CodePosition {
             address: self.registers.rip,
             cpl: 3,
         })
     }
 
-    fn culprit(&mut self) -> Result<Option<Culprit>, Infallible> {
+    fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, Infallible> {
         self.asked();
-        Ok(self.culprit)
+        Ok(self.instruction)
     }
 
     fn emulate(&mut self) -> Result<Emulated, Infallible> {
@@ -128,22 +128,22 @@ impl Hands for Vcpu {
         if let Some(reason) = self.refuses {
             return Ok(Emulated::LeftToCpu(reason));
         }
-        let Some(Culprit::Access(access)) = self.culprit else {
+        let Some(SplitInstruction::Access(access)) = self.instruction else {
             panic!("there is nothing to emulate")
         };
         self.emulated += 1;
         Ok(Emulated::Done(access))
     }
 
-    fn reaches(&self, _cpl: u8) -> bool {
-        self.reaches
+    fn breakpoints_work_at(&self, _cpl: u8) -> bool {
+        self.breakpoints_work
     }
 
     fn guest_uses_debug_registers(&mut self) -> Result<bool, Infallible> {
         Ok(self.guest_debugs)
     }
 
-    fn watch(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Infallible> {
+    fn set_breakpoints(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), Infallible> {
         self.asked();
         self.set = *addresses;
         Ok(())
@@ -154,13 +154,13 @@ impl Hands for Vcpu {
         Ok(())
     }
 
-    fn meaning(&mut self, exit: Meaning) -> Result<Meaning, Infallible> {
+    fn classify_exit(&mut self, exit: DebugExit) -> Result<DebugExit, Infallible> {
         Ok(exit)
     }
 }
 
-fn keeper(reaction: Reaction, grace: Option<Duration>) -> Keeper {
-    Keeper::new(Config {
+fn new_guard(reaction: Reaction, grace: Option<Duration>) -> VcpuGuard {
+    VcpuGuard::new(Config {
         reaction,
         grace,
         ..Config::default()
@@ -179,37 +179,40 @@ fn run(wall: Duration, cpu: Duration) -> Run {
 }
 
 /// One run that takes its whole budget, of which the thread had this share.
-fn play(keeper: &mut Keeper, vcpu: &mut Vcpu, cpu_percent: u32) -> Verdict {
-    let wall = keeper.budget(OWN);
-    let Ok(verdict) = keeper.after_run(&run(wall, wall * cpu_percent / 100), vcpu);
+fn play(guard: &mut VcpuGuard, vcpu: &mut Vcpu, cpu_percent: u32) -> VcpuProgress {
+    let wall = guard.budget(OWN);
+    let Ok(verdict) = guard.after_run(&run(wall, wall * cpu_percent / 100), vcpu);
     verdict
 }
 
-fn hit(keeper: &mut Keeper, vcpu: &mut Vcpu) -> Hit {
-    let Ok(hit) = keeper.breakpoint(Meaning::Hit, vcpu);
+fn hit(guard: &mut VcpuGuard, vcpu: &mut Vcpu) -> BreakpointOutcome {
+    let Ok(hit) = guard.handle_breakpoint(DebugExit::Breakpoint, vcpu);
     hit
 }
 
-fn response(verdict: &Verdict) -> Response {
+fn response(verdict: &VcpuProgress) -> Response {
     verdict.stall().unwrap().response
 }
 
-/// A keeper whose vCPU has been stalled at a split lock and emulated.
-fn emulating(vcpu: &mut Vcpu) -> Keeper {
-    let mut keeper = keeper(Reaction::Emulate, None);
-    play(&mut keeper, vcpu, 2);
-    assert!(matches!(play(&mut keeper, vcpu, 2), Verdict::Stalled(_)));
+/// A guard whose vCPU has been stalled at a split lock and emulated.
+fn emulating(vcpu: &mut Vcpu) -> VcpuGuard {
+    let mut guard = new_guard(Reaction::Emulate, None);
+    play(&mut guard, vcpu, 2);
+    assert!(matches!(
+        play(&mut guard, vcpu, 2),
+        VcpuProgress::Stalled(_)
+    ));
     assert_eq!(vcpu.emulated, 1);
-    keeper
+    guard
 }
 
 #[test]
 fn a_vcpu_that_uses_its_time_is_not_asked_anything() {
     for reaction in Reaction::ALL {
-        let mut keeper = keeper(reaction, Some(GRACE));
+        let mut guard = new_guard(reaction, Some(GRACE));
         let mut vcpu = Vcpu::at(Some(split()));
         for _ in 0..1000 {
-            assert_eq!(play(&mut keeper, &mut vcpu, 90), Verdict::Progressing);
+            assert_eq!(play(&mut guard, &mut vcpu, 90), VcpuProgress::Progressing);
         }
         assert_eq!(vcpu.questions.get(), 0);
     }
@@ -217,7 +220,7 @@ fn a_vcpu_that_uses_its_time_is_not_asked_anything() {
 
 #[test]
 fn a_run_that_is_not_over_is_not_judged() {
-    let mut keeper = keeper(Reaction::Emulate, None);
+    let mut guard = new_guard(Reaction::Emulate, None);
     let mut vcpu = Vcpu::at(Some(split()));
     for _ in 0..100 {
         for ended in [Ended::Exited, Ended::Kicked] {
@@ -225,24 +228,24 @@ fn a_run_that_is_not_over_is_not_judged() {
                 ended,
                 ..run(OWN / 10, Duration::ZERO)
             };
-            let Ok(verdict) = keeper.after_run(&piece, &mut vcpu);
-            assert_eq!(verdict, Verdict::Progressing);
+            let Ok(verdict) = guard.after_run(&piece, &mut vcpu);
+            assert_eq!(verdict, VcpuProgress::Progressing);
         }
     }
     assert_eq!(vcpu.questions.get(), 0);
     // All its pieces count when it is.
     let last = run(OWN / 10, Duration::ZERO);
-    let Ok(verdict) = keeper.after_run(&last, &mut vcpu);
-    assert_eq!(verdict, Verdict::Starved);
+    let Ok(verdict) = guard.after_run(&last, &mut vcpu);
+    assert_eq!(verdict, VcpuProgress::Starved);
 }
 
 #[test]
 fn nobody_is_asked_if_the_guard_is_off() {
-    let mut keeper = keeper(Reaction::Off, Some(GRACE));
+    let mut guard = new_guard(Reaction::Off, Some(GRACE));
     let mut vcpu = Vcpu::at(Some(split()));
     for _ in 0..10 {
-        assert_eq!(play(&mut keeper, &mut vcpu, 1), Verdict::Progressing);
-        assert_eq!(keeper.budget(OWN), OWN);
+        assert_eq!(play(&mut guard, &mut vcpu, 1), VcpuProgress::Progressing);
+        assert_eq!(guard.budget(OWN), OWN);
     }
     assert_eq!(vcpu.questions.get(), 0);
 }
@@ -255,18 +258,18 @@ fn halting_and_starving_are_no_stalls() {
         Reaction::Emulate,
         Reaction::Auto,
     ] {
-        let mut guard = keeper(reaction, Some(GRACE));
+        let mut guard = new_guard(reaction, Some(GRACE));
         let mut halted = Vcpu::at(Some(split()));
         halted.halted = true;
         let mut starved = Vcpu::at(None);
         for _ in 0..100 {
-            assert_eq!(play(&mut guard, &mut halted, 0), Verdict::Idle);
+            assert_eq!(play(&mut guard, &mut halted, 0), VcpuProgress::Idle);
         }
-        let mut guard = keeper(reaction, Some(GRACE));
+        let mut guard = new_guard(reaction, Some(GRACE));
         for turn in 0..100 {
             // A tight loop, or one that changes something.
             starved.registers.gpr[1] = turn / 2;
-            assert_eq!(play(&mut guard, &mut starved, 5), Verdict::Starved);
+            assert_eq!(play(&mut guard, &mut starved, 5), VcpuProgress::Starved);
             assert_eq!(guard.budget(OWN), OWN);
         }
     }
@@ -275,48 +278,51 @@ fn halting_and_starving_are_no_stalls() {
 #[test]
 fn a_thread_that_has_not_slept_has_not_been_punished() {
     for reaction in [Reaction::Report, Reaction::Emulate, Reaction::Auto] {
-        let mut keeper = keeper(reaction, Some(GRACE));
+        let mut guard = new_guard(reaction, Some(GRACE));
         let mut vcpu = Vcpu::at(Some(split()));
         vcpu.sleeps = Some(7);
-        play(&mut keeper, &mut vcpu, 5);
+        play(&mut guard, &mut vcpu, 5);
         for _ in 0..100 {
-            assert_eq!(play(&mut keeper, &mut vcpu, 5), Verdict::Starved);
+            assert_eq!(play(&mut guard, &mut vcpu, 5), VcpuProgress::Starved);
         }
         vcpu.sleeps = Some(8);
         assert!(matches!(
-            play(&mut keeper, &mut vcpu, 5),
-            Verdict::Stalled(_)
+            play(&mut guard, &mut vcpu, 5),
+            VcpuProgress::Stalled(_)
         ));
     }
 }
 
 #[test]
 fn an_event_comes_before_the_instruction() {
-    let mut keeper = emulating(&mut Vcpu::at(Some(split())));
+    let mut guard = emulating(&mut Vcpu::at(Some(split())));
     let mut vcpu = Vcpu::at(Some(split()));
     vcpu.event = true;
     for _ in 0..10 {
-        assert_eq!(play(&mut keeper, &mut vcpu, 2), Verdict::Starved);
-        assert_eq!(hit(&mut keeper, &mut vcpu), Hit::Nothing);
+        assert_eq!(play(&mut guard, &mut vcpu, 2), VcpuProgress::Starved);
+        assert_eq!(hit(&mut guard, &mut vcpu), BreakpointOutcome::Nothing);
     }
     vcpu.event = false;
-    assert!(matches!(hit(&mut keeper, &mut vcpu), Hit::Emulated(_)));
+    assert!(matches!(
+        hit(&mut guard, &mut vcpu),
+        BreakpointOutcome::Emulated(_)
+    ));
 }
 
 /// The other tasks of a guest run in between, and use all the time they get.
 #[test]
 fn a_stall_is_found_among_other_tasks() {
-    let mut keeper = keeper(Reaction::Report, None);
+    let mut guard = new_guard(Reaction::Report, None);
     let mut vcpu = Vcpu::at(Some(split()));
-    assert_eq!(play(&mut keeper, &mut vcpu, 3), Verdict::Starved);
+    assert_eq!(play(&mut guard, &mut vcpu, 3), VcpuProgress::Starved);
     for turn in 0..10 {
         vcpu.registers.rip = 0x5000 + turn;
-        assert_eq!(play(&mut keeper, &mut vcpu, 99), Verdict::Progressing);
+        assert_eq!(play(&mut guard, &mut vcpu, 99), VcpuProgress::Progressing);
     }
     vcpu.registers.rip = SPLIT_AT;
-    let verdict = play(&mut keeper, &mut vcpu, 3);
+    let verdict = play(&mut guard, &mut vcpu, 3);
     assert!(
-        matches!(verdict, Verdict::Stalled(stall) if stall.is_new),
+        matches!(verdict, VcpuProgress::Stalled(stall) if stall.is_new),
         "{verdict:?}"
     );
     assert_eq!(response(&verdict), Response::Reported);
@@ -324,11 +330,11 @@ fn a_stall_is_found_among_other_tasks() {
 
 #[test]
 fn a_report_says_where_and_what() {
-    let mut keeper = keeper(Reaction::Report, None);
+    let mut guard = new_guard(Reaction::Report, None);
     let mut vcpu = Vcpu::at(Some(split()));
-    play(&mut keeper, &mut vcpu, 3);
-    let verdict = play(&mut keeper, &mut vcpu, 3);
-    let said = verdict.stall().unwrap().culprit.to_string();
+    play(&mut guard, &mut vcpu, 3);
+    let verdict = play(&mut guard, &mut vcpu, 3);
+    let said = verdict.stall().unwrap().instruction.to_string();
     assert!(said.starts_with("0x1000: "), "{said}");
     assert!(said.contains("f0 ff 06"), "{said}");
     assert!(
@@ -341,40 +347,40 @@ fn a_report_says_where_and_what() {
 
 #[test]
 fn grace_is_one_long_run_and_then_a_short_one_that_shows_whether_it_helped() {
-    let mut keeper = keeper(Reaction::Grace, Some(GRACE));
+    let mut guard = new_guard(Reaction::Grace, Some(GRACE));
     let mut vcpu = Vcpu::at(Some(split()));
-    play(&mut keeper, &mut vcpu, 3);
-    let verdict = play(&mut keeper, &mut vcpu, 3);
+    play(&mut guard, &mut vcpu, 3);
+    let verdict = play(&mut guard, &mut vcpu, 3);
     assert_eq!(response(&verdict), Response::Grace(GRACE));
-    assert_eq!(keeper.budget(OWN), GRACE);
+    assert_eq!(guard.budget(OWN), GRACE);
     // It was let through, and does something else.
     vcpu.registers.rip = 0x2000;
-    vcpu.culprit = None;
-    play(&mut keeper, &mut vcpu, 40);
-    assert_eq!(keeper.budget(OWN), Duration::from_micros(100));
-    play(&mut keeper, &mut vcpu, 100);
-    assert_eq!(keeper.budget(OWN), OWN);
+    vcpu.instruction = None;
+    play(&mut guard, &mut vcpu, 40);
+    assert_eq!(guard.budget(OWN), Duration::from_micros(100));
+    play(&mut guard, &mut vcpu, 100);
+    assert_eq!(guard.budget(OWN), OWN);
 
     // At the end of the next one it is there again: no run is wasted on finding that out.
     vcpu = Vcpu::at(Some(split()));
-    play(&mut keeper, &mut vcpu, 3);
+    play(&mut guard, &mut vcpu, 3);
     vcpu.registers.gpr[1] = 7;
-    let verdict = play(&mut keeper, &mut vcpu, 40);
-    assert!(matches!(verdict, Verdict::Slow(_)));
-    assert_eq!(keeper.budget(OWN), GRACE);
-    assert_eq!(keeper.statistics().graces, 3);
+    let verdict = play(&mut guard, &mut vcpu, 40);
+    assert!(matches!(verdict, VcpuProgress::Slow(_)));
+    assert_eq!(guard.budget(OWN), GRACE);
+    assert_eq!(guard.statistics().graces, 3);
     assert_eq!(vcpu.emulated, 0);
 }
 
 #[test]
 fn grace_is_not_needed_where_budgets_are_long_enough() {
-    let mut keeper = keeper(Reaction::Grace, Some(GRACE));
+    let mut guard = new_guard(Reaction::Grace, Some(GRACE));
     let mut vcpu = Vcpu::at(Some(split()));
     let own = 2 * GRACE;
     for turn in 0..10 {
-        assert_eq!(keeper.budget(own), own);
+        assert_eq!(guard.budget(own), own);
         vcpu.registers.gpr[1] = turn;
-        let Ok(verdict) = keeper.after_run(&run(own, own / 2), &mut vcpu);
+        let Ok(verdict) = guard.after_run(&run(own, own / 2), &mut vcpu);
         if let Some(stall) = verdict.stall() {
             assert_eq!(stall.response, Response::LetThrough);
         }
@@ -384,29 +390,32 @@ fn grace_is_not_needed_where_budgets_are_long_enough() {
 #[test]
 fn an_emulated_instruction_is_watched_and_emulated_at_each_hit() {
     let mut vcpu = Vcpu::at(Some(split()));
-    let mut keeper = emulating(&mut vcpu);
+    let mut guard = emulating(&mut vcpu);
     assert_eq!(vcpu.set, [Some(SPLIT_AT), None, None, None]);
-    assert_eq!(keeper.watched(), &vcpu.set);
-    assert_eq!(keeper.budget(OWN), OWN);
+    assert_eq!(guard.watched_addresses(), &vcpu.set);
+    assert_eq!(guard.budget(OWN), OWN);
     for hits in 1..1000 {
-        assert!(matches!(hit(&mut keeper, &mut vcpu), Hit::Emulated(_)));
-        assert_eq!(keeper.statistics().emulated_at_breakpoints, hits);
+        assert!(matches!(
+            hit(&mut guard, &mut vcpu),
+            BreakpointOutcome::Emulated(_)
+        ));
+        assert_eq!(guard.statistics().emulated_at_breakpoints, hits);
     }
     assert_eq!(vcpu.steps, 0);
-    let Ok(()) = keeper.unwatch(&mut vcpu);
+    let Ok(()) = guard.clear_breakpoints(&mut vcpu);
     assert_eq!(vcpu.set, [None; SLOTS]);
 }
 
 #[test]
 fn without_breakpoints_the_next_stall_is_found_sooner() {
     let mut vcpu = Vcpu::at(Some(split()));
-    vcpu.reaches = false;
-    let mut keeper = emulating(&mut vcpu);
+    vcpu.breakpoints_work = false;
+    let mut guard = emulating(&mut vcpu);
     assert_eq!(vcpu.set, [None; SLOTS]);
-    assert_eq!(keeper.budget(OWN), Duration::from_micros(100));
+    assert_eq!(guard.budget(OWN), Duration::from_micros(100));
     // Elsewhere in the code, and at once.
     vcpu.registers.rip = 0x7000;
-    let verdict = play(&mut keeper, &mut vcpu, 10);
+    let verdict = play(&mut guard, &mut vcpu, 10);
     assert_eq!(response(&verdict), Response::Emulated { watched: false });
 }
 
@@ -414,15 +423,15 @@ fn without_breakpoints_the_next_stall_is_found_sooner() {
 fn a_guest_that_debugs_itself_keeps_its_registers() {
     let mut vcpu = Vcpu::at(Some(split()));
     vcpu.guest_debugs = true;
-    let mut keeper = emulating(&mut vcpu);
+    let mut guard = emulating(&mut vcpu);
     assert_eq!(vcpu.set, [None; SLOTS]);
 
     // It begins with it later.
     vcpu.guest_debugs = false;
-    play(&mut keeper, &mut vcpu, 2);
+    play(&mut guard, &mut vcpu, 2);
     assert_eq!(vcpu.set[0], Some(SPLIT_AT));
     vcpu.guest_debugs = true;
-    let hits = (0..1000).take_while(|_| hit(&mut keeper, &mut vcpu) != Hit::Nothing);
+    let hits = (0..1000).take_while(|_| hit(&mut guard, &mut vcpu) != BreakpointOutcome::Nothing);
     assert_eq!(hits.count(), 255);
     assert_eq!(vcpu.set, [None; SLOTS]);
 }
@@ -430,18 +439,18 @@ fn a_guest_that_debugs_itself_keeps_its_registers() {
 #[test]
 fn a_breakpoint_on_something_else_is_stepped_over_and_soon_given_up() {
     let mut vcpu = Vcpu::at(Some(split()));
-    let mut keeper = emulating(&mut vcpu);
-    vcpu.culprit = None;
+    let mut guard = emulating(&mut vcpu);
+    vcpu.instruction = None;
     for steps in 1..4 {
-        assert_eq!(hit(&mut keeper, &mut vcpu), Hit::NoSplitLock);
+        assert_eq!(hit(&mut guard, &mut vcpu), BreakpointOutcome::NoSplitLock);
         assert_eq!((vcpu.steps, vcpu.set[0]), (steps, Some(SPLIT_AT)));
     }
     // One that does split in between starts the count anew.
-    vcpu.culprit = Some(split());
-    hit(&mut keeper, &mut vcpu);
-    vcpu.culprit = Some(load_segment());
+    vcpu.instruction = Some(split());
+    hit(&mut guard, &mut vcpu);
+    vcpu.instruction = Some(load_segment());
     for _ in 0..4 {
-        assert_eq!(hit(&mut keeper, &mut vcpu), Hit::NoSplitLock);
+        assert_eq!(hit(&mut guard, &mut vcpu), BreakpointOutcome::NoSplitLock);
     }
     assert_eq!((vcpu.steps, vcpu.set[0]), (6, None));
     assert_eq!(vcpu.emulated, 2);
@@ -450,11 +459,11 @@ fn a_breakpoint_on_something_else_is_stepped_over_and_soon_given_up() {
 #[test]
 fn five_instructions_share_four_breakpoints() {
     let mut vcpu = Vcpu::at(Some(split()));
-    let mut keeper = keeper(Reaction::Emulate, None);
+    let mut guard = new_guard(Reaction::Emulate, None);
     for rip in 1..=5 {
         vcpu.registers.rip = rip << 12;
-        play(&mut keeper, &mut vcpu, 2);
-        play(&mut keeper, &mut vcpu, 2);
+        play(&mut guard, &mut vcpu, 2);
+        play(&mut guard, &mut vcpu, 2);
     }
     assert_eq!(
         vcpu.set,
@@ -464,38 +473,41 @@ fn five_instructions_share_four_breakpoints() {
 
 #[test]
 fn what_cannot_be_emulated_is_left_to_the_cpu_with_grace_if_there_is_any() {
-    let not_ram = Reason::Refused(Refusal::NotRam { address: 0x303e });
+    let not_ram = Reason::Access(AccessError::NotRam { address: 0x303e });
     for (grace, expected) in [
         (None, Response::LeftToCpu(not_ram)),
         (Some(GRACE), Response::Grace(GRACE)),
     ] {
         let mut vcpu = Vcpu::at(Some(split()));
         vcpu.refuses = Some(not_ram);
-        let mut keeper = keeper(Reaction::Emulate, grace);
-        play(&mut keeper, &mut vcpu, 2);
-        let verdict = play(&mut keeper, &mut vcpu, 2);
+        let mut guard = new_guard(Reaction::Emulate, grace);
+        play(&mut guard, &mut vcpu, 2);
+        let verdict = play(&mut guard, &mut vcpu, 2);
         assert_eq!(response(&verdict), expected);
-        assert_eq!(keeper.budget(OWN), grace.unwrap_or(OWN));
+        assert_eq!(guard.budget(OWN), grace.unwrap_or(OWN));
         assert_eq!((vcpu.emulated, vcpu.set), (0, [None; SLOTS]));
     }
     // The same at a breakpoint.
     let mut vcpu = Vcpu::at(Some(split()));
-    let mut keeper = emulating(&mut vcpu);
+    let mut guard = emulating(&mut vcpu);
     vcpu.refuses = Some(not_ram);
-    assert_eq!(hit(&mut keeper, &mut vcpu), Hit::LeftToCpu(not_ram));
+    assert_eq!(
+        hit(&mut guard, &mut vcpu),
+        BreakpointOutcome::LeftToCpu(not_ram)
+    );
     assert_eq!(vcpu.steps, 1);
 }
 
 #[test]
 fn an_implicit_lock_is_suspected_only_if_nothing_moves() {
-    let mut keeper = keeper(Reaction::Emulate, Some(GRACE));
+    let mut guard = new_guard(Reaction::Emulate, Some(GRACE));
     let mut vcpu = Vcpu::at(Some(load_segment()));
     for turn in 0..10 {
         vcpu.registers.gpr[1] = turn;
-        assert_eq!(play(&mut keeper, &mut vcpu, 2), Verdict::Starved);
+        assert_eq!(play(&mut guard, &mut vcpu, 2), VcpuProgress::Starved);
     }
-    let verdict = play(&mut keeper, &mut vcpu, 2);
-    assert!(matches!(verdict, Verdict::Stalled(_)));
+    let verdict = play(&mut guard, &mut vcpu, 2);
+    assert!(matches!(verdict, VcpuProgress::Stalled(_)));
     assert_eq!(response(&verdict), Response::Grace(GRACE));
     assert_eq!(vcpu.emulated, 0);
 }
@@ -503,10 +515,10 @@ fn an_implicit_lock_is_suspected_only_if_nothing_moves() {
 #[test]
 fn exits_that_are_not_ours_are_passed_on() {
     let mut vcpu = Vcpu::at(Some(split()));
-    let mut keeper = emulating(&mut vcpu);
-    let Ok(hit) = keeper.breakpoint(Meaning::Guests, &mut vcpu);
-    assert_eq!(hit, Hit::Guests);
-    let Ok(hit) = keeper.breakpoint(Meaning::SteppedOver, &mut vcpu);
-    assert_eq!(hit, Hit::Nothing);
+    let mut guard = emulating(&mut vcpu);
+    let Ok(hit) = guard.handle_breakpoint(DebugExit::ForGuest, &mut vcpu);
+    assert_eq!(hit, BreakpointOutcome::ForGuest);
+    let Ok(hit) = guard.handle_breakpoint(DebugExit::SteppedOver, &mut vcpu);
+    assert_eq!(hit, BreakpointOutcome::Nothing);
     assert_eq!(vcpu.emulated, 1);
 }

@@ -12,13 +12,13 @@ const LONG_AGO: Duration = Duration::from_millis(250);
 /// is ago is the best guess of when the next one comes. So the budget is the geometric mean of the
 /// shortest probe and that time: 100 us right after a stall, 1 ms after 10 ms.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pace {
+pub(super) struct ProbeInterval {
     since_stall: Option<Duration>,
     /// It is certain that there was one.
     has_stalled: bool,
 }
 
-impl Pace {
+impl ProbeInterval {
     pub(super) fn budget(&self, own: Duration, shortest: Duration) -> Duration {
         let Some(since) = self.since_stall else {
             return own;
@@ -33,7 +33,7 @@ impl Pace {
         self.has_stalled
     }
 
-    pub(super) fn ran(&mut self, wall: Duration) {
+    pub(super) fn advance(&mut self, wall: Duration) {
         if let Some(since) = &mut self.since_stall {
             *since = since.saturating_add(wall);
         }
@@ -60,32 +60,32 @@ mod tests {
 
     #[test]
     fn probes_become_longer_with_the_root_of_time_and_never_longer_than_the_vmms_own() {
-        let mut pace = Pace::default();
+        let mut interval = ProbeInterval::default();
         let own = 2000 * US;
-        assert_eq!(pace.budget(own, 100 * US), own);
-        pace.stalled();
-        assert_eq!(pace.budget(own, 100 * US), 100 * US);
-        assert_eq!(pace.budget(50 * US, 100 * US), 50 * US);
+        assert_eq!(interval.budget(own, 100 * US), own);
+        interval.stalled();
+        assert_eq!(interval.budget(own, 100 * US), 100 * US);
+        assert_eq!(interval.budget(50 * US, 100 * US), 50 * US);
         for (passed, budget) in [(100, 100), (300, 200), (2_100, 500), (7_500, 1000)] {
-            pace.ran(passed * US);
-            let got = pace.budget(own, 100 * US);
+            interval.advance(passed * US);
+            let got = interval.budget(own, 100 * US);
             assert!(got.abs_diff(budget * US) < US, "{got:?} after {passed} us");
         }
-        pace.ran(Duration::MAX);
-        assert_eq!(pace.budget(own, 100 * US), own);
-        pace.stalled();
-        assert_eq!(pace.budget(own, 100 * US), 100 * US);
+        interval.advance(Duration::MAX);
+        assert_eq!(interval.budget(own, 100 * US), own);
+        interval.stalled();
+        assert_eq!(interval.budget(own, 100 * US), 100 * US);
     }
 
     #[test]
     fn a_stall_that_is_only_suspected_makes_long_runs_shorter() {
-        let mut pace = Pace::default();
-        pace.suspected();
+        let mut interval = ProbeInterval::default();
+        interval.suspected();
         let about = |budget: Duration| budget.abs_diff(5000 * US) < US;
-        assert!(about(pace.budget(100_000 * US, 100 * US)));
-        assert_eq!(pace.budget(1000 * US, 100 * US), 1000 * US);
-        pace.stalled();
-        pace.suspected();
-        assert_eq!(pace.budget(100_000 * US, 100 * US), 100 * US);
+        assert!(about(interval.budget(100_000 * US, 100 * US)));
+        assert_eq!(interval.budget(1000 * US, 100 * US), 1000 * US);
+        interval.stalled();
+        interval.suspected();
+        assert_eq!(interval.budget(100_000 * US, 100 * US), 100 * US);
     }
 }

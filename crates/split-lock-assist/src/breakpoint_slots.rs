@@ -13,17 +13,17 @@ const DR7_FIXED: u64 = 1 << 10;
 /// has to be.
 ///
 /// ```
-/// use split_lock_assist::watch::Watched;
+/// use split_lock_assist::breakpoint_slots::BreakpointSlots;
 ///
-/// let mut watched = Watched::default();
-/// (1..=4).for_each(|page| assert_eq!(watched.watch(page << 12), None));
-/// watched.used(0x1000);
+/// let mut slots = BreakpointSlots::default();
+/// (1..=4).for_each(|page| assert_eq!(slots.insert(page << 12), None));
+/// slots.mark_used(0x1000);
 /// // So the second is now the one that was not used for longest.
-/// assert_eq!(watched.watch(0x5000), Some(0x2000));
-/// assert_eq!(watched.addresses(), &[Some(0x1000), Some(0x5000), Some(0x3000), Some(0x4000)]);
+/// assert_eq!(slots.insert(0x5000), Some(0x2000));
+/// assert_eq!(slots.addresses(), &[Some(0x1000), Some(0x5000), Some(0x3000), Some(0x4000)]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Watched {
+pub struct BreakpointSlots {
     addresses: [Option<u64>; SLOTS],
     /// When each was last used, on a clock that counts uses.
     used_at: [u64; SLOTS],
@@ -32,10 +32,10 @@ pub struct Watched {
     misses: [u32; SLOTS],
 }
 
-impl Watched {
+impl BreakpointSlots {
     /// Watches an address from now on; it counts as used. Returns the address that had to go for it.
-    pub fn watch(&mut self, address: u64) -> Option<u64> {
-        if self.used(address) {
+    pub fn insert(&mut self, address: u64) -> Option<u64> {
+        if self.mark_used(address) {
             return None;
         }
         let slot = self.free_or_least_recently_used();
@@ -45,7 +45,7 @@ impl Watched {
     }
 
     /// Notes that an address was used. Returns whether it is watched.
-    pub fn used(&mut self, address: u64) -> bool {
+    pub fn mark_used(&mut self, address: u64) -> bool {
         let slot = self.slot(address);
         if let Some(slot) = slot {
             self.touch(slot);
@@ -55,7 +55,7 @@ impl Watched {
 
     /// Notes that an address was hit in vain. Returns how often that has happened since it was last
     /// used; 0 if it is not watched.
-    pub fn missed(&mut self, address: u64) -> u32 {
+    pub fn count_miss(&mut self, address: u64) -> u32 {
         self.slot(address).map_or(0, |slot| {
             self.misses[slot] += 1;
             self.misses[slot]
@@ -69,12 +69,6 @@ impl Watched {
             self.addresses[slot] = None;
         }
         slot.is_some()
-    }
-
-    /// Whether an address is watched.
-    #[must_use]
-    pub fn contains(&self, address: u64) -> bool {
-        self.slot(address).is_some()
     }
 
     /// What goes into the four breakpoint registers.
@@ -127,20 +121,20 @@ mod tests {
 
     #[test]
     fn misses_are_counted_until_the_next_use() {
-        let mut watched = Watched::default();
-        assert_eq!(watched.missed(8), 0);
-        watched.watch(8);
-        assert_eq!((watched.missed(8), watched.missed(8)), (1, 2));
-        watched.used(8);
-        assert_eq!(watched.missed(8), 1);
-        watched.remove(8);
-        watched.watch(8);
-        assert_eq!(watched.missed(8), 1);
+        let mut slots = BreakpointSlots::default();
+        assert_eq!(slots.count_miss(8), 0);
+        slots.insert(8);
+        assert_eq!((slots.count_miss(8), slots.count_miss(8)), (1, 2));
+        slots.mark_used(8);
+        assert_eq!(slots.count_miss(8), 1);
+        slots.remove(8);
+        slots.insert(8);
+        assert_eq!(slots.count_miss(8), 1);
     }
 
     #[derive(Debug, Clone, Copy)]
     enum Step {
-        Watch(u64),
+        Insert(u64),
         Use(u64),
         Remove(u64),
     }
@@ -148,7 +142,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let address = 0..8u64;
         prop_oneof![
-            address.clone().prop_map(Step::Watch),
+            address.clone().prop_map(Step::Insert),
             address.clone().prop_map(Step::Use),
             address.prop_map(Step::Remove),
         ]
@@ -158,30 +152,30 @@ mod tests {
         /// Against a list in the order of use, the last one first to go.
         #[test]
         fn the_least_recently_used_goes_first(steps in prop::collection::vec(step(), 1..100)) {
-            let (mut watched, mut list) = (Watched::default(), Vec::<u64>::new());
+            let (mut slots, mut list) = (BreakpointSlots::default(), Vec::<u64>::new());
             for step in steps {
-                let before = *watched.addresses();
+                let before = *slots.addresses();
                 match step {
-                    Step::Watch(address) => {
+                    Step::Insert(address) => {
                         list.retain(|&it| it != address);
                         list.insert(0, address);
                         let goes = (list.len() > SLOTS).then(|| list.pop().unwrap());
-                        prop_assert_eq!(watched.watch(address), goes);
+                        prop_assert_eq!(slots.insert(address), goes);
                     }
                     Step::Use(address) => {
                         let known = list.contains(&address);
-                        prop_assert_eq!(watched.used(address), known);
+                        prop_assert_eq!(slots.mark_used(address), known);
                         if known {
                             list.retain(|&it| it != address);
                             list.insert(0, address);
                         }
                     }
                     Step::Remove(address) => {
-                        prop_assert_eq!(watched.remove(address), list.contains(&address));
+                        prop_assert_eq!(slots.remove(address), list.contains(&address));
                         list.retain(|&it| it != address);
                     }
                 }
-                let now = *watched.addresses();
+                let now = *slots.addresses();
                 let mut present: Vec<u64> = now.iter().flatten().copied().collect();
                 present.sort_unstable();
                 let mut expected = list.clone();
@@ -189,7 +183,7 @@ mod tests {
                 prop_assert_eq!(present, expected);
                 let changed = before.iter().zip(&now).filter(|(old, new)| old != new).count();
                 prop_assert!(changed <= 1, "an address has moved: {before:?} -> {now:?}");
-                (0..8).for_each(|it| assert_eq!(watched.contains(it), list.contains(&it)));
+
             }
         }
     }

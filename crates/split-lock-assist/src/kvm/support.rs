@@ -11,14 +11,14 @@ use kvm_ioctls::{Cap, Kvm};
 
 use super::KvmError;
 use super::scratch::{OUT, START, ScratchVm, Stop};
+use crate::breakpoint_slots::dr7;
 use crate::cpu::rflags;
-use crate::watch::dr7;
 
 const ALL_REGISTERS: i32 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as i32;
 
 /// At which privilege levels breakpoints stop a guest in 64-bit mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Reach {
+pub struct BreakpointSupport {
     kernel: Option<StepOver>,
     user: Option<StepOver>,
     /// KVM can leave registers in the run page.
@@ -35,9 +35,9 @@ pub enum StepOver {
     BySingleStep,
 }
 
-impl Reach {
+impl BreakpointSupport {
     /// Nothing is ever watched.
-    pub const NOWHERE: Self = Self {
+    pub const NONE: Self = Self {
         kernel: None,
         user: None,
         syncs_registers: false,

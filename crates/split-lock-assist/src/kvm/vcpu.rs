@@ -16,7 +16,7 @@ const SYNCED: [SyncReg; 3] = [
 
 /// A vCPU that cannot run while this exists, because running it needs the reference in here.
 #[derive(Debug)]
-pub(super) struct Stopped<'a> {
+pub(super) struct StoppedVcpu<'a> {
     fd: RefCell<&'a mut VcpuFd>,
     registers: Cell<Option<kvm_regs>>,
     special: Cell<Option<kvm_sregs>>,
@@ -24,7 +24,7 @@ pub(super) struct Stopped<'a> {
     guest_breakpoints: Cell<Option<bool>>,
 }
 
-impl<'a> Stopped<'a> {
+impl<'a> StoppedVcpu<'a> {
     pub(super) fn new(fd: &'a mut VcpuFd) -> Self {
         Self {
             fd: RefCell::new(fd),

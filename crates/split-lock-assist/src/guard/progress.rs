@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::decode::{ImplicitLock, Instruction, LockedAccess};
 use crate::emulate::Reason;
 
-/// How a vCPU gets on.
+/// A vCPU's progress after a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
+pub enum VcpuProgress {
     /// As it should.
     Progressing,
     /// It halts, and so needs no CPU time.
@@ -27,7 +27,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
     /// The instruction.
-    pub culprit: Culprit,
+    pub instruction: SplitInstruction,
     /// It has not been reported before.
     pub is_new: bool,
     /// What is done.
@@ -38,7 +38,7 @@ pub struct Stall {
 ///
 /// Shown as a sentence's end: where it is, its text, its bytes, and its operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Culprit {
+pub enum SplitInstruction {
     /// A locked access to data that crosses a line.
     Access(LockedAccess),
     /// A lock that comes with another instruction and perhaps crosses a line. It cannot be emulated.
@@ -66,11 +66,9 @@ pub enum Response {
     LeftToCpu(Reason),
     /// The kernel lets it through in the VMM's own time, which is the quickest way.
     LetThrough,
-    /// It is left there once more, to measure what that costs.
-    Measured,
 }
 
-impl Culprit {
+impl SplitInstruction {
     /// The instruction.
     #[must_use]
     pub fn instruction(&self) -> &Instruction {
@@ -81,14 +79,11 @@ impl Culprit {
     }
 }
 
-impl fmt::Display for Culprit {
+impl fmt::Display for SplitInstruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instruction = self.instruction();
         write!(f, "{:#x}: {instruction} (", instruction.rip())?;
-        for (n, byte) in instruction.bytes().iter().enumerate() {
-            let gap = if n == 0 { "" } else { " " };
-            write!(f, "{gap}{byte:02x}")?;
-        }
+        instruction.write_bytes(f)?;
         match self {
             Self::Access(access) => {
                 let last = access.address().wrapping_add(access.size() as u64 - 1);
@@ -108,7 +103,7 @@ impl fmt::Display for Culprit {
     }
 }
 
-impl Verdict {
+impl VcpuProgress {
     /// The stall, if it is one.
     #[must_use]
     pub fn stall(&self) -> Option<&Stall> {

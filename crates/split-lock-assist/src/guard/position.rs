@@ -9,7 +9,7 @@ const PLACES: usize = 4;
 ///
 /// What it did between two such moments does not matter: another task may have run.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Suspicion {
+pub(super) struct PositionHistory {
     last: Option<Registers>,
     recent: [Option<u64>; PLACES],
     oldest: usize,
@@ -17,17 +17,17 @@ pub(super) struct Suspicion {
 
 /// What a vCPU looks like beside what was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum PositionChange {
     /// No register has changed since the last time: it may not have executed anything.
     Unchanged,
     /// It is at an instruction where it was before, but it has moved since.
-    Again,
+    Returned,
     /// It is somewhere else.
     New,
 }
 
-impl Suspicion {
-    pub(super) fn see(&mut self, registers: &Registers) -> Sight {
+impl PositionHistory {
+    pub(super) fn record(&mut self, registers: &Registers) -> PositionChange {
         let unchanged = self.last.replace(*registers) == Some(*registers);
         let again = self.recent.contains(&Some(registers.rip));
         if !again {
@@ -35,14 +35,14 @@ impl Suspicion {
             self.oldest = (self.oldest + 1) % PLACES;
         }
         match (unchanged, again) {
-            (true, _) => Sight::Unchanged,
-            (false, true) => Sight::Again,
-            (false, false) => Sight::New,
+            (true, _) => PositionChange::Unchanged,
+            (false, true) => PositionChange::Returned,
+            (false, false) => PositionChange::New,
         }
     }
 
     /// It has been moved on by force: if it is there again, it has come back.
-    pub(super) fn moved_on(&mut self) {
+    pub(super) fn forget_last(&mut self) {
         self.last = None;
     }
 }
@@ -62,27 +62,27 @@ mod tests {
 
     #[test]
     fn only_a_vcpu_that_has_not_moved_at_all_is_unchanged() {
-        let mut suspicion = Suspicion::default();
-        assert_eq!(suspicion.see(&at(1, 0)), Sight::New);
-        assert_eq!(suspicion.see(&at(1, 0)), Sight::Unchanged);
-        assert_eq!(suspicion.see(&at(1, 1)), Sight::Again);
-        assert_eq!(suspicion.see(&at(2, 1)), Sight::New);
-        assert_eq!(suspicion.see(&at(1, 1)), Sight::Again);
-        suspicion.moved_on();
-        assert_eq!(suspicion.see(&at(1, 1)), Sight::Again);
-        assert_eq!(suspicion.see(&at(1, 1)), Sight::Unchanged);
+        let mut history = PositionHistory::default();
+        assert_eq!(history.record(&at(1, 0)), PositionChange::New);
+        assert_eq!(history.record(&at(1, 0)), PositionChange::Unchanged);
+        assert_eq!(history.record(&at(1, 1)), PositionChange::Returned);
+        assert_eq!(history.record(&at(2, 1)), PositionChange::New);
+        assert_eq!(history.record(&at(1, 1)), PositionChange::Returned);
+        history.forget_last();
+        assert_eq!(history.record(&at(1, 1)), PositionChange::Returned);
+        assert_eq!(history.record(&at(1, 1)), PositionChange::Unchanged);
     }
 
     #[test]
     fn a_few_places_are_remembered_and_no_more() {
-        let mut suspicion = Suspicion::default();
+        let mut history = PositionHistory::default();
         for rip in 0..4 {
-            assert_eq!(suspicion.see(&at(rip, 0)), Sight::New);
+            assert_eq!(history.record(&at(rip, 0)), PositionChange::New);
         }
         for rip in 0..4 {
-            assert_eq!(suspicion.see(&at(rip, 1)), Sight::Again);
+            assert_eq!(history.record(&at(rip, 1)), PositionChange::Returned);
         }
-        assert_eq!(suspicion.see(&at(4, 0)), Sight::New);
-        assert_eq!(suspicion.see(&at(0, 0)), Sight::New);
+        assert_eq!(history.record(&at(4, 0)), PositionChange::New);
+        assert_eq!(history.record(&at(0, 0)), PositionChange::New);
     }
 }
