@@ -80,8 +80,9 @@ pub enum Kind {
     Mark(i64),
 }
 
-/// The module's own account, when an experiment was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The module's own account, when an experiment was over: `struct lab_state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 pub struct State {
     /// Events that found the journal full.
     pub lost: u64,

@@ -4,11 +4,11 @@ use serde::Serialize;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 
-use crate::log::Record;
 use crate::who::{
     Group, MOST_LOOKUPS, Machines, Owners, Summary, Suppressed, Suspicion, TimerSuspects, Traps,
 };
 use crate::{Capture, Cost, Facts, History, LogCopy, Root, Verdict};
+use split_lock_log::Record;
 
 /// Everything that there is to say about a machine: what it is like, what its log tells, what follows from that, and
 /// who is concerned.

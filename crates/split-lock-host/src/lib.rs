@@ -1,4 +1,4 @@
-//! What a Linux machine says about its split-lock detection, and what its kernel's [`log`] says about split locks.
+//! What a Linux machine says about its split-lock detection, and what its kernel's log says about split locks.
 //!
 //! Everything is read below a [`Root`], so that a captured machine is as good as a live one.
 //!
@@ -14,7 +14,6 @@ mod detection;
 mod facts;
 mod fix;
 mod history;
-pub mod log;
 mod mode;
 mod root;
 mod seen;

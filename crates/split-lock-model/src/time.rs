@@ -5,6 +5,7 @@
 //! which never drifts and repeats exactly (every 3 ticks at 300 Hz, every tick at the others).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -57,6 +58,13 @@ impl Nanos {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<Duration> for Nanos {
+    /// At most [`Nanos::NEVER`].
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -78,13 +78,13 @@ payload!(
 /// Memory that a VM may use for as long as this exists, and no longer: a vCPU that outlives it finds
 /// no memory there.
 #[derive(Debug)]
-pub(crate) struct LentMemory {
+pub(crate) struct RegisteredMemory {
     vm: Arc<VmFd>,
     slot: u32,
     memory: Arc<GuestRegionMmap>,
 }
 
-impl LentMemory {
+impl RegisteredMemory {
     /// Lets `vm` see `memory` where it says that it is.
     pub(crate) fn new(
         vm: Arc<VmFd>,
@@ -117,7 +117,7 @@ impl LentMemory {
     }
 }
 
-impl Drop for LentMemory {
+impl Drop for RegisteredMemory {
     fn drop(&mut self) {
         if self.set_region(0).is_err() {
             // The guest could still write there, so it must stay mapped for good.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use split_lock_assist::guard::{Config, Reaction, Response};
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
+use split_lock_report::text::plain;
 use split_lock_repro::host::grace;
 
 use crate::kernel::of_this_host;
-use crate::text::plain;
 
 /// An emulated trap costs CPU time that a real one does not, up to 0.1 ms where exits are dear. A
 /// probe has to be longer than that by far, or it does not look as if the vCPU had slept.

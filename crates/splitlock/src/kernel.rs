@@ -17,6 +17,22 @@ pub(crate) fn of_this_host(facts: &Facts) -> Result<Profile> {
         .with_context(|| format!("this host's kernel {release} is not one that the model knows"))
 }
 
+/// The kernel that was asked for, or this host's, and what is worth knowing about it.
+pub(crate) fn asked_or_of_this_host(asked: Option<&Profile>) -> Result<(Profile, Option<String>)> {
+    if let Some(kernel) = asked {
+        return Ok((kernel.clone(), kernel.note().map(str::to_owned)));
+    }
+    let kernel = of_this_host(&Facts::live()?)?;
+    let mut taken = format!(
+        "No kernel was given, so this host's is taken, as if it were booted with \
+         split_lock_detect=warn: {kernel}."
+    );
+    if let Some(note) = kernel.note() {
+        taken = format!("{taken} The release is {note}.");
+    }
+    Ok((kernel, Some(taken)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

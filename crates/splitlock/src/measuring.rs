@@ -11,10 +11,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Facts};
+use split_lock_repro::guest::Level;
 use split_lock_repro::results::{Provenance, Sweep};
-use split_lock_repro::scene::{Moment, TwoTasks};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
-use split_lock_repro::vm::{Level, open_kvm, work_rate};
+use split_lock_repro::two_tasks::{Moment, TwoTasks};
+use split_lock_repro::vm::{open_kvm, work_rate};
 
 use crate::error::report_error;
 use crate::host;
@@ -80,7 +81,7 @@ impl KvmSession {
         scene: &TwoTasks,
         on_moment: &mut dyn FnMut(&Moment) -> ControlFlow<()>,
     ) -> Result<()> {
-        scene.play(&self.kvm, on_moment)?;
+        scene.run(&self.kvm, on_moment)?;
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use split_lock_report::figure::Picture;
 
-use crate::figure::Picture;
 use crate::output::Output;
 
 /// Wide enough for a page, at twice the usual fineness of a screen.

@@ -4,13 +4,12 @@ use anyhow::Result;
 
 mod apt;
 pub(crate) mod args;
-mod busybox;
 mod cache;
 mod compare;
-mod cpio;
 mod demo;
 mod initramfs;
 mod kernel;
+mod lab;
 mod machine;
 mod module;
 mod output;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tar::EntryType;
 
 use super::{MOST_BYTES, MOST_NAMES, bounded, plain};
-use crate::log::Source;
+use split_lock_log::Source;
 
 /// All of an archive has to fit in memory.
 const MOST_BYTES_IN_ALL: u64 = 256 << 20;

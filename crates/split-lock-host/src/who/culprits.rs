@@ -385,8 +385,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::log::Records;
     use crate::who::Traps;
+    use split_lock_log::Records;
 
     fn suspicions(log: &[u8]) -> Vec<Option<(&'static str, Confidence)>> {
         let mut traps = Traps::default();
@@ -402,7 +402,7 @@ mod tests {
     }
 
     fn corpus(name: &str) -> Vec<Option<(&'static str, Confidence)>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/log/corpus");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../split-lock-log/tests/corpus");
         suspicions(&std::fs::read(folder.join(name)).unwrap())
     }
 

@@ -101,8 +101,8 @@ impl Owning {
 mod tests {
     use super::*;
     use crate::facts::fixture;
-    use crate::log::Records;
     use crate::who::{Clock, Traps};
+    use split_lock_log::Records;
 
     fn owners(timers: &str, lookups: &mut usize) -> Owners {
         let log = "x86/split lock detection: #AC: game/8 took a split_lock trap at address: 0x10\n\

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Fingerprint, Program, Space, text};
-use crate::log::{Exception, Message, Record, Stamp, Trap, TrapKind};
+use split_lock_log::{Exception, Message, Record, Stamp, Trap, TrapKind};
 
 /// More groups than this are not told apart; the least frequent ones are then counted together.
 pub const MOST_GROUPS: usize = 512;
@@ -23,7 +23,7 @@ pub const MOST_ADDRESSES: usize = 16;
 /// fewer traps becomes [`Summary::in_other_groups`]: what is frequent stays.
 ///
 /// ```
-/// use split_lock_host::log::Records;
+/// use split_lock_log::Records;
 /// use split_lock_host::who::Traps;
 ///
 /// let log = "[ 99.1] x86/split lock detection: #AC: CPU 0/KVM/41 took a split_lock trap at address: 0x5123\n\
@@ -295,12 +295,7 @@ impl Group {
 }
 
 fn kind<S: Serializer>(kind: &TrapKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match kind {
-        TrapKind::SplitLock => "split_lock",
-        TrapKind::FatalSplitLock => "fatal_split_lock",
-        TrapKind::BogusSplitLock => "bogus_split_lock",
-        TrapKind::BusLock => "bus_lock",
-    })
+    serializer.serialize_str(kind.name())
 }
 
 #[cfg(test)]
@@ -308,7 +303,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::log::Records;
+    use split_lock_log::Records;
 
     fn summary(log: &str) -> Summary {
         let mut traps = Traps::default();

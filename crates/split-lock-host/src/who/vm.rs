@@ -1,5 +1,6 @@
 //! Virtual machines, by the command line of the process that runs them.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -78,6 +79,21 @@ impl Vmm {
     }
 }
 
+impl fmt::Display for Vmm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Vmm::Qemu => "QEMU",
+            Vmm::Firecracker => "Firecracker",
+            Vmm::CloudHypervisor => "Cloud Hypervisor",
+            Vmm::Crosvm => "crosvm",
+            Vmm::VirtualBox => "VirtualBox",
+            Vmm::Vmware => "VMware",
+            Vmm::Kvmtool => "kvmtool",
+            Vmm::Other => "a VMM that is not known here",
+        })
+    }
+}
+
 impl Vm {
     /// The one that a process with this command line runs.
     ///
@@ -111,6 +127,13 @@ impl Vm {
             },
             Vmm::Other => Vm::of(Vmm::Other),
         })
+    }
+
+    /// The best of its names, if it has one.
+    #[must_use]
+    pub fn best_name(&self) -> Option<&str> {
+        let names = [&self.name, &self.id, &self.uuid];
+        names.into_iter().flatten().next().map(String::as_str)
     }
 
     pub(super) fn of(vmm: Vmm) -> Self {

@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use split_lock_host::log::Records;
 use split_lock_host::who::{Machines, Owner, TimerSuspects, Traps};
 use split_lock_host::{Facts, Root};
+use split_lock_log::Records;
 use split_lock_model::analysis::Thresholds;
 
 /// Plain files, then links.

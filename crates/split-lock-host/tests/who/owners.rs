@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use split_lock_host::log::Records;
 use split_lock_host::who::{Difference, Engine, Manager, Owner, Thread, Traps};
+use split_lock_log::Records;
 
 use crate::Host;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kvm_bindings::kvm_regs;
 
 use super::{GuestNameError, Kind, Operand, Register};
+use crate::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 use crate::sys;
-use crate::vm::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 
 /// Which bit the `bts` guests set. As a register operand it reaches five quadwords beyond the base
 /// register, so that the access splits although neither the base nor the instruction looks like it.

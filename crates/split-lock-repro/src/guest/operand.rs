@@ -1,6 +1,6 @@
 //! The bytes that a guest accesses, and which boundaries they cross.
 
-use crate::vm::layout::CACHE_LINE;
+use crate::layout::CACHE_LINE;
 
 /// The bytes that a built-in guest accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

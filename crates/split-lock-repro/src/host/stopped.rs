@@ -14,14 +14,15 @@ use split_lock_assist::watch::SLOTS;
 use vm_memory::GuestMemoryMmap;
 
 use super::trap::{HiddenFlags, Trap};
-use crate::vm::{Level, Seat, VmError};
+use crate::guest::Level;
+use crate::vm::{VcpuSlot, VmError};
 
 /// The registers. Any I/O of the last exit must be completed.
 ///
 /// KVM is asked for each thing once: where it runs nested, asking can take as long as an exit.
 #[derive(Debug)]
 pub(super) struct StoppedCpu<'a> {
-    seat: &'a Seat,
+    slot: &'a VcpuSlot,
     fd: &'a VcpuFd,
     hidden: HiddenFlags,
     level: Level,
@@ -36,9 +37,14 @@ pub(super) fn sync_to_run_page(fd: &mut VcpuFd) {
 }
 
 impl<'a> StoppedCpu<'a> {
-    pub(super) fn new(seat: &'a Seat, fd: &'a VcpuFd, hidden: HiddenFlags, level: Level) -> Self {
+    pub(super) fn new(
+        slot: &'a VcpuSlot,
+        fd: &'a VcpuFd,
+        hidden: HiddenFlags,
+        level: Level,
+    ) -> Self {
         Self {
-            seat,
+            slot,
             fd,
             hidden,
             level,
@@ -61,8 +67,8 @@ impl<'a> StoppedCpu<'a> {
     /// What it sees of memory.
     pub(super) fn memory(&self) -> PagedMemory<GuestRam<'a, GuestMemoryMmap>> {
         PagedMemory::new(
-            self.seat.page_walk(self.level),
-            GuestRam::new(self.seat.ram()),
+            self.slot.page_walk(self.level),
+            GuestRam::new(self.slot.ram()),
         )
     }
 }
@@ -73,7 +79,7 @@ impl Cpu for StoppedCpu<'_> {
     fn registers(&self) -> Result<Registers, VmError> {
         let known = match self.registers.get() {
             Some(known) => known,
-            None => self.seat.guest_registers(self.fd)?,
+            None => self.slot.guest_registers(self.fd)?,
         };
         self.registers.set(Some(known));
         let mut registers = general_registers(&known);
@@ -89,7 +95,7 @@ impl Cpu for StoppedCpu<'_> {
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
         let rflags = self.hidden.put_back(after.rflags);
         self.registers.set(None);
-        self.seat
+        self.slot
             .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
     }
 }
@@ -103,7 +109,7 @@ impl Vcpu for StoppedCpu<'_> {
     fn has_event(&self) -> Result<bool, VmError> {
         let events = match self.events.get() {
             Some(known) => known,
-            None => self.seat.events(self.fd)?,
+            None => self.slot.events(self.fd)?,
         };
         self.events.set(Some(events));
         let any = [
@@ -124,7 +130,7 @@ impl Vcpu for StoppedCpu<'_> {
 /// The breakpoints that the host's own trap leaves.
 #[derive(Debug)]
 pub(super) struct StoppedBreakpoints<'a> {
-    pub(super) seat: &'a Seat,
+    pub(super) slot: &'a VcpuSlot,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
     pub(super) reach: Reach,
@@ -145,18 +151,18 @@ impl Breakpoints for StoppedBreakpoints<'_> {
 
     fn set(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), VmError> {
         let addresses = addresses.iter().flatten().copied();
-        self.trap.watch(addresses, self.seat, self.fd)
+        self.trap.watch(addresses, self.slot, self.fd)
     }
 
     fn step_over(&mut self) -> Result<(), VmError> {
-        self.trap.step_over(self.seat, self.fd)
+        self.trap.step_over(self.slot, self.fd)
     }
 
     fn meaning(&mut self, (): ()) -> Result<Meaning, VmError> {
         if !self.trap.lets_past() {
             return Ok(Meaning::Hit);
         }
-        self.trap.end_step(self.seat, self.fd)?;
+        self.trap.end_step(self.slot, self.fd)?;
         Ok(Meaning::SteppedOver)
     }
 }

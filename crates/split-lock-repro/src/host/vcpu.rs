@@ -12,12 +12,13 @@ use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{Gate, Pass};
 use vm_memory::GuestMemoryMmap;
 
-use super::kernel::{Kernel, Next};
+use super::kernel::{Kernel, NextStep};
 use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
-use super::trap::{Meaning, Trap};
+use super::trap::{Trap, TrapExit};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
-use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
+use crate::guest::Level;
+use crate::vm::{ExitCause, UnexpectedExit, VcpuSlot, VmError};
 
 /// A vCPU whose runs end, on this host as it is or on one that treats its split locks as a given
 /// kernel does.
@@ -26,7 +27,7 @@ use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
 #[derive(Debug)]
 pub struct HostedVcpu<'a> {
     vcpu: PreemptibleVcpu<&'a mut VcpuFd>,
-    seat: &'a Seat,
+    slot: &'a VcpuSlot,
     emulated: Option<Emulated>,
     /// Keeps it out of the guest while another vCPU does something for its guest.
     pass: Option<Pass>,
@@ -100,10 +101,10 @@ impl<'a> HostedVcpu<'a> {
     ///
     /// # Errors
     /// [`HostError::Run`] if it cannot be bounded.
-    pub fn native(fd: &'a mut VcpuFd, seat: &'a Seat) -> Result<Self, HostError> {
+    pub fn native(fd: &'a mut VcpuFd, slot: &'a VcpuSlot) -> Result<Self, HostError> {
         Ok(Self {
             vcpu: PreemptibleVcpu::new(fd)?,
-            seat,
+            slot,
             emulated: None,
             pass: None,
         })
@@ -118,7 +119,7 @@ impl<'a> HostedVcpu<'a> {
     /// [`HostError::NoTrap`] for a flat binary at CPL0, [`HostError::Run`] if it cannot be bounded.
     pub fn emulated(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         guest: &Guest,
         level: Level,
         kernel: Arc<Kernel>,
@@ -127,28 +128,28 @@ impl<'a> HostedVcpu<'a> {
             guest: guest.to_string(),
             level,
         })?;
-        Self::trapped(fd, seat, trap, level, kernel)
+        Self::trapped(fd, slot, trap, level, kernel)
     }
 
     /// The same for a vCPU whose own kernel runs tasks at CPL3.
     pub(crate) fn emulated_for_tasks(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
-        Self::trapped(fd, seat, Trap::alignment_check(), Level::Cpl3, kernel)
+        Self::trapped(fd, slot, Trap::alignment_check(), Level::Cpl3, kernel)
     }
 
     fn trapped(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         trap: Trap,
         level: Level,
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
         let config = Config::default();
         let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
-        let cpu = seat.vcpu() as u32;
+        let cpu = slot.vcpu() as u32;
         let waiter =
             Waiter::new(config.signal).map_err(|source| HostError::Wait { cpu, source })?;
         if trap.is_exact() {
@@ -156,7 +157,7 @@ impl<'a> HostedVcpu<'a> {
         }
         Ok(Self {
             vcpu,
-            seat,
+            slot,
             emulated: Some(Emulated {
                 kernel,
                 trap,
@@ -176,8 +177,8 @@ impl<'a> HostedVcpu<'a> {
 
     /// Its memory, and the meaning of its registers.
     #[must_use]
-    pub fn seat(&self) -> &Seat {
-        self.seat
+    pub fn slot(&self) -> &VcpuSlot {
+        self.slot
     }
 
     /// The vCPU, to read its state.
@@ -191,15 +192,15 @@ impl<'a> HostedVcpu<'a> {
         self.vcpu.vcpu_mut()
     }
 
-    /// Puts the guest back to its first instruction: see [`Seat::reset`].
+    /// Puts the guest back to its first instruction: see [`VcpuSlot::reset`].
     ///
     /// # Errors
     /// If KVM refuses.
     pub fn reset(&mut self) -> Result<(), HostError> {
-        self.seat.reset(self.vcpu.vcpu())?;
+        self.slot.reset(self.vcpu.vcpu())?;
         if let Some(host) = &mut self.emulated {
             host.trap
-                .registers_were_reset(self.seat, self.vcpu.vcpu())?;
+                .registers_were_reset(self.slot, self.vcpu.vcpu())?;
         }
         Ok(())
     }
@@ -226,7 +227,7 @@ impl<'a> HostedVcpu<'a> {
             let Some(host) = &mut self.emulated else {
                 return Ok(Ended::Exit(exit));
             };
-            if let Some(exit) = host.handle(exit, self.seat, &mut self.vcpu)? {
+            if let Some(exit) = host.handle(exit, self.slot, &mut self.vcpu)? {
                 return Ok(Ended::Exit(exit));
             }
         }
@@ -252,20 +253,20 @@ impl<'a> HostedVcpu<'a> {
     ) -> VcpuSide<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
-            let (fd, ram) = (self.vcpu.vcpu_mut(), self.seat.ram());
+            let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
             return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
         };
-        let (seat, fd) = (self.seat, self.vcpu.vcpu());
+        let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
-            Some(address) => host.stopped_cpu(seat, fd).at_breakpoint(address),
-            None => host.stopped_cpu(seat, fd),
+            Some(address) => host.stopped_cpu(slot, fd).at_breakpoint(address),
+            None => host.stopped_cpu(slot, fd),
         };
         VcpuSide::Emulated(Side {
             memory: cpu.memory(),
             cpu,
             others,
             breakpoints: StoppedBreakpoints {
-                seat,
+                slot,
                 fd,
                 trap: &mut host.trap,
                 reach,
@@ -273,9 +274,9 @@ impl<'a> HostedVcpu<'a> {
         })
     }
 
-    /// Says what a guest did that no guest should do: see [`Seat::unexpected_exit`].
+    /// Says what a guest did that no guest should do: see [`VcpuSlot::unexpected_exit`].
     pub fn unexpected_exit(&mut self, cause: ExitCause) -> UnexpectedExit {
-        self.seat.unexpected_exit(self.vcpu.vcpu_mut(), cause)
+        self.slot.unexpected_exit(self.vcpu.vcpu_mut(), cause)
     }
 
     /// The trap as the kernel has it at this moment.
@@ -283,16 +284,16 @@ impl<'a> HostedVcpu<'a> {
         let Some(host) = &mut self.emulated else {
             return Ok(Entry::Guest { window_end: None });
         };
-        let found = host.kernel.enter(host.cpu);
-        if found.detects != host.trap.is_on() {
+        let detection = host.kernel.enter(host.cpu);
+        if detection.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
                 return Ok(Entry::Exit(ExitCause::from(&exit)));
             }
             host.trap
-                .switch(found.detects, self.seat, self.vcpu.vcpu())?;
+                .switch(detection.detects, self.slot, self.vcpu.vcpu())?;
         }
         Ok(Entry::Guest {
-            window_end: found.until,
+            window_end: detection.until,
         })
     }
 }
@@ -329,39 +330,39 @@ impl Emulated {
     fn handle(
         &mut self,
         exit: ExitCause,
-        seat: &Seat,
+        slot: &VcpuSlot,
         vcpu: &mut PreemptibleVcpu<&mut VcpuFd>,
     ) -> Result<Option<ExitCause>, HostError> {
         let meaning = self.trap.meaning(exit);
         match meaning {
-            Meaning::Exit(exit) => return Ok(Some(exit)),
-            Meaning::Trapped if self.is_at_split_lock(seat, vcpu.vcpu())? => self.punish()?,
-            Meaning::Trapped | Meaning::Stepped => {
+            TrapExit::Exit(exit) => return Ok(Some(exit)),
+            TrapExit::Trapped if self.is_at_split_lock(slot, vcpu.vcpu())? => self.punish()?,
+            TrapExit::Trapped | TrapExit::Stepped => {
                 // A single exit: no part of it is left.
                 let more = vcpu.complete_io()?;
                 debug_assert!(more.is_none(), "{more:?}");
                 let fd = vcpu.vcpu();
-                if meaning == Meaning::Trapped {
-                    self.trap.step_over(seat, fd)?;
+                if meaning == TrapExit::Trapped {
+                    self.trap.step_over(slot, fd)?;
                 } else {
-                    self.trap.end_step(seat, fd)?;
+                    self.trap.end_step(slot, fd)?;
                 }
             }
         }
         Ok(None)
     }
 
-    fn is_at_split_lock(&self, seat: &Seat, fd: &VcpuFd) -> Result<bool, HostError> {
+    fn is_at_split_lock(&self, slot: &VcpuSlot, fd: &VcpuFd) -> Result<bool, HostError> {
         if self.trap.is_exact() {
             return Ok(true);
         }
-        let cpu = self.stopped_cpu(seat, fd);
+        let cpu = self.stopped_cpu(slot, fd);
         let decoded = look(&cpu, &mut cpu.memory())?;
         Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
     }
 
-    fn stopped_cpu<'a>(&self, seat: &'a Seat, fd: &'a VcpuFd) -> StoppedCpu<'a> {
-        StoppedCpu::new(seat, fd, self.trap.hidden_flags(), self.level)
+    fn stopped_cpu<'a>(&self, slot: &'a VcpuSlot, fd: &'a VcpuFd) -> StoppedCpu<'a> {
+        StoppedCpu::new(slot, fd, self.trap.hidden_flags(), self.level)
     }
 
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.
@@ -369,9 +370,9 @@ impl Emulated {
         let mut next = self.kernel.trap(self.cpu, self.is_signal_pending()?);
         loop {
             next = match next {
-                Next::Retry => return Ok(()),
-                Next::Wait { until } => self.wait(until)?,
-                Next::Sigbus => {
+                NextStep::Retry => return Ok(()),
+                NextStep::Wait { until } => self.wait(until)?,
+                NextStep::Sigbus => {
                     return Err(HostError::Sigbus {
                         kernel: self.kernel.profile().to_string(),
                     });
@@ -380,7 +381,7 @@ impl Emulated {
         }
     }
 
-    fn wait(&self, until: MonotonicTime) -> Result<Next, HostError> {
+    fn wait(&self, until: MonotonicTime) -> Result<NextStep, HostError> {
         if self.waiter.wait(until).map_err(self.no_wait())? == Woken::BySignal {
             if let Some(next) = self.kernel.signal(self.cpu) {
                 return Ok(next);

@@ -11,7 +11,7 @@
 //! own thread that ends RCU's grace periods then never runs again, and the tick finds that out.
 //!
 //! * [`LinuxVm`]: the machine.
-//! * [`Session`]: somebody at its console: waits for the prompt, types, and listens. No I/O.
+//! * [`Session`]: what goes on at its console, and what to type there. No I/O.
 //! * [`Complaint`]: what the guest's kernel says about itself.
 //! * [`PlainText`]: what it writes, made fit for a terminal.
 
@@ -35,17 +35,17 @@ mod image;
 mod initrd;
 pub(crate) mod program;
 mod session;
-mod standstill;
+mod stall_detector;
 mod text;
 mod vcpu;
 
 pub use complaint::Complaint;
 pub use error::LinuxError;
 pub use program::{PROGRAM, Prefix, SPLIT_LOCKS};
-pub use session::{Ending, Heard, Next, Patience, Session, Stage};
+pub use session::{ConsoleAction, Ending, LoggedComplaint, Session, SessionTimeouts, Stage};
 pub use text::PlainText;
 
-use crate::sys::LentMemory;
+use crate::sys::RegisteredMemory;
 use crate::vm::{NO_VM, REAL_MODE_TSS, REPORT, VmError, failed};
 use boot::Start;
 use devices::Devices;
@@ -142,7 +142,7 @@ pub struct LinuxVm {
     memory: GuestMemoryMmap,
     release: String,
     // Taken from KVM after the vCPU is gone.
-    _lent: LentMemory,
+    _lent: RegisteredMemory,
 }
 
 impl LinuxVm {
@@ -165,7 +165,7 @@ impl LinuxVm {
             command_line.trim_end(),
         )?;
         let vm = machine(kvm)?;
-        let lent = LentMemory::new(Arc::clone(&vm), MEMORY_SLOT, region).map_err(failed(
+        let lent = RegisteredMemory::new(Arc::clone(&vm), MEMORY_SLOT, region).map_err(failed(
             "KVM_SET_USER_MEMORY_REGION",
             "the Linux guest",
             REPORT,

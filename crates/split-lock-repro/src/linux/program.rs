@@ -1,13 +1,11 @@
 //! The program that a Linux guest gets: its first process, and the one that splits locks.
 
+pub use crate::sys::linux_program::SPLIT_LOCKS;
 use crate::sys::linux_program::linux_program;
 
 /// Where the program lies in the guest. As the first process it becomes a shell, if there is one;
 /// started from there it splits locks.
 pub const PROGRAM: &str = "/splitlock/split";
-
-/// How many split locks the program does before it goes back to normal.
-pub const SPLIT_LOCKS: u32 = 1000;
 
 /// What it says as the first process, before it becomes a shell.
 pub(super) const UP_MARK: &str = "this guest is up";

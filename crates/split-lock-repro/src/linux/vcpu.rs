@@ -12,7 +12,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::LinuxError;
 use super::devices::Devices;
-use super::standstill::{Over, Standstill};
+use super::stall_detector::{RunSample, StallDetector};
 use super::{Counts, Standing};
 use crate::vm::{ExitCause, REPORT, failed};
 
@@ -29,7 +29,7 @@ pub(super) struct Vcpu {
     /// `None` if nobody is to help it.
     keeper: Option<Keeper>,
     new_stalls: Vec<Stall>,
-    standstill: Standstill,
+    stall_detector: StallDetector,
     counts: Counts,
     began: MonotonicTime,
 }
@@ -49,7 +49,7 @@ impl Vcpu {
             debug_registers: DebugRegisters::new(reach),
             keeper: guard.map(Keeper::new),
             new_stalls: vec![],
-            standstill: Standstill::default(),
+            stall_detector: StallDetector::default(),
             counts: Counts::default(),
             began: MonotonicTime::now(),
         })
@@ -83,7 +83,7 @@ impl Vcpu {
             return Ok(Ran::Reset);
         }
         let now = MonotonicTime::now();
-        let run = Over {
+        let run = RunSample {
             at: now.saturating_since(self.began),
             wall: now.saturating_since(began),
             cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
@@ -135,10 +135,10 @@ impl Vcpu {
     }
 
     /// Looks whether the run has got the guest anywhere.
-    fn watch(&mut self, run: &Over, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
+    fn watch(&mut self, run: &RunSample, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
         let registers = self.vcpu.vcpu().get_regs();
         let registers = registers.map_err(failed("KVM_GET_REGS", VCPU, REPORT))?;
-        let Some(stood) = self.standstill.ran(run, &registers) else {
+        let Some(stood) = self.stall_detector.ran(run, &registers) else {
             return Ok(());
         };
         if self.side(memory).is_halted()? {
@@ -158,7 +158,7 @@ impl Vcpu {
         Ok(())
     }
 
-    fn guard(&mut self, run: &Over, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
+    fn guard(&mut self, run: &RunSample, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };

@@ -59,7 +59,7 @@ pub(super) fn measure(
     let elapsed = MonotonicTime::now().saturating_since(start);
     let cpu = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
     Ok(Measurement {
-        turns: vcpu.vcpu().seat().turns(vcpu.vcpu().fd())?,
+        turns: vcpu.vcpu().slot().turns(vcpu.vcpu().fd())?,
         elapsed,
         cpu: Duration::from_nanos(cpu),
         exits,

@@ -3,25 +3,24 @@
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
 use split_lock_assist::kvm::Reach;
+use split_lock_model::random::SplitMix64;
 use split_lock_model::time::Nanos;
 
 use crate::host::HostError;
 use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
 
-mod crew;
 mod measure;
-mod order;
 mod plan;
 mod stop;
+mod vcpu_threads;
 
 pub use plan::{Host, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
-use crew::Crew;
 use measure::{Ended, Measurement};
-use order::Random;
 use plan::Step;
+use vcpu_threads::VcpuThreads;
 
 /// How a sweep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,8 @@ pub enum Event {
 ///
 /// ```no_run
 /// use split_lock_repro::sweep::{Host, Plan, Scenario, Stop, run};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+/// use split_lock_repro::guest::Level;
+/// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 /// use std::time::Duration;
 ///
 /// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;
@@ -129,12 +129,12 @@ pub fn run(
         Reach::NOWHERE
     };
     std::thread::scope(|scope| {
-        let crews = plan
+        let scenarios = plan
             .scenarios
             .iter()
-            .map(|scenario| Crew::start(scope, kvm, scenario, stop, reach));
-        let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
-        let mut phases = Random::new(plan.seed);
+            .map(|scenario| VcpuThreads::start(scope, kvm, scenario, stop, reach));
+        let scenarios: Vec<VcpuThreads> = scenarios.collect::<Result<_, _>>()?;
+        let mut phases = SplitMix64::new(plan.seed);
         for step in plan
             .warm_up_steps()
             .into_iter()
@@ -146,7 +146,8 @@ pub fn run(
                 return Ok(Finished::Stopped);
             }
             std::thread::sleep(plan.settle);
-            let measured = crews[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
+            let measured =
+                scenarios[at.scenario].run(at.timeout, Nanos(phases.below(TICK_PATTERNS.0)))?;
             if measured.iter().any(|m| m.ended == Ended::Kicked) {
                 return Ok(Finished::Stopped);
             }

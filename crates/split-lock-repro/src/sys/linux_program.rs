@@ -2,7 +2,8 @@
 
 use std::arch::global_asm;
 
-use crate::linux::program::SPLIT_LOCKS;
+/// How many split locks the program does before it goes back to normal.
+pub const SPLIT_LOCKS: u32 = 1000;
 
 global_asm!(
     include_str!("../linux/program.s"),

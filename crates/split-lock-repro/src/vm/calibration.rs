@@ -8,8 +8,8 @@ use kvm_bindings::kvm_regs;
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu, ThreadCpuTime};
 
-use super::{ExitCause, Level, VmError};
-use crate::guest::{Guest, WORK_LEFT, WorkRate};
+use super::{ExitCause, VmError};
+use crate::guest::{Guest, Level, WORK_LEFT, WorkRate};
 
 const RUNS: usize = 5;
 const RUN: Duration = Duration::from_millis(20);

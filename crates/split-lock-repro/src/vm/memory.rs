@@ -5,11 +5,11 @@ use std::sync::Arc;
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
-use super::layout::{
+use super::{REPORT, VmError, failed};
+use crate::layout::{
     MAX_VCPUS, MEMORY_SIZE, PHYSICAL_STRIDE, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
 };
-use super::{REPORT, VmError, failed};
-use crate::sys::LentMemory;
+use crate::sys::RegisteredMemory;
 
 /// The slots below are the vCPUs', by number.
 const SHARED_SLOT: u32 = MAX_VCPUS as u32;
@@ -21,8 +21,8 @@ const SHARED_SLOT: u32 = MAX_VCPUS as u32;
 pub(super) struct Memory {
     reachable: GuestMemoryMmap,
     base: u64,
-    _own: LentMemory,
-    _shared: Arc<LentMemory>,
+    _own: RegisteredMemory,
+    _shared: Arc<RegisteredMemory>,
 }
 
 impl Memory {
@@ -30,7 +30,7 @@ impl Memory {
     pub(super) fn new(
         vm: &Arc<VmFd>,
         vcpu: u64,
-        shared: &Arc<LentMemory>,
+        shared: &Arc<RegisteredMemory>,
     ) -> Result<Self, VmError> {
         let on = || format!("vCPU {vcpu}");
         let base = vcpu * PHYSICAL_STRIDE;
@@ -39,7 +39,7 @@ impl Memory {
         regions.sort_by_key(|region| region.start_addr());
         let reachable = GuestMemoryMmap::from_arc_regions(regions)
             .expect("the shared page is in a hole of a vCPU's memory");
-        let own = LentMemory::new(Arc::clone(vm), vcpu as u32, own).map_err(failed(
+        let own = RegisteredMemory::new(Arc::clone(vm), vcpu as u32, own).map_err(failed(
             SET_REGION,
             on(),
             REPORT,
@@ -73,9 +73,9 @@ impl Memory {
 }
 
 /// The page that all vCPUs share.
-pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<LentMemory>, VmError> {
+pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<RegisteredMemory>, VmError> {
     let page = region("all vCPUs".into(), SHARED_PHYSICAL, SHARED_PAGE_SIZE)?;
-    LentMemory::new(Arc::clone(vm), SHARED_SLOT, page)
+    RegisteredMemory::new(Arc::clone(vm), SHARED_SLOT, page)
         .map(Arc::new)
         .map_err(failed(SET_REGION, "the VM", REPORT))
 }

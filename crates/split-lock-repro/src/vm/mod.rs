@@ -7,31 +7,29 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestMemoryError};
 
-use crate::guest::{Guest, Register};
-use crate::sys::LentMemory;
+use crate::guest::{Guest, Level, Register};
+use crate::sys::RegisteredMemory;
 
 mod calibration;
 mod error;
 mod exit;
 mod interrupt;
-pub mod layout;
 mod memory;
 mod open;
 mod page_tables;
-mod seat;
 pub(crate) mod segments;
+mod slot;
 pub(crate) mod trap;
 
+pub use crate::layout::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 pub use calibration::work_rate;
 pub use error::VmError;
-pub use exit::{DEBUG_PORT, ExitCause, TASK_DONE_PORT, UnexpectedExit};
+pub use exit::{ExitCause, UnexpectedExit};
 pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
-pub use seat::Seat;
-pub use segments::{Level, UnknownLevel};
-pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
+pub use slot::VcpuSlot;
 
-use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use crate::layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
 use memory::{Memory, shared_page};
 
 /// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
@@ -41,21 +39,21 @@ pub(crate) const REAL_MODE_TSS: usize = 0xfffb_d000;
 ///
 /// ```no_run
 /// use std::path::Path;
-/// use split_lock_repro::guest::{BuiltIn, Kind};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, Vm, open_kvm};
+/// use split_lock_repro::guest::{BuiltIn, Kind, Level};
+/// use split_lock_repro::vm::{KVM_DEVICE, Vm, open_kvm};
 ///
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
 /// let mut vm = Vm::new(&kvm)?;
 /// let bystander = vm.add_vcpu(&BuiltIn::new(Kind::Aligned, None)?.into(), Level::Cpl3)?;
 /// let splitter = vm.add_vcpu(&BuiltIn::new(Kind::Split, None)?.into(), Level::Cpl3)?;
 /// // Run `bystander.fd` and `splitter.fd`, each on a thread of its own, then:
-/// let turns = bystander.seat.turns(&bystander.fd)?;
+/// let turns = bystander.slot.turns(&bystander.fd)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Vm {
     fd: Arc<VmFd>,
-    shared: Arc<LentMemory>,
+    shared: Arc<RegisteredMemory>,
     cpuid: CpuId,
     max_vcpus: u64,
     vcpus: u64,
@@ -68,7 +66,7 @@ pub struct Vcpu {
     pub fd: VcpuFd,
     /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory of its
     /// own.
-    pub seat: Seat,
+    pub slot: VcpuSlot,
 }
 
 impl Vm {
@@ -124,7 +122,7 @@ impl Vm {
     ) -> Result<Vcpu, VmError> {
         let exceptions = Exceptions::OfTasks { extra_flags };
         let place = self.add_place(pieces, Level::Cpl0, exceptions)?;
-        place.seat(start, Register::default())
+        place.slot(start, Register::default())
     }
 
     fn add(
@@ -137,7 +135,7 @@ impl Vm {
         let mut place = self.add_place(&pieces, level, exceptions)?;
         let rate = || calibration::calibrate(&mut place.fd, guest, level);
         let start = guest.start_registers(rate)?;
-        place.seat(start, guest.counter())
+        place.slot(start, guest.counter())
     }
 
     fn add_place(
@@ -209,13 +207,13 @@ struct Place {
 }
 
 impl Place {
-    fn seat(self, start: kvm_regs, counter: Register) -> Result<Vcpu, VmError> {
+    fn slot(self, start: kvm_regs, counter: Register) -> Result<Vcpu, VmError> {
         let on = format!("vCPU {}", self.number);
         self.fd
             .set_regs(&start)
             .map_err(failed("KVM_SET_REGS", on, REPORT))?;
-        let seat = Seat::new(self.number, self.memory, start, counter, self.exceptions);
-        Ok(Vcpu { fd: self.fd, seat })
+        let slot = VcpuSlot::new(self.number, self.memory, start, counter, self.exceptions);
+        Ok(Vcpu { fd: self.fd, slot })
     }
 }
 

@@ -1,58 +1,11 @@
 //! The processor's mode: segments, control registers and the descriptor table that agrees with them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 
-use super::layout::{EXCEPTION_STACK_TOP, GDT, PAGE_TABLES, TSS};
-
-/// The privilege level that a guest runs at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Level {
-    /// User mode. Runs natively on every KVM, also on one without hardware virtualization.
-    #[default]
-    Cpl3,
-    /// Kernel mode. A KVM without hardware virtualization may emulate it, instruction by instruction.
-    Cpl0,
-}
-
-/// Not a privilege level that a guest can run at.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a privilege level: use cpl3 (user mode) or cpl0 (kernel mode)")]
-pub struct UnknownLevel(String);
-
-impl Level {
-    /// As a number, 0 to 3.
-    #[must_use]
-    pub fn cpl(self) -> u8 {
-        match self {
-            Level::Cpl3 => 3,
-            Level::Cpl0 => 0,
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Level::Cpl3 => "cpl3",
-            Level::Cpl0 => "cpl0",
-        })
-    }
-}
-
-impl FromStr for Level {
-    type Err = UnknownLevel;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "cpl3" | "3" => Ok(Level::Cpl3),
-            "cpl0" | "0" => Ok(Level::Cpl0),
-            _ => Err(UnknownLevel(text.into())),
-        }
-    }
-}
+use crate::guest::Level;
+use crate::layout::{
+    EXCEPTION_STACK_TOP, GDT, KERNEL_CODE, PAGE_TABLES, TSS, TSS_RSP0, USER_CODE, USER_DATA,
+};
 
 const CR0_PROTECTED: u64 = 1 << 0;
 const CR0_MONITOR_COPROCESSOR: u64 = 1 << 1;
@@ -65,21 +18,13 @@ const CR4_SSE: u64 = 1 << 9 | 1 << 10;
 const EFER_LONG_MODE_ENABLED: u64 = 1 << 8;
 pub(crate) const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
 
+const KERNEL_DATA: u16 = 0x10;
+const TASK: u16 = 0x28;
+const TSS_SIZE: u32 = 0x68;
+
 const CODE: u8 = 0b1011;
 const DATA: u8 = 0b0011;
 const BUSY_TSS: u8 = 0b1011;
-
-/// The selectors are in the order that SYSCALL, SYSRET and SYSEXIT expect.
-pub(crate) const KERNEL_CODE: u16 = 0x08;
-const KERNEL_DATA: u16 = 0x10;
-pub(crate) const USER_DATA: u16 = 0x18;
-pub(crate) const USER_CODE: u16 = 0x20;
-const TASK: u16 = 0x28;
-const TSS_SIZE: u32 = 0x68;
-/// Where the TSS has the stack for whatever enters CPL0.
-pub(crate) const TSS_RSP0: usize = 0x04;
-/// And the first of those that a gate can ask for.
-pub(crate) const TSS_IST1: usize = 0x24;
 
 /// Puts the special registers into 64-bit mode at `level`, for a vCPU whose memory starts at the
 /// physical address `base`; `reset` is what KVM had in them.
@@ -227,15 +172,5 @@ mod tests {
                 assert_eq!(descriptor_table()[index], descriptor(&segment));
             }
         }
-    }
-
-    #[test]
-    fn a_level_is_printed_as_it_is_read() {
-        for level in [Level::Cpl3, Level::Cpl0] {
-            assert_eq!(level.to_string().parse(), Ok(level));
-        }
-        assert_eq!("0".parse(), Ok(Level::Cpl0));
-        let error = "cpl1".parse::<Level>().unwrap_err().to_string();
-        assert!(error.contains("use cpl3"), "{error}");
     }
 }

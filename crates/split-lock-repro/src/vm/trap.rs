@@ -13,19 +13,13 @@
 
 use kvm_bindings::kvm_sregs;
 
-use super::layout::{EXCEPTION_CODE, EXCEPTION_STACK_TOP, IDT};
-use super::segments::{KERNEL_CODE, table};
-
-/// Written to by the guest's handler of #AC.
-pub const ALIGNMENT_CHECK_PORT: u16 = 0xea;
-
-/// Written to by the guest's handler of #DB.
-pub const STEPPED_PORT: u16 = 0xeb;
+use super::segments::table;
+use crate::layout::{
+    ALIGNMENT_CHECK_PORT, ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, EXCEPTION_CODE,
+    EXCEPTION_STACK_TOP, IDT, KERNEL_CODE, STEPPED_ENTRY, STEPPED_PORT,
+};
 
 const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
-
-pub(crate) const DEBUG_VECTOR: usize = 1;
-pub(crate) const ALIGNMENT_CHECK_VECTOR: usize = 17;
 
 /// A KVM without hardware virtualization may push flags without IOPL, and all guests begin with
 /// IOPL 3: the handlers put it back.
@@ -50,7 +44,6 @@ const STEPPED_CODE: [u8; 9] = [
     0xcf, // iretq
 ];
 
-pub(crate) const STEPPED_ENTRY: u64 = EXCEPTION_CODE + 16;
 const CODE_END: u64 = STEPPED_ENTRY + STEPPED_CODE.len() as u64;
 
 /// Where RIP, RFLAGS and RSP lie that the CPU returns to, the same for both exceptions: only #AC

@@ -8,9 +8,9 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::progress::{Phase, ProgressPlan};
 use split_lock_model::sim::{Costs, Program};
 use split_lock_model::time::Nanos;
+use split_lock_repro::guest::Level;
 use split_lock_repro::results::Sample;
 use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, run};
-use split_lock_repro::vm::Level;
 
 use crate::{detects_split_locks, guest, kvm, machine};
 

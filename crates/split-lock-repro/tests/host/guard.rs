@@ -11,9 +11,10 @@ use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
 use split_lock_assist::kvm::Reach;
 use split_lock_assist::pause::{Gate, Pause};
 use split_lock_model::kernel::Profile;
+use split_lock_repro::guest::Level;
 use split_lock_repro::guest::{BuiltIn, Guest};
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, Punishments, grace};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::{LEVELS, detects_split_locks, kvm, machine};
 
@@ -69,13 +70,13 @@ fn run_within_reach(
     thread::scope(|scope| {
         let threads: Vec<_> = vcpus
             .into_iter()
-            .map(|Vcpu { mut fd, seat }| {
+            .map(|Vcpu { mut fd, slot }| {
                 let (guest, gate, kernel) = (&guest, &gate, Arc::clone(&kernel));
                 let together = &together;
                 scope.spawn(move || {
-                    let number = seat.vcpu() as u32;
+                    let number = slot.vcpu() as u32;
                     let hosted =
-                        HostedVcpu::emulated(&mut fd, &seat, guest, level, Arc::clone(&kernel));
+                        HostedVcpu::emulated(&mut fd, &slot, guest, level, Arc::clone(&kernel));
                     let mut vcpu =
                         GuardedVcpu::new(hosted.unwrap(), Some(config.clone()), gate, reach);
                     for _ in 0..runs {
@@ -84,13 +85,13 @@ fn run_within_reach(
                     }
                     together.wait();
                     let fd = vcpu.vcpu().fd();
-                    let registers = seat.guest_registers(fd).unwrap();
+                    let registers = slot.guest_registers(fd).unwrap();
                     Fate {
-                        turns: seat.turns(fd).unwrap(),
+                        turns: slot.turns(fd).unwrap(),
                         punished: kernel.punishments(number),
                         guard: *vcpu.statistics().unwrap(),
                         is_between: is_behind_split_lock(guest, registers.rip),
-                        shared_count: seat.read(counter).map_or(0, u64::from_le_bytes),
+                        shared_count: slot.read(counter).map_or(0, u64::from_le_bytes),
                         stalls: vcpu.take_new_stalls(),
                     }
                 })
@@ -251,8 +252,8 @@ fn with_guarded_vcpu(
     let kernel = Arc::new(Kernel::new("6.6,hz=100".parse().unwrap(), 1));
     let (gate, reach) = (Gate::new(), Reach::probe(&kvm).unwrap());
     let mut vm = Vm::new(&kvm).unwrap();
-    let Vcpu { mut fd, seat } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
-    let hosted = HostedVcpu::emulated(&mut fd, &seat, &guest, Level::Cpl3, Arc::clone(&kernel));
+    let Vcpu { mut fd, slot } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
+    let hosted = HostedVcpu::emulated(&mut fd, &slot, &guest, Level::Cpl3, Arc::clone(&kernel));
     let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, reach);
     act(&mut vcpu, &kernel, &gate);
     Some(())

@@ -6,8 +6,9 @@ use std::time::Duration;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
+use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Ended, HostError, HostedVcpu, Kernel, Punishments};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::{LEVELS, detects_split_locks, file_guest, guest, kvm, machine};
 
@@ -37,9 +38,9 @@ fn run(
         Level::Cpl3 => vm.add_vcpu_that_checks_alignment(&guest),
         Level::Cpl0 => vm.add_vcpu(&guest, level),
     };
-    let Vcpu { mut fd, seat } = vcpu.unwrap();
+    let Vcpu { mut fd, slot } = vcpu.unwrap();
     let mut vcpu =
-        HostedVcpu::emulated(&mut fd, &seat, &guest, level, Arc::clone(&kernel)).unwrap();
+        HostedVcpu::emulated(&mut fd, &slot, &guest, level, Arc::clone(&kernel)).unwrap();
     let mut longest_run = Duration::ZERO;
     for _ in 0..runs {
         let start = MonotonicTime::now();
@@ -51,7 +52,7 @@ fn run(
         longest_run = longest_run.max(MonotonicTime::now().saturating_since(start));
     }
     Some(Ok(Fate {
-        turns: seat.turns(vcpu.fd()).unwrap(),
+        turns: slot.turns(vcpu.fd()).unwrap(),
         punished: kernel.punishments(0),
         longest_run,
     }))
@@ -170,9 +171,9 @@ fn a_kick_ends_a_punishment_and_a_reboot_forgets_it() {
     let guest = guest("split");
     let kernel = Arc::new(Kernel::new("6.6,hz=100".parse().unwrap(), 1));
     let mut vm = Vm::new(&kvm).unwrap();
-    let Vcpu { mut fd, seat } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
+    let Vcpu { mut fd, slot } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
     let mut vcpu =
-        HostedVcpu::emulated(&mut fd, &seat, &guest, Level::Cpl3, Arc::clone(&kernel)).unwrap();
+        HostedVcpu::emulated(&mut fd, &slot, &guest, Level::Cpl3, Arc::clone(&kernel)).unwrap();
     vcpu.kicker().kick().unwrap();
     let far = MonotonicTime::now() + Duration::from_secs(3600);
     assert_eq!(vcpu.run_until(far).unwrap(), Ended::Kicked);
@@ -205,13 +206,13 @@ fn two_vcpus_share_the_semaphore() {
     let vcpus = [0, 1].map(|_| vm.add_vcpu_that_checks_alignment(&guest).unwrap());
     let end = MonotonicTime::now() + Duration::from_millis(300);
     std::thread::scope(|scope| {
-        for Vcpu { mut fd, seat } in vcpus {
+        for Vcpu { mut fd, slot } in vcpus {
             let (kernel, guest) = (Arc::clone(&kernel), &guest);
             scope.spawn(move || {
                 let mut vcpu =
-                    HostedVcpu::emulated(&mut fd, &seat, guest, Level::Cpl3, kernel).unwrap();
+                    HostedVcpu::emulated(&mut fd, &slot, guest, Level::Cpl3, kernel).unwrap();
                 assert_eq!(vcpu.run_until(end).unwrap(), Ended::Expired);
-                assert!(seat.turns(vcpu.fd()).unwrap() > 0);
+                assert!(slot.turns(vcpu.fd()).unwrap() > 0);
             });
         }
     });
@@ -229,8 +230,8 @@ fn a_flat_binary_has_no_trap_at_cpl0() {
     let Some(kvm) = kvm() else { return };
     let guest = file_guest(&[0xeb, 0xfe], Default::default());
     let mut vm = Vm::new(&kvm).unwrap();
-    let Vcpu { mut fd, seat } = vm.add_vcpu(&guest, Level::Cpl0).unwrap();
+    let Vcpu { mut fd, slot } = vm.add_vcpu(&guest, Level::Cpl0).unwrap();
     let kernel = Arc::new(Kernel::new("6.6".parse().unwrap(), 1));
-    let error = HostedVcpu::emulated(&mut fd, &seat, &guest, Level::Cpl0, kernel).unwrap_err();
+    let error = HostedVcpu::emulated(&mut fd, &slot, &guest, Level::Cpl0, kernel).unwrap_err();
     assert!(error.to_string().contains("cpl3"), "{error}");
 }

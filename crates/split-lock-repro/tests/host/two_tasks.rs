@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use split_lock_assist::guard::{Config, Reaction};
-use split_lock_repro::scene::{Moment, TwoTasks};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, TwoTasks};
 
 use crate::{detects_split_locks, kvm, machine};
 
@@ -31,7 +31,7 @@ fn play(
         guard: guard.cloned(),
     };
     let mut moments = vec![];
-    let last = scene.play(&kvm, &mut |moment| {
+    let last = scene.run(&kvm, &mut |moment| {
         moments.push(moment.clone());
         match is_over(moment) {
             true => ControlFlow::Break(()),

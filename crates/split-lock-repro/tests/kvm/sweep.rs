@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use split_lock_repro::guest::Level;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::{Point, Spread, curves};
 use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, SweepError, run};
-use split_lock_repro::vm::Level;
 
 use split_lock_repro::guest::FileOptions;
 

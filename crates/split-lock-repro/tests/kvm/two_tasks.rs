@@ -4,8 +4,8 @@ use super::*;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
-use split_lock_repro::scene::{Moment, Task, TwoTasks};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, Task, TwoTasks};
 
 /// Long enough for any machine; the tests end when they have seen what they wait for.
 fn scene(split_locks: u64) -> TwoTasks {
@@ -21,7 +21,7 @@ fn scene(split_locks: u64) -> TwoTasks {
 /// All moments up to the first of which `is_over` is true.
 fn play(kvm: &Kvm, scene: &TwoTasks, mut is_over: impl FnMut(&[Moment]) -> bool) -> Vec<Moment> {
     let mut moments = vec![];
-    let last = scene.play(kvm, &mut |moment| {
+    let last = scene.run(kvm, &mut |moment| {
         moments.push(moment.clone());
         match is_over(&moments) {
             true => ControlFlow::Break(()),

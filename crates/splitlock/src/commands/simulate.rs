@@ -15,17 +15,18 @@ use split_lock_model::sim::{
 };
 use split_lock_model::time::Nanos;
 use split_lock_model::trace;
+use split_lock_report::columns::columns;
+use split_lock_report::figure::livelock_timeline;
+use split_lock_report::number::grouped;
+use split_lock_report::timeline::{self, View};
 
 use crate::Exit;
 use crate::args::model::{BudgetKind, FailOn, GuestKind, HardwareKind, SimulateArgs};
-use crate::columns::columns;
-use crate::modelled::{kernel, livelock_timeline, nanos};
-use crate::number::grouped;
+use crate::kernel::asked_or_of_this_host;
 use crate::output::Output;
 use crate::picture_file::PictureFile;
 use crate::stdout;
 use crate::terminal::{self, paragraphs};
-use crate::timeline::{self, View};
 
 /// When the timed threads join those that split without pause: those have settled by then.
 const JOIN: Nanos = Nanos::from_millis(100);
@@ -45,7 +46,7 @@ const MOST_ROWS: usize = 16;
 const MOST_EXPLAINED: usize = 6;
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
-    let (kernel, assumed) = kernel(args.kernel.as_ref())?;
+    let (kernel, assumed) = asked_or_of_this_host(args.kernel.as_ref())?;
     let scenario = scenario(args, args.timeout)?;
     if args.json && args.trace.as_deref() == Some(Path::new("-")) {
         bail!("--json and --trace - would write to the same place");
@@ -95,8 +96,8 @@ fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
         bail!("--budget cpu: with --user the interval timer counts time, so use relative or none");
     }
     let topology = topology(args)?;
-    let subject = subject(args, nanos(timeout)?)?;
-    let (splitting, on) = (Program::split_loop(nanos(args.split_cost)?)?, |n| {
+    let subject = subject(args, timeout.into())?;
+    let (splitting, on) = (Program::split_loop(args.split_cost.into())?, |n| {
         place(topology, n)
     });
     let mut tasks = vec![];
@@ -115,8 +116,8 @@ fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
         tasks.push(other.on(on(args.threads + n)).starting_at(start));
     }
     let mut scenario = Scenario::new(topology, tasks);
-    scenario.tick_phase = nanos(args.phase)?;
-    scenario.horizon = nanos(args.horizon)?;
+    scenario.tick_phase = args.phase.into();
+    scenario.horizon = args.horizon.into();
     scenario.seed = args.seed;
     scenario.hardware = match args.hardware {
         HardwareKind::IceLake => Hardware::ICE_LAKE,
@@ -171,7 +172,7 @@ fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
         Some(GuestKind::Sparse(compute)) => (compute, 1),
         None => (args.compute, args.splits),
     };
-    let program = Program::new(nanos(compute)?, splits, nanos(args.split_cost)?)?;
+    let program = Program::new(compute.into(), splits, args.split_cost.into())?;
     let budget = match args.budget {
         BudgetKind::Relative => Budget::Relative(timeout),
         BudgetKind::Absolute => Budget::Absolute(timeout),
@@ -183,8 +184,8 @@ fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
     } else {
         TaskSpec::vcpu(program, budget)
     };
-    task.noise = args.noise.map(nanos).transpose()?;
-    task.migrate_every = args.migrate.map(nanos).transpose()?;
+    task.noise = args.noise.map(Nanos::from);
+    task.migrate_every = args.migrate.map(Nanos::from);
     Ok(task)
 }
 
@@ -344,12 +345,11 @@ fn what_became_of_traps(report: &Report) -> String {
 
 /// A row for each thread.
 fn table(report: &Report, headings: &[&str], cells: impl Fn(&TaskReport) -> Vec<String>) -> String {
-    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
-    for task in report.tasks.iter().take(MOST_ROWS) {
+    let row = |task: &TaskReport| {
         let name = std::iter::once(task.name.clone());
-        rows.push(name.chain(cells(task)).collect::<Vec<_>>());
-    }
-    let mut text = columns(&rows);
+        name.chain(cells(task)).collect()
+    };
+    let mut text = columns(headings, report.tasks.iter().take(MOST_ROWS).map(row));
     text.push_str(&and_more(report.tasks.len().saturating_sub(MOST_ROWS)));
     text
 }

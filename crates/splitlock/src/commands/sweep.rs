@@ -4,6 +4,8 @@ use anyhow::{Context, Result, bail};
 use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
+use split_lock_report::figure::Figure;
+use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{self, Plan, Scenario};
@@ -11,9 +13,8 @@ use split_lock_repro::sweep::{self, Plan, Scenario};
 use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
 use crate::error::report_error;
-use crate::figure::Figure;
+use crate::kernel::asked_or_of_this_host;
 use crate::measuring::{KvmSession, provenance, seed};
-use crate::modelled::{self, HardwareCosts};
 use crate::output::Output;
 use crate::{Exit, guard, terminal};
 
@@ -45,7 +46,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     {
         bail!("--on model knows the guests split and aligned, not `{other}`");
     }
-    let (kernel, taken) = modelled::kernel(asked)?;
+    let (kernel, taken) = asked_or_of_this_host(asked)?;
     let outputs = Outputs::prepare(args)?;
     let costs = HardwareCosts {
         split: args.split_cost,
@@ -214,7 +215,7 @@ impl Outputs {
             json.write(|out| sweep.write_json(out))?;
         }
         if show_chart {
-            let figure = Figure::most_telling(std::slice::from_ref(sweep))
+            let figure = Figure::for_sweeps(std::slice::from_ref(sweep))
                 .context("the samples are written, but cannot be drawn")?;
             terminal::show(&figure)?;
         }

@@ -5,14 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use split_lock_lab::bundle;
 use split_lock_lab::journal::State;
-use split_lock_lab::parcel;
-use split_lock_lab::plan::{Course, Experiment, Kick, Thread, Way};
+use split_lock_lab::plan::{Experiment, Kick, Thread, Workload};
+use split_lock_model::handler::TrapOrigin;
 
+use crate::clock::KickTimer;
 use crate::lab_device::LabDevice;
 use crate::splitter::Splitter;
-use crate::sys::{self, Clock, KickTimer};
+use crate::sys;
 use crate::tick::{settle, sleep_until_phase};
 
 /// Split locks of a guest between two looks at the clock.
@@ -27,12 +31,12 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn send(&self, line: &mut impl std::io::Write, name: &str) -> Result<()> {
-        parcel::send(
+        bundle::send(
             line,
             &format!("{name}.state"),
             &serde_json::to_vec(&self.state)?,
         )?;
-        parcel::send(line, &format!("{name}.journal"), &self.journal)?;
+        bundle::send(line, &format!("{name}.journal"), &self.journal)?;
         Ok(())
     }
 }
@@ -45,22 +49,22 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
     // Some kernels have left a CPU without detection.
     device.detect(true)?;
     device.clear()?;
-    match &experiment.course {
-        Course::Single {
+    match &experiment.workload {
+        Workload::Single {
             timeouts_us,
             phases,
-        } => single(experiment.way, timeouts_us, *phases, device)?,
-        Course::Loop {
+        } => single(experiment.origin, timeouts_us, *phases, device)?,
+        Workload::Loop {
             ms,
             threads,
             phases,
         } => {
             let length = Duration::from_millis(*ms);
-            let begun = Begun {
+            let begun = StartGate {
                 phases: *phases,
                 together: Barrier::new(threads.len()),
             };
-            together(experiment.way, length, threads, &begun, device)?;
+            together(experiment.origin, length, threads, &begun, device)?;
         }
     }
     settle(device)?;
@@ -72,15 +76,15 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
 
 fn stay_on(cpu: u16) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(usize::from(cpu));
-    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))
+    set.set(usize::from(cpu))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
 /// Traps one by one. The mark before each is its number.
-fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
+fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
     stay_on(0)?;
-    let mut splitter = Splitter::new(way, device, 1)?;
-    let timer = KickTimer::new(Clock::Wall)?;
+    let mut splitter = Splitter::new(origin, device, 1)?;
+    let mut timer = KickTimer::new(ClockId::CLOCK_MONOTONIC)?;
     // A vCPU's first entry is slow.
     splitter.try_once()?;
     settle(device)?;
@@ -90,7 +94,7 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
             sleep_until_phase(device, phase, phases)?;
             device.mark(number)?;
             number += 1;
-            timer.set(timeout * 1000, 0)?;
+            timer.set(timeout, 0)?;
             splitter.try_once()?;
             timer.set(0, 0)?;
             if device.state()?.cpus_off > 0 {
@@ -104,22 +108,22 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
 }
 
 /// When the threads of a loop begin with it: all at once, at each phase of the ticks.
-struct Begun {
+struct StartGate {
     phases: u32,
     together: Barrier,
 }
 
 fn together(
-    way: Way,
+    origin: TrapOrigin,
     length: Duration,
     threads: &[Thread],
-    begun: &Begun,
+    begun: &StartGate,
     device: &LabDevice,
 ) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = threads
             .iter()
-            .map(|thread| scope.spawn(|| split_in_loops(way, length, *thread, begun, device)))
+            .map(|thread| scope.spawn(|| split_in_loops(origin, length, *thread, begun, device)))
             .collect();
         running
             .into_iter()
@@ -128,13 +132,13 @@ fn together(
 }
 
 fn split_in_loops(
-    way: Way,
+    origin: TrapOrigin,
     length: Duration,
     thread: Thread,
-    begun: &Begun,
+    begun: &StartGate,
     device: &LabDevice,
 ) -> Result<()> {
-    let mut prepared = prepare(way, thread, device);
+    let mut prepared = prepare(origin, thread, device);
     for phase in 0..begun.phases {
         // Even if this thread cannot take part: the others wait for it.
         begun.together.wait();
@@ -155,7 +159,7 @@ fn split_in_a_loop(
     length: Duration,
     thread: Thread,
     splitter: &mut Splitter<'_>,
-    timer: &KickTimer,
+    timer: &mut KickTimer,
     wait: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (first_us, every_us) = match thread.kick {
@@ -163,21 +167,25 @@ fn split_in_a_loop(
         Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
     };
     wait()?;
-    timer.set(first_us * 1000, every_us * 1000)?;
+    timer.set(first_us, every_us)?;
     splitter.keep_on_until(Instant::now() + length)?;
     timer
         .set(0, 0)
         .context("cannot stop the timer that kicks the thread")
 }
 
-fn prepare(way: Way, thread: Thread, device: &LabDevice) -> Result<(Splitter<'_>, KickTimer)> {
+fn prepare(
+    origin: TrapOrigin,
+    thread: Thread,
+    device: &LabDevice,
+) -> Result<(Splitter<'_>, KickTimer)> {
     stay_on(thread.cpu)?;
     let clock = match thread.kick {
-        Kick::Never | Kick::Every(_) => Clock::Wall,
-        Kick::EveryCpu(_) => Clock::ThreadCpu,
+        Kick::Never | Kick::Every(_) => ClockId::CLOCK_MONOTONIC,
+        Kick::EveryCpu(_) => ClockId::CLOCK_THREAD_CPUTIME_ID,
     };
     Ok((
-        Splitter::new(way, device, GUEST_TURNS)?,
+        Splitter::new(origin, device, GUEST_TURNS)?,
         KickTimer::new(clock)?,
     ))
 }

@@ -1,9 +1,9 @@
 //! What the kernel said when it started: nobody knows better.
 
 use super::Judge;
-use crate::log::{Boot, Reaction};
 use crate::verdict::{Basis, Condition, Off};
 use crate::{Events, Mode};
+use split_lock_log::{Boot, Reaction};
 
 impl Judge<'_> {
     pub(super) fn by_boot_lines(&mut self) -> Option<Condition> {

@@ -115,6 +115,6 @@ fn name(ending: Ending) -> &'static str {
         Ending::PoweredOff => "powered-off",
         Ending::Restarted => "restarted",
         // Errors, of which there is no report.
-        Ending::NeverSpoke | Ending::NoPrompt | Ending::NotStarted => "not-begun",
+        Ending::NoOutput | Ending::NoPrompt | Ending::NotStarted => "not-begun",
     }
 }

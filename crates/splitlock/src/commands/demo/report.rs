@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use split_lock_assist::guard::{Reaction, Statistics};
+use split_lock_report::text::count;
 use split_lock_repro::linux::{
-    Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
+    Counts, Ending, LinuxVm, LoggedComplaint, SPLIT_LOCKS, Session, Stage, Standing,
 };
 
 use crate::args::demo::LinuxArgs;
 use crate::page::{Page, Severity};
-use crate::text::count;
 
 /// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) ending: Ending,
     pub(super) stage: Stage,
     pub(super) split_locks_done: u32,
-    pub(super) complaints: Vec<Heard>,
+    pub(super) complaints: Vec<LoggedComplaint>,
     pub(super) more_complaints: u64,
     pub(super) counts: Counts,
     pub(super) statistics: Option<Statistics>,

@@ -3,9 +3,13 @@
 use serde::Serialize;
 use split_lock_host::who::{Group, Space};
 use split_lock_host::{Checkup, Root};
+use split_lock_report::text::plain;
 
-use crate::commands::explain::{self, Found};
-use crate::text::plain;
+use split_lock_symbols::Found;
+
+#[cfg(test)]
+#[path = "../../../../split-lock-symbols/tests/fixture/mod.rs"]
+mod fixture;
 
 /// What is at the addresses of a group of traps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,8 +70,8 @@ impl Instruction {
         // Another process of the group may have its code elsewhere.
         let mut answers = group.addresses.iter().map(|address| {
             let found = match group.is_after() {
-                true => explain::before(pid, address.address),
-                false => explain::at(pid, address.address),
+                true => split_lock_symbols::before(pid, address.address),
+                false => split_lock_symbols::at(pid, address.address),
             };
             match found {
                 Ok(found) if found.locks => Instruction::Found(found),
@@ -133,11 +137,11 @@ mod tests {
     use std::process::{Child, Command};
     use std::{fs, io, thread};
 
-    use split_lock_host::log::Records;
     use split_lock_host::who::Traps;
+    use split_lock_log::Records;
 
+    use super::fixture::{Elf, SPLIT, TEXT};
     use super::*;
-    use crate::commands::explain::fixture::{Elf, SPLIT, TEXT};
 
     const BASE: u64 = 0x40_0000;
 

@@ -4,14 +4,15 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::log::{Record, Source};
 use split_lock_host::{Answer, Checkup, History, Root, Seen, Witness};
+use split_lock_log::{Record, Source};
+use split_lock_report::text;
 
 use self::instruction::Located;
 use crate::args::doctor::{DoctorArgs, DoctorFormat};
 use crate::output::Output;
 use crate::page::Page;
-use crate::{Exit, stdout, text};
+use crate::{Exit, stdout};
 
 mod instruction;
 mod json;

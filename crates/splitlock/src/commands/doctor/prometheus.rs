@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 
 use split_lock_host::{Checkup, Cost, Met};
 use split_lock_model::time::Nanos;
+use split_lock_report::text::plain;
 
 use super::words;
 use crate::metrics::Metrics;
-use crate::text::plain;
 
 pub(super) fn of(checkup: &Checkup) -> String {
     let mut metrics = Metrics::default();

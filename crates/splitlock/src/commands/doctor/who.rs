@@ -1,19 +1,19 @@
 //! Who has split locks, and who could be held up.
 
-use split_lock_host::log::TrapKind;
 use split_lock_host::who::{
     Address, Confidence, Engine, Evidence, Group, Manager, Owners, Owning, Process, Space,
     Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{Checkup, Met};
+use split_lock_log::TrapKind;
 use split_lock_model::analysis::PassPrediction;
 use split_lock_model::time::Nanos;
+use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
 use super::words::exception;
-use crate::machine::{self, vmm};
+
 use crate::page::Page;
-use crate::text::count;
 
 /// More programs and instructions than these are only counted.
 const MOST_GROUPS: usize = 8;
@@ -249,14 +249,16 @@ fn program(process: &Process) -> String {
 }
 
 fn machine(vm: &Vm) -> String {
-    let name = machine::name(vm).map_or("without a name".into(), |name| format!("\"{name}\""));
+    let name = vm
+        .best_name()
+        .map_or("without a name".into(), |name| format!("\"{name}\""));
     let manager = match vm.manager {
         None => "",
         Some(Manager::Libvirt) => ", libvirt",
         Some(Manager::Proxmox) => ", Proxmox VE",
         Some(Manager::Jailer) => ", jailer",
     };
-    format!("the virtual machine {name} ({}{manager})", vmm(vm.vmm))
+    format!("the virtual machine {name} ({}{manager})", vm.vmm)
 }
 
 fn engine(engine: Engine) -> &'static str {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use split_lock_model::kernel::Profile;
-use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_report::figure::{Figure, FigureError};
+use split_lock_report::html;
+use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
-use split_lock_repro::vm::Level;
 
-use crate::figure::{Figure, FigureError};
-use crate::{guard, report};
+use crate::guard;
 
 /// A sweep of the report, with the words around it.
 pub(super) struct Part {
@@ -23,7 +23,7 @@ pub(super) struct Part {
     pub(super) plan: Plan,
     /// Of the sweep, and of those that belong into the same figure.
     pub(super) figure: fn(&[Sweep]) -> Result<Figure, FigureError>,
-    pub(super) table: fn(&Sweep) -> report::Table,
+    pub(super) table: fn(&Sweep) -> html::Table,
 }
 
 const MEASURED: &str = "Measured on this host as it is.";
@@ -94,7 +94,7 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
             seed,
         },
         figure: Figure::progress,
-        table: report::timeouts_table,
+        table: html::timeouts_table,
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
             seed,
         },
         figure: Figure::progress,
-        table: report::timeouts_table,
+        table: html::timeouts_table,
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn offsets(seed: u64) -> Part {
             seed,
         },
         figure: |sweeps| Figure::offsets(&sweeps[0]),
-        table: report::offsets_table,
+        table: html::offsets_table,
     }
 }
 
@@ -187,6 +187,6 @@ pub(super) fn neighbours(seed: u64) -> Part {
             seed,
         },
         figure: |sweeps| Figure::bystander(&sweeps[0]),
-        table: report::timeouts_table,
+        table: html::timeouts_table,
     }
 }
