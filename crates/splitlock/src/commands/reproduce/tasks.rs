@@ -16,7 +16,7 @@ use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
 use super::write_picture;
-use crate::guard;
+use crate::guard_config;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
 
@@ -51,7 +51,7 @@ impl Tasks {
     /// Plays it; `None` if somebody stops it.
     pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
-        let guard = Some(guard::within_deadlines());
+        let guard = Some(guard_config::within_deadlines());
         let plays = [
             ("this host as it is", Host::Native, None),
             ("punished", emulated(), None),
