@@ -10,6 +10,7 @@ use split_lock_report::text;
 
 use self::instruction::Located;
 use crate::args::doctor::{DoctorArgs, DoctorFormat};
+use crate::args::is_standard;
 use crate::output::Output;
 use crate::page::Page;
 use crate::{Exit, stdout};
@@ -94,7 +95,7 @@ fn checkup(root: &Root, log: Option<&Path>) -> Result<Checkup> {
 
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
 fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
-    let (source, name) = if path == Path::new("-") {
+    let (source, name) = if is_standard(path) {
         (Source::of(io::stdin()), "standard input".to_owned())
     } else {
         (Source::open(path), path.display().to_string())

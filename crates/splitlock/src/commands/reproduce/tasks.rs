@@ -15,10 +15,10 @@ use split_lock_report::number::{duration, grouped};
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
-use super::write_picture;
 use crate::guard_config;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
+use crate::picture_file::write_picture;
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 
