@@ -86,11 +86,7 @@ impl Page {
 
     fn panel(&mut self, figure: &Figure, panel: &Panel) {
         for curve in &panel.curves {
-            let text = match curve.facts.as_str() {
-                "" => curve.name.clone(),
-                facts => format!("{}: {facts}", curve.name),
-            };
-            self.marked(vec![symbol(curve), (" ".into(), None)], &text);
+            self.marked(vec![symbol(curve), (" ".into(), None)], &curve.legend());
         }
         if let Some(band) = &panel.band {
             self.paragraph("░ ", &band.label);

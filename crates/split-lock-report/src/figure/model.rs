@@ -100,6 +100,14 @@ impl Figure {
 }
 
 impl Curve {
+    /// Its line in the legend.
+    pub(crate) fn legend(&self) -> String {
+        match &*self.facts {
+            "" => self.name.clone(),
+            facts => format!("{}: {facts}", self.name),
+        }
+    }
+
     /// The median at `x`, if there is a mark.
     pub(crate) fn median_at(&self, x: f64) -> Option<f64> {
         let mark = self.marks.iter().find(|mark| mark.x == x)?;
