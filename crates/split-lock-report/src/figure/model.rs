@@ -99,6 +99,17 @@ impl Figure {
     }
 }
 
+impl Panel {
+    pub(crate) fn new(y: YAxis, curves: Vec<Curve>) -> Self {
+        Panel {
+            y,
+            curves,
+            band: None,
+            annotations: vec![],
+        }
+    }
+}
+
 impl Curve {
     /// Its line in the legend.
     pub(crate) fn legend(&self) -> String {
