@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
+use split_lock_assist::cpu::Gpr;
+
 use super::{GuestNameError, Kind, Operand, Register};
 use crate::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 use crate::sys;
@@ -116,8 +118,8 @@ impl BuiltIn {
     #[must_use]
     pub fn counter(self) -> Register {
         match self.kind {
-            Kind::Cmpxchg16b => Register::R8,
-            _ => Register::Rcx,
+            Kind::Cmpxchg16b => Register(Gpr::R8),
+            _ => Register(Gpr::Rcx),
         }
     }
 
@@ -213,7 +215,7 @@ mod tests {
 
             assert_eq!(count.code(), Code::Inc_rm64, "{guest}");
             let counter = register_name(count.op0_register());
-            assert_eq!(counter, guest.counter().name(), "{guest}");
+            assert_eq!(counter, guest.counter().to_string(), "{guest}");
             assert_eq!(jump.near_branch_target(), loop_[0].ip(), "{guest}");
             assert_eq!(jump.op0_kind(), OpKind::NearBranch64, "{guest}");
         }
@@ -249,12 +251,12 @@ mod tests {
             panic!("{loop_:?}")
         };
         assert_eq!(start.code(), Code::Mov_rm64_r64);
-        assert_eq!(register_name(start.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(start.op0_register()), WORK_LEFT.to_string());
         assert_eq!(start.op1_register(), Iced::RBX);
         assert_eq!(multiply.code(), Code::Imul_r64_rm64);
         assert_eq!(multiply.op1_kind(), OpKind::Register);
         assert_eq!(down.code(), Code::Dec_rm64);
-        assert_eq!(register_name(down.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(down.op0_register()), WORK_LEFT.to_string());
         assert_eq!(back.code(), Code::Jne_rel8_64);
         assert_eq!(back.near_branch_target(), multiply.ip());
         let split = instructions(named("split"));

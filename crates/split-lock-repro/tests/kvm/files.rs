@@ -3,6 +3,7 @@
 use split_lock_repro::guest::FileOptions;
 
 use super::*;
+use split_lock_assist::cpu::Gpr;
 use split_lock_repro::guest::Register;
 
 // What the documentation of `GuestFile` promises.
@@ -18,7 +19,7 @@ fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
     for load_address in [FREE_START, 0x12_3456, MEMORY_SIZE - 5] {
         let options = FileOptions {
             load_address,
-            counter: Register::R12,
+            counter: Register(Gpr::R12),
         };
         for level in LEVELS {
             let mut vcpu = vcpu(&kvm, &file_guest(&inc_r12, options), level);
@@ -48,7 +49,7 @@ fn a_flat_binary_has_a_stack_and_a_line_to_play_with() {
 fn a_count_in_a_register_that_starts_elsewhere_is_still_one_from_zero() {
     let Some(kvm) = kvm() else { return };
     let options = FileOptions {
-        counter: Register::Rsi,
+        counter: Register(Gpr::Rsi),
         ..Default::default()
     };
     let inc_rsi = [0x48, 0xff, 0xc6, 0xeb, 0xfb];

@@ -12,6 +12,8 @@ use common::{LEVELS, detects_split_locks, file_guest, guest, kvm};
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/runs.rs"]
+mod runs;
 
 mod alignment;
 mod bounded;
