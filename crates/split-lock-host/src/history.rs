@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::observed::{Fact, Observed};
 use crate::{Facts, Root, root};
-use split_lock_log::{Beginning, Boot, Exception, Message, Record, Records, Source};
+use split_lock_log::{Boot, Exception, LogStart, Message, Record, Records, Source};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -148,7 +148,7 @@ impl History {
             events.add(&record.message);
             look(&record);
         }
-        events.begins_at_boot |= records.beginning() == Beginning::Boot;
+        events.begins_at_boot |= records.log_start() == LogStart::Boot;
         Ok(events)
     }
 

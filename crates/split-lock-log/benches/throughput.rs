@@ -82,7 +82,7 @@ fn parse(path: &Path) -> io::Result<u64> {
     for record in records.by_ref() {
         record?;
     }
-    Ok(records.tally().traps)
+    Ok(records.counts().traps)
 }
 
 /// Without the locale's characters, which would slow it down, and with a reader: without one it stops at

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::{ALIGNMENT_CHECK, DEBUG, PREFIX};
+use crate::message::{AC, DB, PREFIX};
 
 pub(crate) const ESCAPE: u8 = 0x1b;
 
@@ -16,7 +16,7 @@ pub(crate) fn without_colours(line: &[u8]) -> Cow<'_, [u8]> {
     }
     let mut plain = Vec::with_capacity(line.len());
     let rest = copy_until(line, &mut plain, |plain| {
-        [ALIGNMENT_CHECK, DEBUG].iter().any(|exception| {
+        [AC, DB].iter().any(|exception| {
             let before = plain.strip_suffix(*exception);
             before.is_some_and(|before| before.ends_with(PREFIX))
         })

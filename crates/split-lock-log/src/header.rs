@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use crate::message::decimal;
-use crate::{Caller, Stamp, Wall};
+use crate::{Caller, Stamp, WallFormat};
 
 /// Whose message it is, by the line itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The line does not say.
     #[default]
-    Unsaid,
+    Unknown,
     Kernel,
     /// A program's, which may well write about the kernel.
     Program,
@@ -115,7 +115,7 @@ impl Header {
         if seconds(inside).is_some() {
             self.stamp.text = inside.to_vec();
         } else if is_ctime(inside) {
-            self.put_wall(Wall::Ctime, inside);
+            self.put_wall(WallFormat::Ctime, inside);
         } else {
             return None;
         }
@@ -154,9 +154,9 @@ impl Header {
         } else if let Some(caller) = caller(time) {
             self.caller = Some(caller);
         } else if is_ctime(time) {
-            self.put_wall(Wall::Ctime, time);
+            self.put_wall(WallFormat::Ctime, time);
         } else if is_minute(time) {
-            self.put_wall(Wall::Minute, time);
+            self.put_wall(WallFormat::Minute, time);
         } else {
             return None;
         }
@@ -167,10 +167,10 @@ impl Header {
     fn wall<'a>(&mut self, text: &'a [u8]) -> &'a [u8] {
         let text = text.trim_ascii_start();
         let found = [
-            (Wall::Iso, iso(text)),
-            (Wall::Full, full(text)),
-            (Wall::Syslog, syslog(text)),
-            (Wall::Unix, unix(text)),
+            (WallFormat::Iso, iso(text)),
+            (WallFormat::Full, full(text)),
+            (WallFormat::Syslog, syslog(text)),
+            (WallFormat::Unix, unix(text)),
         ];
         let found = found.into_iter().find_map(|(wall, end)| Some((wall, end?)));
         let Some((wall, end)) = found.filter(|_| self.stamp.is_empty()) else {
@@ -180,7 +180,7 @@ impl Header {
         &text[end..]
     }
 
-    fn put_wall(&mut self, wall: Wall, text: &[u8]) {
+    fn put_wall(&mut self, wall: WallFormat, text: &[u8]) {
         self.stamp.wall = Some(wall);
         self.stamp.text = text.to_vec();
     }
@@ -200,7 +200,7 @@ impl Header {
             return self.tagged(Some(first), tag, rest, text);
         }
         match (self.stamp.wall, structured(rest)) {
-            (Some(Wall::Iso), Some(rest)) => self.tagged(Some(first), second, rest, text),
+            (Some(WallFormat::Iso), Some(rest)) => self.tagged(Some(first), second, rest, text),
             _ => text,
         }
     }
@@ -474,84 +474,84 @@ mod tests {
         for (head, wall, text) in [
             (
                 "Nov 11 03:49:25 ___ kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "Nov 11 03:49:25",
             ),
             (
                 "# Jun  7 04:23:58 k8s kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "Jun  7 04:23:58",
             ),
             (
                 "juil. 30 01:40:01 c kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "juil. 30 01:40:01",
             ),
             (
                 "11月 22 14:53:09 c kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "11月 22 14:53:09",
             ),
             (
                 "Nov 22 14:53:09.123456 c kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "Nov 22 14:53:09.123456",
             ),
             (
                 "<4>Nov 22 14:53:09 c kernel: ",
-                Wall::Syslog,
+                WallFormat::Syslog,
                 "Nov 22 14:53:09",
             ),
             (
                 "[Tue Aug 18 23:42:51 2026] ",
-                Wall::Ctime,
+                WallFormat::Ctime,
                 "Tue Aug 18 23:42:51 2026",
             ),
             (
                 "[mar. août 18 23:42:51 2026] ",
-                Wall::Ctime,
+                WallFormat::Ctime,
                 "mar. août 18 23:42:51 2026",
             ),
             (
                 "[火  8月 18 23:42:51 2026] ",
-                Wall::Ctime,
+                WallFormat::Ctime,
                 "火  8月 18 23:42:51 2026",
             ),
             (
                 "Fri Feb 28 09:30:05 2025] ",
-                Wall::Ctime,
+                WallFormat::Ctime,
                 "Fri Feb 28 09:30:05 2025",
             ),
-            ("[Nov22 14:53] ", Wall::Minute, "Nov22 14:53"),
-            ("[Nov 2 14:53] ", Wall::Minute, "Nov 2 14:53"),
+            ("[Nov22 14:53] ", WallFormat::Minute, "Nov22 14:53"),
+            ("[Nov 2 14:53] ", WallFormat::Minute, "Nov 2 14:53"),
             (
                 "2026-11-22T14:53:09,123456+00:00 ",
-                Wall::Iso,
+                WallFormat::Iso,
                 "2026-11-22T14:53:09,123456+00:00",
             ),
             (
                 "2026-11-22T14:53:09+0000 c kernel: ",
-                Wall::Iso,
+                WallFormat::Iso,
                 "2026-11-22T14:53:09+0000",
             ),
             (
                 "<4>1 2026-11-22T14:53:09.1Z c kernel - - - ",
-                Wall::Iso,
+                WallFormat::Iso,
                 "2026-11-22T14:53:09.1Z",
             ),
             (
                 "2026-11-22T14:53:09Z c kernel - - [x@1 a=\"b\"] ",
-                Wall::Iso,
+                WallFormat::Iso,
                 "2026-11-22T14:53:09Z",
             ),
             (
                 "Sun 2026-11-22 14:53:09 UTC c kernel: ",
-                Wall::Full,
+                WallFormat::Full,
                 "Sun 2026-11-22 14:53:09 UTC",
             ),
             (
                 "1763823189.123456 c kernel: ",
-                Wall::Unix,
+                WallFormat::Unix,
                 "1763823189.123456",
             ),
         ] {
@@ -594,7 +594,7 @@ mod tests {
         ] {
             assert_eq!(read(head).origin, Origin::Program, "{head}");
         }
-        assert_eq!(read("[    1.500000] ").origin, Origin::Unsaid);
-        assert_eq!(read("").origin, Origin::Unsaid);
+        assert_eq!(read("[    1.500000] ").origin, Origin::Unknown);
+        assert_eq!(read("").origin, Origin::Unknown);
     }
 }

@@ -19,26 +19,29 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod beginning;
 mod colour;
+mod event;
 mod header;
 mod journal;
 mod line;
+mod log_start;
 mod message;
-mod needles;
+mod partial;
+mod patterns;
+mod position;
 mod record;
 mod records;
 mod scanner;
 mod source;
 mod stamp;
-mod wrapped;
 
-pub use beginning::Beginning;
+pub use event::Event;
+pub use log_start::LogStart;
 pub use record::{
-    Boot, Caller, Damage, Exception, Message, Reaction, Record, RefusedWrite, Suppressed, Tally,
-    Trap, TrapKind,
+    Boot, Caller, Damage, Exception, Message, MessageCounts, Reaction, Record, RefusedWrite,
+    Suppressed, Trap, TrapKind,
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};
 pub use source::Source;
-pub use stamp::{Stamp, Wall};
+pub use stamp::{Stamp, WallFormat};

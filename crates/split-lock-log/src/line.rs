@@ -8,12 +8,10 @@ use crate::colour::without_colours;
 use crate::header::{Header, Origin};
 use crate::journal::Entry;
 use crate::message::{
-    self, END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, PREFIX, Parsed, REFUSED_WRITE, SUPPRESSING,
+    END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, LINUX_VERSION, OPENINGS, Opening, PREFIX, Parsed,
+    REFUSED_WRITE, hexadecimal_digits,
 };
 use crate::{Damage, Message};
-
-/// What the first line of a kernel's log says.
-pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
 
 /// What a line holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,17 +22,17 @@ pub(crate) enum Line {
     Foreign,
     Whole(Header, Message),
     /// A beginning that may go on in the next line.
-    Open(Header, Part),
+    Partial(Header, Certainty),
     Damaged(Header, Damage),
 }
 
 /// How much there is of a message that has only begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Certainty {
     /// Enough to know that it is one.
-    Sure,
+    Certain,
     /// A word or two that may be anything.
-    Unsure,
+    Possible,
 }
 
 impl Line {
@@ -58,8 +56,10 @@ impl Line {
             Line::Foreign => Line::Foreign,
             Line::Whole(header, message) => Line::Whole(with(header), message),
             // An entry is not wrapped.
-            Line::Open(header, Part::Sure) => Line::Damaged(with(header), Damage::CutShort),
-            Line::Open(_, Part::Unsure) => Line::Other,
+            Line::Partial(header, Certainty::Certain) => {
+                Line::Damaged(with(header), Damage::CutShort)
+            }
+            Line::Partial(_, Certainty::Possible) => Line::Other,
             Line::Damaged(header, damage) => Line::Damaged(with(header), damage),
         }
     }
@@ -69,30 +69,25 @@ impl Line {
     }
 
     fn of_plain(line: &[u8]) -> Self {
-        let (header, found) = match find(line) {
-            Some((start, found)) => {
-                let (mut header, rest) = Header::read(&line[..start]);
-                // The kernel's message would begin here, and this is somebody's who mentions it.
-                if !header.stamp.is_empty() && rest.trim_ascii_end().ends_with(b":") {
-                    header.origin = Origin::Program;
-                }
-                (header, found)
-            }
-            None => return Self::without_beginning(line),
+        let Some((start, opening, body)) = find(line) else {
+            return Self::without_beginning(line);
         };
-        let unescaped;
-        let body = if header.is_escaped {
-            unescaped = unescape(found.body());
-            &unescaped
+        let (mut header, rest) = Header::read(&line[..start]);
+        // The kernel's message would begin here, and this is somebody's who mentions it.
+        if !header.stamp.is_empty() && rest.trim_ascii_end().ends_with(b":") {
+            header.origin = Origin::Program;
+        }
+        let parsed = if header.is_escaped {
+            parse_or_begin(opening, &unescape(body))
         } else {
-            found.body()
+            parse_or_begin(opening, body)
         };
-        match found.parse_or_begin(body) {
+        match parsed {
             Parsed::NotOurs => Line::Other,
             _ if header.origin == Origin::Program => Line::Foreign,
             Parsed::Whole(message) => Line::Whole(header, message),
-            Parsed::CutShort => Line::Open(header, Part::Sure),
-            Parsed::MaybeCutShort => Line::Open(header, Part::Unsure),
+            Parsed::CutShort => Line::Partial(header, Certainty::Certain),
+            Parsed::MaybeCutShort => Line::Partial(header, Certainty::Possible),
             Parsed::Garbled => Line::Damaged(header, Damage::Garbled),
         }
     }
@@ -113,97 +108,62 @@ impl Line {
         let end_of_prefix = &PREFIX[b"x86/".len()..];
         let damaged =
             ENDS_OF_TRAPS.iter().any(has) || has(&end_of_prefix) || has(&END_OF_REFUSED_WRITE);
-        match begun(line) {
+        match find_cut_opening(line) {
             _ if damaged && header.origin == Origin::Program => Line::Foreign,
             _ if damaged => Line::Damaged(header, Damage::NoBeginning),
             Some((start, part)) => match Header::read(&line[..start]).0 {
                 header if header.origin == Origin::Program => Line::Other,
-                header => Line::Open(header, part),
+                header => Line::Partial(header, part),
             },
             None => Line::Other,
         }
     }
 }
 
-/// Where one of the messages begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found<'a> {
-    Prefixed(&'a [u8]),
-    Suppressed(&'a [u8], crate::Exception),
-    RefusedWrite(&'a [u8]),
-}
-
-impl<'a> Found<'a> {
-    fn body(self) -> &'a [u8] {
-        match self {
-            Found::Prefixed(body) | Found::Suppressed(body, _) | Found::RefusedWrite(body) => body,
-        }
+/// The mark of a line that goes on is none of the kernel's words.
+fn parse_or_begin(opening: Opening, body: &[u8]) -> Parsed {
+    let parsed = opening.parse(body);
+    if !matches!(parsed, Parsed::Garbled | Parsed::NotOurs) {
+        return parsed;
     }
-
-    /// The mark of a line that goes on is none of the kernel's words.
-    fn parse_or_begin(self, body: &[u8]) -> Parsed {
-        let parsed = self.parse(body);
-        if !matches!(parsed, Parsed::Garbled | Parsed::NotOurs) {
-            return parsed;
-        }
-        match self.parse(continued(body.trim_ascii_end())) {
-            begun @ (Parsed::CutShort | Parsed::MaybeCutShort) => begun,
-            _ => parsed,
-        }
-    }
-
-    fn parse(self, body: &[u8]) -> Parsed {
-        match self {
-            Found::Prefixed(_) => message::after_prefix(body),
-            Found::Suppressed(_, exception) => message::after_function(body, exception),
-            Found::RefusedWrite(_) => message::after_refused_write(body),
-        }
+    match opening.parse(without_soft_break(body.trim_ascii_end())) {
+        begun @ (Parsed::CutShort | Parsed::MaybeCutShort) => begun,
+        _ => parsed,
     }
 }
 
 /// To make one takes longer than to search a line.
-static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PREFIX));
+static OPENING_FINDERS: LazyLock<[(Finder<'static>, Opening); 4]> =
+    LazyLock::new(|| OPENINGS.map(|(words, opening)| (Finder::new(words), opening)));
 
-fn find(line: &[u8]) -> Option<(usize, Found<'_>)> {
-    if let Some(start) = FINDER.find(line) {
-        return Some((start, Found::Prefixed(&line[start + PREFIX.len()..])));
-    }
-    let function = SUPPRESSING.iter().find_map(|&(function, exception)| {
-        let (start, body) = around(line, function)?;
-        Some((start, Found::Suppressed(body, exception)))
-    });
-    function.or_else(|| {
-        let (start, body) = around(line, REFUSED_WRITE)?;
-        Some((start, Found::RefusedWrite(body)))
+/// Where one of the messages begins, and what follows its first words.
+fn find(line: &[u8]) -> Option<(usize, Opening, &[u8])> {
+    OPENING_FINDERS.iter().find_map(|(finder, opening)| {
+        let start = finder.find(line)?;
+        Some((start, *opening, &line[start + finder.needle().len()..]))
     })
 }
 
-/// Where `words` begin, and what follows them.
-fn around<'a>(line: &'a [u8], words: &[u8]) -> Option<(usize, &'a [u8])> {
-    let start = memchr::memmem::find(line, words)?;
-    Some((start, &line[start + words.len()..]))
-}
-
 /// Where a line ends in a beginning of what messages begin with.
-fn begun(line: &[u8]) -> Option<(usize, Part)> {
+fn find_cut_opening(line: &[u8]) -> Option<(usize, Certainty)> {
     const FIRST_WORDS: [(&[u8], &[u8]); 2] =
         [(b"x86/split", PREFIX), (b"unchecked MSR", REFUSED_WRITE)];
     const SURE: &[u8] = b"x86/split lock";
-    let line = continued(line.trim_ascii_end());
+    let line = without_soft_break(line.trim_ascii_end());
     FIRST_WORDS.iter().find_map(|(first, whole)| {
         let start = memchr::memmem::rfind(line, first)?;
         let begun = &line[start..];
         let part = if begun.starts_with(SURE) {
-            Part::Sure
+            Certainty::Certain
         } else {
-            Part::Unsure
+            Certainty::Possible
         };
         whole.starts_with(begun).then_some((start, part))
     })
 }
 
 /// Without the mark by which a mail program says that the line goes on (quoted-printable).
-pub(crate) fn continued(line: &[u8]) -> &[u8] {
+pub(crate) fn without_soft_break(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"=").unwrap_or(line)
 }
 
@@ -212,15 +172,11 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut unescaped = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, after @ ..] = rest {
-        let escaped = after.strip_prefix(b"x").and_then(|after| {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            let digits = Some(digits).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            Some((u8::from_str_radix(digits, 16).ok()?, &after[2..]))
+        let escaped = rest.strip_prefix(br"\x").and_then(|rest| {
+            let (digits, after) = rest.split_at_checked(2)?;
+            Some((hexadecimal_digits(digits)? as u8, after))
         });
-        let (byte, after) = match escaped {
-            Some(escaped) if *first == b'\\' => escaped,
-            _ => (*first, after),
-        };
+        let (byte, after) = escaped.unwrap_or((*first, after));
         unescaped.push(byte);
         rest = after;
     }

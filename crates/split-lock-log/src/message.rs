@@ -1,12 +1,15 @@
-//! The kernel's messages, word by word.
+//! The kernel's messages, word by word: read, and written.
 
 use crate::{Boot, Exception, Message, Reaction, RefusedWrite, Suppressed, Trap, TrapKind};
 
-/// What nearly all of them begin with.
+/// What the first line of a kernel's log says.
+pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
+
+/// What nearly all messages begin with.
 pub(crate) const PREFIX: &[u8] = b"x86/split lock detection: ";
 
 /// Names of functions, before a count of messages that were left out.
-pub(crate) const SUPPRESSING: [(&[u8], Exception); 2] = [
+const RATE_LIMITED: [(&[u8], Exception); 2] = [
     (b"split_lock_warn: ", Exception::AlignmentCheck),
     (b"handle_bus_lock: ", Exception::Debug),
 ];
@@ -22,33 +25,48 @@ pub(crate) const END_OF_REFUSED_WRITE: &[u8] = b"WRMSR to 0x33 (tried to write 0
 
 const CALLBACKS_SUPPRESSED: &[u8] = b" callbacks suppressed";
 
+/// Which of the messages has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opening {
+    Prefix,
+    RateLimited(Exception),
+    RefusedWrite,
+}
+
+/// What messages begin with.
+pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
+    (PREFIX, Opening::Prefix),
+    (RATE_LIMITED[0].0, Opening::RateLimited(RATE_LIMITED[0].1)),
+    (RATE_LIMITED[1].0, Opening::RateLimited(RATE_LIMITED[1].1)),
+    (REFUSED_WRITE, Opening::RefusedWrite),
+];
+
+impl Opening {
+    /// Reads what follows these words.
+    pub(crate) fn parse(self, body: &[u8]) -> Parsed {
+        let body = body.trim_ascii_end();
+        match self {
+            Opening::Prefix => after_prefix(body),
+            Opening::RateLimited(exception) => after_function(body, exception),
+            Opening::RefusedWrite => after_refused_write(body),
+        }
+    }
+}
+
 /// What stands before a name.
-pub(crate) const ALIGNMENT_CHECK: &[u8] = b"#AC: ";
-pub(crate) const DEBUG: &[u8] = b"#DB: ";
+pub(crate) const AC: &[u8] = b"#AC: ";
+pub(crate) const DB: &[u8] = b"#DB: ";
 
 /// What stands between who did it and where, and after which exception's name.
-const TRAPS: [(&[u8], &[u8], TrapKind); 4] = [
-    (
-        ALIGNMENT_CHECK,
-        b" took a split_lock trap at address: ",
-        TrapKind::SplitLock,
-    ),
-    (
-        ALIGNMENT_CHECK,
-        b" fatal split_lock trap at address: ",
-        TrapKind::FatalSplitLock,
-    ),
-    (
-        ALIGNMENT_CHECK,
-        b" bogus split_lock trap at address: ",
-        TrapKind::BogusSplitLock,
-    ),
-    (
-        DEBUG,
-        b" took a bus_lock trap at address: ",
-        TrapKind::BusLock,
-    ),
-];
+const TRAPS: [(&[u8], &[u8], TrapKind); 4] = {
+    use TrapKind::{BogusSplitLock, BusLock, FatalSplitLock, SplitLock};
+    [
+        (AC, b" took a split_lock trap at address: ", SplitLock),
+        (AC, b" fatal split_lock trap at address: ", FatalSplitLock),
+        (AC, b" bogus split_lock trap at address: ", BogusSplitLock),
+        (DB, b" took a bus_lock trap at address: ", BusLock),
+    ]
+};
 
 /// What is left of [`TRAPS`] when a line's beginning is lost.
 pub(crate) const ENDS_OF_TRAPS: [&[u8]; 2] =
@@ -105,7 +123,7 @@ const LONGEST_SYMBOL: usize = 640;
 /// The kernel's own names have 15 bytes at most; those in texts that people have touched up may have more.
 const LONGEST_COMM: usize = 64;
 
-/// What follows [`PREFIX`], one of [`SUPPRESSING`], or [`REFUSED_WRITE`].
+/// What follows the words of an [`Opening`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
     Whole(Message),
@@ -119,8 +137,7 @@ pub(crate) enum Parsed {
 }
 
 /// Reads what follows [`PREFIX`].
-pub(crate) fn after_prefix(body: &[u8]) -> Parsed {
-    let body = body.trim_ascii_end();
+fn after_prefix(body: &[u8]) -> Parsed {
     TRAPS
         .iter()
         .find_map(|&(exception, middle, kind)| {
@@ -175,10 +192,11 @@ fn boot(body: &[u8]) -> Parsed {
         return Parsed::Whole(Message::Boot(boot));
     }
     if let Some(rate) = body.strip_prefix(RATE.0) {
-        return counted(rate, RATE.1, |rate| {
-            let per_second = u32::try_from(rate).ok()?;
-            Some(Message::Boot(Boot::BusLockRate { per_second }))
-        });
+        return match counted(rate, RATE.1).map(u32::try_from) {
+            Ok(Ok(per_second)) => Parsed::Whole(Message::Boot(Boot::BusLockRate { per_second })),
+            Ok(Err(_)) => Parsed::Garbled,
+            Err(parsed) => parsed,
+        };
     }
     let begins = |whole: &[u8]| whole.starts_with(body);
     let begins_boot = BOOT.iter().any(|(text, _)| begins(text)) || begins(RATE.0);
@@ -200,20 +218,17 @@ fn is_beginning_of_trap(body: &[u8]) -> bool {
     who.is_some_and(|who| who.len() <= longest && memchr::memmem::find(who, PREFIX).is_none())
 }
 
-/// Reads what follows one of [`SUPPRESSING`], which are names of functions: stack traces have them, too.
-pub(crate) fn after_function(body: &[u8], exception: Exception) -> Parsed {
-    let parsed = counted(body.trim_ascii_end(), CALLBACKS_SUPPRESSED, |count| {
-        Some(Message::Suppressed(Suppressed { exception, count }))
-    });
-    match parsed {
-        Parsed::Garbled => Parsed::NotOurs,
-        parsed => parsed,
+/// Reads what follows one of [`RATE_LIMITED`], which are names of functions: stack traces have them, too.
+fn after_function(body: &[u8], exception: Exception) -> Parsed {
+    match counted(body, CALLBACKS_SUPPRESSED) {
+        Ok(count) => Parsed::Whole(Message::Suppressed(Suppressed { exception, count })),
+        Err(Parsed::Garbled) => Parsed::NotOurs,
+        Err(parsed) => parsed,
     }
 }
 
 /// Reads what follows [`REFUSED_WRITE`].
-pub(crate) fn after_refused_write(body: &[u8]) -> Parsed {
-    let body = body.trim_ascii_end();
+fn after_refused_write(body: &[u8]) -> Parsed {
     match body.strip_prefix(TEST_CTRL) {
         Some(rest) if rest.starts_with(b" ") => refused_write(rest).unwrap_or_else(|parsed| parsed),
         // Digits may follow.
@@ -264,18 +279,16 @@ fn cut_short_if(may_go_on: bool) -> Parsed {
     }
 }
 
-/// A number and then `unit`, or a beginning of that.
-fn counted(text: &[u8], unit: &[u8], meaning: impl FnOnce(u64) -> Option<Message>) -> Parsed {
+/// A number, if it is followed by `unit`, or what a beginning of that is.
+fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = text.split_at(digits);
     if rest == unit {
-        let message = decimal(number).and_then(meaning);
-        message.map_or(Parsed::Garbled, Parsed::Whole)
-    } else if unit.starts_with(rest) && (digits > 0 || rest.is_empty()) {
-        Parsed::CutShort
-    } else {
-        Parsed::Garbled
+        return decimal(number).ok_or(Parsed::Garbled);
     }
+    Err(cut_short_if(
+        unit.starts_with(rest) && (digits > 0 || rest.is_empty()),
+    ))
 }
 
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
@@ -287,9 +300,43 @@ fn hexadecimal(text: &[u8]) -> Option<u64> {
     hexadecimal_digits(text.strip_prefix(b"0x")?)
 }
 
-fn hexadecimal_digits(digits: &[u8]) -> Option<u64> {
+pub(crate) fn hexadecimal_digits(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
     is_number.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())?
+}
+
+impl Message {
+    /// The kernel's words for this, without a time. A [`Scanner`](crate::Scanner) reads them as the same message.
+    ///
+    /// What a message does not keep (who built a kernel, which function's write was refused) is left out, or has
+    /// its usual name. `None` for what no kernel prints, and for damaged messages: not all of them is known.
+    #[must_use]
+    pub fn to_kernel_text(&self) -> Option<Vec<u8>> {
+        Some(match self {
+            Message::Trap(trap) => {
+                let (exception, middle, _) = TRAPS.iter().find(|(.., kind)| *kind == trap.kind)?;
+                let before = [PREFIX, exception, &trap.comm].concat();
+                let tid = format!("/{}", trap.tid);
+                let address = format!("{:#x}", trap.address);
+                [&before, tid.as_bytes(), middle, address.as_bytes()].concat()
+            }
+            Message::Boot(Boot::BusLockRate { per_second }) => {
+                [PREFIX, RATE.0, per_second.to_string().as_bytes(), RATE.1].concat()
+            }
+            Message::Boot(boot) => [PREFIX, BOOT.iter().find(|(_, of)| of == boot)?.0].concat(),
+            Message::Suppressed(Suppressed { exception, count }) => {
+                let (function, _) = RATE_LIMITED.iter().find(|(_, of)| of == exception)?;
+                [function, count.to_string().as_bytes(), CALLBACKS_SUPPRESSED].concat()
+            }
+            Message::RefusedWrite(RefusedWrite { value, rip }) => format!(
+                "unchecked MSR access error: WRMSR to 0x33 (tried to write {value:#018x}) at rIP: {rip:#x} \
+                 (native_write_msr)"
+            )
+            .into_bytes(),
+            Message::Started { release } => [LINUX_VERSION, release, b" ()"].concat(),
+            Message::Damaged { .. } => return None,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -317,7 +364,7 @@ mod tests {
     #[test]
     fn a_name_may_sound_like_a_message() {
         let text = b"#AC: a/1 fatal b/2 took a split_lock trap at address: 0x10";
-        let Parsed::Whole(Message::Trap(trap)) = after_prefix(text) else {
+        let Parsed::Whole(Message::Trap(trap)) = Opening::Prefix.parse(text) else {
             panic!("no trap");
         };
         assert_eq!((&trap.comm[..], trap.tid), (&b"a/1 fatal b"[..], 2));
@@ -332,7 +379,7 @@ mod tests {
         for whole in traps.into_iter().chain(boots).chain([rate]) {
             for end in 0..whole.len() {
                 let part = &whole[..end];
-                let cut = after_prefix(part);
+                let cut = Opening::Prefix.parse(part);
                 let is_whole_too = BOOT.iter().any(|(text, _)| *text == part.trim_ascii_end());
                 assert_eq!(
                     cut == Parsed::CutShort,
@@ -353,9 +400,9 @@ mod tests {
             rip: 0xffff_ffff_812a_061f,
         };
         let whole = Parsed::Whole(Message::RefusedWrite(expected));
-        assert_eq!(after_refused_write(REFUSED), whole);
+        assert_eq!(Opening::RefusedWrite.parse(REFUSED), whole);
         for end in 0..REFUSED.len() {
-            let cut = after_refused_write(&REFUSED[..end]);
+            let cut = Opening::RefusedWrite.parse(&REFUSED[..end]);
             let expected = match end {
                 0..=5 => Parsed::MaybeCutShort,
                 _ => Parsed::CutShort,
@@ -379,7 +426,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                after_refused_write(text),
+                Opening::RefusedWrite.parse(text),
                 expected,
                 "{}",
                 text.escape_ascii()
@@ -401,7 +448,7 @@ mod tests {
             b"#XX: a/1 took a split_lock trap at address: 0x10",
         ] {
             assert_eq!(
-                after_prefix(text),
+                Opening::Prefix.parse(text),
                 Parsed::Garbled,
                 "{}",
                 text.escape_ascii()

@@ -1,5 +1,7 @@
 //! What a log says, as data.
 
+use std::ops::AddAssign;
+
 use crate::Stamp;
 
 /// One message of the kernel's, and where it stands.
@@ -178,7 +180,7 @@ pub enum Damage {
 
 /// How many there are of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct MessageCounts {
     /// Traps that were printed.
     pub traps: u64,
     /// What kernels said about detection when they started.
@@ -191,9 +193,11 @@ pub struct Tally {
     pub starts: u64,
     /// Damaged messages.
     pub damaged: u64,
+    /// Lines of programs that have one of the messages in them, and are no records.
+    pub foreign_lines: u64,
 }
 
-impl Tally {
+impl MessageCounts {
     /// Counts one more.
     pub fn add(&mut self, message: &Message) {
         match message {
@@ -206,5 +210,17 @@ impl Tally {
             Message::Started { .. } => self.starts += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
+    }
+}
+
+impl AddAssign for MessageCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.traps += more.traps;
+        self.boot_messages += more.boot_messages;
+        self.suppressed = self.suppressed.saturating_add(more.suppressed);
+        self.refused_writes += more.refused_writes;
+        self.starts += more.starts;
+        self.damaged += more.damaged;
+        self.foreign_lines += more.foreign_lines;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::{Beginning, Record, Scanner, Tally};
+use crate::{LogStart, MessageCounts, Record, Scanner};
 
 /// Large enough for the search to be at its full speed, and small enough for the CPU's caches.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -27,22 +27,16 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// How many there were of each kind so far.
+    /// How many messages there were of each kind so far.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.scanner.tally()
-    }
-
-    /// Lines of programs so far that have one of the messages in them, and are no records.
-    #[must_use]
-    pub fn foreign_lines(&self) -> u64 {
-        self.scanner.foreign_lines()
+    pub fn counts(&self) -> MessageCounts {
+        self.scanner.counts()
     }
 
     /// Whether the log begins where the kernel does, as far as it has been read.
     #[must_use]
-    pub fn beginning(&self) -> Beginning {
-        self.scanner.beginning()
+    pub fn log_start(&self) -> LogStart {
+        self.scanner.log_start()
     }
 
     fn read_on(&mut self) -> io::Result<()> {

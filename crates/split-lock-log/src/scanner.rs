@@ -1,24 +1,19 @@
 //! From chunks of bytes to records.
 
-use crate::beginning::Beginning;
-use crate::journal;
-use crate::needles::Needles;
-use crate::{Record, Tally};
+use crate::patterns::Patterns;
+use crate::{LogStart, MessageCounts, Record, journal};
 
-mod carry;
+mod bounded;
 mod export;
-mod findings;
 mod lines;
+mod output;
 mod pretty;
 
+pub use bounded::MAX_LINE_BYTES;
 use export::Export;
-use findings::Findings;
-pub(crate) use findings::Place;
 use lines::Lines;
+use output::ScanOutput;
 use pretty::Pretty;
-
-/// Of a longer line only the beginning is looked at; the kernel's have a few hundred bytes.
-pub const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// The parser, without any I/O: bytes go in with [`feed`](Self::feed), in chunks of any size, and records
 /// come out of [`take`](Self::take).
@@ -26,21 +21,21 @@ pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// It keeps a line at most, or what matters of an entry of the journal, and the records that have not been taken.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    form: Option<Form>,
-    /// What has come before the form was known.
+    format: Option<Format>,
+    /// What has come before the format was known.
     first: Vec<u8>,
-    findings: Findings,
+    output: ScanOutput,
 }
 
 /// How the log is written, which its beginning tells.
 #[derive(Debug)]
-enum Form {
+enum Format {
     Lines(Lines),
     Export(Export),
     Pretty(Pretty),
 }
 
-/// So much of the first line tells the form.
+/// So much of the first line tells the format.
 const HEAD_BYTES: usize = 64;
 
 impl Scanner {
@@ -52,86 +47,72 @@ impl Scanner {
 
     /// Goes on with the next bytes.
     pub fn feed(&mut self, chunk: &[u8]) {
-        match &mut self.form {
-            Some(form) => form.feed(chunk, &mut self.findings),
-            None => {
-                self.first.extend_from_slice(chunk);
-                let newline = memchr::memchr(b'\n', &self.first);
-                if newline.is_some() || self.first.len() >= HEAD_BYTES {
-                    self.begin();
-                }
-            }
+        if let Some(format) = &mut self.format {
+            return format.feed(chunk, &mut self.output);
+        }
+        self.first.extend_from_slice(chunk);
+        if self.first.len() >= HEAD_BYTES || self.first.contains(&b'\n') {
+            self.begin();
         }
     }
 
     /// There are no more bytes. What has not ended by now is damaged.
     pub fn finish(&mut self) {
-        if self.form.is_none() {
+        if self.format.is_none() {
             self.begin();
         }
-        if let Some(form) = &mut self.form {
-            form.finish(&mut self.findings);
+        match &mut self.format {
+            Some(Format::Lines(lines)) => lines.finish(&mut self.output),
+            Some(Format::Export(export)) => export.finish(&mut self.output),
+            Some(Format::Pretty(pretty)) => pretty.finish(&mut self.output),
+            None => {}
         }
     }
 
     /// The next record, if there is one already.
     pub fn take(&mut self) -> Option<Record> {
-        self.findings.records.pop_front()
+        self.output.records.pop_front()
     }
 
-    /// How many there were of each kind.
+    /// How many messages there were of each kind.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.findings.tally
-    }
-
-    /// Lines of programs that have one of the messages in them, and are no records.
-    #[must_use]
-    pub fn foreign_lines(&self) -> u64 {
-        self.findings.foreign_lines
+    pub fn counts(&self) -> MessageCounts {
+        self.output.counts
     }
 
     /// Whether the log begins where the kernel does.
     #[must_use]
-    pub fn beginning(&self) -> Beginning {
-        self.findings.judge.verdict()
+    pub fn log_start(&self) -> LogStart {
+        self.output.log_start.result()
     }
 
     fn begin(&mut self) {
         let first = std::mem::take(&mut self.first);
-        let form = self.form.insert(Form::of(&first));
-        form.feed(&first, &mut self.findings);
+        let format = self.format.insert(Format::of(&first));
+        format.feed(&first, &mut self.output);
     }
 }
 
-impl Form {
+impl Format {
     fn of(first: &[u8]) -> Self {
         let line = first.split(|&byte| byte == b'\n').next().unwrap_or(first);
         let head = &line[..line.len().min(HEAD_BYTES)];
         if Export::begins_with(head) {
-            Form::Export(Export::new(Needles::for_text()))
+            Format::Export(Export::new(Patterns::for_text()))
         } else if line.len() < HEAD_BYTES && Pretty::begins_with(line) {
-            Form::Pretty(Pretty::new(Needles::for_json()))
+            Format::Pretty(Pretty::new(Patterns::for_json()))
         } else if journal::object(head).is_some() {
-            Form::Lines(Lines::new(Needles::for_json()))
+            Format::Lines(Lines::new(Patterns::for_json()))
         } else {
-            Form::Lines(Lines::new(Needles::for_text()))
+            Format::Lines(Lines::new(Patterns::for_text()))
         }
     }
 
-    fn feed(&mut self, chunk: &[u8], findings: &mut Findings) {
+    fn feed(&mut self, chunk: &[u8], output: &mut ScanOutput) {
         match self {
-            Form::Lines(lines) => lines.feed(chunk, findings),
-            Form::Export(export) => export.feed(chunk, findings),
-            Form::Pretty(pretty) => pretty.feed(chunk, findings),
-        }
-    }
-
-    fn finish(&mut self, findings: &mut Findings) {
-        match self {
-            Form::Lines(lines) => lines.finish(findings),
-            Form::Export(export) => export.finish(findings),
-            Form::Pretty(pretty) => pretty.finish(findings),
+            Format::Lines(lines) => lines.feed(chunk, output),
+            Format::Export(export) => export.feed(chunk, output),
+            Format::Pretty(pretty) => pretty.feed(chunk, output),
         }
     }
 }

@@ -10,7 +10,7 @@ pub struct Stamp {
     /// As it is written, without brackets: the wall clock's if there is one.
     pub text: Vec<u8>,
     /// How the wall clock's time is written, if it is.
-    pub wall: Option<Wall>,
+    pub wall: Option<WallFormat>,
     /// Since the machine was started. Not known where the beginning of the number may be lost.
     pub uptime: Option<Duration>,
     /// Since the line before (`dmesg -d`, `dmesg -e`).
@@ -27,7 +27,7 @@ impl Stamp {
 
 /// How a wall clock's time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wall {
+pub enum WallFormat {
     /// `Nov 11 03:49:25`, in any language and with any fraction: syslog, `journalctl`. No year, no zone.
     Syslog,
     /// `2026-11-22T14:53:09.123456+00:00`: RFC 5424, `journalctl -o short-iso`, `dmesg --time-format iso`.

@@ -153,8 +153,8 @@ impl Page {
         for spans in &self.lines {
             let mut line = String::new();
             let mut left = self.width;
-            for (span, ink) in spans {
-                line.push_str(&self.painted(fitting(span, &mut left), *ink));
+            for (span, color) in spans {
+                line.push_str(&self.painted(fitting(span, &mut left), *color));
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -162,8 +162,8 @@ impl Page {
         text
     }
 
-    fn painted(&self, text: &str, ink: Option<[u8; 3]>) -> String {
-        match ink.filter(|_| self.color && !text.is_empty()) {
+    fn painted(&self, text: &str, color: Option<[u8; 3]>) -> String {
+        match color.filter(|_| self.color && !text.is_empty()) {
             Some([red, green, blue]) => format!("\x1b[38;2;{red};{green};{blue}m{text}\x1b[39m"),
             None => text.to_owned(),
         }
@@ -185,15 +185,15 @@ fn fitting<'a>(text: &'a str, left: &mut usize) -> &'a str {
 }
 
 fn symbol(curve: &Curve) -> Span {
-    let look = curve.look;
-    (look.marker.symbol().to_string(), Some(look.ink.dark()))
+    let style = curve.style;
+    (style.marker.symbol().to_string(), Some(style.color.dark()))
 }
 
 /// Draws the curve; its `index` among those of its panel sets its symbols apart from theirs, so that
 /// of two that coincide both are seen.
 fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, index: usize) {
     let curve = &panel.curves[index];
-    let ink = curve.look.ink.dark();
+    let color = curve.style.color.dark();
     let at = |x: f64, y: f64| (figure.x.position(x), panel.y.position(y));
     let medians: Vec<_> = curve
         .marks
@@ -202,7 +202,7 @@ fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, index: usize) {
         .collect();
     if curve.connected {
         for ends in medians.windows(2) {
-            canvas.stroke(ends[0], ends[1], ink);
+            canvas.line(ends[0], ends[1], color);
         }
     }
     let tall = |mark: &&Mark| {
@@ -210,13 +210,13 @@ fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, index: usize) {
         high - low > 1.0 / PLOT_ROWS as f64
     };
     for mark in curve.marks.iter().filter(tall) {
-        canvas.stroke(at(mark.x, mark.y.min), at(mark.x, mark.y.max), ink);
+        canvas.line(at(mark.x, mark.y.min), at(mark.x, mark.y.max), color);
     }
     let most = (canvas.columns() / COLUMNS_BETWEEN_SYMBOLS).max(2);
     let every = medians.len().div_ceil(most).max(1);
     let first = every * index / panel.curves.len();
     for place in medians.into_iter().skip(first).step_by(every) {
-        canvas.put(place, curve.look.marker.symbol(), ink);
+        canvas.put(place, curve.style.marker.symbol(), color);
     }
 }
 

@@ -23,13 +23,13 @@ pub struct View {
     from: Nanos,
     /// How much time it shows.
     pub length: Nanos,
-    lanes: Vec<Lane>,
+    rows: Vec<TimelineRow>,
     hidden: usize,
 }
 
 /// One line of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum TimelineRow {
     /// When this thread's timer interrupted it.
     Kicks(u32),
     /// What this thread does.
@@ -40,10 +40,10 @@ pub(crate) enum Lane {
     Semaphore,
 }
 
-/// Something on a lane, in time since the view's beginning.
+/// Something on a row, in time since the view's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stay {
-    pub(crate) doing: SpanKind,
+pub(crate) struct TimelineSpan {
+    pub(crate) kind: SpanKind,
     pub(crate) start: Nanos,
     pub(crate) end: Nanos,
 }
@@ -70,13 +70,13 @@ impl View {
             timeline: report.timeline.expect("a trace was asked for"),
             from,
             length,
-            lanes: lanes(scenario),
+            rows: rows(scenario),
             hidden: scenario.tasks.len().saturating_sub(MOST_THREADS),
         })
     }
 
-    pub(crate) fn lanes(&self) -> &[Lane] {
-        &self.lanes
+    pub(crate) fn rows(&self) -> &[TimelineRow] {
+        &self.rows
     }
 
     /// What is missing from it, if anything.
@@ -94,13 +94,13 @@ impl View {
         self.from
     }
 
-    /// How a reader knows the lane.
-    pub(crate) fn name(&self, lane: Lane) -> String {
-        match lane {
-            Lane::Kicks(task) => format!("{}'s timer", self.task(task)),
-            Lane::Thread(task) => self.task(task).into(),
-            Lane::Core(core) => format!("core {} detects", core.0),
-            Lane::Semaphore => "semaphore".into(),
+    /// How a reader knows the row.
+    pub(crate) fn name(&self, row: TimelineRow) -> String {
+        match row {
+            TimelineRow::Kicks(task) => format!("{}'s timer", self.task(task)),
+            TimelineRow::Thread(task) => self.task(task).into(),
+            TimelineRow::Core(core) => format!("core {} detects", core.0),
+            TimelineRow::Semaphore => "semaphore".into(),
         }
     }
 
@@ -108,40 +108,41 @@ impl View {
         &self.timeline.tasks[task as usize]
     }
 
-    /// What happens on a lane, in order. Of kicks, the moment is the start.
-    pub(crate) fn stays(&self, lane: Lane) -> Vec<Stay> {
-        let track = match lane {
-            Lane::Kicks(task) => return self.kicks(task),
-            Lane::Thread(task) => Track::Task(task),
-            Lane::Core(core) => Track::Core(core),
-            Lane::Semaphore => Track::Semaphore,
+    /// What happens on a row, in order. Of kicks, the moment is the start.
+    pub(crate) fn spans(&self, row: TimelineRow) -> Vec<TimelineSpan> {
+        let track = match row {
+            TimelineRow::Kicks(task) => return self.kicks(task),
+            TimelineRow::Thread(task) => Track::Task(task),
+            TimelineRow::Core(core) => Track::Core(core),
+            TimelineRow::Semaphore => Track::Semaphore,
         };
         let spans = self.timeline.spans.iter();
-        let mut stays: Vec<_> = spans
+        let mut spans: Vec<_> = spans
             .filter(|span| span.track == track && span.end > self.from)
-            .map(|span| Stay {
-                doing: span.kind,
+            .map(|span| TimelineSpan {
+                kind: span.kind,
                 start: span.start.since(self.from),
                 end: span.end.since(self.from).min(self.length),
             })
-            .filter(|stay| stay.start < stay.end)
+            .filter(|span| span.start < span.end)
             .collect();
-        stays.sort_unstable_by_key(|stay| stay.start);
-        stays
+        spans.sort_unstable_by_key(|span| span.start);
+        spans
     }
 
     /// A timer is seen by what its signal brings about: the thread wakes up, if it has to, and
     /// leaves its program.
-    fn kicks(&self, task: u32) -> Vec<Stay> {
-        let stays = self.stays(Lane::Thread(task));
-        let left = |stay: &Stay| matches!(stay.doing, SpanKind::Vmm | SpanKind::SignalHandler);
+    fn kicks(&self, task: u32) -> Vec<TimelineSpan> {
+        let spans = self.spans(TimelineRow::Thread(task));
+        let left =
+            |span: &TimelineSpan| matches!(span.kind, SpanKind::Vmm | SpanKind::SignalHandler);
         let mut kicks = vec![];
-        for (index, stay) in stays.iter().enumerate().filter(|(_, stay)| left(stay)) {
-            let before = index.checked_sub(1).map(|before| stays[before]);
-            let waking = before.filter(|b| b.doing == SpanKind::Waking && b.end == stay.start);
-            kicks.push(Stay {
-                start: waking.map_or(stay.start, |waking| waking.start),
-                ..*stay
+        for (index, span) in spans.iter().enumerate().filter(|(_, span)| left(span)) {
+            let before = index.checked_sub(1).map(|before| spans[before]);
+            let waking = before.filter(|b| b.kind == SpanKind::Waking && b.end == span.start);
+            kicks.push(TimelineSpan {
+                start: waking.map_or(span.start, |waking| waking.start),
+                ..*span
             });
         }
         kicks
@@ -165,15 +166,15 @@ pub fn beginning(scenario: &Scenario) -> Nanos {
     first.map_or(Nanos::ZERO, |task| task.start.since(BEFORE))
 }
 
-fn lanes(scenario: &Scenario) -> Vec<Lane> {
+fn rows(scenario: &Scenario) -> Vec<TimelineRow> {
     let shown = || (0..).zip(&scenario.tasks).take(MOST_THREADS);
     let timed = |kind| match kind {
         TaskKind::Vcpu(budget) => budget.period().is_some(),
         TaskKind::User { interval } => interval.is_some(),
     };
     let threads = shown().flat_map(|(index, task)| {
-        let kicks = timed(task.kind).then_some(Lane::Kicks(index));
-        kicks.into_iter().chain([Lane::Thread(index)])
+        let kicks = timed(task.kind).then_some(TimelineRow::Kicks(index));
+        kicks.into_iter().chain([TimelineRow::Thread(index)])
     });
     let migrates = shown().any(|(_, task)| task.migrate_every.is_some());
     let all = (0..scenario.topology.cores()).map(CoreId);
@@ -186,14 +187,14 @@ fn lanes(scenario: &Scenario) -> Vec<Lane> {
     cores.sort_unstable();
     cores.dedup();
     threads
-        .chain(cores.into_iter().map(Lane::Core))
-        .chain([Lane::Semaphore])
+        .chain(cores.into_iter().map(TimelineRow::Core))
+        .chain([TimelineRow::Semaphore])
         .collect()
 }
 
 /// Draws the view with characters, in lines no wider than `width`.
 pub fn text(view: &View, width: usize) -> String {
-    let names: Vec<String> = view.lanes.iter().map(|&lane| view.name(lane)).collect();
+    let names: Vec<String> = view.rows.iter().map(|&row| view.name(row)).collect();
     let gutter = names
         .iter()
         .map(|name| name.chars().count())
@@ -203,8 +204,8 @@ pub fn text(view: &View, width: usize) -> String {
     let columns = width.saturating_sub(gutter).max(10);
     let mut text = format!("{:gutter$}{}\n", "ms", axis(view, columns));
     let mut seen = vec![];
-    for (&lane, name) in view.lanes.iter().zip(&names) {
-        let cells: String = cells(view, lane, columns).into_iter().collect();
+    for (&row, name) in view.rows.iter().zip(&names) {
+        let cells: String = cells(view, row, columns).into_iter().collect();
         seen.extend(cells.chars());
         text.push_str(format!("{name:gutter$}{cells}").trim_end());
         text.push('\n');
@@ -258,43 +259,43 @@ fn column_of(time: Nanos, length: Nanos, columns: usize) -> usize {
     (column as usize).min(columns - 1)
 }
 
-fn cells(view: &View, lane: Lane, columns: usize) -> Vec<char> {
+fn cells(view: &View, row: TimelineRow, columns: usize) -> Vec<char> {
     let column_of = |time| column_of(time, view.length, columns);
-    let background = match lane {
-        Lane::Kicks(_) | Lane::Thread(_) => ' ',
-        Lane::Core(_) => '+',
-        Lane::Semaphore => '.',
+    let background = match row {
+        TimelineRow::Kicks(_) | TimelineRow::Thread(_) => ' ',
+        TimelineRow::Core(_) => '+',
+        TimelineRow::Semaphore => '.',
     };
     let mut cells = vec![(background, 0); columns];
     let width = view.length.0 / columns as u64;
-    for stay in view.stays(lane) {
-        if let Lane::Kicks(_) = lane {
-            cells[column_of(stay.start)].0 = '|';
+    for span in view.spans(row) {
+        if let TimelineRow::Kicks(_) = row {
+            cells[column_of(span.start)].0 = '|';
             continue;
         }
-        let (first, last) = (column_of(stay.start), column_of(Nanos(stay.end.0 - 1)));
+        let (first, last) = (column_of(span.start), column_of(Nanos(span.end.0 - 1)));
         for (column, cell) in cells.iter_mut().enumerate().take(last + 1).skip(first) {
             let begin = column as u64 * width;
-            let part = stay
+            let part = span
                 .end
                 .0
                 .min(begin + width)
-                .saturating_sub(stay.start.0.max(begin));
+                .saturating_sub(span.start.0.max(begin));
             // A thread always does something; elsewhere what is not the rule has to fill half.
-            let least = match lane {
-                Lane::Thread(_) => cell.1,
+            let least = match row {
+                TimelineRow::Thread(_) => cell.1,
                 _ => cell.1.max(width / 2),
             };
             if part > least || (part == width && part > 0) {
-                *cell = (symbol(stay.doing), part);
+                *cell = (symbol(span.kind), part);
             }
         }
     }
     cells.into_iter().map(|(symbol, _)| symbol).collect()
 }
 
-fn symbol(doing: SpanKind) -> char {
-    match doing {
+fn symbol(kind: SpanKind) -> char {
+    match kind {
         SpanKind::GuestUndetected => '#',
         SpanKind::Guest => '=',
         SpanKind::Asleep => 'z',
@@ -328,11 +329,11 @@ mod tests {
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
-        let lane = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
-        assert!(lane("vCPU's timer").matches('|').count() >= 29, "{text}");
-        assert!(lane("vCPU ").ends_with("zzzz"), "{text}");
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row("vCPU's timer").matches('|').count() >= 29, "{text}");
+        assert!(row("vCPU ").ends_with("zzzz"), "{text}");
         assert!(
-            !text.contains('#') && !lane("core 0").contains('-'),
+            !text.contains('#') && !row("core 0").contains('-'),
             "{text}"
         );
     }
@@ -342,8 +343,8 @@ mod tests {
         let view = view(15);
         let text = text(&view, 80);
         assert!(text.contains("###") && text.contains("---"), "{text}");
-        assert_eq!(view.stays(Lane::Kicks(0)).len(), 1);
-        let stays = view.stays(Lane::Thread(0));
-        assert!(stays.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        assert_eq!(view.spans(TimelineRow::Kicks(0)).len(), 1);
+        let spans = view.spans(TimelineRow::Thread(0));
+        assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
     }
 }

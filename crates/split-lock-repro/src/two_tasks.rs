@@ -8,8 +8,8 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_assist::guard;
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::PauseGate;
 
 use crate::guest::two_tasks::{pieces, start_registers};
 use crate::host::{Ended, GuardedVcpu, HostError, HostedVcpu, Kernel};
@@ -137,12 +137,12 @@ impl TwoTasks {
                 HostedVcpu::emulated_for_tasks(&mut fd, &slot, kernel)?
             }
         };
-        let reach = match self.guard {
-            Some(_) => Reach::probe(kvm).map_err(HostError::from)?,
-            None => Reach::NOWHERE,
+        let support = match self.guard {
+            Some(_) => BreakpointSupport::probe(kvm).map_err(HostError::from)?,
+            None => BreakpointSupport::NONE,
         };
         let mut guest = RunningGuest {
-            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &Gate::new(), reach),
+            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &PauseGate::new(), support),
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,

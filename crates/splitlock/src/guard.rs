@@ -52,8 +52,6 @@ pub(crate) fn in_words(response: &Response) -> String {
         }
         Response::Emulated { watched: false } => "it is emulated there".into(),
         Response::LeftToCpu(reason) => plain(&format!("it cannot be emulated: {reason}")),
-        Response::Reported | Response::LetThrough | Response::Measured => {
-            "it is left to the kernel".into()
-        }
+        Response::Reported | Response::LetThrough => "it is left to the kernel".into(),
     }
 }

@@ -40,7 +40,7 @@ impl Recorded {
     }
 
     /// Four threads on two CPUs, two of which have signals while they queue.
-    pub(crate) fn impatient() -> Self {
+    pub(crate) fn some_interrupted() -> Self {
         recorded!("6.12.117-impatient", "6.12.117", 2)
     }
 
@@ -61,7 +61,7 @@ impl Recorded {
         [
             Self::kicked(),
             Self::contended(),
-            Self::impatient(),
+            Self::some_interrupted(),
             Self::unmitigated(),
             Self::sentenced(),
         ]

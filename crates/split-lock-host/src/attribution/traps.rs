@@ -295,12 +295,7 @@ impl Group {
 }
 
 fn kind<S: Serializer>(kind: &TrapKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match kind {
-        TrapKind::SplitLock => "split_lock",
-        TrapKind::FatalSplitLock => "fatal_split_lock",
-        TrapKind::BogusSplitLock => "bogus_split_lock",
-        TrapKind::BusLock => "bus_lock",
-    })
+    serializer.serialize_str(kind.name())
 }
 
 #[cfg(test)]

@@ -4,48 +4,57 @@
 //! lowest first, the value, a newline. It may hold anything, also what looks like entries, so every length is
 //! counted off.
 
-use super::carry::Carry;
-use super::findings::{Findings, Place};
+use super::bounded::BoundedBuffer;
+use super::output::ScanOutput;
 use crate::journal::Fields;
 use crate::line::Line;
-use crate::needles::Needles;
+use crate::patterns::Patterns;
+use crate::position::Position;
 
 #[derive(Debug)]
 pub(super) struct Export {
-    needles: Needles,
+    patterns: Patterns,
     state: State,
-    /// The line or the value that has begun.
-    carry: Carry,
-    fields: Fields,
-    message_is_too_long: bool,
+    /// The line, the length or the value that has begun.
+    begun: BoundedBuffer,
+    /// Of the value that follows its name.
+    name: Vec<u8>,
+    fields: EntryFields,
     /// Where the entry begins, if it has begun.
-    start: Option<Place>,
+    start: Option<Position>,
     /// Where the next byte is.
-    next: Place,
+    next: Position,
 }
 
 /// What comes next.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum State {
     Line,
-    Length { name: Vec<u8>, bytes: Vec<u8> },
-    Value { name: Vec<u8>, left: u64 },
+    Length,
+    Value { left: u64 },
     EndOfValue,
+}
+
+/// The fields of the entry so far.
+#[derive(Debug, Default)]
+struct EntryFields {
+    fields: Fields,
+    message_is_too_long: bool,
 }
 
 /// The journal allows no longer names.
 const LONGEST_NAME: usize = 64;
 
 impl Export {
-    pub(super) fn new(needles: Needles) -> Self {
+    pub(super) fn new(patterns: Patterns) -> Self {
         Export {
-            needles,
+            patterns,
             state: State::Line,
-            carry: Carry::default(),
-            fields: Fields::default(),
-            message_is_too_long: false,
+            begun: BoundedBuffer::default(),
+            name: vec![],
+            fields: EntryFields::default(),
             start: None,
-            next: Place::FIRST,
+            next: Position::START,
         }
     }
 
@@ -55,112 +64,111 @@ impl Export {
         name.starts_with(b"__") && is_name(name)
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], findings: &mut Findings) {
+    pub(super) fn feed(&mut self, chunk: &[u8], output: &mut ScanOutput) {
         let mut rest = chunk;
         while !rest.is_empty() {
-            let taken = match std::mem::replace(&mut self.state, State::Line) {
-                State::Line => self.line(rest, findings),
-                State::Length { name, bytes } => self.length(name, bytes, rest),
-                State::Value { name, left } => self.value(name, left, rest),
-                State::EndOfValue => usize::from(rest[0] == b'\n'),
+            let taken = match self.state {
+                State::Line => self.line(rest, output),
+                State::Length => self.length(rest),
+                State::Value { left } => self.value(left, rest),
+                State::EndOfValue => {
+                    self.state = State::Line;
+                    usize::from(rest[0] == b'\n')
+                }
             };
-            self.next.pass(&rest[..taken]);
+            self.next.advance(&rest[..taken]);
             rest = &rest[taken..];
         }
     }
 
     /// The last entry may lack its end.
-    pub(super) fn finish(&mut self, findings: &mut Findings) {
-        let carry = std::mem::take(&mut self.carry);
-        match std::mem::replace(&mut self.state, State::Line) {
-            State::Line => self.whole_line(&carry, findings),
-            State::Value { name, .. } => self.put(&name, &carry),
-            State::Length { .. } | State::EndOfValue => {}
+    pub(super) fn finish(&mut self, output: &mut ScanOutput) {
+        match self.state {
+            State::Line => self.end_line(output),
+            State::Value { .. } => self.end_value(),
+            State::Length | State::EndOfValue => {}
         }
-        self.end_entry(findings);
+        self.end_entry(output);
     }
 
-    fn line(&mut self, rest: &[u8], findings: &mut Findings) -> usize {
+    fn line(&mut self, rest: &[u8], output: &mut ScanOutput) -> usize {
         self.start.get_or_insert(self.next);
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            self.carry.push(rest);
+            self.begun.push(rest);
             return rest.len();
         };
-        let mut line = std::mem::take(&mut self.carry);
-        line.push(&rest[..end]);
-        self.whole_line(&line, findings);
-        line.clear();
-        self.carry = line;
+        self.begun.push(&rest[..end]);
+        self.end_line(output);
         end + 1
     }
 
-    fn whole_line(&mut self, line: &Carry, findings: &mut Findings) {
-        let text = line.kept();
-        if text.is_empty() {
-            self.end_entry(findings);
-        } else if let Some(end) = memchr::memchr(b'=', text) {
-            let is_too_long = line.is_too_long();
-            self.put_text(&text[..end], &text[end + 1..], is_too_long);
-        } else if is_name(text) {
-            self.state = State::Length {
-                name: text.to_vec(),
-                bytes: vec![],
-            };
+    fn end_line(&mut self, output: &mut ScanOutput) {
+        let line = self.begun.kept();
+        if line.is_empty() {
+            self.end_entry(output);
+        } else if let Some(end) = memchr::memchr(b'=', line) {
+            let (name, value) = (&line[..end], &line[end + 1..]);
+            self.fields.put(name, value, self.begun.is_too_long());
+        } else if is_name(line) {
+            self.name = line.to_vec();
+            self.state = State::Length;
         }
+        self.begun.clear();
     }
 
-    fn length(&mut self, name: Vec<u8>, mut bytes: Vec<u8>, rest: &[u8]) -> usize {
-        let missing = size_of::<u64>() - bytes.len();
+    fn length(&mut self, rest: &[u8]) -> usize {
+        let missing = size_of::<u64>() - self.begun.kept().len();
         let taken = missing.min(rest.len());
-        bytes.extend_from_slice(&rest[..taken]);
-        self.state = match <[u8; size_of::<u64>()]>::try_from(&bytes[..]) {
-            Ok(length) => State::Value {
-                name,
-                left: u64::from_le_bytes(length),
-            },
-            Err(_) => State::Length { name, bytes },
-        };
-        taken
-    }
-
-    fn value(&mut self, name: Vec<u8>, left: u64, rest: &[u8]) -> usize {
-        let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-        self.carry.push(&rest[..taken]);
-        let left = left - taken as u64;
-        if left > 0 {
-            self.state = State::Value { name, left };
-            return taken;
+        self.begun.push(&rest[..taken]);
+        if let Ok(length) = self.begun.kept().try_into() {
+            let left = u64::from_le_bytes(length);
+            self.state = State::Value { left };
+            self.begun.clear();
         }
-        let mut value = std::mem::take(&mut self.carry);
-        self.put(&name, &value);
-        value.clear();
-        self.carry = value;
-        self.state = State::EndOfValue;
         taken
     }
 
-    fn put(&mut self, name: &[u8], value: &Carry) {
-        self.put_text(name, value.kept(), value.is_too_long());
+    fn value(&mut self, left: u64, rest: &[u8]) -> usize {
+        let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        self.begun.push(&rest[..taken]);
+        let left = left - taken as u64;
+        self.state = State::Value { left };
+        if left == 0 {
+            self.end_value();
+            self.state = State::EndOfValue;
+        }
+        taken
     }
 
-    fn put_text(&mut self, name: &[u8], value: &[u8], is_too_long: bool) {
+    fn end_value(&mut self) {
+        let value = self.begun.kept();
+        let is_too_long = self.begun.is_too_long();
+        self.fields.put(&self.name, value, is_too_long);
+        self.begun.clear();
+    }
+
+    fn end_entry(&mut self, output: &mut ScanOutput) {
+        let EntryFields {
+            fields,
+            message_is_too_long,
+        } = std::mem::take(&mut self.fields);
+        let position = self.start.take().unwrap_or(self.next);
+        let Some(entry) = fields.entry() else { return };
+        output.log_start.add_entry(&entry);
+        if self.patterns.any_in(&entry.message) {
+            let line = Line::of_entry(&entry);
+            output.add_complete(line, &entry.message, message_is_too_long, position);
+        }
+    }
+}
+
+impl EntryFields {
+    fn put(&mut self, name: &[u8], value: &[u8], is_too_long: bool) {
         if let Some(field) = self.fields.named(name)
             && field.is_none()
         {
             *field = Some(value.to_vec());
             self.message_is_too_long |= is_too_long && name == b"MESSAGE";
-        }
-    }
-
-    fn end_entry(&mut self, findings: &mut Findings) {
-        let entry = std::mem::take(&mut self.fields).entry();
-        let place = self.start.take().unwrap_or(self.next);
-        let is_too_long = std::mem::take(&mut self.message_is_too_long);
-        let Some(entry) = entry else { return };
-        findings.judge.look_at(&entry);
-        if self.needles.are_in(&entry.message) {
-            let said = Line::of_entry(&entry);
-            findings.add_complete(said, &entry.message, is_too_long, place);
         }
     }
 }

@@ -1,140 +1,135 @@
 //! A log of lines, which is nearly every log.
 
-use super::MAX_LINE_BYTES;
-use super::carry::Carry;
-use super::findings::{Findings, Place, newlines};
+use super::bounded::{BoundedBuffer, MAX_LINE_BYTES};
+use super::output::ScanOutput;
 use crate::Damage;
-use crate::line::{Line, Part};
-use crate::needles::{Hits, Needles};
-use crate::wrapped::{Absorbed, Open};
+use crate::line::{Certainty, Line};
+use crate::partial::{JoinResult, PartialMessage};
+use crate::patterns::{PatternHits, Patterns};
+use crate::position::Position;
 
 #[derive(Debug)]
 pub(super) struct Lines {
-    needles: Needles,
-    carry: Carry,
-    open: Option<Open>,
-    lines_before: u64,
-    bytes_before: u64,
+    patterns: Patterns,
+    /// The line that earlier chunks have begun.
+    begun: BoundedBuffer,
+    partial: Option<PartialMessage>,
+    /// Where the line begins that has not been looked at yet.
+    next: Position,
 }
 
 impl Lines {
-    pub(super) fn new(needles: Needles) -> Self {
+    pub(super) fn new(patterns: Patterns) -> Self {
         Lines {
-            needles,
-            carry: Carry::default(),
-            open: None,
-            lines_before: 0,
-            bytes_before: 0,
+            patterns,
+            begun: BoundedBuffer::default(),
+            partial: None,
+            next: Position::START,
         }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], findings: &mut Findings) {
-        let rest = self.end_carried(chunk, findings);
+    pub(super) fn feed(&mut self, chunk: &[u8], output: &mut ScanOutput) {
+        let rest = self.end_begun(chunk, output);
         let whole = memchr::memrchr(b'\n', rest).map_or(0, |last| last + 1);
         let (block, tail) = rest.split_at(whole);
-        self.block(block, findings);
-        self.carry.push(tail);
+        self.block(block, output);
+        self.begun.push(tail);
     }
 
-    pub(super) fn finish(&mut self, findings: &mut Findings) {
-        if !self.carry.is_empty() {
-            self.feed(b"\n", findings);
+    pub(super) fn finish(&mut self, output: &mut ScanOutput) {
+        if !self.begun.is_empty() {
+            self.feed(b"\n", output);
         }
-        self.close(findings);
+        self.give_up_partial(output);
     }
 
     /// Ends the line that has begun in earlier chunks, and returns what comes after it.
-    fn end_carried<'a>(&mut self, chunk: &'a [u8], findings: &mut Findings) -> &'a [u8] {
-        if self.carry.is_empty() {
+    fn end_begun<'a>(&mut self, chunk: &'a [u8], output: &mut ScanOutput) -> &'a [u8] {
+        if self.begun.is_empty() {
             return chunk;
         }
         let Some(end) = memchr::memchr(b'\n', chunk) else {
             return chunk;
         };
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.push(&chunk[..end]);
-        let place = Place {
-            line: self.lines_before + 1,
-            offset: self.bytes_before,
-        };
-        self.line(carry.kept(), carry.is_too_long(), place, findings);
-        self.lines_before += 1;
-        self.bytes_before += carry.bytes() + 1;
-        carry.clear();
-        self.carry = carry;
+        let mut line = std::mem::take(&mut self.begun);
+        line.push(&chunk[..end]);
+        self.line(line.kept(), line.is_too_long(), output);
+        self.next.advance_line(line.bytes());
+        line.clear();
+        self.begun = line;
         &chunk[end + 1..]
     }
 
     /// Goes through whole lines.
-    fn block(&mut self, block: &[u8], findings: &mut Findings) {
-        let mut hits = Hits::new(&self.needles);
-        let (mut at, mut counted) = (0, 0);
+    fn block(&mut self, block: &[u8], output: &mut ScanOutput) {
+        let mut hits = PatternHits::new(&self.patterns);
+        let (mut at, mut passed) = (0, 0);
         while at < block.len() {
-            let start = if self.open.is_some() || !findings.judge.has_decided() {
+            let start = if self.partial.is_some() || !output.log_start.has_decided() {
                 at
-            } else if let Some(hit) = hits.at_or_after(at, block, &self.needles) {
+            } else if let Some(hit) = hits.at_or_after(at, block, &self.patterns) {
                 memchr::memrchr(b'\n', &block[at..hit]).map_or(at, |newline| at + newline + 1)
             } else {
                 break;
             };
             let length = memchr::memchr(b'\n', &block[start..]).unwrap_or(block.len() - start);
-            self.lines_before += newlines(&block[counted..start]);
-            counted = start;
-            let place = Place {
-                line: self.lines_before + 1,
-                offset: self.bytes_before + start as u64,
-            };
+            self.next.advance(&block[passed..start]);
+            passed = start;
             let kept = length.min(MAX_LINE_BYTES);
-            let line = &block[start..start + kept];
-            self.line(line, kept < length, place, findings);
+            self.line(&block[start..start + kept], kept < length, output);
             at = start + length + 1;
         }
-        self.lines_before += newlines(&block[counted..]);
-        self.bytes_before += block.len() as u64;
+        self.next.advance(&block[passed..]);
     }
 
-    fn line(&mut self, line: &[u8], is_too_long: bool, place: Place, findings: &mut Findings) {
-        if !findings.judge.has_decided() {
-            findings.judge.look(line);
-        }
-        if self.goes_on(line, is_too_long, findings) || !self.needles.are_in(line) {
+    /// Reads the line that begins at [`next`](Self::next).
+    fn line(&mut self, line: &[u8], is_too_long: bool, output: &mut ScanOutput) {
+        output.log_start.add_line(line);
+        if self.joins(line, is_too_long, output) || !self.patterns.any_in(line) {
             return;
         }
-        let open = findings.add(Line::read(line), line, is_too_long, place);
-        self.open = open.map(|(header, part)| Open::new(header, part, place, line));
+        let position = self.next;
+        let begun = output.add(Line::read(line), line, is_too_long, position);
+        self.partial =
+            begun.map(|(header, certainty)| PartialMessage::new(header, certainty, position, line));
     }
 
     /// Whether the line is part of a message that lines before it have begun.
-    fn goes_on(&mut self, line: &[u8], is_too_long: bool, findings: &mut Findings) -> bool {
-        let Some(open) = &mut self.open else {
+    fn joins(&mut self, line: &[u8], is_too_long: bool, output: &mut ScanOutput) -> bool {
+        let Some(partial) = &mut self.partial else {
             return false;
         };
-        let absorbed = if is_too_long {
-            Absorbed::Refused
+        let joined = if is_too_long {
+            JoinResult::Unrelated
         } else {
-            open.absorb(line)
+            partial.join(line)
         };
-        match absorbed {
-            Absorbed::Whole(header, message) => {
-                findings.put(header, message, open.place, open.lines);
-                self.open = None;
+        match joined {
+            JoinResult::Complete(header, message) => {
+                output.put(header, message, partial.position, partial.lines);
+                self.partial = None;
                 true
             }
-            Absorbed::Held => true,
-            Absorbed::Refused => {
-                self.close(findings);
+            JoinResult::Incomplete => true,
+            JoinResult::Unrelated => {
+                self.give_up_partial(output);
                 false
             }
         }
     }
 
-    /// Nothing that follows belongs to the open message.
-    fn close(&mut self, findings: &mut Findings) {
-        if let Some(open) = self.open.take()
-            && open.part == Part::Sure
+    /// Nothing that follows belongs to the message that has begun.
+    fn give_up_partial(&mut self, output: &mut ScanOutput) {
+        if let Some(PartialMessage {
+            header,
+            certainty: Certainty::Certain,
+            position,
+            text,
+            lines,
+            ..
+        }) = self.partial.take()
         {
-            let (place, lines) = (open.place, open.lines);
-            findings.damaged(open.header, Damage::CutShort, &open.text, place, lines);
+            output.damaged(header, Damage::CutShort, &text, position, lines);
         }
     }
 }

@@ -1,31 +1,32 @@
 //! `journalctl -o json-pretty`: objects of many lines, from `{` to `}`.
 
-use super::carry::Carry;
-use super::findings::{Findings, Place};
+use super::bounded::BoundedBuffer;
+use super::output::ScanOutput;
 use crate::line::Line;
-use crate::needles::Needles;
+use crate::patterns::Patterns;
+use crate::position::Position;
 
 /// Makes one line of each object. A newline in a string is escaped, so a `}` alone in a line is the end.
 #[derive(Debug)]
 pub(super) struct Pretty {
-    needles: Needles,
+    patterns: Patterns,
     /// The line that has begun.
-    line: Carry,
+    line: BoundedBuffer,
     /// The lines of the object so far, without the space around them.
-    object: Carry,
+    object: BoundedBuffer,
     /// Where the object, if it has begun, and the line begin.
-    start: Option<Place>,
-    line_start: Place,
+    start: Option<Position>,
+    line_start: Position,
 }
 
 impl Pretty {
-    pub(super) fn new(needles: Needles) -> Self {
+    pub(super) fn new(patterns: Patterns) -> Self {
         Pretty {
-            needles,
-            line: Carry::default(),
-            object: Carry::default(),
+            patterns,
+            line: BoundedBuffer::default(),
+            object: BoundedBuffer::default(),
             start: None,
-            line_start: Place::FIRST,
+            line_start: Position::START,
         }
     }
 
@@ -34,53 +35,48 @@ impl Pretty {
         line.trim_ascii() == b"{"
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], findings: &mut Findings) {
+    pub(super) fn feed(&mut self, chunk: &[u8], output: &mut ScanOutput) {
         let mut rest = chunk;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             self.line.push(&rest[..end]);
             rest = &rest[end + 1..];
-            self.end_line(findings);
+            self.end_line(output);
         }
         self.line.push(rest);
     }
 
     /// The last object may lack its end.
-    pub(super) fn finish(&mut self, findings: &mut Findings) {
-        self.end_line(findings);
+    pub(super) fn finish(&mut self, output: &mut ScanOutput) {
+        self.end_line(output);
         if let Some(start) = self.start.take() {
-            self.end_object(start, findings);
+            self.end_object(start, output);
         }
     }
 
-    fn end_line(&mut self, findings: &mut Findings) {
+    fn end_line(&mut self, output: &mut ScanOutput) {
         let text = self.line.kept().trim_ascii();
         self.object.push(text);
-        let start = match (self.start, text) {
-            (None, b"{") => {
-                self.start = Some(self.line_start);
-                None
-            }
-            (Some(start), b"}") => Some(start),
-            (Some(_), _) => None,
-            // Something else.
-            (None, _) => Some(self.line_start),
+        let start = *self.start.get_or_insert(self.line_start);
+        // Outside of an object a line of something else stands alone.
+        let is_outside = start.line == self.line_start.line;
+        let is_end = if is_outside {
+            text != b"{"
+        } else {
+            text == b"}"
         };
-        if let Some(start) = start {
+        if is_end {
             self.start = None;
-            self.end_object(start, findings);
+            self.end_object(start, output);
         }
-        self.line_start.line += 1;
-        self.line_start.offset += self.line.bytes() + 1;
+        self.line_start.advance_line(self.line.bytes());
         self.line.clear();
     }
 
-    fn end_object(&mut self, start: Place, findings: &mut Findings) {
+    fn end_object(&mut self, start: Position, output: &mut ScanOutput) {
         let text = self.object.kept();
-        if !findings.judge.has_decided() {
-            findings.judge.look(text);
-        }
-        if self.needles.are_in(text) {
-            findings.add_complete(Line::read(text), text, self.object.is_too_long(), start);
+        output.log_start.add_line(text);
+        if self.patterns.any_in(text) {
+            output.add_complete(Line::read(text), text, self.object.is_too_long(), start);
         }
         self.object.clear();
     }

@@ -23,12 +23,15 @@ fn read(parts: &[&[u8]]) -> Vec<Record> {
     }
     scanner.finish();
     let records: Vec<_> = std::iter::from_fn(|| scanner.take()).collect();
-    let tally = scanner.tally();
+    let counts = scanner.counts();
     let messages = records
         .iter()
         .filter(|record| !matches!(record.message, Message::Suppressed(_)));
-    let counted =
-        tally.traps + tally.boot_messages + tally.refused_writes + tally.starts + tally.damaged;
+    let counted = counts.traps
+        + counts.boot_messages
+        + counts.refused_writes
+        + counts.starts
+        + counts.damaged;
     assert_eq!(counted, messages.count() as u64);
     records
 }

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use split_lock_log::{Exception, Message, Record, TrapKind};
+use split_lock_log::{Caller, Record};
 
-use crate::records;
+use crate::{in_words, records};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
@@ -19,35 +19,7 @@ fn told(record: &Record) -> String {
         _ => format!("{}-{last}", record.line),
     };
     let time = String::from_utf8_lossy(&record.stamp.text);
-    format!("{line} | {time} | {}", message(&record.message))
-}
-
-fn message(message: &Message) -> String {
-    match message {
-        Message::Trap(trap) => {
-            let kind = match trap.kind {
-                TrapKind::SplitLock => "split lock",
-                TrapKind::FatalSplitLock => "fatal split lock",
-                TrapKind::BogusSplitLock => "bogus split lock",
-                TrapKind::BusLock => "bus lock",
-            };
-            let comm = String::from_utf8_lossy(&trap.comm);
-            format!("{kind} at {:#x} by {} {comm}", trap.address, trap.tid)
-        }
-        Message::Boot(boot) => format!("boot: {boot:?}"),
-        Message::Suppressed(suppressed) => {
-            let what = match suppressed.exception {
-                Exception::AlignmentCheck => "split locks",
-                Exception::Debug => "bus locks",
-            };
-            format!("suppressed: {} {what}", suppressed.count)
-        }
-        Message::RefusedWrite(refused) => {
-            format!("refused: {:#x} by {:#x}", refused.value, refused.rip)
-        }
-        Message::Started { release } => format!("started: {}", String::from_utf8_lossy(release)),
-        Message::Damaged { damage, .. } => format!("damaged: {damage:?}"),
-    }
+    format!("{line} | {time} | {}", in_words(&record.message))
 }
 
 #[test]
@@ -78,6 +50,5 @@ fn who_was_running_and_on_which_machine_is_kept() {
     let log = fs::read(folder().join("jfcarter-nuc11.log")).unwrap();
     let record = &records(&log)[0];
     assert_eq!(record.host.as_deref(), Some(&b"diamond"[..]));
-    let caller = split_lock_log::Caller::Thread(175_479);
-    assert_eq!(record.caller, Some(caller));
+    assert_eq!(record.caller, Some(Caller::Thread(175_479)));
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use split_lock_log::{Beginning, Damage, Message, Record, Records, Wall};
+use split_lock_log::{Damage, LogStart, Message, Record, Records, WallFormat};
 
-use crate::written::{Event, event, text};
-use crate::{anything, in_chunks, messages, records};
+use crate::written::{Event, event};
+use crate::{anything, in_chunks, in_words, messages, records};
 
 /// What `journalctl` prints of one journal, in each form.
 const FORMS: [&[u8]; 5] = [
@@ -17,43 +17,33 @@ const FORMS: [&[u8]; 5] = [
     include_bytes!("../journal/entries.export"),
 ];
 
-fn seen(record: &Record) -> String {
-    let what = match &record.message {
-        Message::Trap(trap) => {
-            let comm = trap.comm.escape_ascii();
-            format!("{:#x} by {} {comm}", trap.address, trap.tid)
-        }
-        Message::Boot(boot) => format!("{boot:?}"),
-        Message::Suppressed(suppressed) => format!("{} suppressed", suppressed.count),
-        Message::Started { release } => release.escape_ascii().to_string(),
-        Message::RefusedWrite(refused) => format!("refused {:#x}", refused.value),
-        Message::Damaged { damage, .. } => format!("{damage:?}"),
-    };
-    let time = String::from_utf8_lossy(&record.stamp.text).into_owned();
-    format!("{time} {:?} {what}", record.stamp.uptime.unwrap())
+fn told(record: &Record) -> String {
+    let time = String::from_utf8_lossy(&record.stamp.text);
+    let uptime = record.stamp.uptime.unwrap();
+    format!("{time} {uptime:?} {}", in_words(&record.message))
 }
 
 #[test]
 fn every_form_says_the_same() {
     let expected = [
-        "1763823189123456 900µs 6.6.1",
-        "1763823189124456 1.8ms SplitLocks(Warn)",
-        "1763823189125456 2.7ms 0x10 by 5677 CPU 0/KVM",
-        r"1763823189126456 3.6ms 0x20 by 7 a\x1b[31m\xff\n\n__CURSOR=x",
-        "1763823189127456 4.5ms 7 suppressed",
-        "1763823189129456 6.3ms refused 0x0",
+        "1763823189123456 900µs started: 6.6.1",
+        "1763823189124456 1.8ms boot: SplitLocks(Warn)",
+        "1763823189125456 2.7ms split lock at 0x10 by 5677 CPU 0/KVM",
+        r"1763823189126456 3.6ms split lock at 0x20 by 7 a\x1b[31m\xff\n\n__CURSOR=x",
+        "1763823189127456 4.5ms suppressed: 7 split locks",
+        "1763823189129456 6.3ms refused: 0x0 by 0xffffffff812a061f",
     ];
     for form in FORMS {
         let mut found = Records::new(form);
         let records: Vec<Record> = found.by_ref().map(Result::unwrap).collect();
-        let seen: Vec<String> = records.iter().map(seen).collect();
-        assert_eq!(seen, expected);
+        let told: Vec<String> = records.iter().map(told).collect();
+        assert_eq!(told, expected);
         // A program has written what looks like an entry of the kernel's.
-        assert_eq!(found.foreign_lines(), 1);
-        assert_eq!(found.beginning(), Beginning::Boot);
+        assert_eq!(found.counts().foreign_lines, 1);
+        assert_eq!(found.log_start(), LogStart::Boot);
         for record in &records {
             assert_eq!(record.host.as_deref(), Some(&b"host"[..]));
-            assert_eq!(record.stamp.wall, Some(Wall::UnixMicros));
+            assert_eq!(record.stamp.wall, Some(WallFormat::UnixMicros));
         }
         for size in [1, 2, 7, 1000] {
             assert_eq!(in_chunks(form, &[size]), records);
@@ -116,7 +106,7 @@ fn what_is_too_long_is_not_kept_and_not_hidden() {
 }
 
 fn export(event: &Event) -> Vec<u8> {
-    let message = text(&event.message);
+    let message = event.message.to_kernel_text().unwrap();
     let is_text = std::str::from_utf8(&message).is_ok() && !message.contains(&b'\n');
     let message = if is_text {
         [b"MESSAGE=", &message[..]].concat()
@@ -133,7 +123,7 @@ fn export(event: &Event) -> Vec<u8> {
 }
 
 fn pretty(event: &Event) -> Vec<u8> {
-    let message = text(&event.message);
+    let message = event.message.to_kernel_text().unwrap();
     let message = match std::str::from_utf8(&message) {
         Ok(text) => serde_json::json!(text).to_string(),
         Err(_) => {

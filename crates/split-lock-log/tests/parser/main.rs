@@ -1,6 +1,6 @@
 //! The parser of kernel logs, from the outside.
 
-use split_lock_log::{Message, Record, Records, Scanner};
+use split_lock_log::{Exception, Message, Record, Records, Scanner};
 
 mod anything;
 mod corpus;
@@ -21,6 +21,29 @@ fn messages(log: &[u8]) -> Vec<Message> {
         .into_iter()
         .map(|record| record.message)
         .collect()
+}
+
+fn in_words(message: &Message) -> String {
+    match message {
+        Message::Trap(trap) => {
+            let kind = trap.kind.name().replace('_', " ");
+            let comm = trap.comm.escape_ascii();
+            format!("{kind} at {:#x} by {} {comm}", trap.address, trap.tid)
+        }
+        Message::Boot(boot) => format!("boot: {boot:?}"),
+        Message::Suppressed(suppressed) => {
+            let what = match suppressed.exception {
+                Exception::AlignmentCheck => "split locks",
+                Exception::Debug => "bus locks",
+            };
+            format!("suppressed: {} {what}", suppressed.count)
+        }
+        Message::RefusedWrite(refused) => {
+            format!("refused: {:#x} by {:#x}", refused.value, refused.rip)
+        }
+        Message::Started { release } => format!("started: {}", release.escape_ascii()),
+        Message::Damaged { damage, .. } => format!("damaged: {damage:?}"),
+    }
 }
 
 /// The same log in chunks of these sizes, over and over.

@@ -1,13 +1,12 @@
 //! What holds for every log.
 
 use proptest::prelude::*;
-use split_lock_log::Record;
 
-use crate::written::{Event, Style, event};
+use crate::written::{STYLES, Style, event};
 use crate::{anything, in_chunks, records};
 
 fn style() -> impl Strategy<Value = Style> {
-    proptest::sample::select(&Style::ALL[..])
+    proptest::sample::select(&STYLES[..])
 }
 
 /// Lines that have nothing to do with split locks, or seem to.
@@ -39,27 +38,14 @@ fn log() -> impl Strategy<Value = Vec<u8>> {
     lines.prop_map(|lines| lines.join(&b'\n'))
 }
 
-fn written(style: Style, event: &Event) -> Record {
-    let (stamp, has_host) = style.stamp(event);
-    Record {
-        line: 1,
-        offset: 0,
-        lines: 1,
-        stamp,
-        host: has_host.then(|| b"host".to_vec()),
-        caller: event.caller.filter(|_| style.has_caller()),
-        message: event.message.clone(),
-    }
-}
-
 proptest! {
     #[test]
     fn what_is_written_is_read_in_every_style(event in event()) {
-        for style in Style::ALL {
+        for style in STYLES {
             let line = style.line(&event);
             let records = records(&line);
             let shown = line.escape_ascii().to_string();
-            prop_assert_eq!(records, [written(style, &event)], "{:?}: {}", style, shown);
+            prop_assert_eq!(records, [style.record(&event)], "{:?}: {}", style, shown);
         }
     }
 
@@ -83,7 +69,7 @@ proptest! {
     fn an_event_without_its_end_is_no_other_event(event in event(), style in style(), at in any::<prop::sample::Index>()) {
         let line = style.line(&event);
         let part = &line[..at.index(line.len())];
-        let whole = written(style, &event);
+        let whole = style.record(&event);
         for record in records(part) {
             use split_lock_log::Message::{Boot, Damaged, RefusedWrite, Started, Trap};
             match (record.message, &whole.message) {

@@ -7,15 +7,15 @@ const DOTS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
 
 const NO_DOTS: u32 = 0x2800;
 
-/// A place on the canvas: shares of its width from the left, and of its height from the bottom.
-type Place = (f64, f64);
+/// A position on the canvas: shares of its width from the left, and of its height from the bottom.
+type Position = (f64, f64);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
     dots: u8,
     symbol: Option<char>,
     shaded: bool,
-    ink: Option<[u8; 3]>,
+    color: Option<[u8; 3]>,
 }
 
 pub(super) struct Canvas {
@@ -57,15 +57,15 @@ impl Canvas {
         }
     }
 
-    pub(super) fn put(&mut self, (x, y): Place, symbol: char, ink: [u8; 3]) {
+    pub(super) fn put(&mut self, (x, y): Position, symbol: char, color: [u8; 3]) {
         let index = self.row_of(y) * self.columns + cell(x, self.columns);
         self.cells[index].symbol = Some(symbol);
-        self.cells[index].ink = Some(ink);
+        self.cells[index].color = Some(color);
     }
 
-    pub(super) fn stroke(&mut self, from: Place, to: Place, ink: [u8; 3]) {
+    pub(super) fn line(&mut self, from: Position, to: Position, color: [u8; 3]) {
         let (wide, high) = (self.columns * 2, self.row_count() * 4);
-        let dot = |(x, y): Place| (cell(x, wide) as f64, cell(y, high) as f64);
+        let dot = |(x, y): Position| (cell(x, wide) as f64, cell(y, high) as f64);
         let ((x0, y0), (x1, y1)) = (dot(from), dot(to));
         let steps = (x1 - x0).abs().max((y1 - y0).abs()).max(1.0) as usize;
         for step in 0..=steps {
@@ -74,15 +74,15 @@ impl Canvas {
             let y = high - 1 - (y0 + (y1 - y0) * share).round() as usize;
             let cell = &mut self.cells[y / 4 * self.columns + x / 2];
             cell.dots |= DOTS[x % 2][y % 4];
-            cell.ink.get_or_insert(ink);
+            cell.color.get_or_insert(color);
         }
     }
 
     /// The rows from the top, each in spans of one colour.
     pub(super) fn rows(&self) -> impl Iterator<Item = Vec<Span>> {
         self.cells.chunks(self.columns).map(|row| {
-            row.chunk_by(|a, b| a.ink == b.ink)
-                .map(|cells| (cells.iter().map(character).collect(), cells[0].ink))
+            row.chunk_by(|a, b| a.color == b.color)
+                .map(|cells| (cells.iter().map(character).collect(), cells[0].color))
                 .collect()
         })
     }

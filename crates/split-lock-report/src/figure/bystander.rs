@@ -5,8 +5,8 @@ use split_lock_repro::summary::Spread;
 
 use super::axis::Tick;
 use super::layout::TICK;
-use super::model::{Curve, Figure, Mark, Panel, Remark};
-use super::{FigureError, Look, XAxis, YAxis, caption, font};
+use super::model::{Annotation, Curve, Figure, Mark, Panel};
+use super::{CurveStyle, FigureError, XAxis, YAxis, caption, font};
 use crate::number::{si, turns_per_s};
 use crate::text::plain;
 
@@ -20,9 +20,9 @@ const MEASURED_VCPU: u32 = 0;
 /// the lower one is lost, and the axis must be logarithmic.
 const LINEAR_UP_TO: f64 = 20.0;
 
-/// Room for the vertical axis, and for a remark.
+/// Room for the vertical axis, and for a annotation.
 const MARGINS: f64 = 260.0;
-const REMARK: f64 = 210.0;
+const ANNOTATION: f64 = 210.0;
 
 /// One guest and its rates under each condition.
 struct Bystander<'a> {
@@ -121,15 +121,15 @@ fn panel(index: usize, bystander: &Bystander<'_>, neighbours: &[&str]) -> Panel 
         runs.extend(strip(x, rates));
     }
     let alone = marks.first().map_or(0.0, |mark| mark.y.median);
-    let look = Look::new(index, bystander.series);
+    let style = CurveStyle::new(index, bystander.series);
     Panel {
         y: y_axis(bystander.guest, &marks),
-        remarks: marks.iter().map(|mark| remark(mark, alone)).collect(),
+        annotations: marks.iter().map(|mark| annotation(mark, alone)).collect(),
         band: None,
         curves: vec![Curve {
             name: plain(&format!("{}, {}", bystander.guest, bystander.series)),
             facts: String::new(),
-            look,
+            style,
             connected: false,
             marks,
             runs,
@@ -151,10 +151,10 @@ fn y_axis(guest: &str, marks: &[Mark]) -> YAxis {
     }
 }
 
-fn remark(mark: &Mark, alone: f64) -> Remark {
+fn annotation(mark: &Mark, alone: f64) -> Annotation {
     let compared = mark.x > 0.0 && alone > 0.0;
     let ratio = compared.then(|| format!("{} of alone", share(mark.y.median / alone)));
-    Remark {
+    Annotation {
         x: mark.x,
         y: mark.y.median,
         lines: std::iter::once(turns_per_s(mark.y.median))
@@ -191,12 +191,12 @@ fn condition(neighbour: &str) -> String {
     }
 }
 
-/// How much width each condition needs: for the remarks, and for its own name below the axis.
+/// How much width each condition needs: for the annotations, and for its own name below the axis.
 fn room(neighbours: &[&str]) -> f64 {
     let names = neighbours.iter().map(|neighbour| condition(neighbour));
     names
         .map(|name| font::width(&name, TICK) + 24.0)
-        .fold(REMARK, f64::max)
+        .fold(ANNOTATION, f64::max)
 }
 
 fn condition_axis(neighbours: &[&str]) -> XAxis {

@@ -2,18 +2,14 @@
 //! block exactly as high as its text needs, so that nothing can overlap whatever the text is.
 
 use super::font;
-use super::look::{Ink, Marker};
-use super::model::{Band, Curve, Figure, Mark, Panel, Remark};
-use super::scene::{Align, At, Scene};
-use super::{Stroke, YAxis};
+use super::model::{Annotation, Band, Curve, Figure, Mark, Panel};
+use super::page::{LABEL, LEADING, MARGIN, NOTE, Page};
+use super::scene::{Align, Point, Scene};
+use super::style::{Color, Marker};
+use super::{LineStyle, Picture, YAxis};
 
-const MARGIN: f64 = 26.0;
-const TITLE: f64 = 21.0;
 const DETECTION: f64 = 15.0;
-const LABEL: f64 = 13.0;
 pub(super) const TICK: f64 = 12.5;
-const NOTE: f64 = 12.0;
-const LEADING: f64 = 1.45;
 const LEGEND_SAMPLE: f64 = 46.0;
 const MARK_RADIUS: f64 = 3.4;
 const RUN_RADIUS: f64 = 1.6;
@@ -30,53 +26,32 @@ pub(super) struct Plot {
     pub(super) bottom: f64,
 }
 
-/// A scene that is being filled from the top.
-struct Page {
-    scene: Scene,
-    y: f64,
-}
-
-/// Places everything.
-pub(super) fn layout(figure: &Figure) -> Scene {
-    let mut page = Page {
-        scene: Scene {
-            title: figure.title.clone(),
-            width: figure.width,
-            ..Scene::default()
-        },
-        y: MARGIN * 0.7,
-    };
-    page.paragraph(&figure.title, TITLE, Ink::Text, MARGIN);
-    page.detection(&figure.detection);
-    for panel in &figure.panels {
-        page.panel(figure, panel);
+impl Figure {
+    /// Places everything.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        let mut page = Page::new(&self.title, self.width);
+        page.detection(&self.detection);
+        for panel in &self.panels {
+            page.panel(self, panel);
+        }
+        page.x_label(&self.x.label);
+        for note in &self.notes {
+            page.paragraph(note, NOTE, Color::Muted);
+        }
+        page.finish()
     }
-    page.x_label(&figure.x.label);
-    for note in &figure.notes {
-        page.paragraph(note, NOTE, Ink::Muted, MARGIN);
-    }
-    page.scene.height = page.y + MARGIN * 0.5;
-    page.scene
 }
 
 impl Page {
-    fn paragraph(&mut self, text: &str, size: f64, ink: Ink, left: f64) {
-        let room = self.scene.width - left - MARGIN;
-        for line in font::lines(text, size, room) {
-            let at = (left, self.y + size * LEADING / 2.0);
-            self.scene.text(at, &line, size, ink, Align::Left);
-            self.y += size * LEADING;
-        }
-    }
-
     fn detection(&mut self, states: &[String]) {
         let top = self.y + 3.0;
         self.y += 3.0;
         for state in states {
-            self.paragraph(state, DETECTION, Ink::Detection, MARGIN + 12.0);
+            self.paragraph_from(MARGIN + 12.0, state, DETECTION, Color::Detection);
         }
         self.scene
-            .rectangle((MARGIN, top), (MARGIN + 4.0, self.y), Ink::Detection);
+            .rectangle((MARGIN, top), (MARGIN + 4.0, self.y), Color::Detection);
         self.y += 6.0;
     }
 
@@ -86,7 +61,7 @@ impl Page {
             self.legend(curve);
         }
         self.y += 4.0;
-        self.paragraph(&panel.y.label, LABEL, Ink::Text, MARGIN);
+        self.paragraph(&panel.y.label, LABEL, Color::Text);
         self.y += 6.0;
         if let Some(band) = &panel.band {
             self.band_label(band);
@@ -111,19 +86,19 @@ impl Page {
     fn legend(&mut self, curve: &Curve) {
         let y = self.y + LABEL * LEADING / 2.0;
         let (left, right) = (MARGIN, MARGIN + LEGEND_SAMPLE - 10.0);
-        let look = curve.look;
+        let style = curve.style;
         if curve.connected {
             self.scene
-                .stroked(vec![(left, y), (right, y)], look.ink, 1.6, look.stroke);
+                .styled_line(vec![(left, y), (right, y)], style.color, 1.6, style.line);
         }
         self.scene
-            .marker(look.marker, ((left + right) / 2.0, y), 4.2, look.ink);
+            .marker(style.marker, ((left + right) / 2.0, y), 4.2, style.color);
         let text = if curve.facts.is_empty() {
             curve.name.clone()
         } else {
             format!("{}: {}", curve.name, curve.facts)
         };
-        self.paragraph(&text, LABEL, Ink::Text, MARGIN + LEGEND_SAMPLE);
+        self.paragraph_from(MARGIN + LEGEND_SAMPLE, &text, LABEL, Color::Text);
     }
 
     fn band_label(&mut self, band: &Band) {
@@ -131,8 +106,8 @@ impl Page {
         let left = MARGIN + LEGEND_SAMPLE;
         let swatch = (left - 10.0 - 20.0, left - 10.0);
         self.scene
-            .rectangle((swatch.0, y - 6.0), (swatch.1, y + 6.0), Ink::Band);
-        self.paragraph(&band.label, NOTE, Ink::Muted, left);
+            .rectangle((swatch.0, y - 6.0), (swatch.1, y + 6.0), Color::Band);
+        self.paragraph_from(left, &band.label, NOTE, Color::Muted);
         self.y += 4.0;
     }
 
@@ -140,7 +115,8 @@ impl Page {
         let room = self.scene.width - 2.0 * MARGIN;
         for line in font::lines(label, LABEL, room) {
             let at = (self.scene.width / 2.0, self.y + LABEL * LEADING / 2.0 - 2.0);
-            self.scene.text(at, &line, LABEL, Ink::Text, Align::Center);
+            self.scene
+                .text(at, &line, LABEL, Color::Text, Align::Center);
             self.y += LABEL * LEADING;
         }
         self.y += 8.0;
@@ -176,8 +152,11 @@ impl Drawing<'_> {
     fn panel(&mut self, panel: &Panel) {
         if let Some(band) = &panel.band {
             let (left, right) = (self.x_at(band.from), self.x_at(band.to));
-            self.scene
-                .rectangle((left, self.plot.top), (right, self.plot.bottom), Ink::Band);
+            self.scene.rectangle(
+                (left, self.plot.top),
+                (right, self.plot.bottom),
+                Color::Band,
+            );
         }
         self.x_axis();
         self.y_axis();
@@ -185,26 +164,26 @@ impl Drawing<'_> {
         for curve in &panel.curves {
             self.curve(curve);
         }
-        for remark in &panel.remarks {
-            self.remark(remark);
+        for annotation in &panel.annotations {
+            self.annotation(annotation);
         }
     }
 
     /// Beside its mark, on a patch of paper that keeps the grid out of the letters.
-    fn remark(&mut self, remark: &Remark) {
-        let (mark_x, mark_y) = self.at(remark.x, remark.y);
+    fn annotation(&mut self, annotation: &Annotation) {
+        let (mark_x, mark_y) = self.at(annotation.x, annotation.y);
         let left = mark_x + 10.0;
         let leading = LABEL * 1.25;
-        let height = leading * remark.lines.len() as f64;
+        let height = leading * annotation.lines.len() as f64;
         let top =
             (mark_y - height / 2.0).clamp(self.plot.top + 2.0, self.plot.bottom - height - 2.0);
-        let width = remark.lines.iter().map(|line| font::width(line, LABEL));
+        let width = annotation.lines.iter().map(|line| font::width(line, LABEL));
         let right = left + width.fold(0.0, f64::max);
         self.scene
-            .rectangle((left, top), (right, top + height), Ink::Paper);
-        for (line, y) in remark.lines.iter().zip(0..) {
+            .rectangle((left, top), (right, top + height), Color::Paper);
+        for (line, y) in annotation.lines.iter().zip(0..) {
             let at = (left, top + (f64::from(y) + 0.5) * leading);
-            self.scene.text(at, line, LABEL, Ink::Text, Align::Left);
+            self.scene.text(at, line, LABEL, Color::Text, Align::Left);
         }
     }
 
@@ -212,12 +191,13 @@ impl Drawing<'_> {
         let Plot { top, bottom, .. } = self.plot;
         for tick in &self.figure.x.ticks {
             let x = self.x_at(tick.value);
-            self.scene.line(vec![(x, top), (x, bottom)], Ink::Grid, 0.8);
             self.scene
-                .line(vec![(x, bottom), (x, bottom + 4.0)], Ink::Muted, 1.0);
+                .line(vec![(x, top), (x, bottom)], Color::Grid, 0.8);
+            self.scene
+                .line(vec![(x, bottom), (x, bottom + 4.0)], Color::Muted, 1.0);
             let at = (x, bottom + 6.0 + TICK * LEADING / 2.0);
             self.scene
-                .text(at, &tick.text, TICK, Ink::Muted, Align::Center);
+                .text(at, &tick.text, TICK, Color::Muted, Align::Center);
         }
     }
 
@@ -226,21 +206,27 @@ impl Drawing<'_> {
         for tick in &self.y.ticks {
             let y = self.y_at(tick.value);
             // Zero is the line to which every height is compared.
-            let ink = if tick.value == 0.0 {
-                Ink::Muted
+            let color = if tick.value == 0.0 {
+                Color::Muted
             } else {
-                Ink::Grid
+                Color::Grid
             };
-            self.scene.line(vec![(left, y), (right, y)], ink, 0.8);
+            self.scene.line(vec![(left, y), (right, y)], color, 0.8);
             self.scene
-                .line(vec![(left - 4.0, y), (left, y)], Ink::Muted, 1.0);
-            self.scene
-                .text((left - 8.0, y), &tick.text, TICK, Ink::Muted, Align::Right);
+                .line(vec![(left - 4.0, y), (left, y)], Color::Muted, 1.0);
+            self.scene.text(
+                (left - 8.0, y),
+                &tick.text,
+                TICK,
+                Color::Muted,
+                Align::Right,
+            );
         }
         if let Some(share) = self.y.broken_at() {
             let y = self.height_at(share);
             let line = vec![(left, y), (right, y)];
-            self.scene.stroked(line, Ink::Muted, 0.8, Stroke::Dashed);
+            self.scene
+                .styled_line(line, Color::Muted, 0.8, LineStyle::Dashed);
         }
     }
 
@@ -259,44 +245,46 @@ impl Drawing<'_> {
             (left, top),
         ];
         for side in corners.windows(2) {
-            self.scene.line(side.to_vec(), Ink::Muted, 1.0);
+            self.scene.line(side.to_vec(), Color::Muted, 1.0);
         }
     }
 
     fn curve(&mut self, curve: &Curve) {
-        let look = curve.look;
+        let style = curve.style;
         for (x, y) in &curve.runs {
             let at = self.at(*x, *y);
-            self.scene.marker(Marker::Disc, at, RUN_RADIUS, look.ink);
+            self.scene.marker(Marker::Disc, at, RUN_RADIUS, style.color);
         }
         for mark in &curve.marks {
-            self.whisker(mark, look.ink);
+            self.whisker(mark, style.color);
         }
         if curve.connected && curve.marks.len() > 1 {
             let medians = curve.marks.iter().map(|m| self.at(m.x, m.y.median));
             let line = medians.collect();
-            self.scene.stroked(line, look.ink, 1.6, look.stroke);
+            self.scene.styled_line(line, style.color, 1.6, style.line);
         }
         let every = curve.marks.len().div_ceil(MOST_MARKS).max(1);
         for mark in curve.marks.iter().step_by(every) {
             let at = self.at(mark.x, mark.y.median);
-            self.scene.marker(look.marker, at, MARK_RADIUS, look.ink);
+            self.scene
+                .marker(style.marker, at, MARK_RADIUS, style.color);
         }
     }
 
-    fn whisker(&mut self, mark: &Mark, ink: Ink) {
+    fn whisker(&mut self, mark: &Mark, color: Color) {
         let (x, low) = self.at(mark.x, mark.y.min);
         let high = self.y_at(mark.y.max);
         if low - high < 1.0 {
             return;
         }
-        self.scene.line(vec![(x, low), (x, high)], ink, 1.0);
+        self.scene.line(vec![(x, low), (x, high)], color, 1.0);
         for y in [low, high] {
-            self.scene.line(vec![(x - 3.0, y), (x + 3.0, y)], ink, 1.0);
+            self.scene
+                .line(vec![(x - 3.0, y), (x + 3.0, y)], color, 1.0);
         }
     }
 
-    fn at(&self, x: f64, y: f64) -> At {
+    fn at(&self, x: f64, y: f64) -> Point {
         (self.x_at(x), self.y_at(y))
     }
 

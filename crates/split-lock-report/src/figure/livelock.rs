@@ -4,11 +4,11 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::sim::{Report, Scenario, ScenarioError, TaskKind, Verdict, simulate};
 use split_lock_model::time::Nanos;
 
-use super::{Picture, Strip, timeline};
+use super::{Picture, TimelinePanel, timeline};
 use crate::timeline::{View, beginning};
 
 /// Kicks shown of a thread that gets nowhere, and time shown of one that does.
-const KICKS_IN_VAIN: u64 = 6;
+const KICKS_WITHOUT_PROGRESS: u64 = 6;
 const PROGRESS_SHOWN: Nanos = Nanos::from_millis(40);
 
 /// Nobody sees a millisecond in a longer picture.
@@ -23,24 +23,24 @@ pub fn livelock_timeline(
     kernel: &Profile,
     scenarios: &[Scenario],
 ) -> Result<Picture, ScenarioError> {
-    let mut strips = vec![];
+    let mut panels = vec![];
     for scenario in scenarios {
         let report = simulate(kernel, scenario)?;
         let period = period(scenario).unwrap_or(Nanos::ZERO);
         let length = if report.tasks[0].turns == 0 && period > Nanos::ZERO {
-            Nanos(period.0 * KICKS_IN_VAIN)
+            Nanos(period.0 * KICKS_WITHOUT_PROGRESS)
         } else {
             PROGRESS_SHOWN.max(Nanos(period.0 * 2))
         };
         let length = length.min(MOST_SHOWN);
         let from = beginning(scenario);
-        strips.push(Strip {
+        panels.push(TimelinePanel {
             heading: heading(scenario, &report),
             view: View::of(kernel, scenario, from, length)?,
         });
     }
     let title = format!("Split locks on kernel {kernel}, as time goes by");
-    Ok(timeline(&title, &strips))
+    Ok(timeline(&title, &panels))
 }
 
 fn period(scenario: &Scenario) -> Option<Nanos> {

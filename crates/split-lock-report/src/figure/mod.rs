@@ -2,7 +2,7 @@
 //!
 //! A figure is made from sweeps in three steps, so that each can be read and tested by itself:
 //! `progress`, `offsets` and `bystander` decide what is shown, as data ([`Figure`]); `layout`
-//! decides where everything goes (a `Scene`); `paint` hands the scene to a drawing backend. The
+//! decides where everything goes (a `Scene`); `picture` hands the scene to a drawing backend. The
 //! terminal chart starts from the same [`Figure`].
 //!
 //! What is no curve, such as a timeline, is placed by a module of its own and is a [`Picture`].
@@ -13,14 +13,14 @@ mod caption;
 mod font;
 mod layout;
 mod livelock;
-mod look;
 mod model;
 mod offsets;
-mod paint;
+mod page;
 mod picture;
 mod policies;
 mod progress;
 mod scene;
+mod style;
 mod tasks;
 mod timeline;
 
@@ -32,16 +32,15 @@ mod tests;
 pub(crate) use axis::{XAxis, YAxis};
 pub(crate) use caption::{detection_states, stopped_early_line};
 pub use livelock::livelock_timeline;
-pub(crate) use look::{Look, Stroke};
 pub use model::Figure;
 pub(crate) use model::{Curve, Mark, Panel};
 pub(crate) use offsets::{CROSSING_OFFSETS, by_offset};
-pub(crate) use paint::dark_scheme_css;
-pub use paint::{render_png, render_svg};
 pub use picture::Picture;
+pub(crate) use picture::dark_scheme_css;
 pub use policies::policies;
-pub use tasks::Course;
-pub(crate) use timeline::{Strip, timeline};
+pub(crate) use style::{CurveStyle, LineStyle};
+pub use tasks::TaskProgress;
+pub(crate) use timeline::{TimelinePanel, timeline};
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]

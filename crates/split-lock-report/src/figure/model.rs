@@ -3,7 +3,7 @@
 use split_lock_repro::results::Sweep;
 use split_lock_repro::summary::{Line, Spread};
 
-use super::{FigureError, Look, XAxis, YAxis};
+use super::{CurveStyle, FigureError, XAxis, YAxis};
 
 /// A figure: one or more panels above each other that share their horizontal axis, with the words
 /// that belong to them.
@@ -16,7 +16,7 @@ pub struct Figure {
     pub(crate) notes: Vec<String>,
     pub(crate) x: XAxis,
     pub(crate) panels: Vec<Panel>,
-    /// Where the terminal's table of numbers looks at the curves: place and heading.
+    /// Where the terminal's table of numbers styles at the curves: place and heading.
     pub(crate) table_at: Vec<(f64, String)>,
     /// What the numbers of that table are.
     pub(crate) quantity: &'static str,
@@ -29,7 +29,7 @@ pub(crate) struct Panel {
     pub(crate) y: YAxis,
     pub(crate) curves: Vec<Curve>,
     pub(crate) band: Option<Band>,
-    pub(crate) remarks: Vec<Remark>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// One curve, with all that its line in the legend says.
@@ -39,7 +39,7 @@ pub(crate) struct Curve {
     pub(crate) name: String,
     /// Key numbers.
     pub(crate) facts: String,
-    pub(crate) look: Look,
+    pub(crate) style: CurveStyle,
     /// Whether a line through the marks means anything.
     pub(crate) connected: bool,
     pub(crate) marks: Vec<Mark>,
@@ -66,7 +66,7 @@ pub(crate) struct Band {
 
 /// A few words beside a mark.
 #[derive(Debug, Clone)]
-pub(crate) struct Remark {
+pub(crate) struct Annotation {
     pub(crate) x: f64,
     pub(crate) y: f64,
     pub(crate) lines: Vec<String>,
@@ -78,7 +78,7 @@ impl Figure {
     ///
     /// # Errors
     /// [`FigureError::Empty`] if there is no sample in any sweep.
-    pub fn most_telling(sweeps: &[Sweep]) -> Result<Self, FigureError> {
+    pub fn for_sweeps(sweeps: &[Sweep]) -> Result<Self, FigureError> {
         let special = match sweeps {
             [only] => Figure::offsets(only)
                 .or_else(|_| Figure::bystander(only))

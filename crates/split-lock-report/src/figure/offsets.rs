@@ -8,7 +8,7 @@ use split_lock_repro::summary::Spread;
 
 use super::axis::Tick;
 use super::model::{Band, Curve, Figure, Mark, Panel};
-use super::{FigureError, Look, XAxis, YAxis, caption};
+use super::{CurveStyle, FigureError, XAxis, YAxis, caption};
 use crate::number::{si, turns_per_s};
 use crate::text::plain;
 
@@ -53,7 +53,7 @@ impl Figure {
             y: YAxis::log("turns per second (logarithmic)".into(), &spreads),
             curves: by_offset.iter().enumerate().map(drawn).collect(),
             band: Some(crossing_band()),
-            remarks: vec![],
+            annotations: vec![],
         };
         let sweeps = std::slice::from_ref(sweep);
         Ok(Figure {
@@ -111,7 +111,7 @@ fn drawn((index, curve): (usize, &OffsetCurve)) -> Curve {
     Curve {
         name: plain(&format!("{}, {}", curve.guest, curve.series)),
         facts: facts(curve),
-        look: Look::new(index, &curve.series),
+        style: CurveStyle::new(index, &curve.series),
         connected: true,
         marks: curve.turns_per_s.iter().map(mark).collect(),
         runs: vec![],

@@ -4,10 +4,10 @@
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::{Assessment, Comparison};
 
-use super::font;
-use super::look::Ink;
-use super::picture::{HEADING, LABEL, MARGIN, NOTE, Page, Picture};
+use super::page::{HEADING, LABEL, MARGIN, NOTE, Page};
 use super::scene::Align;
+use super::style::Color;
+use super::{Picture, font};
 
 const WIDTH: f64 = 1080.0;
 const ROW: f64 = 46.0;
@@ -16,7 +16,7 @@ const GAP: f64 = 26.0;
 const NUMBER: f64 = 64.0;
 
 /// What a bar shows, its colour, and how long it is.
-type Bar = (&'static str, Ink, fn(&Assessment) -> f64);
+type Bar = (&'static str, Color, fn(&Assessment) -> f64);
 
 /// A question, and its answer for each behaviour.
 struct Column {
@@ -39,7 +39,7 @@ pub fn policies(kernel: &Profile, plan: &Comparison, found: &[Assessment]) -> Pi
             plan.split_cost
         ),
         NOTE,
-        Ink::Muted,
+        Color::Muted,
     );
     page.y += 8.0;
     place(&mut page, &columns(plan), found);
@@ -53,10 +53,10 @@ fn columns(plan: &Comparison) -> [Column; 4] {
             title: "Timeouts without progress",
             unit: format!("of {timeouts} VMM timers, at some phase of the ticks"),
             bars: vec![
-                ("alone", Ink::Curve(0), |a| {
+                ("alone", Color::Curve(0), |a| {
                     Assessment::stuck(&a.progress) as f64
                 }),
-                ("next to splitting cores", Ink::Curve(5), |a| {
+                ("next to splitting cores", Color::Curve(5), |a| {
                     Assessment::stuck(&a.contended) as f64
                 }),
             ],
@@ -67,7 +67,7 @@ fn columns(plan: &Comparison) -> [Column; 4] {
             unit: "times an honest thread's split locks".into(),
             bars: vec![(
                 "with its best timer",
-                Ink::Curve(1),
+                Color::Curve(1),
                 Assessment::attack_gain,
             )],
             number: |value| format!("{value:.2}x"),
@@ -75,7 +75,7 @@ fn columns(plan: &Comparison) -> [Column; 4] {
         Column {
             title: "Detection off for an attacker",
             unit: "% of time, on its core".into(),
-            bars: vec![("with its best timer", Ink::Curve(1), |a| {
+            bars: vec![("with its best timer", Color::Curve(1), |a| {
                 100.0 * a.attacker_share_off
             })],
             number: |value| format!("{value:.0} %"),
@@ -84,10 +84,10 @@ fn columns(plan: &Comparison) -> [Column; 4] {
             title: "Longest wait of a signal",
             unit: format!("ms, next to {} splitting cores", plan.others),
             bars: vec![
-                ("a timer's", Ink::Curve(3), |a| {
+                ("a timer's", Color::Curve(3), |a| {
                     a.worst_signal_delay.as_millis_f64()
                 }),
-                ("a deadly one", Ink::Grid, |a| {
+                ("a deadly one", Color::Grid, |a| {
                     a.worst_kill_delay.as_millis_f64()
                 }),
             ],
@@ -111,18 +111,23 @@ fn place(page: &mut Page, columns: &[Column], found: &[Assessment]) {
         if index > 0 {
             let y = middle - ROW / 2.0;
             page.scene
-                .line(vec![(MARGIN, y), (WIDTH - MARGIN, y)], Ink::Grid, 1.0);
+                .line(vec![(MARGIN, y), (WIDTH - MARGIN, y)], Color::Grid, 1.0);
         }
         let at = (left - 14.0, middle);
-        page.scene
-            .text(at, assessment.policy.name(), LABEL, Ink::Text, Align::Right);
+        page.scene.text(
+            at,
+            assessment.policy.name(),
+            LABEL,
+            Color::Text,
+            Align::Right,
+        );
     }
     for (index, column) in columns.iter().enumerate() {
         let at = left + each * index as f64;
         bars(page, column, found, (at, rows), each - GAP - NUMBER);
         let bottom = rows + ROW * found.len() as f64;
         page.scene
-            .line(vec![(at, rows), (at, bottom)], Ink::Muted, 1.0);
+            .line(vec![(at, rows), (at, bottom)], Color::Muted, 1.0);
     }
     page.y = rows + ROW * found.len() as f64;
 }
@@ -130,22 +135,22 @@ fn place(page: &mut Page, columns: &[Column], found: &[Assessment]) {
 /// Title, unit and legend of a column; says how far down they reach.
 fn head(page: &mut Page, column: &Column, left: f64, room: f64, top: f64) -> f64 {
     let mut y = top;
-    let mut lines = |page: &mut Page, text: &str, size: f64, ink, indent: f64| {
+    let mut lines = |page: &mut Page, text: &str, size: f64, color, indent: f64| {
         for line in font::lines(text, size, room - indent) {
             let at = (left + indent, y + size * 0.72);
-            page.scene.text(at, &line, size, ink, Align::Left);
+            page.scene.text(at, &line, size, color, Align::Left);
             y += size * 1.4;
         }
         y
     };
-    lines(page, column.title, HEADING, Ink::Text, 0.0);
-    lines(page, &column.unit, NOTE, Ink::Muted, 0.0);
+    lines(page, column.title, HEADING, Color::Text, 0.0);
+    lines(page, &column.unit, NOTE, Color::Muted, 0.0);
     let mut bottom = top;
-    for (name, ink, _) in &column.bars {
-        bottom = lines(page, name, NOTE, Ink::Text, 18.0);
+    for (name, color, _) in &column.bars {
+        bottom = lines(page, name, NOTE, Color::Text, 18.0);
         let middle = bottom - NOTE * 0.68;
         let (from, to) = ((left, middle - 5.0), (left + 12.0, middle + 5.0));
-        boxed(page, from, to, *ink);
+        boxed(page, from, to, *color);
     }
     bottom
 }
@@ -165,7 +170,7 @@ fn bars(
     for (index, assessment) in found.iter().enumerate() {
         let all = height * column.bars.len() as f64;
         let mut y = top + ROW * (index as f64 + 0.5) - all / 2.0;
-        for (_, ink, value) in &column.bars {
+        for (_, color, value) in &column.bars {
             let value = value(assessment);
             let width = if longest > 0.0 {
                 room * value / longest
@@ -177,20 +182,20 @@ fn bars(
                     page,
                     (left, y + 1.0),
                     (left + width, y + height - 1.0),
-                    *ink,
+                    *color,
                 );
             }
             let at = (left + width + 6.0, y + height / 2.0);
             let number = (column.number)(value);
-            page.scene.text(at, &number, NOTE, Ink::Text, Align::Left);
+            page.scene.text(at, &number, NOTE, Color::Text, Align::Left);
             y += height;
         }
     }
 }
 
 /// With an outline, for bars as bright as the paper.
-fn boxed(page: &mut Page, from: (f64, f64), to: (f64, f64), ink: Ink) {
-    page.scene.rectangle(from, to, ink);
+fn boxed(page: &mut Page, from: (f64, f64), to: (f64, f64), color: Color) {
+    page.scene.rectangle(from, to, color);
     let corners = vec![from, (to.0, from.1), to, (from.0, to.1), from];
-    page.scene.line(corners, Ink::Muted, 0.8);
+    page.scene.line(corners, Color::Muted, 0.8);
 }

@@ -16,7 +16,7 @@ use split_lock_repro::summary::{self, Point};
 
 use super::caption;
 use super::model::{Curve, Figure, Mark, Panel};
-use super::{FigureError, Look, XAxis, YAxis};
+use super::{CurveStyle, FigureError, XAxis, YAxis};
 use crate::number::{si, turns_per_s};
 use crate::text::plain;
 
@@ -137,7 +137,7 @@ fn drawn(index: usize, name: String, curve: &summary::Curve, unit: Unit) -> Curv
     Curve {
         name,
         facts: facts(curve, unit),
-        look: Look::new(index, &curve.series),
+        style: CurveStyle::new(index, &curve.series),
         connected: true,
         marks: curve.points.iter().map(mark).collect(),
         runs: vec![],
@@ -214,7 +214,7 @@ fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
             y,
             curves,
             band: None,
-            remarks: vec![],
+            annotations: vec![],
         }
     };
     groups.into_iter().map(panel).collect()

@@ -1,10 +1,10 @@
 //! Shapes at their places, in units of which a figure is some hundreds wide; no backend yet.
 
-use super::Stroke;
-use super::look::{Ink, Marker};
+use super::LineStyle;
+use super::style::{Color, Marker};
 
 /// A place; y grows downwards.
-pub(crate) type At = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// A picture as a list of shapes, the first undermost.
 #[derive(Debug, Default)]
@@ -18,26 +18,33 @@ pub(crate) struct Scene {
 #[derive(Debug)]
 pub(crate) enum Shape {
     Line(Line),
-    Polygon { corners: Vec<At>, ink: Ink },
-    Disc { center: At, radius: f64, ink: Ink },
+    Polygon {
+        corners: Vec<Point>,
+        color: Color,
+    },
+    Disc {
+        center: Point,
+        radius: f64,
+        color: Color,
+    },
     Text(Text),
 }
 
 #[derive(Debug)]
 pub(crate) struct Line {
-    pub(crate) points: Vec<At>,
-    pub(crate) ink: Ink,
+    pub(crate) points: Vec<Point>,
+    pub(crate) color: Color,
     pub(crate) width: f64,
-    pub(crate) stroke: Stroke,
+    pub(crate) style: LineStyle,
 }
 
 /// One line of text, vertically centred on its place.
 #[derive(Debug)]
 pub(crate) struct Text {
-    pub(crate) at: At,
+    pub(crate) at: Point,
     pub(crate) text: String,
     pub(crate) size: f64,
-    pub(crate) ink: Ink,
+    pub(crate) color: Color,
     pub(crate) align: Align,
 }
 
@@ -49,93 +56,99 @@ pub(crate) enum Align {
 }
 
 impl Scene {
-    pub(crate) fn line(&mut self, points: Vec<At>, ink: Ink, width: f64) {
-        self.stroked(points, ink, width, Stroke::Solid);
+    pub(crate) fn line(&mut self, points: Vec<Point>, color: Color, width: f64) {
+        self.styled_line(points, color, width, LineStyle::Solid);
     }
 
-    pub(crate) fn stroked(&mut self, points: Vec<At>, ink: Ink, width: f64, stroke: Stroke) {
+    pub(crate) fn styled_line(
+        &mut self,
+        points: Vec<Point>,
+        color: Color,
+        width: f64,
+        style: LineStyle,
+    ) {
         self.shapes.push(Shape::Line(Line {
             points,
-            ink,
+            color,
             width,
-            stroke,
+            style,
         }));
     }
 
-    pub(crate) fn rectangle(&mut self, (left, top): At, (right, bottom): At, ink: Ink) {
+    pub(crate) fn rectangle(&mut self, (left, top): Point, (right, bottom): Point, color: Color) {
         let corners = vec![(left, top), (right, top), (right, bottom), (left, bottom)];
-        self.shapes.push(Shape::Polygon { corners, ink });
+        self.shapes.push(Shape::Polygon { corners, color });
     }
 
-    pub(crate) fn text(&mut self, at: At, text: &str, size: f64, ink: Ink, align: Align) {
+    pub(crate) fn text(&mut self, at: Point, text: &str, size: f64, color: Color, align: Align) {
         self.shapes.push(Shape::Text(Text {
             at,
             text: text.into(),
             size,
-            ink,
+            color,
             align,
         }));
     }
 
-    pub(crate) fn marker(&mut self, marker: Marker, (x, y): At, radius: f64, ink: Ink) {
-        let offset = |points: &[At]| -> Vec<At> {
+    pub(crate) fn marker(&mut self, marker: Marker, (x, y): Point, radius: f64, color: Color) {
+        let offset = |points: &[Point]| -> Vec<Point> {
             points
                 .iter()
                 .map(|(dx, dy)| (x + dx * radius, y + dy * radius))
                 .collect()
         };
-        let polygon = |points: &[At], ink| Shape::Polygon {
+        let polygon = |points: &[Point], color| Shape::Polygon {
             corners: offset(points),
-            ink,
+            color,
         };
-        let disc = |radius, ink| Shape::Disc {
+        let disc = |radius, color| Shape::Disc {
             center: (x, y),
             radius,
-            ink,
+            color,
         };
         match marker {
-            Marker::Disc => self.shapes.push(disc(radius, ink)),
+            Marker::Disc => self.shapes.push(disc(radius, color)),
             Marker::Ring => {
-                self.shapes.push(disc(radius * 1.1, ink));
-                self.shapes.push(disc(radius * 0.6, Ink::Paper));
+                self.shapes.push(disc(radius * 1.1, color));
+                self.shapes.push(disc(radius * 0.6, Color::Paper));
             }
-            Marker::Square => self.shapes.push(polygon(&square(0.9), ink)),
+            Marker::Square => self.shapes.push(polygon(&square(0.9), color)),
             Marker::OpenSquare => {
-                self.shapes.push(polygon(&square(1.0), ink));
-                self.shapes.push(polygon(&square(0.55), Ink::Paper));
+                self.shapes.push(polygon(&square(1.0), color));
+                self.shapes.push(polygon(&square(0.55), Color::Paper));
             }
             Marker::Triangle => self
                 .shapes
-                .push(polygon(&[(0.0, -1.2), (1.15, 0.85), (-1.15, 0.85)], ink)),
+                .push(polygon(&[(0.0, -1.2), (1.15, 0.85), (-1.15, 0.85)], color)),
             Marker::Diamond => self.shapes.push(polygon(
                 &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
-                ink,
+                color,
             )),
             Marker::Cross => {
-                self.line(offset(&[(-0.9, -0.9), (0.9, 0.9)]), ink, 1.8);
-                self.line(offset(&[(-0.9, 0.9), (0.9, -0.9)]), ink, 1.8);
+                self.line(offset(&[(-0.9, -0.9), (0.9, 0.9)]), color, 1.8);
+                self.line(offset(&[(-0.9, 0.9), (0.9, -0.9)]), color, 1.8);
             }
             Marker::Plus => {
-                self.line(offset(&[(-1.2, 0.0), (1.2, 0.0)]), ink, 1.8);
-                self.line(offset(&[(0.0, -1.2), (0.0, 1.2)]), ink, 1.8);
+                self.line(offset(&[(-1.2, 0.0), (1.2, 0.0)]), color, 1.8);
+                self.line(offset(&[(0.0, -1.2), (0.0, 1.2)]), color, 1.8);
             }
         }
     }
 }
 
-fn square(half: f64) -> [At; 4] {
+fn square(half: f64) -> [Point; 4] {
     [(-half, -half), (half, -half), (half, half), (-half, half)]
 }
 
 impl Line {
-    /// The strokes that make up the line: itself, or its dashes.
-    pub(crate) fn strokes(&self) -> Vec<Vec<At>> {
-        let dashes = self.stroke.dashes();
-        if dashes.is_empty() {
+    /// The line in pieces: itself, or its dashes.
+    pub(crate) fn dashes(&self) -> Vec<Vec<Point>> {
+        let pattern = self.style.dashes();
+        if pattern.is_empty() {
             return vec![self.points.clone()];
         }
-        let mut strokes = vec![];
-        let mut pattern = dashes.iter().cycle().enumerate();
+        let mut dashes = vec![];
+        let mut pattern = pattern.iter().cycle().enumerate();
         let (mut turn, mut left) = pattern.next().map_or((0, 0.0), |(n, l)| (n, *l));
         let mut current = vec![];
         for ends in self.points.windows(2) {
@@ -157,12 +170,12 @@ impl Line {
                     from.1 + (to.1 - from.1) * share,
                 );
                 current.extend(drawing.then_some(from));
-                strokes.extend((!current.is_empty()).then(|| std::mem::take(&mut current)));
+                dashes.extend((!current.is_empty()).then(|| std::mem::take(&mut current)));
                 (turn, left) = pattern.next().map_or((0, 0.0), |(n, l)| (n, *l));
             }
         }
-        strokes.extend((!current.is_empty()).then_some(current));
-        strokes
+        dashes.extend((!current.is_empty()).then_some(current));
+        dashes
     }
 }
 
@@ -174,12 +187,12 @@ mod tests {
     fn dashes_run_on_round_corners() {
         let line = Line {
             points: vec![(0.0, 0.0), (5.0, 0.0), (5.0, 10.0)],
-            ink: Ink::Text,
+            color: Color::Text,
             width: 1.0,
-            stroke: Stroke::Dashed,
+            style: LineStyle::Dashed,
         };
         assert_eq!(
-            line.strokes(),
+            line.dashes(),
             [
                 vec![(0.0, 0.0), (5.0, 0.0), (5.0, 4.0)],
                 vec![(5.0, 9.0), (5.0, 10.0)]

@@ -3,7 +3,7 @@
 use split_lock_repro::summary::Spread;
 
 use super::model::{Curve, Figure, Mark, Panel};
-use super::{Look, XAxis, YAxis};
+use super::{CurveStyle, XAxis, YAxis};
 use crate::number::si;
 
 /// More marks than this run into each other.
@@ -11,7 +11,7 @@ const MOST_MARKS: usize = 50;
 
 /// How far the tasks came in one play.
 #[derive(Debug)]
-pub struct Course {
+pub struct TaskProgress {
     /// Under what condition.
     pub name: String,
     /// How the numbers were obtained.
@@ -23,7 +23,7 @@ pub struct Course {
 
 impl Figure {
     /// The progress of each task, in a panel of its own.
-    pub fn tasks(courses: &[Course], detection: String, notes: Vec<String>) -> Self {
+    pub fn tasks(courses: &[TaskProgress], detection: String, notes: Vec<String>) -> Self {
         let last = courses.iter().filter_map(|course| course.points.last());
         let end = last.map(|(at, _)| *at).fold(0.0, f64::max);
         let panel = |task: usize, label: &str| {
@@ -37,7 +37,7 @@ impl Figure {
                 y: YAxis::linear(label.into(), values.collect::<Vec<_>>()),
                 curves,
                 band: None,
-                remarks: vec![],
+                annotations: vec![],
             }
         };
         Figure {
@@ -56,7 +56,7 @@ impl Figure {
     }
 }
 
-fn drawn(index: usize, course: &Course, task: usize) -> Curve {
+fn drawn(index: usize, course: &TaskProgress, task: usize) -> Curve {
     let every = course.points.len().div_ceil(MOST_MARKS).max(1);
     let last = course.points.len().saturating_sub(1);
     let shown = course.points.iter().enumerate();
@@ -72,7 +72,7 @@ fn drawn(index: usize, course: &Course, task: usize) -> Curve {
     Curve {
         name: course.name.clone(),
         facts: format!("{} in the end", si(end as f64)),
-        look: Look::new(index, &course.series),
+        style: CurveStyle::new(index, &course.series),
         connected: true,
         marks: shown.filter_map(mark).collect(),
         runs: vec![],

@@ -2,7 +2,6 @@
 
 use super::fixtures;
 use super::font;
-use super::layout::layout;
 use super::scene::{Align, Scene, Shape};
 use super::*;
 use split_lock_model::machine::{CpuId, Topology};
@@ -45,7 +44,7 @@ fn words(svg: &str) -> String {
 #[test]
 fn an_svg_says_all_that_its_figure_says() {
     for (name, figure) in every_figure() {
-        let words = words(&render_svg(&figure).unwrap());
+        let words = words(&figure.picture().svg().unwrap());
         let curves = figure.curves().map(|curve| &curve.name);
         let labels = figure.panels.iter().map(|panel| &panel.y.label);
         let all = figure
@@ -77,7 +76,7 @@ fn axes_have_units() {
 #[test]
 fn an_svg_names_only_a_generic_font_and_no_other_document() {
     for (name, figure) in every_figure() {
-        let svg = render_svg(&figure).unwrap();
+        let svg = figure.picture().svg().unwrap();
         let document = roxmltree::Document::parse(&svg).unwrap();
         for node in document.descendants() {
             if let Some(family) = node.attribute("font-family") {
@@ -157,9 +156,9 @@ fn every_picture() -> Vec<(String, Picture)> {
 #[test]
 fn no_text_overlaps_another_or_leaves_the_picture() {
     let figures = every_figure().into_iter();
-    let figures = figures.map(|(name, figure)| (name.to_owned(), layout(&figure)));
+    let figures = figures.map(|(name, figure)| (name.to_owned(), figure.picture().0));
     let pictures = every_picture().into_iter();
-    let pictures = pictures.map(|(name, picture)| (name, picture.into_scene()));
+    let pictures = pictures.map(|(name, picture)| (name, picture.0));
     for (name, scene) in figures.chain(pictures) {
         let areas = text_areas(&scene);
         for (index, (a, text)) in areas.iter().enumerate() {
@@ -176,13 +175,13 @@ fn no_text_overlaps_another_or_leaves_the_picture() {
 #[test]
 fn only_remarks_are_written_among_the_curves() {
     for (name, figure) in every_figure() {
-        let remarks: Vec<&str> = figure
+        let annotations: Vec<&str> = figure
             .panels
             .iter()
-            .flat_map(|panel| &panel.remarks)
-            .flat_map(|remark| remark.lines.iter().map(String::as_str))
+            .flat_map(|panel| &panel.annotations)
+            .flat_map(|annotation| annotation.lines.iter().map(String::as_str))
             .collect();
-        let scene = layout(&figure);
+        let scene = figure.picture().0;
         let marks = scene.shapes.iter().filter_map(|shape| match shape {
             Shape::Disc { center, radius, .. } if *radius < 4.0 => Some(*center),
             _ => None,
@@ -194,7 +193,7 @@ fn only_remarks_are_written_among_the_curves() {
         {
             let inside =
                 (area[0]..area[2]).contains(&mark.0) && (area[1]..area[3]).contains(&mark.1);
-            assert!(!inside || remarks.contains(&text), "{name}: {text:?}");
+            assert!(!inside || annotations.contains(&text), "{name}: {text:?}");
         }
     }
 }
@@ -240,7 +239,7 @@ fn zero_turns_are_drawn_inside_the_frame_and_said() {
     let dead = fixtures::sweep(fixtures::curve(fixtures::NATIVE, "split", 9, |_| 0.0));
     let figure = Figure::progress(&[dead]).unwrap();
     assert_eq!(figure.panels[0].curves[0].facts, "no turn at any timeout");
-    render_svg(&figure).unwrap();
+    figure.picture().svg().unwrap();
 }
 
 #[test]
@@ -254,7 +253,7 @@ fn a_guest_that_stands_still_stays_on_a_logarithmic_axis() {
     let figure = Figure::offsets(&sweep).unwrap();
     assert_eq!(figure.panels[0].y.ticks[0].text, "0");
     assert!(figure.panels[0].y.broken_at().is_some());
-    render_svg(&figure).unwrap();
+    figure.picture().svg().unwrap();
 }
 
 #[test]
@@ -269,7 +268,7 @@ fn the_offset_curve_gives_the_factor_between_its_plateaus() {
 fn the_bystander_is_compared_with_itself_alone() {
     let figure = Figure::bystander(&fixtures::bystander()).unwrap();
     assert_eq!(figure.panels.len(), 3);
-    assert_eq!(figure.panels[0].remarks[1].lines[1], "42 % of alone");
+    assert_eq!(figure.panels[0].annotations[1].lines[1], "42 % of alone");
 }
 
 #[test]
@@ -289,7 +288,7 @@ fn a_bystander_far_below_and_one_at_zero_are_both_seen() {
 
 #[test]
 fn a_table_gets_the_figure_that_it_was_measured_for() {
-    let title = |sweep| Figure::most_telling(&[sweep]).unwrap().title;
+    let title = |sweep| Figure::for_sweeps(&[sweep]).unwrap().title;
     assert!(title(fixtures::offsets()).contains("offset"));
     assert!(title(fixtures::bystander()).contains("bystander"));
     assert!(title(fixtures::native()).contains("timeout"));
@@ -340,14 +339,14 @@ fn decoded(png: &[u8]) -> (u32, u32, Vec<u8>) {
 #[test]
 fn a_png_has_the_asked_width_and_ink_of_every_curve() {
     let figure = Figure::progress(&[fixtures::native()]).unwrap();
-    let (width, height, pixels) = decoded(&render_png(&figure, 480).unwrap());
+    let (width, height, pixels) = decoded(&figure.picture().png(480).unwrap());
     assert_eq!(width, 480);
     assert!(height > 200);
     for curve in figure.curves() {
-        let ink = curve.look.ink.light();
+        let color = curve.style.color.light();
         let drawn = pixels
             .chunks_exact(3)
-            .filter(|pixel| **pixel == ink)
+            .filter(|pixel| **pixel == color)
             .count();
         assert!(drawn > 20, "{}: {drawn}", curve.name);
     }
@@ -357,7 +356,7 @@ fn a_png_has_the_asked_width_and_ink_of_every_curve() {
 fn a_png_of_absurd_width_is_refused() {
     let figure = Figure::progress(&[fixtures::lonely()]).unwrap();
     for width in [0, 199, 4001, u32::MAX] {
-        let error = render_png(&figure, width).unwrap_err().to_string();
+        let error = figure.picture().png(width).unwrap_err().to_string();
         assert!(error.contains(&width.to_string()), "{error}");
     }
 }
@@ -374,9 +373,9 @@ fn pictures() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/pictures");
     std::fs::create_dir_all(&folder).unwrap();
     for (name, figure) in every_figure() {
-        let svg = render_svg(&figure).unwrap();
+        let svg = figure.picture().svg().unwrap();
         std::fs::write(folder.join(format!("{name}.svg")), svg).unwrap();
-        let png = render_png(&figure, 1600).unwrap();
+        let png = figure.picture().png(1600).unwrap();
         std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
     }
 }

@@ -1,21 +1,21 @@
-//! What a simulated machine does, on a time axis: one strip for each scenario, below each other.
+//! What a simulated machine does, on a time axis: one panel for each scenario, below each other.
 
 use split_lock_model::sim::SpanKind;
 use split_lock_model::time::Nanos;
 
 use super::axis::XAxis;
-use super::font;
-use super::look::{Ink, Marker};
-use super::picture::{HEADING, LABEL, MARGIN, NOTE, Page, Picture};
+use super::page::{HEADING, LABEL, MARGIN, NOTE, Page};
 use super::scene::{Align, Shape};
+use super::style::{Color, Marker};
+use super::{Picture, font};
 use crate::number::duration;
-use crate::timeline::{Lane, Stay, View};
+use crate::timeline::{TimelineRow, TimelineSpan, View};
 
 const WIDTH: f64 = 1000.0;
-const LANE: f64 = 27.0;
+const ROW: f64 = 27.0;
 const BOX: f64 = 19.0;
 
-/// A stay shorter than this on paper would not be seen.
+/// A span shorter than this on paper would not be seen.
 const THINNEST: f64 = 1.4;
 
 /// Closer lines than this are a grey area.
@@ -23,34 +23,34 @@ const TICKS_APART: f64 = 6.0;
 
 /// A view and what to say about it.
 #[derive(Debug)]
-pub(crate) struct Strip {
+pub(crate) struct TimelinePanel {
     pub(crate) heading: String,
     pub(crate) view: View,
 }
 
-/// Draws strips with a common legend.
-pub(crate) fn timeline(title: &str, strips: &[Strip]) -> Picture {
+/// Draws panels with a common legend.
+pub(crate) fn timeline(title: &str, panels: &[TimelinePanel]) -> Picture {
     let mut page = Page::new(title, WIDTH);
     page.paragraph(
         "Modelled: it follows from the kernel's rules. Thin lines are the kernel's ticks.",
         NOTE,
-        Ink::Muted,
+        Color::Muted,
     );
-    for strip in strips {
+    for panel in panels {
         page.y += 10.0;
-        page.paragraph(&strip.heading, HEADING, Ink::Text);
+        page.paragraph(&panel.heading, HEADING, Color::Text);
         page.y += 4.0;
-        draw(&mut page, &strip.view);
-        if let Some(missing) = strip.view.missing() {
-            page.paragraph(&missing, NOTE, Ink::Muted);
+        draw(&mut page, &panel.view);
+        if let Some(missing) = panel.view.missing() {
+            page.paragraph(&missing, NOTE, Color::Muted);
         }
     }
     page.y += 8.0;
-    legend(&mut page, strips);
+    legend(&mut page, panels);
     page.finish()
 }
 
-/// Where a strip's times are.
+/// Where a panel's times are.
 struct Plot {
     left: f64,
     right: f64,
@@ -65,15 +65,15 @@ impl Plot {
 
 fn draw(page: &mut Page, view: &View) {
     let names = view
-        .lanes()
+        .rows()
         .iter()
-        .map(|&lane| font::width(&view.name(lane), LABEL));
+        .map(|&row| font::width(&view.name(row), LABEL));
     let plot = Plot {
         left: MARGIN + names.fold(0.0, f64::max) + 10.0,
         right: WIDTH - MARGIN,
         length: view.length,
     };
-    let (top, height) = (page.y, LANE * view.lanes().len() as f64);
+    let (top, height) = (page.y, ROW * view.rows().len() as f64);
     let ticks: Vec<f64> = view.ticks().map(|tick| plot.x(tick)).collect();
     if ticks
         .windows(2)
@@ -81,62 +81,63 @@ fn draw(page: &mut Page, view: &View) {
     {
         for x in ticks {
             page.scene
-                .line(vec![(x, top), (x, top + height)], Ink::Grid, 1.0);
+                .line(vec![(x, top), (x, top + height)], Color::Grid, 1.0);
         }
     }
-    for &lane in view.lanes() {
-        let middle = page.y + LANE / 2.0;
+    for &row in view.rows() {
+        let middle = page.y + ROW / 2.0;
         page.scene.text(
             (plot.left - 10.0, middle),
-            &view.name(lane),
+            &view.name(row),
             LABEL,
-            Ink::Text,
+            Color::Text,
             Align::Right,
         );
-        draw_lane(page, &plot, view, lane, middle);
-        page.y += LANE;
+        draw_row(page, &plot, view, row, middle);
+        page.y += ROW;
     }
     axis(page, &plot, view);
 }
 
-fn draw_lane(page: &mut Page, plot: &Plot, view: &View, lane: Lane, middle: f64) {
-    let stays = view.stays(lane);
-    let line = |page: &mut Page, from: Nanos, to: Nanos, ink, width| {
+fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle: f64) {
+    let spans = view.spans(row);
+    let line = |page: &mut Page, from: Nanos, to: Nanos, color, width| {
         let points = vec![(plot.x(from), middle), (plot.x(to), middle)];
-        page.scene.line(points, ink, width);
+        page.scene.line(points, color, width);
     };
-    match lane {
-        Lane::Kicks(_) => {
-            for stay in &stays {
-                arrow(page, plot.x(stay.start), middle);
+    match row {
+        TimelineRow::Kicks(_) => {
+            for span in &spans {
+                arrow(page, plot.x(span.start), middle);
             }
             return;
         }
-        Lane::Thread(_) => {}
+        TimelineRow::Thread(_) => {}
         // On is the rule: a line, interrupted where it is off.
-        Lane::Core(_) => {
+        TimelineRow::Core(_) => {
             let mut since = Nanos::ZERO;
-            for stay in &stays {
-                line(page, since, stay.start, Ink::Detection, 3.0);
-                since = stay.end;
+            for span in &spans {
+                line(page, since, span.start, Color::Detection, 3.0);
+                since = span.end;
             }
             if since < plot.length {
-                line(page, since, plot.length, Ink::Detection, 3.0);
+                line(page, since, plot.length, Color::Detection, 3.0);
             }
         }
-        Lane::Semaphore => line(page, Nanos::ZERO, plot.length, Ink::Grid, 2.0),
+        TimelineRow::Semaphore => line(page, Nanos::ZERO, plot.length, Color::Grid, 2.0),
     }
-    for stay in &stays {
-        draw_stay(page, plot, stay, view, middle);
+    for span in &spans {
+        draw_span(page, plot, span, view, middle);
     }
     // Trapping takes no room on paper, so it is marked.
-    for trap in stays.iter().filter(|stay| stay.doing == SpanKind::Trap) {
+    for trap in spans.iter().filter(|span| span.kind == SpanKind::Trap) {
         let at = (plot.x(trap.start), middle - BOX / 2.0);
-        page.scene.marker(Marker::Diamond, at, 3.2, Ink::Detection);
+        page.scene
+            .marker(Marker::Diamond, at, 3.2, Color::Detection);
     }
 }
 
-/// Onto the lane below.
+/// Onto the row below.
 fn arrow(page: &mut Page, x: f64, middle: f64) {
     let (top, head, tip) = (
         middle - BOX / 2.0,
@@ -144,18 +145,18 @@ fn arrow(page: &mut Page, x: f64, middle: f64) {
         middle + BOX / 2.0 + 2.0,
     );
     page.scene
-        .line(vec![(x, top), (x, head + 1.0)], Ink::Text, 1.5);
+        .line(vec![(x, top), (x, head + 1.0)], Color::Text, 1.5);
     page.scene.shapes.push(Shape::Polygon {
         corners: vec![(x - 3.5, head), (x + 3.5, head), (x, tip)],
-        ink: Ink::Text,
+        color: Color::Text,
     });
 }
 
-fn draw_stay(page: &mut Page, plot: &Plot, stay: &Stay, view: &View, middle: f64) {
-    let (left, right) = (plot.x(stay.start), plot.x(stay.end));
+fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, middle: f64) {
+    let (left, right) = (plot.x(span.start), plot.x(span.end));
     let right = right.max(left + THINNEST);
     let (top, bottom) = (middle - BOX / 2.0, middle + BOX / 2.0);
-    let style = style(stay.doing);
+    let style = style(span.kind);
     page.scene
         .rectangle((left, top), (right, bottom), style.fill);
     if style.outlined {
@@ -166,25 +167,25 @@ fn draw_stay(page: &mut Page, plot: &Plot, stay: &Stay, view: &View, middle: f64
             (left, bottom),
             (left, top),
         ];
-        page.scene.line(corners, Ink::Muted, 0.8);
+        page.scene.line(corners, Color::Muted, 0.8);
     }
-    let label = match stay.doing {
+    let label = match span.kind {
         SpanKind::Held(task) => format!("held by {}", view.task(task)),
         _ => style.label.into(),
     };
-    let lasted = format!("{label} {}", duration(stay.end.since(stay.start).0 as f64));
+    let lasted = format!("{label} {}", duration(span.end.since(span.start).0 as f64));
     for text in [&lasted, &label, style.label] {
         if !label.is_empty() && font::width(text, NOTE) + 8.0 < right - left {
             let at = ((left + right) / 2.0, middle);
-            page.scene.text(at, text, NOTE, style.ink, Align::Center);
+            page.scene.text(at, text, NOTE, style.color, Align::Center);
             break;
         }
     }
 }
 
 struct Style {
-    fill: Ink,
-    ink: Ink,
+    fill: Color,
+    color: Color,
     outlined: bool,
     /// Inside the box, where it fits.
     label: &'static str,
@@ -193,39 +194,41 @@ struct Style {
 }
 
 /// Told apart by brightness, so that a grey print shows the same.
-fn style(doing: SpanKind) -> Style {
+fn style(kind: SpanKind) -> Style {
     let dark = |fill, label, meaning| Style {
         fill,
-        ink: Ink::Paper,
+        color: Color::Paper,
         outlined: false,
         label,
         meaning,
     };
     let light = |fill, label, meaning| Style {
         fill,
-        ink: Ink::Text,
+        color: Color::Text,
         outlined: true,
         label,
         meaning,
     };
-    match doing {
-        SpanKind::GuestUndetected => {
-            dark(Ink::Curve(0), "runs", "runs, and its split locks complete")
-        }
-        SpanKind::Guest => light(Ink::Curve(5), "works", "runs, detection on"),
-        SpanKind::Asleep => light(Ink::Band, "asleep", "asleep for splitting a lock"),
-        SpanKind::Queued => light(Ink::Paper, "waits", "waits for the semaphore"),
+    match kind {
+        SpanKind::GuestUndetected => dark(
+            Color::Curve(0),
+            "runs",
+            "runs, and its split locks complete",
+        ),
+        SpanKind::Guest => light(Color::Curve(5), "works", "runs, detection on"),
+        SpanKind::Asleep => light(Color::Band, "asleep", "asleep for splitting a lock"),
+        SpanKind::Queued => light(Color::Paper, "waits", "waits for the semaphore"),
         SpanKind::Trap | SpanKind::Waking => {
-            dark(Ink::Detection, "kernel", "in the kernel, about a trap")
+            dark(Color::Detection, "kernel", "in the kernel, about a trap")
         }
         SpanKind::Vmm | SpanKind::SignalHandler => dark(
-            Ink::Text,
+            Color::Text,
             "outside",
             "outside the guest: VMM, or signal handler",
         ),
-        SpanKind::WaitingForCpu => light(Ink::Grid, "", "waits for its CPU"),
-        SpanKind::DetectionOff => light(Ink::Paper, "off", "detection off"),
-        SpanKind::Held(_) | SpanKind::Running(_) => light(Ink::Grid, "held", "semaphore held"),
+        SpanKind::WaitingForCpu => light(Color::Grid, "", "waits for its CPU"),
+        SpanKind::DetectionOff => light(Color::Paper, "off", "detection off"),
+        SpanKind::Held(_) | SpanKind::Running(_) => light(Color::Grid, "held", "semaphore held"),
     }
 }
 
@@ -233,12 +236,13 @@ fn axis(page: &mut Page, plot: &Plot, view: &View) {
     let axis = XAxis::from_zero(String::new(), view.length.as_millis_f64());
     let y = page.y + 2.0;
     page.scene
-        .line(vec![(plot.left, y), (plot.right, y)], Ink::Muted, 1.0);
+        .line(vec![(plot.left, y), (plot.right, y)], Color::Muted, 1.0);
     for tick in axis.ticks {
         let x = plot.x(Nanos((tick.value * 1e6) as u64)).min(plot.right);
-        page.scene.line(vec![(x, y), (x, y + 4.0)], Ink::Muted, 1.0);
         page.scene
-            .text((x, y + 13.0), &tick.text, NOTE, Ink::Muted, Align::Center);
+            .line(vec![(x, y), (x, y + 4.0)], Color::Muted, 1.0);
+        page.scene
+            .text((x, y + 13.0), &tick.text, NOTE, Color::Muted, Align::Center);
     }
     let unit = match view.from() {
         Nanos::ZERO => "time in ms".to_owned(),
@@ -246,24 +250,24 @@ fn axis(page: &mut Page, plot: &Plot, view: &View) {
     };
     let middle = (plot.left + plot.right) / 2.0;
     page.scene
-        .text((middle, y + 30.0), &unit, NOTE, Ink::Muted, Align::Center);
+        .text((middle, y + 30.0), &unit, NOTE, Color::Muted, Align::Center);
     page.y = y + 42.0;
 }
 
 /// Explains what is to be seen, and nothing else.
-fn legend(page: &mut Page, strips: &[Strip]) {
-    let mut meanings: Vec<(Ink, bool, &str)> = vec![];
+fn legend(page: &mut Page, panels: &[TimelinePanel]) {
+    let mut meanings: Vec<(Color, bool, &str)> = vec![];
     let mut traps = false;
-    for (view, &lane) in strips
+    for (view, &row) in panels
         .iter()
-        .flat_map(|s| s.view.lanes().iter().map(|l| (&s.view, l)))
+        .flat_map(|s| s.view.rows().iter().map(|l| (&s.view, l)))
     {
-        if let Lane::Kicks(_) = lane {
+        if let TimelineRow::Kicks(_) = row {
             continue;
         }
-        for stay in view.stays(lane) {
-            traps |= stay.doing == SpanKind::Trap;
-            let style = style(stay.doing);
+        for span in view.spans(row) {
+            traps |= span.kind == SpanKind::Trap;
+            let style = style(span.kind);
             if !meanings
                 .iter()
                 .any(|(_, _, meaning)| *meaning == style.meaning)
@@ -283,7 +287,7 @@ fn legend(page: &mut Page, strips: &[Strip]) {
             (at + 28.0, page.y + 8.0),
             text,
             NOTE,
-            Ink::Text,
+            Color::Text,
             Align::Left,
         );
         at += width;
@@ -292,18 +296,18 @@ fn legend(page: &mut Page, strips: &[Strip]) {
     if traps {
         let (x, y) = place(page, "the split lock traps");
         page.scene
-            .marker(Marker::Diamond, (x + 11.0, y), 3.2, Ink::Detection);
+            .marker(Marker::Diamond, (x + 11.0, y), 3.2, Color::Detection);
     }
     let (x, y) = place(page, "detection on");
     page.scene
-        .line(vec![(x, y), (x + 22.0, y)], Ink::Detection, 3.0);
+        .line(vec![(x, y), (x + 22.0, y)], Color::Detection, 3.0);
     for (fill, outlined, meaning) in meanings {
         let (x, y) = place(page, meaning);
         let (from, to) = ((x, y - 6.0), (x + 22.0, y + 6.0));
         page.scene.rectangle(from, to, fill);
         if outlined {
             let corners = vec![from, (to.0, from.1), to, (from.0, to.1), from];
-            page.scene.line(corners, Ink::Muted, 0.8);
+            page.scene.line(corners, Color::Muted, 0.8);
         }
     }
     page.y += 22.0;

@@ -10,7 +10,8 @@ use askama::Template;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-pub use model::{Block, NamedSweep, Report, Section, Table};
+use model::Block;
+pub use model::{NamedSweep, Report, Section, Table};
 pub use tables::{offsets_table, timeouts_table};
 
 use crate::figure::{dark_scheme_css, detection_states};

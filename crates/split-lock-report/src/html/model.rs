@@ -2,7 +2,7 @@
 
 use split_lock_repro::results::Sweep;
 
-use crate::figure::{Figure, FigureError, render_svg};
+use crate::figure::{FigureError, Picture};
 
 /// Everything on the page.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Section {
 
 /// One thing in a section.
 #[derive(Debug)]
-pub enum Block {
+pub(super) enum Block {
     /// Running text.
     Paragraph(String),
     /// A picture, as SVG that is already safe, with a caption.
@@ -86,13 +86,16 @@ impl Section {
         self.block(Block::Paragraph(text.into()))
     }
 
-    /// Adds a figure; its caption says how the numbers were obtained.
+    /// Adds a picture; its caption says how the numbers were obtained.
     ///
     /// # Errors
     /// [`FigureError::Draw`] if it cannot be drawn.
-    pub fn figure(self, figure: &Figure, caption: impl Into<String>) -> Result<Self, FigureError> {
-        let svg = render_svg(figure)?;
-        let caption = caption.into();
+    pub fn picture(
+        self,
+        picture: &Picture,
+        caption: impl Into<String>,
+    ) -> Result<Self, FigureError> {
+        let (svg, caption) = (picture.svg()?, caption.into());
         Ok(self.block(Block::Picture { svg, caption }))
     }
 
@@ -102,9 +105,7 @@ impl Section {
         self.block(Block::Table(table))
     }
 
-    /// Adds anything.
-    #[must_use]
-    pub fn block(mut self, block: Block) -> Self {
+    fn block(mut self, block: Block) -> Self {
         self.blocks.push(block);
         self
     }

@@ -10,8 +10,11 @@ fn report() -> Report {
     let crowded = fixtures::crowded();
     let offsets = fixtures::offsets();
     let bystander = fixtures::bystander();
-    let drawn =
-        |section: Section, figure: &Figure| section.figure(figure, "Measured natively.").unwrap();
+    let drawn = |section: Section, figure: &Figure| {
+        section
+            .picture(&figure.picture(), "Measured natively.")
+            .unwrap()
+    };
     Report {
         title: "Split locks on this host".into(),
         finding: "Guests make progress in proportion to time: 900 k turns/s & no <livelock>."
@@ -109,12 +112,10 @@ fn hostile_names_stay_text() {
         .unwrap()
         .command
         .push(hostile.into());
+    let figure = Figure::progress(std::slice::from_ref(sweep)).unwrap();
     report.sections = vec![
         Section::new(hostile)
-            .figure(
-                &Figure::progress(std::slice::from_ref(sweep)).unwrap(),
-                hostile,
-            )
+            .picture(&figure.picture(), hostile)
             .unwrap()
             .table(timeouts_table(sweep)),
     ];
@@ -178,7 +179,7 @@ fn a_sweep_without_origin_says_so() {
 }
 
 /// Leaves a page in the build folder, to be looked at:
-/// `cargo test -p splitlock -- --ignored page`.
+/// `cargo test -p split-lock-report -- --ignored page`.
 #[test]
 #[ignore = "writes a file for people to look at"]
 #[expect(clippy::disallowed_methods, reason = "a page for people, not a result")]

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
-use split_lock_assist::watch::dr7;
+use split_lock_assist::breakpoint_slots::dr7;
 use split_lock_repro::guest::{FileOptions, Guest, Level};
 use split_lock_repro::vm::{Vcpu, Vm};
 
@@ -22,7 +22,7 @@ pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
     println!("\nCosts");
     calls(machine, hurry);
     bus_lock(machine, hurry);
-    if machine.reach.at(0).is_some() {
+    if machine.support.at(0).is_some() {
         breakpoint(machine, hurry);
     }
     guard(machine, hurry);
@@ -60,7 +60,7 @@ fn calls(machine: &Machine, hurry: Hurry) {
             }),
         ),
     ];
-    if machine.reach.at(0).is_some() {
+    if machine.support.at(0).is_some() {
         let name = "exit and back, breakpoint at cpl0";
         calls.push((name, Box::new(|| run(&mut stopped))));
     }

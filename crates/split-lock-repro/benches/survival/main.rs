@@ -17,7 +17,7 @@ mod table;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
 
 use crate::rounds::Hurry;
 use crate::runs::Machine;
@@ -43,11 +43,11 @@ fn main() -> ExitCode {
     let Some(kvm) = common::kvm().filter(|_| !common::detects_split_locks()) else {
         return ExitCode::SUCCESS;
     };
-    let reach = Reach::probe(&kvm).expect("KVM was there a moment ago");
+    let support = BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago");
     let machine = Machine {
         kernel: kernel.parse().expect("--kernel takes a kernel profile"),
         kvm,
-        reach,
+        support,
     };
     println!("Split locks under {}: median (quartiles)", machine.kernel);
     costs::measure(&machine, hurry);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_assist::guard::{Config, Reaction};
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::PauseGate;
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::Level;
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, grace};
@@ -19,7 +19,7 @@ use crate::common::guest;
 pub(crate) struct Machine {
     pub(crate) kvm: Kvm,
     pub(crate) kernel: Profile,
-    pub(crate) reach: Reach,
+    pub(crate) support: BreakpointSupport,
 }
 
 /// What becomes of a guest's split locks.
@@ -100,13 +100,13 @@ impl Machine {
             reaction,
             ..Config::default()
         });
-        let reach = if scheme.breakpoints {
-            self.reach
+        let support = if scheme.breakpoints {
+            self.support
         } else {
-            Reach::NOWHERE
+            BreakpointSupport::NONE
         };
         let hosted = hosted.expect("the vCPU can be bounded");
-        let mut vcpu = GuardedVcpu::new(hosted, guard, &Gate::new(), reach);
+        let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), support);
         run_for(&mut vcpu, setting.timeout, span / 2 + self.phase());
         let before = work(&vcpu, &slot);
         let start = Instant::now();

@@ -33,7 +33,7 @@ pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
 /// Where no breakpoint stops a guest, guards with them are as guards without.
 fn rows(machine: &Machine, hurry: Hurry, level: Level, guest: &str, span_ms: u64) {
     let mut schemes = vec![NO_DETECTION, WARN, EMULATE];
-    if level == Level::Cpl0 && machine.reach.at(0).is_some() {
+    if level == Level::Cpl0 && machine.support.at(0).is_some() {
         schemes.push(EMULATE_AT_BREAKPOINTS);
     }
     let span = Duration::from_millis(span_ms) / hurry.0;

@@ -16,9 +16,9 @@ use crate::layout::two_tasks::{BOOT_STACK_TOP, COUNTER, KERNEL, SPLITTER};
 /// What has to be in memory, and where.
 pub(crate) fn pieces() -> [(u64, &'static [u8]); 3] {
     [
-        (KERNEL, code::kernel()),
-        (SPLITTER, code::splitter()),
-        (COUNTER, code::counter()),
+        (KERNEL, code::two_tasks_kernel()),
+        (SPLITTER, code::two_tasks_splitter()),
+        (COUNTER, code::two_tasks_counter()),
     ]
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn one_task_splits_a_lock_in_each_turn_and_comes_to_an_end() {
-        let task = instructions(SPLITTER, code::splitter());
+        let task = instructions(SPLITTER, code::two_tasks_splitter());
         let expected = [Code::Inc_rm64, Code::Dec_rm64, Code::Jne_rel8_64, Code::Ud2];
         assert_eq!(codes(&task), expected);
         assert!(task[0].has_lock_prefix());
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_other_counts_without_a_lock_and_for_ever() {
-        let task = instructions(COUNTER, code::counter());
+        let task = instructions(COUNTER, code::two_tasks_counter());
         assert_eq!(codes(&task), [Code::Inc_rm64, Code::Jmp_rel8_64]);
         assert!(!task[0].has_lock_prefix());
         assert_eq!(task[1].near_branch_target(), COUNTER);
@@ -77,7 +77,7 @@ mod tests {
     /// The descriptor of the table, which is data, comes last.
     #[test]
     fn the_kernel_is_left_in_one_place_and_never_lets_interrupts_in() {
-        let code = code::kernel();
+        let code = code::two_tasks_kernel();
         let (code, table) = code.split_at(code.len() - 10);
         let limit = (KERNEL_IDT_SIZE - 1).to_le_bytes();
         assert_eq!(table, [&limit[..2], &KERNEL_IDT.to_le_bytes()].concat());
@@ -111,9 +111,11 @@ mod tests {
         ];
         assert!(in_order.is_sorted(), "{in_order:x?}");
         assert_eq!(*trap_idt, IDT);
-        let end = KERNEL + code::kernel().len() as u64;
+        let end = KERNEL + code::two_tasks_kernel().len() as u64;
         assert!(IDT + descriptors.len() as u64 <= KERNEL_IDT);
         assert!(KERNEL_IDT + KERNEL_IDT_SIZE <= KERNEL && end <= EXCEPTION_CODE);
-        assert!(SPLITTER >= SYSTEM_END && SPLITTER + code::splitter().len() as u64 <= COUNTER);
+        assert!(
+            SPLITTER >= SYSTEM_END && SPLITTER + code::two_tasks_splitter().len() as u64 <= COUNTER
+        );
     }
 }

@@ -8,15 +8,6 @@ use super::Register;
 
 /// How fast a guest works: turns of its work loop in a second in which it really runs. That depends
 /// on the CPU, and on the privilege level where KVM emulates one of them.
-///
-/// ```
-/// use split_lock_repro::guest::WorkRate;
-/// use std::time::Duration;
-///
-/// let rate = WorkRate::from_measured(60_000_000, Duration::from_millis(20)).unwrap();
-/// assert_eq!(rate.turns_per_second(), 3_000_000_000);
-/// assert_eq!(rate.turns_in(Duration::from_micros(10)), 30_000);
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkRate {
     turns_per_second: u64,
@@ -43,8 +34,7 @@ impl WorkRate {
 
     /// The rate of a loop that made `turns` in `time`; `None` if that is less than one turn a second,
     /// or no time at all.
-    #[must_use]
-    pub fn from_measured(turns: u64, time: Duration) -> Option<Self> {
+    pub(crate) fn from_measured(turns: u64, time: Duration) -> Option<Self> {
         let per_second = (u128::from(turns) * 1_000_000_000).checked_div(time.as_nanos())?;
         let turns_per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
         (turns_per_second > 0).then_some(WorkRate { turns_per_second })

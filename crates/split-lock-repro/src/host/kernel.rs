@@ -162,8 +162,7 @@ impl State {
     /// Does the delayed work that has become due, as if it had been done on its tick. Nobody else
     /// does: whoever depends on it comes by.
     fn catch_up(&mut self) -> Jiffies {
-        let since_boot = MonotonicTime::now().saturating_since(self.boot);
-        let now = self.clock.jiffies_at(Nanos(since_boot.as_nanos() as u64));
+        let now = self.now();
         let all = self.handler.pending_work();
         let due: Vec<CpuId> = all.filter(|w| w.due <= now).map(|w| w.cpu).collect();
         for cpu in due {
@@ -197,15 +196,16 @@ impl State {
     /// Until the next hand-over that is already certain, or else the next tick: whoever holds the
     /// semaphore may not yet have opened its window.
     fn keep_waiting(&self) -> NextStep {
-        let since_boot = MonotonicTime::now().saturating_since(self.boot);
-        let next_tick = self
-            .clock
-            .jiffies_at(Nanos(since_boot.as_nanos() as u64))
-            .plus(Jiffies(1));
+        let next_tick = self.now().plus(Jiffies(1));
         let tick = self.handler.pending_work().map(|work| work.due).min();
         NextStep::Wait {
             until: self.time_of(tick.unwrap_or(next_tick)),
         }
+    }
+
+    fn now(&self) -> Jiffies {
+        let since_boot = MonotonicTime::now().saturating_since(self.boot);
+        self.clock.jiffies_at(Nanos(since_boot.as_nanos() as u64))
     }
 
     fn time_of(&self, tick: Jiffies) -> MonotonicTime {

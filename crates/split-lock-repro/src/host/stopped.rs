@@ -6,11 +6,11 @@ use std::cell::Cell;
 use kvm_bindings::{kvm_regs, kvm_vcpu_events};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use nix::sys::resource::{UsageWho, getrusage};
+use split_lock_assist::breakpoint_slots::SLOTS;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
-use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
-use split_lock_assist::kvm::{GuestRam, Reach};
+use split_lock_assist::guard::{Breakpoints, DebugExit, Vcpu};
+use split_lock_assist::kvm::{BreakpointSupport, GuestRam};
 use split_lock_assist::paging::PagedMemory;
-use split_lock_assist::watch::SLOTS;
 use vm_memory::GuestMemoryMmap;
 
 use super::trap::{HiddenFlags, Trap};
@@ -83,7 +83,7 @@ impl Cpu for StoppedCpu<'_> {
         };
         self.registers.set(Some(known));
         let mut registers = general_registers(&known);
-        registers.rflags = self.hidden.take_out(registers.rflags);
+        registers.rflags &= !self.hidden.mask;
         Ok(registers)
     }
 
@@ -93,7 +93,7 @@ impl Cpu for StoppedCpu<'_> {
     }
 
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
-        let rflags = self.hidden.put_back(after.rflags);
+        let rflags = after.rflags | self.hidden.set;
         self.registers.set(None);
         self.slot
             .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
@@ -121,7 +121,7 @@ impl Vcpu for StoppedCpu<'_> {
     }
 
     /// The emulated kernel makes its threads really sleep.
-    fn sleeps(&self) -> Option<u64> {
+    fn voluntary_context_switches(&self) -> Option<u64> {
         let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
         u64::try_from(usage.voluntary_context_switches()).ok()
     }
@@ -133,15 +133,15 @@ pub(super) struct StoppedBreakpoints<'a> {
     pub(super) slot: &'a VcpuSlot,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
-    pub(super) reach: Reach,
+    pub(super) support: BreakpointSupport,
 }
 
 impl Breakpoints for StoppedBreakpoints<'_> {
     type Error = VmError;
     type Exit = ();
 
-    fn reach(&self, cpl: u8) -> bool {
-        self.trap.can_watch() && self.reach.at(cpl).is_some()
+    fn work_at(&self, cpl: u8) -> bool {
+        self.trap.can_watch() && self.support.at(cpl).is_some()
     }
 
     /// None of our guests has any.
@@ -158,12 +158,12 @@ impl Breakpoints for StoppedBreakpoints<'_> {
         self.trap.step_over(self.slot, self.fd)
     }
 
-    fn meaning(&mut self, (): ()) -> Result<Meaning, VmError> {
+    fn classify_exit(&mut self, (): ()) -> Result<DebugExit, VmError> {
         if !self.trap.lets_past() {
-            return Ok(Meaning::Hit);
+            return Ok(DebugExit::Breakpoint);
         }
         self.trap.end_step(self.slot, self.fd)?;
-        Ok(Meaning::SteppedOver)
+        Ok(DebugExit::SteppedOver)
     }
 }
 

@@ -5,8 +5,8 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug,
 };
 use kvm_ioctls::VcpuFd;
+use split_lock_assist::breakpoint_slots::{SLOTS, dr7};
 use split_lock_assist::cpu::rflags;
-use split_lock_assist::watch::{SLOTS, dr7};
 
 use crate::guest::Guest;
 use crate::guest::Level;
@@ -54,16 +54,15 @@ pub(super) enum TrapExit {
 impl Trap {
     /// For a guest at a level; `None` if there is no way to stop it.
     pub(super) fn for_guest(guest: &Guest, level: Level) -> Option<Self> {
-        let means = match level {
-            Level::Cpl3 => TrapMeans::AlignmentCheck,
-            Level::Cpl0 => TrapMeans::Breakpoints(DebugRegisters {
+        if level == Level::Cpl3 {
+            return Some(Self::alignment_check());
+        }
+        Some(Self {
+            means: TrapMeans::Breakpoints(DebugRegisters {
                 hosts: split_locks(guest)?,
                 watched: vec![],
                 stepping: false,
             }),
-        };
-        Some(Self {
-            means,
             is_on: false,
         })
     }
@@ -178,7 +177,7 @@ impl Trap {
     pub(super) fn end_step(&mut self, slot: &VcpuSlot, fd: &VcpuFd) -> Result<(), VmError> {
         match &mut self.means {
             TrapMeans::AlignmentCheck => {
-                let set = self.hidden_flags().put_back(0);
+                let set = self.hidden_flags().set;
                 change_flags(slot, fd, set, rflags::TRAP)
             }
             TrapMeans::Breakpoints(registers) => {
@@ -192,38 +191,23 @@ impl Trap {
     pub(super) fn hidden_flags(&self) -> HiddenFlags {
         match self.means {
             TrapMeans::AlignmentCheck => HiddenFlags {
-                alignment_check: Some(self.is_on),
+                mask: rflags::ALIGNMENT_CHECK | rflags::TRAP,
+                set: if self.is_on {
+                    rflags::ALIGNMENT_CHECK
+                } else {
+                    0
+                },
             },
-            TrapMeans::Breakpoints(_) => HiddenFlags {
-                alignment_check: None,
-            },
+            TrapMeans::Breakpoints(_) => HiddenFlags { mask: 0, set: 0 },
         }
     }
 }
 
-/// Flags that are the host's and not the guest's.
+/// Flags that are the host's and not the guest's, and those of them that are to be set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HiddenFlags {
-    /// AC and TF are, and AC is to be set.
-    alignment_check: Option<bool>,
-}
-
-impl HiddenFlags {
-    /// As the guest has them.
-    pub(super) fn take_out(self, flags: u64) -> u64 {
-        match self.alignment_check {
-            Some(_) => flags & !(rflags::ALIGNMENT_CHECK | rflags::TRAP),
-            None => flags,
-        }
-    }
-
-    /// As the CPU has to have them.
-    pub(super) fn put_back(self, flags: u64) -> u64 {
-        match self.alignment_check {
-            Some(true) => flags | rflags::ALIGNMENT_CHECK,
-            _ => flags,
-        }
-    }
+    pub(super) mask: u64,
+    pub(super) set: u64,
 }
 
 impl DebugRegisters {

@@ -1,15 +1,18 @@
 //! A bounded vCPU on an emulated host.
 
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
-use split_lock_assist::decode::{Decoded, look};
-use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, GuestRam, KvmError, KvmSide, Reach};
+use split_lock_assist::decode::{Decoded, decode_next};
+use split_lock_assist::guard::VcpuParts;
+use split_lock_assist::kvm::{
+    self, BreakpointSupport, DebugRegisters, GuestRam, KvmError, KvmVcpuParts,
+};
 use split_lock_assist::paging::PagedMemory;
-use split_lock_assist::pause::{Gate, Pass};
+use split_lock_assist::pause::{GuestPass, PauseGate};
 use vm_memory::GuestMemoryMmap;
 
 use super::kernel::{Kernel, NextStep};
@@ -30,7 +33,7 @@ pub struct HostedVcpu<'a> {
     slot: &'a VcpuSlot,
     emulated: Option<Emulated>,
     /// Keeps it out of the guest while another vCPU does something for its guest.
-    pass: Option<Pass>,
+    pass: Option<GuestPass>,
 }
 
 /// What makes an emulated host of a real one.
@@ -213,11 +216,11 @@ impl<'a> HostedVcpu<'a> {
     pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
         loop {
             let window_end = match self.enter_host()? {
-                Entry::Guest { window_end } => window_end.unwrap_or(deadline),
-                Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
+                Continue(window_end) => window_end.unwrap_or(deadline),
+                Break(exit) => return Ok(Ended::Exit(exit)),
             };
             // A real host punishes inside KVM_RUN, where others' kicks cut a sleep short: so here, too.
-            let _inside = self.pass.as_mut().map(Pass::enter);
+            let _inside = self.pass.as_mut().map(GuestPass::enter);
             let exit = match self.vcpu.run_until(deadline.min(window_end))? {
                 Outcome::Expired(_) if window_end < deadline => continue,
                 Outcome::Expired(_) => return Ok(Ended::Expired),
@@ -235,7 +238,7 @@ impl<'a> HostedVcpu<'a> {
 
     /// Has the vCPU go through this gate whenever it enters the guest. A run that others interrupt
     /// there ends as [`Ended::Kicked`].
-    pub(super) fn go_through(&mut self, gate: &Gate) {
+    pub(super) fn go_through(&mut self, gate: &PauseGate) {
         let kicker = self.kicker();
         self.pass = Some(gate.pass(move || {
             // Once it is gone it cannot be in the guest.
@@ -245,23 +248,23 @@ impl<'a> HostedVcpu<'a> {
 
     /// What a guard sees of it, and what it can do to it. Any I/O must be completed. If it has just
     /// come to a `breakpoint`, nothing must have been done to it since.
-    pub(super) fn side<'b>(
+    pub(super) fn parts<'b>(
         &'b mut self,
         debug_registers: &'b mut DebugRegisters,
-        reach: Reach,
+        support: BreakpointSupport,
         breakpoint: Option<u64>,
-    ) -> VcpuSide<'b> {
+    ) -> HostedParts<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
             let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
-            return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
+            return HostedParts::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
         };
         let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
             Some(address) => host.stopped_cpu(slot, fd).at_breakpoint(address),
             None => host.stopped_cpu(slot, fd),
         };
-        VcpuSide::Emulated(Side {
+        HostedParts::Emulated(VcpuParts {
             memory: cpu.memory(),
             cpu,
             others,
@@ -269,7 +272,7 @@ impl<'a> HostedVcpu<'a> {
                 slot,
                 fd,
                 trap: &mut host.trap,
-                reach,
+                support,
             },
         })
     }
@@ -279,22 +282,21 @@ impl<'a> HostedVcpu<'a> {
         self.slot.unexpected_exit(self.vcpu.vcpu_mut(), cause)
     }
 
-    /// The trap as the kernel has it at this moment.
-    fn enter_host(&mut self) -> Result<Entry, HostError> {
+    /// Sets the trap as the kernel has it at this moment. Returns when that changes, or what comes
+    /// before the guest can be entered: completing the last exit may lead to another.
+    fn enter_host(&mut self) -> Result<ControlFlow<ExitCause, Option<MonotonicTime>>, HostError> {
         let Some(host) = &mut self.emulated else {
-            return Ok(Entry::Guest { window_end: None });
+            return Ok(Continue(None));
         };
         let detection = host.kernel.enter(host.cpu);
         if detection.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
-                return Ok(Entry::Exit(ExitCause::from(&exit)));
+                return Ok(Break(ExitCause::from(&exit)));
             }
             host.trap
                 .switch(detection.detects, self.slot, self.vcpu.vcpu())?;
         }
-        Ok(Entry::Guest {
-            window_end: detection.until,
-        })
+        Ok(Continue(detection.until))
     }
 }
 
@@ -303,27 +305,18 @@ impl<'a> HostedVcpu<'a> {
     clippy::large_enum_variant,
     reason = "it is taken apart where it is made"
 )]
-pub(super) enum VcpuSide<'a> {
-    Native(KvmSide<'a, GuestMemoryMmap, Pass>),
-    Emulated(EmulatedSide<'a>),
+pub(super) enum HostedParts<'a> {
+    Native(KvmVcpuParts<'a, GuestMemoryMmap, GuestPass>),
+    Emulated(EmulatedParts<'a>),
 }
 
-type EmulatedSide<'a> = Side<
+type EmulatedParts<'a> = VcpuParts<
     'a,
     StoppedCpu<'a>,
     PagedMemory<GuestRam<'a, GuestMemoryMmap>>,
-    Pass,
+    GuestPass,
     StoppedBreakpoints<'a>,
 >;
-
-/// How the guest is entered.
-enum Entry {
-    Guest {
-        window_end: Option<MonotonicTime>,
-    },
-    /// Not yet: completing the last exit led to another.
-    Exit(ExitCause),
-}
 
 impl Emulated {
     /// The exit, unless it is this host's affair, which is then dealt with.
@@ -357,7 +350,7 @@ impl Emulated {
             return Ok(true);
         }
         let cpu = self.stopped_cpu(slot, fd);
-        let decoded = look(&cpu, &mut cpu.memory())?;
+        let decoded = decode_next(&cpu, &mut cpu.memory())?;
         Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
     }
 

@@ -107,14 +107,6 @@ pub enum Outcome {
     Expired,
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Expired => "expired",
-        })
-    }
-}
-
 /// How a series was obtained. Its `Display` form begins every `series` column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::Kicker;
-use split_lock_assist::guard;
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::PauseGate;
 use split_lock_model::time::Nanos;
 
 use super::measure::{Measurement, measure};
@@ -30,70 +29,73 @@ struct Worker {
     results: Receiver<Result<Measurement, SweepError>>,
 }
 
-/// What a thread needs to run one vCPU.
-struct VcpuJob {
-    vcpu: Vcpu,
-    guest: Guest,
-    level: Level,
+/// What the threads of all vCPUs of a scenario share.
+struct Shared<'a> {
+    scenario: &'a Scenario,
     /// The one that detects split locks, if it is not this host's own.
     kernel: Option<Arc<Kernel>>,
     /// So that all vCPUs of the scenario start together.
-    together: Arc<Barrier>,
+    together: Barrier,
     /// Of which the first ends the sweep, and the second the runs of all vCPUs of the scenario, when
     /// one of them is worth nothing.
     stops: [Stop; 2],
-    guard: Option<guard::Config>,
-    gate: Gate,
-    reach: Reach,
-    timeouts: Receiver<Duration>,
-    results: Sender<Result<Measurement, SweepError>>,
+    gate: PauseGate,
+    support: BreakpointSupport,
 }
 
 impl VcpuThreads {
+    /// Starts the threads, and waits until each vCPU is bound to its own.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         kvm: &Kvm,
-        scenario: &Scenario,
+        scenario: &'scope Scenario,
         stop: &Stop,
-        reach: Reach,
+        support: BreakpointSupport,
     ) -> Result<Self, SweepError> {
         let mut vm = Vm::new(kvm)?;
+        let vcpus = scenario.guests.len();
         let kernel = match &scenario.host {
             Host::Native => None,
-            Host::Emulated(profile) => {
-                let vcpus = scenario.guests.len() as u32;
-                Some(Arc::new(Kernel::new(profile.clone(), vcpus)))
-            }
+            Host::Emulated(profile) => Some(Arc::new(Kernel::new(profile.clone(), vcpus as u32))),
         };
-        let together = Arc::new(Barrier::new(scenario.guests.len()));
-        let all = Stop::new();
-        let gate = Gate::new();
+        let shared = Arc::new(Shared {
+            scenario,
+            kernel: kernel.clone(),
+            together: Barrier::new(vcpus),
+            stops: [stop.clone(), Stop::new()],
+            gate: PauseGate::new(),
+            support,
+        });
         let mut workers = vec![];
         for (number, guest) in scenario.guests.iter().enumerate() {
-            let (timeouts, worker_timeouts) = channel();
-            let (worker_results, results) = channel();
-            let job = VcpuJob {
-                vcpu: match (&kernel, scenario.level) {
-                    (Some(_), Level::Cpl3) => vm.add_vcpu_that_checks_alignment(guest)?,
-                    _ => vm.add_vcpu(guest, scenario.level)?,
-                },
-                guest: guest.clone(),
-                level: scenario.level,
-                kernel: kernel.clone(),
-                together: Arc::clone(&together),
-                stops: [stop.clone(), all.clone()],
-                guard: scenario.guard.clone(),
-                gate: gate.clone(),
-                reach,
-                timeouts: worker_timeouts,
-                results: worker_results,
+            let vcpu = match (&kernel, scenario.level) {
+                (Some(_), Level::Cpl3) => vm.add_vcpu_that_checks_alignment(guest)?,
+                _ => vm.add_vcpu(guest, scenario.level)?,
             };
-            let kicker = job.spawn(scope, number)?;
-            stop.add(kicker.clone());
-            all.add(kicker);
+            let (timeouts, job_timeouts) = channel();
+            let (job_results, results) = channel();
+            let (bound, is_bound) = channel();
+            let job = VcpuJob {
+                shared: Arc::clone(&shared),
+                guest,
+                timeouts: job_timeouts,
+                results: job_results,
+            };
+            Builder::new()
+                .name(format!("vCPU {number}"))
+                .spawn_scoped(scope, move || job.run(vcpu, &bound))
+                .map_err(|source| SweepError::Thread {
+                    vcpu: number,
+                    source,
+                })?;
+            let kicker: Kicker = is_bound.recv().expect("the thread answers first of all")?;
+            shared
+                .stops
+                .iter()
+                .for_each(|stop| stop.add(kicker.clone()));
             workers.push(Worker { timeouts, results });
         }
-        Ok(VcpuThreads { workers, kernel })
+        Ok(Self { workers, kernel })
     }
 
     /// Runs all vCPUs at once, and waits for them. An emulated host is freshly booted, with a tick
@@ -118,32 +120,28 @@ impl VcpuThreads {
 
 const WORKERS_WAIT: &str = "a worker ends only when its VcpuThreads are dropped";
 
-impl VcpuJob {
-    /// Starts the thread, and waits until its vCPU is bound to it.
-    fn spawn<'scope>(
-        self,
-        scope: &'scope Scope<'scope, '_>,
-        number: usize,
-    ) -> Result<Kicker, SweepError> {
-        let (bound, is_bound) = channel();
-        Builder::new()
-            .name(format!("vCPU {number}"))
-            .spawn_scoped(scope, move || self.work(&bound))
-            .map_err(|source| SweepError::Thread {
-                vcpu: number,
-                source,
-            })?;
-        is_bound.recv().expect("the thread answers first of all")
-    }
+/// What one thread does.
+struct VcpuJob<'a> {
+    shared: Arc<Shared<'a>>,
+    guest: &'a Guest,
+    timeouts: Receiver<Duration>,
+    results: Sender<Result<Measurement, SweepError>>,
+}
 
-    fn work(self, bound: &Sender<Result<Kicker, SweepError>>) {
-        let Vcpu { mut fd, slot } = self.vcpu;
-        let hosted = match self.kernel {
+impl VcpuJob<'_> {
+    fn run(self, vcpu: Vcpu, bound: &Sender<Result<Kicker, SweepError>>) {
+        let Vcpu { mut fd, slot } = vcpu;
+        let (shared, scenario) = (&self.shared, self.shared.scenario);
+        let hosted = match shared.kernel.clone() {
             None => HostedVcpu::native(&mut fd, &slot),
-            Some(kernel) => HostedVcpu::emulated(&mut fd, &slot, &self.guest, self.level, kernel),
+            Some(kernel) => {
+                HostedVcpu::emulated(&mut fd, &slot, self.guest, scenario.level, kernel)
+            }
         };
         let mut vcpu = match hosted {
-            Ok(vcpu) => GuardedVcpu::new(vcpu, self.guard, &self.gate, self.reach),
+            Ok(vcpu) => {
+                GuardedVcpu::new(vcpu, scenario.guard.clone(), &shared.gate, shared.support)
+            }
             Err(error) => {
                 let _ = bound.send(Err(error.into()));
                 return;
@@ -153,11 +151,11 @@ impl VcpuJob {
         let guest = self.guest.to_string();
         for timeout in self.timeouts {
             let is_reset = vcpu.vcpu_mut().reset();
-            self.together.wait();
+            shared.together.wait();
             let result = is_reset
                 .map_err(SweepError::from)
-                .and_then(|()| measure(&mut vcpu, &guest, timeout, &self.stops))
-                .inspect_err(|_| self.stops[1].request());
+                .and_then(|()| measure(&mut vcpu, &guest, timeout, &shared.stops))
+                .inspect_err(|_| shared.stops[1].request());
             if self.results.send(result).is_err() {
                 return;
             }

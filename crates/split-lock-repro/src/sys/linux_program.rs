@@ -10,9 +10,7 @@ global_asm!(
     split_locks = const SPLIT_LOCKS,
 );
 
-payload!(
-    /// What runs as the guest's first process, and what its shell starts.
-    linux_program,
-    split_lock_repro_linux_program,
-    split_lock_repro_linux_program_end
-);
+payloads! {
+    /// An ELF file: what runs as the guest's first process, and what its shell starts.
+    linux_program;
+}

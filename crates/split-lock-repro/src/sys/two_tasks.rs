@@ -45,21 +45,11 @@ global_asm!(
     user_data = const USER_DATA | 3,
 );
 
-payload!(
+payloads! {
     /// The kernel: boots at its first byte, with the number of split locks in RDI.
-    kernel,
-    split_lock_repro_two_tasks_kernel,
-    split_lock_repro_two_tasks_kernel_end
-);
-payload!(
+    two_tasks_kernel;
     /// The task that splits locks.
-    splitter,
-    split_lock_repro_two_tasks_splitter,
-    split_lock_repro_two_tasks_splitter_end
-);
-payload!(
+    two_tasks_splitter;
     /// The task that counts.
-    counter,
-    split_lock_repro_two_tasks_counter,
-    split_lock_repro_two_tasks_counter_end
-);
+    two_tasks_counter;
+}

@@ -85,18 +85,13 @@ impl ExitCause {
     }
 
     /// KVM speaks of physical addresses; a guest's own begin at `base`.
-    pub(super) fn with_guest_address(self, base: u64) -> Self {
-        match self {
-            ExitCause::MmioWrite { address, size } => ExitCause::MmioWrite {
-                address: address.wrapping_sub(base),
-                size,
-            },
-            ExitCause::MmioRead { address, size } => ExitCause::MmioRead {
-                address: address.wrapping_sub(base),
-                size,
-            },
-            other => other,
+    pub(super) fn with_guest_address(mut self, base: u64) -> Self {
+        if let ExitCause::MmioWrite { address, .. } | ExitCause::MmioRead { address, .. } =
+            &mut self
+        {
+            *address = address.wrapping_sub(base);
         }
+        self
     }
 }
 

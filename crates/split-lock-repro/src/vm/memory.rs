@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::{REPORT, VmError, failed};
+use super::{VmError, add_memory};
 use crate::layout::{
     MAX_VCPUS, MEMORY_SIZE, PHYSICAL_STRIDE, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
 };
@@ -32,18 +32,12 @@ impl Memory {
         vcpu: u64,
         shared: &Arc<RegisteredMemory>,
     ) -> Result<Self, VmError> {
-        let on = || format!("vCPU {vcpu}");
-        let base = vcpu * PHYSICAL_STRIDE;
-        let own = region(on(), base, MEMORY_SIZE)?;
-        let mut regions = vec![Arc::clone(&own), Arc::clone(shared.memory())];
+        let (name, base) = (format!("vCPU {vcpu}"), vcpu * PHYSICAL_STRIDE);
+        let own = add_memory(vm, vcpu as u32, &name, base, MEMORY_SIZE)?;
+        let mut regions = vec![Arc::clone(own.memory()), Arc::clone(shared.memory())];
         regions.sort_by_key(|region| region.start_addr());
         let reachable = GuestMemoryMmap::from_arc_regions(regions)
             .expect("the shared page is in a hole of a vCPU's memory");
-        let own = RegisteredMemory::new(Arc::clone(vm), vcpu as u32, own).map_err(failed(
-            SET_REGION,
-            on(),
-            REPORT,
-        ))?;
         Ok(Self {
             reachable,
             base,
@@ -74,22 +68,5 @@ impl Memory {
 
 /// The page that all vCPUs share.
 pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<RegisteredMemory>, VmError> {
-    let page = region("all vCPUs".into(), SHARED_PHYSICAL, SHARED_PAGE_SIZE)?;
-    RegisteredMemory::new(Arc::clone(vm), SHARED_SLOT, page)
-        .map(Arc::new)
-        .map_err(failed(SET_REGION, "the VM", REPORT))
+    add_memory(vm, SHARED_SLOT, "the VM", SHARED_PHYSICAL, SHARED_PAGE_SIZE).map(Arc::new)
 }
-
-/// Memory that begins at the physical address `start`.
-fn region(of: String, start: u64, bytes: u64) -> Result<Arc<GuestRegionMmap>, VmError> {
-    match GuestRegionMmap::from_range(GuestAddress(start), bytes as usize, None) {
-        Ok(region) => Ok(Arc::new(region)),
-        Err(error) => Err(VmError::Memory {
-            of,
-            bytes,
-            why: error.to_string(),
-        }),
-    }
-}
-
-const SET_REGION: &str = "KVM_SET_USER_MEMORY_REGION";

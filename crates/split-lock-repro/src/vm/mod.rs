@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_bindings::{CpuId, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestMemoryError};
 
@@ -11,6 +11,7 @@ use crate::guest::{Guest, Level, Register};
 use crate::sys::RegisteredMemory;
 
 mod calibration;
+mod calls;
 mod error;
 mod exit;
 mod interrupt;
@@ -23,6 +24,7 @@ pub(crate) mod trap;
 
 pub use crate::layout::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 pub use calibration::work_rate;
+pub(crate) use calls::{REPORT, add_memory, create_vcpu, create_vm, failed, supported_cpuid};
 pub use error::VmError;
 pub use exit::{ExitCause, UnexpectedExit};
 pub(crate) use interrupt::InterruptLine;
@@ -31,9 +33,6 @@ pub use slot::VcpuSlot;
 
 use crate::layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
 use memory::{Memory, shared_page};
-
-/// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
-pub(crate) const REAL_MODE_TSS: usize = 0xfffb_d000;
 
 /// A virtual machine, to which vCPUs are added.
 ///
@@ -75,15 +74,8 @@ impl Vm {
     /// # Errors
     /// The call that failed.
     pub fn new(kvm: &Kvm) -> Result<Self, VmError> {
-        let fd = kvm
-            .create_vm()
-            .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;
-        fd.set_tss_address(REAL_MODE_TSS)
-            .map_err(failed("KVM_SET_TSS_ADDR", "the VM", REPORT))?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
-        let fd = Arc::new(fd);
+        let fd = create_vm(kvm, "the VM")?;
+        let cpuid = supported_cpuid(kvm)?;
         Ok(Self {
             shared: shared_page(&fd)?,
             fd,
@@ -121,8 +113,9 @@ impl Vm {
         extra_flags: u64,
     ) -> Result<Vcpu, VmError> {
         let exceptions = Exceptions::OfTasks { extra_flags };
-        let place = self.add_place(pieces, Level::Cpl0, exceptions)?;
-        place.slot(start, Register::default())
+        self.add_vcpu_with(pieces, Level::Cpl0, exceptions, |_| {
+            Ok((start, Register::default()))
+        })
     }
 
     fn add(
@@ -132,88 +125,49 @@ impl Vm {
         exceptions: Exceptions,
     ) -> Result<Vcpu, VmError> {
         let pieces = [(guest.load_address(), guest.code())];
-        let mut place = self.add_place(&pieces, level, exceptions)?;
-        let rate = || calibration::calibrate(&mut place.fd, guest, level);
-        let start = guest.start_registers(rate)?;
-        place.slot(start, guest.counter())
+        self.add_vcpu_with(&pieces, level, exceptions, |fd| {
+            let start = guest.start_registers(|| calibration::calibrate(fd, guest, level))?;
+            Ok((start, guest.counter()))
+        })
     }
 
-    fn add_place(
+    /// `start` says with which registers the vCPU starts, and in which of them its guest counts.
+    fn add_vcpu_with(
         &mut self,
         pieces: &[(u64, &[u8])],
         level: Level,
         exceptions: Exceptions,
-    ) -> Result<Place, VmError> {
+        start: impl FnOnce(&mut VcpuFd) -> Result<(kvm_regs, Register), VmError>,
+    ) -> Result<Vcpu, VmError> {
         let number = self.vcpus;
         if number >= self.max_vcpus {
             return Err(VmError::TooManyVcpus {
                 limit: self.max_vcpus,
             });
         }
-        let memory = self.add_memory(number, pieces)?;
-        let fd = self.add_fd(number, level, exceptions)?;
-        self.vcpus += 1;
-        Ok(Place {
-            number,
-            memory,
-            fd,
-            exceptions,
-        })
-    }
-
-    fn add_memory(&self, number: u64, pieces: &[(u64, &[u8])]) -> Result<Memory, VmError> {
+        let name = format!("vCPU {number}");
         let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
         load(&memory, base, pieces).map_err(|error| VmError::Memory {
-            of: format!("vCPU {number}"),
+            of: name.clone(),
             bytes: MEMORY_SIZE,
             why: error.to_string(),
         })?;
-        Ok(memory)
-    }
-
-    fn add_fd(&self, number: u64, level: Level, exceptions: Exceptions) -> Result<VcpuFd, VmError> {
-        let on = || format!("vCPU {number}");
-        let fd = self
-            .fd
-            .create_vcpu(number)
-            .map_err(failed("KVM_CREATE_VCPU", on(), NO_VM))?;
-        // Before the special registers: KVM checks those against what the CPU is said to have.
-        fd.set_cpuid2(&self.cpuid)
-            .map_err(failed("KVM_SET_CPUID2", on(), REPORT))?;
-        let reset = fd
-            .get_sregs()
-            .map_err(failed("KVM_GET_SREGS", on(), REPORT))?;
-        let base = number * PHYSICAL_STRIDE;
-        let sregs = segments::long_mode(reset, base, level);
-        let sregs = match exceptions {
-            Exceptions::Fatal => sregs,
-            Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
-                trap::checking_alignment(sregs)
+        let mut fd = create_vcpu(&self.fd, number, &name, &self.cpuid, |reset| {
+            let sregs = segments::long_mode(reset, base, level);
+            match exceptions {
+                Exceptions::Fatal => sregs,
+                Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
+                    trap::checking_alignment(sregs)
+                }
             }
-        };
-        fd.set_sregs(&sregs)
-            .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
-        Ok(fd)
-    }
-}
-
-/// A vCPU whose general registers are still to be set.
-struct Place {
-    number: u64,
-    memory: Memory,
-    fd: VcpuFd,
-    exceptions: Exceptions,
-}
-
-impl Place {
-    fn slot(self, start: kvm_regs, counter: Register) -> Result<Vcpu, VmError> {
-        let on = format!("vCPU {}", self.number);
-        self.fd
-            .set_regs(&start)
-            .map_err(failed("KVM_SET_REGS", on, REPORT))?;
-        let slot = VcpuSlot::new(self.number, self.memory, start, counter, self.exceptions);
-        Ok(Vcpu { fd: self.fd, slot })
+        })?;
+        self.vcpus += 1;
+        let (start, counter) = start(&mut fd)?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", name, REPORT))?;
+        let slot = VcpuSlot::new(number, memory, start, counter, exceptions);
+        Ok(Vcpu { fd, slot })
     }
 }
 
@@ -244,29 +198,4 @@ fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), Guest
         memory.physical().write_slice(bytes, memory.at(address))?;
     }
     Ok(())
-}
-
-pub(crate) const NO_VM: &str =
-    "look in the kernel log for the reason, and whether another hypervisor holds the CPU";
-const FEWER_FILES: &str = "raise `ulimit -n`, or ask for fewer vCPUs or guests at once";
-/// "Too many open files", on every Linux.
-const EMFILE: i32 = 24;
-pub(crate) const REPORT: &str = "please report this with the kernel's version and the CPU's model";
-
-/// Turns KVM's errno into a sentence.
-pub(crate) fn failed(
-    call: &'static str,
-    on: impl Into<String>,
-    advice: &'static str,
-) -> impl FnOnce(kvm_ioctls::Error) -> VmError {
-    let on = on.into();
-    move |error| VmError::Call {
-        call,
-        on,
-        advice: match error.errno() {
-            EMFILE => FEWER_FILES,
-            _ => advice,
-        },
-        source: error.into(),
-    }
 }

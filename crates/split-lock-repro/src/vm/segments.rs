@@ -80,7 +80,7 @@ pub(crate) fn descriptor_table() -> [u64; 7] {
     ]
 }
 
-fn code_segment(selector: u16, dpl: u8) -> kvm_segment {
+pub(crate) fn code_segment(selector: u16, dpl: u8) -> kvm_segment {
     kvm_segment {
         type_: CODE,
         l: 1,
@@ -89,7 +89,7 @@ fn code_segment(selector: u16, dpl: u8) -> kvm_segment {
     }
 }
 
-fn data_segment(selector: u16, dpl: u8) -> kvm_segment {
+pub(crate) fn data_segment(selector: u16, dpl: u8) -> kvm_segment {
     kvm_segment {
         base: 0,
         limit: u32::MAX,
@@ -117,7 +117,7 @@ fn task_segment() -> kvm_segment {
     }
 }
 
-pub(super) fn table(base: u64, limit: u16) -> kvm_dtable {
+pub(crate) fn table(base: u64, limit: u16) -> kvm_dtable {
     kvm_dtable {
         base,
         limit,

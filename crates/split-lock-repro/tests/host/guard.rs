@@ -8,8 +8,8 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use kvm_preemption_timer::MonotonicTime;
 use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
-use split_lock_assist::kvm::Reach;
-use split_lock_assist::pause::{Gate, Pause};
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_assist::pause::{Pause, PauseGate};
 use split_lock_model::kernel::Profile;
 use split_lock_repro::guest::Level;
 use split_lock_repro::guest::{BuiltIn, Guest};
@@ -42,13 +42,20 @@ fn run(
     config: &Config,
     runs: (Duration, u32),
 ) -> Vec<Fate> {
-    run_within_reach(kvm, Reach::probe(kvm).unwrap(), guest, vcpus, config, runs)
+    run_within_reach(
+        kvm,
+        BreakpointSupport::probe(kvm).unwrap(),
+        guest,
+        vcpus,
+        config,
+        runs,
+    )
 }
 
 /// The same where breakpoints reach no farther than this.
 fn run_within_reach(
     kvm: &Kvm,
-    reach: Reach,
+    reach: BreakpointSupport,
     (name, level): (&str, Level),
     vcpus: u32,
     config: &Config,
@@ -57,7 +64,7 @@ fn run_within_reach(
     let built_in: BuiltIn = name.parse().unwrap();
     let guest = Guest::from(built_in);
     let kernel = Arc::new(Kernel::new(KERNEL.parse().unwrap(), vcpus));
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let together = Barrier::new(vcpus as usize);
     let counter = built_in.operand().address;
     let mut vm = Vm::new(kvm).unwrap();
@@ -171,7 +178,7 @@ fn where_breakpoints_do_not_reach_every_split_lock_stalls() {
     let Some(kvm) = undetecting_kvm() else { return };
     let guest = ("split", Level::Cpl0);
     let config = react(Reaction::Emulate);
-    let fate = &run_within_reach(&kvm, Reach::NOWHERE, guest, 1, &config, (MS, 150))[0];
+    let fate = &run_within_reach(&kvm, BreakpointSupport::NONE, guest, 1, &config, (MS, 150))[0];
     assert!(fate.guard.emulated_at_stalls > 10, "{fate:?}");
     assert_eq!(fate.guard.emulated_at_breakpoints, 0, "{fate:?}");
 }
@@ -187,7 +194,7 @@ fn reporting_changes_nothing_and_names_each_instruction_once() {
     let [stall] = &fate.stalls[..] else {
         panic!("{fate:?}")
     };
-    let text = stall.culprit.to_string();
+    let text = stall.instruction.to_string();
     assert!(
         text.contains("lock bts") && text.contains("cache line"),
         "{text}"
@@ -245,12 +252,12 @@ fn two_vcpus_that_count_on_one_word_lose_nothing() {
 /// tried here.
 fn with_guarded_vcpu(
     config: Config,
-    act: impl FnOnce(&mut GuardedVcpu<'_>, &Kernel, &Gate),
+    act: impl FnOnce(&mut GuardedVcpu<'_>, &Kernel, &PauseGate),
 ) -> Option<()> {
     let kvm = undetecting_kvm()?;
     let guest = "split".parse::<BuiltIn>().unwrap().into();
     let kernel = Arc::new(Kernel::new("6.6,hz=100".parse().unwrap(), 1));
-    let (gate, reach) = (Gate::new(), Reach::probe(&kvm).unwrap());
+    let (gate, reach) = (PauseGate::new(), BreakpointSupport::probe(&kvm).unwrap());
     let mut vm = Vm::new(&kvm).unwrap();
     let Vcpu { mut fd, slot } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
     let hosted = HostedVcpu::emulated(&mut fd, &slot, &guest, Level::Cpl3, Arc::clone(&kernel));

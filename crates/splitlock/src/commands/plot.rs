@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use split_lock_report::figure::{self, Figure};
+use split_lock_report::figure::Figure;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
@@ -32,10 +32,10 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
         .iter()
         .map(|path| read(path))
         .collect::<Result<_>>()?;
-    let figure = Figure::most_telling(&sweeps)?;
+    let figure = Figure::for_sweeps(&sweeps)?;
     let bytes = match form {
-        Form::Svg => figure::render_svg(&figure)?.into_bytes(),
-        Form::Png => figure::render_png(&figure, args.width)?,
+        Form::Svg => figure.picture().svg()?.into_bytes(),
+        Form::Png => figure.picture().png(args.width)?,
         Form::Html => page(&figure, sweeps, &args.files)?.into_bytes(),
     };
     // Nothing is drafted while an input may keep us waiting.
@@ -50,7 +50,7 @@ fn is_standard(path: &Path) -> bool {
 
 fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String> {
     let caption = "How each series was obtained stands in the legend.";
-    let mut section = Section::new(figure.title()).figure(figure, caption)?;
+    let mut section = Section::new(figure.title()).picture(&figure.picture(), caption)?;
     for sweep in &sweeps {
         section = section.table(if Figure::offsets(sweep).is_ok() {
             html::offsets_table(sweep)

@@ -169,12 +169,11 @@ fn table(
     found: &[Assessment],
     cells: impl Fn(&Assessment) -> Vec<String>,
 ) -> String {
-    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
-    rows.extend(found.iter().map(|a| {
+    let row = |a: &Assessment| {
         let name = std::iter::once(a.policy.to_string());
-        name.chain(cells(a)).collect::<Vec<_>>()
-    }));
-    columns(&rows)
+        name.chain(cells(a)).collect()
+    };
+    columns(headings, found.iter().map(row))
 }
 
 type Value = fn(&Assessment) -> f64;

@@ -345,12 +345,11 @@ fn what_became_of_traps(report: &Report) -> String {
 
 /// A row for each thread.
 fn table(report: &Report, headings: &[&str], cells: impl Fn(&TaskReport) -> Vec<String>) -> String {
-    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
-    for task in report.tasks.iter().take(MOST_ROWS) {
+    let row = |task: &TaskReport| {
         let name = std::iter::once(task.name.clone());
-        rows.push(name.chain(cells(task)).collect::<Vec<_>>());
-    }
-    let mut text = columns(&rows);
+        name.chain(cells(task)).collect()
+    };
+    let mut text = columns(headings, report.tasks.iter().take(MOST_ROWS).map(row));
     text.push_str(&and_more(report.tasks.len().saturating_sub(MOST_ROWS)));
     text
 }

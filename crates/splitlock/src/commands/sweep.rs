@@ -95,10 +95,14 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
 /// Once for each instruction.
 fn say_where(guest: &str, stall: &Stall) {
     let Stall {
-        culprit, response, ..
+        instruction,
+        response,
+        ..
     } = stall;
     let done = guard::in_words(response);
-    report_error(&format!("note: `{guest}` is held up at {culprit}; {done}"));
+    report_error(&format!(
+        "note: `{guest}` is held up at {instruction}; {done}"
+    ));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {
@@ -215,7 +219,7 @@ impl Outputs {
             json.write(|out| sweep.write_json(out))?;
         }
         if show_chart {
-            let figure = Figure::most_telling(std::slice::from_ref(sweep))
+            let figure = Figure::for_sweeps(std::slice::from_ref(sweep))
                 .context("the samples are written, but cannot be drawn")?;
             terminal::show(&figure)?;
         }

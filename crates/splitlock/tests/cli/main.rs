@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
+mod architecture;
 mod bad_luck;
 mod demo;
 mod doctor;

@@ -12,7 +12,7 @@ use crate::journal::Event;
 impl Follower {
     pub(super) fn sleep(&mut self, event: &Event) {
         match self.stage(event) {
-            Stage::Entered => self.go_to(event, Stage::Sleepy(event.jiffies)),
+            Stage::Entered => self.go_to(event, Stage::AboutToSleep(event.jiffies)),
             stage => self.unexpected(event, stage),
         }
     }
@@ -79,7 +79,7 @@ impl Follower {
     pub(super) fn slept(&mut self, event: &Event, left: i64) {
         self.note_row(event, |row| row.awake_after_ns = Some(event.ns - row.ns));
         match self.stage(event) {
-            Stage::Sleepy(noted) => self.did_not_sleep(event, noted, left),
+            Stage::AboutToSleep(noted) => self.did_not_sleep(event, noted, left),
             Stage::Asleep(sleep) => self.did_sleep(event, sleep, left),
             stage => self.unexpected(event, stage),
         }

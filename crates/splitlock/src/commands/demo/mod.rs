@@ -114,8 +114,8 @@ fn listen(
 /// Once for each instruction.
 fn say_where(stall: &Stall) {
     let done = guard::in_words(&stall.response);
-    let culprit = stall.culprit;
-    report_error(&format!("note: the guest is held up at {culprit}; {done}"));
+    let at = stall.instruction;
+    report_error(&format!("note: the guest is held up at {at}; {done}"));
 }
 
 /// Says why nothing was shown, if that is so.

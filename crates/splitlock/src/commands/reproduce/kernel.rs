@@ -10,7 +10,7 @@ use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
 use split_lock_report::figure::{Picture, livelock_timeline};
-use split_lock_report::html::{Block, Section};
+use split_lock_report::html::Section;
 use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::Host;
@@ -114,10 +114,7 @@ impl Kernel {
                 self.costs_from, self.costs
             ));
         if let Some(picture) = picture {
-            section = section.block(Block::Picture {
-                svg: picture.svg()?,
-                caption: format!("Modelled ({}).", self.profile),
-            });
+            section = section.picture(picture, format!("Modelled ({}).", self.profile))?;
         }
         Ok(section)
     }

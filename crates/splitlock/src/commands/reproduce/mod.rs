@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
-use split_lock_report::figure::{self, Figure};
+use split_lock_report::figure::{Figure, Picture};
 use split_lock_report::finding;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
@@ -236,11 +236,7 @@ impl Chapter {
             folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
         }
         if let Some(figure) = &self.figure {
-            let name = self.part.name;
-            let svg = figure::render_svg(figure)?;
-            let png = figure::render_png(figure, PNG_WIDTH)?;
-            folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
-            folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
+            write_picture(folder, self.part.name, &figure.picture())?;
         }
         Ok(())
     }
@@ -255,7 +251,7 @@ impl Chapter {
                 Some(_) => format!("{} What is called modelled is not measured.", self.part.how),
                 None => self.part.how.to_owned(),
             };
-            section = section.figure(figure, &how)?;
+            section = section.picture(&figure.picture(), &how)?;
         }
         let sweeps = self.sweeps();
         Ok(sweeps.iter().fold(section, |section, named| {
@@ -307,7 +303,7 @@ fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Sectio
             continue;
         }
         if let Some((tasks, figure)) = &found.tasks {
-            tasks.write(folder, figure, PNG_WIDTH)?;
+            tasks.write(folder, figure)?;
             sections.push(tasks.section(figure)?);
         }
         if let Some(kernel) = found.kernel {
@@ -325,9 +321,13 @@ fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Sectio
 fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {
     let picture = kernel.timeline()?;
     if let Some(picture) = &picture {
-        let (svg, png) = (picture.svg()?, picture.png(PNG_WIDTH)?);
-        folder.write("timeline.svg", |out| out.write_all(svg.as_bytes()))?;
-        folder.write("timeline.png", |out| out.write_all(&png))?;
+        write_picture(folder, "timeline", picture)?;
     }
     kernel.section(picture.as_ref())
+}
+
+fn write_picture(folder: &OutputFolder, name: &str, picture: &Picture) -> Result<()> {
+    let (svg, png) = (picture.svg()?, picture.png(PNG_WIDTH)?);
+    folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
+    folder.write(&format!("{name}.png"), |out| out.write_all(&png))
 }

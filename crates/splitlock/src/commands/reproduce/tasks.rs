@@ -9,12 +9,13 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
-use split_lock_report::figure::{self, Course, Figure};
+use split_lock_report::figure::{Figure, TaskProgress};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
+use super::write_picture;
 use crate::guard;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
@@ -90,29 +91,24 @@ impl Tasks {
     }
 
     /// The picture, and the numbers behind it.
-    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure, width: u32) -> Result<()> {
-        let (svg, png) = (
-            figure::render_svg(figure)?,
-            figure::render_png(figure, width)?,
-        );
-        folder.write("tasks.svg", |out| out.write_all(svg.as_bytes()))?;
-        folder.write("tasks.png", |out| out.write_all(&png))?;
+    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure) -> Result<()> {
+        write_picture(folder, "tasks", &figure.picture())?;
         let table = self.csv();
         folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
     }
 
     pub(super) fn figure(&self, detection: String) -> Figure {
-        let courses = self.plays.iter().map(|play| Course {
+        let tasks = self.plays.iter().map(|play| TaskProgress {
             name: format!("{}, {}", play.name, play.series),
             series: play.series.clone(),
             points: play.moments.iter().map(point).collect(),
         });
-        let courses: Vec<Course> = courses.collect();
+        let tasks: Vec<TaskProgress> = tasks.collect();
         let notes = vec![format!(
             "A guest kernel shares one vCPU between two tasks; the VMM ends each run after {QUANTUM:?} \
              and injects the guest's timer interrupt. {SPLIT_LOCKS} split locks are to be done."
         )];
-        Figure::tasks(&courses, detection, notes)
+        Figure::tasks(&tasks, detection, notes)
     }
 
     pub(super) fn section(&self, figure: &Figure) -> Result<Section> {
@@ -125,8 +121,8 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .figure(
-                figure,
+            .picture(
+                &figure.picture(),
                 "Measured on this host: as it is, and with the trap emulated.",
             )?
             .table(self.table()))

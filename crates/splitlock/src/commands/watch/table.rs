@@ -86,7 +86,7 @@ fn table(snapshot: &Snapshot) -> Vec<(ThreadState, String)> {
     if snapshot.threads.is_empty() {
         return vec![(ThreadState::Quiet, "No split-lock traps so far.".to_owned())];
     }
-    let mut cells = vec![HEADING.map(str::to_owned).to_vec()];
+    let mut cells = vec![];
     let mut states = vec![ThreadState::Quiet];
     for process in &snapshot.processes {
         cells.push(group_cells(process));
@@ -96,7 +96,7 @@ fn table(snapshot: &Snapshot) -> Vec<(ThreadState, String)> {
             states.push(row.state);
         }
     }
-    let lines = columns(&cells);
+    let lines = columns(HEADING, cells);
     states
         .into_iter()
         .zip(lines.lines().map(str::to_owned))
