@@ -94,7 +94,10 @@ fn checkup(root: &Root, log: Option<&Path>) -> Result<Checkup> {
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
 fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
     let (source, name) = if path == Path::new("-") {
-        (Source::of(io::stdin()), "standard input".to_owned())
+        (
+            Source::from_reader(io::stdin()),
+            "standard input".to_owned(),
+        )
     } else {
         (Source::open(path), path.display().to_string())
     };
