@@ -71,7 +71,7 @@ fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<bool> {
 
 fn open(path: &Path) -> Result<Source> {
     if is_standard(path) {
-        return Ok(Source::of(io::stdin())?);
+        return Ok(Source::from_reader(io::stdin())?);
     }
     let source = Source::open(path);
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
