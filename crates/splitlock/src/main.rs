@@ -10,38 +10,21 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
-mod args_demo;
-mod args_doctor;
-mod args_explain;
-mod args_generate;
-mod args_log;
-mod args_model;
-mod args_watch;
-mod chart;
-mod columns;
 mod commands;
-mod complaint;
-mod figure;
-mod finding;
-mod guard;
-mod host;
+mod error;
+mod guard_config;
 mod interrupt;
-mod kernel;
-mod machine;
+mod kernel_choice;
 mod measuring;
 mod metrics;
-mod modelled;
-mod number;
 mod output;
 mod page;
 mod picture_file;
-mod ranges;
-mod report;
+mod stdout;
 mod terminal;
-mod text;
-mod timeline;
 
 use args::{Cli, Command};
+use error::{error_chain, report_error};
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    complaint::say(&complaint::sentence(error));
+    report_error(&error_chain(error));
     ExitCode::from(EXIT_ERROR)
 }
 
@@ -115,18 +98,18 @@ fn usage(error: &clap::Error) -> ExitCode {
     );
     if needs_no_sentence {
         let printed =
-            output::tolerate_closed_pipe(error.print().and_then(|()| io::stdout().flush()));
+            stdout::tolerate_closed_pipe(error.print().and_then(|()| io::stdout().flush()));
         if error.use_stderr() {
             return ExitCode::from(EXIT_ERROR);
         }
         return printed
-            .context(terminal::CANNOT_WRITE)
+            .context(stdout::CANNOT_WRITE)
             .map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }
     let text = error.render().to_string();
     let sentence = text.split("\n\n").next().unwrap_or_default();
     let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
     let words: Vec<&str> = sentence.split_whitespace().collect();
-    complaint::say(&format!("{}; see --help", words.join(" ")));
+    report_error(&format!("{}; see --help", words.join(" ")));
     ExitCode::from(EXIT_ERROR)
 }

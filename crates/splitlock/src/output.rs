@@ -17,7 +17,8 @@ use draft::Draft;
 pub(crate) use draft::discard_all;
 pub(crate) use folder::OutputFolder;
 
-use crate::terminal::CANNOT_WRITE;
+use crate::args::is_standard;
+use crate::stdout::{CANNOT_WRITE, tolerate_closed_pipe};
 
 /// As many links as the kernel would follow.
 const MOST_LINKS: usize = 40;
@@ -41,7 +42,7 @@ impl Output {
     /// # Errors
     /// If nothing can be written there.
     pub(crate) fn prepare(path: &Path) -> Result<Self> {
-        if path == Path::new("-") {
+        if is_standard(path) {
             return Ok(Output::Standard);
         }
         let path = resolve(path);
@@ -118,14 +119,6 @@ fn buffered(
     let mut writer = BufWriter::new(to);
     content(&mut writer)?;
     writer.flush()
-}
-
-/// Whoever reads a pipe may stop when it has seen enough.
-pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }
 
 /// One name for each place. A link is not replaced: what it points to is, or will be there.

@@ -1,16 +1,19 @@
 //! Text with headings and lists, for a person at a terminal.
 
+use split_lock_report::text::{plain, wrap};
 use unicode_width::UnicodeWidthStr;
 
+use anyhow::Result;
+
+use crate::stdout;
 use crate::terminal::{self, USUAL_WIDTH};
-use crate::text::{plain, wrap};
 
 /// The columns that a list's marks take.
 const INDENT: usize = 4;
 
-/// What a title tells at first sight.
+/// What the colour of a title tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum Severity {
     Good,
     Bad,
     Unsure,
@@ -43,11 +46,11 @@ impl Page {
         }
     }
 
-    pub(crate) fn title(&mut self, title: &str, mood: Mood) {
-        let color = match mood {
-            Mood::Good => "1;32",
-            Mood::Bad => "1;31",
-            Mood::Unsure => "1;33",
+    pub(crate) fn title(&mut self, title: &str, severity: Severity) {
+        let color = match severity {
+            Severity::Good => "1;32",
+            Severity::Bad => "1;31",
+            Severity::Unsure => "1;33",
         };
         self.styled(color, title);
         self.text.push('\n');
@@ -84,6 +87,10 @@ impl Page {
     /// What can be copied: in one line, however long that is.
     pub(crate) fn verbatim(&mut self, line: &str) {
         self.text += &format!("{:1$}{2}\n", "", INDENT + 2, plain(line));
+    }
+
+    pub(crate) fn print(self) -> Result<()> {
+        stdout::print_plain(&self.text)
     }
 
     /// The whole, in which all that came from elsewhere is plain.

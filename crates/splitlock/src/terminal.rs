@@ -1,23 +1,21 @@
-//! What a person at a terminal sees.
+//! The terminal behind standard output: its width and colours, and what is laid out for it.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use split_lock_report::chart;
+use split_lock_report::figure::Figure;
+use split_lock_report::text::wrap;
 use unicode_width::UnicodeWidthStr;
 
-use crate::figure::Figure;
-use crate::page::Page;
-use crate::text::wrap;
-use crate::{chart, output, text};
-
-pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
+use crate::stdout;
 
 pub(crate) const USUAL_WIDTH: usize = 80;
 const WIDEST: usize = 120;
 
 /// Prints the figure as a chart, as wide as the terminal allows.
 pub(crate) fn show(figure: &Figure) -> Result<()> {
-    write(&chart::render(figure, width(), has_colors()))
+    stdout::print_plain(&chart::render(figure, width(), has_colors()))
 }
 
 /// Whether what is printed may be coloured.
@@ -39,33 +37,4 @@ pub(crate) fn paragraphs(text: &str) -> String {
     let wrapped = |line: &str| wrap(line, width() as f64, |part| part.width() as f64);
     let lines = text.lines().flat_map(wrapped);
     lines.map(|line| format!("{line}\n")).collect()
-}
-
-/// Prints lines of text, which may hold what a user or a file has named.
-pub(crate) fn print(lines: &str) -> Result<()> {
-    write(&text::plain_lines(lines))
-}
-
-/// Prints a page, colours and all.
-pub(crate) fn print_page(page: Page) -> Result<()> {
-    write(&page.into_text())
-}
-
-/// Prints text that is plain already, of a command that goes on; whether somebody still reads.
-pub(crate) fn print_on(text: &str) -> Result<bool> {
-    match write_all(text) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context(CANNOT_WRITE),
-    }
-}
-
-/// Does not mind if nobody reads on.
-fn write(text: &str) -> Result<()> {
-    output::tolerate_closed_pipe(write_all(text)).context(CANNOT_WRITE)
-}
-
-fn write_all(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }

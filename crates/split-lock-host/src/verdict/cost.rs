@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 use split_lock_model::analysis::Thresholds;
-use split_lock_model::kernel::{Era, Features, Profile, Release};
-use split_lock_model::time::{Hz, Nanos};
+use split_lock_model::kernel::Profile;
+use split_lock_model::time::Nanos;
 
-use super::Condition;
+use crate::Condition;
 use crate::Facts;
 
 /// From one duration to another, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Span {
+pub struct DurationRange {
     /// It is longer than this.
     pub longer_than: Nanos,
     /// It is no longer than this.
@@ -25,9 +25,9 @@ pub enum Cost {
     /// A sleep before the instruction, which signals interrupt.
     Trap {
         /// The sleep.
-        sleep: Span,
+        sleep: DurationRange,
         /// How long the core may then do what it likes.
-        window: Span,
+        window: DurationRange,
         /// A thread that gets signals at this distance, or a smaller one, never gets past.
         never_up_to: Nanos,
         /// A thread that gets signals at this distance, or a larger one, gets past if no other splits locks.
@@ -38,7 +38,7 @@ pub enum Cost {
     /// A sleep after the instruction, which signals do not interrupt.
     RateLimited {
         /// The sleep, which is repeated until the rate allows another.
-        sleep: Span,
+        sleep: DurationRange,
         /// What the model was asked for.
         kernels: Vec<Profile>,
     },
@@ -47,8 +47,8 @@ pub enum Cost {
 impl Cost {
     pub(super) fn of(condition: Condition, facts: &Facts) -> Option<Self> {
         match condition {
-            Condition::Livelock => Self::of_trap(kernels(facts)),
-            Condition::Slowdown { .. } => Self::of_bus_lock(kernels(facts)),
+            Condition::Livelock => Self::of_trap(facts.possible_kernels()),
+            Condition::Slowdown { .. } => Self::of_bus_lock(facts.possible_kernels()),
             _ => None,
         }
     }
@@ -81,55 +81,9 @@ impl Cost {
     }
 }
 
-fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<Span> {
-    Some(Span {
+fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<DurationRange> {
+    Some(DurationRange {
         longer_than: spans.clone().map(|(longer_than, _)| longer_than).min()?,
         at_most: spans.map(|(_, at_most)| at_most).max()?,
     })
-}
-
-/// The kernels that this one may be, as far as the model is concerned.
-pub(crate) fn kernels(facts: &Facts) -> Vec<Profile> {
-    let rates = facts.hz.known().map_or(Hz::ALL.to_vec(), |&hz| vec![hz]);
-    let of_rate = |&hz: &Hz| match release(facts) {
-        Some((release, suffix)) => named(facts, release.lookup(suffix).features, hz)
-            .into_iter()
-            .collect(),
-        None => unnamed(facts, hz),
-    };
-    rates.iter().flat_map(of_rate).collect()
-}
-
-/// A release that makes threads sleep. The sysctl says more than the release does: distributions take changes from
-/// later kernels.
-fn named(facts: &Facts, features: Features, hz: Hz) -> Option<Profile> {
-    let release = facts.kernel_release.known()?;
-    let mut profile = format!("{release},hz={hz}");
-    if features.era != Era::Misery {
-        profile += ",era=misery";
-    }
-    let has_sysctl = facts.split_lock_mitigate.known().is_some();
-    if has_sysctl && !features.sysctl {
-        profile += ",sysctl=1";
-    }
-    profile.parse().ok()
-}
-
-/// Where the release is not known, nor is it known which of two lengths the sleep has.
-fn unnamed(facts: &Facts, hz: Hz) -> Vec<Profile> {
-    let of_length = |extra_jiffy| {
-        let features = Features {
-            era: Era::Misery,
-            extra_jiffy,
-            sysctl: facts.split_lock_mitigate.known().is_some(),
-            ..Features::NONE
-        };
-        Profile::builder(features).hz(hz).build().ok()
-    };
-    [true, false].into_iter().filter_map(of_length).collect()
-}
-
-/// The kernel's release, and what follows its numbers.
-pub(super) fn release(facts: &Facts) -> Option<(Release, &str)> {
-    Release::parse_prefix(facts.kernel_release.known()?).ok()
 }

@@ -3,17 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 use super::task::TaskId;
+use super::wait::Wait;
 use crate::machine::CpuId;
 use crate::time::Jiffies;
 
-/// How the thread came to execute the split lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Path {
+/// Whose code executed the split lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrapOrigin {
     /// A vCPU thread inside KVM_RUN: `handle_guest_split_lock`.
     Guest,
     /// An ordinary thread: `handle_user_split_lock`.
     User,
+}
+
+impl TrapOrigin {
+    /// In a word: `guest` or `user`, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::User => "user",
+        }
+    }
 }
 
 /// A split lock met detection.
@@ -24,7 +36,7 @@ pub struct Trap {
     /// The CPU it runs on.
     pub cpu: CpuId,
     /// In a guest or not.
-    pub path: Path,
+    pub origin: TrapOrigin,
     /// The code itself asked for alignment checks: EFLAGS.AC of a user thread; for a guest CPL 3
     /// with CR0.AM and EFLAGS.AC.
     pub alignment_check: bool,
@@ -35,11 +47,11 @@ pub struct Trap {
 impl Trap {
     /// The usual case: no alignment checks, no signal waiting.
     #[must_use]
-    pub const fn new(task: TaskId, cpu: CpuId, path: Path) -> Self {
+    pub const fn new(task: TaskId, cpu: CpuId, origin: TrapOrigin) -> Self {
         Self {
             task,
             cpu,
-            path,
+            origin,
             alignment_check: false,
             signal_pending: false,
         }
@@ -56,8 +68,7 @@ pub struct Trapped {
 }
 
 /// A line in the kernel log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// `#AC: ... took a split_lock trap`: once per thread since 5.19, every time before.
     SplitLock,
@@ -117,8 +128,7 @@ pub enum Retry {
 }
 
 /// Where a signal cut the punishment short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interrupted {
     /// The signal was there before the sleep: no time passed at all.
     BeforeSleep,
@@ -126,38 +136,4 @@ pub enum Interrupted {
     Asleep,
     /// While waiting for the semaphore.
     Queued,
-}
-
-/// What may end a wait early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wait {
-    /// Any signal.
-    Interruptible,
-    /// Only one that kills.
-    Killable,
-    /// Nothing.
-    Uninterruptible,
-}
-
-/// A signal, as far as waits care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Signal {
-    /// One that is handled, or kicks a vCPU out of KVM_RUN.
-    Ordinary,
-    /// One that kills.
-    Fatal,
-}
-
-impl Wait {
-    /// Whether this signal ends this wait.
-    #[must_use]
-    pub const fn ends_on(self, signal: Signal) -> bool {
-        match self {
-            Self::Interruptible => true,
-            Self::Killable => matches!(signal, Signal::Fatal),
-            Self::Uninterruptible => false,
-        }
-    }
 }

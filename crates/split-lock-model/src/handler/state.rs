@@ -1,11 +1,12 @@
 //! The handler itself: one function per event.
 
-use super::action::{Action, Interrupted, Message, Path, Retry, Signal, Trap, Trapped, Wait};
+use super::action::{Action, Interrupted, Message, Retry, Trap, TrapOrigin, Trapped};
 use super::bus_lock::RateLimit;
-use super::detection::{Detection, Work};
+use super::detection::{Detection, ReenableWork};
 use super::rules::{OnSignal, Rules};
 use super::semaphore::Semaphore;
 use super::task::{Carried, Stage, Task, TaskId};
+use super::wait::{Signal, Wait};
 use crate::kernel::{Era, Mode, Profile};
 use crate::machine::{CoreId, CpuId, Hardware, Topology};
 use crate::time::Jiffies;
@@ -13,7 +14,7 @@ use crate::time::Jiffies;
 /// The kernel's split-lock handler, with everything it remembers about threads and cores.
 ///
 /// ```
-/// use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, Signal, Trap};
+/// use split_lock_model::handler::{Action, Handler, Interrupted, Retry, Rules, Signal, Trap, TrapOrigin};
 /// use split_lock_model::machine::{CpuId, Hardware, Topology};
 /// use split_lock_model::time::Jiffies;
 ///
@@ -23,7 +24,7 @@ use crate::time::Jiffies;
 /// assert!(kernel.detects(vcpu, cpu));
 ///
 /// // 10 ms are 3 ticks, the historical extra one makes 4, and the fifth to come wakes the thread.
-/// let trapped = kernel.trap(Jiffies(100), Trap::new(vcpu, cpu, Path::Guest));
+/// let trapped = kernel.trap(Jiffies(100), Trap::new(vcpu, cpu, TrapOrigin::Guest));
 /// assert!(matches!(trapped.action, Action::Sleep { wake: Jiffies(105), .. }));
 ///
 /// // The VMM's timer comes first, and nothing was gained.
@@ -116,7 +117,7 @@ impl Handler {
 
     /// Re-enable work that waits for its tick, by CPU. A driver on a real clock runs
     /// [`Handler::reenable`] for each when it is due.
-    pub fn pending_work(&self) -> impl Iterator<Item = Work> {
+    pub fn pending_work(&self) -> impl Iterator<Item = ReenableWork> {
         self.detection.works()
     }
 
@@ -133,9 +134,9 @@ impl Handler {
     /// that arms no detection is one the kernel calls bogus).
     pub fn trap(&mut self, now: Jiffies, trap: Trap) -> Trapped {
         if trap.alignment_check {
-            let action = match trap.path {
-                Path::Guest => Action::InjectAlignmentCheck,
-                Path::User => Action::Sigbus,
+            let action = match trap.origin {
+                TrapOrigin::Guest => Action::InjectAlignmentCheck,
+                TrapOrigin::User => Action::Sigbus,
             };
             return Trapped {
                 message: None,
@@ -144,7 +145,7 @@ impl Handler {
         }
         if self.mode != Mode::Warn || self.era == Era::None {
             return Trapped {
-                message: self.sigbus_message(trap.path),
+                message: self.sigbus_message(trap.origin),
                 action: Action::Sigbus,
             };
         }
@@ -244,11 +245,11 @@ impl Handler {
         Some(next)
     }
 
-    /// Whether a split lock of a thread on this path would be reported after it is done. Guests are
+    /// Whether a split lock of a thread of this origin would be reported after it is done. Guests are
     /// not: KVM runs them with the host's bus-lock detection switched off.
     #[must_use]
-    pub fn bus_lock_traps(&self, path: Path) -> bool {
-        self.bus_lock_armed && path == Path::User
+    pub fn bus_lock_traps(&self, origin: TrapOrigin) -> bool {
+        self.bus_lock_armed && origin == TrapOrigin::User
     }
 
     /// A split lock that detection let through raised #DB (5.13, ebb1064e7c2e).
@@ -301,11 +302,11 @@ impl Handler {
         (!reported || self.era == Era::Thread).then_some(Message::SplitLock)
     }
 
-    fn sigbus_message(&mut self, path: Path) -> Option<Message> {
-        let message = match (path, self.mode) {
-            (Path::User, _) => return None,
-            (Path::Guest, Mode::Fatal) => Message::FatalGuest,
-            (Path::Guest, _) => Message::BogusGuest,
+    fn sigbus_message(&mut self, origin: TrapOrigin) -> Option<Message> {
+        let message = match (origin, self.mode) {
+            (TrapOrigin::User, _) => return None,
+            (TrapOrigin::Guest, Mode::Fatal) => Message::FatalGuest,
+            (TrapOrigin::Guest, _) => Message::BogusGuest,
         };
         (!std::mem::replace(&mut self.warned_once, true)).then_some(message)
     }
@@ -323,38 +324,32 @@ impl Handler {
             Some(Carried::Nothing) => {
                 return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
             }
-            Some(Carried::Debt(rest)) => now.plus(rest),
+            Some(Carried::Ticks(rest)) => now.plus(rest),
             Some(Carried::Until(end)) => end,
         };
         if self.is_served(now, expires) {
             return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
         }
-        if trap.signal_pending && self.rules.wait.ends_on(Signal::Ordinary) {
+        let wait = self.rules.wait;
+        self.task_mut(trap.task).stage = Stage::Asleep { expires, wait };
+        if trap.signal_pending && wait.ends_on(Signal::Ordinary) {
             // msleep looks for signals before it sleeps at all.
-            self.task_mut(trap.task).stage = Stage::Asleep {
-                expires,
-                wait: self.rules.wait,
-            };
             let cause = Interrupted::BeforeSleep;
             return self.sleep_cut_short(now, trap.task, trap.cpu, expires, cause);
         }
-        self.task_mut(trap.task).stage = Stage::Asleep {
-            expires,
-            wait: self.rules.wait,
-        };
         // The timer wheel never fires early: a timer for tick n fires at tick n + 1.
         Action::Sleep {
             wake: expires.plus(Jiffies(1)),
-            wait: self.rules.wait,
+            wait,
         }
     }
 
     /// Whether a sleep that asked for `expires` counts as complete although it was interrupted. In
-    /// its last tick it has nothing left, which msleep reports as done; a sentence knows no mercy.
+    /// its last tick it has nothing left, which msleep reports as done; a fixed end does not move.
     fn is_served(&self, now: Jiffies, expires: Jiffies) -> bool {
         match self.rules.on_signal {
-            OnSignal::Sentence => now > expires,
-            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => now >= expires,
+            OnSignal::FixedEnd => now > expires,
+            OnSignal::StartOver | OnSignal::Proceed | OnSignal::RemainingSleep => now >= expires,
         }
     }
 
@@ -386,8 +381,8 @@ impl Handler {
         self.task_mut(task).carried = match self.rules.on_signal {
             OnSignal::StartOver => None,
             OnSignal::Proceed => return self.take_semaphore(now, task, cpu, true),
-            OnSignal::Debt => Some(Carried::Debt(expires.since(now))),
-            OnSignal::Sentence => Some(Carried::Until(expires)),
+            OnSignal::RemainingSleep => Some(Carried::Ticks(expires.since(now))),
+            OnSignal::FixedEnd => Some(Carried::Until(expires)),
         };
         self.interrupt(task, cause, Signal::Ordinary)
     }
@@ -401,7 +396,10 @@ impl Handler {
         if !keep {
             task.ticket = None;
         }
-        let remembers = matches!(self.rules.on_signal, OnSignal::Debt | OnSignal::Sentence);
+        let remembers = matches!(
+            self.rules.on_signal,
+            OnSignal::RemainingSleep | OnSignal::FixedEnd
+        );
         if cause == Interrupted::Queued && remembers {
             self.task_mut(id).carried = Some(Carried::Nothing);
         }
@@ -478,7 +476,7 @@ impl Handler {
         let carried = match task.carried {
             None => 0,
             Some(Carried::Nothing) => 1,
-            Some(Carried::Debt(rest)) => rest.0 * 2 + 2,
+            Some(Carried::Ticks(rest)) => rest.0 * 2 + 2,
             Some(Carried::Until(end)) => end.plus(Jiffies(1)).since(now).0 * 2 + 3,
         };
         // Only the order of tickets matters, so each counts the outstanding ones before it.

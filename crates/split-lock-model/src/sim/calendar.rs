@@ -66,12 +66,12 @@ impl Calendar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::rng::Rng;
+    use crate::random::SplitMix64;
 
     #[test]
     fn the_first_is_the_least_and_the_lowest_slot() {
         for slots in [1, 2, 3, 7, 64, 65] {
-            let (mut calendar, mut rng) = (Calendar::new(slots), Rng::new(slots as u64));
+            let (mut calendar, mut rng) = (Calendar::new(slots), SplitMix64::new(slots as u64));
             let mut plain = vec![NEVER; slots];
             for _ in 0..2_000 {
                 let (slot, time) = (rng.below(slots as u64) as usize, rng.below(10));

@@ -8,13 +8,14 @@ use serde_json::json;
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::{Alternative, Assessment, CompareError, Comparison};
 use split_lock_model::time::Nanos;
+use split_lock_report::columns::columns;
+use split_lock_report::figure;
 
 use crate::Exit;
-use crate::args_model::PoliciesArgs;
-use crate::columns::columns;
-use crate::figure;
+use crate::args::model::PoliciesArgs;
 use crate::picture_file::PictureFile;
-use crate::terminal::{self, paragraphs};
+use crate::stdout;
+use crate::terminal::paragraphs;
 
 /// Columns that a full bar takes.
 const BAR: usize = 40;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &PoliciesArgs) -> Result<Exit> {
     } else {
         as_text(&args.kernel, &plan, &found)
     };
-    terminal::print(&text)?;
+    stdout::print(&text)?;
     Ok(Exit::Fine)
 }
 
@@ -168,12 +169,11 @@ fn table(
     found: &[Assessment],
     cells: impl Fn(&Assessment) -> Vec<String>,
 ) -> String {
-    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
-    rows.extend(found.iter().map(|a| {
+    let row = |a: &Assessment| {
         let name = std::iter::once(a.policy.to_string());
-        name.chain(cells(a)).collect::<Vec<_>>()
-    }));
-    columns(&rows)
+        name.chain(cells(a)).collect()
+    };
+    columns(headings, found.iter().map(row))
 }
 
 type Value = fn(&Assessment) -> f64;

@@ -4,16 +4,19 @@ use anyhow::{Context, Result, bail};
 use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
+use split_lock_report::figure::Figure;
+use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{self, Plan, Scenario};
 
-use crate::args::{Host, On, SweepArgs};
-use crate::figure::Figure;
-use crate::measuring::{Session, provenance, seed};
-use crate::modelled::{self, HardwareCosts};
+use crate::args::Host;
+use crate::args::measure::{On, SweepArgs};
+use crate::error::report_error;
+use crate::kernel_choice::asked_or_of_this_host;
+use crate::measuring::{KvmSession, provenance, seed};
 use crate::output::Output;
-use crate::{Exit, complaint, guard, terminal};
+use crate::{Exit, guard_config, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -43,7 +46,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     {
         bail!("--on model knows the guests split and aligned, not `{other}`");
     }
-    let (kernel, taken) = modelled::kernel(asked)?;
+    let (kernel, taken) = asked_or_of_this_host(asked)?;
     let outputs = Outputs::prepare(args)?;
     let costs = HardwareCosts {
         split: args.split_cost,
@@ -60,7 +63,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
         samples,
     })?;
     if let Some(taken) = taken {
-        complaint::say(&format!("note: {taken}"));
+        report_error(&format!("note: {taken}"));
     }
     Ok(Exit::Fine)
 }
@@ -68,7 +71,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
 fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     let mut plan = plan(args)?;
     let outputs = Outputs::prepare(args)?;
-    let session = Session::begin(&args.kvm)?;
+    let session = KvmSession::begin(&args.kvm)?;
     if args.settle.is_none() {
         plan.settle = session.settle();
     }
@@ -77,13 +80,13 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         session.warn_if_punished_twice();
     }
     let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
-        complaint::say("stopped before anything was measured");
+        report_error("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
-        complaint::say(&format!("stopped after {done} of {planned} samples"));
+        report_error(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -92,10 +95,14 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
 /// Once for each instruction.
 fn say_where(guest: &str, stall: &Stall) {
     let Stall {
-        culprit, response, ..
+        instruction,
+        response,
+        ..
     } = stall;
-    let done = guard::in_words(response);
-    complaint::say(&format!("note: `{guest}` is held up at {culprit}; {done}"));
+    let done = guard_config::in_words(response);
+    report_error(&format!(
+        "note: `{guest}` is held up at {instruction}; {done}"
+    ));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {
@@ -150,7 +157,7 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
         return Ok(vec![guest]);
     };
     let Guest::BuiltIn(built_in) = &guest else {
-        bail!("--offsets needs a built-in guest: the operand of {guest} is its own affair");
+        bail!("--offsets needs a built-in guest: the file fixes the operand address of {guest}");
     };
     let at = |&offset: &u8| Ok(BuiltIn::new(built_in.kind(), Some(offset))?.into());
     offsets.0.iter().map(at).collect()
@@ -169,7 +176,7 @@ fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Sce
             None => sweep::Host::Native,
             Some(kernel) => sweep::Host::Emulated(kernel.clone()),
         },
-        guard: guard::config(args.guard, kernel, args.vcpus - 1),
+        guard: guard_config::config(args.guard, kernel, args.vcpus - 1),
     };
     let beside = |others: &Guest| {
         let mut guests = vec![others.clone(); args.vcpus as usize];
@@ -212,7 +219,7 @@ impl Outputs {
             json.write(|out| sweep.write_json(out))?;
         }
         if show_chart {
-            let figure = Figure::most_telling(std::slice::from_ref(sweep))
+            let figure = Figure::for_sweeps(std::slice::from_ref(sweep))
                 .context("the samples are written, but cannot be drawn")?;
             terminal::show(&figure)?;
         }

@@ -7,7 +7,9 @@ mod window;
 
 use std::collections::{HashMap, VecDeque};
 
-use split_lock_model::handler::{Action, Handler, Interrupted, Path, Retry, Rules, TaskId, Trap};
+use split_lock_model::handler::{
+    Action, Handler, Interrupted, Retry, Rules, TaskId, Trap, TrapOrigin,
+};
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::{CpuId, Hardware};
 use split_lock_model::time::Jiffies;
@@ -86,7 +88,7 @@ enum Stage {
     /// In it, and nothing decided.
     Entered,
     /// About to sleep; noted in this tick.
-    Sleepy(u64),
+    AboutToSleep(u64),
     /// Its timer is set.
     Asleep(Sleep),
     /// The sleep, which would have lasted until this tick, ended as if complete.
@@ -268,11 +270,15 @@ impl Follower {
 
     /// The trap that this note is about.
     fn trap_of(&mut self, event: &Event, signal_pending: bool) -> Trap {
-        let path = if event.guest { Path::Guest } else { Path::User };
+        let origin = if event.guest {
+            TrapOrigin::Guest
+        } else {
+            TrapOrigin::User
+        };
         let id = self.thread(event.pid).id;
         Trap {
             signal_pending,
-            ..Trap::new(id, CpuId(event.cpu.into()), path)
+            ..Trap::new(id, CpuId(event.cpu.into()), origin)
         }
     }
 
@@ -284,7 +290,7 @@ impl Follower {
 
     fn timer(&mut self, event: &Event, expires: u64) {
         match self.stage(event) {
-            Stage::Sleepy(noted) => self.fall_asleep(event, noted, expires),
+            Stage::AboutToSleep(noted) => self.fall_asleep(event, noted, expires),
             Stage::Entered => {
                 self.open_at_once(event, Some(expires + 1));
                 self.compare_closing(event, expires + 1);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_repro::linux::PlainText;
 
-use crate::terminal;
+use crate::stdout;
 
 /// Before each line that the guest has written.
 const MARK: &str = "| ";
@@ -78,7 +78,7 @@ impl Console {
 
     fn show(&mut self, text: &str) -> Result<()> {
         if self.is_shown {
-            self.is_shown = terminal::print_on(text)?;
+            self.is_shown = stdout::print_on(text)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
-use crate::args_demo::LinuxArgs;
+use crate::args::demo::LinuxArgs;
 
 /// Why nothing will hang here, or what else should be known; `None` where the host does what the demonstration
 /// is about.

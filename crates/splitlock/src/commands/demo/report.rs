@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use split_lock_assist::guard::{Reaction, Statistics};
+use split_lock_report::text::count;
 use split_lock_repro::linux::{
-    Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
+    Counts, Ending, LinuxVm, LoggedComplaint, LongestStall, SPLIT_LOCKS, Session, Stage,
 };
 
-use crate::args_demo::LinuxArgs;
-use crate::page::{Mood, Page};
-use crate::text::count;
+use crate::args::demo::LinuxArgs;
+use crate::page::{Page, Severity};
 
 /// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) ending: Ending,
     pub(super) stage: Stage,
     pub(super) split_locks_done: u32,
-    pub(super) complaints: Vec<Heard>,
+    pub(super) complaints: Vec<LoggedComplaint>,
     pub(super) more_complaints: u64,
     pub(super) counts: Counts,
     pub(super) statistics: Option<Statistics>,
@@ -49,7 +49,7 @@ impl Report {
 
     /// It was at one instruction for long, and did not get through.
     fn stands_still(&self) -> bool {
-        let stood = self.counts.standing.as_ref().map(|standing| standing.time);
+        let stood = self.counts.longest_stall.as_ref().map(|stall| stall.time);
         let is_done = matches!(self.stage, Stage::Done { .. });
         !is_done && stood.is_some_and(|time| time >= HANGS_AFTER)
     }
@@ -82,7 +82,7 @@ impl Report {
         page.item(
             "-",
             &format!(
-                "{} and {}; {} of the runs got it nowhere",
+                "{} and {}; {} runs without progress",
                 count(counts.runs, "run", "runs"),
                 count(counts.exits, "exit", "exits"),
                 counts.runs_without_progress
@@ -95,7 +95,7 @@ impl Report {
         page
     }
 
-    fn title(&self, args: &LinuxArgs) -> (String, Mood) {
+    fn title(&self, args: &LinuxArgs) -> (String, Severity) {
         let done = self.split_locks_done;
         match (self.stage, self.ending) {
             (Stage::Done { since, at }, _) => {
@@ -105,25 +105,25 @@ impl Report {
                 (
                     title,
                     if self.hung() {
-                        Mood::Unsure
+                        Severity::Unsure
                     } else {
-                        Mood::Good
+                        Severity::Good
                     },
                 )
             }
             (_, Ending::Panicked) => (
-                "The guest's kernel has given up over its split locks.".into(),
-                Mood::Bad,
+                "The guest's kernel panicked after the split locks began.".into(),
+                Severity::Bad,
             ),
             (_, Ending::PoweredOff) => (
                 format!(
                     "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             (_, Ending::Restarted) => (
                 format!("The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ if self.stands_still() || (self.hung() && done == 0) => (
                 format!(
@@ -131,7 +131,7 @@ impl Report {
                     count(done.into(), "split lock", "split locks") + " done",
                     args.duration
                 ),
-                Mood::Bad,
+                Severity::Bad,
             ),
             _ => (
                 format!(
@@ -143,14 +143,14 @@ impl Report {
                     },
                     args.duration
                 ),
-                Mood::Unsure,
+                Severity::Unsure,
             ),
         }
     }
 
     fn where_it_stood(&self) -> String {
-        match &self.counts.standing {
-            Some(Standing { culprit, time }) => {
+        match &self.counts.longest_stall {
+            Some(LongestStall { culprit, time }) => {
                 let time = ms(*time);
                 format!("For {time} its vCPU stood at {culprit}.")
             }
@@ -161,12 +161,12 @@ impl Report {
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
         if self.complaints.is_empty() {
-            let content = if self.is_gone() {
-                ""
+            let none = if self.is_gone() {
+                "nothing"
             } else {
-                ": it is content"
+                "no complaints in the guest's log"
             };
-            page.item("-", &format!("nothing{content}"));
+            page.item("-", none);
         }
         for heard in &self.complaints {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());

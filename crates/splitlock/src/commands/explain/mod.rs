@@ -9,8 +9,8 @@ use split_lock_host::Facts;
 use split_lock_symbols::{LocatedCode, PastedBytes};
 
 use crate::args::Host;
-use crate::args_explain::{ExplainArgs, FailOn};
-use crate::{Exit, terminal};
+use crate::args::explain::{ExplainArgs, FailOn};
+use crate::{Exit, stdout};
 
 mod answer;
 mod json;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
         true => format!("{}\n", serde_json::to_string_pretty(&answer.json())?),
         false => answer.text(),
     };
-    terminal::print(&text)?;
+    stdout::print(&text)?;
     match args.fail_on {
         Some(FailOn::Split) if answer.is_split() => Ok(Exit::Found),
         _ => Ok(Exit::Fine),

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
 use split_lock_assist::partial::{Crossing, LockKind, OperandLocation};
+use split_lock_report::text::{plain, wrap};
 use split_lock_symbols::{ListingLine, Origin};
 use unicode_width::UnicodeWidthStr;
 
@@ -12,7 +13,6 @@ use super::answer::{Answer, joined};
 use super::linux::Treatment;
 use super::picture;
 use crate::terminal::{self, paragraphs};
-use crate::text::{plain, wrap};
 
 /// The columns that the names of facts take.
 const NAMES: usize = 9;

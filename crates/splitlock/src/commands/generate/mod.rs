@@ -8,9 +8,9 @@ use clap::{Command, CommandFactory, ValueEnum};
 use clap_complete::Shell;
 
 use crate::args::Cli;
-use crate::args_generate::GenerateArgs;
+use crate::args::generate::GenerateArgs;
 use crate::output::Output;
-use crate::{Exit, terminal};
+use crate::{Exit, stdout};
 
 mod man;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Exit> {
         Output::prepare(&path)?.write(|out| out.write_all(content))?;
     }
     let count = files.len();
-    terminal::print(&format!("{count} files in {}\n", args.dir.display()))?;
+    stdout::print(&format!("{count} files in {}\n", args.dir.display()))?;
     Ok(Exit::Fine)
 }
 

@@ -3,25 +3,24 @@
 use anyhow::Result;
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
-use split_lock_repro::results::Sweep;
+use split_lock_report::finding;
 use split_lock_repro::vm::VmError;
 
-use crate::args::ReproduceArgs;
-use crate::figure::{self, Figure};
-use crate::measuring::{Session, seed, usable_cpus};
+use crate::Exit;
+use crate::args::measure::ReproduceArgs;
+use crate::error::{error_chain, report_error};
+use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
-use crate::report::{self, NamedSweep, Report, Section};
-use crate::{Exit, complaint, finding, terminal};
 
 mod kernel;
 mod parts;
+mod report;
 mod tasks;
 
 use kernel::Kernel;
 use parts::{Part, neighbours, offsets, progress, sparse};
+use report::{Chapter, Found, write};
 use tasks::Tasks;
-
-const PNG_WIDTH: u32 = 1600;
 
 /// Everything that a report consists of, and nothing else may be lost when it is replaced.
 const FILES: &[&str] = &[
@@ -54,11 +53,11 @@ const FILES: &[&str] = &[
 pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
-    match Session::begin(&args.kvm) {
+    match KvmSession::begin(&args.kvm) {
         Ok(session) => measured(folder, &session, args.repeat, seed),
         Err(error) if is_without_kvm(&error) => {
-            let why = complaint::sentence(&error);
-            complaint::say(&format!("note: {why}; everything here is modelled"));
+            let why = error_chain(&error);
+            report_error(&format!("note: {why}; everything here is modelled"));
             modelled_only(folder, args.repeat, seed)
         }
         Err(error) => Err(error),
@@ -70,7 +69,7 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 }
 
 /// What this host does, and beside it what its kernel would do.
-fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) -> Result<Exit> {
+fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
     let emulated = Kernel::to_emulate(&session.facts);
     let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
     parts.extend(
@@ -108,7 +107,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
         write(folder, &found)?;
     }
     if session.was_stopped() {
-        complaint::say("stopped before everything was measured");
+        report_error("stopped before everything was measured");
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -116,7 +115,7 @@ fn measured(folder: OutputFolder, session: &Session, repeats: u32, seed: u64) ->
 
 /// Everything that can be measured. What fails after the first part is missing then, and no reason to
 /// throw away what there is.
-fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
+fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
     let mut chapters: Vec<Chapter> = vec![];
     let mut missing = vec![];
     for part in parts {
@@ -134,7 +133,7 @@ fn measure(session: &Session, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<Str
     Ok((chapters, missing))
 }
 
-fn play(session: &Session, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+fn play(session: &KvmSession, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
     if session.was_stopped() {
         missing.push(stopped_before(tasks::HEADING));
         return None;
@@ -154,8 +153,8 @@ fn stopped_before(heading: &str) -> String {
 
 /// Said at once, and in the report.
 fn failed(heading: &str, error: &anyhow::Error) -> String {
-    let why = format!("{heading}: {}.", complaint::sentence(error));
-    complaint::say(&format!("note: {why}"));
+    let why = format!("{heading}: {}.", error_chain(error));
+    report_error(&format!("note: {why}"));
     why
 }
 
@@ -179,153 +178,4 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
     };
     write(folder, &found)?;
     Ok(Exit::Fine)
-}
-
-/// A part of the report with its numbers.
-struct Chapter {
-    part: Part,
-    sweep: Sweep,
-    /// From the model, in the same figure.
-    companion: Option<Sweep>,
-    /// `None` if the sweep was stopped before there was anything to compare.
-    figure: Option<Figure>,
-}
-
-impl Chapter {
-    fn new(part: Part, sweep: Sweep) -> Result<Self> {
-        let figure = match (part.figure)(std::slice::from_ref(&sweep)) {
-            Ok(figure) => Some(figure),
-            Err(_) if sweep.stopped_early() == Some(true) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Chapter {
-            part,
-            sweep,
-            companion: None,
-            figure,
-        })
-    }
-
-    fn add_companion(&mut self, companion: Sweep) -> Result<()> {
-        let sweeps = [self.sweep.clone(), companion];
-        self.figure = Some((self.part.figure)(&sweeps)?);
-        let [_, companion] = sweeps;
-        self.companion = Some(companion);
-        Ok(())
-    }
-
-    /// The sweeps, by the names of their files.
-    fn sweeps(&self) -> Vec<NamedSweep> {
-        let named = |name: &str, sweep: &Sweep| NamedSweep {
-            name: name.into(),
-            sweep: sweep.clone(),
-        };
-        let companion = self
-            .companion
-            .as_ref()
-            .map(|sweep| named("modelled", sweep));
-        let own = named(self.part.name, &self.sweep);
-        std::iter::once(own).chain(companion).collect()
-    }
-
-    fn write(&self, folder: &OutputFolder) -> Result<()> {
-        for NamedSweep { name, sweep } in self.sweeps() {
-            folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
-            folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
-        }
-        if let Some(figure) = &self.figure {
-            let name = self.part.name;
-            let svg = figure::render_svg(figure)?;
-            let png = figure::render_png(figure, PNG_WIDTH)?;
-            folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
-            folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
-        }
-        Ok(())
-    }
-
-    fn section(&self) -> Result<Section> {
-        let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
-        if let Some(remark) = finding::of_overlap(&self.sweep) {
-            section = section.paragraph(remark);
-        }
-        if let Some(figure) = &self.figure {
-            let how = match self.companion {
-                Some(_) => format!("{} What is called modelled is not measured.", self.part.how),
-                None => self.part.how.to_owned(),
-            };
-            section = section.figure(figure, &how)?;
-        }
-        let sweeps = self.sweeps();
-        Ok(sweeps.iter().fold(section, |section, named| {
-            section.table((self.part.table)(&named.sweep))
-        }))
-    }
-}
-
-/// Everything that a report is made of.
-struct Found<'a> {
-    finding: String,
-    chapters: &'a [Chapter],
-    kernel: Option<&'a Kernel>,
-    tasks: Option<(&'a Tasks, Figure)>,
-    /// What is not in it, and why.
-    missing: &'a [String],
-}
-
-fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
-    let sections = write_sections(&folder, found)?;
-    let thresholds = found.kernel.and_then(Kernel::finding);
-    let finding = std::iter::once(found.finding.clone()).chain(thresholds);
-    let finding = finding.collect::<Vec<_>>().join(" ");
-    let page = report::render(&Report {
-        title: "Split locks on this host".into(),
-        finding: finding.clone(),
-        sections,
-        sweeps: found.chapters.iter().flat_map(Chapter::sweeps).collect(),
-    })?;
-    folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
-    let path = folder.finish()?;
-    let tasks = found.tasks.as_ref().map(|(_, figure)| figure);
-    let measured = found.chapters.iter().filter_map(|c| c.figure.as_ref());
-    for figure in measured.chain(tasks) {
-        terminal::show(figure)?;
-        terminal::print("\n")?;
-    }
-    let page = path.join("report.html");
-    terminal::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
-}
-
-/// First how far the guest gets and why, then the rest.
-fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Section>> {
-    let mut sections = vec![];
-    for (place, chapter) in found.chapters.iter().enumerate() {
-        chapter.write(folder)?;
-        sections.push(chapter.section()?);
-        if place > 0 {
-            continue;
-        }
-        if let Some((tasks, figure)) = &found.tasks {
-            tasks.write(folder, figure, PNG_WIDTH)?;
-            sections.push(tasks.section(figure)?);
-        }
-        if let Some(kernel) = found.kernel {
-            sections.push(write_kernel(folder, kernel)?);
-        }
-    }
-    if !found.missing.is_empty() {
-        let section = Section::new("What is missing");
-        let lines = found.missing.iter();
-        sections.push(lines.fold(section, Section::paragraph));
-    }
-    Ok(sections)
-}
-
-fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {
-    let picture = kernel.timeline()?;
-    if let Some(picture) = &picture {
-        let (svg, png) = (picture.svg()?, picture.png(PNG_WIDTH)?);
-        folder.write("timeline.svg", |out| out.write_all(svg.as_bytes()))?;
-        folder.write("timeline.png", |out| out.write_all(&png))?;
-    }
-    kernel.section(picture.as_ref())
 }

@@ -1,0 +1,56 @@
+//! Which kernels a machine's may be, for the model.
+
+use split_lock_model::kernel::{Era, Features, Profile, Release};
+use split_lock_model::time::Hz;
+
+use crate::Facts;
+
+impl Facts {
+    /// The kernels that this one may be, as far as the model is concerned: one, or several where its release or its
+    /// ticks could not be seen.
+    #[must_use]
+    pub fn possible_kernels(&self) -> Vec<Profile> {
+        let rates = self.hz.known().map_or(Hz::ALL.to_vec(), |&hz| vec![hz]);
+        let of_rate = |&hz: &Hz| match release(self) {
+            Some((release, suffix)) => named(self, release.lookup(suffix).features, hz)
+                .into_iter()
+                .collect(),
+            None => unnamed(self, hz),
+        };
+        rates.iter().flat_map(of_rate).collect()
+    }
+}
+
+/// A release that makes threads sleep. The sysctl says more than the release does: distributions take changes from
+/// later kernels.
+fn named(facts: &Facts, features: Features, hz: Hz) -> Option<Profile> {
+    let release = facts.kernel_release.known()?;
+    let mut profile = format!("{release},hz={hz}");
+    if features.era != Era::Misery {
+        profile += ",era=misery";
+    }
+    let has_sysctl = facts.split_lock_mitigate.known().is_some();
+    if has_sysctl && !features.sysctl {
+        profile += ",sysctl=1";
+    }
+    profile.parse().ok()
+}
+
+/// Where the release is not known, nor is it known which of two lengths the sleep has.
+fn unnamed(facts: &Facts, hz: Hz) -> Vec<Profile> {
+    let of_length = |extra_jiffy| {
+        let features = Features {
+            era: Era::Misery,
+            extra_jiffy,
+            sysctl: facts.split_lock_mitigate.known().is_some(),
+            ..Features::NONE
+        };
+        Some(Profile::custom(features).ok()?.with_hz(hz))
+    };
+    [true, false].into_iter().filter_map(of_length).collect()
+}
+
+/// The kernel's release, and what follows its numbers.
+pub(crate) fn release(facts: &Facts) -> Option<(Release, &str)> {
+    Release::parse_prefix(facts.kernel_release.known()?).ok()
+}

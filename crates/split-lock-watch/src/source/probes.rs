@@ -1,0 +1,230 @@
+//! Kernel probes of our own: defined when a watch begins, removed when it ends.
+
+use std::io;
+use std::process;
+
+use super::symbols::{HANDLE_GUEST, HANDLE_USER, MSLEEP, Symbols};
+use super::tracefs::Tracefs;
+
+/// One probe: what it is called, and what the kernel is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Definition {
+    name: &'static str,
+    function: &'static str,
+    /// `p`, or `r` for its return, of so many threads at once as may be in the handler.
+    kind: &'static str,
+    /// What is to be in its records. The handlers' arguments: the guest's RIP; the program's registers.
+    argument: &'static str,
+}
+
+pub(super) const GUEST_TRAP: &str = "guest_trap";
+pub(super) const USER_TRAP: &str = "user_trap";
+pub(super) const GUEST_BACK: &str = "guest_back";
+pub(super) const USER_BACK: &str = "user_back";
+pub(super) const SLEPT: &str = "slept";
+
+const RETURN: &str = "r1024";
+
+const DEFINITIONS: [Definition; 5] = [
+    Definition {
+        name: GUEST_TRAP,
+        function: HANDLE_GUEST,
+        kind: "p",
+        argument: "rip=%di:x64",
+    },
+    Definition {
+        name: USER_TRAP,
+        function: HANDLE_USER,
+        kind: "p",
+        // struct pt_regs: RIP is the seventeenth of its words.
+        argument: "rip=+128(%di):x64",
+    },
+    Definition {
+        name: GUEST_BACK,
+        function: HANDLE_GUEST,
+        kind: RETURN,
+        argument: "retry=$retval:u8",
+    },
+    Definition {
+        name: USER_BACK,
+        function: HANDLE_USER,
+        kind: RETURN,
+        argument: "retry=$retval:u8",
+    },
+    Definition {
+        name: SLEPT,
+        function: MSLEEP,
+        kind: RETURN,
+        argument: "left_ms=$retval:u64",
+    },
+];
+
+/// What all our probes are below.
+const GROUP: &str = "splitlock";
+
+/// The probes of one process. Its id is in their names, so that two watches do not meet, and so that what
+/// a killed one has left can be told.
+#[derive(Debug)]
+pub(super) struct Probes {
+    tracefs: Tracefs,
+    defined: Vec<&'static str>,
+    /// Of one process there may be several, too.
+    suffix: String,
+}
+
+impl Probes {
+    /// Defines a probe for each function that the kernel has; `None` if it has no probes.
+    pub(super) fn define(
+        tracefs: &Tracefs,
+        symbols: &Symbols,
+        number: u64,
+    ) -> io::Result<Option<Self>> {
+        match tracefs.probes() {
+            Ok(probes) => remove_orphans(tracefs, &probes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut probes = Self {
+            tracefs: tracefs.clone(),
+            defined: vec![],
+            suffix: format!("{number}_{}", process::id()),
+        };
+        for definition in &DEFINITIONS {
+            if symbols.has(definition.function) {
+                probes.add(definition)?;
+            }
+        }
+        Ok(Some(probes))
+    }
+
+    fn add(&mut self, definition: &Definition) -> io::Result<()> {
+        let Definition {
+            name,
+            function,
+            kind,
+            argument,
+        } = definition;
+        let event = self.event(name);
+        let line = format!("{kind}:{event} {function} {argument}");
+        self.tracefs.change_probes(&line)?;
+        self.defined.push(name);
+        Ok(())
+    }
+
+    /// What a probe is called below tracefs' `events`, if it is there.
+    pub(super) fn get(&self, name: &'static str) -> Option<String> {
+        self.defined.contains(&name).then(|| self.event(name))
+    }
+
+    fn event(&self, name: &str) -> String {
+        format!("{GROUP}/{name}_{}", self.suffix)
+    }
+
+    /// How often one of them was passed without a record, because too many threads were inside at once.
+    pub(super) fn missed(&self) -> u64 {
+        let profile = self.tracefs.probe_profile().unwrap_or_default();
+        missed_in(&profile, &self.suffix)
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        for name in &self.defined {
+            // There is nobody to tell; the next watch removes what is left.
+            let _ = self
+                .tracefs
+                .change_probes(&format!("-:{}", self.event(name)));
+        }
+    }
+}
+
+/// `  guest_trap_0_123    17    0`
+fn missed_in(profile: &str, suffix: &str) -> u64 {
+    let misses = profile.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let name = words.next()?;
+        let name = name.rsplit('/').next()?;
+        let ours = DEFINITIONS
+            .iter()
+            .any(|known| name.strip_prefix(known.name) == Some(&format!("_{suffix}")));
+        let misses: u64 = words.nth(1)?.parse().ok()?;
+        ours.then_some(misses)
+    });
+    misses.sum()
+}
+
+/// Removes the probes of processes that are no more. Somebody else may be doing that at this moment, or may be
+/// using them: then they stay.
+fn remove_orphans(tracefs: &Tracefs, probes: &str) {
+    for event in orphans(probes, is_alive) {
+        let _ = tracefs.change_probes(&format!("-:{event}"));
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// `p:splitlock/guest_trap_0_123 handle_guest_split_lock rip=%di:x64`
+fn orphans(probes: &str, is_alive: impl Fn(u32) -> bool) -> Vec<&str> {
+    let is_orphan = |event: &&str| {
+        let pid = event.rsplit('_').next().and_then(|pid| pid.parse().ok());
+        event.starts_with(&format!("{GROUP}/")) && pid.is_some_and(|pid| !is_alive(pid))
+    };
+    let events = probes.lines().filter_map(|line| {
+        let (_, event) = line.split_ascii_whitespace().next()?.split_once(':')?;
+        Some(event)
+    });
+    events.filter(is_orphan).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::source::tracefs::SystemPaths;
+
+    #[test]
+    fn probes_of_dead_processes_are_orphans() {
+        let probes = "p:splitlock/guest_trap_0_77 handle_guest_split_lock rip=%di:x64\n\
+                      r1024:splitlock/slept_0_77 msleep_interruptible left_ms=$retval:u64\n\
+                      p:splitlock/guest_trap_1_88 handle_guest_split_lock rip=%di:x64\n\
+                      p:splitlock/strange vfs_read\n\
+                      p:kprobes/other_77 vfs_read\n";
+        let found = orphans(probes, |pid| pid == 88);
+        assert_eq!(found, ["splitlock/guest_trap_0_77", "splitlock/slept_0_77"]);
+    }
+
+    #[test]
+    fn only_our_own_misses_count() {
+        let profile = "  guest_trap_0_77      100       2\n\
+                       slept_0_77            90       3\n\
+                       slept_0_78            90       4\n\
+                       other                  1       5\n";
+        assert_eq!(missed_in(profile, "0_77"), 5);
+    }
+
+    #[test]
+    fn probes_are_defined_where_there_are_functions_and_removed_again() {
+        let root = fixture::folder(&[("events/x", ""), ("kprobe_events", "")]);
+        let tracefs = Tracefs::find(&SystemPaths {
+            tracing: vec![root.path().to_owned()],
+            ..SystemPaths::default()
+        })
+        .unwrap();
+        let kallsyms = "ffffffff81322e50 T handle_guest_split_lock\n";
+        let symbols = Symbols::read(kallsyms.as_bytes()).unwrap();
+        let probes = Probes::define(&tracefs, &symbols, 3).unwrap().unwrap();
+        let event = probes.get(GUEST_TRAP).unwrap();
+        assert_eq!(probes.get(SLEPT), None);
+        drop(probes);
+        let written = tracefs.probes().unwrap();
+        let lines: Vec<_> = written.lines().collect();
+        assert_eq!(lines.len(), 4, "{written}");
+        assert_eq!(
+            lines[0],
+            format!("p:{event} handle_guest_split_lock rip=%di:x64")
+        );
+        assert_eq!(lines[2], format!("-:{event}"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Standard output, whose reader may stop when it has seen enough.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use split_lock_report::text;
+
+pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
+
+/// Whoever reads a pipe may close it early.
+pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Prints lines of text, which may hold what a user or a file has named.
+pub(crate) fn print(lines: &str) -> Result<()> {
+    print_plain(&text::plain_lines(lines))
+}
+
+/// Prints text that is free of foreign control characters already, such as a page in colours.
+pub(crate) fn print_plain(text: &str) -> Result<()> {
+    print_on(text).map(|_| ())
+}
+
+/// The same of a command that goes on; whether somebody still reads.
+pub(crate) fn print_on(text: &str) -> Result<bool> {
+    match write_all(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context(CANNOT_WRITE),
+    }
+}
+
+fn write_all(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
