@@ -197,7 +197,8 @@ impl TaskSpec {
         }
     }
 
-    pub(super) fn period(&self) -> Option<Nanos> {
+    /// How long its timer waits before each signal, if it has one.
+    pub fn period(&self) -> Option<Nanos> {
         match self.kind {
             TaskKind::Vcpu(budget) => budget.period(),
             TaskKind::User { interval } => interval,

@@ -131,13 +131,10 @@ fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
 
 /// A simulation always ends, but it should do so while somebody waits for it.
 fn refuse_to_take_for_ever(scenario: &Scenario) -> Result<()> {
-    let timers = scenario.tasks.iter().flat_map(|task| {
-        let period = match task.kind {
-            TaskKind::Vcpu(budget) => budget.period(),
-            TaskKind::User { interval } => interval,
-        };
-        [period, task.noise, task.migrate_every]
-    });
+    let timers = scenario
+        .tasks
+        .iter()
+        .flat_map(|task| [task.period(), task.noise, task.migrate_every]);
     // Ticks go on whether or not there are timers.
     let shortest = timers.flatten().fold(Nanos::from_millis(1), Nanos::min);
     let steps = u128::from(scenario.horizon.0) / u128::from(shortest.0.max(1));
@@ -254,7 +251,7 @@ fn as_text(
     text.push_str(&where_time_went(scenario, report));
     text.push_str("\nWhat became of the traps:\n");
     text.push_str(&what_became_of_traps(report));
-    text.push_str(&format!("\n{} from {} on:\n", view.length, view.from()));
+    text.push_str(&format!("\n{} from {} on:\n", view.length, view.from));
     text.push_str(&timeline::text(view, terminal::width()));
     text
 }
