@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use split_lock_model::figure::{self as model_figure, Order, Phase, Plan, Row};
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
+use split_lock_model::progress::{Phase, PlannedRun, ProgressError, ProgressPlan};
 use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
@@ -39,7 +39,7 @@ pub enum SweepError {
     Profile(#[from] ProfileError),
     /// Timeouts or repeats that the model refuses.
     #[error(transparent)]
-    Plan(#[from] model_figure::FigureError),
+    Plan(#[from] ProgressError),
 }
 
 /// How long a guest's operations take. Stated, never fitted: they belong to the hardware.
@@ -126,15 +126,14 @@ pub fn sweep(
     curves.push(("aligned", Program::plain_loop(Nanos(1))?, kernel));
     let mut samples = vec![];
     for (guest, program, profile) in curves {
-        let plan = Plan {
+        let plan = ProgressPlan {
             program,
             costs: sim::Costs::default(),
             timeouts: timeouts.iter().copied().map(Nanos::from).collect(),
             repeats,
-            order: Order::Independent,
             phase: Phase::Random(seed),
         };
-        let rows = plan.curve(model_figure::Curve::Warn, profile)?;
+        let rows = plan.runs(profile)?;
         if rows.is_empty() {
             let kernel = profile.to_string();
             return Err(SweepError::Sigbus { kernel, guest });
@@ -146,7 +145,7 @@ pub fn sweep(
 }
 
 /// With the turns that take `turn_ps` each, if it is given, instead of one nanosecond each.
-fn sample(guest: &str, kernel: &Profile, row: &Row, turn_ps: Option<u64>) -> Sample {
+fn sample(guest: &str, kernel: &Profile, row: &PlannedRun, turn_ps: Option<u64>) -> Sample {
     let turns = |turn_ps| u128::from(row.run.turns) * 1_000 / u128::from(turn_ps);
     Sample {
         series: Origin::Modelled(kernel.to_string()).to_string(),

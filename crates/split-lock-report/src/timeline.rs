@@ -2,7 +2,7 @@
 
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::CoreId;
-use split_lock_model::sim::{Doing, Scenario, ScenarioError, Timeline, Track, Until, simulate};
+use split_lock_model::sim::{Scenario, ScenarioError, SpanKind, Timeline, Track, Until, simulate};
 use split_lock_model::time::Nanos;
 
 /// More lines of threads than this are not read by anybody.
@@ -42,7 +42,7 @@ pub(crate) enum TimelineRow {
 /// Something on a row, in time since the view's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimelineSpan {
-    pub(crate) doing: Doing,
+    pub(crate) kind: SpanKind,
     pub(crate) start: Nanos,
     pub(crate) end: Nanos,
 }
@@ -110,7 +110,7 @@ impl View {
         let mut spans: Vec<_> = spans
             .filter(|span| span.track == track && span.end > self.from)
             .map(|span| TimelineSpan {
-                doing: span.doing,
+                kind: span.kind,
                 start: span.start.since(self.from),
                 end: span.end.since(self.from).min(self.length),
             })
@@ -124,11 +124,12 @@ impl View {
     /// leaves its program.
     fn kicks(&self, task: u32) -> Vec<TimelineSpan> {
         let spans = self.spans(TimelineRow::Thread(task));
-        let left = |span: &TimelineSpan| matches!(span.doing, Doing::Vmm | Doing::SignalHandler);
+        let left =
+            |span: &TimelineSpan| matches!(span.kind, SpanKind::Vmm | SpanKind::SignalHandler);
         let mut kicks = vec![];
         for (index, span) in spans.iter().enumerate().filter(|(_, span)| left(span)) {
             let before = index.checked_sub(1).map(|before| spans[before]);
-            let waking = before.filter(|b| b.doing == Doing::Waking && b.end == span.start);
+            let waking = before.filter(|b| b.kind == SpanKind::Waking && b.end == span.start);
             kicks.push(TimelineSpan {
                 start: waking.map_or(span.start, |waking| waking.start),
                 ..*span
@@ -158,7 +159,11 @@ pub fn beginning(scenario: &Scenario) -> Nanos {
 fn rows(scenario: &Scenario) -> Vec<TimelineRow> {
     let shown = || (0..).zip(&scenario.tasks).take(MOST_THREADS);
     let threads = shown().flat_map(|(index, task)| {
-        let kicks = task.period().is_some().then_some(TimelineRow::Kicks(index));
+        let kicks = task
+            .kind
+            .period()
+            .is_some()
+            .then_some(TimelineRow::Kicks(index));
         kicks.into_iter().chain([TimelineRow::Thread(index)])
     });
     let migrates = shown().any(|(_, task)| task.migrate_every.is_some());
@@ -272,25 +277,25 @@ fn cells(view: &View, row: TimelineRow, columns: usize) -> Vec<char> {
                 _ => cell.1.max(width / 2),
             };
             if part > least || (part == width && part > 0) {
-                *cell = (symbol(span.doing), part);
+                *cell = (symbol(span.kind), part);
             }
         }
     }
     cells.into_iter().map(|(symbol, _)| symbol).collect()
 }
 
-fn symbol(doing: Doing) -> char {
-    match doing {
-        Doing::GuestUndetected => '#',
-        Doing::Guest => '=',
-        Doing::Asleep => 'z',
-        Doing::Queued => 'q',
-        Doing::Trap | Doing::Waking => 'k',
-        Doing::Vmm | Doing::SignalHandler => 'v',
-        Doing::WaitingForCpu => 'w',
-        Doing::DetectionOff => '-',
-        Doing::Held(_) => 'H',
-        Doing::Running(_) => ' ',
+fn symbol(kind: SpanKind) -> char {
+    match kind {
+        SpanKind::GuestUndetected => '#',
+        SpanKind::Guest => '=',
+        SpanKind::Asleep => 'z',
+        SpanKind::Queued => 'q',
+        SpanKind::Trap | SpanKind::Waking => 'k',
+        SpanKind::Vmm | SpanKind::SignalHandler => 'v',
+        SpanKind::WaitingForCpu => 'w',
+        SpanKind::DetectionOff => '-',
+        SpanKind::Held(_) => 'H',
+        SpanKind::Running(_) => ' ',
     }
 }
 

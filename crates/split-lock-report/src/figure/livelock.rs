@@ -26,7 +26,7 @@ pub fn livelock_timeline(
     let mut panels = vec![];
     for scenario in scenarios {
         let report = simulate(kernel, scenario)?;
-        let period = scenario.tasks[0].period().unwrap_or(Nanos::ZERO);
+        let period = scenario.tasks[0].kind.period().unwrap_or(Nanos::ZERO);
         let length = if report.tasks[0].turns == 0 && period > Nanos::ZERO {
             Nanos(period.0 * KICKS_WITHOUT_PROGRESS)
         } else {
@@ -45,6 +45,7 @@ pub fn livelock_timeline(
 
 fn heading(scenario: &Scenario, report: &Report) -> String {
     let timer = scenario.tasks[0]
+        .kind
         .period()
         .map_or("No timer".into(), |period| format!("A timer of {period}"));
     let fate = match report.tasks[0].verdict {

@@ -1,6 +1,6 @@
 //! What a simulated machine does, on a time axis: one panel for each scenario, below each other.
 
-use split_lock_model::sim::Doing;
+use split_lock_model::sim::SpanKind;
 use split_lock_model::time::Nanos;
 
 use super::axis::XAxis;
@@ -121,7 +121,7 @@ fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle:
         draw_span(page, plot, span, view, middle);
     }
     // Trapping takes no room on paper, so it is marked.
-    for trap in spans.iter().filter(|span| span.doing == Doing::Trap) {
+    for trap in spans.iter().filter(|span| span.kind == SpanKind::Trap) {
         let at = (plot.x(trap.start), middle - BOX / 2.0);
         page.scene
             .marker(Marker::Diamond, at, 3.2, Color::Detection);
@@ -143,10 +143,10 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
     let (left, right) = (plot.x(span.start), plot.x(span.end));
     let right = right.max(left + THINNEST);
     let (top, bottom) = (middle - BOX / 2.0, middle + BOX / 2.0);
-    let style = style(span.doing);
+    let style = style(span.kind);
     style.draw_box(&mut page.scene, (left, top), (right, bottom));
-    let label = match span.doing {
-        Doing::Held(task) => format!("held by {}", view.task(task)),
+    let label = match span.kind {
+        SpanKind::Held(task) => format!("held by {}", view.task(task)),
         _ => style.label.into(),
     };
     let lasted = format!("{label} {}", duration(span.end.since(span.start).0 as f64));
@@ -183,7 +183,7 @@ impl Style {
 }
 
 /// Told apart by brightness, so that a grey print shows the same.
-fn style(doing: Doing) -> Style {
+fn style(kind: SpanKind) -> Style {
     let style = |is_dark| {
         move |fill, label, meaning| Style {
             fill,
@@ -193,26 +193,26 @@ fn style(doing: Doing) -> Style {
         }
     };
     let (dark, light) = (style(true), style(false));
-    match doing {
-        Doing::GuestUndetected => dark(
+    match kind {
+        SpanKind::GuestUndetected => dark(
             Color::Curve(0),
             "runs",
             "runs, and its split locks complete",
         ),
-        Doing::Guest => light(Color::Curve(5), "works", "runs, detection on"),
-        Doing::Asleep => light(Color::Band, "asleep", "asleep for splitting a lock"),
-        Doing::Queued => light(Color::Paper, "waits", "waits for the semaphore"),
-        Doing::Trap | Doing::Waking => {
+        SpanKind::Guest => light(Color::Curve(5), "works", "runs, detection on"),
+        SpanKind::Asleep => light(Color::Band, "asleep", "asleep for splitting a lock"),
+        SpanKind::Queued => light(Color::Paper, "waits", "waits for the semaphore"),
+        SpanKind::Trap | SpanKind::Waking => {
             dark(Color::Detection, "kernel", "in the kernel, about a trap")
         }
-        Doing::Vmm | Doing::SignalHandler => dark(
+        SpanKind::Vmm | SpanKind::SignalHandler => dark(
             Color::Text,
             "outside",
             "outside the guest: VMM, or signal handler",
         ),
-        Doing::WaitingForCpu => light(Color::Grid, "", "waits for its CPU"),
-        Doing::DetectionOff => light(Color::Paper, "off", "detection off"),
-        Doing::Held(_) | Doing::Running(_) => light(Color::Grid, "held", "semaphore held"),
+        SpanKind::WaitingForCpu => light(Color::Grid, "", "waits for its CPU"),
+        SpanKind::DetectionOff => light(Color::Paper, "off", "detection off"),
+        SpanKind::Held(_) | SpanKind::Running(_) => light(Color::Grid, "held", "semaphore held"),
     }
 }
 
@@ -242,8 +242,8 @@ fn legend(page: &mut Page, panels: &[TimelinePanel]) {
         let is_kicks = |row: &TimelineRow| matches!(row, TimelineRow::Kicks(_));
         let rows = view.rows.iter().filter(|row| !is_kicks(row));
         for span in rows.flat_map(|row| view.spans(*row)) {
-            traps |= span.doing == Doing::Trap;
-            let style = style(span.doing);
+            traps |= span.kind == SpanKind::Trap;
+            let style = style(span.kind);
             if styles.iter().all(|known| known.meaning != style.meaning) {
                 styles.push(style);
             }

@@ -5,7 +5,7 @@ use std::iter;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
-use split_lock_model::analysis::Row;
+use split_lock_model::analysis::ThresholdRow;
 use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
@@ -23,7 +23,7 @@ const ERAS: [&str; 2] = ["6.11", "6.12"];
 #[derive(Debug, Serialize)]
 struct Shown {
     #[serde(flatten)]
-    row: Row,
+    row: ThresholdRow,
     hz: Hz,
     /// From one of its windows to the next.
     cycle: Nanos,
@@ -70,7 +70,7 @@ fn every_kernel() -> Result<Vec<Profile>> {
 }
 
 fn shown(kernel: &Profile, others: u32) -> Option<Shown> {
-    let mut row = Row::of(kernel, others.max(1))?;
+    let mut row = ThresholdRow::of(kernel, others.max(1))?;
     let alone = row.saturated[0];
     row.contended.truncate(others as usize);
     Some(Shown {

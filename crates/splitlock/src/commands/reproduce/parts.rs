@@ -5,12 +5,11 @@ use std::time::Duration;
 use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{Figure, FigureError};
 use split_lock_report::html;
-use split_lock_repro::guest::{BuiltIn, Guest, Kind};
+use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
-use split_lock_repro::vm::Level;
 
-use crate::guard;
+use crate::guard_config;
 
 /// A sweep of the report, with the words around it.
 pub(super) struct Part {
@@ -70,7 +69,7 @@ fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] 
         ..scenario.clone()
     };
     let guarded = Scenario {
-        guard: Some(guard::within_deadlines()),
+        guard: Some(guard_config::within_deadlines()),
         ..punished.clone()
     };
     [punished, guarded]

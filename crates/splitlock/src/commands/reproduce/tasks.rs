@@ -12,14 +12,14 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{Figure, TaskProgress};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
-use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
 use super::parts::MEASURED_AND_EMULATED;
-use super::write_picture;
-use crate::guard;
+use crate::guard_config;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
+use crate::picture_file::write_picture;
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 
@@ -52,7 +52,7 @@ impl Tasks {
     /// Plays it; `None` if somebody stops it.
     pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
-        let guard = Some(guard::within_deadlines());
+        let guard = Some(guard_config::within_deadlines());
         let plays = [
             ("this host as it is", Host::Native, None),
             ("punished", emulated(), None),
