@@ -1,5 +1,7 @@
 //! Experiments: what the booted machine is to try.
 
+use std::iter;
+
 use serde::{Deserialize, Serialize};
 use split_lock_model::handler::TrapOrigin;
 use split_lock_model::policy::Alternative;
@@ -83,7 +85,7 @@ pub struct WatchedExperiment {
     /// What is watched.
     pub experiment: Experiment,
     /// The program that watches, and its arguments.
-    pub command: Vec<String>,
+    pub argv: Vec<String>,
 }
 
 /// A program to run in the machine, and what it prints goes out as bundles.
@@ -98,7 +100,28 @@ pub struct GuestCommand {
     /// How often it may be tried until it does not end with exit code 2.
     pub attempts: u32,
     /// The program and its arguments.
-    pub command: Vec<String>,
+    pub argv: Vec<String>,
+}
+
+impl GuestCommand {
+    /// `splitlock`, once, with `arguments` between spaces.
+    #[must_use]
+    pub fn splitlock(name: &str, arguments: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mitigate: true,
+            detection: true,
+            attempts: 1,
+            argv: splitlock(arguments),
+        }
+    }
+}
+
+/// The command line that runs the project's program in the machine.
+#[must_use]
+pub fn splitlock(arguments: &str) -> Vec<String> {
+    let words = iter::once("/bin/splitlock").chain(arguments.split(' '));
+    words.map(str::to_owned).collect()
 }
 
 /// Where the plan lies in the machine.

@@ -33,7 +33,7 @@ pub fn explain(kernel: &Profile, scenario: &Scenario, report: &Report) -> String
             text,
             "\n{} ({interrupts}): {}",
             task.name,
-            fate(kernel, task, report)
+            outcome(kernel, task, report)
         );
         if let Some(advice) = advice(kernel, spec.kind, task, report.tasks.len() as u32 - 1) {
             let _ = writeln!(text, "{advice}");
@@ -90,7 +90,7 @@ fn interrupts_in_words(kind: TaskKind) -> String {
     }
 }
 
-fn fate(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
+fn outcome(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
     match task.verdict {
         Verdict::Progresses => format!("progresses, {} turns in {}.", task.turns, report.elapsed),
         Verdict::Slowed { .. } => {

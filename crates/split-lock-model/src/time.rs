@@ -7,15 +7,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A length of time, or a moment since the start of a simulation, in nanoseconds.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
@@ -91,10 +88,7 @@ impl fmt::Display for Nanos {
 }
 
 /// A count of kernel ticks: a moment (ticks since the start) or a length, as in the kernel.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Jiffies(pub u64);
 
 impl Jiffies {
@@ -112,8 +106,7 @@ impl Jiffies {
 }
 
 /// A tick rate that an x86 kernel can be built with, in ticks per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Hz(u32);
 
 /// A tick rate that no x86 kernel offers.
@@ -179,20 +172,6 @@ impl Hz {
         }
         // HZ / gcd ticks, each 1e9 / HZ long.
         Nanos(NANOS_PER_SEC / a)
-    }
-}
-
-impl TryFrom<u32> for Hz {
-    type Error = UnknownHz;
-
-    fn try_from(value: u32) -> Result<Self, UnknownHz> {
-        Self::new(value)
-    }
-}
-
-impl From<Hz> for u32 {
-    fn from(hz: Hz) -> Self {
-        hz.0
     }
 }
 

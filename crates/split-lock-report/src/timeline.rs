@@ -43,7 +43,7 @@ pub(crate) enum TimelineRow {
 /// Something on a row, in time since the view's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimelineSpan {
-    pub(crate) doing: SpanKind,
+    pub(crate) kind: SpanKind,
     pub(crate) start: Nanos,
     pub(crate) end: Nanos,
 }
@@ -120,7 +120,7 @@ impl View {
         let mut spans: Vec<_> = spans
             .filter(|span| span.track == track && span.end > self.from)
             .map(|span| TimelineSpan {
-                doing: span.doing,
+                kind: span.kind,
                 start: span.start.since(self.from),
                 end: span.end.since(self.from).min(self.length),
             })
@@ -135,11 +135,11 @@ impl View {
     fn kicks(&self, task: u32) -> Vec<TimelineSpan> {
         let spans = self.spans(TimelineRow::Thread(task));
         let left =
-            |span: &TimelineSpan| matches!(span.doing, SpanKind::Vmm | SpanKind::SignalHandler);
+            |span: &TimelineSpan| matches!(span.kind, SpanKind::Vmm | SpanKind::SignalHandler);
         let mut kicks = vec![];
         for (index, span) in spans.iter().enumerate().filter(|(_, span)| left(span)) {
             let before = index.checked_sub(1).map(|before| spans[before]);
-            let waking = before.filter(|b| b.doing == SpanKind::Waking && b.end == span.start);
+            let waking = before.filter(|b| b.kind == SpanKind::Waking && b.end == span.start);
             kicks.push(TimelineSpan {
                 start: waking.map_or(span.start, |waking| waking.start),
                 ..*span
@@ -287,15 +287,15 @@ fn cells(view: &View, row: TimelineRow, columns: usize) -> Vec<char> {
                 _ => cell.1.max(width / 2),
             };
             if part > least || (part == width && part > 0) {
-                *cell = (symbol(span.doing), part);
+                *cell = (symbol(span.kind), part);
             }
         }
     }
     cells.into_iter().map(|(symbol, _)| symbol).collect()
 }
 
-fn symbol(doing: SpanKind) -> char {
-    match doing {
+fn symbol(kind: SpanKind) -> char {
+    match kind {
         SpanKind::GuestUndetected => '#',
         SpanKind::Guest => '=',
         SpanKind::Asleep => 'z',

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use split_lock_host::Root;
-use split_lock_host::who::{Owner, Vm};
+use split_lock_host::attribution::{Owner, Vm};
 
 use crate::thread_table::ThreadId;
 

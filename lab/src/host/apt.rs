@@ -80,14 +80,8 @@ impl Apt {
         // What a run that was interrupted has left would be unpacked beside what comes now.
         programs::run(self.command("apt-get").arg("clean"))?;
         let mut command = self.command("apt-get");
-        command
-            .args([
-                "install",
-                "--yes",
-                "--download-only",
-                "--no-install-recommends",
-            ])
-            .args(packages);
+        let install = "install --yes --download-only --no-install-recommends";
+        command.args(install.split(' ')).args(packages);
         programs::run(&mut command).with_context(|| cannot_download(packages))?;
         let archives = self.home.join("cache/archives");
         unpack_all(&archives, into)?;

@@ -67,42 +67,22 @@ const DEMOS: [DemoRun; 3] = [
 
 impl DemoRun {
     fn command(&self) -> GuestCommand {
-        let command = [
-            "/bin/splitlock",
-            "demo",
-            "linux",
-            "--kernel",
-            GUEST_KERNEL,
-            "--initrd",
-            GUEST_INITRD,
-            "--append",
-            APPEND,
-            "--memory",
-            "192MiB",
-            "--guard",
-            self.guard,
-            "--boot-timeout",
-            "25s",
-            "--duration",
-            "8s",
-            "--fail-on",
-            "hang",
-            "--stand-in",
-            STAND_IN,
-        ];
+        let arguments = format!(
+            "demo linux --kernel {GUEST_KERNEL} --initrd {GUEST_INITRD} --append {APPEND} \
+             --memory 192MiB --guard {} --boot-timeout 25s --duration 8s --fail-on hang \
+             --stand-in {STAND_IN}",
+            self.guard
+        );
         GuestCommand {
-            name: self.name.to_owned(),
-            mitigate: true,
             detection: self.detection,
             attempts: ATTEMPTS,
-            command: command.map(str::to_owned).into(),
+            ..GuestCommand::splitlock(self.name, &arguments)
         }
     }
 }
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(crate) fn run(prepared: Prepared<'_>) -> Result<bool> {
-    let prepared = prepared.with_results_in("demo");
+pub(crate) fn run(prepared: &Prepared<'_>) -> Result<bool> {
     let (kernel, cache) = (prepared.kernel, &prepared.lab.cache);
     let busybox = step("busybox", || busybox(cache))?;
     let plan = Plan {
@@ -141,14 +121,11 @@ fn guest_files(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
 /// The exit code of a demonstration that did not come to its point.
 const NOTHING_SHOWN: &str = "2";
 
-fn said_nothing_of_split_locks(notes: &str) -> bool {
-    [
-        "has not come to a prompt",
-        "no serial output from the guest",
-    ]
-    .iter()
-    .any(|words| notes.contains(words))
-}
+/// What it says then, unless it has failed for another reason.
+const NO_PROMPT: [&str; 2] = [
+    "has not come to a prompt",
+    "no serial output from the guest",
+];
 
 /// Prints and keeps what was shown, and whether it is what should have been.
 fn judge(demo: &DemoRun, bundles: &Bundles, folder: &Path) -> Result<bool> {
@@ -156,7 +133,7 @@ fn judge(demo: &DemoRun, bundles: &Bundles, folder: &Path) -> Result<bool> {
     let text = format!("{notes}{said}");
     let file = folder.join(format!("{}.txt", demo.name));
     output::write(&file, text.as_bytes())?;
-    if code == NOTHING_SHOWN && said_nothing_of_split_locks(&notes) {
+    if code == NOTHING_SHOWN && NO_PROMPT.iter().any(|words| notes.contains(words)) {
         bail!(
             "a guest's guest did not come to its prompt in {ATTEMPTS} attempts, which is QEMU's fault as far as is known: see {}",
             file.display()

@@ -38,14 +38,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     init: PathBuf,
-    splitlock: PathBuf,
-}
-
-impl Programs {
     /// The command line, which runs here as well.
-    pub(crate) fn splitlock(&self) -> &Path {
-        &self.splitlock
-    }
+    pub(crate) splitlock: PathBuf,
 }
 
 /// Builds them.

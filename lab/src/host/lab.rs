@@ -52,36 +52,33 @@ impl Lab {
     pub(crate) fn with_each(
         &self,
         series: &[String],
-        act: impl Fn(Prepared<'_>) -> Result<bool>,
+        results: &str,
+        act: impl Fn(&Prepared<'_>) -> Result<bool>,
     ) -> Result<bool> {
         let mut is_fine = true;
         for series in series {
             let kernel = step(&format!("Debian's kernel {series}"), || {
                 Kernel::debian(series, &self.cache)
             })?;
-            is_fine &= act(self.prepare(&kernel)?)?;
+            is_fine &= act(&self.prepare(&kernel, results)?)?;
         }
         Ok(is_fine)
     }
 
-    pub(crate) fn prepare<'a>(&'a self, kernel: &'a Kernel) -> Result<Prepared<'a>> {
+    /// `results` names a folder below the kernel's own.
+    pub(crate) fn prepare<'a>(&'a self, kernel: &'a Kernel, results: &str) -> Result<Prepared<'a>> {
         let build = || module::build(kernel, &self.cache);
+        let all_results = self.cache.folder("results");
         Ok(Prepared {
             lab: self,
             kernel,
             module: step("building the module", build)?,
-            results: self.cache.folder("results").join(&kernel.release),
+            results: all_results.join(&kernel.release).join(results),
         })
     }
 }
 
 impl Prepared<'_> {
-    /// The same with a folder of its own for what comes out.
-    pub(crate) fn with_results_in(self, folder: &str) -> Self {
-        let results = self.results.join(folder);
-        Self { results, ..self }
-    }
-
     /// Carries out a plan in a machine; `more` is unpacked behind the initramfs.
     pub(crate) fn boot(
         &self,
@@ -92,10 +89,9 @@ impl Prepared<'_> {
     ) -> Result<Bundles> {
         let mut archive = initramfs::pack(self.kernel, &self.lab.programs, &self.module, plan)?;
         archive.extend(more);
+        let qemu = &self.lab.qemu;
         step(what, || {
-            self.lab
-                .qemu
-                .boot(self.kernel, &archive, shape, &self.results)
+            qemu.boot(self.kernel, &archive, shape, &self.results)
         })
     }
 }

@@ -32,16 +32,8 @@ pub(crate) enum Shape {
 pub(crate) const INSTRUCTION_NS: u64 = 8;
 
 /// A clock that counts instructions: 2^3 ns each.
-const COUNTED: [&str; 8] = [
-    "-accel",
-    "tcg",
-    "-icount",
-    "shift=3,sleep=off",
-    "-rtc",
-    "base=2026-01-01T00:00:00,clock=vm",
-    "-seed",
-    "42",
-];
+const COUNTED: &str =
+    "-accel tcg -icount shift=3,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm -seed 42";
 
 impl Shape {
     /// The machines in which to boot a kernel.
@@ -67,10 +59,10 @@ impl Shape {
         }
     }
 
-    fn clock(self) -> &'static [&'static str] {
+    fn clock(self) -> &'static str {
         match self {
-            Self::OneCpu | Self::TwoCpus => &COUNTED,
-            Self::TwoCpusRealClock => &["-accel", "tcg,thread=multi"],
+            Self::OneCpu | Self::TwoCpus => COUNTED,
+            Self::TwoCpusRealClock => "-accel tcg,thread=multi",
         }
     }
 }
@@ -109,11 +101,10 @@ impl Qemu {
         output::write(&archive, initramfs)?;
         let mut command = self.command();
         command
-            .args(["-machine", "q35", "-cpu", "max", "-m", "512"])
-            .args(["-smp", &shape.cpus().to_string()])
-            .args(shape.clock())
+            .args("-machine q35 -cpu max -m 512 -display none".split(' '))
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none"])
+            .args(["-smp", &shape.cpus().to_string()])
+            .args(shape.clock().split(' '))
             .arg("-serial")
             .arg(format!("file:{}", log.display()))
             .arg("-serial")

@@ -24,13 +24,6 @@ pub(crate) fn plan(shape: Shape, phases: Option<u32>) -> Plan {
     }
 }
 
-fn name(origin: TrapOrigin) -> &'static str {
-    match origin {
-        TrapOrigin::User => "user",
-        TrapOrigin::Guest => "guest",
-    }
-}
-
 fn one_cpu() -> Vec<Experiment> {
     let mut all = Vec::new();
     for origin in ORIGINS {
@@ -40,7 +33,7 @@ fn one_cpu() -> Vec<Experiment> {
         all.push(kicked(origin, Kick::EveryCpu(5_000), 400));
         all.push(contended(origin, 1, &[Kick::Never; 2], 600));
         all.push(contended(origin, 1, &[Kick::Never; 5], 600));
-        all.push(contended(origin, 1, &some_interrupted(), 1_000));
+        all.push(contended(origin, 1, &SOME_INTERRUPTED, 1_000));
         all.push(unmitigated(origin, 1, &[Kick::Every(1_000)], 300));
         all.push(unmitigated(origin, 1, &[Kick::Never; 2], 300));
     }
@@ -62,7 +55,7 @@ fn under(policy: Alternative) -> impl Iterator<Item = Experiment> {
         kicked(TrapOrigin::Guest, Kick::Every(1_000), 300),
         kicked(TrapOrigin::Guest, Kick::Every(9_300), 300),
         kicked(TrapOrigin::User, Kick::Every(3_100), 300),
-        contended(TrapOrigin::User, 1, &some_interrupted(), 600),
+        contended(TrapOrigin::User, 1, &SOME_INTERRUPTED, 600),
     ];
     let under = move |experiment| instead(policy, experiment);
     experiments.into_iter().map(under)
@@ -85,7 +78,7 @@ fn two_cpus() -> Vec<Experiment> {
         for threads in 2..=4 {
             all.push(contended(origin, 2, &vec![Kick::Never; threads], 600));
         }
-        all.push(contended(origin, 2, &some_interrupted(), 1_000));
+        all.push(contended(origin, 2, &SOME_INTERRUPTED, 1_000));
     }
     all.extend(ORIGINS.map(|origin| unmitigated(origin, 2, &[Kick::Never; 2], 300)));
     all
@@ -99,7 +92,7 @@ fn at_phases(phases: u32, shape: Shape) -> Vec<Experiment> {
     for origin in ORIGINS {
         all.extend([1_000, 3_100].map(|us| kicked(origin, Kick::Every(us), 12)));
         all.extend([9_300, 13_100].map(|us| kicked(origin, Kick::Every(us), 40)));
-        all.push(contended(origin, cpus, &some_interrupted(), 60));
+        all.push(contended(origin, cpus, &SOME_INTERRUPTED, 60));
         let kicks = vec![Kick::Every(1_000); cpus.into()];
         all.push(unmitigated(origin, cpus, &kicks, 12));
     }
@@ -111,7 +104,7 @@ fn at_phases(phases: u32, shape: Shape) -> Vec<Experiment> {
             ));
             all.push(instead(
                 policy,
-                contended(TrapOrigin::User, 1, &some_interrupted(), 60),
+                contended(TrapOrigin::User, 1, &SOME_INTERRUPTED, 60),
             ));
         }
     }
@@ -123,72 +116,55 @@ fn at_phases(phases: u32, shape: Shape) -> Vec<Experiment> {
     all
 }
 
+/// What the kernel's own handler does with `mitigate` on.
+fn upstream(name: &str, origin: TrapOrigin, workload: Workload) -> Experiment {
+    Experiment {
+        name: format!("{}-{name}", origin.name()),
+        mitigate: true,
+        policy: Alternative::Upstream,
+        origin,
+        workload,
+    }
+}
+
 /// Every half millisecond, at phases that lie a quarter of one apart at 250 ticks a second: so each
 /// step beyond a threshold has phases that show it.
 fn every_timeout(origin: TrapOrigin) -> Experiment {
-    Experiment {
-        name: format!("{}-timeouts", name(origin)),
-        mitigate: true,
-        policy: Alternative::Upstream,
-        origin,
-        workload: Workload::Single {
-            timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
-            phases: 16,
-        },
-    }
+    let workload = Workload::Single {
+        timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
+        phases: 16,
+    };
+    upstream("timeouts", origin, workload)
 }
 
 pub(crate) fn kicked(origin: TrapOrigin, kick: Kick, ms: u64) -> Experiment {
-    let by = match kick {
-        Kick::Never => "nothing".to_owned(),
-        Kick::Every(us) => format!("{us}us"),
-        Kick::EveryCpu(us) => format!("{us}us-of-cpu-time"),
+    let name = match kick {
+        Kick::Never => "every-nothing".to_owned(),
+        Kick::Every(us) => format!("every-{us}us"),
+        Kick::EveryCpu(us) => format!("every-{us}us-of-cpu-time"),
     };
-    Experiment {
-        name: format!("{}-every-{by}", name(origin)),
-        mitigate: true,
-        policy: Alternative::Upstream,
-        origin,
-        workload: together(ms, 1, &[kick]),
-    }
+    upstream(&name, origin, together(ms, 1, &[kick]))
 }
 
 /// Threads whose signals come while they queue, and others that are left alone.
-pub(crate) fn some_interrupted() -> [Kick; 4] {
-    [
-        Kick::Never,
-        Kick::Never,
-        Kick::Every(21_000),
-        Kick::Every(25_300),
-    ]
-}
+pub(crate) const SOME_INTERRUPTED: [Kick; 4] = [
+    Kick::Never,
+    Kick::Never,
+    Kick::Every(21_000),
+    Kick::Every(25_300),
+];
 
 pub(crate) fn contended(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
-    Experiment {
-        name: format!(
-            "{}-{}-threads-{disturbed}-kicked-{cpus}-cpus",
-            name(origin),
-            kicks.len()
-        ),
-        mitigate: true,
-        policy: Alternative::Upstream,
-        origin,
-        workload: together(ms, cpus, kicks),
-    }
+    let name = format!("{}-threads-{disturbed}-kicked-{cpus}-cpus", kicks.len());
+    upstream(&name, origin, together(ms, cpus, kicks))
 }
 
 pub(crate) fn unmitigated(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+    let name = format!("{}-threads-unmitigated-{cpus}-cpus", kicks.len());
     Experiment {
-        name: format!(
-            "{}-{}-threads-unmitigated-{cpus}-cpus",
-            name(origin),
-            kicks.len()
-        ),
         mitigate: false,
-        policy: Alternative::Upstream,
-        origin,
-        workload: together(ms, cpus, kicks),
+        ..upstream(&name, origin, together(ms, cpus, kicks))
     }
 }
 

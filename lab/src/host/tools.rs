@@ -96,34 +96,17 @@ const NANOS_PER_MS: u64 = 1_000_000;
 const DRAWN: usize = 3;
 
 impl Sweep {
+    /// Each run waits for detection that the one before has left switched off.
     fn command(&self) -> GuestCommand {
-        let command = [
-            "/bin/splitlock",
-            "sweep",
-            "--guest",
-            GUEST,
-            "--level",
-            self.level,
-            "--timeouts",
-            "1ms..24ms/1ms",
-            "--repeat",
-            "3",
-            // Detection that one run leaves switched off would be a gift to the next.
-            "--settle",
-            "40ms",
-            "--seed",
-            "1",
-            "--guard",
-            self.guard,
-            "--csv",
-            "-",
-        ];
+        let Self { level, guard, .. } = self;
+        let arguments = format!(
+            "sweep --guest {GUEST} --level {level} --timeouts 1ms..24ms/1ms --repeat 3 --settle 40ms \
+             --seed 1 --guard {guard} --csv -"
+        );
         GuestCommand {
-            name: self.name.to_owned(),
             mitigate: self.mitigate,
             detection: self.detection,
-            attempts: 1,
-            command: command.map(str::to_owned).into(),
+            ..GuestCommand::splitlock(self.name, &arguments)
         }
     }
 
@@ -155,13 +138,8 @@ const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is dete
 /// say so; what its kernel has written about traps it has to see all the same.
 fn doctor() -> GuestCommand {
     GuestCommand {
-        name: DOCTOR.to_owned(),
-        mitigate: true,
         detection: false,
-        attempts: 1,
-        command: ["/bin/splitlock", "doctor", "--json"]
-            .map(str::to_owned)
-            .into(),
+        ..GuestCommand::splitlock(DOCTOR, "doctor --json")
     }
 }
 
@@ -169,8 +147,7 @@ const DOCTOR: &str = "doctor";
 
 /// Runs the tools in a machine with this kernel, and draws what came of it. The answer is whether the
 /// guest got on where it should, and only there, and whether the log names every thread that trapped.
-pub(crate) fn run(args: &ToolsArgs, prepared: Prepared<'_>) -> Result<bool> {
-    let prepared = prepared.with_results_in("tools");
+pub(crate) fn run(args: &ToolsArgs, prepared: &Prepared<'_>) -> Result<bool> {
     let (kernel, programs, folder) = (prepared.kernel, &prepared.lab.programs, &prepared.results);
     let commands = SWEEPS.iter().map(Sweep::command).chain([doctor()]);
     let plan = Plan {
@@ -268,15 +245,16 @@ struct Sample {
 /// one line each, because each sweep has one thread that runs its vCPU.
 fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
     let text = splitlock(programs, &["log".as_ref(), log])?;
-    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
-    let found = text
-        .lines()
-        .filter(|line| line.contains("split lock "))
-        .count();
+    let trapped = trapping_sweeps();
+    let lines = text.lines().filter(|line| line.contains("split lock "));
     println!(
         "\nthe kernel's own lines, as `splitlock log` reads them ({trapped} expected):\n{text}"
     );
-    Ok(found == trapped)
+    Ok(lines.count() == trapped)
+}
+
+fn trapping_sweeps() -> usize {
+    SWEEPS.iter().filter(|sweep| sweep.detection).count()
 }
 
 /// Whether `splitlock doctor` has seen the kernel, its tick rate, its sysctl and its traps, and who that was; and
@@ -284,40 +262,25 @@ fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
 fn sees_the_machine(json: &str, kernel: &Kernel) -> Result<bool> {
     let found: serde_json::Value = serde_json::from_str(json).context("the doctor sent no JSON")?;
     let fact = |name: &str| &found["facts"][name]["seen"]["is"];
-    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
+    let (verdict, history) = (&found["verdict"], &found["history"]["seen"]["is"]);
+    let first_thread = &found["who"]["groups"][0]["threads"][0];
+    let doubts = verdict["doubts"].as_array().map_or(&[][..], Vec::as_slice);
     let checks = [
         ("release", *fact("kernel_release") == kernel.release),
         ("tick rate", *fact("hz") == kernel.profile.hz().get()),
         ("sysctl", *fact("split_lock_mitigate") == "1"),
-        (
-            "traps",
-            found["history"]["seen"]["is"]["alignment_checks"] == trapped,
-        ),
-        (
-            "who",
-            found["who"]["groups"][0]["threads"][0]["comm"].is_string(),
-        ),
-        (
-            "verdict",
-            found["verdict"]["condition"]["is"] == "not_applicable",
-        ),
-        (
-            "doubt",
-            found["verdict"]["doubts"]
-                .as_array()
-                .is_some_and(|doubts| !doubts.is_empty()),
-        ),
+        ("traps", history["alignment_checks"] == trapping_sweeps()),
+        ("who", first_thread["comm"].is_string()),
+        ("verdict", verdict["condition"]["is"] == "not_applicable"),
+        ("doubt", !doubts.is_empty()),
     ];
-    let wrong: Vec<_> = checks
-        .iter()
-        .filter(|(_, is_right)| !is_right)
-        .map(|(name, _)| *name)
-        .collect();
+    let wrong = checks.iter().filter(|(_, is_right)| !is_right);
+    let wrong: Vec<_> = wrong.map(|(name, _)| *name).collect();
     println!(
         "\n`splitlock doctor` there: {}",
         found["title"].as_str().unwrap_or("no title")
     );
-    for doubt in found["verdict"]["doubts"].as_array().into_iter().flatten() {
+    for doubt in doubts {
         println!("  doubts: {}", doubt.as_str().unwrap_or_default());
     }
     if !wrong.is_empty() {
@@ -340,7 +303,7 @@ fn draw(programs: &Programs, files: &[PathBuf], out: Option<&Path>) -> Result<()
 }
 
 fn splitlock(programs: &Programs, arguments: &[&Path]) -> Result<String> {
-    programs::run(Command::new(programs.splitlock()).args(arguments))
+    programs::run(Command::new(&programs.splitlock).args(arguments))
 }
 
 /// What a program in the machine printed, if it ended well.

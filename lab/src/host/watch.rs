@@ -6,8 +6,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use split_lock_lab::bundle::Bundles;
-use split_lock_lab::journal;
-use split_lock_lab::plan::{Experiment, Kick, Plan, WatchedExperiment};
+use split_lock_lab::plan::{Experiment, Kick, Plan, WatchedExperiment, splitlock};
 use split_lock_lab::replay::Verdict;
 use split_lock_lab::watch::{Expected, Run, WatchMode, WatchReport, judge, thread_stats};
 use split_lock_model::analysis::Thresholds;
@@ -18,7 +17,7 @@ use super::kernel::Kernel;
 use super::lab::{Prepared, bytes};
 use super::machine::{INSTRUCTION_NS, Shape};
 use super::output;
-use super::plans::{contended, kicked, some_interrupted, unmitigated};
+use super::plans::{SOME_INTERRUPTED, contended, kicked, unmitigated};
 
 /// How long is watched.
 const SECONDS: u64 = 5;
@@ -53,6 +52,9 @@ impl WatchCase {
 
 /// Signals too soon for this kernel, none, and those that come in time now and then.
 fn cases(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
+    use Expected::{Either, Livelock, Progress};
+    use TrapOrigin::{Guest, User};
+
     let sometimes = Kick::Every(limits.never_up_to().0 / 1000 + 1_300);
     let cpus = shape.cpus() as u16;
     let case = |experiment, expected| WatchCase {
@@ -62,57 +64,49 @@ fn cases(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
         judges_cost: false,
     };
     let alone = |origin, kick, expected| case(kicked(origin, kick, SPLIT_MS), expected);
+    let together = |kicks: &_, expected| case(contended(User, cpus, kicks, SPLIT_MS), expected);
+    let without_mitigation = |origin| {
+        case(
+            unmitigated(origin, cpus, &[Kick::Every(1_000)], SPLIT_MS),
+            Progress,
+        )
+    };
     let mut cases = vec![
         WatchCase {
             judges_cost: true,
-            ..alone(TrapOrigin::Guest, Kick::Every(1_000), Expected::Livelock)
+            ..alone(Guest, Kick::Every(1_000), Livelock)
         },
-        alone(TrapOrigin::User, Kick::Every(1_000), Expected::Livelock),
-        alone(TrapOrigin::Guest, Kick::Never, Expected::Progress),
-        alone(TrapOrigin::Guest, sometimes, Expected::Progress),
-        alone(TrapOrigin::User, sometimes, Expected::Progress),
-        case(
-            contended(TrapOrigin::User, cpus, &[Kick::Never; 2], SPLIT_MS),
-            Expected::Progress,
-        ),
-        case(
-            contended(TrapOrigin::User, cpus, &some_interrupted(), SPLIT_MS),
-            Expected::Either,
-        ),
-        case(
-            unmitigated(TrapOrigin::Guest, cpus, &[Kick::Every(1_000)], SPLIT_MS),
-            Expected::Progress,
-        ),
+        alone(User, Kick::Every(1_000), Livelock),
+        alone(Guest, Kick::Never, Progress),
+        alone(Guest, sometimes, Progress),
+        alone(User, sometimes, Progress),
+        together(&[Kick::Never; 2], Progress),
+        together(&SOME_INTERRUPTED, Either),
+        without_mitigation(Guest),
     ];
     if shape == Shape::OneCpu {
         cases.extend([
-            alone(TrapOrigin::Guest, Kick::Every(1_000), Expected::Livelock).without_probes(),
-            alone(TrapOrigin::User, sometimes, Expected::Progress).without_probes(),
-            case(
-                unmitigated(TrapOrigin::User, cpus, &[Kick::Every(1_000)], SPLIT_MS),
-                Expected::Progress,
-            )
-            .without_probes(),
+            alone(Guest, Kick::Every(1_000), Livelock).without_probes(),
+            alone(User, sometimes, Progress).without_probes(),
+            without_mitigation(User).without_probes(),
         ]);
     }
     cases
 }
 
 fn watched(case: &WatchCase) -> WatchedExperiment {
-    let duration = format!("{SECONDS}s");
-    let mut command = vec!["/bin/splitlock", "watch", "--json", "--duration", &duration];
-    if case.mode == WatchMode::Tracepoints {
-        command.push("--no-probes");
-    }
+    let no_probes = match case.mode {
+        WatchMode::Probes => "",
+        WatchMode::Tracepoints => " --no-probes",
+    };
     WatchedExperiment {
         experiment: case.experiment.clone(),
-        command: command.into_iter().map(str::to_owned).collect(),
+        argv: splitlock(&format!("watch --json --duration {SECONDS}s{no_probes}")),
     }
 }
 
 /// Boots a kernel, and compares.
-pub(crate) fn run(prepared: Prepared<'_>) -> Result<bool> {
-    let prepared = prepared.with_results_in("watch");
+pub(crate) fn run(prepared: &Prepared<'_>) -> Result<bool> {
     let kernel = prepared.kernel;
     let limits = Thresholds::of(&kernel.profile).context("this kernel does not sleep")?;
     let mut seen = Vec::new();
@@ -147,13 +141,12 @@ struct WatchResult {
 impl WatchResult {
     fn new(kernel: &Kernel, shape: Shape, case: &WatchCase, bundles: &Bundles) -> Result<Self> {
         let compared = compare(&kernel.profile, shape, &case.experiment, bundles)?;
-        let part = |part: &str| bytes(bundles, &format!("{}.{part}", case.experiment.name));
-        let journal = journal::parse(part("journal")?)?;
-        let run: Run = serde_json::from_slice(part("watch")?)?;
-        let (Some(first), Some(last)) = (journal.first(), journal.last()) else {
-            bail!("{}: nothing happened", case.experiment.name);
+        let name = &case.experiment.name;
+        let run: Run = serde_json::from_slice(bytes(bundles, &format!("{name}.watch"))?)?;
+        let (Some(first), Some(last)) = (compared.journal.first(), compared.journal.last()) else {
+            bail!("{name}: nothing happened");
         };
-        let threads = thread_stats(&journal, &compared.report.traps);
+        let threads = thread_stats(&compared.journal, &compared.report.traps);
         let span = (first.ns, last.ns);
         let mut seen = Self {
             machine: shape.name(),

@@ -44,6 +44,8 @@ mod probe;
 mod progress;
 mod reported;
 mod run;
+#[cfg(test)]
+mod simulated_test;
 mod state;
 mod vcpu;
 mod vcpu_guard;

@@ -68,8 +68,7 @@ pub struct Trapped {
 }
 
 /// A line in the kernel log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// `#AC: ... took a split_lock trap`: once per thread since 5.19, every time before.
     SplitLock,
@@ -129,8 +128,7 @@ pub enum Retry {
 }
 
 /// Where a signal cut the punishment short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interrupted {
     /// The signal was there before the sleep: no time passed at all.
     BeforeSleep,

@@ -30,7 +30,7 @@ mod task;
 mod wait;
 
 pub use action::{Action, Interrupted, Message, Retry, Trap, TrapOrigin, Trapped};
-pub use detection::Work;
+pub use detection::ReenableWork;
 pub use rules::{OnSignal, Rules};
 pub use state::{Handler, Reenabled};
 pub use task::TaskId;

@@ -2,7 +2,7 @@
 
 use super::action::{Action, Interrupted, Message, Retry, Trap, TrapOrigin, Trapped};
 use super::bus_lock::RateLimit;
-use super::detection::{Detection, Work};
+use super::detection::{Detection, ReenableWork};
 use super::rules::{OnSignal, Rules};
 use super::semaphore::Semaphore;
 use super::task::{Carried, Stage, Task, TaskId};
@@ -117,7 +117,7 @@ impl Handler {
 
     /// Re-enable work that waits for its tick, by CPU. A driver on a real clock runs
     /// [`Handler::reenable`] for each when it is due.
-    pub fn pending_work(&self) -> impl Iterator<Item = Work> {
+    pub fn pending_work(&self) -> impl Iterator<Item = ReenableWork> {
         self.detection.works()
     }
 
@@ -330,23 +330,17 @@ impl Handler {
         if self.is_served(now, expires) {
             return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
         }
-        if trap.signal_pending && self.rules.wait.ends_on(Signal::Ordinary) {
+        let wait = self.rules.wait;
+        self.task_mut(trap.task).stage = Stage::Asleep { expires, wait };
+        if trap.signal_pending && wait.ends_on(Signal::Ordinary) {
             // msleep looks for signals before it sleeps at all.
-            self.task_mut(trap.task).stage = Stage::Asleep {
-                expires,
-                wait: self.rules.wait,
-            };
             let cause = Interrupted::BeforeSleep;
             return self.sleep_cut_short(now, trap.task, trap.cpu, expires, cause);
         }
-        self.task_mut(trap.task).stage = Stage::Asleep {
-            expires,
-            wait: self.rules.wait,
-        };
         // The timer wheel never fires early: a timer for tick n fires at tick n + 1.
         Action::Sleep {
             wake: expires.plus(Jiffies(1)),
-            wait: self.rules.wait,
+            wait,
         }
     }
 

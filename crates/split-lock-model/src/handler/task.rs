@@ -1,15 +1,10 @@
 //! What the handler remembers about a thread.
 
-use serde::{Deserialize, Serialize};
-
 use super::wait::Wait;
 use crate::time::Jiffies;
 
 /// A thread, in the order in which the handler got to know them.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u32);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

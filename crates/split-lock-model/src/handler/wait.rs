@@ -1,10 +1,7 @@
 //! What a thread waits through, and what ends the wait.
 
-use serde::{Deserialize, Serialize};
-
 /// What may end a wait early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Any signal.
     Interruptible,
@@ -15,8 +12,7 @@ pub enum Wait {
 }
 
 /// A signal, as far as waits care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// One that is handled, or kicks a vCPU out of KVM_RUN.
     Ordinary,

@@ -10,7 +10,6 @@ mod parse;
 mod profile;
 mod release;
 
-pub use catalogue::Distribution;
 pub use features::{Era, Features, Mode};
 pub use parse::{MAX_TEXT, ParseProfileError};
 pub use profile::{Profile, ProfileError};

@@ -298,13 +298,9 @@ mod tests {
             let error = text.parse::<Profile>().expect_err(text).to_string();
             assert!(error.starts_with(field), "{text}: {error}");
         }
-        let long = "6".repeat(MAX_TEXT + 1);
-        assert!(
-            long.parse::<Profile>()
-                .expect_err("refused")
-                .to_string()
-                .starts_with("kernel:")
-        );
+        let long = "6".repeat(MAX_TEXT + 1).parse::<Profile>();
+        let error = long.expect_err("refused").to_string();
+        assert!(error.starts_with("kernel:"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What each alternative gives and takes, found by simulation.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Alternative;
 use crate::kernel::{Profile, ProfileError};
@@ -11,7 +11,7 @@ use crate::sim::{
 use crate::time::Nanos;
 
 /// The conditions of the comparison.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// How long a split lock takes while detection is off.
     pub split_cost: Nanos,
@@ -146,41 +146,44 @@ impl Comparison {
         if self.phases == 0 {
             return Err(CompareError::Empty("phases"));
         }
-        let bench = Bench {
+        let scenarios = Scenarios {
             plan: self,
             policy,
             kernel,
             splitting: Program::split_loop(self.split_cost).map_err(ScenarioError::from)?,
         };
-        let honest = bench.thread(None)?;
-        let (attack_timer, attack) = bench.best_attack()?;
+        let honest = scenarios.thread(None)?;
+        let (attack_timer, attack) = scenarios.best_attack()?;
         let per_second = |report: &Report| rate(report.tasks[0].splits, report.elapsed);
         Ok(Assessment {
             policy,
-            progress: bench.progress(0)?,
-            contended: bench.progress(self.others)?,
+            progress: scenarios.progress(0)?,
+            contended: scenarios.progress(self.others)?,
             honest_per_second: per_second(&honest),
             attacker_per_second: per_second(&attack),
             attack_timer,
             attacker_share_off: share(attack.windows.open, attack.elapsed),
-            crowd_bus_share: bench.crowd(attack_timer)?,
-            sparse_slowdown: bench.sparse(self.others, attack_timer)?,
-            sparse_slowdown_alone: bench.sparse(0, None)?,
-            worst_signal_delay: bench.signal_delay()?,
-            worst_kill_delay: bench.kill_delay()?,
+            crowd_bus_share: scenarios.crowd(attack_timer)?,
+            sparse_slowdown: scenarios.sparse(self.others, attack_timer)?,
+            sparse_slowdown_alone: scenarios.sparse(0, None)?,
+            worst_signal_delay: scenarios.signal_delay()?,
+            worst_kill_delay: scenarios.kill_delay()?,
         })
     }
 }
 
+/// When threads that split without pause have settled into their cycle.
+const SETTLED: Nanos = Nanos::from_millis(500);
+
 /// The scenarios, for one alternative.
-struct Bench<'a> {
+struct Scenarios<'a> {
     plan: &'a Comparison,
     policy: Alternative,
     kernel: &'a Profile,
     splitting: Program,
 }
 
-impl Bench<'_> {
+impl Scenarios<'_> {
     /// Runs a thread on CPU 0 with others, on CPUs of their own, that split all the time.
     fn run(
         &self,
@@ -201,14 +204,10 @@ impl Bench<'_> {
             );
         }
         let mut scenario = Scenario::new(topology, tasks);
-        scenario.horizon = self.settled().plus(self.plan.horizon);
+        scenario.horizon = SETTLED.plus(self.plan.horizon);
         scenario.until = Until::Horizon;
         adjust(&mut scenario);
         self.policy.simulate(self.kernel, &scenario)
-    }
-
-    fn settled(&self) -> Nanos {
-        Nanos::from_millis(500)
     }
 
     fn phases(&self) -> impl Iterator<Item = Nanos> {
@@ -222,7 +221,7 @@ impl Bench<'_> {
             for phase in self.phases() {
                 let vcpu = TaskSpec::vcpu(self.splitting, Budget::Relative(timeout));
                 // The others have settled by then: luck at the start is no progress.
-                let vcpu = vcpu.starting_at(self.settled());
+                let vcpu = vcpu.starting_at(SETTLED);
                 let report = self.run(vcpu, others, None, |s| s.tick_phase = phase)?;
                 let work = report.tasks[0].splits * self.plan.split_cost.0;
                 worst = worst.min(share(Nanos(work), report.tasks[0].time.total()));
@@ -282,7 +281,7 @@ impl Bench<'_> {
         let mut worst = Nanos::ZERO;
         for n in 1..=40 {
             let mut thread = TaskSpec::user(self.splitting, None);
-            thread.kill_at = Some(self.settled().plus(Nanos::from_micros(1_700 * n)));
+            thread.kill_at = Some(SETTLED.plus(Nanos::from_micros(1_700 * n)));
             let report = self.run(thread, self.plan.others, None, |_| {})?;
             worst = worst.max(report.tasks[0].kill_delay.unwrap_or(report.elapsed));
         }

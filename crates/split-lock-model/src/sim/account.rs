@@ -10,7 +10,7 @@ use crate::time::{Jiffies, Nanos};
 
 impl Machine<'_> {
     /// Adds a thread's time up to now to what it did.
-    pub(super) fn settle(&mut self, task: usize) {
+    pub(super) fn update_time(&mut self, task: usize) {
         let thread = &mut self.threads[task];
         let passed = self.now.saturating_sub(thread.since);
         if passed == 0 {
@@ -51,7 +51,7 @@ impl Machine<'_> {
 
     pub(super) fn into_report(mut self, end: End) -> Report {
         for task in 0..self.threads.len() {
-            self.settle(task);
+            self.update_time(task);
             let thread = &mut self.threads[task];
             if let Some(since) = thread.pending_since.filter(|_| thread.state != State::Dead) {
                 thread.note_signal_delay(Nanos(self.now - since));

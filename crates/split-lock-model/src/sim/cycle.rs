@@ -14,7 +14,7 @@ use crate::time::Nanos;
 #[derive(Debug)]
 pub(super) struct CycleFinder {
     searching: bool,
-    /// Progress does not end the search's purpose: any cycle ends the simulation.
+    /// Any cycle ends the simulation, and not only one without progress.
     any: bool,
     kept: Kept,
     scratch: Vec<u64>,

@@ -4,7 +4,7 @@ use super::calendar::NEVER;
 use super::machine::{Machine, SOURCES, Source};
 use super::report::{End, Report, Run};
 use super::scenario::{Budget, TaskKind, Until};
-use super::thread::{Activity, Cause, RunStart, State};
+use super::thread::{Activity, RunStart, State, WakeCause};
 use crate::handler::{Action, Interrupted, Retry, Signal, TaskId, Trap, Wait};
 use crate::machine::{CoreId, CpuId};
 use crate::time::Nanos;
@@ -41,7 +41,8 @@ impl Machine<'_> {
         if slot < 2 * cpus {
             return self.slice_over(slot - cpus);
         }
-        let (task, source) = ((slot - 2 * cpus) / 5, SOURCES[(slot - 2 * cpus) % 5]);
+        let slot = slot - 2 * cpus;
+        let (task, source) = (slot / SOURCES.len(), SOURCES[slot % SOURCES.len()]);
         match source {
             Source::Kill => self.kill(task),
             Source::Signal => self.timer(task),
@@ -73,7 +74,7 @@ impl Machine<'_> {
         let task = next.0 as usize;
         // A waiter that a signal has already woken finds the hand-over by itself.
         if matches!(self.threads[task].state, State::Queued(_)) {
-            self.wake(task, Cause::Semaphore);
+            self.wake(task, WakeCause::Semaphore);
         }
     }
 
@@ -120,12 +121,12 @@ impl Machine<'_> {
         thread.pending_since.get_or_insert(now);
         match thread.state {
             State::OnCpu if thread.activity == Activity::Program => {
-                self.settle(task);
+                self.update_time(task);
                 self.take_signal(task);
                 self.reschedule(task);
             }
             State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Ordinary) => {
-                self.wake(task, Cause::Signal);
+                self.wake(task, WakeCause::Signal);
             }
             _ => {}
         }
@@ -143,7 +144,7 @@ impl Machine<'_> {
                 self.die(task);
             }
             State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Fatal) => {
-                self.wake(task, Cause::Kill);
+                self.wake(task, WakeCause::Kill);
             }
             _ => {}
         }
@@ -151,10 +152,10 @@ impl Machine<'_> {
 
     /// The thread's present activity has run its course.
     fn activity_over(&mut self, task: usize) {
-        self.settle(task);
+        self.update_time(task);
         match (self.threads[task].state, self.threads[task].activity) {
             (State::NotStarted, _) => return self.start(task),
-            (State::Asleep(_), _) => return self.wake(task, Cause::Timer),
+            (State::Asleep(_), _) => return self.wake(task, WakeCause::Timer),
             (_, Activity::Program) => self.program_stops(task),
             (_, Activity::Trap) => self.enter_handler(task),
             (_, Activity::Wake(cause)) => self.continue_handler(task, cause),
@@ -217,14 +218,14 @@ impl Machine<'_> {
         self.act(task, Some(trapped.action));
     }
 
-    fn continue_handler(&mut self, task: usize, cause: Cause) {
+    fn continue_handler(&mut self, task: usize, cause: WakeCause) {
         let (id, cpu) = (TaskId(task as u32), self.cpu_id(task));
         let (now, pending) = (self.jiffies(), self.threads[task].pending_since.is_some());
         let action = match cause {
-            Cause::Timer => self.handler.sleep_over(now, id, cpu, pending),
-            Cause::Signal => self.handler.signal(now, id, cpu, Signal::Ordinary),
-            Cause::Kill => self.handler.signal(now, id, cpu, Signal::Fatal),
-            Cause::Semaphore => self.handler.granted(now, id, cpu),
+            WakeCause::Timer => self.handler.sleep_over(now, id, cpu, pending),
+            WakeCause::Signal => self.handler.signal(now, id, cpu, Signal::Ordinary),
+            WakeCause::Kill => self.handler.signal(now, id, cpu, Signal::Fatal),
+            WakeCause::Semaphore => self.handler.granted(now, id, cpu),
         };
         self.act(task, action);
     }
@@ -273,9 +274,9 @@ impl Machine<'_> {
             return;
         };
         if self.threads[task].killed_at.is_some() && wait.ends_on(Signal::Fatal) {
-            self.wake(task, Cause::Kill);
+            self.wake(task, WakeCause::Kill);
         } else if self.threads[task].pending_since.is_some() && wait == Wait::Interruptible {
-            self.wake(task, Cause::Signal);
+            self.wake(task, WakeCause::Signal);
         }
     }
 
@@ -439,7 +440,7 @@ impl Machine<'_> {
     fn write_state(&mut self, out: &mut Vec<u64>) {
         for task in 0..self.threads.len() {
             if self.threads[task].state != State::NotStarted {
-                self.settle(task);
+                self.update_time(task);
             }
             self.threads[task].relative_state(self.now, out);
         }
@@ -460,7 +461,7 @@ impl Machine<'_> {
             if !self.threads[task].runs_program() {
                 continue;
             }
-            self.settle(task);
+            self.update_time(task);
             let undetected = !self.handler.detects(TaskId(task as u32), cpu);
             let in_window = self.handler.is_off(cpu);
             let thread = &mut self.threads[task];

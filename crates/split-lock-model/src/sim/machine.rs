@@ -2,18 +2,20 @@
 
 use std::collections::VecDeque;
 
-use super::Observer;
 use super::calendar::{Calendar, NEVER};
 use super::cycle::CycleFinder;
 use super::report::{End, Run, Windows};
 use super::scenario::Scenario;
 use super::thread::Thread;
 use super::timeline::Timeline;
-use crate::handler::{Handler, Rules, TaskId};
+use crate::handler::{Action, Handler, Rules, TaskId};
 use crate::kernel::Profile;
 use crate::machine::CpuId;
 use crate::random::SplitMix64;
 use crate::time::{Jiffies, Nanos, TickClock};
+
+/// Sees the handler after each thing that happened to it, and its answer if that was one for a thread.
+pub type Observer<'a> = &'a mut dyn FnMut(&Handler, Option<(TaskId, Action)>);
 
 /// The events of a thread, in the order in which they happen if they coincide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod scheduler;
 mod thread;
 mod timeline;
 
+pub use machine::Observer;
 pub use program::{Program, ProgramError};
 pub use report::{
     Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, Verdict, Windows,
@@ -23,7 +24,7 @@ pub use report::{
 pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
 pub use timeline::{Span, SpanKind, Timeline, Track};
 
-use crate::handler::{Action, Handler, Rules, TaskId};
+use crate::handler::Rules;
 use crate::kernel::Profile;
 
 /// Runs a scenario on a kernel.
@@ -45,9 +46,6 @@ use crate::kernel::Profile;
 pub fn simulate(kernel: &Profile, scenario: &Scenario) -> Result<Report, ScenarioError> {
     simulate_observed(kernel, Rules::UPSTREAM, scenario, &mut |_, _| ())
 }
-
-/// Sees the handler after each thing that happened to it, and its answer if that was one for a thread.
-pub type Observer<'a> = &'a mut dyn FnMut(&Handler, Option<(TaskId, Action)>);
 
 /// Runs a scenario on a kernel with other rules, and shows the handler to an observer.
 ///

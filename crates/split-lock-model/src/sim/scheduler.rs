@@ -5,7 +5,7 @@
 
 use super::calendar::NEVER;
 use super::machine::{Machine, Source};
-use super::thread::{Activity, Cause, State};
+use super::thread::{Activity, State, WakeCause};
 
 impl Machine<'_> {
     /// When the CPU can take an interrupt, if it cannot now: a split lock is not interrupted.
@@ -20,8 +20,8 @@ impl Machine<'_> {
     }
 
     /// Something ends the thread's wait in the kernel.
-    pub(super) fn wake(&mut self, task: usize, cause: Cause) {
-        self.settle(task);
+    pub(super) fn wake(&mut self, task: usize, cause: WakeCause) {
+        self.update_time(task);
         self.set(task, Source::Activity, NEVER);
         let thread = &mut self.threads[task];
         thread.activity = Activity::Wake(cause);
@@ -30,7 +30,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn make_ready(&mut self, task: usize) {
-        self.settle(task);
+        self.update_time(task);
         let cpu = self.threads[task].cpu;
         self.threads[task].state = State::Ready;
         self.cpus[cpu].ready.push_front(task);
@@ -48,7 +48,7 @@ impl Machine<'_> {
         let Some(task) = self.cpus[cpu].ready.pop_front() else {
             return self.calendar.set(slice_slot, NEVER);
         };
-        self.settle(task);
+        self.update_time(task);
         self.cpus[cpu].running = Some(task);
         self.threads[task].state = State::OnCpu;
         if self.threads[task].activity == Activity::Program {
@@ -85,7 +85,7 @@ impl Machine<'_> {
     }
 
     fn take_off(&mut self, task: usize, state: State) {
-        self.settle(task);
+        self.update_time(task);
         let cpu = self.threads[task].cpu;
         self.threads[task].state = state;
         self.cpus[cpu].running = None;
@@ -100,7 +100,7 @@ impl Machine<'_> {
             self.take_off(task, state);
             return self.dispatch(cpu);
         }
-        self.settle(task);
+        self.update_time(task);
         self.cpus[cpu].ready.retain(|&other| other != task);
         self.threads[task].state = state;
     }

@@ -22,14 +22,14 @@ pub(super) enum State {
 pub(super) enum Activity {
     Program,
     Trap,
-    Wake(Cause),
+    Wake(WakeCause),
     /// The VMM's loop, or the user thread's signal handler.
     Vmm,
 }
 
 /// What woke a thread up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum WakeCause {
     Timer,
     Signal,
     Kill,

@@ -79,24 +79,24 @@ fn the_page_shows_what_is_found_at_1000_hz() {
 /// What the page argues with.
 fn check_claims(assessments: &[Assessment]) {
     let of = |policy| {
-        assessments
-            .iter()
-            .find(|a| a.policy == policy)
-            .expect("assessed")
+        let mut all = assessments.iter();
+        all.find(|a| a.policy == policy).expect("assessed")
     };
     let stuck = |policy| {
-        let assessment: &Assessment = of(policy);
-        (
-            Assessment::stuck(&assessment.progress),
-            Assessment::stuck(&assessment.contended),
-        )
+        let Assessment {
+            progress,
+            contended,
+            ..
+        } = of(policy);
+        [progress, contended].map(|progress| Assessment::stuck(progress))
     };
-    assert!(stuck(Alternative::Upstream).0 > 0);
-    assert!(stuck(Alternative::RemainingSleep).0 == 0 && stuck(Alternative::RemainingSleep).1 > 0);
-    assert!(stuck(Alternative::Proceed).0 == 0 && stuck(Alternative::Proceed).1 > 0);
+    assert!(stuck(Alternative::Upstream)[0] > 0);
+    for policy in [Alternative::RemainingSleep, Alternative::Proceed] {
+        assert!(stuck(policy)[0] == 0 && stuck(policy)[1] > 0);
+    }
     assert!(of(Alternative::Proceed).attack_gain() > 2.0);
     for policy in [Alternative::Killable, Alternative::FixedEnd] {
-        assert_eq!(stuck(policy), (0, 0));
+        assert_eq!(stuck(policy), [0, 0]);
         assert!((of(policy).attack_gain() - 1.0).abs() < 0.01);
     }
     let (killable, fixed_end) = (of(Alternative::Killable), of(Alternative::FixedEnd));
@@ -105,18 +105,17 @@ fn check_claims(assessments: &[Assessment]) {
 
 #[test]
 fn a_comparison_of_nothing_is_refused() {
+    let error = |comparison: Comparison, policy: Alternative, kernel| {
+        let error = comparison.assess(policy, &profile(kernel));
+        error.expect_err("refused").to_string()
+    };
     let empty = Comparison {
         timeouts: Vec::new(),
         ..Comparison::default()
     };
-    let error = empty
-        .assess(Alternative::Upstream, &profile("6.6"))
-        .expect_err("refused");
-    assert!(error.to_string().starts_with("timeouts:"));
-    let error = Comparison::default()
-        .assess(Alternative::Unmitigated, &profile("5.19"))
-        .expect_err("refused");
-    assert!(error.to_string().starts_with("mitigate:"));
+    assert!(error(empty, Alternative::Upstream, "6.6").starts_with("timeouts:"));
+    let refused = error(Comparison::default(), Alternative::Unmitigated, "5.19");
+    assert!(refused.starts_with("mitigate:"));
 }
 
 /// A VMM on a grid of one tick, at this phase, next to threads that split without pause.

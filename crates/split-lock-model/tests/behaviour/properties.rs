@@ -8,7 +8,7 @@ use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Alternative;
 use split_lock_model::sim::{
-    Budget, Costs, Program, Report, Scenario, TaskSpec, Track, Until, Verdict, simulate,
+    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict, simulate,
     simulate_observed,
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
@@ -75,26 +75,17 @@ fn any_profile() -> impl Strategy<Value = Profile> {
     ];
     let flags = prop::array::uniform7(any::<bool>());
     (era, any_hz(), mode, flags).prop_filter_map("impossible", |(era, hz, mode, flags)| {
-        let [
-            extra_jiffy,
-            sysctl,
-            per_cpu_reenable,
-            ratelimit,
-            intel_bus_lock,
-            amd_bus_lock,
-            on,
-        ] = flags;
         let features = Features {
             era,
-            extra_jiffy,
-            sysctl,
-            per_cpu_reenable,
-            ratelimit,
-            intel_bus_lock,
-            amd_bus_lock,
+            extra_jiffy: flags[0],
+            sysctl: flags[1],
+            per_cpu_reenable: flags[2],
+            ratelimit: flags[3],
+            intel_bus_lock: flags[4],
+            amd_bus_lock: flags[5],
         };
         let profile = Profile::custom(features).ok()?.with_hz(hz);
-        profile.with_mode(mode).ok()?.with_mitigate(on).ok()
+        profile.with_mode(mode).ok()?.with_mitigate(flags[6]).ok()
     })
 }
 
@@ -115,37 +106,30 @@ fn any_task(cpus: u32) -> impl Strategy<Value = TaskSpec> {
         any_time(30_000).prop_map(Budget::Absolute),
         any_time(30_000).prop_map(Budget::ThreadCpu),
     ];
-    let vcpu =
-        (any_program(), budget).prop_map(|(program, budget)| TaskSpec::vcpu(program, budget));
-    let user = (any_program(), prop::option::of(any_time(30_000)))
-        .prop_map(|(program, timer)| TaskSpec::user(program, timer));
+    let kind = prop_oneof![
+        budget.prop_map(TaskKind::Vcpu),
+        prop::option::of(any_time(30_000)).prop_map(|interval| TaskKind::User { interval }),
+    ];
     let rare = || prop::option::weighted(0.2, any_time(50_000));
-    (
-        prop_oneof![vcpu, user],
-        0..cpus,
-        any_time(20_000),
-        rare(),
-        rare(),
-        rare(),
-    )
-        .prop_map(|(mut task, cpu, start, noise, migrate_every, kill_at)| {
-            task = task.on(CpuId(cpu)).starting_at(start);
-            (task.noise, task.migrate_every, task.kill_at) = (noise, migrate_every, kill_at);
-            task
-        })
+    let events = (any_time(20_000), rare(), rare(), rare());
+    (kind, any_program(), 0..cpus, events).prop_map(|(kind, program, cpu, events)| {
+        let mut task = TaskSpec::vcpu(program, Budget::Unbounded).on(CpuId(cpu));
+        task.kind = kind;
+        (task.start, task.noise, task.migrate_every, task.kill_at) = events;
+        task
+    })
 }
 
 fn any_costs() -> impl Strategy<Value = Costs> {
     let cost = || prop_oneof![Just(Nanos::ZERO), any_time(100)];
-    (cost(), cost(), cost(), cost(), cost()).prop_map(
-        |(trap, wakeup, kworker, vmm_loop, signal_handler)| Costs {
-            trap,
-            wakeup,
-            kworker,
-            vmm_loop,
-            signal_handler,
-        },
-    )
+    let costs = [cost(), cost(), cost(), cost(), cost()];
+    costs.prop_map(|[trap, wakeup, kworker, vmm_loop, signal_handler]| Costs {
+        trap,
+        wakeup,
+        kworker,
+        vmm_loop,
+        signal_handler,
+    })
 }
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
@@ -212,17 +196,13 @@ proptest! {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_timeline(kernel in any_profile(), scenario in any_scenario()) {
-        let mut scenario = scenario;
-        scenario.trace_spans = 20_000;
-        prop_assert_eq!(simulate(&kernel, &scenario), simulate(&kernel, &scenario));
-    }
-
-    #[test]
-    fn a_trace_changes_nothing(kernel in any_profile(), scenario in any_scenario()) {
-        let mut traced = scenario.clone();
-        traced.trace_spans = 50;
+    fn the_same_seed_gives_the_same_timeline_and_a_trace_changes_nothing(
+        kernel in any_profile(),
+        scenario in any_scenario(),
+    ) {
+        let traced = Scenario { trace_spans: 20_000, ..scenario.clone() };
         let mut report = simulate(&kernel, &traced).expect("valid");
+        prop_assert_eq!(&report, &simulate(&kernel, &traced).expect("valid"));
         report.timeline = None;
         prop_assert_eq!(report, simulate(&kernel, &scenario).expect("valid"));
     }
@@ -252,7 +232,8 @@ proptest! {
                 let report = simulate(&kernel, &longer).expect("valid");
                 report.tasks.iter().map(|task| task.turns).collect::<Vec<_>>()
             };
-            let (start, end) = (cycle.start.plus(cycle.period), cycle.start.plus(cycle.period).plus(cycle.period));
+            let start = cycle.start.plus(cycle.period);
+            let end = start.plus(cycle.period);
             for ((task, before), after) in proof.tasks.iter().zip(turns(start)).zip(turns(end)) {
                 let share = task.cycle.expect("there is a cycle");
                 prop_assert_eq!(after - before, share.turns, "the next cycle is the same");

@@ -55,7 +55,7 @@ pub struct Table {
     /// What it holds and how the numbers were obtained.
     pub caption: String,
     /// One for each column.
-    pub headings: Vec<String>,
+    pub headings: &'static [&'static str],
     /// As many cells each as there are headings.
     pub rows: Vec<Vec<String>>,
     /// How many columns, from the left, hold words; the others hold numbers.

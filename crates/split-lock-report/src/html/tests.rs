@@ -177,14 +177,3 @@ fn a_sweep_without_origin_says_so() {
     assert!(html.contains("not recorded in the table"));
     assert!(html.contains("carries no origin"));
 }
-
-/// Leaves a page in the build folder, to be looked at:
-/// `cargo test -p split-lock-report -- --ignored page`.
-#[test]
-#[ignore = "writes a file for people to look at"]
-#[expect(clippy::disallowed_methods, reason = "a page for people, not a result")]
-fn page() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/pictures");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("report.html"), render(&report()).unwrap()).unwrap();
-}

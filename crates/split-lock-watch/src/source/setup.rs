@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use split_lock_host::who::INITIAL_NAMESPACE;
+use split_lock_host::attribution::INITIAL_PID_NAMESPACE;
 
 use super::error::WatchError;
 use super::perf_event::PerfEvent;
@@ -149,7 +149,7 @@ fn events(
 /// In a container perf calls all threads of the host by the same number.
 pub(super) fn refuse_containers() -> Result<(), WatchError> {
     let namespace = fs::read_link("/proc/self/ns/pid");
-    let is_initial = |link: PathBuf| link.to_str() == Some(INITIAL_NAMESPACE);
+    let is_initial = |link: PathBuf| link.to_str() == Some(INITIAL_PID_NAMESPACE);
     match namespace.map(is_initial) {
         Ok(false) => Err(WatchError::Contained),
         // Without procfs nothing else would work.

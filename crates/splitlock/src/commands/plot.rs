@@ -9,6 +9,7 @@ use split_lock_report::figure::Figure;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
+use crate::args::is_standard;
 use crate::args::measure::PlotArgs;
 use crate::output::Output;
 use crate::{Exit, interrupt};
@@ -42,10 +43,6 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
     interrupt::leave_on_ctrl_c()?;
     Output::prepare(&args.out)?.write(|out| out.write_all(&bytes))?;
     Ok(Exit::Fine)
-}
-
-fn is_standard(path: &Path) -> bool {
-    path == Path::new("-")
 }
 
 fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String> {

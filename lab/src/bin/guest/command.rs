@@ -38,7 +38,7 @@ fn attempt(command: &GuestCommand, device: &LabDevice) -> Result<Output> {
     settle(device)?;
     device.detect(command.detection)?;
     device.clear()?;
-    let (program, arguments) = command.command.split_first().context("an empty command")?;
+    let (program, arguments) = command.argv.split_first().context("an empty command")?;
     let mut command = Command::new(program);
     command
         .args(arguments)

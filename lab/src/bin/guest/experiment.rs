@@ -59,12 +59,14 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
             threads,
             phases,
         } => {
-            let length = Duration::from_millis(*ms);
-            let begun = StartGate {
+            let rounds = Rounds {
+                origin: experiment.origin,
+                length: Duration::from_millis(*ms),
                 phases: *phases,
-                together: Barrier::new(threads.len()),
+                start: Barrier::new(threads.len()),
+                device,
             };
-            together(experiment.origin, length, threads, &begun, device)?;
+            rounds.run(threads)?;
         }
     }
     settle(device)?;
@@ -107,85 +109,70 @@ fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevi
     Ok(())
 }
 
-/// When the threads of a loop begin with it: all at once, at each phase of the ticks.
-struct StartGate {
+/// Loops of all threads, which begin together, one round at each phase of the ticks.
+struct Rounds<'a> {
+    origin: TrapOrigin,
+    length: Duration,
     phases: u32,
-    together: Barrier,
+    start: Barrier,
+    device: &'a LabDevice,
 }
 
-fn together(
-    origin: TrapOrigin,
-    length: Duration,
-    threads: &[Thread],
-    begun: &StartGate,
-    device: &LabDevice,
-) -> Result<()> {
-    thread::scope(|scope| {
-        let running: Vec<_> = threads
-            .iter()
-            .map(|thread| scope.spawn(|| split_in_loops(origin, length, *thread, begun, device)))
-            .collect();
-        running
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no thread panics"))
-    })
-}
-
-fn split_in_loops(
-    origin: TrapOrigin,
-    length: Duration,
-    thread: Thread,
-    begun: &StartGate,
-    device: &LabDevice,
-) -> Result<()> {
-    let mut prepared = prepare(origin, thread, device);
-    for phase in 0..begun.phases {
-        // Even if this thread cannot take part: the others wait for it.
-        begun.together.wait();
-        let Ok((splitter, timer)) = &mut prepared else {
-            continue;
-        };
-        let done = split_in_a_loop(length, thread, splitter, timer, || {
-            sleep_until_phase(device, phase, begun.phases)
-        });
-        if let Err(error) = done {
-            prepared = Err(error);
-        }
+impl Rounds<'_> {
+    fn run(&self, threads: &[Thread]) -> Result<()> {
+        thread::scope(|scope| {
+            let threads = threads.iter();
+            let running: Vec<_> = threads
+                .map(|thread| scope.spawn(|| self.run_thread(*thread)))
+                .collect();
+            let mut running = running.into_iter();
+            running.try_for_each(|thread| thread.join().expect("no thread panics"))
+        })
     }
-    prepared.map(drop)
-}
 
-fn split_in_a_loop(
-    length: Duration,
-    thread: Thread,
-    splitter: &mut Splitter<'_>,
-    timer: &mut KickTimer,
-    wait: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let (first_us, every_us) = match thread.kick {
-        Kick::Never => (length.as_micros() as u64, 0),
-        Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
-    };
-    wait()?;
-    timer.set(first_us, every_us)?;
-    splitter.keep_on_until(Instant::now() + length)?;
-    timer
-        .set(0, 0)
-        .context("cannot stop the timer that kicks the thread")
-}
+    fn run_thread(&self, thread: Thread) -> Result<()> {
+        let mut prepared = self.prepare(thread);
+        for phase in 0..self.phases {
+            // Even if this thread cannot take part: the others wait for it.
+            self.start.wait();
+            if let Ok((splitter, timer)) = &mut prepared
+                && let Err(error) = self.run_once(phase, thread, splitter, timer)
+            {
+                prepared = Err(error);
+            }
+        }
+        prepared.map(drop)
+    }
 
-fn prepare(
-    origin: TrapOrigin,
-    thread: Thread,
-    device: &LabDevice,
-) -> Result<(Splitter<'_>, KickTimer)> {
-    stay_on(thread.cpu)?;
-    let clock = match thread.kick {
-        Kick::Never | Kick::Every(_) => ClockId::CLOCK_MONOTONIC,
-        Kick::EveryCpu(_) => ClockId::CLOCK_THREAD_CPUTIME_ID,
-    };
-    Ok((
-        Splitter::new(origin, device, GUEST_TURNS)?,
-        KickTimer::new(clock)?,
-    ))
+    fn run_once(
+        &self,
+        phase: u32,
+        thread: Thread,
+        splitter: &mut Splitter<'_>,
+        timer: &mut KickTimer,
+    ) -> Result<()> {
+        let (first_us, every_us) = match thread.kick {
+            Kick::Never => (self.length.as_micros() as u64, 0),
+            Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
+        };
+        sleep_until_phase(self.device, phase, self.phases)?;
+        timer.set(first_us, every_us)?;
+        let end = Instant::now() + self.length;
+        while Instant::now() < end {
+            splitter.try_once()?;
+        }
+        timer
+            .set(0, 0)
+            .context("cannot stop the timer that kicks the thread")
+    }
+
+    fn prepare(&self, thread: Thread) -> Result<(Splitter<'_>, KickTimer)> {
+        stay_on(thread.cpu)?;
+        let clock = match thread.kick {
+            Kick::Never | Kick::Every(_) => ClockId::CLOCK_MONOTONIC,
+            Kick::EveryCpu(_) => ClockId::CLOCK_THREAD_CPUTIME_ID,
+        };
+        let splitter = Splitter::new(self.origin, self.device, GUEST_TURNS)?;
+        Ok((splitter, KickTimer::new(clock)?))
+    }
 }

@@ -1,7 +1,5 @@
 //! Something that splits locks, in one of two ways.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use split_lock_model::handler::TrapOrigin;
@@ -29,17 +27,9 @@ impl<'a> Splitter<'a> {
     /// Tries once: a trap, or a split lock that meets no detection.
     pub(crate) fn try_once(&mut self) -> Result<()> {
         match self {
-            Self::User(device) => device.split().map(drop),
+            Self::User(device) => device.split(),
             Self::Guest(guest) => guest.run(),
         }
-    }
-
-    /// Goes on until `end`, signals or not.
-    pub(crate) fn keep_on_until(&mut self, end: Instant) -> Result<()> {
-        while Instant::now() < end {
-            self.try_once()?;
-        }
-        Ok(())
     }
 }
 
@@ -62,12 +52,10 @@ impl GuestCpu {
         memory.write_slice(&code(in_a_row), GuestAddress(CODE))?;
         let vcpu = vm.create_vcpu(0)?;
         let mut segments = vcpu.get_sregs()?;
-        segments.cs.base = 0;
-        segments.cs.selector = 0;
+        (segments.cs.base, segments.cs.selector) = (0, 0);
         vcpu.set_sregs(&segments)?;
         let mut registers = vcpu.get_regs()?;
-        registers.rip = CODE;
-        registers.rflags = 2;
+        (registers.rip, registers.rflags) = (CODE, 2);
         vcpu.set_regs(&registers)?;
         Ok(Self {
             vcpu,

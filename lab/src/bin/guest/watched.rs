@@ -30,7 +30,7 @@ pub(crate) fn run(
     if !Path::new(TRACING).join("events").exists() {
         crate::mount_kernel_files("tracefs", TRACING)?;
     }
-    let mut watcher = Watcher::start(&watched.command)?;
+    let mut watcher = Watcher::start(&watched.argv)?;
     let outcome = watcher
         .wait_for_first_line()
         .and_then(|()| experiment::run(&watched.experiment, device));
@@ -51,8 +51,8 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn start(command: &[String]) -> Result<Self> {
-        let (program, arguments) = command.split_first().context("an empty command")?;
+    fn start(argv: &[String]) -> Result<Self> {
+        let (program, arguments) = argv.split_first().context("an empty command")?;
         let mut program = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())

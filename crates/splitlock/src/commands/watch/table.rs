@@ -260,7 +260,7 @@ fn styled(line: &str, state: ThreadState, has_colors: bool) -> String {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use split_lock_host::who::Vm;
+    use split_lock_host::attribution::Vm;
     use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable, Totals};
 
     use super::*;

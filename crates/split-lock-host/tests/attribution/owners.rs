@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use split_lock_host::who::{Difference, Engine, Manager, Owner, Thread, Traps};
+use split_lock_host::attribution::{Difference, Engine, Manager, Owner, Thread, Traps};
 use split_lock_log::Records;
 
 use crate::Host;
@@ -40,7 +40,7 @@ fn with_a_machine() -> Host {
     host
 }
 
-fn process(owner: Owner) -> split_lock_host::who::Process {
+fn process(owner: Owner) -> split_lock_host::attribution::Process {
     match owner {
         Owner::Lives { process, .. } => *process,
         other => panic!("{other:?}"),
@@ -165,7 +165,7 @@ fn another_boot_has_other_threads() {
 #[test]
 fn what_cannot_be_seen_is_not_said_to_be_gone() {
     let why = |owner| match owner {
-        Owner::CouldNotSee { path, why } => format!("{}: {why}", path.display()),
+        Owner::Unreadable { path, why } => format!("{}: {why}", path.display()),
         other => panic!("{other:?}"),
     };
     let event = thread(&line(500, "CPU 0/KVM", 705));

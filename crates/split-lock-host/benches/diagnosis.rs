@@ -1,4 +1,4 @@
-//! How long the doctor takes. `cargo bench -p split-lock-host --bench checkup`
+//! How long the doctor takes. `cargo bench -p split-lock-host --bench diagnosis`
 //!
 //! On this machine, and on a made-up one with many processes and a log of some size. Prints medians and spreads;
 //! asserts nothing, because times depend on the machine.
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use split_lock_host::{Checkup, Root};
+use split_lock_host::{Diagnosis, Root};
 
 const ROUNDS: usize = 21;
 const PROCESSES: u32 = 500;
@@ -44,9 +44,9 @@ fn main() {
 fn checked(path: &Path) -> Duration {
     let start = Instant::now();
     let root = Root::open(path).expect("it is there");
-    let checkup = Checkup::of_machine(&root);
+    let diagnosis = Diagnosis::of_machine(&root);
     let time = start.elapsed();
-    assert!(!checkup.verdict.because.is_empty());
+    assert!(!diagnosis.verdict.because.is_empty());
     time
 }
 

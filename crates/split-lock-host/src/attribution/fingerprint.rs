@@ -20,7 +20,7 @@ impl Fingerprint {
     /// That of an instruction at this address.
     ///
     /// ```
-    /// use split_lock_host::who::Fingerprint;
+    /// use split_lock_host::attribution::Fingerprint;
     ///
     /// // The same instruction on two hosts.
     /// let (one, other) = (0xffff_f804_726d_fdff, 0xffff_f804_0c6d_fdff);

@@ -2,8 +2,8 @@
 //! that could keep one of them from ever getting past a split lock.
 
 mod cgroup;
-mod culprits;
 mod fingerprint;
+mod known_splitters;
 mod kvm;
 mod machines;
 mod owner;
@@ -12,23 +12,23 @@ mod process;
 mod program;
 mod text;
 mod thread;
+mod timer_suspects;
 mod timers;
 mod traps;
 mod vm;
 
 pub use cgroup::{Container, Engine};
-pub use culprits::{Confidence, Culprit, Suspicion};
 pub use fingerprint::Fingerprint;
+pub use known_splitters::{Confidence, KnownSplitter, Suspicion};
 pub use kvm::{ExitsOfMachine, SignalExits};
 pub use machines::{Machine, Machines, Vcpu};
-pub use owner::{Difference, INITIAL_NAMESPACE, Owner};
+pub use owner::{Difference, INITIAL_PID_NAMESPACE, Owner};
 pub(crate) use owners::MOST_LOOKUPS;
-pub use owners::{Owners, Owning};
+pub use owners::{OwnerProcess, Owners};
 pub use process::Process;
 pub use program::{Program, ProgramKind, Space};
-pub use timers::{
-    Clock, Evidence, Notifies, PosixTimer, Strength, TimerSuspect, TimerSuspects, timerfd_periods,
-};
+pub use timer_suspects::{Evidence, Strength, TimerSuspect, TimerSuspects};
+pub use timers::{Clock, Notifies, PosixTimer, timerfd_periods};
 pub use traps::{
     Address, Group, MOST_ADDRESSES, MOST_GROUPS, MOST_THREADS, Summary, Suppressed, Thread, Traps,
     When,

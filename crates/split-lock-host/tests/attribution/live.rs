@@ -9,7 +9,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use split_lock_host::Root;
-use split_lock_host::who::{
+use split_lock_host::attribution::{
     Clock, Machines, Notifies, Owner, PosixTimer, Process, timerfd_periods,
 };
 
@@ -145,6 +145,7 @@ fn all_machines_of_this_host_are_looked_for() {
         machines.machines.len(),
         since.elapsed()
     );
-    let is_this = |machine: &split_lock_host::who::Machine| machine.process.pid == this_process();
+    let is_this =
+        |machine: &split_lock_host::attribution::Machine| machine.process.pid == this_process();
     assert!(!machines.machines.iter().any(is_this));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 const FOLDER: &str = "sys/kernel/debug/kvm";
 
@@ -50,7 +50,7 @@ impl Debugfs {
         machines.filter(move |machine| pid_of(machine) == Some(pid))
     }
 
-    fn look(root: &Root) -> Seen<Vec<String>> {
+    fn look(root: &Root) -> Observed<Vec<String>> {
         let names = root.list(FOLDER);
         names.map(|names| {
             let names = names.iter().filter_map(|name| name.to_str());
@@ -111,7 +111,7 @@ pub struct ExitsOfMachine {
 
 impl SignalExits {
     /// Counts for 40 ms, if this machine is live and has virtual machines that KVM tells of.
-    pub fn read(root: &Root) -> Seen<Self> {
+    pub fn read(root: &Root) -> Observed<Self> {
         let answer = root.ask("signal-exits", || root.aside(sample));
         answer.find(|text| Self::parse(&text))
     }
@@ -142,16 +142,16 @@ impl SignalExits {
 }
 
 /// How often a signal has ended a run, since the machine was made.
-fn signal_exits(root: &Root, machine: &str) -> Seen<u64> {
+fn signal_exits(root: &Root, machine: &str) -> Observed<u64> {
     let count = root.text(PathBuf::from(FOLDER).join(machine).join("signal_exits"));
     count.find(|count| count.trim().parse().ok())
 }
 
-fn sample(root: &Root) -> Seen<String> {
+fn sample(root: &Root) -> Observed<String> {
     let mut machines = match Debugfs::look(root) {
-        Seen::Is(machines) => machines,
-        Seen::Absent => return Seen::Absent,
-        Seen::CouldNotSee { path, why } => return Seen::CouldNotSee { path, why },
+        Observed::Is(machines) => machines,
+        Observed::Absent => return Observed::Absent,
+        Observed::Unreadable { path, why } => return Observed::Unreadable { path, why },
     };
     machines.truncate(MOST_MACHINES);
     let count = || machines.iter().map(|machine| signal_exits(root, machine));
@@ -159,7 +159,7 @@ fn sample(root: &Root) -> Seen<String> {
     if first.iter().all(|count| count.known().is_none()) {
         // A kernel that is locked down (Secure Boot) refuses it even to root.
         let refused = first.into_iter().find(|count| count.is_there().is_none());
-        return refused.map_or(Seen::Absent, |count| count.map(|_| String::new()));
+        return refused.map_or(Observed::Absent, |count| count.map(|_| String::new()));
     }
     let since = Instant::now();
     thread::sleep(SAMPLED_FOR);
@@ -167,13 +167,15 @@ fn sample(root: &Root) -> Seen<String> {
     let mut text = since.elapsed().as_nanos().to_string();
     for (machine, (first, second)) in machines.iter().zip(first.into_iter().zip(second)) {
         // One that has ended meanwhile is no news.
-        if let (Some(pid), Seen::Is(first), Seen::Is(second)) = (pid_of(machine), first, second) {
+        if let (Some(pid), Observed::Is(first), Observed::Is(second)) =
+            (pid_of(machine), first, second)
+        {
             let vcpus = vcpus(root, machine).len();
             let exits = second.saturating_sub(first);
             text += &format!("\n{pid} {vcpus} {exits}");
         }
     }
-    Seen::Is(text)
+    Observed::Is(text)
 }
 
 #[cfg(test)]

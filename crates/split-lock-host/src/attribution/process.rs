@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cgroup::{Container, Place};
+use super::cgroup::{CgroupInfo, Container};
 use super::text;
 use super::thread::{Stat, Status};
 use super::vm::{Manager, Vm, Vmm};
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 /// Of a command line no more is kept.
 const MOST_BYTES: usize = 64 << 10;
@@ -21,9 +21,9 @@ pub struct Process {
     /// The name of its first thread.
     pub comm: String,
     /// The file that it runs. Only its user and root may see that.
-    pub exe: Seen<String>,
+    pub exe: Observed<String>,
     /// Its command line, empty for a thread of the kernel's.
-    pub command_line: Seen<Vec<String>>,
+    pub command_line: Observed<Vec<String>>,
     /// When it started, since the machine did (suspended time included).
     #[serde(rename = "started_uptime_s", serialize_with = "text::seconds")]
     pub started: Option<Duration>,
@@ -41,18 +41,23 @@ pub struct Process {
 
 impl Process {
     /// The process of this id; absent if there is none, or its id is that of another thread only.
-    pub fn read(root: &Root, pid: u32) -> Seen<Self> {
+    pub fn read(root: &Root, pid: u32) -> Observed<Self> {
         match Status::read(root, pid) {
-            Seen::Is(status) if status.pid == pid => Seen::Is(Self::known(root, pid, Some(status))),
-            Seen::Is(_) | Seen::Absent => Seen::Absent,
-            Seen::CouldNotSee { path, why } => Seen::CouldNotSee { path, why },
+            Observed::Is(status) if status.pid == pid => {
+                Observed::Is(Self::known(root, pid, Some(status)))
+            }
+            Observed::Is(_) | Observed::Absent => Observed::Absent,
+            Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
         }
     }
 
     fn known(root: &Root, pid: u32, status: Option<Status>) -> Self {
         let stat = Stat::read(root, pid);
         let stat = stat.known();
-        let place = Place::read(root, pid).known().cloned().unwrap_or_default();
+        let place = CgroupInfo::read(root, pid)
+            .known()
+            .cloned()
+            .unwrap_or_default();
         let command_line = command_line(root, pid);
         let words = command_line.known().map_or(&[][..], Vec::as_slice);
         Process {
@@ -73,7 +78,7 @@ impl Process {
 }
 
 /// What its manager has left in the cgroup's path is taken where the command line tells nothing.
-fn vm(command_line: &[String], place: &Place) -> Option<Vm> {
+fn vm(command_line: &[String], place: &CgroupInfo) -> Option<Vm> {
     let by_manager = place.libvirt_name.is_some() || place.proxmox_id.is_some();
     let vm = Vm::of_command_line(command_line);
     let mut vm = vm.or_else(|| by_manager.then(|| Vm::of(Vmm::Qemu)))?;
@@ -88,7 +93,7 @@ fn vm(command_line: &[String], place: &Place) -> Option<Vm> {
     Some(vm)
 }
 
-pub(super) fn command_line(root: &Root, pid: u32) -> Seen<Vec<String>> {
+pub(super) fn command_line(root: &Root, pid: u32) -> Observed<Vec<String>> {
     let bytes = root.read(format!("proc/{pid}/cmdline"));
     bytes.map(|bytes| {
         let bytes = &bytes[..bytes.len().min(MOST_BYTES)];

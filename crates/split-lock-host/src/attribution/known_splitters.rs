@@ -1,6 +1,6 @@
 //! Code that is known to split locks, with where that is from.
 //!
-//! What is publicly reported is mostly a thread's name and an address. So a row never says more than that
+//! What is publicly reported is mostly a thread's name and an address. So an entry never says more than that
 //! a name, or an instruction's place, or both have been seen before.
 
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::{Fingerprint, Group, ProgramKind};
 
 /// Code that somebody has met before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Culprit {
+pub struct KnownSplitter {
     /// What it is called.
     pub name: &'static str,
     /// What is known of it, in a sentence.
@@ -22,11 +22,12 @@ pub struct Culprit {
     pub sources: &'static [&'static str],
 }
 
-/// A culprit that it may be.
+/// Known code that a group of traps may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Suspicion {
-    /// Who.
-    pub culprit: &'static Culprit,
+    /// The code.
+    #[serde(rename = "culprit")]
+    pub splitter: &'static KnownSplitter,
     /// How much there is to it.
     pub confidence: Confidence,
 }
@@ -43,19 +44,19 @@ pub enum Confidence {
     Reported,
 }
 
-/// A culprit, and what to know it by.
-struct Row {
-    culprit: Culprit,
-    who: Who,
+/// Known code, and what to know it by.
+struct Entry {
+    splitter: KnownSplitter,
+    threads: ThreadPattern,
     /// Instructions that it has been seen at.
-    at: &'static [Place],
-    /// If who and one of these fit.
+    addresses: &'static [AddressPattern],
+    /// If the thread and one of these fit.
     by_place: Confidence,
-    /// If only who fits.
+    /// If only the thread fits.
     by_name: Option<Confidence>,
 }
 
-enum Who {
+enum ThreadPattern {
     /// Threads of one of these names.
     Comm(&'static [&'static str]),
     /// Code of a guest, whichever VMM runs it.
@@ -65,7 +66,7 @@ enum Who {
 }
 
 /// Where an instruction is.
-enum Place {
+enum AddressPattern {
     At(u64),
     /// At this offset in a page, in this range.
     Offset(u16, RangeInclusive<u64>),
@@ -84,8 +85,8 @@ const UPPER_2_GIB: RangeInclusive<u64> = 0x8000_0000..=0xffff_ffff;
 /// Where Linux has its own, randomised or not.
 const LINUX_KERNEL: RangeInclusive<u64> = 0xffff_ffff_8000_0000..=0xffff_ffff_bfff_ffff;
 
-const fn anywhere(offset: u16) -> Place {
-    Place::Offset(offset, ANYWHERE)
+const fn anywhere(offset: u16) -> AddressPattern {
+    AddressPattern::Offset(offset, ANYWHERE)
 }
 
 const WINDOWS_SOURCES: &[&str] = &[
@@ -93,35 +94,35 @@ const WINDOWS_SOURCES: &[&str] = &[
      project's test data)",
 ];
 
-const QEMU: Who = Who::GuestOf(&[ProgramKind::QemuVcpu, ProgramKind::Qemu]);
+const QEMU: ThreadPattern = ThreadPattern::GuestOf(&[ProgramKind::QemuVcpu, ProgramKind::Qemu]);
 
-const ROWS: [Row; 15] = [
-    Row {
-        culprit: Culprit {
+const KNOWN: [Entry; 15] = [
+    Entry {
+        splitter: KnownSplitter {
             name: "Linux up to 5.4, set_bit() on x86_capability",
             what: "A guest with such a kernel sets bits in an array of CPU features that is not aligned to 8 bytes.",
             remedy: Some("Run Linux 5.5 or later in the guest, or one with commit db8c33f8b5be."),
             sources: &["https://x86.lol/generic/2023/11/07/split-lock.html"],
         },
-        who: Who::Guest,
-        at: &[Place::At(0xffff_ffff_8102_38b0)],
+        threads: ThreadPattern::Guest,
+        addresses: &[AddressPattern::At(0xffff_ffff_8102_38b0)],
         by_place: Confidence::Likely,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Linux up to 5.4, set_bit() on x86_capability",
             what: "A guest's kernel traps at an instruction whose place in its page is that of set_bit() in a Linux kernel that is known for it; other builds have other code there.",
             remedy: Some("If the guest runs Linux before 5.5, update it."),
             sources: &["https://x86.lol/generic/2023/11/07/split-lock.html"],
         },
-        who: Who::Guest,
-        at: &[Place::Offset(0x8b0, LINUX_KERNEL)],
+        threads: ThreadPattern::Guest,
+        addresses: &[AddressPattern::Offset(0x8b0, LINUX_KERNEL)],
         by_place: Confidence::Possible,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "QEMU's multiboot loader",
             what: "The option ROM multiboot_dma.bin of QEMU loads segments from a descriptor table that is not aligned to 8 bytes; the CPU locks to mark them as accessed.",
             remedy: Some(
@@ -129,25 +130,25 @@ const ROWS: [Row; 15] = [
             ),
             sources: &["https://gitlab.com/qemu-project/qemu/-/commit/4c8f69b94839"],
         },
-        who: QEMU,
-        at: &[Place::At(0x1e3)],
+        threads: QEMU,
+        addresses: &[AddressPattern::At(0x1e3)],
         by_place: Confidence::Reported,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "kvm-unit-tests, cpu_online_count",
             what: "The start-up code of these tests counts CPUs in a variable that is not aligned.",
             remedy: Some("Build them anew: later versions align it."),
             sources: &["https://gitlab.com/kvm-unit-tests/kvm-unit-tests"],
         },
-        who: QEMU,
-        at: &[Place::At(0x40_0306)],
+        threads: QEMU,
+        addresses: &[AddressPattern::At(0x40_0306)],
         by_place: Confidence::Likely,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "UEFI firmware of the guest (OVMF), starting CPUs",
             what: "Two hosts have reported an instruction at this place of a page, at addresses where firmware runs; nobody has looked at it yet.",
             remedy: Some("It happens while the guest starts, and is no cause of lasting slowness."),
@@ -156,56 +157,56 @@ const ROWS: [Row; 15] = [
                 "https://community.home-assistant.io/t/problem-with-haos-ova-qcow2-in-proxmox-8-4-1-guest-ping-timeout-split-lock-trap/905481",
             ],
         },
-        who: QEMU,
-        at: &[Place::Offset(0x050, FIRMWARE)],
+        threads: QEMU,
+        addresses: &[AddressPattern::Offset(0x050, FIRMWARE)],
         by_place: Confidence::Possible,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Windows x64 kernel",
             what: "An instruction of the kernel or a driver of Windows that has been reported before; two independent hosts have met 0x6dfdff.",
             remedy: None,
             sources: WINDOWS_SOURCES,
         },
-        who: Who::Guest,
-        at: &[
-            Place::Windows(0x6d_fdff),
-            Place::Windows(0x84_e9be),
-            Place::Windows(0x53_5ed3),
+        threads: ThreadPattern::Guest,
+        addresses: &[
+            AddressPattern::Windows(0x6d_fdff),
+            AddressPattern::Windows(0x84_e9be),
+            AddressPattern::Windows(0x53_5ed3),
         ],
         by_place: Confidence::Reported,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Windows x64 kernel",
             what: "The address is one at which Windows has its kernel and drivers, and other systems have nothing.",
             remedy: None,
             sources: WINDOWS_SOURCES,
         },
-        who: Who::Guest,
-        at: &[Place::AnywhereInWindows],
+        threads: ThreadPattern::Guest,
+        addresses: &[AddressPattern::AnywhereInWindows],
         by_place: Confidence::Likely,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Windows 10 (32-bit) kernel",
             what: "Two instructions, reported of Windows 10 LTSC 2019 (32-bit) in VirtualBox, at addresses where its kernel is.",
             remedy: None,
             sources: &["https://github.com/VirtualBox/virtualbox/issues/2"],
         },
-        who: Who::GuestOf(&[ProgramKind::VirtualBoxVcpu, ProgramKind::QemuVcpu]),
-        at: &[
-            Place::Offset(0x5bf, UPPER_2_GIB),
-            Place::Offset(0x584, UPPER_2_GIB),
+        threads: ThreadPattern::GuestOf(&[ProgramKind::VirtualBoxVcpu, ProgramKind::QemuVcpu]),
+        addresses: &[
+            AddressPattern::Offset(0x5bf, UPPER_2_GIB),
+            AddressPattern::Offset(0x584, UPPER_2_GIB),
         ],
         by_place: Confidence::Possible,
         by_name: None,
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Steam's 32-bit client",
             what: "Code for 32 bits aligns 64-bit integers to 4 bytes only; Steam's client and steamcmd lock such ones all the time.",
             remedy: Some(
@@ -220,13 +221,13 @@ const ROWS: [Row; 15] = [
                 "https://github.com/ValveSoftware/Dota2-Gameplay/issues/33981",
             ],
         },
-        who: Who::Comm(&[
+        threads: ThreadPattern::Comm(&[
             "CHTTPClientThre",
             "CIPCServer::Thr",
             "CJobMgr::m_Work",
             "steamcmd",
         ]),
-        at: &[
+        addresses: &[
             anywhere(0xe23),
             anywhere(0x163),
             anywhere(0xaea),
@@ -239,39 +240,39 @@ const ROWS: [Row; 15] = [
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Street Fighter 6",
             what: "The game's own code, reported with online play; it costs frames.",
             remedy: None,
             sources: &["https://github.com/ValveSoftware/Proton/issues/6817"],
         },
-        who: Who::Comm(&["StreetFighter6.", "StreetFighter6.exe"]),
-        at: &[anywhere(0x89a), anywhere(0x006), anywhere(0xe0a)],
+        threads: ThreadPattern::Comm(&["StreetFighter6.", "StreetFighter6.exe"]),
+        addresses: &[anywhere(0x89a), anywhere(0x006), anywhere(0xe0a)],
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "osu!",
             what: "The game's own code, one instruction in many of its threads.",
             remedy: None,
             sources: &["https://github.com/NelloKudo/osu-winello/issues/222"],
         },
-        who: Who::Comm(&["osu!.exe"]),
-        at: &[anywhere(0x06d)],
+        threads: ThreadPattern::Comm(&["osu!.exe"]),
+        addresses: &[anywhere(0x06d)],
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "BambuStudio, libbambu_networking.so",
             what: "A library that only its vendor has the source of; it makes the program very slow to start.",
             remedy: Some("Version 2.6.1 is reported to do better."),
             sources: &["https://github.com/bambulab/BambuStudio/issues/8605"],
         },
-        who: Who::Comm(&["bambustu_main"]),
-        at: &[
+        threads: ThreadPattern::Comm(&["bambustu_main"]),
+        addresses: &[
             anywhere(0x223),
             anywhere(0x450),
             anywhere(0xf66),
@@ -281,8 +282,8 @@ const ROWS: [Row; 15] = [
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "a DOS program in dosemu2",
             what: "XCHG with memory always locks, and DOS programs do not align; OpenDOS 7.01 (at 0x496c) and test 5 of libi86 (at 0x1795, which hung) are reported.",
             remedy: None,
@@ -292,32 +293,32 @@ const ROWS: [Row; 15] = [
                 "https://github.com/dosemu2/dosemu2/pull/2898",
             ],
         },
-        who: Who::Comm(&["dosemu.bin", "dosemu2.bin"]),
-        at: &[Place::At(0x1795), Place::At(0x496c)],
+        threads: ThreadPattern::Comm(&["dosemu.bin", "dosemu2.bin"]),
+        addresses: &[AddressPattern::At(0x1795), AddressPattern::At(0x496c)],
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "Exasol",
             what: "The database's processes split locks; its vendor advises to switch detection off.",
             remedy: None,
             sources: &["Exasol's knowledge base (exasol-kb.log among this project's test data)"],
         },
-        who: Who::Comm(&["exasql", "exasqllog"]),
-        at: &[anywhere(0x1f8)],
+        threads: ThreadPattern::Comm(&["exasql", "exasqllog"]),
+        addresses: &[anywhere(0x1f8)],
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Likely),
     },
-    Row {
-        culprit: Culprit {
+    Entry {
+        splitter: KnownSplitter {
             name: "a test that splits locks on purpose",
             what: "Programs of this name test detection.",
             remedy: None,
             sources: &["https://github.com/intel/lkvs/blob/main/BM/splitlock/README.md"],
         },
-        who: Who::Comm(&["sl_test", "split_lock"]),
-        at: &[anywhere(0x231), anywhere(0x1f5), anywhere(0x1f9)],
+        threads: ThreadPattern::Comm(&["sl_test", "split_lock"]),
+        addresses: &[anywhere(0x231), anywhere(0x1f5), anywhere(0x1f9)],
         by_place: Confidence::Reported,
         by_name: Some(Confidence::Possible),
     },
@@ -327,11 +328,11 @@ impl Group {
     /// Who it may be, as far as there is a report that it looks like; the best founded suspicion.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
-        let found = ROWS.iter().filter_map(|row| {
-            let confidence = row.confidence(self)?;
-            let culprit = &row.culprit;
+        let found = KNOWN.iter().filter_map(|entry| {
+            let confidence = entry.confidence(self)?;
+            let splitter = &entry.splitter;
             Some(Suspicion {
-                culprit,
+                splitter,
                 confidence,
             })
         });
@@ -340,41 +341,43 @@ impl Group {
     }
 }
 
-impl Row {
+impl Entry {
     fn confidence(&self, group: &Group) -> Option<Confidence> {
-        if !self.who.is(group) {
+        if !self.threads.is(group) {
             return None;
         }
-        let is_there = self.at.iter().any(|place| place.is_of(group));
+        let is_there = self.addresses.iter().any(|place| place.is_of(group));
         is_there.then_some(self.by_place).or(self.by_name)
     }
 }
 
-impl Who {
+impl ThreadPattern {
     fn is(&self, group: &Group) -> bool {
         let may_be_a_guest = group.space != super::Space::Program;
         match self {
-            Who::Comm(names) => {
+            ThreadPattern::Comm(names) => {
                 let mut comms = group.threads.iter().map(|thread| &thread.comm[..]);
                 comms.any(|comm| names.iter().any(|name| name.as_bytes() == comm))
             }
-            Who::Guest => may_be_a_guest,
-            Who::GuestOf(kinds) => may_be_a_guest && kinds.contains(&group.program.kind),
+            ThreadPattern::Guest => may_be_a_guest,
+            ThreadPattern::GuestOf(kinds) => may_be_a_guest && kinds.contains(&group.program.kind),
         }
     }
 }
 
-impl Place {
+impl AddressPattern {
     fn is_of(&self, group: &Group) -> bool {
         let mut addresses = group.addresses.iter().map(|address| address.address);
         match self {
-            Place::At(place) => addresses.any(|address| address == *place),
-            Place::Offset(offset, range) => {
+            AddressPattern::At(place) => addresses.any(|address| address == *place),
+            AddressPattern::Offset(offset, range) => {
                 group.fingerprint == Fingerprint::PageOffset(*offset)
                     && addresses.any(|address| range.contains(&address))
             }
-            Place::Windows(bits) => group.fingerprint == Fingerprint::WindowsKernel(*bits),
-            Place::AnywhereInWindows => matches!(group.fingerprint, Fingerprint::WindowsKernel(_)),
+            AddressPattern::Windows(bits) => group.fingerprint == Fingerprint::WindowsKernel(*bits),
+            AddressPattern::AnywhereInWindows => {
+                matches!(group.fingerprint, Fingerprint::WindowsKernel(_))
+            }
         }
     }
 }
@@ -385,7 +388,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::who::Traps;
+    use crate::attribution::Traps;
     use split_lock_log::Records;
 
     fn suspicions(log: &[u8]) -> Vec<Option<(&'static str, Confidence)>> {
@@ -396,7 +399,7 @@ mod tests {
         let groups = traps.summary().groups.into_iter();
         let told = groups.map(|group| {
             let suspicion = group.suspicion()?;
-            Some((suspicion.culprit.name, suspicion.confidence))
+            Some((suspicion.splitter.name, suspicion.confidence))
         });
         told.collect()
     }
@@ -490,7 +493,7 @@ mod tests {
             }
         }
         let expected: BTreeSet<_> = EXPECTED.iter().map(|(name, ..)| *name).collect();
-        let all: BTreeSet<_> = ROWS.iter().map(|row| row.culprit.name).collect();
+        let all: BTreeSet<_> = KNOWN.iter().map(|entry| entry.splitter.name).collect();
         assert_eq!(expected, all);
     }
 
@@ -538,9 +541,9 @@ mod tests {
 
     #[test]
     fn every_row_says_where_it_is_from() {
-        for row in &ROWS {
-            assert!(!row.culprit.sources.is_empty() && !row.at.is_empty());
-            for source in row.culprit.sources {
+        for entry in &KNOWN {
+            assert!(!entry.splitter.sources.is_empty() && !entry.addresses.is_empty());
+            for source in entry.splitter.sources {
                 let is_public = source.starts_with("http") || source.contains(".log");
                 assert!(is_public, "{source}");
             }

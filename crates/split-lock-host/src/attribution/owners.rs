@@ -12,7 +12,7 @@ pub(crate) const MOST_LOOKUPS: usize = 2048;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Owners {
     /// Processes that are there.
-    pub processes: Vec<Owning>,
+    pub processes: Vec<OwnerProcess>,
     /// Threads that have ended.
     pub gone: usize,
     /// Threads whose ids others have got.
@@ -29,7 +29,7 @@ pub struct Owners {
 
 /// A process, and some of its threads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Owning {
+pub struct OwnerProcess {
     /// The process.
     pub process: Process,
     /// Ids of those of its threads that were asked for.
@@ -62,7 +62,7 @@ impl Owners {
             Owner::Gone => self.gone += 1,
             Owner::Reused { .. } => self.reused += 1,
             Owner::EarlierBoot => self.earlier_boot += 1,
-            Owner::CouldNotSee { why, .. } => {
+            Owner::Unreadable { why, .. } => {
                 self.not_seen += 1;
                 self.why_not_seen.get_or_insert(why);
             }
@@ -73,7 +73,7 @@ impl Owners {
         let mut known = self.processes.iter_mut();
         match known.find(|owning| owning.process.pid == process.pid) {
             Some(owning) => owning.threads.push(tid),
-            None => self.processes.push(Owning {
+            None => self.processes.push(OwnerProcess {
                 process,
                 threads: vec![tid],
                 timers: vec![],
@@ -82,7 +82,7 @@ impl Owners {
     }
 }
 
-impl Owning {
+impl OwnerProcess {
     fn look_at_timers(&mut self, root: &Root) {
         let timers = PosixTimer::of_process(root, self.process.pid);
         let concerns = |timer: &&PosixTimer| {
@@ -100,8 +100,8 @@ impl Owning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attribution::{Clock, Traps};
     use crate::facts::fixture;
-    use crate::who::{Clock, Traps};
     use split_lock_log::Records;
 
     fn owners(timers: &str, lookups: &mut usize) -> Owners {

@@ -8,7 +8,7 @@ use super::process::{Process, command_line};
 use super::program::Program;
 use super::vm::{Vm, Vmm};
 use super::{kvm, text};
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 /// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 1 << 15;
@@ -60,7 +60,7 @@ impl Machines {
     ///
     /// ```
     /// use split_lock_host::Root;
-    /// use split_lock_host::who::Machines;
+    /// use split_lock_host::attribution::Machines;
     ///
     /// for machine in Machines::read(&Root::live()?).machines {
     ///     println!("{:?}, process {}", machine.vm.name, machine.process.pid);
@@ -70,9 +70,11 @@ impl Machines {
     #[must_use]
     pub fn read(root: &Root) -> Self {
         // A capture has no need for the names and files of all other processes.
-        let found = root.ask("machines", || Seen::Is(root.aside(Candidates::find).text()));
+        let found = root.ask("machines", || {
+            Observed::Is(root.aside(Candidates::find).text())
+        });
         let candidates = match found {
-            Seen::Is(text) => Candidates::parse(&text),
+            Observed::Is(text) => Candidates::parse(&text),
             _ => Candidates::find(root),
         };
         let debugfs = kvm::Debugfs::read(root);
@@ -189,9 +191,9 @@ fn may_have_kvm(root: &Root) -> bool {
 /// `None` if that cannot be seen.
 fn has_machine_open(root: &Root, pid: u32, files_left: &mut usize) -> Option<bool> {
     let files = match root.list(format!("proc/{pid}/fd")) {
-        Seen::Is(files) => files,
-        Seen::Absent => return Some(false),
-        Seen::CouldNotSee { .. } => return None,
+        Observed::Is(files) => files,
+        Observed::Absent => return Some(false),
+        Observed::Unreadable { .. } => return None,
     };
     for file in files.iter().take(MOST_FILES) {
         *files_left = files_left.checked_sub(1)?;

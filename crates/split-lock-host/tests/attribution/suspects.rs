@@ -1,7 +1,7 @@
 //! Timers that could livelock a machine.
 
-use split_lock_host::Seen;
-use split_lock_host::who::{Evidence, Machines, Strength, TimerSuspect, TimerSuspects};
+use split_lock_host::Observed;
+use split_lock_host::attribution::{Evidence, Machines, Strength, TimerSuspect, TimerSuspects};
 use split_lock_model::analysis::{PassPrediction, Thresholds};
 
 use crate::Host;
@@ -101,7 +101,7 @@ fn a_timer_that_signals_a_vcpu_is_one_whose_period_is_unknown() {
     };
     assert_eq!(told(&host), [(expected, Strength::PeriodUnknown)]);
     assert_eq!(suspects(&host).suspects[0].outlook, None);
-    assert_eq!(suspects(&host).measured, Seen::Absent);
+    assert_eq!(suspects(&host).measured, Observed::Absent);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Virtual machines of a host.
 
-use split_lock_host::who::{Machines, Manager, Vmm};
+use split_lock_host::attribution::{Machines, Manager, Vmm};
 
 use crate::Host;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 /// Ticks of procfs in a second, on x86.
 const USER_HZ: u64 = 100;
@@ -16,7 +16,7 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    pub(super) fn read(root: &Root, tid: u32) -> Seen<Self> {
+    pub(super) fn read(root: &Root, tid: u32) -> Observed<Self> {
         let bytes = root.read(format!("proc/{tid}/stat"));
         bytes.find(|bytes| Self::parse(&bytes))
     }
@@ -49,7 +49,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn read(root: &Root, tid: u32) -> Seen<Self> {
+    pub(super) fn read(root: &Root, tid: u32) -> Observed<Self> {
         let text = root.text(format!("proc/{tid}/status"));
         text.find(|text| Self::parse(&text))
     }

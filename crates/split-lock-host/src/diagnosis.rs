@@ -4,7 +4,7 @@ use serde::Serialize;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 
-use crate::who::{
+use crate::attribution::{
     Group, MOST_LOOKUPS, Machines, Owners, Summary, Suppressed, Suspicion, TimerSuspects, Traps,
 };
 use crate::{Capture, Cost, Facts, History, LogCopy, Root, Verdict};
@@ -14,18 +14,18 @@ use split_lock_log::Record;
 /// who is concerned.
 ///
 /// ```
-/// use split_lock_host::{Checkup, Root};
+/// use split_lock_host::{Diagnosis, Root};
 ///
 /// let machine = Root::live()?;
-/// let checkup = Checkup::of_machine(&machine);
-/// println!("{}", checkup.verdict.title());
-/// for met in &checkup.who.groups {
-///     println!("{} traps of {}", met.group.traps, String::from_utf8_lossy(&met.group.program.name));
+/// let diagnosis = Diagnosis::of_machine(&machine);
+/// println!("{}", diagnosis.verdict.title());
+/// for traps in &diagnosis.attribution.groups {
+///     println!("{} traps of {}", traps.group.traps, String::from_utf8_lossy(&traps.group.program.name));
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Serialize)]
-pub struct Checkup {
+pub struct Diagnosis {
     /// What the machine says about itself.
     pub facts: Facts,
     /// What its kernel's log tells.
@@ -33,16 +33,17 @@ pub struct Checkup {
     /// What follows from both.
     pub verdict: Verdict,
     /// Who is concerned.
-    pub who: Concerned,
+    #[serde(rename = "who")]
+    pub attribution: Attribution,
     #[serde(skip)]
     log: LogCopy,
 }
 
 /// Who splits locks on a machine, and who could be held up for it.
 #[derive(Debug, Serialize)]
-pub struct Concerned {
+pub struct Attribution {
     /// Who has split locks, by program and instruction; those with the most traps first.
-    pub groups: Vec<Met>,
+    pub groups: Vec<AttributedTraps>,
     /// Traps of groups that there was no room for.
     pub in_other_groups: u64,
     /// Messages about traps that the kernel did not print.
@@ -55,7 +56,7 @@ pub struct Concerned {
 
 /// Traps of one instruction of one program, and what is known of it.
 #[derive(Debug, Serialize)]
-pub struct Met {
+pub struct AttributedTraps {
     /// The traps.
     #[serde(flatten)]
     pub group: Group,
@@ -67,31 +68,31 @@ pub struct Met {
 
 /// What a log tells, gathered while it is read.
 #[derive(Debug, Default)]
-pub struct Witness {
+pub struct LogCollector {
     traps: Traps,
     log: LogCopy,
 }
 
-impl Witness {
-    /// Hears a record.
-    pub fn hear(&mut self, record: &Record) {
+impl LogCollector {
+    /// Adds a record.
+    pub fn add(&mut self, record: &Record) {
         self.traps.see(record);
         self.log.add(record);
     }
 }
 
-impl Checkup {
+impl Diagnosis {
     /// Of a machine and the log that it keeps.
     #[must_use]
     pub fn of_machine(root: &Root) -> Self {
-        let mut witness = Witness::default();
-        let history = History::of_machine(root, |record| witness.hear(record));
-        Self::of(root, history, witness)
+        let mut collector = LogCollector::default();
+        let history = History::of_machine(root, |record| collector.add(record));
+        Self::of(root, history, collector)
     }
 
     /// Of a machine, and of a log that has been read.
     #[must_use]
-    pub fn of(root: &Root, history: History, witness: Witness) -> Self {
+    pub fn of(root: &Root, history: History, collector: LogCollector) -> Self {
         let facts = Facts::read(root);
         let verdict = Verdict::of(root, &facts, &history);
         let is_own_log = history
@@ -104,33 +105,33 @@ impl Checkup {
             groups,
             in_other_groups,
             suppressed,
-        } = witness.traps.summary();
+        } = collector.traps.summary();
         let mut lookups = MOST_LOOKUPS;
-        let groups = groups.into_iter().map(|group| Met {
+        let groups = groups.into_iter().map(|group| AttributedTraps {
             suspicion: group.suspicion(),
             owners: is_own_log.then(|| Owners::of(root, &group.threads, &mut lookups)),
             group,
         });
-        let who = Concerned {
+        let attribution = Attribution {
             groups: groups.collect(),
             in_other_groups,
             suppressed,
             machines,
             timers,
         };
-        Checkup {
+        Diagnosis {
             facts,
             history,
             verdict,
-            who,
-            log: witness.log,
+            attribution,
+            log: collector.log,
         }
     }
 
     /// Puts everything that was looked at into a capture, and of all processes those that are concerned.
     #[must_use]
     pub fn capture(&self, root: Root) -> Capture {
-        let machines = self.who.machines.machines.iter();
+        let machines = self.attribution.machines.machines.iter();
         let mut processes: Vec<u32> = machines
             .flat_map(|machine| {
                 machine
@@ -140,7 +141,12 @@ impl Checkup {
                     .chain([machine.process.pid])
             })
             .collect();
-        for owners in self.who.groups.iter().filter_map(|met| met.owners.as_ref()) {
+        for owners in self
+            .attribution
+            .groups
+            .iter()
+            .filter_map(|met| met.owners.as_ref())
+        {
             for owning in &owners.processes {
                 processes.push(owning.process.pid);
                 processes.extend(&owning.threads);

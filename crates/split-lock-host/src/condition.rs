@@ -19,17 +19,17 @@ pub enum Condition {
     /// It is named in the log, and goes on.
     LogOnly {
         /// Why it is no worse.
-        because: LogOnly,
+        because: LogOnlyReason,
     },
     /// Nothing: the kernel could detect it, and does not.
     Off {
         /// Why it does not.
-        because: Off,
+        because: OffReason,
     },
     /// Nothing: it cannot be detected.
     NotApplicable {
         /// What cannot.
-        because: Unable,
+        because: NotApplicableReason,
     },
     /// Nothing: the kernel was built without detection.
     NotCompiledIn,
@@ -44,7 +44,7 @@ pub enum Condition {
 /// Why nobody is made to sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LogOnly {
+pub enum LogOnlyReason {
     /// The CPU reports bus locks when they are done (#DB).
     BusLocks,
     /// `kernel.split_lock_mitigate` is 0.
@@ -56,7 +56,7 @@ pub enum LogOnly {
 /// Why nothing is detected that could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Off {
+pub enum OffReason {
     /// The command line says so.
     Parameter,
     /// The kernel said so when it started.
@@ -70,7 +70,7 @@ pub enum Off {
 /// What stands in the way of detection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unable {
+pub enum NotApplicableReason {
     /// The CPU.
     Cpu,
     /// The kernel: it knows nothing of the bus locks that this CPU reports.
@@ -157,7 +157,7 @@ impl Condition {
     }
 
     /// Whether somebody can be hurt.
-    pub(crate) fn hurts(self) -> bool {
+    pub(crate) fn is_harmful(self) -> bool {
         matches!(
             self,
             Condition::Livelock
@@ -169,7 +169,7 @@ impl Condition {
 
     /// Whether anything that happens would be in the log.
     pub(crate) fn leaves_a_history(self) -> bool {
-        self.hurts() || matches!(self, Condition::LogOnly { .. })
+        self.is_harmful() || matches!(self, Condition::LogOnly { .. })
     }
 
     /// Whether the kernel would trap nobody, so that there is nothing to log.
@@ -190,10 +190,10 @@ impl Condition {
                 instruction: it hangs."
                 .into(),
             Condition::Slowdown { per_second } => format!(
-                "Programs that lock the bus are made to sleep while all of them together do so more than {} \
-                 a second. Virtual machines are neither trapped nor throttled. Nobody is held up for ever: that \
+                "Programs that lock the bus are made to sleep while all of them together do so more than {}. \
+                 Virtual machines are neither trapped nor throttled. Nobody is held up for ever: that \
                  sleep comes after the instruction, and signals do not interrupt it.",
-                per_second.map_or("some times".into(), |n| format!("{n} times"))
+                per_second.map_or("the configured rate".into(), |n| format!("{n} times a second"))
             ),
             Condition::Fatal => "A program that splits a lock is killed with SIGBUS. Where the CPU detects split locks \
                 (#AC), so is a virtual machine monitor whose guest does it."
@@ -206,8 +206,8 @@ impl Condition {
                 "{} They cost what the hardware makes them cost, and nothing is made to sleep for them: whatever is \
                  slow has another cause.",
                 match because {
-                    Unable::Cpu => "No kernel can notice split locks here.",
-                    Unable::KernelBeforeBusLocks | Unable::KernelBefore57 =>
+                    NotApplicableReason::Cpu => "No kernel can notice split locks here.",
+                    NotApplicableReason::KernelBeforeBusLocks | NotApplicableReason::KernelBefore57 =>
                         "This kernel cannot notice split locks; a newer one may.",
                 }
             ),
@@ -226,20 +226,20 @@ impl Condition {
     }
 }
 
-impl LogOnly {
+impl LogOnlyReason {
     fn meaning(self) -> &'static str {
         match self {
-            LogOnly::BusLocks => {
+            LogOnlyReason::BusLocks => {
                 "A program that locks the bus is named in the log each time, as far as the rate limit \
                 of the log allows. Nobody is made to sleep, and guests are not trapped by this host. What remains is \
                 what the hardware makes a bus lock cost."
             }
-            LogOnly::NotMitigated => {
+            LogOnlyReason::NotMitigated => {
                 "A thread that splits a lock is named in the log once, and goes on at once. \
                 Nobody is made to sleep. What remains is what the hardware makes a split lock cost: if something is \
                 still slow, it is that, or something else altogether."
             }
-            LogOnly::Before519 => {
+            LogOnlyReason::Before519 => {
                 "A thread that splits a lock is named in the log, and detection is then off for it. \
                 Nobody is made to sleep: that comes with Linux 5.19."
             }

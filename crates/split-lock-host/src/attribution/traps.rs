@@ -24,7 +24,7 @@ pub const MOST_ADDRESSES: usize = 16;
 ///
 /// ```
 /// use split_lock_log::Records;
-/// use split_lock_host::who::Traps;
+/// use split_lock_host::attribution::Traps;
 ///
 /// let log = "[ 99.1] x86/split lock detection: #AC: CPU 0/KVM/41 took a split_lock trap at address: 0x5123\n\
 ///            [ 99.2] x86/split lock detection: #AC: CPU 1/KVM/42 took a split_lock trap at address: 0x9123\n";

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::text;
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 /// A container that a process is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ pub enum Engine {
 
 /// Where a process is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CgroupInfo {
     pub(super) container: Option<Container>,
     /// The unit of systemd: `libvirtd.service`.
     pub(super) unit: Option<String>,
@@ -49,14 +49,14 @@ pub(super) struct Place {
     pub(super) proxmox_id: Option<String>,
 }
 
-impl Place {
-    pub(super) fn read(root: &Root, pid: u32) -> Seen<Self> {
+impl CgroupInfo {
+    pub(super) fn read(root: &Root, pid: u32) -> Observed<Self> {
         let text = root.text(format!("proc/{pid}/cgroup"));
         text.map(|text| Self::parse(&text))
     }
 
     fn parse(text: &str) -> Self {
-        let mut place = Place::default();
+        let mut place = CgroupInfo::default();
         for line in text.lines() {
             // Of a line `4:memory:/path` a controller's name may not hold a colon, but a path may.
             let Some(path) = line.splitn(3, ':').nth(2) else {
@@ -205,7 +205,7 @@ mod tests {
     const POD: &str = "2b0d1c9e-7f4a-4f1e-9b1a-0c2d3e4f5a6b";
 
     fn container_of(path: &str) -> Option<(Engine, String, Option<String>)> {
-        let place = Place::parse(&path.replace("ID", ID).replace("POD", POD));
+        let place = CgroupInfo::parse(&path.replace("ID", ID).replace("POD", POD));
         let container = place.container?;
         Some((container.engine, container.id, container.pod))
     }
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn libvirt_and_proxmox_leave_the_names_of_machines() {
-        let name = |path: &str| Place::parse(path).libvirt_name;
+        let name = |path: &str| CgroupInfo::parse(path).libvirt_name;
         for path in [
             r"0::/machine.slice/machine-qemu\x2d12\x2dwin\x2d10.scope/libvirt/emulator",
             "7:cpuset:/machine/qemu-3-win-10.libvirt-qemu/vcpu0",
@@ -317,7 +317,7 @@ mod tests {
             assert_eq!(name(path).as_deref(), Some("win-10"), "{path}");
         }
         assert_eq!(name("0::/machine.slice/machine-x.scope"), None);
-        let place = Place::parse("0::/qemu.slice/105.scope\n");
+        let place = CgroupInfo::parse("0::/qemu.slice/105.scope\n");
         assert_eq!(place.proxmox_id.as_deref(), Some("105"));
         assert_eq!(place.unit.as_deref(), Some("105.scope"));
     }
@@ -327,7 +327,7 @@ mod tests {
         fn no_text_is_a_panic(
             text in r"(0::|/|machine-qemu|\\x2d|\\x|docker|-|pod|\.scope|lxc|kubepods|\n|[0-9a-f]{12}|\PC){0,24}",
         ) {
-            Place::parse(&text);
+            CgroupInfo::parse(&text);
         }
     }
 }

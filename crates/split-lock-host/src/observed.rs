@@ -1,4 +1,4 @@
-//! What was seen, and where.
+//! What could be observed of a machine, and where.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,14 @@ use serde::Serialize;
 /// Something that a machine may have, as far as it could be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen<T> {
+pub enum Observed<T> {
     /// It is there, and this is what it says.
     Is(T),
     /// It is not there.
     Absent,
     /// It may be there.
-    CouldNotSee {
+    #[serde(rename = "could_not_see")]
+    Unreadable {
         /// Where it was looked for.
         path: PathBuf,
         /// Why it could not be seen.
@@ -21,46 +22,46 @@ pub enum Seen<T> {
     },
 }
 
-impl<T> Seen<T> {
+impl<T> Observed<T> {
     /// The value, if there is one and it could be seen.
     pub fn known(&self) -> Option<&T> {
         match self {
-            Seen::Is(value) => Some(value),
-            Seen::Absent | Seen::CouldNotSee { .. } => None,
+            Observed::Is(value) => Some(value),
+            Observed::Absent | Observed::Unreadable { .. } => None,
         }
     }
 
     /// Whether it is there; `None` if that could not be seen.
     pub fn is_there(&self) -> Option<bool> {
         match self {
-            Seen::Is(_) => Some(true),
-            Seen::Absent => Some(false),
-            Seen::CouldNotSee { .. } => None,
+            Observed::Is(_) => Some(true),
+            Observed::Absent => Some(false),
+            Observed::Unreadable { .. } => None,
         }
     }
 
     /// Makes something else of the value.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {
         match self {
-            Seen::Is(value) => Seen::Is(f(value)),
-            Seen::Absent => Seen::Absent,
-            Seen::CouldNotSee { path, why } => Seen::CouldNotSee { path, why },
+            Observed::Is(value) => Observed::Is(f(value)),
+            Observed::Absent => Observed::Absent,
+            Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
         }
     }
 
     /// Makes something else of the value, or finds that it is not what was looked for.
-    pub(crate) fn find<U>(self, f: impl FnOnce(T) -> Option<U>) -> Seen<U> {
+    pub(crate) fn find<U>(self, f: impl FnOnce(T) -> Option<U>) -> Observed<U> {
         match self.map(f) {
-            Seen::Is(Some(value)) => Seen::Is(value),
-            Seen::Is(None) | Seen::Absent => Seen::Absent,
-            Seen::CouldNotSee { path, why } => Seen::CouldNotSee { path, why },
+            Observed::Is(Some(value)) => Observed::Is(value),
+            Observed::Is(None) | Observed::Absent => Observed::Absent,
+            Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
         }
     }
 
     /// The same, said to come from somewhere.
     pub(crate) fn from(self, from: impl Into<String>) -> Fact<T> {
         Fact {
-            seen: self,
+            value: self,
             from: from.into(),
         }
     }
@@ -70,7 +71,8 @@ impl<T> Seen<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact<T> {
     /// What was seen.
-    pub seen: Seen<T>,
+    #[serde(rename = "seen")]
+    pub value: Observed<T>,
     /// The file that says so, or where it was looked for.
     pub from: String,
 }
@@ -78,6 +80,6 @@ pub struct Fact<T> {
 impl<T> Fact<T> {
     /// The value, if there is one and it could be seen.
     pub fn known(&self) -> Option<&T> {
-        self.seen.known()
+        self.value.known()
     }
 }

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::text;
 use super::thread::{Stat, Status};
 use super::traps::Thread;
-use crate::{Root, Seen};
+use crate::{Observed, Root};
 
 /// What has become of a thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +35,8 @@ pub enum Owner {
     /// It was there before the machine was started the last time.
     EarlierBoot,
     /// It may be there.
-    CouldNotSee {
+    #[serde(rename = "could_not_see")]
+    Unreadable {
         /// Where it was looked for.
         path: PathBuf,
         /// Why it could not be seen.
@@ -49,12 +50,12 @@ pub enum Owner {
 pub enum Difference {
     /// It started after the event.
     StartedLater,
-    /// It has another name. (A thread can change its name; then it is wronged.)
+    /// It has another name. (A thread can change its name; then a renamed thread is misreported.)
     OtherName,
 }
 
 /// What `/proc/PID/ns/pid` says of the first PID namespace, in which the kernel's log and its events number threads.
-pub const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+pub const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The kernel keeps no more of a name.
 const COMM_BYTES: usize = 15;
@@ -64,21 +65,21 @@ impl Owner {
     #[must_use]
     pub fn now(root: &Root, tid: u32) -> Self {
         let status = match Status::read(root, tid) {
-            Seen::Is(status) => status,
-            Seen::Absent => return Self::absent(root, tid),
-            Seen::CouldNotSee { path, why } => return Owner::CouldNotSee { path, why },
+            Observed::Is(status) => status,
+            Observed::Absent => return Self::absent(root, tid),
+            Observed::Unreadable { path, why } => return Owner::Unreadable { path, why },
         };
         let comm = match Stat::read(root, tid) {
-            Seen::Is(stat) => text::string(&stat.comm),
+            Observed::Is(stat) => text::string(&stat.comm),
             _ => String::new(),
         };
         match Process::read(root, status.pid) {
-            Seen::Is(process) => Owner::Lives {
+            Observed::Is(process) => Owner::Lives {
                 comm,
                 process: Box::new(process),
             },
-            Seen::Absent => Self::absent(root, tid),
-            Seen::CouldNotSee { path, why } => Owner::CouldNotSee { path, why },
+            Observed::Absent => Self::absent(root, tid),
+            Observed::Unreadable { path, why } => Owner::Unreadable { path, why },
         }
     }
 
@@ -92,22 +93,22 @@ impl Owner {
             return owner;
         }
         match Stat::read(root, thread.tid) {
-            Seen::Is(stat) => match difference(root, &stat, thread) {
+            Observed::Is(stat) => match difference(root, &stat, thread) {
                 Some(why) => Owner::Reused {
                     comm: text::string(&stat.comm),
                     why,
                 },
                 None => Self::now(root, thread.tid),
             },
-            Seen::Absent => Self::absent(root, thread.tid),
-            Seen::CouldNotSee { path, why } => Owner::CouldNotSee { path, why },
+            Observed::Absent => Self::absent(root, thread.tid),
+            Observed::Unreadable { path, why } => Owner::Unreadable { path, why },
         }
     }
 
     /// With `hidepid=2` others' processes look like none. The first one is always there.
     fn absent(root: &Root, tid: u32) -> Self {
         match root.has("proc/1").is_there() {
-            Some(false) => Owner::CouldNotSee {
+            Some(false) => Owner::Unreadable {
                 path: format!("/proc/{tid}").into(),
                 why: "only processes of this user are shown (/proc is mounted with hidepid); ask root"
                     .into(),
@@ -122,8 +123,8 @@ impl Owner {
         let namespace = root.link(LINK);
         let is_other = namespace
             .known()
-            .is_some_and(|namespace| namespace.to_str() != Some(INITIAL_NAMESPACE));
-        is_other.then(|| Owner::CouldNotSee {
+            .is_some_and(|namespace| namespace.to_str() != Some(INITIAL_PID_NAMESPACE));
+        is_other.then(|| Owner::Unreadable {
             path: format!("/{LINK}").into(),
             why:
                 "threads have other ids in this container than in the kernel's log; ask on the host"
@@ -168,7 +169,7 @@ fn suspended(root: &Root) -> Duration {
             let time = clock_gettime(clock);
             i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
         };
-        Seen::Is((nanos(ClockId::Boottime) - nanos(ClockId::Monotonic)).to_string())
+        Observed::Is((nanos(ClockId::Boottime) - nanos(ClockId::Monotonic)).to_string())
     });
     let nanos = nanos.find(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.known().copied().unwrap_or(0))

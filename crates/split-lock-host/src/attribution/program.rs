@@ -66,7 +66,7 @@ impl Program {
     /// The program that has a thread of this name.
     ///
     /// ```
-    /// use split_lock_host::who::{Program, ProgramKind};
+    /// use split_lock_host::attribution::{Program, ProgramKind};
     ///
     /// let program = Program::of(b"CPU 12/KVM");
     /// assert_eq!((program.kind, &program.name[..]), (ProgramKind::QemuVcpu, &b"CPU n/KVM"[..]));

@@ -98,7 +98,7 @@ impl Vm {
     /// The one that a process with this command line runs.
     ///
     /// ```
-    /// use split_lock_host::who::{Manager, Vm};
+    /// use split_lock_host::attribution::{Manager, Vm};
     ///
     /// let command_line = "/usr/bin/kvm -id 105 -name win-10,debug-threads=on".split(' ');
     /// let vm = Vm::of_command_line(&command_line.map(str::to_owned).collect::<Vec<_>>()).unwrap();

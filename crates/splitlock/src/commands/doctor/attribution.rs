@@ -1,10 +1,10 @@
 //! Who has split locks, and who could be held up.
 
-use split_lock_host::who::{
-    Address, Confidence, Engine, Evidence, Group, Manager, Owners, Owning, Process, Space,
+use split_lock_host::attribution::{
+    Address, Confidence, Engine, Evidence, Group, Manager, OwnerProcess, Owners, Process, Space,
     Suspicion, TimerSuspect, Vm,
 };
-use split_lock_host::{Checkup, Met};
+use split_lock_host::{AttributedTraps, Diagnosis};
 use split_lock_log::TrapKind;
 use split_lock_model::analysis::PassPrediction;
 use split_lock_model::time::Nanos;
@@ -24,8 +24,8 @@ const MOST_SOURCES: usize = 2;
 /// More processes than these are only counted.
 const MOST_PROCESSES: usize = 4;
 
-pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located]) {
-    let who = &checkup.who;
+pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Located]) {
+    let who = &diagnosis.attribution;
     if !who.groups.is_empty() {
         page.heading("Who");
         for (n, met) in who.groups.iter().enumerate().take(MOST_GROUPS) {
@@ -34,7 +34,7 @@ pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located
                 put_instruction(page, located);
             }
         }
-        put_rest(page, checkup);
+        put_rest(page, diagnosis);
     }
     let Some(timers) = &who.timers else { return };
     if who.machines.machines.is_empty() && timers.not_looked_into == 0 {
@@ -68,8 +68,8 @@ pub(super) fn put_on(page: &mut Page, checkup: &Checkup, instructions: &[Located
 }
 
 /// What there is no room for.
-fn put_rest(page: &mut Page, checkup: &Checkup) {
-    let who = &checkup.who;
+fn put_rest(page: &mut Page, diagnosis: &Diagnosis) {
+    let who = &diagnosis.attribution;
     let hidden = who.groups.iter().skip(MOST_GROUPS);
     let (groups, traps) = hidden.fold((0, 0), |(groups, traps), met| {
         (groups + 1, traps + met.group.traps)
@@ -98,7 +98,7 @@ fn put_rest(page: &mut Page, checkup: &Checkup) {
     }
 }
 
-fn put_group(page: &mut Page, met: &Met, may_livelock: bool) {
+fn put_group(page: &mut Page, met: &AttributedTraps, may_livelock: bool) {
     page.item("-", &trapped(&met.group));
     let owners = met.owners.iter();
     for line in owners.flat_map(|owners| whose(owners, may_livelock)) {
@@ -213,7 +213,7 @@ fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
     lines
 }
 
-fn of_process(owning: &Owning, may_livelock: bool) -> String {
+fn of_process(owning: &OwnerProcess, may_livelock: bool) -> String {
     let process = &owning.process;
     let what = match &process.vm {
         Some(vm) => machine(vm),
@@ -274,19 +274,19 @@ fn engine(engine: Engine) -> &'static str {
 }
 
 fn suspected_of(suspicion: &Suspicion) -> String {
-    let culprit = suspicion.culprit;
+    let splitter = suspicion.splitter;
     let sure = match suspicion.confidence {
         Confidence::Possible => "It may be",
         Confidence::Likely => "It is likely",
         Confidence::Reported => "It has been met before:",
     };
-    let remedy = culprit
+    let remedy = splitter
         .remedy
         .map_or(String::new(), |remedy| format!(" {remedy}"));
-    let sources = culprit.sources[..culprit.sources.len().min(MOST_SOURCES)].join(", ");
+    let sources = splitter.sources[..splitter.sources.len().min(MOST_SOURCES)].join(", ");
     format!(
         "{sure} {}. {}{remedy} Source: {sources}",
-        culprit.name, culprit.what
+        splitter.name, splitter.what
     )
 }
 
