@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use split_lock_assist::guard::Reaction;
-use split_lock_repro::guest::Register;
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::{Level, Register};
 
 use super::Host;
 use super::values::{Offsets, Timeouts, duration};
