@@ -6,16 +6,13 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{
-    OUT_LOOP, Random, SPIN, both_configs, each_bounded, each_mechanism, expired, kicked, one_vcpu,
+    OUT_LOOP, Random, SPIN, both_configs, each_bounded, each_mechanism, expired, far_deadline,
+    kicked, one_vcpu,
 };
 use kvm_preemption_timer::{Config, Deadline, KickError, Outcome, PreemptibleVcpu, Signal};
 
 /// Much longer than anything takes here; what lasts until then has lost its kick.
 const GIVE_UP: Duration = Duration::from_secs(120);
-
-fn far() -> Deadline {
-    Deadline::after(GIVE_UP)
-}
 
 #[test]
 fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {
@@ -25,7 +22,7 @@ fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {
             for _ in 0..kicks {
                 kicker.kick().unwrap();
             }
-            kicked(vcpu.run_until(far()));
+            kicked(vcpu.run_until(far_deadline()));
             let short = Deadline::after(Duration::from_millis(1));
             expired(vcpu.run_until(short));
         }
