@@ -58,7 +58,7 @@ fn another_policy_does_something_else() {
             ..Recorded::sentenced()
         };
         let agrees = recorded.report().mismatches.is_empty();
-        assert_eq!(agrees, policy == Alternative::Sentence, "{policy}");
+        assert_eq!(agrees, policy == Alternative::FixedEnd, "{policy}");
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::log::{Beginning, Boot, Exception, Message, Record, Records, Source};
-use crate::seen::{Fact, Seen};
+use crate::observed::{Fact, Observed};
 use crate::{Facts, Root, root};
+use split_lock_log::{Boot, Exception, LogStart, Message, Record, Records, Source};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -130,9 +130,9 @@ impl History {
         match refused {
             Some((path, why)) => {
                 let from = path.display().to_string();
-                Seen::CouldNotSee { path, why }.from(from)
+                Observed::Unreadable { path, why }.from(from)
             }
-            None => Seen::Absent.from(format!("/{}", places(root).join(", /"))),
+            None => Observed::Absent.from(format!("/{}", places(root).join(", /"))),
         }
     }
 
@@ -148,14 +148,14 @@ impl History {
             events.add(&record.message);
             look(&record);
         }
-        events.begins_at_boot |= records.beginning() == Beginning::Boot;
+        events.begins_at_boot |= records.log_start() == LogStart::Boot;
         Ok(events)
     }
 
     fn read(log: impl io::Read, path: &Path, look: impl FnMut(&Record)) -> Self {
         let seen = match Self::of_log(log, look) {
-            Ok(events) => Seen::Is(events),
-            Err(error) => Seen::CouldNotSee {
+            Ok(events) => Observed::Is(events),
+            Err(error) => Observed::Unreadable {
                 path: path.to_owned(),
                 why: error.to_string(),
             },
@@ -186,7 +186,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 fn open(root: &Root, place: &str) -> io::Result<Box<dyn io::Read>> {
     if root.is_live() && place == KERNEL {
-        return Ok(Box::new(Source::kernel(&PathBuf::from("/").join(KERNEL))?));
+        return Ok(Box::new(Source::open_kmsg(
+            &PathBuf::from("/").join(KERNEL),
+        )?));
     }
     let mut log = BufReader::new(root.stream_end(place, MOST_BYTES)?);
     // It has been rotated away a moment ago, or nothing writes it any more.
@@ -208,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kmsg");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let error = Source::kernel(&path).unwrap_err();
+        let error = Source::open_kmsg(&path).unwrap_err();
         assert_eq!(error.to_string(), "it is not the kernel's log");
     }
 }

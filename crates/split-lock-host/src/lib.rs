@@ -1,4 +1,4 @@
-//! What a Linux machine says about its split-lock detection, and what its kernel's [`log`] says about split locks.
+//! What a Linux machine says about its split-lock detection, and what its kernel's log says about split locks.
 //!
 //! Everything is read below a [`Root`], so that a captured machine is as good as a live one.
 //!
@@ -8,26 +8,27 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod attribution;
 mod capture;
-mod checkup;
+mod condition;
 mod detection;
+mod diagnosis;
 mod facts;
 mod fix;
 mod history;
-pub mod log;
 mod mode;
+mod observed;
 mod root;
-mod seen;
 mod verdict;
-pub mod who;
 
 pub use capture::{Capture, LogCopy};
-pub use checkup::{Checkup, Concerned, Met, Witness};
+pub use condition::{Answer, Basis, Condition, LogOnlyReason, NotApplicableReason, OffReason};
 pub use detection::Detection;
+pub use diagnosis::{AttributedTraps, Attribution, Diagnosis, LogCollector};
 pub use facts::{Facts, Kvm, Os};
-pub use fix::{BootLoader, Fix, Lasts, Place, Step};
+pub use fix::{BootLoader, Fix, FixLocation, Persistence, Step};
 pub use history::{Events, History};
 pub use mode::Mode;
+pub use observed::{Fact, Observed};
 pub use root::{MOST_BYTES, MOST_NAMES, Root};
-pub use seen::{Fact, Seen};
-pub use verdict::{Answer, Basis, Condition, Cost, LogOnly, Off, Span, Unable, Verdict};
+pub use verdict::{Cost, DurationRange, Verdict};

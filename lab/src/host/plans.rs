@@ -45,8 +45,8 @@ fn one_cpu() -> Vec<Experiment> {
 const POLICIES: [Alternative; 4] = [
     Alternative::Proceed,
     Alternative::Killable,
-    Alternative::Debt,
-    Alternative::Sentence,
+    Alternative::RemainingSleep,
+    Alternative::FixedEnd,
 ];
 
 /// The alternatives are there to be compared with the model, not to be mapped out.

@@ -52,7 +52,7 @@ impl Recorded {
     /// Four threads on one CPU, two of which have signals while they queue, under another handler.
     pub(crate) fn sentenced() -> Self {
         Self {
-            policy: Alternative::Sentence,
+            policy: Alternative::FixedEnd,
             ..recorded!("6.1.192-sentence", "6.1.192", 1)
         }
     }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use crate::Events;
-use crate::log::{Boot, Exception, Message, Reaction, Record, Trap, TrapKind};
+use split_lock_log::{Message, Record};
 
 /// No capture needs a longer log.
 const MOST_BYTES: usize = 1 << 20;
-
-const PREFIX: &str = "x86/split lock detection: ";
 
 /// The kernel's messages about split locks, without anything else that its log may hold.
 ///
@@ -27,7 +25,7 @@ impl LogCopy {
         } else if self.lines.len() > MOST_BYTES {
             return;
         }
-        if let Some(message) = message(&record.message) {
+        if let Some(message) = record.message.to_kernel_text() {
             self.lines.extend(stamp(record.stamp.uptime));
             self.lines.extend(message);
             self.lines.push(b'\n');
@@ -49,78 +47,6 @@ fn stamp(uptime: Option<Duration>) -> Vec<u8> {
         let (seconds, micros) = (uptime.as_secs(), uptime.subsec_micros());
         format!("[{seconds:5}.{micros:06}] ").into_bytes()
     })
-}
-
-fn message(message: &Message) -> Option<Vec<u8>> {
-    Some(match message {
-        Message::Trap(trap) => trapped(trap),
-        Message::Boot(line) => format!("{PREFIX}{}", boot(*line)).into_bytes(),
-        Message::Suppressed(suppressed) => {
-            let function = match suppressed.exception {
-                Exception::AlignmentCheck => "split_lock_warn",
-                Exception::Debug => "handle_bus_lock",
-            };
-            format!("{function}: {} callbacks suppressed", suppressed.count).into_bytes()
-        }
-        Message::RefusedWrite(write) => format!(
-            "unchecked MSR access error: WRMSR to 0x33 (tried to write {:#018x}) at rIP: {:#x} (native_write_msr)",
-            write.value, write.rip
-        )
-        .into_bytes(),
-        Message::Started { release } => [b"Linux version ", &release[..], b" ()"].concat(),
-        Message::Damaged { .. } => return None,
-    })
-}
-
-fn trapped(trap: &Trap) -> Vec<u8> {
-    let (exception, what) = match trap.kind {
-        TrapKind::SplitLock => ("#AC", "took a split_lock trap"),
-        TrapKind::FatalSplitLock => ("#AC", "fatal split_lock trap"),
-        TrapKind::BogusSplitLock => ("#AC", "bogus split_lock trap"),
-        TrapKind::BusLock => ("#DB", "took a bus_lock trap"),
-    };
-    let (tid, address) = (trap.tid, trap.address);
-    [
-        format!("{PREFIX}{exception}: ").as_bytes(),
-        &trap.comm,
-        format!("/{tid} {what} at address: {address:#x}").as_bytes(),
-    ]
-    .concat()
-}
-
-fn boot(line: Boot) -> String {
-    let of = |reaction| match reaction {
-        Reaction::Warn => "warning",
-        Reaction::Sigbus => "sending SIGBUS",
-    };
-    match line {
-        Boot::Disabled => "disabled".into(),
-        Boot::SplitLocks(reaction) => format!(
-            "#AC: crashing the kernel on kernel split_locks and {} on user-space split_locks",
-            of(reaction)
-        ),
-        Boot::SplitLocksBefore513(Reaction::Warn) => "warning about user-space split_locks".into(),
-        Boot::SplitLocksBefore513(Reaction::Sigbus) => {
-            "sending SIGBUS on user-space split_locks".into()
-        }
-        Boot::BusLocks {
-            reaction,
-            only_not_write_back,
-        } => format!(
-            "#DB: {} on user-space bus_locks{}",
-            of(reaction),
-            if only_not_write_back {
-                " from non-WB"
-            } else {
-                ""
-            }
-        ),
-        Boot::BusLockRate { per_second } => {
-            format!("#DB: setting system wide bus lock rate limit to {per_second}/sec")
-        }
-        Boot::MsrAccessFailed => "MSR access failed: Disabled".into(),
-        Boot::NoOfflineHandler => "No splitlock CPU offline handler".into(),
-    }
 }
 
 #[cfg(test)]

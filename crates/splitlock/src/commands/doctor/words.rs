@@ -1,6 +1,6 @@
 //! What things are called.
 
-use split_lock_host::log::{Exception, TrapKind};
+use split_lock_log::{Exception, TrapKind};
 
 pub(super) fn exception(kind: TrapKind) -> &'static str {
     match kind.exception() {

@@ -1,10 +1,9 @@
 //! Events for people. Rows are printed as they come, so columns are as wide as they usually need to be.
 
-use split_lock_host::log::{Message, Record};
+use split_lock_log::Event;
 use unicode_width::UnicodeWidthStr;
 
-use super::words;
-use crate::text::plain;
+use split_lock_report::text::plain;
 
 const TIME: usize = 26;
 const EVENT: usize = 16;
@@ -15,30 +14,21 @@ pub(super) fn heading() -> String {
     line(["time", "event", "thread", "address", "name"].map(str::to_owned))
 }
 
-/// `file` is named if there are several.
-pub(super) fn row(file: Option<&str>, record: &Record) -> String {
-    let (number, address, name) = match &record.message {
-        Message::Trap(trap) => (
-            trap.tid.to_string(),
-            format!("{:#x}", trap.address),
-            String::from_utf8_lossy(&trap.comm).into_owned(),
-        ),
-        Message::Suppressed(suppressed) => {
-            (suppressed.count.to_string(), String::new(), detail(record))
-        }
-        _ => (String::new(), String::new(), detail(record)),
-    };
-    let name = match file {
-        Some(file) => format!("{name}  ({file}:{})", record.line),
-        None => name,
-    };
-    let time = String::from_utf8_lossy(&record.stamp.text).into_owned();
-    let event = words::event(&record.message).replace('_', " ");
-    line([time, event, number, address, name])
-}
-
-fn detail(record: &Record) -> String {
-    words::detail(&record.message).unwrap_or_default()
+/// `with_file` where there are several.
+pub(super) fn row(event: &Event, with_file: bool) -> String {
+    let number = event.tid.map(u64::from).or(event.suppressed);
+    let name = event.comm.as_deref().or(event.detail.as_deref());
+    let mut name = name.unwrap_or_default().to_owned();
+    if with_file {
+        name += &format!("  ({}:{})", event.file, event.line);
+    }
+    line([
+        event.time.as_deref().unwrap_or_default().to_owned(),
+        event.event.replace('_', " "),
+        number.map_or_else(String::new, |number| number.to_string()),
+        event.address.clone().unwrap_or_default(),
+        name,
+    ])
 }
 
 fn line(cells: [String; 5]) -> String {

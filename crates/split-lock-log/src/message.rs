@@ -1,0 +1,458 @@
+//! The kernel's messages, word by word: read, and written.
+
+use crate::{Boot, Exception, Message, Reaction, RefusedWrite, Suppressed, Trap, TrapKind};
+
+/// What the first line of a kernel's log says.
+pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
+
+/// What nearly all messages begin with.
+pub(crate) const PREFIX: &[u8] = b"x86/split lock detection: ";
+
+/// Names of functions, before a count of messages that were left out.
+const RATE_LIMITED: [(&[u8], Exception); 2] = [
+    (b"split_lock_warn: ", Exception::AlignmentCheck),
+    (b"handle_bus_lock: ", Exception::Debug),
+];
+
+/// What the kernel prints when it may not write a register that it did not expect to be refused.
+pub(crate) const REFUSED_WRITE: &[u8] = b"unchecked MSR access error: WRMSR to ";
+
+/// MSR_TEST_CTRL, as it stands after [`REFUSED_WRITE`].
+const TEST_CTRL: &[u8] = b"0x33";
+
+/// What is left of it when the beginning is lost.
+pub(crate) const END_OF_REFUSED_WRITE: &[u8] = b"WRMSR to 0x33 (tried to write 0x";
+
+const CALLBACKS_SUPPRESSED: &[u8] = b" callbacks suppressed";
+
+/// Which of the messages has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opening {
+    Prefix,
+    RateLimited(Exception),
+    RefusedWrite,
+}
+
+/// What messages begin with.
+pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
+    (PREFIX, Opening::Prefix),
+    (RATE_LIMITED[0].0, Opening::RateLimited(RATE_LIMITED[0].1)),
+    (RATE_LIMITED[1].0, Opening::RateLimited(RATE_LIMITED[1].1)),
+    (REFUSED_WRITE, Opening::RefusedWrite),
+];
+
+impl Opening {
+    /// Reads what follows these words.
+    pub(crate) fn parse(self, body: &[u8]) -> Parsed {
+        let body = body.trim_ascii_end();
+        match self {
+            Opening::Prefix => after_prefix(body),
+            Opening::RateLimited(exception) => after_function(body, exception),
+            Opening::RefusedWrite => after_refused_write(body),
+        }
+    }
+}
+
+/// What stands before a name.
+pub(crate) const AC: &[u8] = b"#AC: ";
+pub(crate) const DB: &[u8] = b"#DB: ";
+
+/// What stands between who did it and where, and after which exception's name.
+const TRAPS: [(&[u8], &[u8], TrapKind); 4] = {
+    use TrapKind::{BogusSplitLock, BusLock, FatalSplitLock, SplitLock};
+    [
+        (AC, b" took a split_lock trap at address: ", SplitLock),
+        (AC, b" fatal split_lock trap at address: ", FatalSplitLock),
+        (AC, b" bogus split_lock trap at address: ", BogusSplitLock),
+        (DB, b" took a bus_lock trap at address: ", BusLock),
+    ]
+};
+
+/// What is left of [`TRAPS`] when a line's beginning is lost.
+pub(crate) const ENDS_OF_TRAPS: [&[u8]; 2] =
+    [b"split_lock trap at address:", b"bus_lock trap at address:"];
+
+const fn bus_locks(reaction: Reaction, only_not_write_back: bool) -> Boot {
+    Boot::BusLocks {
+        reaction,
+        only_not_write_back,
+    }
+}
+
+const BOOT: [(&[u8], Boot); 10] = [
+    (b"disabled", Boot::Disabled),
+    (
+        b"#AC: crashing the kernel on kernel split_locks and warning on user-space split_locks",
+        Boot::SplitLocks(Reaction::Warn),
+    ),
+    (
+        b"#AC: crashing the kernel on kernel split_locks and sending SIGBUS on user-space split_locks",
+        Boot::SplitLocks(Reaction::Sigbus),
+    ),
+    (
+        b"warning about user-space split_locks",
+        Boot::SplitLocksBefore513(Reaction::Warn),
+    ),
+    (
+        b"sending SIGBUS on user-space split_locks",
+        Boot::SplitLocksBefore513(Reaction::Sigbus),
+    ),
+    (
+        b"#DB: warning on user-space bus_locks",
+        bus_locks(Reaction::Warn, false),
+    ),
+    (
+        b"#DB: sending SIGBUS on user-space bus_locks",
+        bus_locks(Reaction::Sigbus, false),
+    ),
+    (
+        b"#DB: sending SIGBUS on user-space bus_locks from non-WB",
+        bus_locks(Reaction::Sigbus, true),
+    ),
+    (b"MSR access failed: Disabled", Boot::MsrAccessFailed),
+    (b"No splitlock CPU offline handler", Boot::NoOfflineHandler),
+];
+
+const RATE: (&[u8], &[u8]) = (b"#DB: setting system wide bus lock rate limit to ", b"/sec");
+
+const LONGEST_HEXADECIMAL: usize = 16;
+
+/// The kernel's limit, and what it says about offset, size and module.
+const LONGEST_SYMBOL: usize = 640;
+
+/// The kernel's own names have 15 bytes at most; those in texts that people have touched up may have more.
+const LONGEST_COMM: usize = 64;
+
+/// What follows the words of an [`Opening`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Whole(Message),
+    /// More text could make it whole.
+    CutShort,
+    /// More text could make it whole, or something else.
+    MaybeCutShort,
+    Garbled,
+    /// Something else.
+    NotOurs,
+}
+
+/// Reads what follows [`PREFIX`].
+fn after_prefix(body: &[u8]) -> Parsed {
+    TRAPS
+        .iter()
+        .find_map(|&(exception, middle, kind)| {
+            let rest = body.strip_prefix(exception)?;
+            let (who, address) = split_around(rest, middle)?;
+            Some(trap(kind, who, address))
+        })
+        .unwrap_or_else(|| boot(body))
+}
+
+/// What is before and after the last `middle`, which ends in a space.
+fn split_around<'a>(text: &'a [u8], middle: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    // A search from the end takes longer to prepare than all the rest of a message takes to read.
+    let last_word = memchr::memrchr(b' ', text)? + 1;
+    if let Some(before) = text[..last_word].strip_suffix(middle) {
+        return Some((before, &text[last_word..]));
+    }
+    let at = memchr::memmem::find(text, middle)?;
+    let at = at + memchr::memmem::rfind(&text[at..], middle)?;
+    Some((&text[..at], &text[at + middle.len()..]))
+}
+
+fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
+    let Some((comm, tid)) = split_who(who) else {
+        return Parsed::Garbled;
+    };
+    match hexadecimal(address) {
+        Some(address) => Parsed::Whole(Message::Trap(Trap {
+            kind,
+            comm: comm.to_vec(),
+            tid,
+            address,
+        })),
+        None if b"0x".starts_with(address) => Parsed::CutShort,
+        None => Parsed::Garbled,
+    }
+}
+
+/// A name may hold slashes and digits of its own: the last slash counts.
+fn split_who(who: &[u8]) -> Option<(&[u8], u32)> {
+    let slash = memchr::memrchr(b'/', who)?;
+    let (comm, tid) = (&who[..slash], decimal(&who[slash + 1..])?);
+    // Of two lines that have run into each other neither can be trusted.
+    let is_name = comm.len() <= LONGEST_COMM && memchr::memmem::find(comm, PREFIX).is_none();
+    Some((comm, u32::try_from(tid).ok()?)).filter(|_| is_name)
+}
+
+fn boot(body: &[u8]) -> Parsed {
+    // Whoever shortens a log leaves dots behind.
+    let body = body.strip_suffix(b"...").unwrap_or(body).trim_ascii_end();
+    if let Some(&(_, boot)) = BOOT.iter().find(|(text, _)| *text == body) {
+        return Parsed::Whole(Message::Boot(boot));
+    }
+    if let Some(rate) = body.strip_prefix(RATE.0) {
+        return match counted(rate, RATE.1).map(u32::try_from) {
+            Ok(Ok(per_second)) => Parsed::Whole(Message::Boot(Boot::BusLockRate { per_second })),
+            Ok(Err(_)) => Parsed::Garbled,
+            Err(parsed) => parsed,
+        };
+    }
+    let begins = |whole: &[u8]| whole.starts_with(body);
+    let begins_boot = BOOT.iter().any(|(text, _)| begins(text)) || begins(RATE.0);
+    let begins_trap =
+        TRAPS.iter().any(|(exception, ..)| begins(exception)) || is_beginning_of_trap(body);
+    if begins_boot || begins_trap {
+        Parsed::CutShort
+    } else {
+        Parsed::Garbled
+    }
+}
+
+/// A name can hold nearly anything, so as long as it is not too long it may still go on.
+fn is_beginning_of_trap(body: &[u8]) -> bool {
+    let longest = LONGEST_COMM + "/4294967295 took a split_lock trap at address:".len();
+    let who = TRAPS
+        .iter()
+        .find_map(|(exception, ..)| body.strip_prefix(*exception));
+    who.is_some_and(|who| who.len() <= longest && memchr::memmem::find(who, PREFIX).is_none())
+}
+
+/// Reads what follows one of [`RATE_LIMITED`], which are names of functions: stack traces have them, too.
+fn after_function(body: &[u8], exception: Exception) -> Parsed {
+    match counted(body, CALLBACKS_SUPPRESSED) {
+        Ok(count) => Parsed::Whole(Message::Suppressed(Suppressed { exception, count })),
+        Err(Parsed::Garbled) => Parsed::NotOurs,
+        Err(parsed) => parsed,
+    }
+}
+
+/// Reads what follows [`REFUSED_WRITE`].
+fn after_refused_write(body: &[u8]) -> Parsed {
+    match body.strip_prefix(TEST_CTRL) {
+        Some(rest) if rest.starts_with(b" ") => refused_write(rest).unwrap_or_else(|parsed| parsed),
+        // Digits may follow.
+        _ if TEST_CTRL.starts_with(body) => Parsed::MaybeCutShort,
+        _ => Parsed::NotOurs,
+    }
+}
+
+/// Reads what follows the register, or says why that is not possible.
+fn refused_write(text: &[u8]) -> Result<Parsed, Parsed> {
+    let rest = after(b" (tried to write 0x", text)?;
+    let (value, rest) = leading_number(rest)?;
+    let rest = after(b") at rIP: 0x", rest)?;
+    let (rip, rest) = leading_number(rest)?;
+    let symbol = after(b" (", rest)?;
+    match memchr::memchr(b')', symbol) {
+        Some(end) if end > 0 && end + 1 == symbol.len() => {
+            Ok(Parsed::Whole(Message::RefusedWrite(RefusedWrite {
+                value,
+                rip,
+            })))
+        }
+        None if symbol.len() <= LONGEST_SYMBOL => Err(Parsed::CutShort),
+        _ => Err(Parsed::Garbled),
+    }
+}
+
+/// What follows `words`.
+fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
+    let missing = || cut_short_if(words.starts_with(text));
+    text.strip_prefix(words).ok_or_else(missing)
+}
+
+/// A hexadecimal number that does not end the text, and what follows it.
+fn leading_number(text: &[u8]) -> Result<(u64, &[u8]), Parsed> {
+    let end = text.iter().position(|byte| !byte.is_ascii_hexdigit());
+    let end = end.ok_or_else(|| cut_short_if(text.len() <= LONGEST_HEXADECIMAL))?;
+    let (digits, rest) = text.split_at(end);
+    let number = hexadecimal_digits(digits).ok_or(Parsed::Garbled)?;
+    Ok((number, rest))
+}
+
+fn cut_short_if(may_go_on: bool) -> Parsed {
+    if may_go_on {
+        Parsed::CutShort
+    } else {
+        Parsed::Garbled
+    }
+}
+
+/// A number, if it is followed by `unit`, or what a beginning of that is.
+fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at(digits);
+    if rest == unit {
+        return decimal(number).ok_or(Parsed::Garbled);
+    }
+    Err(cut_short_if(
+        unit.starts_with(rest) && (digits > 0 || rest.is_empty()),
+    ))
+}
+
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    hexadecimal_digits(text.strip_prefix(b"0x")?)
+}
+
+pub(crate) fn hexadecimal_digits(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
+    is_number.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())?
+}
+
+impl Message {
+    /// The kernel's words for this, without a time. A [`Scanner`](crate::Scanner) reads them as the same message.
+    ///
+    /// What a message does not keep (who built a kernel, which function's write was refused) is left out, or has
+    /// its usual name. `None` for what no kernel prints, and for damaged messages: not all of them is known.
+    #[must_use]
+    pub fn to_kernel_text(&self) -> Option<Vec<u8>> {
+        Some(match self {
+            Message::Trap(trap) => {
+                let (exception, middle, _) = TRAPS.iter().find(|(.., kind)| *kind == trap.kind)?;
+                let before = [PREFIX, exception, &trap.comm].concat();
+                let tid = format!("/{}", trap.tid);
+                let address = format!("{:#x}", trap.address);
+                [&before, tid.as_bytes(), middle, address.as_bytes()].concat()
+            }
+            Message::Boot(Boot::BusLockRate { per_second }) => {
+                [PREFIX, RATE.0, per_second.to_string().as_bytes(), RATE.1].concat()
+            }
+            Message::Boot(boot) => [PREFIX, BOOT.iter().find(|(_, of)| of == boot)?.0].concat(),
+            Message::Suppressed(Suppressed { exception, count }) => {
+                let (function, _) = RATE_LIMITED.iter().find(|(_, of)| of == exception)?;
+                [function, count.to_string().as_bytes(), CALLBACKS_SUPPRESSED].concat()
+            }
+            Message::RefusedWrite(RefusedWrite { value, rip }) => format!(
+                "unchecked MSR access error: WRMSR to 0x33 (tried to write {value:#018x}) at rIP: {rip:#x} \
+                 (native_write_msr)"
+            )
+            .into_bytes(),
+            Message::Started { release } => [LINUX_VERSION, release, b" ()"].concat(),
+            Message::Damaged { .. } => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_end_at_the_last_slash() {
+        for (who, expected) in [
+            (&b"CPU 0/KVM/5677"[..], Some((&b"CPU 0/KVM"[..], 5677))),
+            (b"a/1/2", Some((b"a/1", 2))),
+            (b"/7", Some((b"", 7))),
+            (b"\x1b[31m\xff: \n/7", Some((b"\x1b[31m\xff: \n", 7))),
+            (b"nobody", None),
+            (b"a/", None),
+            (b"a/1x", None),
+            (b"a/-1", None),
+            (b"a/+1", None),
+            (b"a/4294967296", None),
+        ] {
+            assert_eq!(split_who(who), expected, "{}", who.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_name_may_sound_like_a_message() {
+        let text = b"#AC: a/1 fatal b/2 took a split_lock trap at address: 0x10";
+        let Parsed::Whole(Message::Trap(trap)) = Opening::Prefix.parse(text) else {
+            panic!("no trap");
+        };
+        assert_eq!((&trap.comm[..], trap.tid), (&b"a/1 fatal b"[..], 2));
+    }
+
+    #[test]
+    fn every_beginning_of_a_message_is_cut_short_and_nothing_else() {
+        let traps = TRAPS
+            .map(|(exception, middle, _)| [exception, b"CPU 0/KVM/5677", middle, b"0x"].concat());
+        let boots = BOOT.map(|(text, _)| text.to_vec());
+        let rate = [RATE.0, b"1000", RATE.1].concat();
+        for whole in traps.into_iter().chain(boots).chain([rate]) {
+            for end in 0..whole.len() {
+                let part = &whole[..end];
+                let cut = Opening::Prefix.parse(part);
+                let is_whole_too = BOOT.iter().any(|(text, _)| *text == part.trim_ascii_end());
+                assert_eq!(
+                    cut == Parsed::CutShort,
+                    !is_whole_too,
+                    "{}: {cut:?}",
+                    part.escape_ascii()
+                );
+            }
+        }
+    }
+
+    const REFUSED: &[u8] = b"0x33 (tried to write 0x0000000000000000) at rIP: 0xffffffff812a061f (native_write_msr+0xf/0x30)";
+
+    #[test]
+    fn a_refused_write_is_read_word_by_word() {
+        let expected = RefusedWrite {
+            value: 0,
+            rip: 0xffff_ffff_812a_061f,
+        };
+        let whole = Parsed::Whole(Message::RefusedWrite(expected));
+        assert_eq!(Opening::RefusedWrite.parse(REFUSED), whole);
+        for end in 0..REFUSED.len() {
+            let cut = Opening::RefusedWrite.parse(&REFUSED[..end]);
+            let expected = match end {
+                0..=5 => Parsed::MaybeCutShort,
+                _ => Parsed::CutShort,
+            };
+            assert_eq!(cut, expected, "{}", REFUSED[..end].escape_ascii());
+        }
+        for (text, expected) in [
+            (&b"0x330 (tried"[..], Parsed::NotOurs),
+            (b"0x3f1 (tried", Parsed::NotOurs),
+            (b"0x33(", Parsed::NotOurs),
+            (b"0x33 (failed", Parsed::Garbled),
+            (b"0x33 (tried to write 0x) at", Parsed::Garbled),
+            (
+                b"0x33 (tried to write 0x11112222333344445) at",
+                Parsed::Garbled,
+            ),
+            (b"0x33 (tried to write 0x0) at rIP: 0x1 ()", Parsed::Garbled),
+            (
+                b"0x33 (tried to write 0x0) at rIP: 0x1 (a) b",
+                Parsed::Garbled,
+            ),
+        ] {
+            assert_eq!(
+                Opening::RefusedWrite.parse(text),
+                expected,
+                "{}",
+                text.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_right_is_garbled() {
+        for text in [
+            &b"enabled"[..],
+            b"#AC: a/1 took a split_lock trap at address: 0xXXXX",
+            b"#AC: a/1 took a split_lock trap at address: 401173",
+            b"#AC: a/1 took a split_lock trap at address: 0x11112222333344445",
+            b"#AC: a/1 took a split_lock trap at address: 0x10 and more",
+            b"#AC: a/1x took a split_lock trap at address: 0x10",
+            b"#DB: setting system wide bus lock rate limit to many/sec",
+            b"#DB: setting system wide bus lock rate limit to 5000000000/sec",
+            b"#XX: a/1 took a split_lock trap at address: 0x10",
+        ] {
+            assert_eq!(
+                Opening::Prefix.parse(text),
+                Parsed::Garbled,
+                "{}",
+                text.escape_ascii()
+            );
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The records of whatever can be read.
+
+use std::io::{self, Read};
+
+use crate::{LogStart, MessageCounts, Record, Scanner};
+
+/// Large enough for the search to be at its full speed, and small enough for the CPU's caches.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The records of a log, one after the other. After an error there are no more.
+#[derive(Debug)]
+pub struct Records<R> {
+    input: R,
+    chunk: Vec<u8>,
+    scanner: Scanner,
+    has_ended: bool,
+}
+
+impl<R: Read> Records<R> {
+    /// Of all that can be read of `input`, which is read in large chunks: it needs no buffer.
+    pub fn new(input: R) -> Self {
+        Records {
+            input,
+            chunk: vec![0; CHUNK_BYTES],
+            scanner: Scanner::new(),
+            has_ended: false,
+        }
+    }
+
+    /// How many messages there were of each kind so far.
+    #[must_use]
+    pub fn counts(&self) -> MessageCounts {
+        self.scanner.counts()
+    }
+
+    /// Whether the log begins where the kernel does, as far as it has been read.
+    #[must_use]
+    pub fn log_start(&self) -> LogStart {
+        self.scanner.log_start()
+    }
+
+    fn read_on(&mut self) -> io::Result<()> {
+        match self.input.read(&mut self.chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Ok(count @ 1..) => self.scanner.feed(&self.chunk[..count]),
+            end_or_error => {
+                self.has_ended = true;
+                end_or_error?;
+                self.scanner.finish();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Iterator for Records<R> {
+    type Item = io::Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.scanner.take() {
+                return Some(Ok(record));
+            }
+            if self.has_ended {
+                return None;
+            }
+            if let Err(error) = self.read_on() {
+                return Some(Err(error));
+            }
+        }
+    }
+}
