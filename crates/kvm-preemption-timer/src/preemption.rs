@@ -2,11 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::deadline_timer::{DeadlineTimer, Interruption};
 use crate::kicker::{KickTarget, Kicker};
 use crate::mechanism::{self, ActiveMechanism};
 use crate::reservation::SignalReservation;
 use crate::sys::{Clock, Timer};
-use crate::timer_state::{Interruption, TimerState};
 use crate::{Config, Deadline, Error, Signal};
 
 /// The order of the fields is the order of teardown: no more signals from timers, no more from
@@ -17,7 +17,7 @@ pub(crate) struct Preemption {
     kicks: KickTarget,
     mechanism: Box<dyn ActiveMechanism>,
     _reservation: SignalReservation,
-    timer_state: TimerState,
+    deadline_timer: DeadlineTimer,
 }
 
 impl Preemption {
@@ -39,7 +39,7 @@ impl Preemption {
             kicks,
             mechanism,
             _reservation: reservation,
-            timer_state: TimerState::new(),
+            deadline_timer: DeadlineTimer::new(),
         })
     }
 
@@ -51,13 +51,13 @@ impl Preemption {
     #[inline]
     pub(crate) fn arm(&mut self, deadline: Deadline) -> Result<(), Error> {
         let timers = &mut self.timers;
-        self.timer_state
+        self.deadline_timer
             .arm(deadline, |before| timers.set(before, deadline))
     }
 
     /// Finds out what an interrupted run was interrupted by.
     pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Interruption {
-        self.timer_state.interrupted(
+        self.deadline_timer.interrupted(
             || self.mechanism.take_signal(),
             || self.kicks.take(),
             || deadline.overshoot(),

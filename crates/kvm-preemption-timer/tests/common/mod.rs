@@ -159,22 +159,6 @@ pub(crate) fn far_deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
 }
 
-/// xorshift: enough randomness for moments in time.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Random(seed | 1)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 /// The signals that the calling thread blocks, as the kernel says.
 pub(crate) fn blocked_signals() -> String {
     status_field("SigBlk:")

@@ -12,7 +12,7 @@ use crate::Deadline;
 
 /// What is known about the timer that enforces a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimerState {
+pub(crate) struct DeadlineTimer {
     /// The deadline that the timer will send a signal for, or has sent one for that is pending.
     armed: Deadline,
 }
@@ -28,15 +28,15 @@ pub(crate) enum Interruption {
     Spurious,
 }
 
-impl TimerState {
+impl DeadlineTimer {
     pub(crate) const fn new() -> Self {
-        TimerState {
+        DeadlineTimer {
             armed: Deadline::Never,
         }
     }
 
-    /// Before a run until `deadline`: lets `set` set the timer, which it has been told the last
-    /// setting of, if it has to be set at all.
+    /// Before a run until `deadline`: has `set` set the timer, unless it is set so already. `set` is
+    /// told what the timer was set to.
     #[inline]
     pub(crate) fn arm<E>(
         &mut self,
@@ -189,7 +189,7 @@ mod tests {
             steps in prop::collection::vec((step(), between()), 1..60),
         ) {
             let mut kernel = Kernel { now: 1, ..Kernel::default() };
-            let mut state = TimerState::new();
+            let mut state = DeadlineTimer::new();
             let mut deadline_ns = 40;
             for (step, between) in steps {
                 let mut stray = false;
