@@ -20,7 +20,6 @@ mod instruction;
 mod json;
 mod page;
 mod prometheus;
-mod words;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     let prepare = |path: &Option<PathBuf>| path.as_deref().map(Output::prepare).transpose();
