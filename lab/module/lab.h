@@ -106,6 +106,7 @@ struct lab_thread {
 	bool granted;
 };
 
+#define LAB_THREADS 64
 struct lab_thread *lab_thread_of(struct task_struct *task);
 struct lab_thread *lab_thread_make(struct task_struct *task);
 void lab_forget_threads(void);

@@ -1,53 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A split lock: what the CPU would do with it, and which threads have met the handler. */
+/* A split lock: what the CPU would do with it. */
 #include <linux/atomic.h>
 #include <linux/delay.h>
 #include <linux/rcupdate.h>
-#include <linux/spinlock.h>
 
 #include "lab.h"
 
-#define THREADS 64
-
-static struct lab_thread threads[THREADS];
-static unsigned int known;
-static DEFINE_SPINLOCK(lock);
 static atomic_t in_handler = ATOMIC_INIT(0);
 static atomic64_t traps = ATOMIC64_INIT(0);
 static atomic64_t completed = ATOMIC64_INIT(0);
-
-/* Slots are only ever added while somebody may look, so that looking needs no lock. */
-struct lab_thread *lab_thread_of(struct task_struct *task)
-{
-	unsigned int i, count = smp_load_acquire(&known);
-
-	for (i = 0; i < count; i++)
-		if (threads[i].task == task)
-			return &threads[i];
-	return NULL;
-}
-
-struct lab_thread *lab_thread_make(struct task_struct *task)
-{
-	struct lab_thread *thread = lab_thread_of(task);
-
-	if (thread)
-		return thread;
-	spin_lock(&lock);
-	if (known < THREADS) {
-		thread = &threads[known];
-		*thread = (struct lab_thread) { .task = task };
-		smp_store_release(&known, known + 1);
-	}
-	spin_unlock(&lock);
-	return thread;
-}
-
-/* Only while nobody splits locks. */
-void lab_forget_threads(void)
-{
-	smp_store_release(&known, 0);
-}
 
 static enum lab_outcome let_through(struct lab_thread *thread, unsigned long ip)
 {
@@ -75,7 +36,7 @@ enum lab_outcome lab_split(bool guest, unsigned long ip, struct pt_regs *regs)
 	thread = lab_thread_make(current);
 	if (!thread) {
 		preempt_enable();
-		pr_warn_once("more than %d threads split locks: the rest is let through\n", THREADS);
+		pr_warn_once("more than %d threads split locks: the rest is let through\n", LAB_THREADS);
 		return LAB_COMPLETED;
 	}
 	atomic_inc(&in_handler);

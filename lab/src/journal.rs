@@ -80,8 +80,9 @@ pub enum Kind {
     Mark(i64),
 }
 
-/// The module's own account, when an experiment was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The module's own account, when an experiment was over: `struct lab_state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 pub struct State {
     /// Events that found the journal full.
     pub lost: u64,
@@ -133,6 +134,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, JournalError> {
 fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     let value = word(16).cast_signed();
+    let is_set = value != 0;
     let (kind, flags) = (bytes[30], bytes[31]);
     let kind = match kind {
         1 => Kind::Trap(word(16)),
@@ -141,15 +143,11 @@ fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
         4 => Kind::Wake,
         5 => Kind::Slept(value),
         6 => Kind::Down,
-        7 => Kind::Took { taken: value == 0 },
-        8 => Kind::Msr { on: value != 0 },
-        9 => Kind::Queue {
-            unlocks: value != 0,
-        },
-        10 => Kind::Work {
-            unlocks: value != 0,
-        },
-        11 => Kind::Return { retry: value != 0 },
+        7 => Kind::Took { taken: !is_set },
+        8 => Kind::Msr { on: is_set },
+        9 => Kind::Queue { unlocks: is_set },
+        10 => Kind::Work { unlocks: is_set },
+        11 => Kind::Return { retry: is_set },
         12 => Kind::Done,
         13 => Kind::Signal(value),
         14 => Kind::Mark(value),

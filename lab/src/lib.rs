@@ -7,13 +7,13 @@
 //!
 //! * [`plan`]: experiments, as data that goes into the machine.
 //! * [`journal`]: the kernel module's events, as they come out.
-//! * [`parcel`]: how anything comes out at all.
+//! * [`bundle`]: how anything comes out at all.
 //! * [`replay`]: the model led through a journal, event by event.
 //! * [`watch`]: what `splitlock watch` says, held against a journal.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod journal;
-pub mod parcel;
 pub mod plan;
 pub mod replay;
 pub mod watch;

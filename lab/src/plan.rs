@@ -1,6 +1,9 @@
 //! Experiments: what the booted machine is to try.
 
+use std::iter;
+
 use serde::{Deserialize, Serialize};
+use split_lock_model::handler::TrapOrigin;
 use split_lock_model::policy::Alternative;
 
 /// Everything for one boot.
@@ -11,9 +14,9 @@ pub struct Plan {
     /// What to measure, in this order.
     pub experiments: Vec<Experiment>,
     /// Experiments beside which a program watches, afterwards.
-    pub watched: Vec<Watched>,
+    pub watched: Vec<WatchedExperiment>,
     /// Programs to run at the end.
-    pub errands: Vec<Errand>,
+    pub commands: Vec<GuestCommand>,
 }
 
 /// Threads that split locks, and what disturbs them.
@@ -25,26 +28,18 @@ pub struct Experiment {
     pub mitigate: bool,
     /// Whose handler it is: the kernel's own ([`Alternative::Upstream`]) or one of the module's.
     pub policy: Alternative,
-    /// How the threads come into the kernel's handler.
-    pub way: Way,
-    /// What they do there.
-    pub course: Course,
-}
-
-/// How a thread comes to its split lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Way {
-    /// As a vCPU in KVM_RUN whose guest splits locks.
-    Guest,
-    /// As an ordinary thread.
-    User,
+    /// Whether the threads split locks themselves, or their guests do.
+    #[serde(rename = "way")]
+    pub origin: TrapOrigin,
+    /// What they do.
+    #[serde(rename = "course")]
+    pub workload: Workload,
 }
 
 /// What the threads of an experiment do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Course {
+pub enum Workload {
     /// One thread, one trap at a time, each followed by one signal: every timeout at every phase.
     Single {
         /// Microseconds from just before the trap to the signal.
@@ -63,7 +58,7 @@ pub enum Course {
     },
 }
 
-/// One thread of a [`Course::Loop`].
+/// One thread of a [`Workload::Loop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// The CPU that it stays on.
@@ -86,17 +81,17 @@ pub enum Kick {
 
 /// An experiment that begins when a program has said its first line, and ends before the program does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watched {
+pub struct WatchedExperiment {
     /// What is watched.
     pub experiment: Experiment,
     /// The program that watches, and its arguments.
-    pub command: Vec<String>,
+    pub argv: Vec<String>,
 }
 
-/// A program to run in the machine, with what it prints as a parcel.
+/// A program to run in the machine, and what it prints goes out as bundles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Errand {
-    /// Names the parcel.
+pub struct GuestCommand {
+    /// Names the bundles.
     pub name: String,
     /// `kernel.split_lock_mitigate` meanwhile.
     pub mitigate: bool,
@@ -105,7 +100,28 @@ pub struct Errand {
     /// How often it may be tried until it does not end with exit code 2.
     pub attempts: u32,
     /// The program and its arguments.
-    pub command: Vec<String>,
+    pub argv: Vec<String>,
+}
+
+impl GuestCommand {
+    /// `splitlock`, once, with `arguments` between spaces.
+    #[must_use]
+    pub fn splitlock(name: &str, arguments: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mitigate: true,
+            detection: true,
+            attempts: 1,
+            argv: splitlock(arguments),
+        }
+    }
+}
+
+/// The command line that runs the project's program in the machine.
+#[must_use]
+pub fn splitlock(arguments: &str) -> Vec<String> {
+    let words = iter::once("/bin/splitlock").chain(arguments.split(' '));
+    words.map(str::to_owned).collect()
 }
 
 /// Where the plan lies in the machine.
@@ -114,5 +130,5 @@ pub const PLAN_FILE: &str = "/plan.json";
 /// Where kernel modules lie in the machine.
 pub const MODULES: &str = "/modules";
 
-/// The name of the parcel that says that everything was done.
-pub const LAST_PARCEL: &str = "end";
+/// The name of the bundle that says that everything was done.
+pub const LAST_BUNDLE: &str = "end";

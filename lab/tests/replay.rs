@@ -32,7 +32,7 @@ fn real_kernels_do_what_the_model_says() {
     let seen = |recorded: Recorded, verdict| recorded.report().count(verdict) > 0;
     assert!(seen(Recorded::kicked(), Verdict::CutShort));
     assert!(seen(Recorded::kicked(), Verdict::Passed));
-    assert!(seen(Recorded::impatient(), Verdict::LeftQueue));
+    assert!(seen(Recorded::some_interrupted(), Verdict::LeftQueue));
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn another_kernel_does_something_else() {
     for (recorded, profile) in [
         (Recorded::kicked(), "6.12.117"),
         (Recorded::contended(), "6.12.117"),
-        (Recorded::impatient(), "6.1.192"),
-        (Recorded::impatient(), "6.12.117,hz=1000"),
-        (Recorded::impatient(), "6.12.117,mitigate=0"),
+        (Recorded::some_interrupted(), "6.1.192"),
+        (Recorded::some_interrupted(), "6.12.117,hz=1000"),
+        (Recorded::some_interrupted(), "6.12.117,mitigate=0"),
         (Recorded::unmitigated(), "6.12.117"),
         (Recorded::unmitigated(), "6.16,mitigate=0"),
     ] {
@@ -58,7 +58,7 @@ fn another_policy_does_something_else() {
             ..Recorded::sentenced()
         };
         let agrees = recorded.report().mismatches.is_empty();
-        assert_eq!(agrees, policy == Alternative::Sentence, "{policy}");
+        assert_eq!(agrees, policy == Alternative::FixedEnd, "{policy}");
     }
 }
 
@@ -260,7 +260,7 @@ fn worked_on(recorded: &Recorded, index: usize, cpu: u16) -> Report {
 
 #[test]
 fn work_may_run_where_it_ran_last_and_nowhere_else() {
-    let recorded = Recorded::impatient();
+    let recorded = Recorded::some_interrupted();
     let mut tried = [0; 2];
     for pair in works(&recorded).windows(2) {
         let [(_, before), (index, here)] = *pair else {

@@ -5,7 +5,9 @@ mod recorded;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use split_lock_lab::watch::{Account, Expected, Judgement, Run, Said, Sight, accounts, judge};
+use split_lock_lab::watch::{
+    Expected, OutputLine, Run, ThreadStats, WatchMode, WatchReport, judge, thread_stats,
+};
 
 use recorded::Recorded;
 
@@ -15,26 +17,26 @@ const BEFORE_NS: u64 = 10 * MS;
 const CPU_NS: u64 = 60 * MS;
 
 /// A watch that has seen it all.
-struct Watched {
-    accounts: BTreeMap<i32, Account>,
-    course: (u64, u64),
+struct WatchedExperiment {
+    threads: BTreeMap<i32, ThreadStats>,
+    span: (u64, u64),
     lines: Vec<Value>,
 }
 
-impl Watched {
+impl WatchedExperiment {
     /// It says of the first thread, if of any, that it is in a livelock.
     fn new(recorded: &Recorded, livelock: Option<u64>) -> Self {
-        let accounts = accounts(&recorded.journal, &recorded.report().traps);
+        let threads = thread_stats(&recorded.journal, &recorded.report().traps);
         let journal = &recorded.journal;
         let (first, last) = (journal[0].ns, journal[journal.len() - 1].ns);
-        let rows: Vec<Value> = accounts
+        let rows: Vec<Value> = threads
             .iter()
-            .map(|(tid, account)| row(*tid, account))
+            .map(|(tid, stats)| row(*tid, stats))
             .collect();
         let mut lines =
             vec![json!({"event": "start", "schema_version": 1, "at_ns": first - MS, "hz": 250})];
-        if let (Some(after_ns), Some((tid, account))) = (livelock, accounts.iter().next()) {
-            let at_ns = account.first_ns + after_ns;
+        if let (Some(after_ns), Some((tid, stats))) = (livelock, threads.iter().next()) {
+            let at_ns = stats.first_ns + after_ns;
             lines.push(json!({"event": "state", "at_ns": at_ns, "tid": tid, "from": "held_up", "to": "livelocked"}));
         }
         for event in ["sample", "end"] {
@@ -42,8 +44,8 @@ impl Watched {
             lines.push(json!({"event": event, "at_ns": last + MS, "lost_events": 0, "cost": cost, "threads": rows}));
         }
         Self {
-            accounts,
-            course: (first, last),
+            threads,
+            span: (first, last),
             lines,
         }
     }
@@ -53,15 +55,19 @@ impl Watched {
     }
 
     fn run(&self) -> Run {
-        let said = self.lines.iter().enumerate().map(|(index, line)| Said {
-            ns: line["at_ns"].as_u64().expect("a moment"),
-            cpu_ns: if index == 0 {
-                BEFORE_NS
-            } else {
-                BEFORE_NS + CPU_NS
-            },
-            text: line.to_string(),
-        });
+        let said = self
+            .lines
+            .iter()
+            .enumerate()
+            .map(|(index, line)| OutputLine {
+                ns: line["at_ns"].as_u64().expect("a moment"),
+                cpu_ns: if index == 0 {
+                    BEFORE_NS
+                } else {
+                    BEFORE_NS + CPU_NS
+                },
+                text: line.to_string(),
+            });
         Run {
             said: said.collect(),
             complaints: String::new(),
@@ -70,11 +76,11 @@ impl Watched {
         }
     }
 
-    fn judge(&self, run: &Run, expected: Expected) -> Judgement {
-        judge(run, &self.accounts, self.course, expected, Sight::Probes)
+    fn judge(&self, run: &Run, expected: Expected) -> WatchReport {
+        judge(run, &self.threads, self.span, expected, WatchMode::Probes)
     }
 
-    fn judged(&self, expected: Expected) -> Judgement {
+    fn judged(&self, expected: Expected) -> WatchReport {
         self.judge(&self.run(), expected)
     }
 
@@ -86,48 +92,45 @@ impl Watched {
     }
 }
 
-fn row(tid: i32, account: &Account) -> Value {
+fn row(tid: i32, stats: &ThreadStats) -> Value {
     json!({
         "tid": tid,
         "pid": 1,
         "comm": "init",
-        "way": if account.guest { "guest" } else { "user" },
-        "traps": account.traps,
-        "interrupted_asleep": account.interrupted_asleep + account.not_slept,
-        "interrupted_queued": account.interrupted_queued,
+        "way": if stats.guest { "guest" } else { "user" },
+        "traps": stats.traps,
+        "interrupted_asleep": stats.interrupted_asleep + stats.not_slept,
+        "interrupted_queued": stats.interrupted_queued,
         "interrupted_somewhere": 0,
-        "windows": account.windows,
-        "lost_ns": account.lost_ns,
+        "windows": stats.windows,
+        "lost_ns": stats.lost_ns,
         "state": "slowed",
-        "rip": format!("{:#x}", account.addresses[0]),
+        "rip": format!("{:#x}", stats.addresses[0]),
     })
 }
 
 #[test]
 fn what_the_kernel_did_is_believed() {
     for recorded in Recorded::all() {
-        let judgement = Watched::new(&recorded, None).judged(Expected::Progress);
-        assert_eq!(judgement.wrong, [""; 0], "{}", recorded.profile);
-        assert_eq!(judgement.lost_apart_ns, 0);
+        let report = WatchedExperiment::new(&recorded, None).judged(Expected::Progress);
+        assert_eq!(report.wrong, [""; 0], "{}", recorded.profile);
+        assert_eq!(report.lost_apart_ns, 0);
     }
 }
 
 #[test]
 fn journals_add_up() {
-    let recorded = Recorded::impatient();
-    let accounts = accounts(&recorded.journal, &recorded.report().traps);
-    assert_eq!(accounts.len(), 4);
-    let sum = |of: fn(&Account) -> u64| accounts.values().map(of).sum::<u64>();
-    let ends = sum(|account| {
-        account.windows
-            + account.interrupted_asleep
-            + account.interrupted_queued
-            + account.not_slept
+    let recorded = Recorded::some_interrupted();
+    let threads = thread_stats(&recorded.journal, &recorded.report().traps);
+    assert_eq!(threads.len(), 4);
+    let sum = |of: fn(&ThreadStats) -> u64| threads.values().map(of).sum::<u64>();
+    let ends = sum(|stats| {
+        stats.windows + stats.interrupted_asleep + stats.interrupted_queued + stats.not_slept
     });
-    assert_eq!(sum(|account| account.traps), ends);
-    assert!(sum(|account| account.interrupted_queued) > 0);
+    assert_eq!(sum(|stats| stats.traps), ends);
+    assert!(sum(|stats| stats.interrupted_queued) > 0);
     // Four threads that are punished most of a second each.
-    let lost_ms = sum(|account| account.lost_ns) / MS;
+    let lost_ms = sum(|stats| stats.lost_ns) / MS;
     assert!((2_000..4_100).contains(&lost_ms), "{lost_ms}");
 }
 
@@ -153,7 +156,7 @@ fn anything_else_is_noticed() {
         ("/event", json!("sample")),
         ("/event", json!("goodbye")),
     ] {
-        let watched = Watched::kicked().claiming(place, value.clone());
+        let watched = WatchedExperiment::kicked().claiming(place, value.clone());
         let wrong = watched.judged(Expected::Progress).wrong;
         assert!(!wrong.is_empty(), "{place}: {value}");
     }
@@ -161,7 +164,7 @@ fn anything_else_is_noticed() {
 
 #[test]
 fn whoever_comes_late_or_ends_badly_is_noticed() {
-    let watched = Watched::kicked();
+    let watched = WatchedExperiment::kicked();
     let wrong = |change: fn(&mut Run)| {
         let mut run = watched.run();
         change(&mut run);
@@ -180,7 +183,7 @@ fn whoever_comes_late_or_ends_badly_is_noticed() {
 fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
     let recorded = Recorded::kicked();
     let judged = |after_ms: Option<u64>, expected| {
-        let watched = Watched::new(&recorded, after_ms.map(|ms| ms * MS));
+        let watched = WatchedExperiment::new(&recorded, after_ms.map(|ms| ms * MS));
         watched.judged(expected)
     };
     let soon = judged(Some(200), Expected::Livelock);
@@ -193,19 +196,19 @@ fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
     assert_ne!(judged(Some(200), Expected::Progress).wrong, [""; 0]);
     assert_eq!(judged(Some(200), Expected::Either).wrong, [""; 0]);
     // Each thread has to be named.
-    let several = Watched::new(&Recorded::contended(), Some(200 * MS));
+    let several = WatchedExperiment::new(&Recorded::contended(), Some(200 * MS));
     assert_eq!(several.judged(Expected::Livelock).wrong.len(), 4);
 }
 
 /// The last failure is told by nobody.
 #[test]
 fn without_probes_less_is_seen_and_none_of_it_may_be_wrong() {
-    let watched = Watched::new(&Recorded::kicked(), None);
-    let account = watched.accounts.values().next().expect("a thread");
-    let slept = account.interrupted_asleep + account.interrupted_queued;
+    let watched = WatchedExperiment::new(&Recorded::kicked(), None);
+    let stats = watched.threads.values().next().expect("a thread");
+    let slept = stats.interrupted_asleep + stats.interrupted_queued;
     assert!(slept > 2);
     let wrong = |interrupted: u64, windows: u64, traps: u64| {
-        let mut watched = Watched::kicked();
+        let mut watched = WatchedExperiment::kicked();
         for (place, value) in [
             ("/threads/0/interrupted_asleep", 0),
             ("/threads/0/interrupted_somewhere", interrupted),
@@ -216,11 +219,11 @@ fn without_probes_less_is_seen_and_none_of_it_may_be_wrong() {
             watched = watched.claiming(place, value);
         }
         let watched = watched.claiming("/threads/0/rip", json!(null));
-        let (accounts, course) = (&watched.accounts, watched.course);
-        let sight = Sight::Tracepoints;
-        judge(&watched.run(), accounts, course, Expected::Progress, sight).wrong
+        let (threads, span) = (&watched.threads, watched.span);
+        let mode = WatchMode::Tracepoints;
+        judge(&watched.run(), threads, span, Expected::Progress, mode).wrong
     };
-    let windows = account.windows;
+    let windows = stats.windows;
     assert_eq!(wrong(slept, windows, slept + windows), [""; 0]);
     assert_eq!(wrong(slept - 1, windows, slept - 1 + windows), [""; 0]);
     assert_ne!(wrong(slept - 2, windows, slept - 2 + windows), [""; 0]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kvm_ioctls::VcpuExit;
 use kvm_preemption_timer::{
-    Deadline, Kicker, MonotonicTime, Outcome, PreemptibleVcpu, Quanta, open_kvm,
+    Deadline, Kicker, MonotonicTime, Outcome, PeriodicDeadlines, PreemptibleVcpu, open_kvm,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -49,26 +49,26 @@ fn run(
 
     let period = Duration::from_millis(1);
     let first = Deadline::Wall(MonotonicTime::now() + period);
-    let mut quanta = Quanta::new(first, period).expect("the period is not zero");
+    let mut deadlines = PeriodicDeadlines::new(first, period).expect("the period is not zero");
     let (mut writes, mut expired, mut worst) = (0u64, 0u64, Duration::ZERO);
     loop {
-        match vcpu.run_until(quanta.deadline())? {
+        match vcpu.run_until(deadlines.deadline())? {
             Outcome::Exit(VcpuExit::IoOut(_port, _data)) => writes += 1,
             Outcome::Exit(exit) => return Ok(format!("the guest has stopped: {exit:?}")),
             Outcome::Expired(expiry) => {
                 // Here other work is done that has to be done once in a quantum.
                 expired += 1;
                 worst = worst.max(expiry.overshoot);
-                quanta.advance(&expiry);
+                deadlines.advance(&expiry);
             }
             Outcome::Kicked => break,
         }
     }
     let rip = vcpu.vcpu().get_regs().map_or(0, |regs| regs.rip);
     Ok(format!(
-        "stopped at {rip:#x} after {writes} port writes and {expired} quanta; the worst ended \
+        "stopped at {rip:#x} after {writes} port writes and {expired} deadlines; the worst ended \
          {worst:?} late, {} were missed",
-        quanta.missed()
+        deadlines.missed()
     ))
 }
 

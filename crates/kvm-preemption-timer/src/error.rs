@@ -51,14 +51,6 @@ pub enum Error {
         /// What cannot be done without it.
         needed_for: &'static str,
     },
-    /// This signal cannot force a vCPU out.
-    #[error("signal {number} cannot be used to force a vCPU out: {why}; choose another one")]
-    UnusableSignal {
-        /// The signal's number.
-        number: i32,
-        /// What speaks against it.
-        why: &'static str,
-    },
     /// Another vCPU on the same thread has the signal already.
     #[error(
         "{signal} already bounds another vCPU on this thread; choose another signal or another \
@@ -114,6 +106,25 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// What the calling thread's last system call has failed with.
+    pub(crate) fn last_os_error(call: &'static str, target: &'static str) -> Self {
+        Error::System {
+            call,
+            target,
+            source: io::Error::last_os_error(),
+        }
+    }
+
+    /// Of a call that returns 0 or fails with errno.
+    pub(crate) fn check(result: i32, call: &'static str, target: &'static str) -> Result<(), Self> {
+        match result {
+            0 => Ok(()),
+            _ => Err(Self::last_os_error(call, target)),
+        }
+    }
 }
 
 /// Why a vCPU could not be kicked.

@@ -14,8 +14,17 @@ use crate::{KickError, Signal};
 ///
 /// It is not meant for signal handlers: it takes a lock.
 #[derive(Debug, Clone)]
-pub struct Kicker {
-    line: Arc<KickLine>,
+pub struct Kicker(Arc<KickState>);
+
+/// What the vCPU's thread and its kickers share.
+#[derive(Debug)]
+struct KickState {
+    /// Set before the signal is sent, taken after it was consumed: so whoever finds it set has seen
+    /// the signal, or will.
+    kicked: AtomicBool,
+    /// The thread to signal, for as long as it is sure to be that thread. The lock is held while
+    /// the signal is sent, so that it cannot reach a later thread with the same id.
+    target: Mutex<Option<(Tid, Signal)>>,
 }
 
 impl Kicker {
@@ -27,72 +36,54 @@ impl Kicker {
     /// [`KickError::Gone`] once the vCPU is not bounded any more, and [`KickError::NotSent`] if a
     /// real-time signal meets the limit of queued signals.
     pub fn kick(&self) -> Result<(), KickError> {
-        self.line.kick(sys::send_signal)
+        self.kick_with(sys::send_signal)
     }
-}
 
-/// What the vCPU's thread and its kickers share.
-#[derive(Debug)]
-pub(crate) struct KickLine {
-    /// Set before the signal is sent, taken after it was consumed: so whoever finds it set has seen
-    /// the signal, or will.
-    kicked: AtomicBool,
-    /// The thread to signal, for as long as it is sure to be that thread. The lock is held while
-    /// the signal is sent, so that it cannot reach a later thread with the same id.
-    target: Mutex<Option<(Tid, Signal)>>,
-}
-
-impl KickLine {
-    fn kick(&self, send: impl FnOnce(Tid, Signal) -> io::Result<()>) -> Result<(), KickError> {
-        let target = self.lock();
+    fn kick_with(&self, send: impl FnOnce(Tid, Signal) -> io::Result<()>) -> Result<(), KickError> {
+        let target = self.lock_target();
         let (tid, signal) = target.ok_or(KickError::Gone)?;
-        if self.kicked.swap(true, Ordering::AcqRel) {
+        if self.0.kicked.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         send(tid, signal).map_err(|source| {
-            self.kicked.store(false, Ordering::Release);
+            self.0.kicked.store(false, Ordering::Release);
             KickError::NotSent { signal, source }
         })
     }
 
-    /// Whether there was a kick; the next answer is no unless there is another.
-    pub(crate) fn take(&self) -> bool {
-        self.kicked.load(Ordering::Relaxed) && self.kicked.swap(false, Ordering::AcqRel)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Tid, Signal)>> {
+    fn lock_target(&self) -> MutexGuard<'_, Option<(Tid, Signal)>> {
         // The lock guards a plain value that no panic can leave half written.
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The vCPU's end of the line. Dropping it makes every [`Kicker`] fail with [`KickError::Gone`].
+/// The vCPU's end. Dropping it makes every [`Kicker`] fail with [`KickError::Gone`].
 #[derive(Debug)]
-pub(crate) struct KickTarget(Arc<KickLine>);
+pub(crate) struct KickTarget(Kicker);
 
 impl KickTarget {
     /// For the calling thread.
     pub(crate) fn new(signal: Signal) -> Self {
-        KickTarget(Arc::new(KickLine {
+        KickTarget(Kicker(Arc::new(KickState {
             kicked: AtomicBool::new(false),
             target: Mutex::new(Some((sys::current_tid(), signal))),
-        }))
+        })))
     }
 
     pub(crate) fn kicker(&self) -> Kicker {
-        Kicker {
-            line: Arc::clone(&self.0),
-        }
+        self.0.clone()
     }
 
+    /// Whether there was a kick; the next answer is no unless there is another.
     pub(crate) fn take(&self) -> bool {
-        self.0.take()
+        let kicked = &self.0.0.kicked;
+        kicked.load(Ordering::Relaxed) && kicked.swap(false, Ordering::AcqRel)
     }
 }
 
 impl Drop for KickTarget {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        *self.0.lock_target() = None;
     }
 }
 
@@ -100,46 +91,40 @@ impl Drop for KickTarget {
 mod tests {
     use super::*;
 
-    fn line() -> (KickTarget, Arc<KickLine>) {
-        let target = KickTarget::new(Signal::default());
-        let line = target.kicker().line;
-        (target, line)
-    }
-
     /// Otherwise whoever takes the signal would find no kick, and nothing would come after it.
     #[test]
     fn the_flag_is_set_before_the_signal_is_sent() {
-        let (_target, line) = line();
-        line.kick(|_, _| {
-            assert!(line.kicked.load(Ordering::Acquire));
+        let kicker = &KickTarget::new(Signal::default()).0;
+        let send = |_, _| {
+            assert!(kicker.0.kicked.load(Ordering::Acquire));
             Ok(())
-        })
-        .unwrap();
+        };
+        kicker.kick_with(send).unwrap();
     }
 
     #[test]
     fn kicks_that_nobody_has_taken_yet_send_one_signal() {
-        let (target, line) = line();
+        let target = KickTarget::new(Signal::default());
         let sent = std::cell::Cell::new(0);
         let send = |_, _| {
             sent.set(sent.get() + 1);
             Ok(())
         };
-        line.kick(send).unwrap();
-        line.kick(send).unwrap();
+        target.0.kick_with(send).unwrap();
+        target.0.kick_with(send).unwrap();
         assert_eq!((sent.get(), target.take(), target.take()), (1, true, false));
-        line.kick(send).unwrap();
+        target.0.kick_with(send).unwrap();
         assert_eq!(sent.get(), 2);
     }
 
     #[test]
     fn a_kick_that_could_not_be_sent_is_no_kick_and_the_next_one_is() {
-        let (target, line) = line();
+        let target = KickTarget::new(Signal::default());
         let refuse = |_, _| Err(io::Error::from_raw_os_error(libc::EAGAIN));
-        let error = line.kick(refuse).unwrap_err();
+        let error = target.0.kick_with(refuse).unwrap_err();
         assert!(error.to_string().contains("RLIMIT_SIGPENDING"), "{error}");
         assert!(!target.take());
-        line.kick(|_, _| Ok(())).unwrap();
+        target.0.kick_with(|_, _| Ok(())).unwrap();
         assert!(target.take());
     }
 }

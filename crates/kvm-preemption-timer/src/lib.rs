@@ -51,24 +51,25 @@
 //! instruction; a budget of [`ThreadCpuTime`] does not have that problem, because its clock stands
 //! still meanwhile.
 
-mod alarm;
-mod claim;
+mod config;
 mod error;
 mod kicker;
 mod mechanism;
 mod open;
+mod periodic;
 mod preemption;
-mod quanta;
+mod reservation;
 mod signal;
 mod sys;
 mod time;
+mod timer_state;
 mod vcpu;
 
+pub use config::{Config, Mechanism};
 pub use error::{Error, KickError};
 pub use kicker::Kicker;
-pub use mechanism::Mechanism;
 pub use open::{open_kvm, open_kvm_at};
-pub use quanta::Quanta;
-pub use signal::Signal;
+pub use periodic::PeriodicDeadlines;
+pub use signal::{Signal, UnusableSignal};
 pub use time::{Deadline, MonotonicTime, ThreadCpuTime};
-pub use vcpu::{Config, Expiry, Outcome, PreemptibleVcpu};
+pub use vcpu::{Expiry, Outcome, PreemptibleVcpu};

@@ -3,11 +3,11 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::alarm::{Alarm, Interrupted, Verdict};
-use crate::claim::Claim;
 use crate::kicker::{KickTarget, Kicker};
-use crate::mechanism::Attached;
+use crate::mechanism::{self, ActiveMechanism};
+use crate::reservation::SignalReservation;
 use crate::sys::{self, Clock, Timer};
+use crate::timer_state::{InterruptSources, Interruption, TimerState};
 use crate::{Config, Deadline, Error};
 
 /// The order of the fields is the order of teardown: no more signals from timers, no more from
@@ -16,16 +16,16 @@ use crate::{Config, Deadline, Error};
 pub(crate) struct Preemption {
     timers: Timers,
     kicks: KickTarget,
-    attached: Attached,
-    _claim: Claim,
-    alarm: Alarm,
+    mechanism: Box<dyn ActiveMechanism>,
+    _reservation: SignalReservation,
+    timer_state: TimerState,
 }
 
 impl Preemption {
     /// Binds `vcpu` to the calling thread.
     pub(crate) fn new(vcpu: BorrowedFd<'_>, config: Config) -> Result<Self, Error> {
         let signal = config.signal;
-        let claim = Claim::new(signal)?;
+        let reservation = SignalReservation::new(signal)?;
         // A descriptor of our own: the masks are restored on this vCPU, whatever the caller does
         // with theirs.
         let vcpu = vcpu.try_clone_to_owned().map_err(|source| Error::System {
@@ -33,14 +33,14 @@ impl Preemption {
             target: "the vCPU",
             source,
         })?;
-        let attached = Attached::new(config.mechanism, vcpu, signal)?;
+        let mechanism = mechanism::activate(config.mechanism, vcpu, signal)?;
         let kicks = KickTarget::new(signal);
         Ok(Preemption {
             timers: Timers::new(config)?,
             kicks,
-            attached,
-            _claim: claim,
-            alarm: Alarm::new(),
+            mechanism,
+            _reservation: reservation,
+            timer_state: TimerState::new(),
         })
     }
 
@@ -51,44 +51,40 @@ impl Preemption {
     /// Sees to it that a run is interrupted at `deadline`. Costs nothing if it already is so.
     #[inline]
     pub(crate) fn arm(&mut self, deadline: Deadline) -> Result<(), Error> {
-        if self.alarm.must_arm(deadline) {
-            let before = self.alarm.armed();
+        if self.timer_state.must_arm(deadline) {
+            let before = self.timer_state.armed();
             // If setting it fails half-way, the timer is in no known state.
-            self.alarm.set_armed(Deadline::Never);
+            self.timer_state.set_armed(Deadline::Never);
             self.timers.set(before, deadline)?;
-            self.alarm.set_armed(deadline);
+            self.timer_state.set_armed(deadline);
         }
         Ok(())
     }
 
     /// Finds out what an interrupted run was interrupted by.
-    pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Verdict {
-        self.alarm.interrupted(&mut Observations {
-            attached: &mut self.attached,
+    pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Interruption {
+        self.timer_state.interrupted(&mut LiveSources {
+            mechanism: &mut *self.mechanism,
             kicks: &self.kicks,
             deadline,
         })
     }
 
-    pub(crate) fn begin_completion(&self) {
-        self.attached.begin_completion();
-    }
-
-    pub(crate) fn end_completion(&self) {
-        self.attached.end_completion();
+    pub(crate) fn mechanism(&self) -> &dyn ActiveMechanism {
+        &*self.mechanism
     }
 }
 
-/// What the alarm wants to know, from where it really is.
-struct Observations<'a> {
-    attached: &'a mut Attached,
+/// What has really interrupted a run.
+struct LiveSources<'a> {
+    mechanism: &'a mut dyn ActiveMechanism,
     kicks: &'a KickTarget,
     deadline: Deadline,
 }
 
-impl Interrupted for Observations<'_> {
+impl InterruptSources for LiveSources<'_> {
     fn take_signal(&mut self) -> bool {
-        self.attached.take_signal()
+        self.mechanism.take_signal()
     }
 
     fn take_kick(&mut self) -> bool {

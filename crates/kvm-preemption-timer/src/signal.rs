@@ -1,9 +1,7 @@
 //! Which signals can be used to force a vCPU out.
 
 use std::fmt;
-
-use crate::Error;
-use crate::sys;
+use std::ops::RangeInclusive;
 
 /// A signal that can force a vCPU out of KVM_RUN.
 ///
@@ -21,15 +19,29 @@ use crate::sys;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
+/// Why a signal cannot force a vCPU out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("signal {number} cannot be used to force a vCPU out: {why}; choose another one")]
+pub struct UnusableSignal {
+    /// The signal's number.
+    pub number: i32,
+    /// What speaks against it.
+    pub why: &'static str,
+}
+
+fn realtime_signals() -> RangeInclusive<i32> {
+    libc::SIGRTMIN()..=libc::SIGRTMAX()
+}
+
 impl Signal {
     /// The signal with this number.
     ///
     /// # Errors
-    /// [`Error::UnusableSignal`] if it cannot be blocked (SIGKILL, SIGSTOP), is raised by faults
+    /// [`UnusableSignal`] if it cannot be blocked (SIGKILL, SIGSTOP), is raised by faults
     /// of the thread itself, stops, continues or ends the process, comes from the kernel for other
     /// reasons (SIGCHLD, SIGPIPE), is kept by the C library, or does not exist.
-    pub fn new(number: i32) -> Result<Self, Error> {
-        let unusable = |why| Err(Error::UnusableSignal { number, why });
+    pub fn new(number: i32) -> Result<Self, UnusableSignal> {
+        let unusable = |why| Err(UnusableSignal { number, why });
         match number {
             libc::SIGKILL | libc::SIGSTOP => unusable("it cannot be blocked"),
             libc::SIGSEGV
@@ -49,7 +61,7 @@ impl Signal {
                 unusable("the kernel sends it for reasons of its own, and it would be lost")
             }
             _ if (1..32).contains(&number) => Ok(Signal(number)),
-            _ if sys::realtime_signals().contains(&number) => Ok(Signal(number)),
+            _ if realtime_signals().contains(&number) => Ok(Signal(number)),
             _ if (32..=64).contains(&number) => unusable("the C library keeps it for itself"),
             _ => unusable("there is no such signal"),
         }
@@ -58,10 +70,10 @@ impl Signal {
     /// The real-time signal SIGRTMIN + `offset`.
     ///
     /// # Errors
-    /// [`Error::UnusableSignal`] if it lies beyond SIGRTMAX.
-    pub fn realtime(offset: u32) -> Result<Self, Error> {
+    /// [`UnusableSignal`] if it lies beyond SIGRTMAX.
+    pub fn realtime(offset: u32) -> Result<Self, UnusableSignal> {
         let offset = i32::try_from(offset).unwrap_or(i32::MAX);
-        Self::new(sys::realtime_signals().start().saturating_add(offset))
+        Self::new(realtime_signals().start().saturating_add(offset))
     }
 
     /// The signal's number.
@@ -79,7 +91,7 @@ impl Default for Signal {
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first_realtime = *sys::realtime_signals().start();
+        let first_realtime = *realtime_signals().start();
         match self.0 {
             libc::SIGALRM => f.write_str("SIGALRM"),
             libc::SIGUSR1 => f.write_str("SIGUSR1"),
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_real_time_signal_can_be_used() {
-        let count = sys::realtime_signals().count() as u32;
+        let count = realtime_signals().count() as u32;
         for offset in 0..count {
             assert!(Signal::realtime(offset).is_ok());
         }

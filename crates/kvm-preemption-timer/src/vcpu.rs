@@ -6,20 +6,10 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use crate::alarm::Verdict;
 use crate::kicker::Kicker;
 use crate::preemption::Preemption;
-use crate::{Deadline, Error, Mechanism, Signal, sys};
-
-/// Which signal forces a vCPU out, and how. The default is right unless something in the process
-/// speaks against it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Config {
-    /// The signal. vCPUs on different threads can use the same one.
-    pub signal: Signal,
-    /// How the signal forces the vCPU out.
-    pub mechanism: Mechanism,
-}
+use crate::timer_state::Interruption;
+use crate::{Config, Deadline, Error, sys};
 
 /// A vCPU that runs until a deadline, whatever the guest does.
 ///
@@ -112,14 +102,14 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
                 Err((source, _)) => return Err(Error::Run { source }),
             };
             match preemption.interrupted(deadline) {
-                Verdict::Kicked => return Ok(Outcome::Kicked),
-                Verdict::Expired(overshoot) => {
+                Interruption::Kicked => return Ok(Outcome::Kicked),
+                Interruption::Expired(overshoot) => {
                     return Ok(Outcome::Expired(Expiry {
                         deadline,
                         overshoot,
                     }));
                 }
-                Verdict::Spurious => {}
+                Interruption::Spurious => {}
             }
         }
     }
@@ -134,9 +124,9 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
     /// [`Error::Run`] if KVM cannot run the vCPU. KVM has to have KVM_CAP_IMMEDIATE_EXIT, which
     /// [`open_kvm`](crate::open_kvm) checks.
     pub fn complete_io(&mut self) -> Result<Option<VcpuExit<'_>>, Error> {
-        self.preemption.begin_completion();
+        self.preemption.mechanism().begin_completion();
         let result = sys::enter(self.vcpu.borrow_mut());
-        self.preemption.end_completion();
+        self.preemption.mechanism().end_completion();
         match result {
             Ok(exit) => Ok(Some(exit)),
             Err((error, _)) if is_interruption(&error) => Ok(None),

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{BOTH_MECHANISMS, SPIN, config, one_vcpu};
+use common::{SPIN, both_configs, one_vcpu};
 use kvm_preemption_timer::{Error, PreemptibleVcpu, open_kvm_at};
 
 #[test]
@@ -54,8 +54,8 @@ fn the_limit_of_timers_is_named() {
         return;
     };
     let restore = common::foreign::allow_no_more_queued_signals();
-    for mechanism in BOTH_MECHANISMS {
-        let error = PreemptibleVcpu::with_config(&mut vcpu, config(mechanism)).unwrap_err();
+    for config in both_configs() {
+        let error = PreemptibleVcpu::with_config(&mut vcpu, config).unwrap_err();
         assert!(matches!(error, Error::TimerLimit { .. }), "{error}");
         assert!(error.to_string().contains("RLIMIT_SIGPENDING"), "{error}");
     }

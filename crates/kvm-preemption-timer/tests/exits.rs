@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH_MECHANISMS, CODE, IN_ONCE, REP_OUT, config, one_vcpu};
+use common::{CODE, HALT, IN_ONCE, REP_OUT, SPIN, each_bounded, exited, expired, kicked};
 use kvm_ioctls::VcpuExit;
-use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu};
+use kvm_preemption_timer::{Deadline, MonotonicTime};
 
 fn far() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -14,13 +14,9 @@ fn far() -> Deadline {
 
 #[test]
 fn pending_input_is_completed_before_state_is_read() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(IN_ONCE) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
-        match vcpu.run_until(far()).unwrap() {
-            Outcome::Exit(VcpuExit::IoIn(0x10, data)) => data[0] = 0x5a,
+    each_bounded(IN_ONCE, |mut vcpu| {
+        match exited(vcpu.run_until(far())) {
+            VcpuExit::IoIn(0x10, data) => data[0] = 0x5a,
             other => panic!("{other:?}"),
         }
         assert!(vcpu.complete_io().unwrap().is_none());
@@ -28,18 +24,14 @@ fn pending_input_is_completed_before_state_is_read() {
         assert_eq!(regs.rax & 0xff, 0x5a, "the input has not arrived");
         assert_eq!(regs.rip, CODE + 2, "exactly one instruction is complete");
         assert_eq!(regs.rbx & 0xff, 0, "and none after it");
-    }
+    });
 }
 
 #[test]
 fn an_instruction_with_several_exits_is_completed_exit_by_exit() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(REP_OUT) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
-        let mut written = match vcpu.run_until(far()).unwrap() {
-            Outcome::Exit(VcpuExit::IoOut(0x10, data)) => data.len(),
+    each_bounded(REP_OUT, |mut vcpu| {
+        let mut written = match exited(vcpu.run_until(far())) {
+            VcpuExit::IoOut(0x10, data) => data.len(),
             other => panic!("{other:?}"),
         };
         while let Some(exit) = vcpu.complete_io().unwrap() {
@@ -50,42 +42,30 @@ fn an_instruction_with_several_exits_is_completed_exit_by_exit() {
         }
         let regs = vcpu.vcpu().get_regs().unwrap();
         assert_eq!((regs.rcx & 0xffff) as usize + written, 3, "{regs:?}");
-    }
+    });
 }
 
 #[test]
 fn completing_io_loses_neither_deadline_nor_kick() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(common::SPIN) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+    each_bounded(SPIN, |mut vcpu| {
         for _ in 0..200 {
             let deadline = MonotonicTime::now() + Duration::from_micros(200);
-            let _ = vcpu.run_until(Deadline::after(Duration::ZERO)).unwrap();
+            expired(vcpu.run_until(Deadline::after(Duration::ZERO)));
             vcpu.kicker().kick().unwrap();
             assert!(vcpu.complete_io().unwrap().is_none());
-            assert!(matches!(vcpu.run_until(deadline).unwrap(), Outcome::Kicked));
+            kicked(vcpu.run_until(deadline));
             while MonotonicTime::now() < deadline {
                 assert!(vcpu.complete_io().unwrap().is_none());
             }
-            let outcome = vcpu.run_until(deadline).unwrap();
-            assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+            expired(vcpu.run_until(deadline));
         }
-    }
+    });
 }
 
 #[test]
-fn halting_and_crashing_reach_the_caller_as_they_are() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(common::HALT) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
-        let outcome = vcpu.run_until(far()).unwrap();
-        assert!(
-            matches!(outcome, Outcome::Exit(VcpuExit::Hlt)),
-            "{outcome:?}"
-        );
-    }
+fn halting_reaches_the_caller_as_it_is() {
+    each_bounded(HALT, |mut vcpu| {
+        let exit = exited(vcpu.run_until(far()));
+        assert!(matches!(exit, VcpuExit::Hlt), "{exit:?}");
+    });
 }

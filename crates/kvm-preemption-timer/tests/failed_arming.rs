@@ -5,21 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH_MECHANISMS, OUT_LOOP, config, one_vcpu};
-use kvm_preemption_timer::{Deadline, Error, MonotonicTime, Outcome, PreemptibleVcpu};
+use common::{OUT_LOOP, each_bounded, exited};
+use kvm_preemption_timer::{Deadline, Error, MonotonicTime, Outcome};
 
 #[test]
 fn the_deadline_of_before_still_holds() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(OUT_LOOP) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+    each_bounded(OUT_LOOP, |mut vcpu| {
         let deadline = MonotonicTime::now() + Duration::from_millis(100);
-        assert!(matches!(
-            vcpu.run_until(deadline).unwrap(),
-            Outcome::Exit(_)
-        ));
+        exited(vcpu.run_until(deadline));
 
         let restore = common::foreign::allow_no_more_queued_signals();
         let cpu_time = Deadline::after_cpu(Duration::from_secs(1));
@@ -37,5 +30,5 @@ fn the_deadline_of_before_still_holds() {
             }
         }
         assert!(MonotonicTime::now() >= deadline);
-    }
+    });
 }

@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{SPIN, caught_signals, config_with, vm};
-use kvm_preemption_timer::{Deadline, Mechanism, Outcome, PreemptibleVcpu, Signal};
+use common::{SPIN, caught_signals, expired, vm};
+use kvm_preemption_timer::{Config, Deadline, Mechanism, PreemptibleVcpu, Signal};
 
 #[test]
 fn the_handler_is_installed_while_it_is_needed_and_no_longer() {
@@ -13,7 +13,10 @@ fn the_handler_is_installed_while_it_is_needed_and_no_longer() {
         return;
     };
     let signal = Signal::realtime(9).unwrap();
-    let config = config_with(Mechanism::ImmediateExit, signal);
+    let config = Config {
+        signal,
+        mechanism: Mechanism::ImmediateExit,
+    };
     let before = caught_signals();
     let mut first = vcpus.remove(0);
     let second = vcpus.remove(0);
@@ -21,8 +24,7 @@ fn the_handler_is_installed_while_it_is_needed_and_no_longer() {
     assert_ne!(caught_signals(), before);
     let on_another_thread = move || {
         let mut bounded = PreemptibleVcpu::with_config(second, config).unwrap();
-        let outcome = bounded.run_until(Deadline::after(Duration::from_micros(100)));
-        assert!(matches!(outcome.unwrap(), Outcome::Expired(_)));
+        expired(bounded.run_until(Deadline::after(Duration::from_micros(100))));
     };
     std::thread::spawn(on_another_thread).join().unwrap();
     assert_ne!(caught_signals(), before, "one vCPU still needs it");

@@ -5,8 +5,10 @@ mod common;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::{BOTH_MECHANISMS, OUT_LOOP, Random, SPIN, config, config_with, one_vcpu};
-use kvm_preemption_timer::{Deadline, KickError, Outcome, PreemptibleVcpu, Signal};
+use common::{
+    OUT_LOOP, Random, SPIN, both_configs, each_bounded, each_mechanism, expired, kicked, one_vcpu,
+};
+use kvm_preemption_timer::{Config, Deadline, KickError, Outcome, PreemptibleVcpu, Signal};
 
 /// Much longer than anything takes here; what lasts until then has lost its kick.
 const GIVE_UP: Duration = Duration::from_secs(120);
@@ -17,27 +19,22 @@ fn far() -> Deadline {
 
 #[test]
 fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(SPIN) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+    each_bounded(SPIN, |mut vcpu| {
         let kicker = vcpu.kicker();
         for kicks in 1..4 {
             for _ in 0..kicks {
                 kicker.kick().unwrap();
             }
-            assert!(matches!(vcpu.run_until(far()).unwrap(), Outcome::Kicked));
+            kicked(vcpu.run_until(far()));
             let short = Deadline::after(Duration::from_millis(1));
-            let outcome = vcpu.run_until(short).unwrap();
-            assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+            expired(vcpu.run_until(short));
         }
-    }
+    });
 }
 
 /// The kicker waits for each kick to be answered before it sends the next one, at random moments:
 /// before KVM_RUN, in it, and after it. A kick that is lost is never answered.
-fn every_kick_is_answered(config: kvm_preemption_timer::Config, code: &[u8], kicks: u64) {
+fn every_kick_is_answered(config: Config, code: &[u8], kicks: u64) {
     let Some((_vm, vcpu)) = one_vcpu(code) else {
         return;
     };
@@ -79,60 +76,47 @@ fn spin_for(pause: Duration) {
 
 #[test]
 fn kicks_at_any_moment_are_answered() {
-    for mechanism in BOTH_MECHANISMS {
-        every_kick_is_answered(config(mechanism), SPIN, 5000);
-        every_kick_is_answered(config(mechanism), OUT_LOOP, 5000);
+    for config in both_configs() {
+        every_kick_is_answered(config, SPIN, 5000);
+        every_kick_is_answered(config, OUT_LOOP, 5000);
     }
 }
 
 #[test]
 fn kicks_with_a_real_time_signal_are_answered() {
-    for mechanism in BOTH_MECHANISMS {
+    for config in both_configs() {
         let signal = Signal::realtime(3).unwrap();
-        every_kick_is_answered(config_with(mechanism, signal), SPIN, 2000);
+        every_kick_is_answered(Config { signal, ..config }, SPIN, 2000);
     }
 }
 
 #[test]
 fn a_kick_and_a_deadline_at_once_are_both_reported() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(SPIN) else {
-            return;
-        };
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+    each_bounded(SPIN, |mut vcpu| {
         for _ in 0..200 {
             let deadline = Deadline::after(Duration::from_micros(50));
-            let _ = vcpu.run_until(Deadline::after(Duration::ZERO)).unwrap();
+            expired(vcpu.run_until(Deadline::after(Duration::ZERO)));
             vcpu.kicker().kick().unwrap();
             std::thread::sleep(Duration::from_micros(100));
-            assert!(matches!(vcpu.run_until(deadline).unwrap(), Outcome::Kicked));
-            let outcome = vcpu.run_until(deadline).unwrap();
-            assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+            kicked(vcpu.run_until(deadline));
+            expired(vcpu.run_until(deadline));
         }
-    }
+    });
 }
 
 #[test]
 fn a_kicker_may_outlive_its_vcpu() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, vcpu)) = one_vcpu(SPIN) else {
-            return;
-        };
-        let kicker = PreemptibleVcpu::with_config(vcpu, config(mechanism))
-            .unwrap()
-            .kicker();
+    each_mechanism(SPIN, |config, vcpu| {
+        let kicker = PreemptibleVcpu::with_config(vcpu, config).unwrap().kicker();
         assert!(matches!(kicker.kick(), Err(KickError::Gone)));
-    }
+    });
 }
 
 #[test]
 fn kicks_that_race_with_the_end_do_no_harm() {
-    for mechanism in BOTH_MECHANISMS {
-        let Some((_vm, mut vcpu)) = one_vcpu(SPIN) else {
-            return;
-        };
+    each_mechanism(SPIN, |config, mut vcpu| {
         for _ in 0..300 {
-            let bounded = PreemptibleVcpu::with_config(&mut vcpu, config(mechanism)).unwrap();
+            let bounded = PreemptibleVcpu::with_config(&mut vcpu, config).unwrap();
             let kicker = bounded.kicker();
             std::thread::scope(|scope| {
                 scope.spawn(move || while kicker.kick().is_ok() {});
@@ -144,5 +128,5 @@ fn kicks_that_race_with_the_end_do_no_harm() {
             let left = u64::from_str_radix(&common::pending_signals(), 16).unwrap();
             assert_eq!(left, 0, "a signal was left behind");
         }
-    }
+    });
 }

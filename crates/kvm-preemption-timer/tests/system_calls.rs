@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use common::{BOTH_MECHANISMS, OUT_LOOP, config, one_vcpu};
-use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
+use common::{OUT_LOOP, both_configs, each_bounded, exited};
+use kvm_preemption_timer::Deadline;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     } else if common::kvm_or_skip().is_some() {
         let counts = trace_self();
         println!("{EXITS} exits with each mechanism: {counts:?}");
-        let runs = EXITS * BOTH_MECHANISMS.len() as u64;
+        let runs = EXITS * both_configs().len() as u64;
         assert_eq!(counts, BTreeMap::from([("KVM_RUN".to_owned(), runs)]));
         println!("test one_system_call_per_guest_exit ... ok");
     }
@@ -36,19 +36,16 @@ fn mark() {
 }
 
 fn be_traced() {
-    for mechanism in BOTH_MECHANISMS {
-        let (_vm, vcpu) = one_vcpu(OUT_LOOP).expect("the tracing process has seen KVM");
-        let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+    each_bounded(OUT_LOOP, |mut vcpu| {
         let deadline = Deadline::after(Duration::from_secs(3600));
-        let mut run = || match vcpu.run_until(deadline).unwrap() {
-            Outcome::Exit(_) => {}
-            other => panic!("{other:?}"),
+        let mut run = || {
+            exited(vcpu.run_until(deadline));
         };
         run();
         mark();
         (0..EXITS).for_each(|_| run());
         mark();
-    }
+    });
 }
 
 /// Runs this program again, and counts its system calls between the marks.

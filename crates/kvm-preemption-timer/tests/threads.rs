@@ -4,12 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH_MECHANISMS, SPIN, config, vm};
-use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu};
+use common::{SPIN, both_configs, expired, kicked, vm};
+use kvm_preemption_timer::{Deadline, MonotonicTime, PreemptibleVcpu};
 
 #[test]
 fn two_threads_keep_their_own_deadlines_and_kicks() {
-    for mechanism in BOTH_MECHANISMS {
+    for config in both_configs() {
         let Some((_vm, vcpus)) = vm(SPIN, 2) else {
             return;
         };
@@ -18,19 +18,15 @@ fn two_threads_keep_their_own_deadlines_and_kicks() {
             for (vcpu, budget_us) in vcpus.into_iter().zip([70, 900]) {
                 let kickers = kickers.clone();
                 scope.spawn(move || {
-                    let mut vcpu = PreemptibleVcpu::with_config(vcpu, config(mechanism)).unwrap();
+                    let mut vcpu = PreemptibleVcpu::with_config(vcpu, config).unwrap();
                     for _ in 0..1_800_000 / (budget_us * 10) {
                         let deadline = MonotonicTime::now() + Duration::from_micros(budget_us);
-                        let outcome = vcpu.run_until(deadline).unwrap();
-                        assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+                        expired(vcpu.run_until(deadline));
                         assert!(MonotonicTime::now() >= deadline);
                     }
                     kickers.send(vcpu.kicker()).unwrap();
                     // Each waits for its own kick.
-                    let kicked = vcpu
-                        .run_until(Deadline::after(Duration::from_secs(20)))
-                        .unwrap();
-                    assert!(matches!(kicked, Outcome::Kicked), "{kicked:?}");
+                    kicked(vcpu.run_until(Deadline::after(Duration::from_secs(20))));
                 });
             }
             for kicker in kickers_out.iter().take(2) {

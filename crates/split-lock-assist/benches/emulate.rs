@@ -4,15 +4,14 @@
 //! Prints medians; asserts nothing, because times depend on the machine. `emulate` is the whole of it,
 //! with fetching and decoding.
 
-use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
 
-use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+use split_lock_assist::cpu::{Context, CpuState, Gpr, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_assist::emulate::{Emulated, emulate, perform};
-use split_lock_assist::memory::{Granted, Memory, Refusal};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
+use split_lock_assist::pause::SingleVcpu;
 
 const CODE: u64 = 0x1000;
 const OPERAND: u64 = 0x203d;
@@ -29,44 +28,21 @@ const INSTRUCTIONS: [(&str, &[u8]); 6] = [
     ),
 ];
 
-/// A vCPU that executes the same instruction again and again.
-struct Guest {
-    registers: Registers,
-    context: Context,
-}
-
-impl Cpu for Guest {
-    type Error = Infallible;
-
-    fn registers(&self) -> Result<Registers, Infallible> {
-        Ok(self.registers)
-    }
-
-    fn context(&self) -> Result<Context, Infallible> {
-        Ok(self.context)
-    }
-
-    fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-        black_box(after);
-        Ok(())
-    }
-}
-
 /// The instruction, and an operand that lies over two cache lines.
-struct Pages {
+struct PagedPermit {
     code: &'static [u8],
     operand: [u8; 16],
 }
 
-impl Memory for Pages {
-    type Granted<'a> = Bytes<'a>;
+impl Memory for PagedPermit {
+    type Permit<'a> = Bytes<'a>;
 
     fn fetch(&mut self, _: u64, bytes: &mut [u8]) -> usize {
         bytes[..self.code.len()].copy_from_slice(self.code);
         self.code.len()
     }
 
-    fn load_for_update(&mut self, _: u64, bytes: &mut [u8]) -> Result<Bytes<'_>, Refusal> {
+    fn load_for_update(&mut self, _: u64, bytes: &mut [u8]) -> Result<Bytes<'_>, AccessError> {
         bytes.copy_from_slice(&self.operand[..bytes.len()]);
         Ok(Bytes(&mut self.operand))
     }
@@ -74,7 +50,7 @@ impl Memory for Pages {
 
 struct Bytes<'a>(&'a mut [u8; 16]);
 
-impl Granted for Bytes<'_> {
+impl WritePermit for Bytes<'_> {
     fn store(self, bytes: &[u8]) {
         self.0[..bytes.len()].copy_from_slice(bytes);
     }
@@ -107,8 +83,8 @@ fn main() {
         };
         registers.set(Gpr::Rsi, OPERAND);
         let context = Context::long_mode(3);
-        let mut guest = Guest { registers, context };
-        let mut pages = Pages {
+        let guest = CpuState { registers, context };
+        let mut pages = PagedPermit {
             code,
             operand: [0; 16],
         };
@@ -123,7 +99,7 @@ fn main() {
             black_box(perform(black_box(&access), black_box(&registers), 1));
         });
         let all = median_ns(|| {
-            let Ok(emulated) = emulate(&mut guest, &mut pages, &Alone);
+            let Ok(emulated) = emulate(&mut { guest }, &mut pages, &SingleVcpu);
             assert!(matches!(black_box(emulated), Emulated::Done(_)));
         });
         println!("{name:26} {decoding:7.1} {performing:7.1} {all:7.1}");

@@ -3,7 +3,7 @@
 //! `cargo run -p split-lock-assist --features kvm --example run_loop`
 //!
 //! Two vCPUs increment one word that crosses a cache line. On a host that does not detect split locks
-//! they do so natively, and the keepers have nothing to do; with `split_lock_detect=warn`, without
+//! they do so natively, and the guards have nothing to do; with `split_lock_detect=warn`, without
 //! them not one of the increments would happen.
 
 use std::error::Error;
@@ -13,9 +13,9 @@ use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use kvm_preemption_timer::{
     Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime, open_kvm,
 };
-use split_lock_assist::guard::{Config, Ended, Keeper, Reaction, Run, Verdict};
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
-use split_lock_assist::pause::Gate;
+use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuGuard, VcpuProgress};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::pause::PauseGate;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// `lock inc word ptr [203fh]; jmp` back
@@ -36,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let vcpus = [add_vcpu(&vm, 0)?, add_vcpu(&vm, 1)?];
 
     // Once per process, and once per VM.
-    let reach = Reach::probe(&kvm)?;
-    let gate = Gate::new();
+    let support = BreakpointSupport::probe(&kvm)?;
+    let gate = PauseGate::new();
     std::thread::scope(|scope| {
-        let threads = vcpus.map(|vcpu| scope.spawn(|| run(vcpu, &memory, &gate, reach)));
+        let threads = vcpus.map(|vcpu| scope.spawn(|| run(vcpu, &memory, &gate, support)));
         for thread in threads {
             let summary = thread.join().expect("a vCPU's thread has panicked");
             println!("{}", summary.map_err(|error| error.to_string())?);
@@ -55,22 +55,22 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn run(
     vcpu: VcpuFd,
     memory: &GuestMemoryMmap,
-    gate: &Gate,
-    reach: Reach,
+    gate: &PauseGate,
+    support: BreakpointSupport,
 ) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut vcpu = PreemptibleVcpu::new(vcpu)?;
 
     let kicker = vcpu.kicker();
     let mut pass = gate.pass(move || kicker.kick().expect("the vCPU is bound to its thread"));
-    let mut debug_registers = DebugRegisters::new(reach);
-    let mut keeper = Keeper::new(Config {
+    let mut debug_registers = DebugRegisters::new(support);
+    let mut guard = VcpuGuard::new(Config {
         reaction: Reaction::Emulate,
         ..Config::default()
     });
 
     for _ in 0..QUANTA {
         let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
-        let deadline = Deadline::Wall(began + keeper.budget(OWN_BUDGET));
+        let deadline = Deadline::Wall(began + guard.budget(OWN_BUDGET));
         loop {
             let outcome = {
                 let _inside = pass.enter();
@@ -78,8 +78,9 @@ fn run(
             };
             match outcome {
                 Outcome::Exit(VcpuExit::Debug(exit)) => {
-                    let mut side = side(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
-                    keeper.breakpoint(exit, &mut side)?;
+                    let mut parts =
+                        vcpu_parts(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+                    guard.handle_breakpoint(exit, &mut parts)?;
                 }
                 Outcome::Exit(exit) => return Err(format!("no device for {exit:?}").into()),
                 Outcome::Kicked => {}
@@ -91,17 +92,17 @@ fn run(
             cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
             ended: Ended::Expired,
         };
-        let mut side = side(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
-        report(&keeper.after_run(&run, &mut side)?);
+        let mut parts = vcpu_parts(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+        report(&guard.after_run(&run, &mut parts)?);
     }
-    Ok(format!("{:?}", keeper.statistics()))
+    Ok(format!("{:?}", guard.statistics()))
 }
 
-fn report(verdict: &Verdict) {
-    if let Some(stall) = verdict.stall()
+fn report(progress: &VcpuProgress) {
+    if let Some(stall) = progress.stall()
         && stall.is_new
     {
-        println!("held up at {}: {:?}", stall.culprit, stall.response);
+        println!("held up at {}: {:?}", stall.instruction, stall.response);
     }
 }
 

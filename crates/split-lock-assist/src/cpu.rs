@@ -1,5 +1,6 @@
 //! A vCPU's state, as far as a locked instruction depends on it.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 
@@ -28,24 +29,12 @@ pub enum Gpr {
 
 impl Gpr {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
-        Self::Rax,
-        Self::Rcx,
-        Self::Rdx,
-        Self::Rbx,
-        Self::Rsp,
-        Self::Rbp,
-        Self::Rsi,
-        Self::Rdi,
-        Self::R8,
-        Self::R9,
-        Self::R10,
-        Self::R11,
-        Self::R12,
-        Self::R13,
-        Self::R14,
-        Self::R15,
-    ];
+    pub const ALL: [Self; 16] = {
+        use Gpr::*;
+        [
+            Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15,
+        ]
+    };
 }
 
 /// Bits of [`Registers::rflags`].
@@ -178,6 +167,32 @@ pub trait Cpu {
     fn retire(&mut self, after: &Registers) -> Result<(), Self::Error>;
 }
 
+/// A vCPU that is nothing but its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuState {
+    /// The registers.
+    pub registers: Registers,
+    /// The rest.
+    pub context: Context,
+}
+
+impl Cpu for CpuState {
+    type Error = Infallible;
+
+    fn registers(&self) -> Result<Registers, Infallible> {
+        Ok(self.registers)
+    }
+
+    fn context(&self) -> Result<Context, Infallible> {
+        Ok(self.context)
+    }
+
+    fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
+        self.registers = *after;
+        Ok(())
+    }
+}
+
 impl Registers {
     /// A general-purpose register.
     #[must_use]
@@ -228,6 +243,18 @@ impl Context {
             five_level_paging: false,
             breakpoints: false,
             segments: [Segment::FLAT; 6],
+        }
+    }
+
+    /// The linear address of an offset in the code segment.
+    #[must_use]
+    pub fn code_address(&self, rip: u64) -> u64 {
+        match self.mode {
+            Mode::Bits64 => rip,
+            Mode::Bits16 | Mode::Bits32 => {
+                let base = self.segment(SegmentRegister::Cs).base;
+                base.wrapping_add(rip) & u64::from(u32::MAX)
+            }
         }
     }
 

@@ -6,38 +6,17 @@
 //! their memory are:
 //!
 //! ```
-//! use std::convert::Infallible;
-//!
-//! use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
-//! use split_lock_assist::decode::{Decoded, look};
+//! use split_lock_assist::cpu::{Context, CpuState, Gpr, Registers};
+//! use split_lock_assist::decode::{Decoded, decode_next};
 //! use split_lock_assist::emulate::{Emulated, emulate};
-//! use split_lock_assist::memory::{Granted, Memory, Refusal};
-//! use split_lock_assist::pause::Alone;
-//!
-//! struct Vcpu(Registers);
-//!
-//! impl Cpu for Vcpu {
-//!     type Error = Infallible;
-//!
-//!     fn registers(&self) -> Result<Registers, Infallible> {
-//!         Ok(self.0)
-//!     }
-//!
-//!     fn context(&self) -> Result<Context, Infallible> {
-//!         Ok(Context::long_mode(3))
-//!     }
-//!
-//!     fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-//!         self.0 = *after;
-//!         Ok(())
-//!     }
-//! }
+//! use split_lock_assist::memory::{AccessError, Memory, WritePermit};
+//! use split_lock_assist::pause::SingleVcpu;
 //!
 //! /// All there is, from address 0 on.
 //! struct Ram([u8; 256]);
 //!
 //! impl Memory for Ram {
-//!     type Granted<'a> = Span<'a>;
+//!     type Permit<'a> = Span<'a>;
 //!
 //!     fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize {
 //!         let rest = self.0.get(address as usize..).unwrap_or(&[]);
@@ -46,12 +25,12 @@
 //!         count
 //!     }
 //!
-//!     fn load_for_update(&mut self, address: u64, bytes: &mut [u8]) -> Result<Span<'_>, Refusal> {
+//!     fn load_for_update(&mut self, address: u64, bytes: &mut [u8]) -> Result<Span<'_>, AccessError> {
 //!         let start = address as usize;
 //!         let span = self
 //!             .0
 //!             .get_mut(start..start + bytes.len())
-//!             .ok_or(Refusal::NotMapped { address })?;
+//!             .ok_or(AccessError::NotMapped { address })?;
 //!         bytes.copy_from_slice(span);
 //!         Ok(Span(span))
 //!     }
@@ -59,7 +38,7 @@
 //!
 //! struct Span<'a>(&'a mut [u8]);
 //!
-//! impl Granted for Span<'_> {
+//! impl WritePermit for Span<'_> {
 //!     fn store(self, bytes: &[u8]) {
 //!         self.0.copy_from_slice(bytes);
 //!     }
@@ -68,15 +47,18 @@
 //! // At address 0: lock inc dword ptr [rsi]
 //! let mut ram = Ram([0; 256]);
 //! ram.0[..3].copy_from_slice(&[0xf0, 0xff, 0x06]);
-//! let mut vcpu = Vcpu(Registers::default());
-//! vcpu.0.set(Gpr::Rsi, 0x3e);
+//! let mut vcpu = CpuState {
+//!     registers: Registers::default(),
+//!     context: Context::long_mode(3),
+//! };
+//! vcpu.registers.set(Gpr::Rsi, 0x3e);
 //!
-//! let Ok(Decoded::Locked(access)) = look(&vcpu, &mut ram) else {
+//! let Ok(Decoded::Locked(access)) = decode_next(&vcpu, &mut ram) else {
 //!     panic!("it locks");
 //! };
 //! assert!(access.crosses_line());
-//! assert_eq!(emulate(&mut vcpu, &mut ram, &Alone), Ok(Emulated::Done(access)));
-//! assert_eq!(vcpu.0.rip, 3);
+//! assert_eq!(emulate(&mut vcpu, &mut ram, &SingleVcpu), Ok(Emulated::Done(access)));
+//! assert_eq!(vcpu.registers.rip, 3);
 //! assert_eq!(ram.0[0x3e], 1);
 //! ```
 //!
@@ -91,9 +73,11 @@
 #![cfg_attr(feature = "kvm", doc = "* [`kvm`]: the traits for `kvm_ioctls`.")]
 //! * [`memory`]: the guest's memory by linear address, as a trait.
 //! * [`paging`]: from linear addresses to RAM, through page tables of any format.
+//! * [`partial`]: where an operand can lie if not all registers are known.
 //! * [`pause`]: keeping the other vCPUs out of the guest, as a trait.
-//! * [`watch`]: which instructions have a breakpoint.
+//! * [`breakpoint_slots`]: which instructions have a breakpoint.
 
+pub mod breakpoint_slots;
 pub mod cpu;
 pub mod decode;
 pub mod emulate;
@@ -102,5 +86,5 @@ pub mod guard;
 pub mod kvm;
 pub mod memory;
 pub mod paging;
+pub mod partial;
 pub mod pause;
-pub mod watch;

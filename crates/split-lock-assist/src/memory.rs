@@ -2,13 +2,13 @@
 
 /// The guest's memory as the vCPU in question sees it at its current privilege level.
 ///
-/// Nothing here may lock a bus: plain accesses only. What makes a read and a write one is that the
+/// Nothing here may lock a bus: plain accesses only. What makes the update atomic is that the
 /// other vCPUs are [paused](crate::pause).
 ///
 /// No access wraps around the end of the address space.
 pub trait Memory {
     /// Leave to write what has been read.
-    type Granted<'a>: Granted
+    type Permit<'a>: WritePermit
     where
         Self: 'a;
 
@@ -27,14 +27,14 @@ pub trait Memory {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<Self::Granted<'_>, Refusal>;
+    ) -> Result<Self::Permit<'_>, AccessError>;
 }
 
 /// Leave to write what [`Memory::load_for_update`] has read.
 ///
 /// Everything that could go wrong has been looked at before it was given, so that writing cannot
 /// fail: by then the instruction has been retired.
-pub trait Granted {
+pub trait WritePermit {
     /// Writes all of it: as many bytes as were read, to where they were read.
     fn store(self, bytes: &[u8]);
 }
@@ -42,7 +42,7 @@ pub trait Granted {
 /// Why an access is left to the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum AccessError {
     /// No page there: the CPU will raise a page fault, and the guest will want it.
     #[error("{address:#x} is not mapped")]
     NotMapped {

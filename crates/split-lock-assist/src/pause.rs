@@ -2,7 +2,7 @@
 
 mod gate;
 
-pub use gate::{Gate, Inside, Pass, Paused};
+pub use gate::{GuestPass, Inside, PauseGate, Paused};
 
 /// Whoever can pause the other vCPUs.
 pub trait Pause {
@@ -20,9 +20,9 @@ pub trait Pause {
 
 /// For a VM with a single vCPU: there is nobody to pause.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Alone;
+pub struct SingleVcpu;
 
-impl Pause for Alone {
+impl Pause for SingleVcpu {
     type Paused<'a> = ();
 
     fn pause_others(&self) {}

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
 
-use split_lock_assist::pause::{Gate, Pass, Pause};
+use split_lock_assist::pause::{GuestPass, Pause, PauseGate};
 
 /// A kick that is not lost, whenever it comes.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ impl Kick {
     }
 }
 
-fn vcpu(gate: &Gate) -> (Pass, Kick) {
+fn vcpu(gate: &PauseGate) -> (GuestPass, Kick) {
     let kick = Kick::default();
     let kicker = kick.clone();
     (gate.pass(move || kicker.kick()), kick)
@@ -46,7 +46,7 @@ fn random(state: &mut u64) -> u64 {
 fn nothing_that_is_done_in_a_pause_is_lost_or_torn() {
     const VCPUS: u64 = 4;
     const PAUSES: u64 = 5_000;
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let counter = AtomicU64::new(0);
     let natively = AtomicU64::new(0);
     let inside = AtomicUsize::new(0);
@@ -87,7 +87,7 @@ fn nothing_that_is_done_in_a_pause_is_lost_or_torn() {
 #[test]
 fn a_vcpu_that_never_exits_is_kicked_out_every_time() {
     const PAUSES: u64 = 5_000;
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let (done, counter) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -116,7 +116,7 @@ fn a_vcpu_that_never_exits_is_kicked_out_every_time() {
 #[test]
 fn going_in_and_pausing_at_the_same_time_exclude_each_other() {
     const ROUNDS: u64 = 50_000;
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let (counter, ready) = (AtomicU64::new(0), [AtomicU64::new(0), AtomicU64::new(0)]);
     let meet = |side: usize, round| {
         ready[side].store(round, SeqCst);
@@ -153,7 +153,7 @@ fn going_in_and_pausing_at_the_same_time_exclude_each_other() {
 fn all_can_pause_at_the_same_time() {
     const VCPUS: u64 = 8;
     const PAUSES: u64 = 2_000;
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let counter = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..VCPUS {
@@ -173,7 +173,7 @@ fn all_can_pause_at_the_same_time() {
 #[test]
 fn one_that_pauses_without_end_does_not_keep_the_others_out() {
     const ENTRIES: u64 = 500;
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let pauser = vcpu(&gate).0;
@@ -193,7 +193,7 @@ fn one_that_pauses_without_end_does_not_keep_the_others_out() {
 
 #[test]
 fn a_closed_gate_keeps_everybody_out_until_it_opens() {
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let (pauser, mut pass) = (vcpu(&gate).0, vcpu(&gate).0);
     let (about_to_enter, opened) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -214,7 +214,7 @@ fn a_closed_gate_keeps_everybody_out_until_it_opens() {
 
 #[test]
 fn a_pass_that_was_given_back_is_neither_kicked_nor_waited_for() {
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let gone = gate.pass(|| panic!("nobody is there to be kicked"));
     let stays_out = gate.pass(|| panic!("it is not inside"));
     drop(gone);
@@ -224,7 +224,7 @@ fn a_pass_that_was_given_back_is_neither_kicked_nor_waited_for() {
 
 #[test]
 fn a_kick_that_panics_leaves_the_gate_open() {
-    let gate = Gate::new();
+    let gate = PauseGate::new();
     let mut broken = gate.pass(|| panic!("broken"));
     let inside = broken.enter();
     let pauser = vcpu(&gate).0;

@@ -29,28 +29,24 @@ pub enum Detection {
     Unknown,
 }
 
-impl Detection {
-    pub(crate) fn of(facts: &Facts) -> Self {
-        match facts.has_cpu_flag("split_lock_detect") {
+impl Facts {
+    /// What follows from the CPU's flags and the kernel's settings.
+    #[must_use]
+    pub fn detection(&self) -> Detection {
+        match self.has_cpu_flag("split_lock_detect") {
             None => Detection::Unknown,
             Some(false) => Detection::NotSupported {
-                virtual_machine: facts.has_cpu_flag("hypervisor") == Some(true) && !facts.is_amd(),
+                virtual_machine: self.has_cpu_flag("hypervisor") == Some(true) && !self.is_amd(),
             },
-            Some(true) => Self::of_mode(facts),
-        }
-    }
-
-    fn of_mode(facts: &Facts) -> Self {
-        let command_line = facts.command_line.known().map_or("", String::as_str);
-        let mode = Mode::of(command_line);
-        match mode {
-            // With a rate limit only bus locks are looked at, and #AC is off.
-            Mode::Off | Mode::RateLimit(_) => Detection::Off {
-                parameter: format!("split_lock_detect={mode}"),
-            },
-            Mode::Warn | Mode::Fatal => Detection::On {
-                mode: mode.to_string(),
-                mitigate: facts.split_lock_mitigate.known().cloned(),
+            Some(true) => match Mode::of(self.command_line.known().map_or("", String::as_str)) {
+                // With a rate limit only bus locks are looked at, and #AC is off.
+                mode @ (Mode::Off | Mode::RateLimit(_)) => Detection::Off {
+                    parameter: format!("split_lock_detect={mode}"),
+                },
+                mode @ (Mode::Warn | Mode::Fatal) => Detection::On {
+                    mode: mode.to_string(),
+                    mitigate: self.split_lock_mitigate.known().cloned(),
+                },
             },
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::seen::{Fact, Seen};
+use crate::observed::{Fact, Observed};
 use crate::{Facts, Root, root};
 use split_lock_log::{Boot, Exception, LogStart, Message, Record, Records, Source};
 
@@ -130,9 +130,9 @@ impl History {
         match refused {
             Some((path, why)) => {
                 let from = path.display().to_string();
-                Seen::CouldNotSee { path, why }.from(from)
+                Observed::Unreadable { path, why }.from(from)
             }
-            None => Seen::Absent.from(format!("/{}", places(root).join(", /"))),
+            None => Observed::Absent.from(format!("/{}", places(root).join(", /"))),
         }
     }
 
@@ -154,8 +154,8 @@ impl History {
 
     fn read(log: impl io::Read, path: &Path, look: impl FnMut(&Record)) -> Self {
         let seen = match Self::of_log(log, look) {
-            Ok(events) => Seen::Is(events),
-            Err(error) => Seen::CouldNotSee {
+            Ok(events) => Observed::Is(events),
+            Err(error) => Observed::Unreadable {
                 path: path.to_owned(),
                 why: error.to_string(),
             },

@@ -8,25 +8,27 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod attribution;
 mod capture;
-mod checkup;
+mod condition;
 mod detection;
+mod diagnosis;
 mod facts;
 mod fix;
 mod history;
 mod mode;
+mod observed;
 mod root;
-mod seen;
 mod verdict;
-pub mod who;
 
 pub use capture::{Capture, LogCopy};
-pub use checkup::{Checkup, Concerned, Met, Witness};
+pub use condition::{Answer, Basis, Condition, LogOnlyReason, NotApplicableReason, OffReason};
 pub use detection::Detection;
+pub use diagnosis::{AttributedTraps, Attribution, Diagnosis, LogCollector};
 pub use facts::{Facts, Kvm, Os};
-pub use fix::{BootLoader, Fix, Lasts, Place, Step};
+pub use fix::{BootLoader, Fix, FixLocation, Persistence, Step};
 pub use history::{Events, History};
 pub use mode::Mode;
+pub use observed::{Fact, Observed};
 pub use root::{MOST_BYTES, MOST_NAMES, Root};
-pub use seen::{Fact, Seen};
-pub use verdict::{Answer, Basis, Condition, Cost, LogOnly, Off, Span, Unable, Verdict};
+pub use verdict::{Cost, DurationRange, Verdict};

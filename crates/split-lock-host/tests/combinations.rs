@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use split_lock_host::{
-    Answer, Capture, Condition, Cost, Facts, History, LogCopy, LogOnly, Mode, Off, Root, Unable,
-    Verdict,
+    Answer, Capture, Condition, Cost, Facts, History, LogCopy, LogOnlyReason, Mode,
+    NotApplicableReason, OffReason, Root, Verdict,
 };
 
 /// What a machine says; what is `None` is not there.
@@ -145,7 +145,7 @@ fn says(verdict: &Verdict, part: &str) -> bool {
 #[test]
 fn a_refused_register_takes_back_what_was_said_of_the_mode() {
     let failed = Condition::Off {
-        because: Off::MsrAccessFailed,
+        because: OffReason::MsrAccessFailed,
     };
     let machine = Machine::intel("5.10.0", "fpu").with_log(&[WARNED, FAILED]);
     assert_eq!(machine.condition(), failed);
@@ -154,7 +154,7 @@ fn a_refused_register_takes_back_what_was_said_of_the_mode() {
 #[test]
 fn a_log_of_another_machine_does_not_count() {
     let cannot = Condition::NotApplicable {
-        because: Unable::Cpu,
+        because: NotApplicableReason::Cpu,
     };
     let amd = Machine::amd("6.8.0", "fpu").with_mitigate("1");
     // A kernel that detects split locks shows the flag.
@@ -188,7 +188,7 @@ fn a_log_and_a_command_line_that_do_not_fit_are_doubted() {
 #[test]
 fn a_limit_without_a_number_is_none() {
     let bus_locks = Condition::LogOnly {
-        because: LogOnly::BusLocks,
+        because: LogOnlyReason::BusLocks,
     };
     let machine = Machine::intel("6.8.0", "fpu split_lock_detect bus_lock_detect")
         .with_command_line("split_lock_detect=ratelimit:");
@@ -230,7 +230,7 @@ fn what_an_old_kernel_shows_counts_more_than_its_number() {
     let before = |because| Condition::LogOnly { because };
     let old = "4.18.0-553.el8.x86_64";
     let machine = Machine::intel(old, SPLIT);
-    assert_eq!(machine.condition(), before(LogOnly::Before519));
+    assert_eq!(machine.condition(), before(LogOnlyReason::Before519));
     let machine = machine.with_mitigate("1");
     assert_eq!(machine.condition(), Condition::Livelock);
     let machine = Machine::intel("5.14.0-611.el9.x86_64", SPLIT)
@@ -239,21 +239,21 @@ fn what_an_old_kernel_shows_counts_more_than_its_number() {
     // Zen 5, on a kernel that has 6.13's change, or has not.
     let machine = Machine::amd("6.12.0-55.el10.x86_64", BUS);
     let verdict = machine.verdict();
-    let because = Unable::KernelBeforeBusLocks;
+    let because = NotApplicableReason::KernelBeforeBusLocks;
     assert_eq!(verdict.condition, Condition::NotApplicable { because });
     assert!(says(&verdict, "enterprise"), "{verdict:?}");
     let machine = machine.with_log(&[BUS_TRAP]);
-    assert_eq!(machine.condition(), before(LogOnly::BusLocks));
+    assert_eq!(machine.condition(), before(LogOnlyReason::BusLocks));
 }
 
 /// The flag split_lock_detect is made up by the kernel.
 #[test]
 fn a_kernel_without_detection_does_not_show_what_the_cpu_can_do() {
-    let because = Unable::KernelBefore57;
+    let because = NotApplicableReason::KernelBefore57;
     let machine = Machine::intel("5.4.0", "fpu");
     assert_eq!(machine.condition(), Condition::NotApplicable { because });
     assert!(machine.condition().meaning().contains("a newer one may"));
-    let because = Unable::Cpu;
+    let because = NotApplicableReason::Cpu;
     let machine = Machine::amd("5.4.0", "fpu");
     assert_eq!(machine.condition(), Condition::NotApplicable { because });
 }
@@ -299,7 +299,7 @@ fn an_empty_log_is_none() {
     let machine = Machine::intel("6.8.0", SPLIT)
         .with_log(&[DISABLED])
         .with_files(&[("var/log/kern.log", ""), ("var/log/messages", "")]);
-    let because = Off::BootLine;
+    let because = OffReason::BootLine;
     assert_eq!(machine.condition(), Condition::Off { because });
 }
 
@@ -432,7 +432,7 @@ proptest! {
         let is_livelock = verdict.condition == Condition::Livelock;
         prop_assert_eq!(advises("mitigate"), is_livelock && machine.mitigate.is_some());
         prop_assert!(!advises("=ratelimit:100") || flags.contains(&"bus_lock_detect") || machine.command_line.contains("=ratelimit:100"));
-        let is_off = matches!(verdict.condition, Condition::Off { because: Off::Parameter | Off::BootLine });
+        let is_off = matches!(verdict.condition, Condition::Off { because: OffReason::Parameter | OffReason::BootLine });
         prop_assert!(!(is_off && advises("split_lock_detect=off")));
         // Nobody sleeps where the CPU is known to lack what is needed for that.
         prop_assert!(!is_livelock || flags.contains(&"split_lock_detect"));

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use split_lock_host::{Capture, History, LogCopy, MOST_BYTES, Root, Seen};
+use split_lock_host::{Capture, History, LogCopy, MOST_BYTES, Observed, Root};
 
 fn write(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
@@ -15,9 +15,9 @@ fn write(root: &Path, path: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-fn why<T: std::fmt::Debug>(seen: Seen<T>) -> String {
+fn why<T: std::fmt::Debug>(seen: Observed<T>) -> String {
     match seen {
-        Seen::CouldNotSee { why, .. } => why,
+        Observed::Unreadable { why, .. } => why,
         other => panic!("seen: {other:?}"),
     }
 }
@@ -38,12 +38,12 @@ fn nothing_outside_of_the_root_is_reached() {
     symlink("/etc/passwd", folder.path().join("own")).unwrap();
     let root = Root::open(folder.path()).unwrap();
     assert!(!root.is_live());
-    assert_eq!(root.text("absolute"), Seen::Absent);
+    assert_eq!(root.text("absolute"), Observed::Absent);
     // As on the machine itself: above its root is its root.
     for path in ["upwards", "own", "../../etc/passwd", "/etc/passwd"] {
-        assert_eq!(root.text(path), Seen::Is("inside".into()), "{path}");
+        assert_eq!(root.text(path), Observed::Is("inside".into()), "{path}");
     }
-    assert_eq!(root.link("absolute"), Seen::Is(secret));
+    assert_eq!(root.link("absolute"), Observed::Is(secret));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_could_not_be_seen_when_it_was_captured_is_not_absent() {
     assert_eq!(why(root.read("dev/kmsg")), "Operation not permitted");
     assert_eq!(why(root.has("/dev/kmsg")), "Operation not permitted");
     assert_eq!(why(root.list("proc/7/fd")), "no");
-    assert_eq!(root.read("proc/cpuinfo"), Seen::Absent);
+    assert_eq!(root.read("proc/cpuinfo"), Observed::Absent);
 }
 
 /// The same files as an archive.
@@ -132,17 +132,20 @@ fn an_archive_is_as_good_as_a_folder() {
     for path in [folder.path(), archive.path()] {
         let root = Root::open(path).unwrap();
         assert!(!root.is_live());
-        assert_eq!(root.text("proc/7/comm"), Seen::Is("seven\n".into()));
-        assert_eq!(root.text("/proc/cmdline"), Seen::Is("quiet\n".into()));
-        assert_eq!(root.text("etc/os-release"), Seen::Is("ID=x\n".into()));
+        assert_eq!(root.text("proc/7/comm"), Observed::Is("seven\n".into()));
+        assert_eq!(root.text("/proc/cmdline"), Observed::Is("quiet\n".into()));
+        assert_eq!(root.text("etc/os-release"), Observed::Is("ID=x\n".into()));
         assert_eq!(
             root.list("proc"),
-            Seen::Is(vec!["7".into(), "cmdline".into()])
+            Observed::Is(vec!["7".into(), "cmdline".into()])
         );
-        assert_eq!(root.list("nothing"), Seen::Absent);
-        assert_eq!(root.link("proc/7/3"), Seen::Is("anon_inode:kvm-vm".into()));
-        assert_eq!(root.has("etc/x"), Seen::Is(()));
-        assert_eq!(root.has("etc/y"), Seen::Absent);
+        assert_eq!(root.list("nothing"), Observed::Absent);
+        assert_eq!(
+            root.link("proc/7/3"),
+            Observed::Is("anon_inode:kvm-vm".into())
+        );
+        assert_eq!(root.has("etc/x"), Observed::Is(()));
+        assert_eq!(root.has("etc/y"), Observed::Absent);
         assert_eq!(why(root.read("dev/kmsg")), "no");
         why(root.read("loop"));
         why(root.read("proc"));
@@ -201,7 +204,7 @@ fn this_machine_is_live() {
     let processes = root.list("proc");
     let mut names = processes.known().unwrap().iter();
     assert!(names.any(|name| *name == *pid));
-    assert_eq!(root.text("proc/999999999/comm"), Seen::Absent);
+    assert_eq!(root.text("proc/999999999/comm"), Observed::Absent);
     // A device is not even opened.
     assert_eq!(why(root.read("dev/zero")), "it is a device");
 }
@@ -212,8 +215,8 @@ fn a_capture_can_be_unpacked() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "proc/1/environ", b"A=B\0");
     let root = Root::open(folder.path()).unwrap();
-    assert_eq!(root.has("proc/1"), Seen::Is(()));
-    assert!(matches!(root.read("proc/1/environ"), Seen::Is(_)));
+    assert_eq!(root.has("proc/1"), Observed::Is(()));
+    assert!(matches!(root.read("proc/1/environ"), Observed::Is(_)));
     let history = History::of_machine(&root, |_| ());
     let mut bytes = vec![];
     let capture = Capture::of(root, &history, &LogCopy::default(), &[]);
@@ -237,8 +240,8 @@ fn an_archive_of_endless_paths_is_harmless() {
     append(&mut builder, "proc/cmdline");
     builder.finish().unwrap();
     let root = Root::open(file.path()).unwrap();
-    assert_eq!(root.list("a"), Seen::Absent);
-    assert_eq!(root.text("proc/cmdline"), Seen::Is(String::new()));
+    assert_eq!(root.list("a"), Observed::Absent);
+    assert_eq!(root.text("proc/cmdline"), Observed::Is(String::new()));
 }
 
 /// To whoever reads the name of another process's root, it is `/` as well.
@@ -270,5 +273,5 @@ fn the_root_of_a_container_is_not_this_machines() {
     drop(child.stdin.take());
     child.wait().unwrap();
     assert!(!is_live);
-    assert_eq!(text, Seen::Is("inside".into()));
+    assert_eq!(text, Observed::Is("inside".into()));
 }

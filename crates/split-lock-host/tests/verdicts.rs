@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use split_lock_host::{
-    Answer, Basis, Capture, Condition, Cost, Facts, History, LogCopy, LogOnly, Off, Place, Root,
-    Unable, Verdict,
+    Answer, Basis, Capture, Condition, Cost, Facts, FixLocation, History, LogCopy, LogOnlyReason,
+    NotApplicableReason, OffReason, Root, Verdict,
 };
 use split_lock_model::time::Nanos;
 
@@ -48,17 +48,17 @@ const ROWS: &[Row] = &[
           advice: &[SYSCTL, "/etc/sysctl.d/60-split-lock.conf", "loader/entries", OFF] },
     Row { fixture: "tiger-lake-rolled-log", condition: Condition::Livelock, basis: Basis::Settings, answer: Answer::Found,
           advice: &[SYSCTL, OFF] },
-    Row { fixture: "zen-2", condition: Condition::NotApplicable { because: Unable::Cpu }, basis: Basis::Settings,
+    Row { fixture: "zen-2", condition: Condition::NotApplicable { because: NotApplicableReason::Cpu }, basis: Basis::Settings,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "zen-5-6.13", condition: Condition::LogOnly { because: LogOnly::BusLocks }, basis: Basis::BootLine,
+    Row { fixture: "zen-5-6.13", condition: Condition::LogOnly { because: LogOnlyReason::BusLocks }, basis: Basis::BootLine,
           answer: Answer::Fine, advice: &[OFF, "limine-update"] },
-    Row { fixture: "zen-5-6.12", condition: Condition::NotApplicable { because: Unable::KernelBeforeBusLocks },
+    Row { fixture: "zen-5-6.12", condition: Condition::NotApplicable { because: NotApplicableReason::KernelBeforeBusLocks },
           basis: Basis::Settings, answer: Answer::Fine, advice: &[] },
     Row { fixture: "sapphire-rapids", condition: Condition::Livelock, basis: Basis::BootLine, answer: Answer::Found,
           advice: &[SYSCTL, "split_lock_detect=ratelimit:100", "update-grub", OFF] },
     Row { fixture: "sapphire-rapids-ratelimit", condition: Condition::Slowdown { per_second: Some(100) },
           basis: Basis::BootLine, answer: Answer::Found, advice: &["bus-lock-ratelimit", OFF] },
-    Row { fixture: "tiger-lake-ratelimit", condition: Condition::Off { because: Off::RateLimitWithoutBusLocks },
+    Row { fixture: "tiger-lake-ratelimit", condition: Condition::Off { because: OffReason::RateLimitWithoutBusLocks },
           basis: Basis::Settings, answer: Answer::Fine, advice: &["take split_lock_detect=ratelimit:100 out"] },
     Row { fixture: "guest", condition: Condition::HostDecides, basis: Basis::Settings, answer: Answer::CannotSay,
           advice: &["splitlock doctor"] },
@@ -66,19 +66,19 @@ const ROWS: &[Row] = &[
           answer: Answer::CannotSay, advice: &["splitlock doctor"] },
     Row { fixture: "guest-trapped", condition: Condition::HostTraps, basis: Basis::Traps, answer: Answer::Found,
           advice: &[] },
-    Row { fixture: "guest-amd", condition: Condition::NotApplicable { because: Unable::Cpu }, basis: Basis::Settings,
+    Row { fixture: "guest-amd", condition: Condition::NotApplicable { because: NotApplicableReason::Cpu }, basis: Basis::Settings,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "linux-5.15", condition: Condition::LogOnly { because: LogOnly::Before519 }, basis: Basis::Release,
+    Row { fixture: "linux-5.15", condition: Condition::LogOnly { because: LogOnlyReason::Before519 }, basis: Basis::Release,
           answer: Answer::Fine, advice: &[] },
     Row { fixture: "linux-5.19", condition: Condition::Livelock, basis: Basis::Release, answer: Answer::Found,
           advice: &["boot.kernelParams", "nixos-rebuild"] },
-    Row { fixture: "mitigate-0", condition: Condition::LogOnly { because: LogOnly::NotMitigated },
+    Row { fixture: "mitigate-0", condition: Condition::LogOnly { because: LogOnlyReason::NotMitigated },
           basis: Basis::BootLine, answer: Answer::Fine, advice: &[] },
-    Row { fixture: "off", condition: Condition::Off { because: Off::Parameter }, basis: Basis::BootLine,
+    Row { fixture: "off", condition: Condition::Off { because: OffReason::Parameter }, basis: Basis::BootLine,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "off-7.1", condition: Condition::Off { because: Off::Parameter }, basis: Basis::Settings,
+    Row { fixture: "off-7.1", condition: Condition::Off { because: OffReason::Parameter }, basis: Basis::Settings,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "msr-access-failed", condition: Condition::Off { because: Off::MsrAccessFailed },
+    Row { fixture: "msr-access-failed", condition: Condition::Off { because: OffReason::MsrAccessFailed },
           basis: Basis::BootLine, answer: Answer::Fine, advice: &[] },
     Row { fixture: "fatal", condition: Condition::Fatal, basis: Basis::BootLine, answer: Answer::Found,
           advice: &[r"sed -Ei 's/ *\bsplit_lock_detect=fatal($|[^[:alnum:]:])/\1/g' /etc/default/grub", "update-grub"] },
@@ -86,9 +86,9 @@ const ROWS: &[Row] = &[
           advice: &[SYSCTL, OFF] },
     Row { fixture: "not-compiled-in", condition: Condition::NotCompiledIn, basis: Basis::Settings, answer: Answer::Fine,
           advice: &[] },
-    Row { fixture: "off-boot-line", condition: Condition::Off { because: Off::BootLine }, basis: Basis::BootLine,
+    Row { fixture: "off-boot-line", condition: Condition::Off { because: OffReason::BootLine }, basis: Basis::BootLine,
           answer: Answer::Fine, advice: &[] },
-    Row { fixture: "linux-5.4", condition: Condition::NotApplicable { because: Unable::KernelBefore57 },
+    Row { fixture: "linux-5.4", condition: Condition::NotApplicable { because: NotApplicableReason::KernelBefore57 },
           basis: Basis::Settings, answer: Answer::Fine, advice: &[] },
     Row { fixture: "nothing-to-see", condition: Condition::Unknown, basis: Basis::Nothing, answer: Answer::CannotSay,
           advice: &[] },
@@ -198,12 +198,12 @@ fn nothing_is_advised_that_does_nothing_there() {
 fn the_least_fix_says_what_it_gives_up_and_needs_no_reboot() {
     let fixes = of("tiger-lake-6.6").fixes;
     assert!(!fixes[0].needs_reboot && fixes[1].needs_reboot);
-    assert!(fixes.iter().all(|fix| fix.place == Place::Here));
+    assert!(fixes.iter().all(|fix| fix.place == FixLocation::Here));
     let switched = fixes.iter().filter(|fix| !fix.steps.is_empty());
     assert_eq!(switched.filter(|fix| fix.gives_up.is_some()).count(), 2);
     let fixes = of("rootless-container").fixes;
     let mut switched = fixes.iter().filter(|fix| !fix.steps.is_empty());
-    assert!(switched.all(|fix| fix.place == Place::HostOfContainer));
+    assert!(switched.all(|fix| fix.place == FixLocation::HostOfContainer));
 }
 
 #[test]

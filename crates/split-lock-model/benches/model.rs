@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use split_lock_model::figure::Plan;
-use split_lock_model::kernel::Profile;
+use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::machine::{CpuId, Topology};
+use split_lock_model::progress::ProgressPlan;
 use split_lock_model::sim::{Budget, Program, Report, Scenario, TaskSpec, Until, simulate};
 use split_lock_model::time::{Hz, Nanos};
 
@@ -39,15 +39,18 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn figure() {
-    let plan = Plan::for_guest(SPLIT).expect("a plan");
+fn progress() {
+    let plan = ProgressPlan::for_guest(SPLIT).expect("a plan");
     for text in ["6.6,hz=1000", "6.1,hz=250", "6.12,hz=300"] {
         let kernel = kernel(text);
+        let curves = [kernel.with_mode(Mode::Off).expect("off"), kernel];
         let time = median(101, || {
-            black_box(plan.rows(black_box(&kernel)).expect("rows"));
+            for kernel in black_box(&curves) {
+                black_box(plan.runs(kernel).expect("runs"));
+            }
         });
         println!(
-            "figure, {text}: {:.3} ms (49 timeouts, both curves, 5 runs each)",
+            "progress, {text}: {:.3} ms (49 timeouts, both curves, 5 runs each)",
             ms(time)
         );
     }
@@ -144,7 +147,7 @@ fn sweep() {
 }
 
 fn main() {
-    figure();
+    progress();
     events();
     linear();
     sweep();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::analysis::{Outlook, Thresholds};
+use crate::analysis::{PassPrediction, Thresholds};
 use crate::kernel::{Era, Mode, Profile};
 use crate::sim::{Budget, Report, Scenario, TaskKind, TaskReport, Verdict};
 use crate::time::Nanos;
@@ -33,7 +33,7 @@ pub fn explain(kernel: &Profile, scenario: &Scenario, report: &Report) -> String
             text,
             "\n{} ({interrupts}): {}",
             task.name,
-            fate(kernel, task, report)
+            outcome(kernel, task, report)
         );
         if let Some(advice) = advice(kernel, spec.kind, task, report.tasks.len() as u32 - 1) {
             let _ = writeln!(text, "{advice}");
@@ -90,7 +90,7 @@ fn interrupts_in_words(kind: TaskKind) -> String {
     }
 }
 
-fn fate(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
+fn outcome(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
     match task.verdict {
         Verdict::Progresses => format!("progresses, {} turns in {}.", task.turns, report.elapsed),
         Verdict::Slowed { .. } => {
@@ -105,7 +105,7 @@ fn fate(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
                 task.time.asleep,
                 task.time.queued,
                 traps.window,
-                traps.in_vain(),
+                traps.interrupted(),
             )
         }
         Verdict::Livelocked(cycle) => {
@@ -156,10 +156,7 @@ fn why_stuck(kernel: &Profile, traps: &crate::sim::TrapCounts) -> String {
 
 fn advice(kernel: &Profile, kind: TaskKind, task: &TaskReport, others: u32) -> Option<String> {
     let limits = Thresholds::of(kernel)?;
-    let period = match kind {
-        TaskKind::Vcpu(budget) => budget.period()?,
-        TaskKind::User { interval } => interval?,
-    };
+    let period = kind.period()?;
     let stuck = matches!(
         task.verdict,
         Verdict::Livelocked(_) | Verdict::NoProgressSeen
@@ -167,15 +164,17 @@ fn advice(kernel: &Profile, kind: TaskKind, task: &TaskReport, others: u32) -> O
     if !stuck {
         return None;
     }
-    let alone = match limits.outlook(period) {
-        Outlook::Never => {
+    let alone = match limits.predict(period) {
+        PassPrediction::Never => {
             format!("{period} is never enough on this kernel, at any phase of its ticks")
         }
-        Outlook::DependsOnPhase(chance) => format!(
+        PassPrediction::DependsOnPhase(chance) => format!(
             "{period} is enough for {:.0} % of the phases that a trap can have within a tick",
             100.0 * chance.as_f64()
         ),
-        Outlook::Always => format!("{period} is always enough while no other core splits locks"),
+        PassPrediction::Always => {
+            format!("{period} is always enough while no other core splits locks")
+        }
     };
     let mut text = format!("{alone}; from {} on it always is", limits.always_from());
     if others > 0 {

@@ -7,10 +7,10 @@
 //!
 //! * [`kernel`]: what a given kernel does, as features. Made from a release or a distribution name.
 //! * [`handler`]: the kernel's handler as a state machine without I/O, for drivers on any clock.
-//! * [`policy`]: what the kernel could do instead, behind the same interface, and a comparison.
-//! * [`sim`]: a deterministic simulator of CPUs, threads and timers around either.
+//! * [`policy`]: what the kernel could do instead, as other rules of that handler, and a comparison.
+//! * [`sim`]: a deterministic simulator of CPUs, threads and timers around it.
 //! * [`analysis`]: thresholds and throughput in closed form, derived from the kernel's rules.
-//! * [`figure`]: turns per pending timeout, with detection off and on.
+//! * [`progress`]: turns per pending timeout.
 //! * [`explain`]: verdicts in words. [`trace`]: timelines for Perfetto.
 //! * [`machine`] and [`time`]: CPUs, ticks and nanoseconds. [`random`]: the same numbers everywhere.
 //!
@@ -37,11 +37,11 @@
 
 pub mod analysis;
 pub mod explain;
-pub mod figure;
 pub mod handler;
 pub mod kernel;
 pub mod machine;
 pub mod policy;
+pub mod progress;
 pub mod random;
 pub mod sim;
 pub mod time;

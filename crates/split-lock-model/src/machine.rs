@@ -1,25 +1,19 @@
 //! What the machine is: its CPUs, which of them share a core, and what its CPUs can detect.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A logical CPU, counted from 0.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct CpuId(pub u32);
 
 /// A physical core, counted from 0: the unit whose split-lock detection is switched.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct CoreId(pub u32);
 
 /// How many CPUs there are, and how many of them share one core.
 ///
 /// CPUs of one core are numbered next to each other: with two siblings, CPU 0 and 1 are core 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Topology {
     cpus: u32,
     siblings: u32,
@@ -97,7 +91,7 @@ impl Topology {
 }
 
 /// What the CPU can report about split and bus locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Hardware {
     /// Split-lock detection: #AC before the access (Intel, Ice Lake and later).
     pub split_lock_ac: bool,
@@ -106,7 +100,7 @@ pub struct Hardware {
 }
 
 /// Who made the CPU: kernels learned to use bus-lock #DB at different times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
     /// Intel, Sapphire Rapids and later.

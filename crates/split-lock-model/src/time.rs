@@ -5,16 +5,14 @@
 //! which never drifts and repeats exactly (every 3 ticks at 300 Hz, every tick at the others).
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A length of time, or a moment since the start of a simulation, in nanoseconds.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
@@ -63,6 +61,13 @@ impl Nanos {
     }
 }
 
+impl From<Duration> for Nanos {
+    /// At most [`Nanos::NEVER`].
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for Nanos {
     /// Written with the largest unit that leaves at most three digits after the point.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,10 +88,7 @@ impl fmt::Display for Nanos {
 }
 
 /// A count of kernel ticks: a moment (ticks since the start) or a length, as in the kernel.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Jiffies(pub u64);
 
 impl Jiffies {
@@ -104,8 +106,7 @@ impl Jiffies {
 }
 
 /// A tick rate that an x86 kernel can be built with, in ticks per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Hz(u32);
 
 /// A tick rate that no x86 kernel offers.
@@ -171,20 +172,6 @@ impl Hz {
         }
         // HZ / gcd ticks, each 1e9 / HZ long.
         Nanos(NANOS_PER_SEC / a)
-    }
-}
-
-impl TryFrom<u32> for Hz {
-    type Error = UnknownHz;
-
-    fn try_from(value: u32) -> Result<Self, UnknownHz> {
-        Self::new(value)
-    }
-}
-
-impl From<Hz> for u32 {
-    fn from(hz: Hz) -> Self {
-        hz.0
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sim::{Doing, Span, Timeline, Track};
+use crate::sim::{Span, SpanKind, Timeline, Track};
 
 /// Writes a timeline in the Chrome trace event format: a track for each CPU, core and thread, one
 /// for the semaphore and one for ticks. Times are microseconds, as that format wants them.
@@ -30,9 +30,8 @@ pub fn to_chrome_json(timeline: &Timeline) -> Value {
     let names = tracks.iter().flat_map(|&track| name_track(timeline, track));
     let spans = timeline.spans.iter().map(|span| complete(timeline, span));
     let ticks = timeline.ticks.iter().map(|tick| {
-        let place = place(Track::Semaphore);
-        json!({"ph": "i", "s": "p", "name": "tick", "ts": micros(tick.0),
-               "pid": place.process, "tid": place.thread})
+        let (pid, tid, _) = place(Track::Semaphore);
+        json!({"ph": "i", "s": "p", "name": "tick", "ts": micros(tick.0), "pid": pid, "tid": tid})
     });
     let events: Vec<Value> = names.chain(spans).chain(ticks).collect();
     json!({
@@ -42,55 +41,27 @@ pub fn to_chrome_json(timeline: &Timeline) -> Value {
     })
 }
 
-/// Perfetto groups tracks by process: hardware first, then threads, then the kernel's semaphore.
-struct Place {
-    process: u32,
-    group: &'static str,
-    thread: u32,
-}
-
-fn place(track: Track) -> Place {
+/// Process, thread and the process's name. Perfetto groups tracks by process: hardware first, then
+/// threads, then the kernel's semaphore.
+fn place(track: Track) -> (u32, u32, &'static str) {
     match track {
-        Track::Cpu(cpu) => Place {
-            process: 1,
-            group: "CPUs",
-            thread: cpu.0,
-        },
-        Track::Core(core) => Place {
-            process: 2,
-            group: "Split-lock detection",
-            thread: core.0,
-        },
-        Track::Task(task) => Place {
-            process: 3,
-            group: "Threads",
-            thread: task,
-        },
-        Track::Semaphore => Place {
-            process: 4,
-            group: "Kernel",
-            thread: 0,
-        },
+        Track::Cpu(cpu) => (1, cpu.0, "CPUs"),
+        Track::Core(core) => (2, core.0, "Split-lock detection"),
+        Track::Task(task) => (3, task, "Threads"),
+        Track::Semaphore => (4, 0, "Kernel"),
     }
 }
 
 fn name_track(timeline: &Timeline, track: Track) -> [Value; 2] {
-    let Place {
-        process,
-        group,
-        thread,
-    } = place(track);
+    let (pid, tid, group) = place(track);
     let name = match track {
         Track::Cpu(cpu) => format!("CPU {}", cpu.0),
         Track::Core(core) => format!("core {}", core.0),
         Track::Task(task) => task_name(timeline, task),
         Track::Semaphore => "split-lock semaphore".to_owned(),
     };
-    let label = |kind, name| json!({"ph": "M", "pid": process, "tid": thread, "name": kind, "args": {"name": name}});
-    [
-        label("process_name", group.to_owned()),
-        label("thread_name", name),
-    ]
+    let label = |kind, name: &str| json!({"ph": "M", "pid": pid, "tid": tid, "name": kind, "args": {"name": name}});
+    [label("process_name", group), label("thread_name", &name)]
 }
 
 fn task_name(timeline: &Timeline, task: u32) -> String {
@@ -101,33 +72,31 @@ fn task_name(timeline: &Timeline, task: u32) -> String {
 }
 
 fn complete(timeline: &Timeline, span: &Span) -> Value {
-    let Place {
-        process, thread, ..
-    } = place(span.track);
+    let (pid, tid, _) = place(span.track);
     json!({
         "ph": "X",
-        "pid": process,
-        "tid": thread,
-        "name": describe(timeline, span.doing),
+        "pid": pid,
+        "tid": tid,
+        "name": describe(timeline, span.kind),
         "ts": micros(span.start.0),
         "dur": micros(span.end.since(span.start).0),
     })
 }
 
-fn describe(timeline: &Timeline, doing: Doing) -> String {
-    match doing {
-        Doing::Guest => "runs, detection on".to_owned(),
-        Doing::GuestUndetected => "runs, split locks complete".to_owned(),
-        Doing::Trap => "split lock trapped".to_owned(),
-        Doing::Asleep => "asleep for splitting a lock".to_owned(),
-        Doing::Queued => "waits for the split-lock semaphore".to_owned(),
-        Doing::Waking => "wakes up in the kernel".to_owned(),
-        Doing::Vmm => "VMM between two runs".to_owned(),
-        Doing::SignalHandler => "signal handler".to_owned(),
-        Doing::WaitingForCpu => "waits for its CPU".to_owned(),
-        Doing::DetectionOff => "detection off".to_owned(),
-        Doing::Running(task) => task_name(timeline, task),
-        Doing::Held(task) => format!("held by {}", task_name(timeline, task)),
+fn describe(timeline: &Timeline, kind: SpanKind) -> String {
+    match kind {
+        SpanKind::Guest => "runs, detection on".to_owned(),
+        SpanKind::GuestUndetected => "runs, split locks complete".to_owned(),
+        SpanKind::Trap => "split lock trapped".to_owned(),
+        SpanKind::Asleep => "asleep for splitting a lock".to_owned(),
+        SpanKind::Queued => "waits for the split-lock semaphore".to_owned(),
+        SpanKind::Waking => "wakes up in the kernel".to_owned(),
+        SpanKind::Vmm => "VMM between two runs".to_owned(),
+        SpanKind::SignalHandler => "signal handler".to_owned(),
+        SpanKind::WaitingForCpu => "waits for its CPU".to_owned(),
+        SpanKind::DetectionOff => "detection off".to_owned(),
+        SpanKind::Running(task) => task_name(timeline, task),
+        SpanKind::Held(task) => format!("held by {}", task_name(timeline, task)),
     }
 }
 
@@ -143,48 +112,32 @@ mod tests {
     use crate::time::Nanos;
 
     #[test]
-    fn every_track_has_a_name_and_no_two_spans_of_one_overlap() {
+    fn every_track_has_a_name_and_every_span_its_time() {
         let guest = Program::split_loop(Nanos(500)).expect("a program");
         let vcpu = |cpu| {
             let budget = Budget::Relative(Nanos::from_millis(30));
-            TaskSpec::vcpu(guest, budget)
-                .on(CpuId(cpu))
-                .named(format!("vCPU {cpu}"))
+            let vcpu = TaskSpec::vcpu(guest, budget).on(CpuId(cpu));
+            vcpu.named(format!("vCPU {cpu}"))
         };
         let machine = Topology::new(2, 1).expect("a machine");
         let mut scenario = Scenario::new(machine, vec![vcpu(0), vcpu(1)]);
         (scenario.trace_spans, scenario.horizon) = (10_000, Nanos::from_millis(300));
         let report = simulate(&"6.6".parse().expect("a kernel"), &scenario).expect("runs");
-        let json = to_chrome_json(report.timeline.as_ref().expect("asked for"));
+        let timeline = report.timeline.as_ref().expect("asked for");
+        let json = to_chrome_json(timeline);
         let events = json["traceEvents"].as_array().expect("events");
+        let names = events.iter().filter(|event| event["ph"] == "M");
+        let names: Vec<_> = names.map(|event| &event["args"]["name"]).collect();
         for name in ["CPU 1", "core 0", "vCPU 1", "split-lock semaphore"] {
-            assert!(
-                events
-                    .iter()
-                    .any(|e| e["ph"] == "M" && e["args"]["name"] == name),
-                "{name}"
-            );
+            assert!(names.iter().any(|found| *found == name), "{name}");
         }
-        let mut spans: Vec<_> = events
-            .iter()
-            .filter(|e| e["ph"] == "X")
-            .map(|e| {
-                let number = |key: &str| (e[key].as_f64().expect(key) * 1e3).round() as u64;
-                (
-                    e["pid"].as_u64(),
-                    e["tid"].as_u64(),
-                    number("ts"),
-                    number("dur"),
-                )
-            })
-            .collect();
-        spans.sort_unstable();
-        assert!(spans.len() > 20);
-        for pair in spans
-            .windows(2)
-            .filter(|p| (p[0].0, p[0].1) == (p[1].0, p[1].1))
-        {
-            assert!(pair[0].2 + pair[0].3 <= pair[1].2, "{pair:?}");
+        let spans: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+        assert!(spans.len() > 20 && spans.len() == timeline.spans.len());
+        for (event, span) in spans.into_iter().zip(&timeline.spans) {
+            let ns = |key: &str| (event[key].as_f64().expect(key) * 1e3).round() as u64;
+            assert_eq!((ns("ts"), ns("ts") + ns("dur")), (span.start.0, span.end.0));
+            let (pid, tid, _) = place(span.track);
+            assert!(event["pid"] == pid && event["tid"] == tid);
         }
         assert_eq!(json["otherData"]["truncated"], false);
     }

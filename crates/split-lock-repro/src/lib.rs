@@ -9,10 +9,11 @@ compile_error!(
 pub mod duration;
 pub mod guest;
 pub mod host;
+mod layout;
 pub mod linux;
 pub mod results;
-pub mod scene;
 pub mod summary;
 pub mod sweep;
 mod sys;
+pub mod two_tasks;
 pub mod vm;

@@ -119,22 +119,20 @@ impl Curve {
     /// slope is turns per second of guest time, wherever progress is proportional to time.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
-        let medians: Vec<_> = self
-            .points
-            .iter()
-            .map(|point| (point.timeout_ns as f64 / 1e9, point.turns.median))
-            .collect();
-        Line::fit(&medians)
+        self.line_of(|point| point.timeout_ns as f64)
     }
 
     /// The same against the median CPU time in seconds: what other work on the machine takes from
     /// the vCPU's thread does not bend it.
     #[must_use]
     pub fn line_by_cpu_time(&self) -> Option<Line> {
-        let medians: Vec<_> = self
-            .points
-            .iter()
-            .map(|point| (point.cpu_ns.median / 1e9, point.turns.median))
+        self.line_of(|point| point.cpu_ns.median)
+    }
+
+    fn line_of(&self, time_ns: impl Fn(&Point) -> f64) -> Option<Line> {
+        let medians = self.points.iter();
+        let medians: Vec<_> = medians
+            .map(|p| (time_ns(p) / 1e9, p.turns.median))
             .collect();
         Line::fit(&medians)
     }

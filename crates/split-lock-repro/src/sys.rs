@@ -18,73 +18,55 @@ use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 global_asm!(include_str!("guest/payloads.s"));
 
-macro_rules! payload {
-    ($(#[$doc:meta])* $name:ident, $start:ident, $end:ident) => {
-        $(#[$doc])*
+/// Functions that return what lies between the symbols `split_lock_repro_NAME` and
+/// `split_lock_repro_NAME_end` of the assembly above.
+macro_rules! payloads {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])*
         pub(crate) fn $name() -> &'static [u8] {
             unsafe extern "C" {
-                safe static $start: u8;
-                safe static $end: u8;
+                #[link_name = concat!("split_lock_repro_", stringify!($name))]
+                safe static START: u8;
+                #[link_name = concat!("split_lock_repro_", stringify!($name), "_end")]
+                safe static END: u8;
             }
-            let start = std::ptr::from_ref(&$start);
-            let length = std::ptr::from_ref(&$end).addr() - start.addr();
+            let start = std::ptr::from_ref(&START);
+            let length = std::ptr::from_ref(&END).addr() - start.addr();
             // SAFETY: the assembly defines both symbols around initialized bytes of one read-only
             // section, in this order, so that everything between them exists and never changes.
             unsafe { std::slice::from_raw_parts(start, length) }
-        }
+        })*
     };
 }
 
 pub(crate) mod linux_program;
 pub(crate) mod two_tasks;
 
-payload!(
+payloads! {
     /// `lock bts [rsi], rdi`, counted in RCX.
-    locked_bts,
-    split_lock_repro_locked_bts,
-    split_lock_repro_locked_bts_end
-);
-payload!(
+    locked_bts;
     /// `bts [rsi], rdi`, counted in RCX.
-    plain_bts,
-    split_lock_repro_plain_bts,
-    split_lock_repro_plain_bts_end
-);
-payload!(
+    plain_bts;
     /// `xchg [rsi], rdi`, counted in RCX.
-    xchg,
-    split_lock_repro_xchg,
-    split_lock_repro_xchg_end
-);
-payload!(
+    xchg;
     /// `lock cmpxchg16b [rsi]`, counted in R8.
-    cmpxchg16b,
-    split_lock_repro_cmpxchg16b,
-    split_lock_repro_cmpxchg16b_end
-);
-payload!(
+    cmpxchg16b;
     /// `lock inc [rsi]`, counted in RCX.
-    locked_inc,
-    split_lock_repro_locked_inc,
-    split_lock_repro_locked_inc_end
-);
-payload!(
+    locked_inc;
     /// RBX times round a loop that counts down in RDX, then `lock bts [rsi], rdi`, counted in RCX.
-    sparse,
-    split_lock_repro_sparse,
-    split_lock_repro_sparse_end
-);
+    sparse;
+}
 
 /// Memory that a VM may use for as long as this exists, and no longer: a vCPU that outlives it finds
 /// no memory there.
 #[derive(Debug)]
-pub(crate) struct LentMemory {
+pub(crate) struct RegisteredMemory {
     vm: Arc<VmFd>,
     slot: u32,
     memory: Arc<GuestRegionMmap>,
 }
 
-impl LentMemory {
+impl RegisteredMemory {
     /// Lets `vm` see `memory` where it says that it is.
     pub(crate) fn new(
         vm: Arc<VmFd>,
@@ -117,7 +99,7 @@ impl LentMemory {
     }
 }
 
-impl Drop for LentMemory {
+impl Drop for RegisteredMemory {
     fn drop(&mut self) {
         if self.set_region(0).is_err() {
             // The guest could still write there, so it must stay mapped for good.

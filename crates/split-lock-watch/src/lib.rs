@@ -1,22 +1,22 @@
 //! Split-lock traps as they happen on a Linux host: which threads trap, which get past, and which are in a livelock.
 //!
-//! [`Watch`] reads the running kernel's tracepoints and probes by way of perf, and gives one [`Happening`] for each step
-//! of a thread through the kernel's split-lock handler. [`Ledger`] adds these up to an [`Account`] for each thread and to
-//! the time during which CPUs were without detection; it does no I/O, so recorded events do as well as live ones.
-//! [`Patience`] is the kernel's own limit, from the model: signals that come within it never let a punished thread get
-//! past, and that is how a livelock is told from bad luck. Watching needs root or CAP_PERFMON, and changes nothing but
-//! the probes that it defines and removes.
+//! [`Watch`] reads the running kernel's tracepoints and probes by way of perf, and gives one [`Event`] for each step of
+//! a thread through the kernel's split-lock handler. [`ThreadTable`] adds these up to [`ThreadStats`] for each thread and
+//! to the time during which CPUs were without detection; it does no I/O, so recorded events do as well as live ones.
+//! [`LivelockThreshold`] is the kernel's own limit, from the model: signals that come within it never let a punished
+//! thread get past, which tells a livelock from bad luck. [`Session`] puts these together with the names of threads and
+//! virtual machines, and gives a [`Snapshot`] whenever asked; it needs root or CAP_PERFMON.
 //!
 //! ```
-//! use split_lock_watch::{Happening, Ledger, Patience, State, Way, What};
+//! use split_lock_watch::{Event, EventKind, LivelockThreshold, ThreadState, ThreadTable, TrapOrigin};
 //!
-//! let mut ledger = Ledger::new(Patience::default());
-//! let mut step = |at_ns, what| ledger.see(&Happening { at_ns, cpu: 0, tid: 7, pid: 7, what });
-//! step(0, What::Trap { way: Way::User, rip: Some(0x40_1000) });
-//! step(15_000_000, What::Detection { on: false, of: None });
-//! let (thread, account) = ledger.threads().next().expect("a thread that has trapped");
-//! assert_eq!((thread.tid, account.state()), (7, State::Slowed));
-//! assert_eq!(account.totals().lost.as_millis(), 15);
+//! let mut table = ThreadTable::new(LivelockThreshold::default());
+//! let mut step = |at_ns, kind| table.record(&Event { at_ns, cpu: 0, tid: 7, pid: 7, kind });
+//! step(0, EventKind::Trap { origin: TrapOrigin::User, rip: Some(0x40_1000) });
+//! step(15_000_000, EventKind::Detection { on: false, of: None });
+//! let (thread, stats) = table.threads().next().expect("a thread that has trapped");
+//! assert_eq!((thread.tid, stats.state()), (7, ThreadState::Slowed));
+//! assert_eq!(stats.totals().lost.as_millis(), 15);
 //! ```
 //!
 //! What is seen of a trap, and by what:
@@ -32,18 +32,26 @@
 //! So without probes, traps that a signal sends back before any sleep are not seen, nor is it whether a
 //! signal ended the sleep or the wait for the semaphore.
 
-mod account;
-mod happening;
-mod ledger;
-mod patience;
+mod event;
+mod identity;
+mod livelock;
+mod serialize;
+mod session;
+mod snapshot;
 mod source;
 mod sys;
+mod thread_stats;
+mod thread_table;
 
-pub use account::{Account, State, Totals};
-pub use happening::{Happening, Way, What};
-pub use ledger::{Change, Forgotten, Key, Ledger, MOST_WATCHED};
-pub use patience::Patience;
-pub use source::{Lost, Missing, Probing, Settings, Watch, WatchError};
+pub use event::{Event, EventKind};
+pub use identity::ThreadIdentity;
+pub use livelock::{LivelockThreshold, ThreadState};
+pub use session::{Session, SnapshotKind, StateReport};
+pub use snapshot::{Cost, ProcessRow, Snapshot, ThreadRow};
+pub use source::{LostEvents, MissingSource, Probing, Settings, Watch, WatchError};
+pub use split_lock_model::handler::TrapOrigin;
+pub use thread_stats::{ThreadStats, Totals};
+pub use thread_table::{MAX_THREADS, RemovedThreads, StateChange, ThreadId, ThreadTable};
 
 #[cfg(test)]
 mod fixture {

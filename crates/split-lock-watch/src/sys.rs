@@ -18,9 +18,9 @@ use perf_event_open_sys::{ioctls, perf_event_open};
 
 /// An event on one CPU, whoever runs there.
 #[derive(Debug)]
-pub(crate) struct PerfEvent(OwnedFd);
+pub(crate) struct PerfEventFd(OwnedFd);
 
-impl PerfEvent {
+impl PerfEventFd {
     pub(crate) fn open(attributes: &perf_event_attr, cpu: u32) -> io::Result<Self> {
         const ANYBODY: libc::pid_t = -1;
         const NO_GROUP: RawFd = -1;
@@ -53,7 +53,7 @@ impl PerfEvent {
     }
 
     /// Records go to the ring of another event of this CPU.
-    pub(crate) fn write_to_ring_of(&self, other: &PerfEvent) -> io::Result<()> {
+    pub(crate) fn write_to_ring_of(&self, other: &PerfEventFd) -> io::Result<()> {
         // SAFETY: only descriptors go in, both of them alive.
         checked(unsafe { ioctls::SET_OUTPUT(self.raw(), other.raw()) })?;
         Ok(())
@@ -76,7 +76,7 @@ impl PerfEvent {
     }
 }
 
-impl AsFd for PerfEvent {
+impl AsFd for PerfEventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -106,7 +106,7 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     /// Of at least so many bytes.
-    pub(crate) fn of(event: &PerfEvent, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn of(event: &PerfEventFd, bytes: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let data = bytes.max(page).checked_next_power_of_two();
         let data = data.ok_or(io::ErrorKind::InvalidInput)?;
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::source::record::{Record, records};
 
-    fn switches_of_cpu_0(bytes: usize) -> Option<(PerfEvent, Ring)> {
+    fn switches_of_cpu_0(bytes: usize) -> Option<(PerfEventFd, Ring)> {
         let sample_type = PERF_SAMPLE_IDENTIFIER
             | PERF_SAMPLE_TID
             | PERF_SAMPLE_TIME
@@ -195,7 +195,7 @@ mod tests {
         attributes.sample_type = sample_type.into();
         attributes.__bindgen_anon_1.sample_period = 1;
         attributes.set_disabled(1);
-        let event = match PerfEvent::open(&attributes, 0) {
+        let event = match PerfEventFd::open(&attributes, 0) {
             Ok(event) => event,
             Err(error) => {
                 eprintln!("skipped: perf events are not to be had here: {error}");

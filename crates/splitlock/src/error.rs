@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::text;
+use split_lock_report::text;
 
 /// Prints one sentence. If even that is impossible, the exit code has to do.
 pub(crate) fn report_error(sentence: &str) {

@@ -1,12 +1,12 @@
 //! Text with headings and lists, for a person at a terminal.
 
+use split_lock_report::text::{plain, wrap};
 use unicode_width::UnicodeWidthStr;
 
 use anyhow::Result;
 
 use crate::stdout;
 use crate::terminal::{self, USUAL_WIDTH};
-use crate::text::{plain, wrap};
 
 /// The columns that a list's marks take.
 const INDENT: usize = 4;

@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-
-use crate::text;
+use split_lock_report::text;
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 

@@ -3,11 +3,12 @@
 use std::io::{self, IsTerminal};
 
 use anyhow::Result;
+use split_lock_report::chart;
+use split_lock_report::figure::Figure;
+use split_lock_report::text::wrap;
 use unicode_width::UnicodeWidthStr;
 
-use crate::figure::Figure;
-use crate::text::wrap;
-use crate::{chart, stdout};
+use crate::stdout;
 
 pub(crate) const USUAL_WIDTH: usize = 80;
 const WIDEST: usize = 120;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::cache::Cache;
 use super::{output, programs};
 
 /// apt with a state of its own.
@@ -17,7 +18,7 @@ pub(crate) struct Apt {
 
 impl Apt {
     /// Uses the machine's package sources and keys, and nothing else of its apt.
-    pub(crate) fn new(home: PathBuf) -> Result<Self> {
+    fn new(home: PathBuf) -> Result<Self> {
         for folder in ["lists/partial", "cache/archives/partial"] {
             let folder = home.join(folder);
             fs::create_dir_all(&folder)
@@ -29,7 +30,7 @@ impl Apt {
 
     /// Fetches the lists of packages. A source that cannot be reached is no error yet: what is missed
     /// then, if anything, is found out when it is looked for.
-    pub(crate) fn update(&self) -> Result<()> {
+    fn update(&self) -> Result<()> {
         programs::run(self.command("apt-get").arg("update")).map(drop)
     }
 
@@ -79,14 +80,8 @@ impl Apt {
         // What a run that was interrupted has left would be unpacked beside what comes now.
         programs::run(self.command("apt-get").arg("clean"))?;
         let mut command = self.command("apt-get");
-        command
-            .args([
-                "install",
-                "--yes",
-                "--download-only",
-                "--no-install-recommends",
-            ])
-            .args(packages);
+        let install = "install --yes --download-only --no-install-recommends";
+        command.args(install.split(' ')).args(packages);
         programs::run(&mut command).with_context(|| cannot_download(packages))?;
         let archives = self.home.join("cache/archives");
         unpack_all(&archives, into)?;
@@ -111,9 +106,24 @@ impl Apt {
     }
 }
 
-/// What has to be there to fetch anything.
-pub(crate) const NEEDS: &str =
-    "this needs apt with the package sources of Debian 12 and, the first time, the network";
+/// A folder of the cache that `fill` unpacks packages into, unless it is there already.
+pub(crate) fn unpacked(
+    cache: &Cache,
+    what: &str,
+    folder: &Path,
+    fill: impl FnOnce(&Apt, &Path) -> Result<()>,
+) -> Result<()> {
+    let fetch = |draft: &Path| {
+        let apt = Apt::new(cache.folder("apt"))?;
+        apt.update()?;
+        fill(&apt, draft)
+    };
+    output::folder(folder, fetch).with_context(|| {
+        format!(
+            "cannot get {what}: this needs apt with the package sources of Debian 12 and, the first time, the network"
+        )
+    })
+}
 
 fn cannot_download(packages: &[String]) -> String {
     format!("cannot download {}", packages.join(", "))

@@ -44,34 +44,10 @@ impl Cache {
         Ok(file)
     }
 
-    /// apt's own state, apart from the machine's.
-    pub(crate) fn apt(&self) -> PathBuf {
-        self.root.join("apt")
-    }
-
-    /// QEMU and all its libraries.
-    pub(crate) fn qemu(&self) -> PathBuf {
-        self.root.join("qemu")
-    }
-
-    /// A Debian kernel, its modules and headers.
-    pub(crate) fn kernel(&self, series: &str) -> PathBuf {
-        self.root.join("kernels").join(series)
-    }
-
-    /// A shell for a guest.
-    pub(crate) fn busybox(&self) -> PathBuf {
-        self.root.join("busybox")
-    }
-
-    /// What is built for the machine.
-    pub(crate) fn build(&self) -> PathBuf {
-        self.root.join("build")
-    }
-
-    /// What came out for one kernel.
-    pub(crate) fn results(&self, kernel: &str) -> PathBuf {
-        self.root.join("results").join(kernel)
+    /// What is kept under a name: `apt` (its state, apart from the machine's), `qemu` (with all its libraries),
+    /// `kernels`, `busybox`, `build` (what is built for the machine) and `results`.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 }
 

@@ -1,33 +1,36 @@
-//! From parcels to a verdict.
+//! From bundles to a verdict.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use split_lock_lab::journal::{self, State};
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Course, Experiment};
+use split_lock_lab::bundle::Bundles;
+use split_lock_lab::journal::{self, Event, State};
+use split_lock_lab::plan::{Experiment, Workload};
 use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, TrapRow, Verdict, replay};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
 
-use super::machine::{Shape, parcel};
+use super::lab::bytes;
+use super::machine::Shape;
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
-pub(crate) struct Compared {
+pub(crate) struct Comparison {
     pub(crate) experiment: Experiment,
     pub(crate) state: State,
     pub(crate) report: Report,
+    #[serde(skip)]
+    pub(crate) journal: Vec<Event>,
     /// Of an experiment with one trap at a time.
-    pub(crate) thresholds: Option<Found>,
+    pub(crate) thresholds: Option<MeasuredThresholds>,
 }
 
 /// From which timeout on traps got past their sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Found {
+pub(crate) struct MeasuredThresholds {
     /// The longest timeout up to which none did.
     pub(crate) never_up_to_us: Option<u64>,
     /// The shortest from which all did.
@@ -38,11 +41,11 @@ pub(crate) struct Found {
     pub(crate) too_close: u64,
 }
 
-impl Compared {
+impl Comparison {
     /// Whether the thresholds found lie within one step of those predicted.
     pub(crate) fn finds(&self, limits: Option<&Thresholds>) -> bool {
-        let (Some(found), Some(limits), Course::Single { timeouts_us, .. }) =
-            (&self.thresholds, limits, &self.experiment.course)
+        let (Some(found), Some(limits), Workload::Single { timeouts_us, .. }) =
+            (&self.thresholds, limits, &self.experiment.workload)
         else {
             return true;
         };
@@ -61,10 +64,10 @@ pub(crate) fn compare(
     profile: &Profile,
     shape: Shape,
     experiment: &Experiment,
-    parcels: &[Parcel],
-) -> Result<Compared> {
-    let bytes = |part: &str| parcel(parcels, &format!("{}.{part}", experiment.name));
-    let state: State = serde_json::from_slice(&bytes("state")?.bytes)?;
+    bundles: &Bundles,
+) -> Result<Comparison> {
+    let part = |part: &str| bytes(bundles, &format!("{}.{part}", experiment.name));
+    let state: State = serde_json::from_slice(part("state")?)?;
     if state.lost > 0 {
         bail!(
             "{}: {} events found the journal full",
@@ -78,7 +81,7 @@ pub(crate) fn compare(
             state.hz
         );
     }
-    let journal = journal::parse(&bytes("journal")?.bytes)?;
+    let journal = journal::parse(part("journal")?)?;
     let profile = if experiment.mitigate {
         profile.clone()
     } else {
@@ -90,8 +93,8 @@ pub(crate) fn compare(
         ticks,
     };
     let mut report = replay(&profile, experiment.policy.rules(), &machine, &journal);
-    let thresholds = match &experiment.course {
-        Course::Single {
+    let thresholds = match &experiment.workload {
+        Workload::Single {
             timeouts_us,
             phases,
         } => Some(foretell(
@@ -101,12 +104,13 @@ pub(crate) fn compare(
             *phases,
             &mut report,
         )?),
-        Course::Loop { .. } => None,
+        Workload::Loop { .. } => None,
     };
-    Ok(Compared {
+    Ok(Comparison {
         experiment: experiment.clone(),
         state,
         report,
+        journal,
         thresholds,
     })
 }
@@ -118,9 +122,9 @@ fn foretell(
     timeouts_us: &[u64],
     phases: u32,
     report: &mut Report,
-) -> Result<Found> {
+) -> Result<MeasuredThresholds> {
     let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
-    let mut found = Found::default();
+    let mut found = MeasuredThresholds::default();
     // By timeout: how many passed, and of how many.
     let mut passed: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
     let mut wrong = Vec::new();

@@ -1,19 +1,19 @@
 //! `splitlock demo linux` in the machine: a Linux guest of a Linux host of its own, hanging and not.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Errand, Plan};
+use anyhow::{Result, bail};
+use split_lock_lab::bundle::Bundles;
+use split_lock_lab::plan::{GuestCommand, Plan};
 
+use super::apt;
 use super::cache::Cache;
-use super::cpio::Archive;
-use super::initramfs::{self, Programs};
+use super::initramfs::{archive, file, folder, read};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, parcel};
+use super::lab::{Prepared, output_of};
+use super::machine::Shape;
+use super::output;
 use super::step::step;
-use super::{busybox, module, output};
 
 /// Where they lie in the machine.
 const GUEST_KERNEL: &str = "/demo/bzImage";
@@ -30,7 +30,7 @@ const APPEND: &str = "noxsave";
 const ATTEMPTS: u32 = 3;
 
 /// A guest under one guard, and what has to come of it.
-struct Shown {
+struct DemoRun {
     name: &'static str,
     detection: bool,
     guard: &'static str,
@@ -44,20 +44,20 @@ enum Expected {
 }
 
 /// The last shows that it is not the program that makes the guest hang.
-const SHOWN: [Shown; 3] = [
-    Shown {
+const DEMOS: [DemoRun; 3] = [
+    DemoRun {
         name: "off",
         detection: true,
         guard: "off",
         expected: Expected::Hangs,
     },
-    Shown {
+    DemoRun {
         name: "emulate",
         detection: true,
         guard: "emulate",
         expected: Expected::GetsThrough,
     },
-    Shown {
+    DemoRun {
         name: "no-detection",
         detection: false,
         guard: "off",
@@ -65,111 +65,81 @@ const SHOWN: [Shown; 3] = [
     },
 ];
 
-impl Shown {
-    fn errand(&self) -> Errand {
-        let command = [
-            "/bin/splitlock",
-            "demo",
-            "linux",
-            "--kernel",
-            GUEST_KERNEL,
-            "--initrd",
-            GUEST_INITRD,
-            "--append",
-            APPEND,
-            "--memory",
-            "192MiB",
-            "--guard",
-            self.guard,
-            "--boot-timeout",
-            "25s",
-            "--duration",
-            "8s",
-            "--fail-on",
-            "hang",
-            "--stand-in",
-            STAND_IN,
-        ];
-        Errand {
-            name: self.name.to_owned(),
-            mitigate: true,
+impl DemoRun {
+    fn command(&self) -> GuestCommand {
+        let arguments = format!(
+            "demo linux --kernel {GUEST_KERNEL} --initrd {GUEST_INITRD} --append {APPEND} \
+             --memory 192MiB --guard {} --boot-timeout 25s --duration 8s --fail-on hang \
+             --stand-in {STAND_IN}",
+            self.guard
+        );
+        GuestCommand {
             detection: self.detection,
             attempts: ATTEMPTS,
-            command: command.map(str::to_owned).into(),
+            ..GuestCommand::splitlock(self.name, &arguments)
         }
     }
 }
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(crate) fn run(
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let busybox = step("busybox", || busybox::get(cache))?;
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(prepared: &Prepared<'_>) -> Result<bool> {
+    let (kernel, cache) = (prepared.kernel, &prepared.lab.cache);
+    let busybox = step("busybox", || busybox(cache))?;
     let plan = Plan {
-        modules: initramfs::modules(),
-        errands: SHOWN.iter().map(Shown::errand).collect(),
+        commands: DEMOS.iter().map(DemoRun::command).collect(),
         ..Plan::default()
     };
-    let mut archive = initramfs::pack(kernel, programs, &module, &plan)?;
-    archive.extend(guest_files(kernel, &busybox)?);
-    let folder = cache.results(&kernel.release).join("demo");
     let what = format!("Linux guests of Linux {}", kernel.release);
-    let parcels = step(&what, || {
-        qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
-    })?;
+    let more = guest_files(kernel, &busybox)?;
+    let bundles = prepared.boot(&what, Shape::OneCpu, &plan, &more)?;
     let mut is_fine = true;
-    for shown in &SHOWN {
-        is_fine &= judge(shown, &parcels, &folder)?;
+    for demo in &DEMOS {
+        is_fine &= judge(demo, &bundles, &prepared.results)?;
     }
     Ok(is_fine)
 }
 
+/// The shell of the guests: Debian's, linked statically.
+pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
+    let root = cache.folder("busybox");
+    apt::unpacked(cache, "busybox", &root, |apt, draft| {
+        apt.unpack(&["busybox-static".to_owned()], draft)
+    })?;
+    Ok(root.join("bin/busybox"))
+}
+
 /// The host's own kernel once more, and a shell. The machine's kernel unpacks this archive behind the other.
 fn guest_files(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("no {}", path.display()));
-    let mut initrd = Archive::default();
-    initrd.folder("bin");
-    initrd.file("bin/sh", &read(busybox)?);
-    let mut files = Archive::default();
-    files.folder("demo");
-    files.file(GUEST_KERNEL, &read(&kernel.image)?);
-    files.file(GUEST_INITRD, &initrd.finish());
-    Ok(files.finish())
+    let initrd = archive(vec![folder("bin"), file("bin/sh", read(busybox)?)])?;
+    archive(vec![
+        folder("demo"),
+        file(GUEST_KERNEL, read(&kernel.image)?),
+        file(GUEST_INITRD, initrd),
+    ])
 }
 
 /// The exit code of a demonstration that did not come to its point.
 const NOTHING_SHOWN: &str = "2";
 
-fn said_nothing_of_split_locks(notes: &str) -> bool {
-    [
-        "has not come to a prompt",
-        "no serial output from the guest",
-    ]
-    .iter()
-    .any(|words| notes.contains(words))
-}
+/// What it says then, unless it has failed for another reason.
+const NO_PROMPT: [&str; 2] = [
+    "has not come to a prompt",
+    "no serial output from the guest",
+];
 
 /// Prints and keeps what was shown, and whether it is what should have been.
-fn judge(shown: &Shown, parcels: &[Parcel], folder: &Path) -> Result<bool> {
-    let part = |part: &str| {
-        let parcel = parcel(parcels, &format!("{}.{part}", shown.name))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
-    };
-    let (said, notes, code) = (part("out")?, part("err")?, part("code")?);
+fn judge(demo: &DemoRun, bundles: &Bundles, folder: &Path) -> Result<bool> {
+    let [said, notes, code] = output_of(bundles, demo.name)?;
     let text = format!("{notes}{said}");
-    let file = folder.join(format!("{}.txt", shown.name));
+    let file = folder.join(format!("{}.txt", demo.name));
     output::write(&file, text.as_bytes())?;
-    if code == NOTHING_SHOWN && said_nothing_of_split_locks(&notes) {
+    if code == NOTHING_SHOWN && NO_PROMPT.iter().any(|words| notes.contains(words)) {
         bail!(
             "a guest's guest did not come to its prompt in {ATTEMPTS} attempts, which is QEMU's fault as far as is known: see {}",
             file.display()
         );
     }
-    let (expected_code, words) = match shown.expected {
+    let (expected_code, words) = match demo.expected {
         Expected::Hangs => ("1", ["The guest hangs", "RCU stall"]),
         Expected::GetsThrough => ("0", ["got through all", "no complaints in the guest's log"]),
     };
@@ -179,6 +149,6 @@ fn judge(shown: &Shown, parcels: &[Parcel], folder: &Path) -> Result<bool> {
     } else {
         "NOT as foretold"
     };
-    println!("\n{text}\n{}: {verdict} (exit code {code})", shown.name);
+    println!("\n{text}\n{}: {verdict} (exit code {code})", demo.name);
     Ok(is_fine)
 }

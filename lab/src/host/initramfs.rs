@@ -1,20 +1,34 @@
 //! What the machine boots into: our programs, the kernel's modules for KVM, ours, and the plan.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use split_lock_lab::plan::Plan;
+use split_lock_lab::plan::{MODULES, PLAN_FILE, Plan};
 
 use super::cache::{Cache, workspace};
-use super::cpio::Archive;
 use super::kernel::Kernel;
-use super::{module, programs, tools};
+use super::{module, programs};
 
 /// In the order in which they depend on each other.
 const KVM_MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-amd"];
+
+/// Where the guest of the sweeps lies in the machine.
+pub(crate) const GUEST: &str = "/guests/split";
+
+/// Some work, then a split lock, for ever. The stand-in comes right before the locked instruction;
+/// RSI is a cache line of its own. A turn takes 0.2 ms on a CPU of 8 ns an instruction.
+const GUEST_CODE: &[u8] = &[
+    0xba, 0xd4, 0x30, 0x00, 0x00, // 1: mov edx, 12500
+    0xff, 0xca, // 2: dec edx
+    0x75, 0xfc, // jnz 2b
+    0x0f, 0x01, 0xd9, // vmmcall
+    0xf0, 0x48, 0x0f, 0xba, 0x6e, 0x3c, 0x00, // lock bts qword [rsi+60], 0
+    0x48, 0xff, 0xc1, // inc rcx
+    0xeb, 0xe8, // jmp 1b
+];
 
 /// The machine's CPU as Rust calls it. A target that is named keeps build scripts out of what
 /// RUSTFLAGS does to programs.
@@ -24,19 +38,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     init: PathBuf,
-    splitlock: PathBuf,
-}
-
-impl Programs {
     /// The command line, which runs here as well.
-    pub(crate) fn splitlock(&self) -> &Path {
-        &self.splitlock
-    }
+    pub(crate) splitlock: PathBuf,
 }
 
 /// Builds them.
 pub(crate) fn build_programs(cache: &Cache) -> Result<Programs> {
-    let folder = cache.build().join("programs");
+    let folder = cache.folder("build/programs");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
@@ -56,12 +64,6 @@ pub(crate) fn build_programs(cache: &Cache) -> Result<Programs> {
     })
 }
 
-/// The names of the modules that [`pack`] puts in, in the order in which to load them.
-pub(crate) fn modules() -> Vec<String> {
-    let kvm = KVM_MODULES.map(|name| format!("{name}.ko"));
-    kvm.into_iter().chain([module::NAME.to_owned()]).collect()
-}
-
 /// Puts it all together.
 pub(crate) fn pack(
     kernel: &Kernel,
@@ -69,22 +71,55 @@ pub(crate) fn pack(
     our_module: &Path,
     plan: &Plan,
 ) -> Result<Vec<u8>> {
-    let mut archive = Archive::default();
-    for folder in ["dev", "proc", "sys", "tmp", "bin", "modules", "guests"] {
-        archive.folder(folder);
-    }
-    archive.file("init", &read(&programs.init)?);
-    archive.file("bin/splitlock", &read(&programs.splitlock)?);
-    archive.file(tools::GUEST, tools::GUEST_CODE);
-    archive.file("plan.json", &serde_json::to_vec(plan)?);
+    let folders = ["dev", "proc", "sys", "tmp", "bin", "modules", "guests"];
+    let mut entries: Vec<_> = folders.into_iter().map(folder).collect();
+    entries.extend([
+        file("init", read(&programs.init)?),
+        file("bin/splitlock", read(&programs.splitlock)?),
+        file(GUEST, GUEST_CODE.to_vec()),
+        file(&in_modules(module::NAME), read(our_module)?),
+    ]);
+    let mut modules = Vec::new();
     for name in KVM_MODULES {
-        archive.file(&format!("modules/{name}.ko"), &kernel_module(kernel, name)?);
+        let (file_name, bytes) = (format!("{name}.ko"), kernel_module(kernel, name)?);
+        entries.push(file(&in_modules(&file_name), bytes));
+        modules.push(file_name);
     }
-    archive.file(&format!("modules/{}", module::NAME), &read(our_module)?);
-    Ok(archive.finish())
+    modules.push(module::NAME.to_owned());
+    let plan = Plan {
+        modules,
+        ..plan.clone()
+    };
+    entries.push(file(PLAN_FILE, serde_json::to_vec(&plan)?));
+    archive(entries)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn in_modules(name: &str) -> String {
+    format!("{MODULES}/{name}")
+}
+
+/// Of an archive. Folders have to come before what is in them.
+type Entry = (cpio::NewcBuilder, Cursor<Vec<u8>>);
+
+pub(crate) fn folder(path: &str) -> Entry {
+    entry(path, 0o040_755, Vec::new())
+}
+
+/// A file that everybody may read and run.
+pub(crate) fn file(path: &str, contents: Vec<u8>) -> Entry {
+    entry(path, 0o100_755, contents)
+}
+
+fn entry(path: &str, mode: u32, contents: Vec<u8>) -> Entry {
+    let header = cpio::NewcBuilder::new(path.trim_start_matches('/')).mode(mode);
+    (header, Cursor::new(contents))
+}
+
+pub(crate) fn archive(entries: Vec<Entry>) -> Result<Vec<u8>> {
+    Ok(cpio::write_cpio(entries.into_iter(), Vec::new())?)
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 

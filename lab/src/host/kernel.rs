@@ -9,7 +9,6 @@ use split_lock_model::kernel::Profile;
 use super::apt::{self, Apt};
 use super::args::OwnKernel;
 use super::cache::Cache;
-use super::machine::Shape;
 use super::output;
 
 /// Everything that belongs to one kernel.
@@ -65,23 +64,15 @@ impl Kernel {
         }))
     }
 
-    /// The machines in which to boot it.
-    pub(crate) fn shapes(&self, real_clock: bool) -> Vec<Shape> {
-        let mut shapes = vec![Shape::OneCpu];
-        if self.two_cpus_on_counted_clock {
-            shapes.push(Shape::TwoCpus);
-        }
-        if real_clock {
-            shapes.push(Shape::TwoCpusRealClock);
-        }
-        shapes
-    }
-
     /// Debian's cloud kernel of a series, from the cache or else the network.
     pub(crate) fn debian(series: &str, cache: &Cache) -> Result<Self> {
-        let root = cache.kernel(series);
-        output::folder(&root, |draft| fetch(series, cache, draft))
-            .with_context(|| format!("cannot get Debian's kernel {series}: {}", apt::NEEDS))?;
+        let root = cache.folder("kernels").join(series);
+        apt::unpacked(
+            cache,
+            &format!("Debian's kernel {series}"),
+            &root,
+            |apt, draft| fetch(series, apt, draft),
+        )?;
         let release = fs::read_to_string(root.join(RELEASE))
             .with_context(|| format!("{} is damaged: remove it", root.display()))?;
         let version = fs::read_to_string(root.join(VERSION))?;
@@ -108,9 +99,7 @@ fn metapackage(kind: &str, series: &str) -> String {
     }
 }
 
-fn fetch(series: &str, cache: &Cache, draft: &Path) -> Result<()> {
-    let apt = Apt::new(cache.apt())?;
-    apt.update()?;
+fn fetch(series: &str, apt: &Apt, draft: &Path) -> Result<()> {
     let image = apt.resolve(&metapackage("image", series))?;
     let headers = apt.resolve(&metapackage("headers", series))?;
     let mut packages = vec![image.clone(), headers.clone()];

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use split_lock_lab::parcel::{self, Parcel};
-use split_lock_lab::plan::LAST_PARCEL;
+use split_lock_lab::bundle::{self, Bundles};
+use split_lock_lab::plan::LAST_BUNDLE;
 
-use super::apt::{self, Apt};
+use super::apt;
 use super::cache::Cache;
 use super::kernel::Kernel;
 use super::output;
@@ -32,18 +32,18 @@ pub(crate) enum Shape {
 pub(crate) const INSTRUCTION_NS: u64 = 8;
 
 /// A clock that counts instructions: 2^3 ns each.
-const COUNTED: [&str; 8] = [
-    "-accel",
-    "tcg",
-    "-icount",
-    "shift=3,sleep=off",
-    "-rtc",
-    "base=2026-01-01T00:00:00,clock=vm",
-    "-seed",
-    "42",
-];
+const COUNTED: &str =
+    "-accel tcg -icount shift=3,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm -seed 42";
 
 impl Shape {
+    /// The machines in which to boot a kernel.
+    pub(crate) fn all_for(kernel: &Kernel, real_clock: bool) -> Vec<Self> {
+        let two_cpus = kernel.two_cpus_on_counted_clock.then_some(Self::TwoCpus);
+        let real_clock = real_clock.then_some(Self::TwoCpusRealClock);
+        let more = [two_cpus, real_clock].into_iter().flatten();
+        [Self::OneCpu].into_iter().chain(more).collect()
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::OneCpu => "one-cpu",
@@ -59,10 +59,10 @@ impl Shape {
         }
     }
 
-    fn clock(self) -> &'static [&'static str] {
+    fn clock(self) -> &'static str {
         match self {
-            Self::OneCpu | Self::TwoCpus => &COUNTED,
-            Self::TwoCpusRealClock => &["-accel", "tcg,thread=multi"],
+            Self::OneCpu | Self::TwoCpus => COUNTED,
+            Self::TwoCpusRealClock => "-accel tcg,thread=multi",
         }
     }
 }
@@ -74,20 +74,17 @@ pub(crate) struct Qemu {
 }
 
 /// Longer than any plan takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Qemu {
     /// From the cache, or else the network.
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
-        let root = cache.qemu();
-        output::folder(&root, |draft| {
-            let apt = Apt::new(cache.apt())?;
-            apt.update()?;
+        let root = cache.folder("qemu");
+        apt::unpacked(cache, "QEMU", &root, |apt, draft| {
             // The second is for machines that have none.
             let packages = ["qemu-system-x86", "make"].map(str::to_owned);
             apt.unpack_with_dependencies(&packages, draft)
-        })
-        .with_context(|| format!("cannot get QEMU: {}", apt::NEEDS))?;
+        })?;
         Ok(Self { root })
     }
 
@@ -98,17 +95,16 @@ impl Qemu {
         initramfs: &[u8],
         shape: Shape,
         results: &Path,
-    ) -> Result<Vec<Parcel>> {
+    ) -> Result<Bundles> {
         let file = |name: &str| results.join(format!("{}.{name}", shape.name()));
         let (archive, log, line) = (file("initramfs"), file("serial.log"), file("results"));
         output::write(&archive, initramfs)?;
         let mut command = self.command();
         command
-            .args(["-machine", "q35", "-cpu", "max", "-m", "512"])
-            .args(["-smp", &shape.cpus().to_string()])
-            .args(shape.clock())
+            .args("-machine q35 -cpu max -m 512 -display none".split(' '))
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none"])
+            .args(["-smp", &shape.cpus().to_string()])
+            .args(shape.clock().split(' '))
             .arg("-serial")
             .arg(format!("file:{}", log.display()))
             .arg("-serial")
@@ -127,15 +123,15 @@ impl Qemu {
         let see = || format!("see {}", log.display());
         wait_for(child).with_context(see)?;
         fs::remove_file(&archive)?;
-        let parcels = parcel::unpack(&fs::read(&line)?);
-        if parcels.last().is_none_or(|last| last.name != LAST_PARCEL) {
+        let bundles = bundle::unpack(&fs::read(&line)?);
+        if !bundles.contains_key(LAST_BUNDLE) {
             bail!(
                 "{} did not come to the end of its plan: {}",
                 kernel.release,
                 see()
             );
         }
-        Ok(parcels)
+        Ok(bundles)
     }
 
     /// Started through its own dynamic loader, so that the machine's libraries do not matter.
@@ -161,15 +157,9 @@ impl Qemu {
     }
 }
 
-/// One of those that a machine has sent.
-pub(crate) fn parcel<'a>(parcels: &'a [Parcel], name: &str) -> Result<&'a Parcel> {
-    let parcel = parcels.iter().find(|parcel| parcel.name == name);
-    parcel.with_context(|| format!("the machine did not send {name}"))
-}
-
 fn wait_for(mut qemu: Child) -> Result<()> {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < BOOT_TIMEOUT {
         if let Some(status) = qemu.try_wait()? {
             if status.success() {
                 return Ok(());
@@ -181,5 +171,8 @@ fn wait_for(mut qemu: Child) -> Result<()> {
     }
     qemu.kill()?;
     qemu.wait()?;
-    bail!("the machine was not done after {} s", PATIENCE.as_secs())
+    bail!(
+        "the machine was not done after {} s",
+        BOOT_TIMEOUT.as_secs()
+    )
 }

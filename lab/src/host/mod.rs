@@ -1,36 +1,58 @@
 //! The side of the lab that fetches, builds, boots and compares.
 
+use std::slice;
+
 use anyhow::Result;
 
 mod apt;
 pub(crate) mod args;
-mod busybox;
 mod cache;
+mod check;
 mod compare;
-mod cpio;
 mod demo;
 mod initramfs;
 mod kernel;
+mod lab;
 mod machine;
 mod module;
 mod output;
 mod plans;
 mod programs;
-mod run;
 mod step;
 mod summary;
 mod tools;
 mod watch;
 
-use args::{Cli, Command};
+use args::{Cli, Command, FetchArgs};
+use cache::Cache;
+use kernel::Kernel;
+use lab::Lab;
+use machine::Qemu;
+use step::step;
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
-        Command::Check(args) => run::check(args),
-        Command::Demo(args) => run::run_demo(args),
-        Command::Fetch(args) => run::fetch(args),
-        Command::Tools(args) => run::run_tools(args),
-        Command::Watch(args) => run::run_watch(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => Lab::open()?.with_each(&args.kernel, "demo", demo::run),
+        Command::Fetch(args) => fetch(args),
+        Command::Tools(args) => {
+            let series = slice::from_ref(&args.kernel);
+            Lab::open()?.with_each(series, "tools", |prepared| tools::run(args, prepared))
+        }
+        Command::Watch(args) => Lab::open()?.with_each(&args.kernel, "watch", watch::run),
     }
+}
+
+fn fetch(args: &FetchArgs) -> Result<bool> {
+    let cache = Cache::new();
+    let _alone = cache.lock()?;
+    step("fetching QEMU", || Qemu::get(&cache))?;
+    step("fetching busybox", || demo::busybox(&cache))?;
+    for series in &args.kernel {
+        step(&format!("fetching Debian's kernel {series}"), || {
+            Kernel::debian(series, &cache)
+        })?;
+    }
+    Ok(true)
 }

@@ -15,9 +15,9 @@ pub(crate) const NAME: &str = "split_lock_lab.ko";
 
 /// Builds it, or what has changed of it.
 pub(crate) fn build(kernel: &Kernel, cache: &Cache) -> Result<PathBuf> {
-    let place = cache.build().join("module").join(&kernel.release);
+    let place = cache.folder("build/module").join(&kernel.release);
     copy_sources(&place)?;
-    let mut make = Command::new(program("make", &cache.qemu())?);
+    let mut make = Command::new(program("make", &cache.folder("qemu"))?);
     make.arg("-C")
         .arg(&kernel.headers)
         .arg(format!("M={}", place.display()))
@@ -70,10 +70,10 @@ fn is_installed(name: &str) -> bool {
 /// A tool of the kernel's build needs a library that a machine may lack. It must not find all the
 /// other libraries that are unpacked beside it.
 fn libraries_of_objtool(cache: &Cache) -> Result<PathBuf> {
-    let place = cache.build().join("objtool");
+    let place = cache.folder("build/objtool");
     output::folder(&place, |draft| {
         for name in ["libelf.so.1", "libz.so.1"] {
-            let unpacked = cache.qemu();
+            let unpacked = cache.folder("qemu");
             let library = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]
                 .map(|folder| unpacked.join(folder).join(name))
                 .into_iter()

@@ -1,12 +1,12 @@
 //! What is tried in each machine.
 
-use split_lock_lab::plan::{Course, Experiment, Kick, Plan, Thread, Way};
+use split_lock_lab::plan::{Experiment, Kick, Plan, Thread, Workload};
+use split_lock_model::handler::TrapOrigin;
 use split_lock_model::policy::Alternative;
 
-use super::initramfs;
 use super::machine::Shape;
 
-const WAYS: [Way; 2] = [Way::User, Way::Guest];
+const ORIGINS: [TrapOrigin; 2] = [TrapOrigin::User, TrapOrigin::Guest];
 
 /// Signals a millisecond and more apart: shorter than any sleep, around its end, and longer.
 const PERIODS_US: [u64; 8] = [1_000, 3_000, 7_900, 9_300, 11_700, 13_100, 15_900, 21_000];
@@ -19,31 +19,23 @@ pub(crate) fn plan(shape: Shape, phases: Option<u32>) -> Plan {
         (None, Shape::TwoCpus | Shape::TwoCpusRealClock) => two_cpus(),
     };
     Plan {
-        modules: initramfs::modules(),
         experiments,
         ..Plan::default()
     }
 }
 
-fn name(way: Way) -> &'static str {
-    match way {
-        Way::User => "user",
-        Way::Guest => "guest",
-    }
-}
-
 fn one_cpu() -> Vec<Experiment> {
     let mut all = Vec::new();
-    for way in WAYS {
-        all.push(every_timeout(way));
-        all.extend(PERIODS_US.map(|us| kicked(way, Kick::Every(us), 400)));
-        all.push(kicked(way, Kick::EveryCpu(1_000), 400));
-        all.push(kicked(way, Kick::EveryCpu(5_000), 400));
-        all.push(contended(way, 1, &[Kick::Never; 2], 600));
-        all.push(contended(way, 1, &[Kick::Never; 5], 600));
-        all.push(contended(way, 1, &impatient(), 1_000));
-        all.push(unmitigated(way, 1, &[Kick::Every(1_000)], 300));
-        all.push(unmitigated(way, 1, &[Kick::Never; 2], 300));
+    for origin in ORIGINS {
+        all.push(every_timeout(origin));
+        all.extend(PERIODS_US.map(|us| kicked(origin, Kick::Every(us), 400)));
+        all.push(kicked(origin, Kick::EveryCpu(1_000), 400));
+        all.push(kicked(origin, Kick::EveryCpu(5_000), 400));
+        all.push(contended(origin, 1, &[Kick::Never; 2], 600));
+        all.push(contended(origin, 1, &[Kick::Never; 5], 600));
+        all.push(contended(origin, 1, &SOME_INTERRUPTED, 1_000));
+        all.push(unmitigated(origin, 1, &[Kick::Every(1_000)], 300));
+        all.push(unmitigated(origin, 1, &[Kick::Never; 2], 300));
     }
     all.extend(POLICIES.iter().flat_map(|&policy| under(policy)));
     all
@@ -53,17 +45,17 @@ fn one_cpu() -> Vec<Experiment> {
 const POLICIES: [Alternative; 4] = [
     Alternative::Proceed,
     Alternative::Killable,
-    Alternative::Debt,
-    Alternative::Sentence,
+    Alternative::RemainingSleep,
+    Alternative::FixedEnd,
 ];
 
 /// The alternatives are there to be compared with the model, not to be mapped out.
 fn under(policy: Alternative) -> impl Iterator<Item = Experiment> {
     let experiments = [
-        kicked(Way::Guest, Kick::Every(1_000), 300),
-        kicked(Way::Guest, Kick::Every(9_300), 300),
-        kicked(Way::User, Kick::Every(3_100), 300),
-        contended(Way::User, 1, &impatient(), 600),
+        kicked(TrapOrigin::Guest, Kick::Every(1_000), 300),
+        kicked(TrapOrigin::Guest, Kick::Every(9_300), 300),
+        kicked(TrapOrigin::User, Kick::Every(3_100), 300),
+        contended(TrapOrigin::User, 1, &SOME_INTERRUPTED, 600),
     ];
     let under = move |experiment| instead(policy, experiment);
     experiments.into_iter().map(under)
@@ -81,14 +73,14 @@ fn instead(policy: Alternative, experiment: Experiment) -> Experiment {
 /// On kernels that have only one work item for mitigate=0, the last ones leave a CPU without detection.
 fn two_cpus() -> Vec<Experiment> {
     let mut all = Vec::new();
-    for way in WAYS {
-        all.push(kicked(way, Kick::Every(1_000), 400));
+    for origin in ORIGINS {
+        all.push(kicked(origin, Kick::Every(1_000), 400));
         for threads in 2..=4 {
-            all.push(contended(way, 2, &vec![Kick::Never; threads], 600));
+            all.push(contended(origin, 2, &vec![Kick::Never; threads], 600));
         }
-        all.push(contended(way, 2, &impatient(), 1_000));
+        all.push(contended(origin, 2, &SOME_INTERRUPTED, 1_000));
     }
-    all.extend(WAYS.map(|way| unmitigated(way, 2, &[Kick::Never; 2], 300)));
+    all.extend(ORIGINS.map(|origin| unmitigated(origin, 2, &[Kick::Never; 2], 300)));
     all
 }
 
@@ -97,102 +89,91 @@ fn two_cpus() -> Vec<Experiment> {
 fn at_phases(phases: u32, shape: Shape) -> Vec<Experiment> {
     let cpus = shape.cpus() as u16;
     let mut all = Vec::new();
-    for way in WAYS {
-        all.extend([1_000, 3_100].map(|us| kicked(way, Kick::Every(us), 12)));
-        all.extend([9_300, 13_100].map(|us| kicked(way, Kick::Every(us), 40)));
-        all.push(contended(way, cpus, &impatient(), 60));
+    for origin in ORIGINS {
+        all.extend([1_000, 3_100].map(|us| kicked(origin, Kick::Every(us), 12)));
+        all.extend([9_300, 13_100].map(|us| kicked(origin, Kick::Every(us), 40)));
+        all.push(contended(origin, cpus, &SOME_INTERRUPTED, 60));
         let kicks = vec![Kick::Every(1_000); cpus.into()];
-        all.push(unmitigated(way, cpus, &kicks, 12));
+        all.push(unmitigated(origin, cpus, &kicks, 12));
     }
     if shape == Shape::OneCpu {
         for policy in POLICIES {
-            all.push(instead(policy, kicked(Way::Guest, Kick::Every(1_000), 30)));
-            all.push(instead(policy, contended(Way::User, 1, &impatient(), 60)));
+            all.push(instead(
+                policy,
+                kicked(TrapOrigin::Guest, Kick::Every(1_000), 30),
+            ));
+            all.push(instead(
+                policy,
+                contended(TrapOrigin::User, 1, &SOME_INTERRUPTED, 60),
+            ));
         }
     }
     for experiment in &mut all {
-        if let Course::Loop { phases: times, .. } = &mut experiment.course {
+        if let Workload::Loop { phases: times, .. } = &mut experiment.workload {
             *times = phases;
         }
     }
     all
 }
 
-/// Every half millisecond, at phases that lie a quarter of one apart at 250 ticks a second: so each
-/// step beyond a threshold has phases that show it.
-fn every_timeout(way: Way) -> Experiment {
+/// What the kernel's own handler does with `mitigate` on.
+fn upstream(name: &str, origin: TrapOrigin, workload: Workload) -> Experiment {
     Experiment {
-        name: format!("{}-timeouts", name(way)),
+        name: format!("{}-{name}", origin.name()),
         mitigate: true,
         policy: Alternative::Upstream,
-        way,
-        course: Course::Single {
-            timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
-            phases: 16,
-        },
+        origin,
+        workload,
     }
 }
 
-pub(crate) fn kicked(way: Way, kick: Kick, ms: u64) -> Experiment {
-    let by = match kick {
-        Kick::Never => "nothing".to_owned(),
-        Kick::Every(us) => format!("{us}us"),
-        Kick::EveryCpu(us) => format!("{us}us-of-cpu-time"),
+/// Every half millisecond, at phases that lie a quarter of one apart at 250 ticks a second: so each
+/// step beyond a threshold has phases that show it.
+fn every_timeout(origin: TrapOrigin) -> Experiment {
+    let workload = Workload::Single {
+        timeouts_us: (2..=60).map(|half_ms| half_ms * 500).collect(),
+        phases: 16,
     };
-    Experiment {
-        name: format!("{}-every-{by}", name(way)),
-        mitigate: true,
-        policy: Alternative::Upstream,
-        way,
-        course: together(ms, 1, &[kick]),
-    }
+    upstream("timeouts", origin, workload)
+}
+
+pub(crate) fn kicked(origin: TrapOrigin, kick: Kick, ms: u64) -> Experiment {
+    let name = match kick {
+        Kick::Never => "every-nothing".to_owned(),
+        Kick::Every(us) => format!("every-{us}us"),
+        Kick::EveryCpu(us) => format!("every-{us}us-of-cpu-time"),
+    };
+    upstream(&name, origin, together(ms, 1, &[kick]))
 }
 
 /// Threads whose signals come while they queue, and others that are left alone.
-pub(crate) fn impatient() -> [Kick; 4] {
-    [
-        Kick::Never,
-        Kick::Never,
-        Kick::Every(21_000),
-        Kick::Every(25_300),
-    ]
-}
+pub(crate) const SOME_INTERRUPTED: [Kick; 4] = [
+    Kick::Never,
+    Kick::Never,
+    Kick::Every(21_000),
+    Kick::Every(25_300),
+];
 
-pub(crate) fn contended(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+pub(crate) fn contended(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
-    Experiment {
-        name: format!(
-            "{}-{}-threads-{disturbed}-kicked-{cpus}-cpus",
-            name(way),
-            kicks.len()
-        ),
-        mitigate: true,
-        policy: Alternative::Upstream,
-        way,
-        course: together(ms, cpus, kicks),
-    }
+    let name = format!("{}-threads-{disturbed}-kicked-{cpus}-cpus", kicks.len());
+    upstream(&name, origin, together(ms, cpus, kicks))
 }
 
-pub(crate) fn unmitigated(way: Way, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+pub(crate) fn unmitigated(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
+    let name = format!("{}-threads-unmitigated-{cpus}-cpus", kicks.len());
     Experiment {
-        name: format!(
-            "{}-{}-threads-unmitigated-{cpus}-cpus",
-            name(way),
-            kicks.len()
-        ),
         mitigate: false,
-        policy: Alternative::Upstream,
-        way,
-        course: together(ms, cpus, kicks),
+        ..upstream(&name, origin, together(ms, cpus, kicks))
     }
 }
 
-fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Course {
+fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Workload {
     let threads = kicks.iter().zip(0..).map(|(&kick, index)| Thread {
         cpu: index % cpus,
         kick,
     });
-    Course::Loop {
+    Workload::Loop {
         ms,
         threads: threads.collect(),
         phases: 1,

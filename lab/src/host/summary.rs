@@ -7,7 +7,7 @@ use serde::Serialize;
 use split_lock_lab::replay::{Report, Verdict};
 use split_lock_model::analysis::Thresholds;
 
-use super::compare::Compared;
+use super::compare::Comparison;
 use super::kernel::Kernel;
 use super::machine::Shape;
 
@@ -30,7 +30,7 @@ pub(crate) struct Summary {
 #[derive(Debug, Serialize)]
 struct Machine {
     shape: &'static str,
-    experiments: Vec<Compared>,
+    experiments: Vec<Comparison>,
 }
 
 const HOW_OBTAINED: &str = "a real kernel on QEMU's software CPU; its own handler, sleep, semaphore, \
@@ -48,12 +48,12 @@ impl Summary {
         }
     }
 
-    pub(crate) fn add(&mut self, shape: Shape, experiments: Vec<Compared>) {
+    pub(crate) fn add(&mut self, shape: Shape, experiments: Vec<Comparison>) {
         let shape = shape.name();
         self.machines.push(Machine { shape, experiments });
     }
 
-    fn experiments(&self) -> impl Iterator<Item = &Compared> {
+    fn experiments(&self) -> impl Iterator<Item = &Comparison> {
         self.machines
             .iter()
             .flat_map(|machine| &machine.experiments)

@@ -5,39 +5,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Errand, Plan};
+use split_lock_lab::bundle::Bundles;
+use split_lock_lab::plan::{GuestCommand, Plan};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Jiffies, Nanos};
 
 use super::args::ToolsArgs;
-use super::cache::Cache;
-use super::initramfs::{self, Programs};
+use super::initramfs::{GUEST, Programs};
 use super::kernel::Kernel;
-use super::machine::{Qemu, Shape, parcel};
-use super::step::step;
-use super::{module, output, programs};
-
-/// Where the guest lies in the machine.
-pub(crate) const GUEST: &str = "/guests/split";
-
-/// Some work, then a split lock, for ever. The stand-in comes right before the locked instruction;
-/// RSI is a cache line of its own. A turn takes 0.2 ms on a CPU of 8 ns an instruction.
-pub(crate) const GUEST_CODE: &[u8] = &[
-    0xba, 0xd4, 0x30, 0x00, 0x00, // 1: mov edx, 12500
-    0xff, 0xca, // 2: dec edx
-    0x75, 0xfc, // jnz 2b
-    0x0f, 0x01, 0xd9, // vmmcall
-    0xf0, 0x48, 0x0f, 0xba, 0x6e, 0x3c, 0x00, // lock bts qword [rsi+60], 0
-    0x48, 0xff, 0xc1, // inc rcx
-    0xeb, 0xe8, // jmp 1b
-];
+use super::lab::{Prepared, bytes, output_of};
+use super::machine::Shape;
+use super::{output, programs};
 
 /// A sweep in the machine.
-struct Tried {
+struct Sweep {
     name: &'static str,
     /// What was switched, for the legend.
     setting: &'static str,
@@ -60,7 +44,7 @@ enum Progress {
 }
 
 /// The kernel's default, and nobody to help.
-const WARN: Tried = Tried {
+const WARN: Sweep = Sweep {
     name: "warn",
     setting: "warn",
     detection: true,
@@ -70,8 +54,8 @@ const WARN: Tried = Tried {
     progress: Progress::PastTheSleep,
 };
 
-const SWEEPS: [Tried; 5] = [
-    Tried {
+const SWEEPS: [Sweep; 5] = [
+    Sweep {
         name: "off",
         setting: "no detection",
         detection: false,
@@ -79,14 +63,14 @@ const SWEEPS: [Tried; 5] = [
         ..WARN
     },
     WARN,
-    Tried {
+    Sweep {
         name: "emulated",
         setting: "warn",
         guard: "emulate",
         progress: Progress::InProportion,
         ..WARN
     },
-    Tried {
+    Sweep {
         name: "emulated-cpl3",
         setting: "warn",
         guard: "emulate",
@@ -94,7 +78,7 @@ const SWEEPS: [Tried; 5] = [
         progress: Progress::InProportion,
         ..WARN
     },
-    Tried {
+    Sweep {
         name: "unmitigated",
         setting: "warn with mitigate=0",
         mitigate: false,
@@ -111,35 +95,18 @@ const NANOS_PER_MS: u64 = 1_000_000;
 /// Those that the figure shows. The others would lie on or beside them.
 const DRAWN: usize = 3;
 
-impl Tried {
-    fn errand(&self) -> Errand {
-        let command = [
-            "/bin/splitlock",
-            "sweep",
-            "--guest",
-            GUEST,
-            "--level",
-            self.level,
-            "--timeouts",
-            "1ms..24ms/1ms",
-            "--repeat",
-            "3",
-            // Detection that one run leaves switched off would be a gift to the next.
-            "--settle",
-            "40ms",
-            "--seed",
-            "1",
-            "--guard",
-            self.guard,
-            "--csv",
-            "-",
-        ];
-        Errand {
-            name: self.name.to_owned(),
+impl Sweep {
+    /// Each run waits for detection that the one before has left switched off.
+    fn command(&self) -> GuestCommand {
+        let Self { level, guard, .. } = self;
+        let arguments = format!(
+            "sweep --guest {GUEST} --level {level} --timeouts 1ms..24ms/1ms --repeat 3 --settle 40ms \
+             --seed 1 --guard {guard} --csv -"
+        );
+        GuestCommand {
             mitigate: self.mitigate,
             detection: self.detection,
-            attempts: 1,
-            command: command.map(str::to_owned).into(),
+            ..GuestCommand::splitlock(self.name, &arguments)
         }
     }
 
@@ -169,15 +136,10 @@ const STAND_IN: &str = "in the lab: VMMCALL stands for a split lock that is dete
 
 /// What the doctor says in the machine, when all sweeps are done. Its CPU has no detection, and the doctor has to
 /// say so; what its kernel has written about traps it has to see all the same.
-fn doctor() -> Errand {
-    Errand {
-        name: DOCTOR.to_owned(),
-        mitigate: true,
+fn doctor() -> GuestCommand {
+    GuestCommand {
         detection: false,
-        attempts: 1,
-        command: ["/bin/splitlock", "doctor", "--json"]
-            .map(str::to_owned)
-            .into(),
+        ..GuestCommand::splitlock(DOCTOR, "doctor --json")
     }
 }
 
@@ -185,25 +147,15 @@ const DOCTOR: &str = "doctor";
 
 /// Runs the tools in a machine with this kernel, and draws what came of it. The answer is whether the
 /// guest got on where it should, and only there, and whether the log names every thread that trapped.
-pub(crate) fn run(
-    args: &ToolsArgs,
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(args: &ToolsArgs, prepared: &Prepared<'_>) -> Result<bool> {
+    let (kernel, programs, folder) = (prepared.kernel, &prepared.lab.programs, &prepared.results);
+    let commands = SWEEPS.iter().map(Sweep::command).chain([doctor()]);
     let plan = Plan {
-        modules: initramfs::modules(),
-        errands: SWEEPS.iter().map(Tried::errand).chain([doctor()]).collect(),
+        commands: commands.collect(),
         ..Plan::default()
     };
-    let archive = initramfs::pack(kernel, programs, &module, &plan)?;
-    let folder = cache.results(&kernel.release).join("tools");
     let what = format!("sweeps in {}", kernel.release);
-    let parcels = step(&what, || {
-        qemu.boot(kernel, &archive, Shape::OneCpu, &folder)
-    })?;
+    let bundles = prepared.boot(&what, Shape::OneCpu, &plan, &[])?;
     let mut is_fine = true;
     let mut files = Vec::new();
     println!(
@@ -211,22 +163,22 @@ pub(crate) fn run(
         kernel.release
     );
     for sweep in &SWEEPS {
-        let csv = said(&parcels, sweep.name)?;
+        let csv = printed(&bundles, sweep.name)?;
         let file = folder.join(format!("{}.csv", sweep.name));
         output::write(&file, sweep.label(&csv, kernel.profile.base())?.as_bytes())?;
         is_fine &= judge(sweep, &csv, &kernel.profile)?;
         files.push(file);
     }
     let log = folder.join("kernel.log");
-    output::write(&log, &parcel(&parcels, "kernel-log")?.bytes)?;
+    output::write(&log, bytes(&bundles, "kernel-log")?)?;
     is_fine &= reads_log(programs, &log)?;
-    is_fine &= sees_the_machine(&said(&parcels, DOCTOR)?, kernel)?;
+    is_fine &= sees_the_machine(&printed(&bundles, DOCTOR)?, kernel)?;
     draw(programs, &files, args.out.as_deref())?;
     Ok(is_fine)
 }
 
 /// Prints a sweep, and whether the guest got on where it should, and only there.
-fn judge(sweep: &Tried, csv: &str, profile: &Profile) -> Result<bool> {
+fn judge(sweep: &Sweep, csv: &str, profile: &Profile) -> Result<bool> {
     let turns = median_turns(csv)?;
     let limits = Thresholds::of(profile).context("this kernel does not sleep")?;
     let (too_short, long_enough) = (limits.never_up_to(), outlasting(&limits));
@@ -293,15 +245,16 @@ struct Sample {
 /// one line each, because each sweep has one thread that runs its vCPU.
 fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
     let text = splitlock(programs, &["log".as_ref(), log])?;
-    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
-    let found = text
-        .lines()
-        .filter(|line| line.contains("split lock "))
-        .count();
+    let trapped = trapping_sweeps();
+    let lines = text.lines().filter(|line| line.contains("split lock "));
     println!(
         "\nthe kernel's own lines, as `splitlock log` reads them ({trapped} expected):\n{text}"
     );
-    Ok(found == trapped)
+    Ok(lines.count() == trapped)
+}
+
+fn trapping_sweeps() -> usize {
+    SWEEPS.iter().filter(|sweep| sweep.detection).count()
 }
 
 /// Whether `splitlock doctor` has seen the kernel, its tick rate, its sysctl and its traps, and who that was; and
@@ -309,40 +262,25 @@ fn reads_log(programs: &Programs, log: &Path) -> Result<bool> {
 fn sees_the_machine(json: &str, kernel: &Kernel) -> Result<bool> {
     let found: serde_json::Value = serde_json::from_str(json).context("the doctor sent no JSON")?;
     let fact = |name: &str| &found["facts"][name]["seen"]["is"];
-    let trapped = SWEEPS.iter().filter(|sweep| sweep.detection).count();
+    let (verdict, history) = (&found["verdict"], &found["history"]["seen"]["is"]);
+    let first_thread = &found["who"]["groups"][0]["threads"][0];
+    let doubts = verdict["doubts"].as_array().map_or(&[][..], Vec::as_slice);
     let checks = [
         ("release", *fact("kernel_release") == kernel.release),
         ("tick rate", *fact("hz") == kernel.profile.hz().get()),
         ("sysctl", *fact("split_lock_mitigate") == "1"),
-        (
-            "traps",
-            found["history"]["seen"]["is"]["alignment_checks"] == trapped,
-        ),
-        (
-            "who",
-            found["who"]["groups"][0]["threads"][0]["comm"].is_string(),
-        ),
-        (
-            "verdict",
-            found["verdict"]["condition"]["is"] == "not_applicable",
-        ),
-        (
-            "doubt",
-            found["verdict"]["doubts"]
-                .as_array()
-                .is_some_and(|doubts| !doubts.is_empty()),
-        ),
+        ("traps", history["alignment_checks"] == trapping_sweeps()),
+        ("who", first_thread["comm"].is_string()),
+        ("verdict", verdict["condition"]["is"] == "not_applicable"),
+        ("doubt", !doubts.is_empty()),
     ];
-    let wrong: Vec<_> = checks
-        .iter()
-        .filter(|(_, is_right)| !is_right)
-        .map(|(name, _)| *name)
-        .collect();
+    let wrong = checks.iter().filter(|(_, is_right)| !is_right);
+    let wrong: Vec<_> = wrong.map(|(name, _)| *name).collect();
     println!(
         "\n`splitlock doctor` there: {}",
         found["title"].as_str().unwrap_or("no title")
     );
-    for doubt in found["verdict"]["doubts"].as_array().into_iter().flatten() {
+    for doubt in doubts {
         println!("  doubts: {}", doubt.as_str().unwrap_or_default());
     }
     if !wrong.is_empty() {
@@ -365,20 +303,16 @@ fn draw(programs: &Programs, files: &[PathBuf], out: Option<&Path>) -> Result<()
 }
 
 fn splitlock(programs: &Programs, arguments: &[&Path]) -> Result<String> {
-    programs::run(Command::new(programs.splitlock()).args(arguments))
+    programs::run(Command::new(&programs.splitlock).args(arguments))
 }
 
 /// What a program in the machine printed, if it ended well.
-fn said(parcels: &[Parcel], name: &str) -> Result<String> {
-    let part = |part: &str| {
-        let parcel = parcel(parcels, &format!("{name}.{part}"))?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&parcel.bytes).into_owned())
-    };
-    if part("code")? != "0" {
-        bail!(
-            "splitlock {name} failed in the machine: {}",
-            part("err")?.trim()
-        );
-    }
-    part("out")
+fn printed(bundles: &Bundles, name: &str) -> Result<String> {
+    let [out, err, code] = output_of(bundles, name)?;
+    ensure!(
+        code == "0",
+        "splitlock {name} failed in the machine: {}",
+        err.trim()
+    );
+    Ok(out)
 }

@@ -5,21 +5,19 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use split_lock_lab::journal;
-use split_lock_lab::parcel::Parcel;
-use split_lock_lab::plan::{Experiment, Kick, Plan, Watched, Way};
+use split_lock_lab::bundle::Bundles;
+use split_lock_lab::plan::{Experiment, Kick, Plan, WatchedExperiment, splitlock};
 use split_lock_lab::replay::Verdict;
-use split_lock_lab::watch::{Expected, Judgement, Run, Sight, accounts, judge};
+use split_lock_lab::watch::{Expected, Run, WatchMode, WatchReport, judge, thread_stats};
 use split_lock_model::analysis::Thresholds;
+use split_lock_model::handler::TrapOrigin;
 
-use super::cache::Cache;
-use super::compare::{Compared, compare};
-use super::initramfs::{self, Programs};
+use super::compare::{Comparison, compare};
 use super::kernel::Kernel;
-use super::machine::{INSTRUCTION_NS, Qemu, Shape, parcel};
-use super::plans::{contended, impatient, kicked, unmitigated};
-use super::step::step;
-use super::{module, output};
+use super::lab::{Prepared, bytes};
+use super::machine::{INSTRUCTION_NS, Shape};
+use super::output;
+use super::plans::{SOME_INTERRUPTED, contended, kicked, unmitigated};
 
 /// How long is watched.
 const SECONDS: u64 = 5;
@@ -35,108 +33,96 @@ const MOST_OF_A_CPU: f64 = 0.01;
 const ORDINARY_INSTRUCTION_NS: u64 = 1;
 
 /// Something to watch.
-struct Scene {
+struct WatchCase {
     experiment: Experiment,
     expected: Expected,
-    sight: Sight,
+    mode: WatchMode,
     /// Whether what the watch costs is judged.
     judges_cost: bool,
 }
 
-impl Scene {
+impl WatchCase {
     /// The same, watched without probes.
     fn without_probes(mut self) -> Self {
         self.experiment.name += "-no-probes";
-        self.sight = Sight::Tracepoints;
+        self.mode = WatchMode::Tracepoints;
         self
     }
 }
 
 /// Signals too soon for this kernel, none, and those that come in time now and then.
-fn scenes(limits: &Thresholds, shape: Shape) -> Vec<Scene> {
+fn cases(limits: &Thresholds, shape: Shape) -> Vec<WatchCase> {
+    use Expected::{Either, Livelock, Progress};
+    use TrapOrigin::{Guest, User};
+
     let sometimes = Kick::Every(limits.never_up_to().0 / 1000 + 1_300);
     let cpus = shape.cpus() as u16;
-    let scene = |experiment, expected| Scene {
+    let case = |experiment, expected| WatchCase {
         experiment,
         expected,
-        sight: Sight::Probes,
+        mode: WatchMode::Probes,
         judges_cost: false,
     };
-    let alone = |way, kick, expected| scene(kicked(way, kick, SPLIT_MS), expected);
-    let mut scenes = vec![
-        Scene {
+    let alone = |origin, kick, expected| case(kicked(origin, kick, SPLIT_MS), expected);
+    let together = |kicks: &_, expected| case(contended(User, cpus, kicks, SPLIT_MS), expected);
+    let without_mitigation = |origin| {
+        case(
+            unmitigated(origin, cpus, &[Kick::Every(1_000)], SPLIT_MS),
+            Progress,
+        )
+    };
+    let mut cases = vec![
+        WatchCase {
             judges_cost: true,
-            ..alone(Way::Guest, Kick::Every(1_000), Expected::Livelock)
+            ..alone(Guest, Kick::Every(1_000), Livelock)
         },
-        alone(Way::User, Kick::Every(1_000), Expected::Livelock),
-        alone(Way::Guest, Kick::Never, Expected::Progress),
-        alone(Way::Guest, sometimes, Expected::Progress),
-        alone(Way::User, sometimes, Expected::Progress),
-        scene(
-            contended(Way::User, cpus, &[Kick::Never; 2], SPLIT_MS),
-            Expected::Progress,
-        ),
-        scene(
-            contended(Way::User, cpus, &impatient(), SPLIT_MS),
-            Expected::Either,
-        ),
-        scene(
-            unmitigated(Way::Guest, cpus, &[Kick::Every(1_000)], SPLIT_MS),
-            Expected::Progress,
-        ),
+        alone(User, Kick::Every(1_000), Livelock),
+        alone(Guest, Kick::Never, Progress),
+        alone(Guest, sometimes, Progress),
+        alone(User, sometimes, Progress),
+        together(&[Kick::Never; 2], Progress),
+        together(&SOME_INTERRUPTED, Either),
+        without_mitigation(Guest),
     ];
     if shape == Shape::OneCpu {
-        scenes.extend([
-            alone(Way::Guest, Kick::Every(1_000), Expected::Livelock).without_probes(),
-            alone(Way::User, sometimes, Expected::Progress).without_probes(),
-            scene(
-                unmitigated(Way::User, cpus, &[Kick::Every(1_000)], SPLIT_MS),
-                Expected::Progress,
-            )
-            .without_probes(),
+        cases.extend([
+            alone(Guest, Kick::Every(1_000), Livelock).without_probes(),
+            alone(User, sometimes, Progress).without_probes(),
+            without_mitigation(User).without_probes(),
         ]);
     }
-    scenes
+    cases
 }
 
-fn watched(scene: &Scene) -> Watched {
-    let duration = format!("{SECONDS}s");
-    let mut command = vec!["/bin/splitlock", "watch", "--json", "--duration", &duration];
-    if scene.sight == Sight::Tracepoints {
-        command.push("--no-probes");
-    }
-    Watched {
-        experiment: scene.experiment.clone(),
-        command: command.into_iter().map(str::to_owned).collect(),
+fn watched(case: &WatchCase) -> WatchedExperiment {
+    let no_probes = match case.mode {
+        WatchMode::Probes => "",
+        WatchMode::Tracepoints => " --no-probes",
+    };
+    WatchedExperiment {
+        experiment: case.experiment.clone(),
+        argv: splitlock(&format!("watch --json --duration {SECONDS}s{no_probes}")),
     }
 }
 
 /// Boots a kernel, and compares.
-pub(crate) fn run(
-    kernel: &Kernel,
-    cache: &Cache,
-    qemu: &Qemu,
-    programs: &Programs,
-) -> Result<bool> {
-    let module = step("building the module", || module::build(kernel, cache))?;
+pub(crate) fn run(prepared: &Prepared<'_>) -> Result<bool> {
+    let kernel = prepared.kernel;
     let limits = Thresholds::of(&kernel.profile).context("this kernel does not sleep")?;
-    let folder = cache.results(&kernel.release).join("watch");
     let mut seen = Vec::new();
-    for shape in kernel.shapes(false) {
-        let scenes = scenes(&limits, shape);
+    for shape in Shape::all_for(kernel, false) {
+        let cases = cases(&limits, shape);
         let plan = Plan {
-            modules: initramfs::modules(),
-            watched: scenes.iter().map(watched).collect(),
+            watched: cases.iter().map(watched).collect(),
             ..Plan::default()
         };
-        let archive = initramfs::pack(kernel, programs, &module, &plan)?;
         let what = format!("watching {} with {}", kernel.release, shape.name());
-        let parcels = step(&what, || qemu.boot(kernel, &archive, shape, &folder))?;
-        for scene in &scenes {
-            seen.push(Seen::new(kernel, shape, scene, &parcels)?);
+        let bundles = prepared.boot(&what, shape, &plan, &[])?;
+        for case in &cases {
+            seen.push(WatchResult::new(kernel, shape, case, &bundles)?);
         }
     }
-    let json = folder.join("watch.json");
+    let json = prepared.results.join("watch.json");
     output::write(&json, &serde_json::to_vec(&seen)?)?;
     print!("{}", text(kernel, &seen));
     println!("everything: {}", json.display());
@@ -145,43 +131,42 @@ pub(crate) fn run(
 
 /// What was done, what was said, and what is wrong with that.
 #[derive(Serialize)]
-struct Seen {
+struct WatchResult {
     machine: &'static str,
-    compared: Compared,
+    compared: Comparison,
     run: Run,
-    judgement: Judgement,
+    judgement: WatchReport,
 }
 
-impl Seen {
-    fn new(kernel: &Kernel, shape: Shape, scene: &Scene, parcels: &[Parcel]) -> Result<Self> {
-        let compared = compare(&kernel.profile, shape, &scene.experiment, parcels)?;
-        let bytes = |part: &str| parcel(parcels, &format!("{}.{part}", scene.experiment.name));
-        let journal = journal::parse(&bytes("journal")?.bytes)?;
-        let run: Run = serde_json::from_slice(&bytes("watch")?.bytes)?;
-        let (Some(first), Some(last)) = (journal.first(), journal.last()) else {
-            bail!("{}: nothing happened", scene.experiment.name);
+impl WatchResult {
+    fn new(kernel: &Kernel, shape: Shape, case: &WatchCase, bundles: &Bundles) -> Result<Self> {
+        let compared = compare(&kernel.profile, shape, &case.experiment, bundles)?;
+        let name = &case.experiment.name;
+        let run: Run = serde_json::from_slice(bytes(bundles, &format!("{name}.watch"))?)?;
+        let (Some(first), Some(last)) = (compared.journal.first(), compared.journal.last()) else {
+            bail!("{name}: nothing happened");
         };
-        let accounts = accounts(&journal, &compared.report.traps);
-        let course = (first.ns, last.ns);
+        let threads = thread_stats(&compared.journal, &compared.report.traps);
+        let span = (first.ns, last.ns);
         let mut seen = Self {
             machine: shape.name(),
-            judgement: judge(&run, &accounts, course, scene.expected, scene.sight),
+            judgement: judge(&run, &threads, span, case.expected, case.mode),
             compared,
             run,
         };
-        seen.judge_the_rest(scene);
+        seen.judge_the_rest(case);
         Ok(seen)
     }
 
     /// The counts are only as good as the model's account of the journal.
-    fn judge_the_rest(&mut self, scene: &Scene) {
+    fn judge_the_rest(&mut self, case: &WatchCase) {
         let wrong = &mut self.judgement.wrong;
         for mismatch in &self.compared.report.mismatches {
             wrong.push(format!("the model disagrees: {}", mismatch.what));
         }
         let share = self.share_of_ordinary_cpu();
         let wrong = &mut self.judgement.wrong;
-        if scene.judges_cost && share > MOST_OF_A_CPU {
+        if case.judges_cost && share > MOST_OF_A_CPU {
             wrong.push(format!("{:.2} % of a CPU", share * 100.0));
         }
     }
@@ -222,7 +207,7 @@ impl Seen {
     }
 }
 
-fn text(kernel: &Kernel, seen: &[Seen]) -> String {
+fn text(kernel: &Kernel, seen: &[WatchResult]) -> String {
     let mut text = format!("\n{}, as `splitlock watch` has seen it\n", kernel.release);
     text += "machine   experiment                              traps passed  cut no-sleep left-queue \
              livelock CPU %  1 ns/in. before after ms\n";

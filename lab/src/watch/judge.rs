@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::line::{LIVELOCKED, Line, Row, Snapshot};
-use super::{Account, Run, Said};
+use super::{OutputLine, Run, ThreadStats};
 
 /// What has to be said of an experiment's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Expected {
 
 /// What the program sees by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum WatchMode {
     /// Probes: everything.
     Probes,
     /// Tracepoints alone: sleeps and windows.
@@ -29,7 +29,7 @@ pub enum Sight {
 
 /// What came of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Judgement {
+pub struct WatchReport {
     /// What should be otherwise, in sentences.
     pub wrong: Vec<String>,
     /// The longest from a thread's first trap until its livelock was said.
@@ -53,32 +53,32 @@ const LOST_APART_NS: u64 = 20_000_000;
 #[must_use]
 pub fn judge(
     run: &Run,
-    accounts: &BTreeMap<i32, Account>,
+    threads: &BTreeMap<i32, ThreadStats>,
     (first_ns, last_ns): (u64, u64),
     expected: Expected,
-    sight: Sight,
-) -> Judgement {
-    let mut judgement = Judgement::default();
-    let lines = judgement.lines(run);
-    judgement.compare_course(run, &lines, first_ns, last_ns);
+    mode: WatchMode,
+) -> WatchReport {
+    let mut report = WatchReport::default();
+    let lines = report.lines(run);
+    report.compare_span(run, &lines, first_ns, last_ns);
     if let Some(end) = lines.iter().find_map(end) {
-        judgement.compare_threads(&end.threads, accounts, sight);
-        judgement.compare_cost(run, end);
+        report.compare_threads(&end.threads, threads, mode);
+        report.compare_cost(run, end);
     }
-    judgement.compare_livelocks(&lines, accounts, expected);
-    judgement
+    report.compare_livelocks(&lines, threads, expected);
+    report
 }
 
-type Heard<'a> = (&'a Said, Line);
+type ParsedLine<'a> = (&'a OutputLine, Line);
 
-fn end<'a>((_, line): &'a Heard<'_>) -> Option<&'a Snapshot> {
+fn end<'a>((_, line): &'a ParsedLine<'_>) -> Option<&'a Snapshot> {
     match line {
         Line::End(snapshot) => Some(snapshot),
         _ => None,
     }
 }
 
-impl Judgement {
+impl WatchReport {
     fn wrong(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());
     }
@@ -89,7 +89,7 @@ impl Judgement {
         }
     }
 
-    fn lines<'a>(&mut self, run: &'a Run) -> Vec<Heard<'a>> {
+    fn lines<'a>(&mut self, run: &'a Run) -> Vec<ParsedLine<'a>> {
         let mut lines = Vec::new();
         for said in &run.said {
             match serde_json::from_str(&said.text) {
@@ -103,7 +103,7 @@ impl Judgement {
     }
 
     /// It was there the whole time, ended well, and missed nothing.
-    fn compare_course(&mut self, run: &Run, lines: &[Heard<'_>], first_ns: u64, last_ns: u64) {
+    fn compare_span(&mut self, run: &Run, lines: &[ParsedLine<'_>], first_ns: u64, last_ns: u64) {
         self.expect(run.exit_code == Some(0), || {
             format!(
                 "it ended with {:?}: {}",
@@ -133,28 +133,33 @@ impl Judgement {
         }
     }
 
-    fn compare_threads(&mut self, rows: &[Row], accounts: &BTreeMap<i32, Account>, sight: Sight) {
+    fn compare_threads(
+        &mut self,
+        rows: &[Row],
+        threads: &BTreeMap<i32, ThreadStats>,
+        mode: WatchMode,
+    ) {
         for row in rows {
-            match accounts.get(&row.tid) {
-                Some(account) => self.compare_thread(row, account, sight),
+            match threads.get(&row.tid) {
+                Some(stats) => self.compare_thread(row, stats, mode),
                 None => self.wrong(format!("thread {} has not trapped", row.tid)),
             }
         }
-        for tid in accounts.keys() {
+        for tid in threads.keys() {
             let rows = rows.iter().filter(|row| row.tid == *tid).count();
             self.expect(rows == 1, || format!("{rows} rows for thread {tid}"));
         }
     }
 
-    fn compare_thread(&mut self, row: &Row, account: &Account, sight: Sight) {
-        let way = if account.guest { "guest" } else { "user" };
+    fn compare_thread(&mut self, row: &Row, stats: &ThreadStats, mode: WatchMode) {
+        let way = if stats.guest { "guest" } else { "user" };
         self.expect(row.way.as_deref() == Some(way), || {
             format!("thread {} is a {way}, and not {:?}", row.tid, row.way)
         });
-        self.compare_count(row, "windows", row.windows, account.windows);
-        match sight {
-            Sight::Probes => self.compare_what_probes_see(row, account),
-            Sight::Tracepoints => self.compare_what_tracepoints_see(row, account),
+        self.compare_count(row, "windows", row.windows, stats.windows);
+        match mode {
+            WatchMode::Probes => self.compare_what_probes_see(row, stats),
+            WatchMode::Tracepoints => self.compare_what_tracepoints_see(row, stats),
         }
     }
 
@@ -164,20 +169,20 @@ impl Judgement {
         });
     }
 
-    fn compare_what_probes_see(&mut self, row: &Row, account: &Account) {
-        let asleep = account.interrupted_asleep + account.not_slept;
+    fn compare_what_probes_see(&mut self, row: &Row, stats: &ThreadStats) {
+        let asleep = stats.interrupted_asleep + stats.not_slept;
         for (name, said, done) in [
-            ("traps", row.traps, account.traps),
+            ("traps", row.traps, stats.traps),
             ("interrupted sleeps", row.interrupted_asleep, asleep),
             (
                 "interrupted waits",
                 row.interrupted_queued,
-                account.interrupted_queued,
+                stats.interrupted_queued,
             ),
         ] {
             self.compare_count(row, name, said, done);
         }
-        let addresses = &account.addresses;
+        let addresses = &stats.addresses;
         let is_one = |rip: &str| {
             addresses
                 .iter()
@@ -189,7 +194,7 @@ impl Judgement {
                 row.tid, row.rip
             )
         });
-        let lost_ns = account.lost_ns;
+        let lost_ns = stats.lost_ns;
         let apart_ns = row.lost_ns.abs_diff(lost_ns);
         self.lost_apart_ns = self.lost_apart_ns.max(apart_ns);
         let most_ns = LOST_APART_NS + lost_ns / LOST_APART_PARTS;
@@ -202,8 +207,8 @@ impl Judgement {
     }
 
     /// Only traps with a sleep are seen, and that the last of a thread's was interrupted is told by no other.
-    fn compare_what_tracepoints_see(&mut self, row: &Row, account: &Account) {
-        let slept = account.interrupted_asleep + account.interrupted_queued;
+    fn compare_what_tracepoints_see(&mut self, row: &Row, stats: &ThreadStats) {
+        let slept = stats.interrupted_asleep + stats.interrupted_queued;
         let said = row.interrupted_somewhere;
         self.expect(said == slept || said + 1 == slept, || {
             format!(
@@ -224,17 +229,17 @@ impl Judgement {
 
     fn compare_livelocks(
         &mut self,
-        lines: &[Heard<'_>],
-        accounts: &BTreeMap<i32, Account>,
+        lines: &[ParsedLine<'_>],
+        threads: &BTreeMap<i32, ThreadStats>,
         expected: Expected,
     ) {
-        for (tid, account) in accounts {
+        for (tid, stats) in threads {
             let said = lines
                 .iter()
                 .find_map(|(said, line)| says_livelock(line, *tid).then_some(said.ns));
             match (expected, said) {
                 (Expected::Livelock, Some(ns)) => {
-                    let after_ns = ns.saturating_sub(account.first_ns);
+                    let after_ns = ns.saturating_sub(stats.first_ns);
                     self.said_after_ns = self.said_after_ns.max(Some(after_ns));
                     self.expect(after_ns <= SOON_NS, || {
                         format!("thread {tid}: a livelock only {after_ns} ns after its first trap")

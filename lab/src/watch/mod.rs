@@ -3,18 +3,18 @@
 //! The program runs in the machine beside an experiment that begins after it and ends before it. So each trap of the
 //! journal is one that it must have seen, and it can have seen no other.
 
-mod account;
 mod judge;
 mod line;
+mod thread_stats;
 
 use serde::{Deserialize, Serialize};
 
-pub use account::{Account, accounts};
-pub use judge::{Expected, Judgement, Sight, judge};
+pub use judge::{Expected, WatchMode, WatchReport, judge};
+pub use thread_stats::{ThreadStats, thread_stats};
 
 /// One line that the program has printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct OutputLine {
     /// When it came out, on CLOCK_MONOTONIC.
     pub ns: u64,
     /// CPU time that all threads of the program together had taken by then.
@@ -27,7 +27,7 @@ pub struct Said {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// What it printed.
-    pub said: Vec<Said>,
+    pub said: Vec<OutputLine>,
     /// What it complained about.
     pub complaints: String,
     /// Its exit code; none if a signal ended it.

@@ -40,7 +40,7 @@ impl Recorded {
     }
 
     /// Four threads on two CPUs, two of which have signals while they queue.
-    pub(crate) fn impatient() -> Self {
+    pub(crate) fn some_interrupted() -> Self {
         recorded!("6.12.117-impatient", "6.12.117", 2)
     }
 
@@ -52,7 +52,7 @@ impl Recorded {
     /// Four threads on one CPU, two of which have signals while they queue, under another handler.
     pub(crate) fn sentenced() -> Self {
         Self {
-            policy: Alternative::Sentence,
+            policy: Alternative::FixedEnd,
             ..recorded!("6.1.192-sentence", "6.1.192", 1)
         }
     }
@@ -61,7 +61,7 @@ impl Recorded {
         [
             Self::kicked(),
             Self::contended(),
-            Self::impatient(),
+            Self::some_interrupted(),
             Self::unmitigated(),
             Self::sentenced(),
         ]

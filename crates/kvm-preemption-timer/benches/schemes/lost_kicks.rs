@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use kvm_preemption_timer::Mechanism;
 
-use crate::bounded::{Bounded, Entered, Ours};
+use crate::alternatives::EmptyHandler;
 use crate::common::{Random, SPIN, vm};
 use crate::progress;
-use crate::rivals::EmptyHandler;
+use crate::scheme::{RunEnd, Scheme};
 use crate::sys;
+use crate::this_crate::ThisCrate;
 
 const MAX_BUDGET_NS: u64 = 50_000;
 
@@ -21,9 +22,9 @@ const HUNG: Duration = Duration::from_secs(10);
 pub(crate) fn compare(runs: u64) {
     let (_vm, mut vcpus) = vm(SPIN, 3).expect("KVM was there a moment ago");
     let mut next = || vcpus.pop().expect("one vCPU for each scheme");
-    let mut schemes: [Box<dyn Bounded>; 3] = [
-        Box::new(Ours::new(next(), Mechanism::MaskedSignal, 1)),
-        Box::new(Ours::new(next(), Mechanism::ImmediateExit, 2)),
+    let mut schemes: [Box<dyn Scheme>; 3] = [
+        Box::new(ThisCrate::new(next(), Mechanism::MaskedSignal, 1)),
+        Box::new(ThisCrate::new(next(), Mechanism::ImmediateExit, 2)),
         Box::new(EmptyHandler::new(next(), 5)),
     ];
     let mut lost = [0u64; 3];
@@ -55,10 +56,10 @@ pub(crate) fn compare(runs: u64) {
 /// This crate's runs only come back if they were ended by their signal, or else never: that is what
 /// the watch is for. An empty handler that has run before KVM_RUN was interrupted by a second
 /// signal has lost the first.
-fn is_lost(scheme: &mut dyn Bounded, budget: Duration) -> bool {
+fn is_lost(scheme: &mut dyn Scheme, budget: Duration) -> bool {
     let before = sys::handled_signals();
     scheme.begin(budget);
-    while matches!(scheme.enter(), Entered::Exit) {}
+    while matches!(scheme.enter(), RunEnd::Exit) {}
     scheme.end();
     sys::handled_signals() - before > 1
 }

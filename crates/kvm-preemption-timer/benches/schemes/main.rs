@@ -3,21 +3,25 @@
 //!
 //! `cargo bench -p kvm-preemption-timer` takes about five minutes; `-- --quick` takes a tenth.
 
-mod bounded;
+mod alternatives;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod lost_kicks;
-mod rivals;
+mod scheme;
 mod sys;
 mod table;
+mod this_crate;
 
 use std::time::{Duration, Instant};
 
-use common::{OUT_LOOP, Random, SPIN};
+use common::{OUT_LOOP, Random, SPIN, TestVm, vm};
 use indicatif::{ProgressBar, ProgressStyle};
+use kvm_preemption_timer::Mechanism;
 
-use crate::bounded::{Bounded, Entered};
+use crate::alternatives::{Bare, EmptyHandler, Gem5, Reference, TimerThread};
+use crate::scheme::{RunEnd, Scheme};
 use crate::table::{Distribution, print_costs, print_overshoots};
+use crate::this_crate::ThisCrate;
 
 const BUDGETS_US: [u64; 6] = [20, 50, 100, 500, 1_000, 10_000];
 
@@ -60,7 +64,7 @@ fn main() {
 /// What one guest exit costs while the budget is far from its end.
 fn cost_per_exit(rounds: usize) {
     const EXITS: u32 = 500;
-    let (_vm, mut schemes) = bounded::all(OUT_LOOP, true);
+    let (_vm, mut schemes) = all_schemes(OUT_LOOP, true);
     let mut costs = vec![vec![]; schemes.len()];
     let mut random = Random::new(1);
     let progress = progress("cost per exit", rounds as u64);
@@ -70,7 +74,7 @@ fn cost_per_exit(rounds: usize) {
             scheme.begin(Duration::from_secs(3600));
             let start = Instant::now();
             for _ in 0..EXITS {
-                assert!(matches!(scheme.enter(), Entered::Exit), "{}", scheme.name());
+                assert!(matches!(scheme.enter(), RunEnd::Exit), "{}", scheme.name());
             }
             costs[i].push(start.elapsed().as_nanos() as f64 / f64::from(EXITS));
             scheme.end();
@@ -84,7 +88,7 @@ fn cost_per_exit(rounds: usize) {
 /// How late a run ends that the guest does not end.
 fn overshoot(rounds: usize) {
     const RUNS: usize = 20;
-    let (_vm, mut schemes) = bounded::all(SPIN, false);
+    let (_vm, mut schemes) = all_schemes(SPIN, false);
     let mut late_us = vec![vec![vec![]; schemes.len()]; BUDGETS_US.len()];
     let mut random = Random::new(2);
     let progress = progress("overshoot", (rounds * BUDGETS_US.len()) as u64);
@@ -93,7 +97,7 @@ fn overshoot(rounds: usize) {
             for i in shuffled(schemes.len(), &mut random) {
                 // Short budgets are measured more often than long ones.
                 for _ in 0..(RUNS as u64 * 500 / budget_us).clamp(2, RUNS as u64) {
-                    let late = bounded::overshoot(&mut *schemes[i], *budget_us);
+                    let late = scheme::overshoot(&mut *schemes[i], *budget_us);
                     late_us[i].push(late.as_nanos() as f64 / 1e3);
                 }
             }
@@ -111,7 +115,26 @@ fn overshoot(rounds: usize) {
     );
 }
 
-fn names(schemes: &[Box<dyn Bounded>]) -> Vec<&'static str> {
+/// A scheme for each vCPU, each with a signal of its own. Bare KVM_RUN never comes back from a guest
+/// without exits, so it can be left out.
+fn all_schemes(code: &[u8], with_bare: bool) -> (TestVm, Vec<Box<dyn Scheme>>) {
+    let (vm, mut vcpus) = vm(code, 7).expect("KVM was there a moment ago");
+    let mut next = || vcpus.pop().expect("one vCPU for each scheme");
+    let mut schemes: Vec<Box<dyn Scheme>> = vec![
+        Box::new(ThisCrate::new(next(), Mechanism::MaskedSignal, 1)),
+        Box::new(ThisCrate::new(next(), Mechanism::ImmediateExit, 2)),
+        Box::new(Reference::new(next(), 3)),
+        Box::new(Gem5::new(next(), 4)),
+        Box::new(EmptyHandler::new(next(), 5)),
+        Box::new(TimerThread::new(next(), 6)),
+    ];
+    if with_bare {
+        schemes.insert(0, Box::new(Bare::new(next())));
+    }
+    (vm, schemes)
+}
+
+fn names(schemes: &[Box<dyn Scheme>]) -> Vec<&'static str> {
     schemes.iter().map(|scheme| scheme.name()).collect()
 }
 

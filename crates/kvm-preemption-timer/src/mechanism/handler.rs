@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::ActiveMechanism;
 use crate::sys::{self, HandlerRegistration, InstalledHandler, RunPage};
 use crate::{Error, Signal};
 
@@ -14,7 +15,7 @@ pub(crate) struct HandledSignal {
     // After the handler has lost its vCPU, the process can lose its handler.
     _installed: InstalledHandler,
     // And only when nothing is left to be delivered, the thread's mask is as before.
-    _delivered: Delivered,
+    _saved: SavedDelivery,
     /// The handler's count when its signals were last taken.
     taken: u32,
     signal: Signal,
@@ -24,7 +25,7 @@ impl HandledSignal {
     pub(crate) fn new(vcpu: &OwnedFd, signal: Signal) -> Result<Self, Error> {
         let page = RunPage::map(vcpu.as_fd())?;
         page.immediate_exit().store(0, Ordering::SeqCst);
-        let delivered = Delivered::save(signal)?;
+        let saved = SavedDelivery::save(signal)?;
         let installed = InstalledHandler::new(signal)?;
         let registration = HandlerRegistration::new(page, signal);
         sys::set_blocked(signal, false)?;
@@ -32,13 +33,15 @@ impl HandledSignal {
             taken: registration.slot().signals(),
             registration,
             _installed: installed,
-            _delivered: delivered,
+            _saved: saved,
             signal,
         })
     }
+}
 
+impl ActiveMechanism for HandledSignal {
     /// Anything that the handler has seen may have been the timer.
-    pub(crate) fn take(&mut self) -> bool {
+    fn take_signal(&mut self) -> bool {
         let slot = self.registration.slot();
         let taken_before = self.taken;
         loop {
@@ -52,12 +55,12 @@ impl HandledSignal {
         }
     }
 
-    pub(crate) fn begin_completion(&self) {
+    fn begin_completion(&self) {
         let immediate_exit = self.registration.slot().immediate_exit();
         immediate_exit.store(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn end_completion(&self) {
+    fn end_completion(&self) {
         let slot = self.registration.slot();
         slot.immediate_exit().store(0, Ordering::SeqCst);
         if slot.signals() != self.taken {
@@ -77,23 +80,23 @@ impl Drop for HandledSignal {
     }
 }
 
-/// Whether the thread lets a signal be delivered: restored on drop.
+/// Whether the thread blocked a signal: restored on drop.
 #[derive(Debug)]
-struct Delivered {
+struct SavedDelivery {
     signal: Signal,
     was_blocked: bool,
 }
 
-impl Delivered {
+impl SavedDelivery {
     fn save(signal: Signal) -> Result<Self, Error> {
-        Ok(Delivered {
+        Ok(SavedDelivery {
             signal,
             was_blocked: sys::thread_mask()?.contains(signal),
         })
     }
 }
 
-impl Drop for Delivered {
+impl Drop for SavedDelivery {
     fn drop(&mut self) {
         // Does not fail for a thread for which it succeeded before.
         let _ = sys::set_blocked(self.signal, self.was_blocked);
@@ -167,7 +170,7 @@ mod tests {
         let signal = signal(0);
         let mut handled = HandledSignal::new(&run_page(), signal).unwrap();
         under_fire(signal, || {
-            let taken = handled.take();
+            let taken = handled.take_signal();
             assert!(nothing_is_forgotten(&handled));
             taken
         });
@@ -181,7 +184,7 @@ mod tests {
             handled.begin_completion();
             handled.end_completion();
             assert!(nothing_is_forgotten(&handled));
-            handled.take()
+            handled.take_signal()
         });
     }
 

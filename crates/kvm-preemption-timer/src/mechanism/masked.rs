@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::ActiveMechanism;
 use crate::sys::{self, KernelSigset, Received, RunPage};
 use crate::{Error, Signal};
 
@@ -35,7 +36,20 @@ impl MaskedSignal {
         Ok(masked)
     }
 
-    pub(crate) fn take(&mut self) -> bool {
+    /// Something else has interrupted the run. If it is a signal that the thread has blocked since
+    /// KVM was told what to block, it stays pending, and would interrupt every further run.
+    fn follow_thread_mask(&mut self) {
+        let Ok(mask) = sys::thread_mask() else { return };
+        let mask = mask.without(self.signal);
+        let follows = mask == self.mask_in_kvm;
+        if !follows && sys::set_signal_mask(self.vcpu.as_fd(), Some(mask)).is_ok() {
+            self.mask_in_kvm = mask;
+        }
+    }
+}
+
+impl ActiveMechanism for MaskedSignal {
+    fn take_signal(&mut self) -> bool {
         // Somebody else may have set it, and would keep the guest out for ever.
         self.page.immediate_exit().store(0, Ordering::Relaxed);
         match sys::receive(self.signal) {
@@ -47,22 +61,11 @@ impl MaskedSignal {
         }
     }
 
-    /// Something else has interrupted the run. If it is a signal that the thread has blocked since
-    /// KVM was told what to block, it stays pending, and would interrupt every further run.
-    fn follow_thread_mask(&mut self) {
-        let Ok(mask) = sys::thread_mask() else { return };
-        let mask = mask.without(self.signal);
-        let follows = mask == self.mask_in_kvm;
-        if !follows && sys::set_signal_mask(self.vcpu.as_fd(), Some(mask)).is_ok() {
-            self.mask_in_kvm = mask;
-        }
-    }
-
-    pub(crate) fn begin_completion(&self) {
+    fn begin_completion(&self) {
         self.page.immediate_exit().store(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn end_completion(&self) {
+    fn end_completion(&self) {
         self.page.immediate_exit().store(0, Ordering::Relaxed);
     }
 }

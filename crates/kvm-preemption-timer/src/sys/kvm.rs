@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU8;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::signal::KernelSigset;
 use crate::Error;
-use crate::sys::signal::KernelSigset;
 
 /// _IOW(KVMIO, 0x8b, struct kvm_signal_mask), whose flexible array does not count.
 const KVM_SET_SIGNAL_MASK: libc::Ioctl = 0x4004_ae8b;
@@ -37,14 +37,7 @@ pub(crate) fn set_signal_mask(
     // SAFETY: the argument is null, which the call allows, or points to `len` bytes of signal set
     // after their length; the kernel copies them.
     let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_SET_SIGNAL_MASK, argument) };
-    if result == 0 {
-        return Ok(());
-    }
-    Err(Error::System {
-        call: "KVM_SET_SIGNAL_MASK",
-        target: "the vCPU",
-        source: io::Error::last_os_error(),
-    })
+    Error::check(result, "KVM_SET_SIGNAL_MASK", "the vCPU")
 }
 
 pub(crate) fn borrow_fd(vcpu: &VcpuFd) -> BorrowedFd<'_> {
@@ -96,11 +89,7 @@ impl RunPage {
         };
         match NonNull::new(address) {
             Some(page) if address != libc::MAP_FAILED => Ok(RunPage(page.cast())),
-            _ => Err(Error::System {
-                call: "mmap",
-                target: "the vCPU's run page",
-                source: io::Error::last_os_error(),
-            }),
+            _ => Err(Error::last_os_error("mmap", "the vCPU's run page")),
         }
     }
 

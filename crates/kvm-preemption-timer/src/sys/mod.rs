@@ -1,13 +1,14 @@
 //! Everything that is unsafe, and every system call, behind safe types.
 
+mod handler;
 mod kvm;
 mod signal;
 mod timer;
 
+pub(crate) use handler::{HandlerRegistration, InstalledHandler, has_foreign_handler};
 pub(crate) use kvm::{RunPage, borrow_fd, enter, set_signal_mask};
 pub(crate) use signal::{
-    HandlerRegistration, InstalledHandler, KernelSigset, Received, Tid, current_tid,
-    has_foreign_handler, is_pending, realtime_signals, receive, send_signal, set_blocked,
+    KernelSigset, Received, Tid, current_tid, is_pending, receive, send_signal, set_blocked,
     thread_mask,
 };
 pub(crate) use timer::{Clock, Timer, clock_now_ns};

@@ -2,11 +2,10 @@
 
 #![expect(unsafe_code, reason = "POSIX timers have no safe interface in std")]
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use crate::sys::Tid;
+use super::signal::Tid;
 use crate::{Error, Signal};
 
 /// A clock that a deadline can lie on.
@@ -60,20 +59,14 @@ impl Timer {
         let mut id: libc::timer_t = ptr::null_mut();
         // SAFETY: both pointers are to live values of the right types; the kernel copies the event.
         let result = unsafe { libc::timer_create(clock.id(), &raw mut event, &raw mut id) };
-        if result == 0 {
-            return Ok(Timer { id, clock });
+        match Error::check(result, "timer_create", clock.name()) {
+            Ok(()) => Ok(Timer { id, clock }),
+            Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::EAGAIN) => {
+                let clock = clock.name();
+                Err(Error::TimerLimit { clock })
+            }
+            Err(other) => Err(other),
         }
-        let source = io::Error::last_os_error();
-        if source.raw_os_error() == Some(libc::EAGAIN) {
-            return Err(Error::TimerLimit {
-                clock: clock.name(),
-            });
-        }
-        Err(Error::System {
-            call: "timer_create",
-            target: clock.name(),
-            source,
-        })
     }
 
     /// Sends the signal once when the clock has reached `at_ns`: at once if it has already.
@@ -95,14 +88,7 @@ impl Timer {
         // SAFETY: the timer exists until drop, the kernel copies `expiry`, and asks for no old value.
         let result =
             unsafe { libc::timer_settime(self.id, flags, &raw const expiry, ptr::null_mut()) };
-        if result == 0 {
-            return Ok(());
-        }
-        Err(Error::System {
-            call: "timer_settime",
-            target: self.clock.name(),
-            source: io::Error::last_os_error(),
-        })
+        Error::check(result, "timer_settime", self.clock.name())
     }
 }
 

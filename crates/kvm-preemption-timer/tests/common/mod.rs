@@ -4,8 +4,8 @@
 
 pub(crate) mod foreign;
 
-use kvm_ioctls::{VcpuFd, VmFd};
-use kvm_preemption_timer::{Config, Mechanism, Signal, open_kvm};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_preemption_timer::{Config, Error, Expiry, Mechanism, Outcome, PreemptibleVcpu, open_kvm};
 use vm_memory::{
     Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
 };
@@ -22,9 +22,6 @@ pub(crate) const IN_ONCE: &[u8] = &[0xe4, 0x10, 0x88, 0xc3, 0xf4];
 pub(crate) const REP_OUT: &[u8] = &[0xb9, 3, 0, 0xba, 0x10, 0, 0xf3, 0x6e, 0xeb, 0xfe];
 /// `hlt`
 pub(crate) const HALT: &[u8] = &[0xf4];
-
-pub(crate) const BOTH_MECHANISMS: [Mechanism; 2] =
-    [Mechanism::MaskedSignal, Mechanism::ImmediateExit];
 
 pub(crate) const CODE: u64 = 0x1000;
 const MEMORY_BYTES: usize = 0x10000;
@@ -103,15 +100,59 @@ fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap) {
     }
 }
 
-pub(crate) fn config(mechanism: Mechanism) -> Config {
-    Config {
-        mechanism,
-        ..Config::default()
+/// Runs a test with each mechanism, on a vCPU at the beginning of `code`.
+pub(crate) fn each_mechanism(code: &[u8], test: impl Fn(Config, VcpuFd)) {
+    for config in both_configs() {
+        if let Some((_vm, vcpu)) = one_vcpu(code) {
+            test(config, vcpu);
+        }
     }
 }
 
-pub(crate) fn config_with(mechanism: Mechanism, signal: Signal) -> Config {
-    Config { signal, mechanism }
+/// The same on two vCPUs of one VM.
+pub(crate) fn each_pair(code: &[u8], test: impl Fn(Config, VcpuFd, VcpuFd)) {
+    for config in both_configs() {
+        if let Some((_vm, mut vcpus)) = vm(code, 2) {
+            let second = vcpus.remove(1);
+            test(config, vcpus.remove(0), second);
+        }
+    }
+}
+
+/// The same on a vCPU that is bounded already.
+pub(crate) fn each_bounded(code: &[u8], test: impl Fn(PreemptibleVcpu)) {
+    each_mechanism(code, |config, vcpu| {
+        test(PreemptibleVcpu::with_config(vcpu, config).unwrap());
+    });
+}
+
+pub(crate) fn both_configs() -> [Config; 2] {
+    [Mechanism::MaskedSignal, Mechanism::ImmediateExit].map(|mechanism| Config {
+        mechanism,
+        ..Config::default()
+    })
+}
+
+#[track_caller]
+pub(crate) fn expired(outcome: Result<Outcome<'_>, Error>) -> Expiry {
+    match outcome.unwrap() {
+        Outcome::Expired(expiry) => expiry,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn kicked(outcome: Result<Outcome<'_>, Error>) {
+    let outcome = outcome.unwrap();
+    assert!(matches!(outcome, Outcome::Kicked), "{outcome:?}");
+}
+
+#[track_caller]
+pub(crate) fn exited(outcome: Result<Outcome<'_>, Error>) -> VcpuExit<'_> {
+    match outcome.unwrap() {
+        Outcome::Exit(exit) => exit,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// xorshift: enough randomness for moments in time.

@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction as Iced, Register};
 
-use super::{Fault, Operation, Part, Source};
+use super::{Fault, Operation, RegisterPart, Source};
 use crate::cpu::{Context, Mode, Registers, Segment, SegmentRegister};
 
 /// Linear address of an instruction's memory operand, if the CPU would get as far as to translate it.
@@ -29,7 +29,7 @@ pub(super) fn linear(
 /// The offset in the segment, as many bits of it as the address size has.
 fn effective(iced: &Iced, operation: Operation, source: Source, registers: &Registers) -> u64 {
     let (base, index) = (iced.memory_base(), iced.memory_index());
-    let value = |register| Part::of(register).map_or(0, |part| part.read(registers));
+    let value = |register| RegisterPart::of(register).map_or(0, |part| part.read(registers));
     // Relative to the next instruction, the displacement is an address already.
     let mut offset = iced
         .memory_displacement64()

@@ -69,7 +69,7 @@ impl Instruction {
         }
     }
 
-    fn write_bytes(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_bytes(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, byte) in self.bytes().iter().enumerate() {
             let gap = if n == 0 { "" } else { " " };
             write!(out, "{gap}{byte:02x}")?;

@@ -1,7 +1,7 @@
 //! Does this instruction lock, and where is its operand?
 //!
-//! [`decode`] answers for bytes, registers and context; [`look`] for the instruction that a vCPU is
-//! about to execute.
+//! [`decode`] answers for bytes, registers and context; [`decode_next`] for the instruction that a
+//! vCPU is about to execute.
 //!
 //! ```
 //! use split_lock_assist::cpu::{Context, Gpr, Registers};
@@ -49,7 +49,7 @@ pub use self::fault::{Exception, Fault};
 pub use self::implicit::ImplicitLock;
 pub use self::instruction::{Instruction, MAX_INSTRUCTION_BYTES};
 pub(crate) use self::operation::{Operation, Source};
-pub(crate) use self::part::Part;
+pub(crate) use self::part::RegisterPart;
 use crate::cpu::{Context, Cpu, Mode, Registers};
 use crate::memory::Memory;
 
@@ -121,7 +121,7 @@ pub fn decode(bytes: &[u8], registers: &Registers, context: &Context) -> Decoded
 ///
 /// # Errors
 /// If `cpu` cannot be asked.
-pub fn look<C: Cpu>(cpu: &C, memory: &mut impl Memory) -> Result<Decoded, C::Error> {
+pub fn decode_next<C: Cpu>(cpu: &C, memory: &mut impl Memory) -> Result<Decoded, C::Error> {
     let registers = cpu.registers()?;
     let context = cpu.context()?;
     Ok(fetch_and_decode(&registers, &context, memory))

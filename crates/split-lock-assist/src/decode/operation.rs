@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction as Iced, Mnemonic, OpKind};
 
-use super::Part;
+use super::RegisterPart;
 
 /// What can be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub(crate) enum Source {
     /// There is none, or the instruction implies it.
     None,
     Immediate(u64),
-    Register(Part),
+    Register(RegisterPart),
 }
 
 impl Operation {
@@ -75,7 +75,9 @@ impl Source {
             return Self::None;
         }
         match iced.op1_kind() {
-            OpKind::Register => Part::of(iced.op1_register()).map_or(Self::None, Self::Register),
+            OpKind::Register => {
+                RegisterPart::of(iced.op1_register()).map_or(Self::None, Self::Register)
+            }
             _ => iced.try_immediate(1).map_or(Self::None, Self::Immediate),
         }
     }

@@ -6,14 +6,14 @@ use crate::cpu::{Gpr, Registers};
 
 /// A general-purpose register as AL, AH, AX, EAX or RAX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Part {
+pub(crate) struct RegisterPart {
     register: Gpr,
     bytes: u8,
     /// AH, CH, DH or BH.
     high: bool,
 }
 
-impl Part {
+impl RegisterPart {
     /// The lowest `bytes` bytes of a register: 1, 2, 4 or 8.
     pub(crate) fn low(register: Gpr, bytes: usize) -> Self {
         Self {

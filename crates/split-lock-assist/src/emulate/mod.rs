@@ -32,7 +32,7 @@ mod perform;
 pub use self::perform::{perform, undefined_flags};
 use crate::cpu::{Context, Cpu, Registers, rflags};
 use crate::decode::{Decoded, LockedAccess, fetch_and_decode};
-use crate::memory::{Granted, Memory, Refusal};
+use crate::memory::{AccessError, Memory, WritePermit};
 use crate::pause::Pause;
 
 /// What has become of an instruction.
@@ -65,7 +65,7 @@ pub enum Reason {
     WrapsAround,
     /// The memory does not allow it.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Access(#[from] AccessError),
 }
 
 /// Does the instruction that `cpu` is about to execute, if it is a locked access to RAM.
@@ -94,7 +94,7 @@ pub fn emulate<C: Cpu>(
     let bytes = ..access.size();
     let granted = match memory.load_for_update(access.address(), &mut operand[bytes]) {
         Ok(granted) => granted,
-        Err(refusal) => return Ok(Emulated::LeftToCpu(Reason::Refused(refusal))),
+        Err(refusal) => return Ok(Emulated::LeftToCpu(Reason::Access(refusal))),
     };
     let (after, result) = perform(&access, &before, u128::from_le_bytes(operand));
     // In this order: this one can fail, and must not leave a write behind that is then done again.

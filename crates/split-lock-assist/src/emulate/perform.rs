@@ -2,7 +2,7 @@
 
 use super::arithmetic::{Outcome, STATUS, Width};
 use crate::cpu::{Gpr, Registers, rflags};
-use crate::decode::{LockedAccess, Operation, Part, Source};
+use crate::decode::{LockedAccess, Operation, RegisterPart, Source};
 
 /// Does a locked instruction on its operand, whose bytes are given and returned as a number (the
 /// first byte is the lowest). The registers are those that the access was decoded with.
@@ -115,7 +115,7 @@ fn compare_exchange(
     operand: u128,
     source: u128,
 ) -> u128 {
-    let accumulator = Part::low(Gpr::Rax, access.size());
+    let accumulator = RegisterPart::low(Gpr::Rax, access.size());
     let expected = accumulator.read(registers).into();
     let difference = width.subtract(expected, operand, false);
     registers.rflags = registers.rflags & !STATUS | difference.flags;
@@ -133,7 +133,7 @@ fn compare_exchange(
 fn compare_exchange_pair(access: &LockedAccess, registers: &mut Registers, operand: u128) -> u128 {
     let bytes = access.size() / 2;
     let half = Width::of_bytes(bytes).bits();
-    let part = |register| Part::low(register, bytes);
+    let part = |register| RegisterPart::low(register, bytes);
     let pair = |registers: &Registers, high: Gpr, low: Gpr| {
         u128::from(part(high).read(registers)) << half | u128::from(part(low).read(registers))
     };

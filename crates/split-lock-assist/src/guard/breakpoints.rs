@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::watch::SLOTS;
+use crate::breakpoint_slots::SLOTS;
 
 /// A vCPU's four breakpoint registers, as whoever runs it can use them.
 pub trait Breakpoints {
@@ -14,7 +14,7 @@ pub trait Breakpoints {
 
     /// Whether breakpoints stop a guest that runs at this privilege level, and can be stepped over.
     /// This has been tried out, not assumed: where they do not, the guest may get the exception.
-    fn reach(&self, cpl: u8) -> bool;
+    fn work_at(&self, cpl: u8) -> bool;
 
     /// Whether the guest has armed breakpoints of its own. They would do nothing while any are set
     /// here.
@@ -39,16 +39,16 @@ pub trait Breakpoints {
     ///
     /// # Errors
     /// If it cannot be dealt with.
-    fn meaning(&mut self, exit: Self::Exit) -> Result<Meaning, Self::Error>;
+    fn classify_exit(&mut self, exit: Self::Exit) -> Result<DebugExit, Self::Error>;
 }
 
 /// What an exit means that a breakpoint may have caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Meaning {
+pub enum DebugExit {
     /// The vCPU is about to execute an instruction that is watched.
-    Hit,
+    Breakpoint,
     /// An instruction has been stepped over; there is nothing more to do.
     SteppedOver,
     /// The exception is the guest's own, and has been given to it.
-    Guests,
+    ForGuest,
 }

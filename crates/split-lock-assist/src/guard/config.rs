@@ -14,9 +14,10 @@ pub enum Reaction {
     Report,
     /// It lets one run be long enough for the kernel to be done with its punishment.
     Grace,
-    /// It does the instruction in the CPU's place, and watches it.
+    /// It does the instruction in the CPU's place, and watches it. What cannot be emulated gets
+    /// [`Grace`](Self::Grace), as far as [`Config::grace`] allows it.
     Emulate,
-    /// It does what gets the guest on fastest, of the last two.
+    /// The best that there is: the same as [`Emulate`](Self::Emulate).
     Auto,
 }
 
@@ -36,14 +37,7 @@ pub struct Config {
     /// A run is looked at more closely in which the thread was without a CPU for more than this share
     /// of the time, from 0 to 1, or for several milliseconds. That takes a few calls of KVM.
     pub suspicious_share: f64,
-    /// What a split lock costs on this CPU with nobody in its way. Only [`Reaction::Auto`] asks, and
-    /// only if it cannot measure it: where no breakpoints reach, anything below
-    /// [`MEASURABLE_NATIVE_COST`] goes unseen.
-    pub native_cost: Duration,
 }
-
-/// Without breakpoints, nothing shorter can be measured.
-pub const MEASURABLE_NATIVE_COST: Duration = Duration::from_micros(5);
 
 impl Default for Config {
     /// Reports, and leaves all deadlines alone.
@@ -53,7 +47,6 @@ impl Default for Config {
             grace: None,
             shortest_probe: Duration::from_micros(100),
             suspicious_share: 0.25,
-            native_cost: Duration::from_micros(1),
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum Ended {
 }
 
 impl Run {
-    pub(super) const NOTHING: Self = Self {
+    pub(super) const ZERO: Self = Self {
         wall: Duration::ZERO,
         cpu: Duration::ZERO,
         ended: Ended::Expired,

@@ -2,41 +2,35 @@
 
 use std::time::Duration;
 
-use super::auto::{Auto, Plan};
 use super::config::{Config, Reaction};
-use super::pace::Pace;
+use super::position::{PositionChange, PositionHistory};
+use super::probe::ProbeInterval;
+use super::progress::{Response, SplitInstruction};
 use super::reported::Reported;
 use super::run::{Ended, Run};
-use super::suspicion::{Sight, Suspicion};
-use super::verdict::{Culprit, Response};
 use crate::cpu::Registers;
 
 /// The kernel's sleep takes at least 10 ms, but a run may have seen only its end.
 const PUNISHED: Duration = Duration::from_millis(5);
 
 /// What a guard knows and decides, as a state machine without I/O: it is told what has happened, and
-/// says what is to be asked or done next. [`Keeper`](super::Keeper) asks and does it.
+/// says what is to be asked or done next. [`VcpuGuard`](super::VcpuGuard) asks and does it.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub(super) struct GuardState {
     config: Config,
-    suspicion: Suspicion,
-    pace: Pace,
+    positions: PositionHistory,
+    probe_interval: ProbeInterval,
     grace: Grace,
     reported: Reported,
-    auto: Option<Auto>,
     /// The run that is over, or as much as is over of the one that is not.
     run: Run,
-    /// What it was allowed.
-    budget: Duration,
     /// The VMM's own budget, when it was last asked.
     own: Duration,
-    sight: Sight,
+    position_change: PositionChange,
     /// Another stall was to be expected in this run.
     expected: bool,
     /// How often the thread had slept, when that was last asked.
     sleeps: Option<u64>,
-    /// Where the instruction ends that was last seen about to split.
-    behind_split: Option<u64>,
 }
 
 /// Long budgets, and what comes after them.
@@ -44,16 +38,16 @@ pub(super) struct Guard {
 enum Grace {
     None,
     /// The next run is long.
-    Granted,
+    WritePermit,
     /// The run after a long one is short: it shows whether the vCPU is stalled again.
     Probing,
 }
 
 /// Whether there is more to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    Away,
-    Closer,
+pub(super) enum StallCheck {
+    NoStall,
+    Suspect,
 }
 
 /// What it means that a vCPU has stopped where it has.
@@ -62,84 +56,58 @@ pub(super) struct Finding {
     /// It has executed nothing; otherwise it is slow.
     pub(super) stalled: bool,
     pub(super) is_new: bool,
-    pub(super) plan: Plan,
+    /// It is to be emulated; otherwise the CPU is to do it.
+    pub(super) emulate: bool,
 }
 
-impl Guard {
+impl GuardState {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            auto: (config.reaction == Reaction::Auto).then(|| Auto::new(&config)),
             config,
-            suspicion: Suspicion::default(),
-            pace: Pace::default(),
+            positions: PositionHistory::default(),
+            probe_interval: ProbeInterval::default(),
             grace: Grace::None,
             reported: Reported::default(),
-            run: Run::NOTHING,
-            budget: Duration::MAX,
+            run: Run::ZERO,
             own: Duration::MAX,
-            sight: Sight::New,
+            position_change: PositionChange::New,
             expected: false,
             sleeps: None,
-            behind_split: None,
         }
-    }
-
-    pub(super) fn config(&self) -> &Config {
-        &self.config
     }
 
     /// How long the next run may be, if the VMM would give it `own`.
     pub(super) fn budget(&mut self, own: Duration) -> Duration {
         self.own = own;
-        self.budget = self.next_budget();
-        self.budget
-    }
-
-    fn next_budget(&self) -> Duration {
-        let (own, shortest) = (self.own, self.config.shortest_probe);
-        let enough = self.config.grace.unwrap_or(own);
-        if let Some(budget) = self.auto.as_ref().and_then(|auto| auto.budget(enough)) {
-            return budget;
-        }
+        let shortest = self.config.shortest_probe;
         match self.grace {
-            Grace::Granted => self.longest(),
+            Grace::WritePermit => own.max(self.config.grace.unwrap_or_default()),
             Grace::Probing => own.min(shortest),
-            Grace::None if self.emulates() => self.pace.budget(own, shortest),
+            Grace::None if self.emulates() => self.probe_interval.budget(own, shortest),
             Grace::None => own,
         }
     }
 
-    /// The longest budget that there can be.
-    fn longest(&self) -> Duration {
-        self.own.max(self.config.grace.unwrap_or_default())
-    }
-
     /// A run is over. This is all that is done about one that progresses.
-    pub(super) fn ran(&mut self, run: &Run) -> Look {
+    pub(super) fn after_run(&mut self, run: &Run) -> StallCheck {
         if self.config.reaction == Reaction::Off {
-            return Look::Away;
+            return StallCheck::NoStall;
         }
         self.run = self.run.and(run);
         if run.ended != Ended::Expired {
-            return Look::Away;
+            return StallCheck::NoStall;
         }
-        self.expected = self.pace.has_stalled() || self.grace != Grace::None;
-        self.pace.ran(self.run.wall);
+        self.expected = self.probe_interval.has_stalled() || self.grace != Grace::None;
+        self.probe_interval.advance(self.run.wall);
         self.grace = match self.grace {
-            Grace::Granted => Grace::Probing,
+            Grace::WritePermit => Grace::Probing,
             Grace::Probing | Grace::None => Grace::None,
         };
-        let longest = self.longest();
-        let mut looks_at_all = false;
-        if let Some(auto) = &mut self.auto {
-            auto.ran(&self.run, longest);
-            looks_at_all = auto.looks_at_all();
-        }
-        if looks_at_all || self.is_suspicious() {
-            Look::Closer
+        if self.is_suspicious() {
+            StallCheck::Suspect
         } else {
-            self.close();
-            Look::Away
+            self.end_run();
+            StallCheck::NoStall
         }
     }
 
@@ -147,18 +115,18 @@ impl Guard {
     /// end.
     pub(super) fn found_nothing(&mut self) {
         if self.emulates() && self.without_cpu() > PUNISHED {
-            self.pace.suspected();
+            self.probe_interval.suspected();
         }
     }
 
     /// Everything has been found out about the run that there is.
-    pub(super) fn close(&mut self) {
-        self.run = Run::NOTHING;
+    pub(super) fn end_run(&mut self) {
+        self.run = Run::ZERO;
     }
 
     /// The thread was without a CPU for a part of the time, or for long enough for the kernel to have
     /// made it sleep.
-    pub(super) fn is_suspicious(&self) -> bool {
+    fn is_suspicious(&self) -> bool {
         let part = self.run.wall.mul_f64(self.config.suspicious_share);
         self.without_cpu() > part.min(PUNISHED)
     }
@@ -179,125 +147,52 @@ impl Guard {
     }
 
     /// Where the vCPU is after such a run. Whether the instruction there matters.
-    pub(super) fn at(&mut self, registers: &Registers) -> Look {
-        self.sight = self.suspicion.see(registers);
-        let (moved, longest) = (self.sight != Sight::Unchanged, self.longest());
-        let just_behind = self.behind_split == Some(registers.rip);
-        if let Some(auto) = &mut self.auto {
-            auto.looked(&self.run, moved, just_behind, longest);
-        }
-        if self.is_suspicious() && (self.expected || self.sight != Sight::New) {
-            Look::Closer
+    pub(super) fn at_position(&mut self, registers: &Registers) -> StallCheck {
+        self.position_change = self.positions.record(registers);
+        if self.expected || self.position_change != PositionChange::New {
+            StallCheck::Suspect
         } else {
-            Look::Away
+            StallCheck::NoStall
         }
     }
 
     /// The instruction there, if it can split a lock.
-    pub(super) fn found(&mut self, culprit: &Culprit) -> Option<Finding> {
-        let stalled = self.sight == Sight::Unchanged;
-        let instruction = culprit.instruction();
-        let plan = match culprit {
-            Culprit::Access(_) => {
-                self.behind_split = Some(instruction.next_rip());
-                self.plan(stalled)
-            }
-            // Most of these do not split. One that does not end does.
-            Culprit::Implicit { .. } if stalled => Plan::LetThrough,
-            Culprit::Implicit { .. } => return None,
-        };
-        if plan == Plan::ComeAgain {
-            self.pace.stalled();
-        }
-        Some(Finding {
+    pub(super) fn found(&mut self, instruction: &SplitInstruction) -> Option<Finding> {
+        let stalled = self.position_change == PositionChange::Unchanged;
+        let is_access = matches!(instruction, SplitInstruction::Access(_));
+        // Most implicit locks do not split. One that does not end does.
+        (is_access || stalled).then(|| Finding {
             stalled,
-            is_new: self.reported.is_new(instruction.rip()),
-            plan,
+            is_new: self.reported.is_new(instruction.instruction().rip()),
+            emulate: is_access && self.emulates(),
         })
-    }
-
-    fn plan(&mut self, unchanged: bool) -> Plan {
-        let was_long = self.budget >= self.longest();
-        match (&mut self.auto, self.config.reaction) {
-            (Some(auto), _) => auto.stalled(&self.run, unchanged, was_long),
-            (None, Reaction::Emulate) => Plan::Emulate,
-            (None, _) => Plan::LetThrough,
-        }
     }
 
     /// The CPU is to do it. `None` if nothing can be done to help it.
     pub(super) fn let_through(&mut self) -> Option<Response> {
-        match (self.config.reaction, self.config.grace) {
-            (Reaction::Report, _) => None,
-            (_, Some(grace)) if self.own < grace => {
-                self.grace = Grace::Granted;
-                Some(Response::Grace(grace))
-            }
-            (Reaction::Auto, _) | (_, Some(_)) => Some(Response::LetThrough),
-            (_, None) => None,
+        let grace = self.config.grace?;
+        if self.config.reaction == Reaction::Report {
+            return None;
         }
+        if self.own >= grace {
+            return Some(Response::LetThrough);
+        }
+        self.grace = Grace::WritePermit;
+        Some(Response::Grace(grace))
     }
 
     /// It has been emulated after a stall.
     pub(super) fn emulated_at_stall(&mut self, watched: bool) {
-        self.suspicion.moved_on();
+        self.positions.forget_last();
         if watched {
             // The next one makes itself known.
-            self.pace = Pace::default();
+            self.probe_interval = ProbeInterval::default();
         } else {
-            self.pace.stalled();
+            self.probe_interval.stalled();
         }
-        if let Some(auto) = &mut self.auto {
-            auto.emulated(false, Duration::ZERO);
-        }
-    }
-
-    /// A breakpoint was hit, so long after the last one had been dealt with.
-    pub(super) fn hit(&mut self, since_last: Duration) -> Plan {
-        match &mut self.auto {
-            Some(auto) => auto.hit(since_last),
-            None => Plan::Emulate,
-        }
-    }
-
-    /// The instruction there has been emulated, which took so long.
-    pub(super) fn emulated_at_breakpoint(&mut self, took: Duration) {
-        if let Some(auto) = &mut self.auto {
-            auto.emulated(true, took);
-        }
-    }
-
-    /// The instruction there was something else.
-    pub(super) fn missed(&mut self) {
-        if let Some(auto) = &mut self.auto {
-            auto.missed();
-        }
-    }
-
-    /// There was an exit that only stepping over a breakpoint has caused.
-    pub(super) fn stepped(&mut self) {
-        if let Some(auto) = &mut self.auto {
-            auto.stepped();
-        }
-    }
-
-    /// Whether instructions are to be watched at the moment.
-    pub(super) fn watches(&self) -> bool {
-        match &self.auto {
-            Some(auto) => auto.watches(),
-            None => self.config.reaction == Reaction::Emulate,
-        }
-    }
-
-    /// Whether times are of interest.
-    pub(super) fn measures(&self) -> bool {
-        self.auto.as_ref().is_some_and(Auto::measures)
     }
 
     fn emulates(&self) -> bool {
-        match &self.auto {
-            Some(auto) => auto.emulates(),
-            None => self.config.reaction == Reaction::Emulate,
-        }
+        matches!(self.config.reaction, Reaction::Emulate | Reaction::Auto)
     }
 }

@@ -22,5 +22,5 @@ pub trait Vcpu: Cpu {
     ///
     /// The kernel's punishment is such a sleep; having to wait for a CPU is not. So a thread that has
     /// not slept has not been punished. Asked only after a run with little CPU time.
-    fn sleeps(&self) -> Option<u64>;
+    fn voluntary_context_switches(&self) -> Option<u64>;
 }

@@ -9,11 +9,11 @@ use kvm_bindings::{
 
 use super::KvmError;
 use super::cpu::cpl;
-use super::reach::{Reach, StepOver};
-use super::stopped::Stopped;
+use super::support::{BreakpointSupport, StepOver};
+use super::vcpu::StoppedVcpu;
+use crate::breakpoint_slots::{SLOTS, dr7};
 use crate::cpu::rflags;
-use crate::guard::{Breakpoints, Meaning};
-use crate::watch::{SLOTS, dr7};
+use crate::guard::{Breakpoints, DebugExit};
 
 const DR6_HITS: u64 = 0b1111;
 /// An access to a debug register, a single step, a switch of tasks.
@@ -27,7 +27,7 @@ const DR6_SINGLE_STEP: u64 = 1 << 14;
 /// (`kvm_valid_regs`), which a VMM must not use for itself then.
 #[derive(Debug)]
 pub struct DebugRegisters {
-    reach: Reach,
+    support: BreakpointSupport,
     set: [Option<u64>; SLOTS],
     /// One instruction is being executed, and nothing is watched meanwhile.
     stepping: bool,
@@ -38,16 +38,16 @@ pub struct DebugRegisters {
 /// The breakpoints of a vCPU of KVM.
 #[derive(Debug)]
 pub struct KvmBreakpoints<'a> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
     registers: &'a mut DebugRegisters,
 }
 
 impl DebugRegisters {
-    /// Nothing is watched at first. `reach` is what [`Reach::probe`] says, once per process.
+    /// Nothing is watched at first. `support` is what [`BreakpointSupport::probe`] says, once per process.
     #[must_use]
-    pub fn new(reach: Reach) -> Self {
+    pub fn new(support: BreakpointSupport) -> Self {
         Self {
-            reach,
+            support,
             set: [None; SLOTS],
             stepping: false,
             guest_armed: false,
@@ -56,7 +56,7 @@ impl DebugRegisters {
 }
 
 impl<'a> KvmBreakpoints<'a> {
-    pub(super) fn new(vcpu: Rc<Stopped<'a>>, registers: &'a mut DebugRegisters) -> Self {
+    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>, registers: &'a mut DebugRegisters) -> Self {
         Self { vcpu, registers }
     }
 
@@ -96,8 +96,8 @@ impl Breakpoints for KvmBreakpoints<'_> {
     type Error = KvmError;
     type Exit = kvm_debug_exit_arch;
 
-    fn reach(&self, cpl: u8) -> bool {
-        self.registers.reach.at(cpl).is_some()
+    fn work_at(&self, cpl: u8) -> bool {
+        self.registers.support.at(cpl).is_some()
     }
 
     fn guest_uses_debug_registers(&mut self) -> Result<bool, KvmError> {
@@ -116,7 +116,7 @@ impl Breakpoints for KvmBreakpoints<'_> {
         if installed.is_err() {
             (self.registers.set, self.registers.stepping) = before;
         }
-        if self.registers.reach.syncs_registers() {
+        if self.registers.support.syncs_registers() {
             // Only meanwhile: every other exit is slower for it.
             self.vcpu.sync_to_run_page(self.is_watching());
         }
@@ -126,7 +126,7 @@ impl Breakpoints for KvmBreakpoints<'_> {
     fn step_over(&mut self) -> Result<(), KvmError> {
         let mut registers = self.vcpu.registers()?;
         let cpl = cpl(&self.vcpu.special()?, registers.rflags);
-        if self.registers.reach.at(cpl) == Some(StepOver::ByResumeFlag) {
+        if self.registers.support.at(cpl) == Some(StepOver::ByResumeFlag) {
             registers.rflags |= rflags::RESUME;
             return self.vcpu.set_registers(&registers);
         }
@@ -138,22 +138,22 @@ impl Breakpoints for KvmBreakpoints<'_> {
         Ok(())
     }
 
-    fn meaning(&mut self, exit: kvm_debug_exit_arch) -> Result<Meaning, KvmError> {
+    fn classify_exit(&mut self, exit: kvm_debug_exit_arch) -> Result<DebugExit, KvmError> {
         if self.registers.stepping {
             self.install(0)?;
             self.registers.stepping = false;
             if exit.dr6 & DR6_SINGLE_STEP != 0 {
-                return Ok(Meaning::SteppedOver);
+                return Ok(DebugExit::SteppedOver);
             }
         }
         if exit.dr6 & DR6_HITS != 0 && self.is_watching() {
-            if self.registers.reach.syncs_registers() {
+            if self.registers.support.syncs_registers() {
                 let guest_armed = self.registers.guest_armed;
                 self.vcpu.take_from_run_page(exit.pc, guest_armed);
             }
-            return Ok(Meaning::Hit);
+            return Ok(DebugExit::Breakpoint);
         }
         self.give_to_guest(exit.dr6)?;
-        Ok(Meaning::Guests)
+        Ok(DebugExit::ForGuest)
     }
 }

@@ -8,7 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
-use super::stopped::Stopped;
+use super::vcpu::StoppedVcpu;
 use crate::cpu::{Context, Cpu, Mode, Registers, Segment, rflags};
 use crate::guard::Vcpu;
 
@@ -20,11 +20,11 @@ const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
 /// The registers of a vCPU of KVM.
 #[derive(Debug)]
 pub struct KvmCpu<'a> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
 }
 
 impl<'a> KvmCpu<'a> {
-    pub(super) fn new(vcpu: Rc<Stopped<'a>>) -> Self {
+    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>) -> Self {
         Self { vcpu }
     }
 }
@@ -33,15 +33,7 @@ impl Cpu for KvmCpu<'_> {
     type Error = KvmError;
 
     fn registers(&self) -> Result<Registers, KvmError> {
-        let kvm = self.vcpu.registers()?;
-        Ok(Registers {
-            gpr: [
-                kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8,
-                kvm.r9, kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
-            ],
-            rip: kvm.rip,
-            rflags: kvm.rflags,
-        })
+        Ok(Registers::from(&self.vcpu.registers()?))
     }
 
     fn context(&self) -> Result<Context, KvmError> {
@@ -61,7 +53,7 @@ impl Cpu for KvmCpu<'_> {
             after.flags = KVM_VCPUEVENT_VALID_SHADOW;
             self.vcpu.set_events(&after)?;
         }
-        let result = self.vcpu.set_registers(&to_kvm(after));
+        let result = self.vcpu.set_registers(&after.into());
         if result.is_err() && in_shadow {
             let mut before = events;
             before.flags = KVM_VCPUEVENT_VALID_SHADOW;
@@ -93,7 +85,7 @@ impl Vcpu for KvmCpu<'_> {
     }
 
     /// As procfs says, if there is one.
-    fn sleeps(&self) -> Option<u64> {
+    fn voluntary_context_switches(&self) -> Option<u64> {
         let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
         sleeps(&status)
     }
@@ -162,44 +154,31 @@ fn segment(kvm: &kvm_segment, by_descriptor: bool) -> Segment {
     }
 }
 
-fn to_kvm(registers: &Registers) -> kvm_regs {
-    let [
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    ] = registers.gpr;
-    kvm_regs {
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rsp,
-        rbp,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        rip: registers.rip,
-        rflags: registers.rflags,
+impl From<&kvm_regs> for Registers {
+    fn from(kvm: &kvm_regs) -> Self {
+        Self {
+            gpr: [
+                kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8,
+                kvm.r9, kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+            ],
+            rip: kvm.rip,
+            rflags: kvm.rflags,
+        }
+    }
+}
+
+impl From<&Registers> for kvm_regs {
+    fn from(registers: &Registers) -> Self {
+        let mut kvm = Self {
+            rip: registers.rip,
+            rflags: registers.rflags,
+            ..Self::default()
+        };
+        [
+            kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8, kvm.r9,
+            kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
+        ] = registers.gpr;
+        kvm
     }
 }
 

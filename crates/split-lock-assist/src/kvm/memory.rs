@@ -9,9 +9,9 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice}
 
 use super::KvmError;
 use super::cpu::cpl;
-use super::stopped::Stopped;
-use crate::memory::{Memory, Refusal};
-use crate::paging::{PageWalk, PagedMemory, Pages, Piece, Ram};
+use super::vcpu::StoppedVcpu;
+use crate::memory::{AccessError, Memory};
+use crate::paging::{PageWalk, PagedMemory, PagedPermit, Ram, RamSlice};
 
 /// The memory of a vCPU of KVM.
 ///
@@ -20,34 +20,29 @@ use crate::paging::{PageWalk, PagedMemory, Pages, Piece, Ram};
 /// it is.
 #[derive(Debug)]
 pub struct KvmMemory<'a, M> {
-    vcpu: Rc<Stopped<'a>>,
+    vcpu: Rc<StoppedVcpu<'a>>,
     ram: &'a M,
     /// How the vCPU translates addresses, once that was needed.
-    paged: Option<PagedMemory<KvmRam<'a, M>>>,
+    paged: Option<PagedMemory<GuestRam<'a, M>>>,
 }
 
 /// RAM that vm-memory knows.
 ///
-/// It cannot ask a CPU: translations that depend on more than the page tables are refused.
+/// On its own it cannot ask a CPU: translations that depend on more than the page tables are refused.
 #[derive(Debug)]
 pub struct GuestRam<'a, M> {
     memory: &'a M,
     start: u64,
-}
-
-/// RAM, and a vCPU to ask about translations.
-#[derive(Debug)]
-struct KvmRam<'a, M> {
-    vcpu: Rc<Stopped<'a>>,
-    ram: GuestRam<'a, M>,
+    /// Can be asked about translations.
+    vcpu: Option<Rc<StoppedVcpu<'a>>>,
 }
 
 /// Some bytes of RAM that vm-memory knows.
 #[derive(Debug)]
-pub struct RamPiece<'a, B: BitmapSlice>(VolatileSlice<'a, B>);
+pub struct GuestRamSlice<'a, B: BitmapSlice>(VolatileSlice<'a, B>);
 
 impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
-    pub(super) fn new(vcpu: Rc<Stopped<'a>>, ram: &'a M) -> Self {
+    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>, ram: &'a M) -> Self {
         Self {
             vcpu,
             ram,
@@ -55,16 +50,14 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
         }
     }
 
-    fn paged(&mut self) -> Result<&mut PagedMemory<KvmRam<'a, M>>, KvmError> {
+    fn paged(&mut self) -> Result<&mut PagedMemory<GuestRam<'a, M>>, KvmError> {
         let paged = match self.paged.take() {
             Some(paged) => paged,
-            None => PagedMemory::new(
-                self.walk()?,
-                KvmRam {
-                    vcpu: Rc::clone(&self.vcpu),
-                    ram: GuestRam::new(self.ram),
-                },
-            ),
+            None => {
+                let mut ram = GuestRam::new(self.ram);
+                ram.vcpu = Some(Rc::clone(&self.vcpu));
+                PagedMemory::new(self.walk()?, ram)
+            }
         };
         Ok(self.paged.insert(paged))
     }
@@ -85,8 +78,8 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
 }
 
 impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
-    type Granted<'b>
-        = Pages<RamPiece<'b, MS<'b, M>>>
+    type Permit<'b>
+        = PagedPermit<GuestRamSlice<'b, MS<'b, M>>>
     where
         Self: 'b;
 
@@ -99,10 +92,10 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<Self::Granted<'_>, Refusal> {
+    ) -> Result<Self::Permit<'_>, AccessError> {
         let on = "registers that KVM does not tell";
         self.paged()
-            .map_err(|_| Refusal::Undecided { address, on })?
+            .map_err(|_| AccessError::Undecided { address, on })?
             .load_for_update(address, bytes)
     }
 }
@@ -110,7 +103,11 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
 impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
     /// RAM at the addresses that `memory` has.
     pub fn new(memory: &'a M) -> Self {
-        Self { memory, start: 0 }
+        Self {
+            memory,
+            start: 0,
+            vcpu: None,
+        }
     }
 
     /// The guest finds address 0 of the memory at this physical address.
@@ -121,24 +118,27 @@ impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
 }
 
 impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
-    type Piece<'b>
-        = RamPiece<'b, MS<'b, M>>
+    type Slice<'b>
+        = GuestRamSlice<'b, MS<'b, M>>
     where
         Self: 'b;
 
-    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
+    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>> {
         let address = GuestAddress(address.checked_sub(self.start)?);
-        self.memory.get_slice(address, bytes).ok().map(RamPiece)
+        self.memory
+            .get_slice(address, bytes)
+            .ok()
+            .map(GuestRamSlice)
     }
 
     fn load(&self, address: u64) -> Option<u64> {
-        let word = self.piece(address, 8)?;
+        let word = self.slice(address, 8)?;
         let word = word.0.get_atomic_ref::<AtomicU64>(0).ok()?;
         Some(u64::from_le(word.load(Ordering::Acquire)))
     }
 
     fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        let Some(piece) = self.piece(address, 8) else {
+        let Some(piece) = self.slice(address, 8) else {
             return false;
         };
         let Ok(word) = piece.0.get_atomic_ref::<AtomicU64>(0) else {
@@ -155,37 +155,16 @@ impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
         exchanged
     }
 
-    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
-        false
-    }
-}
-
-impl<M: GuestMemoryBackend> Ram for KvmRam<'_, M> {
-    type Piece<'b>
-        = RamPiece<'b, MS<'b, M>>
-    where
-        Self: 'b;
-
-    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>> {
-        self.ram.piece(address, bytes)
-    }
-
-    fn load(&self, address: u64) -> Option<u64> {
-        self.ram.load(address)
-    }
-
-    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        self.ram.compare_exchange(address, current, new)
-    }
-
     fn confirms(&self, linear: u64, physical: u64) -> bool {
         let translate = |fd: &VcpuFd| fd.translate_gva(linear);
-        let result = self.vcpu.call("KVM_TRANSLATE", translate);
-        result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
+        self.vcpu.as_ref().is_some_and(|vcpu| {
+            let result = vcpu.call("KVM_TRANSLATE", translate);
+            result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
+        })
     }
 }
 
-impl<B: BitmapSlice> Piece for RamPiece<'_, B> {
+impl<B: BitmapSlice> RamSlice for GuestRamSlice<'_, B> {
     fn read(&self, bytes: &mut [u8]) {
         self.0.copy_to(bytes);
     }

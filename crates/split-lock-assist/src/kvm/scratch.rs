@@ -1,13 +1,10 @@
 //! The smallest 64-bit guest: two instructions, at CPL 0 or CPL 3.
 
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, kvm_debug_exit_arch, kvm_dtable, kvm_guest_debug, kvm_regs, kvm_segment,
-    kvm_sregs,
-};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_debug_exit_arch, kvm_guest_debug, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 
-use super::KvmError;
 use super::sys::LentPages;
+use super::{KvmError, LongMode};
 
 /// The address of its first instruction, NOP.
 pub(super) const START: u64 = 0x5000;
@@ -18,8 +15,11 @@ const CODE: [u8; 3] = [0x90, 0xe6, PORT as u8];
 
 const MEMORY_BYTES: usize = 0x1_0000;
 const TABLES: [u64; 3] = [0x1000, 0x2000, 0x3000];
-const DESCRIPTORS: u64 = 0x4000;
-const TASK: u64 = 0x6000;
+const LONG_MODE: LongMode = LongMode {
+    page_tables: TABLES[0],
+    descriptors: 0x4000,
+    task: 0x6000,
+};
 const STACK: u64 = 0x8000;
 
 /// Three pages that Intel's CPUs without "unrestricted guest" need, out of the way.
@@ -30,9 +30,6 @@ const TABLE: u64 = 0x27;
 /// The same, dirty, and as large as the level allows.
 const LARGE_PAGE: u64 = 0xe7;
 
-const CR0: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1;
-const CR4_PAE: u64 = 1 << 5;
-const EFER_LONG_MODE: u64 = 1 << 10 | 1 << 8;
 /// CPL 3 may use ports.
 const FLAGS: u64 = 3 << 12 | 2;
 
@@ -69,7 +66,7 @@ impl ScratchVm {
         fill(&memory);
         vcpu.set_cpuid2(&cpuid).map_err(failed("KVM_SET_CPUID2"))?;
         let reset = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
-        vcpu.set_sregs(&long_mode(reset, cpl))
+        vcpu.set_sregs(&LONG_MODE.special_registers(reset, cpl))
             .map_err(failed("KVM_SET_SREGS"))?;
         let scratch = Self {
             vcpu,
@@ -121,72 +118,6 @@ fn fill(memory: &LentPages) {
     words(TABLES[0], &[TABLES[1] | TABLE]);
     words(TABLES[1], &[TABLES[2] | TABLE]);
     words(TABLES[2], &[LARGE_PAGE]);
-    words(DESCRIPTORS, &descriptors());
+    words(LONG_MODE.descriptors, &LONG_MODE.descriptors());
     memory.write(START, &CODE);
-}
-
-/// The same segments as in the registers, for CPUs and hypervisors that read them.
-fn descriptors() -> [u64; 7] {
-    [
-        0,
-        0x00af_9b00_0000_ffff,
-        0x00cf_9300_0000_ffff,
-        0x00cf_f300_0000_ffff,
-        0x00af_fb00_0000_ffff,
-        0x0000_8b00_0000_0067 | TASK << 16,
-        0,
-    ]
-}
-
-fn long_mode(reset: kvm_sregs, cpl: u8) -> kvm_sregs {
-    let (code, data) = if cpl == 0 { (0x08, 0x10) } else { (0x20, 0x18) };
-    let data = kvm_segment {
-        limit: u32::MAX,
-        selector: data | u16::from(cpl),
-        type_: 0b0011,
-        present: 1,
-        dpl: cpl,
-        db: 1,
-        s: 1,
-        g: 1,
-        ..kvm_segment::default()
-    };
-    let code = kvm_segment {
-        selector: code | u16::from(cpl),
-        type_: 0b1011,
-        db: 0,
-        l: 1,
-        ..data
-    };
-    kvm_sregs {
-        cr0: CR0,
-        cr3: TABLES[0],
-        cr4: CR4_PAE,
-        efer: EFER_LONG_MODE,
-        cs: code,
-        ds: data,
-        es: data,
-        fs: data,
-        gs: data,
-        ss: data,
-        tr: kvm_segment {
-            base: TASK,
-            limit: 0x67,
-            selector: 0x28,
-            type_: 0b1011,
-            present: 1,
-            ..kvm_segment::default()
-        },
-        ldt: kvm_segment {
-            unusable: 1,
-            ..kvm_segment::default()
-        },
-        gdt: kvm_dtable {
-            base: DESCRIPTORS,
-            limit: 8 * 7 - 1,
-            ..kvm_dtable::default()
-        },
-        idt: kvm_dtable::default(),
-        ..reset
-    }
 }

@@ -1,9 +1,6 @@
 //! The formats that page tables have.
 
-use super::bits::{
-    CR0_PAGING, CR4_FIVE_LEVELS, CR4_LARGE_PAGES, CR4_PAE, EFER_LONG_MODE_ACTIVE, LARGE, bits,
-};
-use super::walk::PageWalk;
+use super::bits::{LARGE, bits};
 
 /// How a CPU with paging switched on reads its tables.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +15,7 @@ pub(super) struct Format {
     /// How many bits of a linear address are translated; in 64-bit mode the others repeat the highest.
     pub(super) linear_bits: u32,
     /// Bit 7 is looked at.
-    large_pages: bool,
+    pub(super) large_pages: bool,
 }
 
 /// One level of the tables.
@@ -46,27 +43,6 @@ const FRAME: u64 = bits(12, 51);
 const FRAME_32: u64 = bits(12, 31);
 
 impl Format {
-    /// None if there is no paging.
-    pub(super) fn of(cpu: &PageWalk) -> Option<Self> {
-        if cpu.cr0 & CR0_PAGING == 0 {
-            return None;
-        }
-        Some(if cpu.efer & EFER_LONG_MODE_ACTIVE != 0 {
-            if cpu.cr4 & CR4_FIVE_LEVELS != 0 {
-                LONG_MODE_57
-            } else {
-                LONG_MODE_48
-            }
-        } else if cpu.cr4 & CR4_PAE != 0 {
-            PAE
-        } else {
-            Self {
-                large_pages: cpu.cr4 & CR4_LARGE_PAGES != 0,
-                ..TWO_LEVELS
-            }
-        })
-    }
-
     /// Whether an entry is a page, and not a table.
     pub(super) fn is_page(&self, level: &Level, entry: u64) -> bool {
         match level.large {
@@ -169,7 +145,7 @@ const PAE_ROOT: Level = Level {
     ..PAGES
 };
 
-const LONG_MODE_48: Format = Format {
+pub(super) const LONG_MODE_48: Format = Format {
     levels: &[LEVEL_4, HUGE_PAGES, LARGE_PAGES, PAGES],
     root: FRAME,
     entry_bytes: 8,
@@ -178,13 +154,13 @@ const LONG_MODE_48: Format = Format {
     large_pages: true,
 };
 
-const LONG_MODE_57: Format = Format {
+pub(super) const LONG_MODE_57: Format = Format {
     levels: &[LEVEL_5, LEVEL_4, HUGE_PAGES, LARGE_PAGES, PAGES],
     linear_bits: 57,
     ..LONG_MODE_48
 };
 
-const PAE: Format = Format {
+pub(super) const PAE: Format = Format {
     levels: &[PAE_ROOT, LARGE_PAGES, PAGES],
     root: bits(5, 31),
     entry_bytes: 8,
@@ -193,7 +169,7 @@ const PAE: Format = Format {
     large_pages: true,
 };
 
-const TWO_LEVELS: Format = Format {
+pub(super) const TWO_LEVELS: Format = Format {
     levels: &[
         Level {
             shift: 22,

@@ -16,19 +16,19 @@ mod format;
 mod paged;
 mod walk;
 
-pub use paged::{PagedMemory, Pages};
+pub use paged::{PagedMemory, PagedPermit};
 pub use walk::{Access, PageWalk, Translation};
 
 /// The guest's RAM by physical address: what the guest can read, write and execute, and nothing
 /// else. A part that the guest may only read does not belong to it.
 pub trait Ram {
     /// A part of it.
-    type Piece<'a>: Piece
+    type Slice<'a>: RamSlice
     where
         Self: 'a;
 
     /// Bytes of which all lie in one piece of RAM; within one page of 4 KiB they do, if they are RAM.
-    fn piece(&self, address: u64, bytes: usize) -> Option<Self::Piece<'_>>;
+    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>>;
 
     /// Reads eight bytes at a multiple of eight at once.
     fn load(&self, address: u64) -> Option<u64>;
@@ -44,7 +44,7 @@ pub trait Ram {
 }
 
 /// Some bytes of [`Ram`].
-pub trait Piece {
+pub trait RamSlice {
     /// Copies all of it to as many bytes.
     fn read(&self, bytes: &mut [u8]);
 

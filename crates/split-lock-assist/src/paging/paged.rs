@@ -1,8 +1,8 @@
 //! A vCPU's memory through its page tables.
 
-use super::{Access, PageWalk, Piece, Ram, Translation};
+use super::{Access, PageWalk, Ram, RamSlice, Translation};
 use crate::decode::PAGE_BYTES;
-use crate::memory::{Granted, Memory, Refusal};
+use crate::memory::{AccessError, Memory, WritePermit};
 
 /// How often a translation is repeated because a device has changed the page tables meanwhile.
 const ATTEMPTS: usize = 4;
@@ -16,7 +16,7 @@ pub struct PagedMemory<R> {
 
 /// Leave to write to one page or to two.
 #[derive(Debug)]
-pub struct Pages<P> {
+pub struct PagedPermit<P> {
     first: P,
     first_bytes: usize,
     second: Option<P>,
@@ -28,26 +28,35 @@ impl<R: Ram> PagedMemory<R> {
         Self { walk, ram }
     }
 
-    fn translate(&self, address: u64, access: Access) -> Result<Translation, Refusal> {
+    fn translate(&self, address: u64, access: Access) -> Result<Translation, AccessError> {
         let translation = self.walk.translate(&self.ram, address, access)?;
         if translation.is_plain() || self.ram.confirms(address, translation.physical()) {
             return Ok(translation);
         }
         let on = "what else the CPU knows than the page tables";
-        Err(Refusal::Undecided { address, on })
+        Err(AccessError::Undecided { address, on })
     }
 
-    fn piece(&self, address: u64, at: &Translation, bytes: usize) -> Result<R::Piece<'_>, Refusal> {
-        let piece = self.ram.piece(at.physical(), bytes);
-        piece.ok_or(Refusal::NotRam { address })
+    fn slice(
+        &self,
+        address: u64,
+        at: &Translation,
+        bytes: usize,
+    ) -> Result<R::Slice<'_>, AccessError> {
+        let piece = self.ram.slice(at.physical(), bytes);
+        piece.ok_or(AccessError::NotRam { address })
     }
 
     /// Both pages of an access, before anything is marked.
-    fn pages(&self, address: u64, bytes: usize) -> Result<Granting<R::Piece<'_>>, Refusal> {
+    fn pages(
+        &self,
+        address: u64,
+        bytes: usize,
+    ) -> Result<PendingPermit<R::Slice<'_>>, AccessError> {
         let first_bytes = bytes.min(bytes_to_page_end(address));
         let part = |address: u64, bytes: usize| {
             let translation = self.translate(address, Access::Write)?;
-            Ok((translation, self.piece(address, &translation, bytes)?))
+            Ok((translation, self.slice(address, &translation, bytes)?))
         };
         let (first_at, first) = part(address, first_bytes)?;
         let second = match bytes - first_bytes {
@@ -55,9 +64,9 @@ impl<R: Ram> PagedMemory<R> {
             rest => Some(part(address.wrapping_add(first_bytes as u64), rest)?),
         };
         let (second_at, second) = second.unzip();
-        Ok(Granting {
+        Ok(PendingPermit {
             translations: [Some(first_at), second_at],
-            pages: Pages {
+            pages: PagedPermit {
                 first,
                 first_bytes,
                 second,
@@ -67,14 +76,14 @@ impl<R: Ram> PagedMemory<R> {
 }
 
 /// What will be granted once it has been marked.
-struct Granting<P> {
+struct PendingPermit<P> {
     translations: [Option<Translation>; 2],
-    pages: Pages<P>,
+    pages: PagedPermit<P>,
 }
 
 impl<R: Ram> Memory for PagedMemory<R> {
-    type Granted<'a>
-        = Pages<R::Piece<'a>>
+    type Permit<'a>
+        = PagedPermit<R::Slice<'a>>
     where
         R: 'a;
 
@@ -86,7 +95,7 @@ impl<R: Ram> Memory for PagedMemory<R> {
             let page = &mut bytes[fetched..end];
             let piece = self
                 .translate(here, Access::Fetch)
-                .and_then(|at| self.piece(here, &at, page.len()));
+                .and_then(|at| self.slice(here, &at, page.len()));
             let Ok(piece) = piece else { break };
             piece.read(page);
             fetched = end;
@@ -98,7 +107,7 @@ impl<R: Ram> Memory for PagedMemory<R> {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<Self::Granted<'_>, Refusal> {
+    ) -> Result<Self::Permit<'_>, AccessError> {
         for _ in 0..ATTEMPTS {
             let granting = self.pages(address, bytes.len())?;
             let mut translations = granting.translations.iter().flatten();
@@ -108,11 +117,11 @@ impl<R: Ram> Memory for PagedMemory<R> {
             }
         }
         let on = "page tables that keep changing";
-        Err(Refusal::Undecided { address, on })
+        Err(AccessError::Undecided { address, on })
     }
 }
 
-impl<P: Piece> Pages<P> {
+impl<P: RamSlice> PagedPermit<P> {
     fn read(&self, bytes: &mut [u8]) {
         let (first, second) = bytes.split_at_mut(self.first_bytes);
         self.first.read(first);
@@ -122,7 +131,7 @@ impl<P: Piece> Pages<P> {
     }
 }
 
-impl<P: Piece> Granted for Pages<P> {
+impl<P: RamSlice> WritePermit for PagedPermit<P> {
     fn store(self, bytes: &[u8]) {
         let (first, second) = bytes.split_at(self.first_bytes);
         self.first.write(first);

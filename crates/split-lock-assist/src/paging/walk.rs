@@ -2,12 +2,13 @@
 
 use super::Ram;
 use super::bits::{
-    ACCESSED, CR0_WRITE_PROTECT, CR4_SMAP, CR4_SMEP, CR4_SUPERVISOR_KEYS, CR4_USER_KEYS, DIRTY,
-    EFER_LONG_MODE_ACTIVE, EFER_NO_EXECUTE, NO_EXECUTE, PRESENT, PROTECTION_KEY, USER, WRITABLE,
+    ACCESSED, CR0_PAGING, CR0_WRITE_PROTECT, CR4_FIVE_LEVELS, CR4_LARGE_PAGES, CR4_PAE, CR4_SMAP,
+    CR4_SMEP, CR4_SUPERVISOR_KEYS, CR4_USER_KEYS, DIRTY, EFER_LONG_MODE_ACTIVE, EFER_NO_EXECUTE,
+    NO_EXECUTE, PRESENT, PROTECTION_KEY, USER, WRITABLE,
 };
-use super::format::{Format, Level};
+use super::format::{Format, LONG_MODE_48, LONG_MODE_57, Level, PAE, TWO_LEVELS};
 use crate::cpu::rflags;
-use crate::memory::Refusal;
+use crate::memory::AccessError;
 
 const MAX_LEVELS: usize = 5;
 const HUGE_PAGE_BYTES: u64 = 1 << 30;
@@ -17,7 +18,7 @@ const HUGE_PAGE_BYTES: u64 = 1 << 30;
 /// ```
 /// use split_lock_assist::paging::{Access, PageWalk};
 /// # use split_lock_assist::paging::Ram;
-/// # fn example(ram: &impl Ram) -> Result<(), split_lock_assist::memory::Refusal> {
+/// # fn example(ram: &impl Ram) -> Result<(), split_lock_assist::memory::AccessError> {
 /// let user_in_64_bit_mode = PageWalk {
 ///     cr0: 0x8001_0001,
 ///     cr3: 0x1000,
@@ -92,28 +93,28 @@ impl PageWalk {
         ram: &impl Ram,
         address: u64,
         access: Access,
-    ) -> Result<Translation, Refusal> {
-        let Some(format) = Format::of(self) else {
+    ) -> Result<Translation, AccessError> {
+        let Some(format) = self.format() else {
             return Ok(Translation::untranslated(address));
         };
         if !self.is_translated(&format, address) {
-            return Err(Refusal::NotMapped { address });
+            return Err(AccessError::NotMapped { address });
         }
         let mut rights = Rights::ALL;
-        let mut way = Translation::untranslated(address);
+        let mut translation = Translation::untranslated(address);
         let mut table = self.cr3 & format.root;
         for level in format.levels {
             let place = table + level.index(address) * format.entry_bytes;
-            let entry = way
+            let entry = translation
                 .read_entry(ram, place, &format, level)
-                .ok_or(Refusal::NotRam { address })?;
+                .ok_or(AccessError::NotRam { address })?;
             if entry & PRESENT == 0 {
-                return Err(Refusal::NotMapped { address });
+                return Err(AccessError::NotMapped { address });
             }
             let is_page = format.is_page(level, entry);
             if entry & self.reserved(&format, level, is_page) != 0 {
                 let on = "bits of a page-table entry that are reserved";
-                return Err(Refusal::Undecided { address, on });
+                return Err(AccessError::Undecided { address, on });
             }
             if level.has_rights {
                 rights.restrict(entry);
@@ -121,13 +122,34 @@ impl PageWalk {
             if is_page {
                 self.check(rights, entry, address, access)?;
                 let offset = address & (level.page_bytes() - 1);
-                way.physical = format.page(level, entry) + offset;
-                way.page_bytes = level.page_bytes();
-                return Ok(way);
+                translation.physical = format.page(level, entry) + offset;
+                translation.page_bytes = level.page_bytes();
+                return Ok(translation);
             }
             table = format.table(entry);
         }
         unreachable!("the last level of every format holds pages")
+    }
+
+    /// None if there is no paging.
+    fn format(&self) -> Option<Format> {
+        if self.cr0 & CR0_PAGING == 0 {
+            return None;
+        }
+        let cr4 = |bit| self.cr4 & bit != 0;
+        Some(if self.efer & EFER_LONG_MODE_ACTIVE != 0 {
+            if cr4(CR4_FIVE_LEVELS) {
+                LONG_MODE_57
+            } else {
+                LONG_MODE_48
+            }
+        } else if cr4(CR4_PAE) {
+            PAE
+        } else {
+            let mut format = TWO_LEVELS;
+            format.large_pages = cr4(CR4_LARGE_PAGES);
+            format
+        })
     }
 
     /// Whether the CPU looks at all bits of the address.
@@ -152,7 +174,7 @@ impl PageWalk {
         page: u64,
         address: u64,
         access: Access,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccessError> {
         let user_mode = self.cpl == 3;
         let cr4 = |bit| self.cr4 & bit != 0;
         let allowed = match access {
@@ -173,8 +195,8 @@ impl PageWalk {
         };
         if !allowed {
             return Err(match access {
-                Access::Fetch => Refusal::NotMapped { address },
-                Access::Write => Refusal::NotWritable { address },
+                Access::Fetch => AccessError::NotMapped { address },
+                Access::Write => AccessError::NotWritable { address },
             });
         }
         let keys = if rights.user {
@@ -185,7 +207,7 @@ impl PageWalk {
         let long_mode = self.efer & EFER_LONG_MODE_ACTIVE != 0;
         if access == Access::Write && long_mode && cr4(keys) && page & PROTECTION_KEY != 0 {
             let on = "its protection key";
-            return Err(Refusal::Undecided { address, on });
+            return Err(AccessError::Undecided { address, on });
         }
         Ok(())
     }
@@ -235,10 +257,10 @@ impl Translation {
     /// The tables alone decide: see [`Ram::confirms`].
     pub(super) fn is_plain(&self) -> bool {
         let without_rights = |entry: &Entry| !entry.has_accessed_bit;
-        self.page_bytes < HUGE_PAGE_BYTES && !self.way().iter().any(without_rights)
+        self.page_bytes < HUGE_PAGE_BYTES && !self.entries().iter().any(without_rights)
     }
 
-    fn way(&self) -> &[Entry] {
+    fn entries(&self) -> &[Entry] {
         &self.entries[..self.levels]
     }
 
@@ -249,7 +271,7 @@ impl Translation {
     /// what they only might need.
     #[must_use]
     pub fn mark_written(&self, ram: &impl Ram) -> bool {
-        let entries = self.way();
+        let entries = self.entries();
         entries.iter().enumerate().all(|(n, entry)| {
             let is_page = n + 1 == entries.len();
             let marks = match (is_page, entry.has_accessed_bit) {

@@ -23,12 +23,12 @@ const SPINS: u32 = 2_000;
 const SHORT_WAIT: Duration = Duration::from_micros(50);
 
 /// The gate between the vCPU threads of one VM and its guest: [`Pause`] for a VM with any number of
-/// vCPUs. Every vCPU thread has a [`Pass`].
+/// vCPUs. Every vCPU thread has a [`GuestPass`].
 ///
 /// ```
-/// use split_lock_assist::pause::{Gate, Pause};
+/// use split_lock_assist::pause::{Pause, PauseGate};
 ///
-/// let gate = Gate::new();
+/// let gate = PauseGate::new();
 /// let mut pass = gate.pass(|| { /* kick this vCPU */ });
 /// {
 ///     let _inside = pass.enter();
@@ -41,9 +41,9 @@ const SHORT_WAIT: Duration = Duration::from_micros(50);
 /// A thread that is inside cannot pause the others, because it would wait for itself:
 ///
 /// ```compile_fail
-/// use split_lock_assist::pause::{Gate, Pause};
+/// use split_lock_assist::pause::{Pause, PauseGate};
 ///
-/// let mut pass = Gate::new().pass(|| {});
+/// let mut pass = PauseGate::new().pass(|| {});
 /// let inside = pass.enter();
 /// pass.pause_others();
 /// drop(inside);
@@ -54,13 +54,13 @@ const SHORT_WAIT: Duration = Duration::from_micros(50);
 /// time would keep the others out all the time; so after a pause in which somebody was kept out, the
 /// gate stays open for at least as long as it was closed.
 #[derive(Debug, Clone, Default)]
-pub struct Gate {
+pub struct PauseGate {
     shared: Arc<Shared>,
 }
 
 /// One vCPU thread's right to enter the guest. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Pass {
+pub struct GuestPass {
     shared: Arc<Shared>,
     holder: Arc<Holder>,
 }
@@ -69,7 +69,7 @@ pub struct Pass {
 #[derive(Debug)]
 #[must_use = "the vCPU counts as outside as soon as this is dropped"]
 pub struct Inside<'a> {
-    pass: &'a Pass,
+    pass: &'a GuestPass,
 }
 
 /// No other vCPU is in the guest until this is dropped.
@@ -113,7 +113,7 @@ struct Holder {
 #[repr(align(128))]
 struct OwnLine<T>(T);
 
-impl Gate {
+impl PauseGate {
     /// An open gate that nobody has a pass for.
     #[must_use]
     pub fn new() -> Self {
@@ -124,14 +124,14 @@ impl Gate {
     /// moment ago, and has to make it leave.
     ///
     /// A kick must not be lost: the gate kicks once and waits for as long as it takes. So a kick
-    /// between [`Pass::enter`] and KVM_RUN has to end that KVM_RUN, also when it comes before the
+    /// between [`GuestPass::enter`] and KVM_RUN has to end that KVM_RUN, also when it comes before the
     /// thread has reached it. A blocked signal that only KVM unblocks, or `immediate_exit` set by a
     /// signal handler, does that (`kvm_preemption_timer::Kicker` is either); a signal with an empty
     /// handler does not. A kick that comes too late may end the next run: such a run has to be
     /// nothing but a reason to run again.
     ///
     /// It is not called under a lock of the gate.
-    pub fn pass(&self, kick: impl Fn() + Send + Sync + 'static) -> Pass {
+    pub fn pass(&self, kick: impl Fn() + Send + Sync + 'static) -> GuestPass {
         let holder = Arc::new(Holder {
             inside: OwnLine::default(),
             kick: Box::new(kick),
@@ -139,14 +139,14 @@ impl Gate {
         let mut holders = lock(&self.shared.holders);
         *holders = holders.iter().chain([&holder]).cloned().collect();
         drop(holders);
-        Pass {
+        GuestPass {
             shared: Arc::clone(&self.shared),
             holder,
         }
     }
 }
 
-impl Pass {
+impl GuestPass {
     /// Goes in, after waiting until nobody pauses. Hold the answer exactly while KVM_RUN lasts:
     /// handling an exit inside would make others wait for it.
     pub fn enter(&mut self) -> Inside<'_> {
@@ -168,7 +168,7 @@ impl Pass {
     }
 }
 
-impl Pause for Pass {
+impl Pause for GuestPass {
     type Paused<'a> = Paused<'a>;
 
     fn pause_others(&self) -> Paused<'_> {
@@ -257,7 +257,7 @@ impl Drop for Paused<'_> {
     }
 }
 
-impl Drop for Pass {
+impl Drop for GuestPass {
     fn drop(&mut self) {
         let mut holders = lock(&self.shared.holders);
         let others = |holder: &&Arc<Holder>| !Arc::ptr_eq(holder, &self.holder);

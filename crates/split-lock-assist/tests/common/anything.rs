@@ -107,7 +107,7 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) {
                 ]
             ));
         }
-        Ok(Emulated::LeftToCpu(Reason::Refused(refusal))) => {
+        Ok(Emulated::LeftToCpu(Reason::Access(refusal))) => {
             assert!(untouched);
             let Decoded::Locked(access) = decoded else {
                 panic!("{decoded} would not be loaded");

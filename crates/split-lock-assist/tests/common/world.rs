@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use split_lock_assist::cpu::{Context, Cpu, Registers};
-use split_lock_assist::memory::{Granted, Memory, Refusal};
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
 use split_lock_assist::pause::Pause;
 
 /// Something that was asked for.
@@ -100,7 +100,7 @@ pub(crate) struct WorldMemory<'a> {
 
 impl WorldMemory<'_> {
     /// What stands against writing a byte.
-    pub(crate) fn refusal(&self, address: u64) -> Option<Refusal> {
+    pub(crate) fn refusal(&self, address: u64) -> Option<AccessError> {
         let page = match address.wrapping_sub(self.pages_at) / 4096 {
             0 => self.pages[0],
             1 => self.pages[1],
@@ -108,10 +108,10 @@ impl WorldMemory<'_> {
         };
         match page {
             Page::Ram => None,
-            Page::Absent => Some(Refusal::NotMapped { address }),
-            Page::ReadOnly => Some(Refusal::NotWritable { address }),
-            Page::Device => Some(Refusal::NotRam { address }),
-            Page::Undecided => Some(Refusal::Undecided {
+            Page::Absent => Some(AccessError::NotMapped { address }),
+            Page::ReadOnly => Some(AccessError::NotWritable { address }),
+            Page::Device => Some(AccessError::NotRam { address }),
+            Page::Undecided => Some(AccessError::Undecided {
                 address,
                 on: "the test",
             }),
@@ -120,7 +120,7 @@ impl WorldMemory<'_> {
 }
 
 impl<'a> Memory for WorldMemory<'a> {
-    type Granted<'b>
+    type Permit<'b>
         = WorldGrant<'a, 'b>
     where
         Self: 'b;
@@ -143,7 +143,7 @@ impl<'a> Memory for WorldMemory<'a> {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<WorldGrant<'a, '_>, Refusal> {
+    ) -> Result<WorldGrant<'a, '_>, AccessError> {
         self.log.note(Event::Load {
             address,
             bytes: bytes.len(),
@@ -170,7 +170,7 @@ pub(crate) struct WorldGrant<'a, 'b> {
     bytes: usize,
 }
 
-impl Granted for WorldGrant<'_, '_> {
+impl WritePermit for WorldGrant<'_, '_> {
     fn store(self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.bytes, "not what was granted");
         self.memory.log.note(Event::Store { bytes: bytes.len() });

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use split_lock_assist::cpu::{Context, Cpu, Mode, Registers, Segment, SegmentRegister};
-use split_lock_assist::decode::{Decoded, look};
-use split_lock_assist::memory::{Granted, Memory, Refusal};
+use split_lock_assist::decode::{Decoded, decode_next};
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
 
 /// A vCPU at this offset.
 struct At(u64, Context);
@@ -36,14 +36,14 @@ struct Adds {
 
 struct Never;
 
-impl Granted for Never {
+impl WritePermit for Never {
     fn store(self, _: &[u8]) {
         panic!("looking changes nothing")
     }
 }
 
 impl Memory for Adds {
-    type Granted<'a> = Never;
+    type Permit<'a> = Never;
 
     fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize {
         assert!(
@@ -61,7 +61,7 @@ impl Memory for Adds {
         count
     }
 
-    fn load_for_update(&mut self, _: u64, _: &mut [u8]) -> Result<Never, Refusal> {
+    fn load_for_update(&mut self, _: u64, _: &mut [u8]) -> Result<Never, AccessError> {
         panic!("looking reads no data")
     }
 }
@@ -71,7 +71,7 @@ fn look_at(rip: u64, context: Context, end: u64) -> (Decoded, Vec<(u64, usize)>)
         end,
         asked_for: Vec::new(),
     };
-    let Ok(decoded) = look(&At(rip, context), &mut memory);
+    let Ok(decoded) = decode_next(&At(rip, context), &mut memory);
     (decoded, memory.asked_for)
 }
 

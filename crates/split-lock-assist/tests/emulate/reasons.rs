@@ -3,7 +3,7 @@
 use split_lock_assist::cpu::{Context, Gpr, Registers, rflags};
 use split_lock_assist::decode::{Decoded, Fault, ImplicitLock};
 use split_lock_assist::emulate::{Emulated, Reason, emulate};
-use split_lock_assist::memory::Refusal;
+use split_lock_assist::memory::AccessError;
 
 use crate::common::world::{Event, Log, Others, Page, Stuck, WorldCpu, WorldMemory};
 
@@ -114,18 +114,18 @@ fn nothing_is_written_if_the_vcpu_cannot_go_on() {
 fn memory_decides_for_every_byte() {
     let mut scene = Scene::of(&ADD);
     let refusals = [
-        (Page::Absent, Refusal::NotMapped { address: 0x2000 }),
-        (Page::ReadOnly, Refusal::NotWritable { address: 0x2000 }),
-        (Page::Device, Refusal::NotRam { address: 0x2000 }),
+        (Page::Absent, AccessError::NotMapped { address: 0x2000 }),
+        (Page::ReadOnly, AccessError::NotWritable { address: 0x2000 }),
+        (Page::Device, AccessError::NotRam { address: 0x2000 }),
     ];
     for (page, refusal) in refusals {
         scene.pages = [Page::Ram, page];
-        assert_eq!(scene.reason(), Reason::Refused(refusal));
+        assert_eq!(scene.reason(), Reason::Access(refusal));
         assert_eq!(scene.play().events, [Event::Pause, LOAD, Event::Resume]);
     }
     scene.pages = [Page::Absent, Page::Ram];
-    let first = Refusal::NotMapped { address: OPERAND };
-    assert_eq!(scene.reason(), Reason::Refused(first));
+    let first = AccessError::NotMapped { address: OPERAND };
+    assert_eq!(scene.reason(), Reason::Access(first));
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn an_operand_that_wraps_around_is_left() {
     scene.registers.set(Gpr::Rsi, u64::MAX - 1);
     assert_eq!(scene.reason(), Reason::WrapsAround);
     scene.registers.set(Gpr::Rsi, u64::MAX - 3);
-    let refusal = Refusal::NotMapped {
+    let refusal = AccessError::NotMapped {
         address: u64::MAX - 3,
     };
-    assert_eq!(scene.reason(), Reason::Refused(refusal));
+    assert_eq!(scene.reason(), Reason::Access(refusal));
 }

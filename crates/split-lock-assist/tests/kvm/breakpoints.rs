@@ -4,140 +4,170 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kvm_bindings::{kvm_guest_debug, kvm_regs};
+use kvm_bindings::{kvm_debug_exit_arch, kvm_guest_debug, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
-use split_lock_assist::guard::{Config, Ended, Hit, Keeper, Reaction, Response, Run, Verdict};
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
-use split_lock_assist::pause::Alone;
+use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
+use split_lock_assist::guard::{BreakpointOutcome, Response, VcpuGuard, VcpuProgress};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::pause::SingleVcpu;
 
 use crate::vm::{CODE, HANDLER_PORT, SPLIT, SPLIT_PAGE, TestVm, kvm};
-use crate::{DONE_PORT, INCREMENT, emulating, reached_levels, response, stall, stalled_run};
+use crate::{DONE_PORT, INCREMENT, emulating, response, stall, stalled_run, supported_levels};
+
+/// Does not cross a line.
+const ALIGNED: u64 = 0x2_1000;
 
 /// A guest whose split lock is watched from the beginning.
-struct Watched {
+struct WatchedGuest {
     // Before the memory that it uses.
     vcpu: VcpuFd,
     vm: TestVm,
-    keeper: Keeper,
+    guard: VcpuGuard,
     debug_registers: DebugRegisters,
 }
 
-/// What has happened until the guest was done.
+/// What has happened until the guest wrote to a port.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Story {
     runs: u64,
+    port: u16,
     emulated: u64,
     not_split: u64,
     left_to_cpu: u64,
     nothing: u64,
 }
 
-impl Watched {
+impl WatchedGuest {
     /// `change` is done to the registers before anything else.
-    fn new(reach: Reach, vm: TestVm, cpl: u8, turns: u64, change: impl Fn(&mut kvm_regs)) -> Self {
-        let vcpu = vm.vcpu(0, cpl, turns);
-        let mut registers = vcpu.get_regs().unwrap();
-        change(&mut registers);
-        vcpu.set_regs(&registers).unwrap();
-        Watched {
-            vcpu,
+    fn new(
+        support: BreakpointSupport,
+        vm: TestVm,
+        cpl: u8,
+        turns: u64,
+        change: impl Fn(&mut kvm_regs),
+    ) -> Self {
+        let mut guest = WatchedGuest {
+            vcpu: vm.vcpu(0, cpl, turns),
             vm,
-            keeper: emulating(),
-            debug_registers: DebugRegisters::new(reach),
-        }
+            guard: emulating(),
+            debug_registers: DebugRegisters::new(support),
+        };
+        guest.change_registers(change);
+        guest
     }
 
-    /// The first of its split locks is emulated for this.
-    fn watch(&mut self) {
-        let response = response(&self.stall());
-        assert_eq!(response, Response::Emulated { watched: true });
+    fn change_registers(&mut self, change: impl Fn(&mut kvm_regs)) {
+        let mut registers = self.vcpu.get_regs().unwrap();
+        change(&mut registers);
+        self.vcpu.set_regs(&registers).unwrap();
     }
 
-    fn stall(&mut self) -> Verdict {
+    fn stall(&mut self) -> VcpuProgress {
         stall(
-            &mut self.keeper,
+            &mut self.guard,
             &mut self.vcpu,
             &self.vm,
-            &Alone,
+            &SingleVcpu,
             &mut self.debug_registers,
         )
     }
 
+    fn handle(&mut self, exit: kvm_debug_exit_arch) -> BreakpointOutcome {
+        let mut parts = vcpu_parts(
+            &mut self.vcpu,
+            &self.vm.memory,
+            &SingleVcpu,
+            &mut self.debug_registers,
+        );
+        self.guard.handle_breakpoint(exit, &mut parts).unwrap()
+    }
+
+    /// Runs the guest until it writes to a port.
     fn play(&mut self) -> Story {
         let mut story = Story::default();
         loop {
             story.runs += 1;
             let debug = match self.vcpu.run().unwrap() {
                 VcpuExit::Debug(debug) => debug,
-                VcpuExit::IoOut(DONE_PORT, _) => return story,
+                VcpuExit::IoOut(port, _) => {
+                    story.port = port;
+                    return story;
+                }
                 exit => panic!("{exit:?}"),
             };
-            let mut side = side(
-                &mut self.vcpu,
-                &self.vm.memory,
-                &Alone,
-                &mut self.debug_registers,
-            );
-            match self.keeper.breakpoint(debug, &mut side).unwrap() {
-                Hit::Emulated(_) => story.emulated += 1,
-                Hit::NoSplitLock => story.not_split += 1,
-                Hit::LeftToCpu(_) => story.left_to_cpu += 1,
-                Hit::Nothing => story.nothing += 1,
-                Hit::Guests => panic!("the guest has not asked for anything"),
+            match self.handle(debug) {
+                BreakpointOutcome::Emulated(_) => story.emulated += 1,
+                BreakpointOutcome::NoSplitLock => story.not_split += 1,
+                BreakpointOutcome::LeftToCpu(_) => story.left_to_cpu += 1,
+                BreakpointOutcome::Nothing => story.nothing += 1,
+                BreakpointOutcome::ForGuest => panic!("the guest has not asked for anything"),
             }
         }
     }
 
-    fn turns(&self) -> u64 {
-        self.vcpu.get_regs().unwrap().rcx
+    /// What it has counted to at these addresses, and in RCX at last.
+    fn counts<const N: usize>(&self, addresses: [u64; N]) -> ([u64; N], u64) {
+        let words = addresses.map(|address| self.vm.word(address));
+        (words, self.vcpu.get_regs().unwrap().rcx)
+    }
+}
+
+/// A guest at each level at which breakpoints work, of whose split locks the first has been emulated
+/// and is watched since.
+fn at_each_level(
+    code: &[u8],
+    turns: u64,
+    change: impl Fn(&mut kvm_regs),
+    mut check: impl FnMut(WatchedGuest),
+) {
+    let Some(kvm) = kvm() else { return };
+    let (support, levels) = supported_levels(&kvm);
+    for cpl in levels {
+        let vm = TestVm::new(&kvm, code);
+        let mut guest = WatchedGuest::new(support, vm, cpl, turns, &change);
+        let response = response(&guest.stall());
+        assert_eq!(response, Response::Emulated { watched: true });
+        check(guest);
     }
 }
 
 #[test]
 fn every_operation_is_emulated_for_exactly_one_exit() {
     const TURNS: u64 = 2_000;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        for operand in [SPLIT, SPLIT_PAGE] {
-            let vm = TestVm::new(&kvm, INCREMENT);
-            let mut guest =
-                Watched::new(reach, vm, cpl, TURNS, |registers| registers.rsi = operand);
-            guest.watch();
-            let story = guest.play();
+    for operand in [SPLIT, SPLIT_PAGE] {
+        let at_operand = |registers: &mut kvm_regs| registers.rsi = operand;
+        at_each_level(INCREMENT, TURNS, at_operand, |mut guest| {
             // The first was emulated after a stall, and the port write is an exit as well.
             let expected = Story {
                 runs: TURNS,
+                port: DONE_PORT,
                 emulated: TURNS - 1,
                 ..Story::default()
             };
-            assert_eq!(story, expected);
-            assert_eq!((guest.vm.word(operand), guest.turns()), (TURNS, TURNS));
-        }
+            assert_eq!(guest.play(), expected);
+            assert_eq!(guest.counts([operand]), ([TURNS], TURNS));
+        });
     }
 }
 
-/// Where breakpoints do not reach, a stall is all that there is.
+/// Where breakpoints do not work, a stall is all that there is.
 #[test]
 fn without_breakpoints_nothing_is_watched() {
     let Some(kvm) = kvm() else { return };
     for cpl in [0, 3] {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(Reach::NOWHERE, vm, cpl, 100, |_| {});
+        let mut guest = WatchedGuest::new(BreakpointSupport::NONE, vm, cpl, 100, |_| {});
         let mut verdict = guest.stall();
         for turn in 1..100 {
             assert_eq!(response(&verdict), Response::Emulated { watched: false });
             assert_eq!(guest.vm.word(SPLIT), turn);
             // It comes back to where it was.
-            let mut registers = guest.vcpu.get_regs().unwrap();
-            registers.rip = CODE;
-            guest.vcpu.set_regs(&registers).unwrap();
+            guest.change_registers(|registers| registers.rip = CODE);
             verdict = stalled_run(
-                &mut guest.keeper,
+                &mut guest.guard,
                 &mut guest.vcpu,
                 &guest.vm,
-                &Alone,
+                &SingleVcpu,
                 &mut guest.debug_registers,
             );
         }
@@ -166,22 +196,17 @@ const CHANGES_ITSELF: &[u8] = &[
 fn code_that_changes_under_a_breakpoint_is_executed_as_it_is() {
     const TURNS: u64 = 300;
     const UNTIL_CHANGE: u64 = 100;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, CHANGES_ITSELF);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |registers| {
-            (registers.rbx, registers.rdi) = (UNTIL_CHANGE, CODE);
-        });
-        guest.watch();
+    let when_and_where = |registers: &mut kvm_regs| {
+        (registers.rbx, registers.rdi) = (UNTIL_CHANGE, CODE);
+    };
+    at_each_level(CHANGES_ITSELF, TURNS, when_and_where, |mut guest| {
         let story = guest.play();
         assert_eq!(story.emulated, UNTIL_CHANGE - 1);
         // It is given up soon.
         assert_eq!(story.not_split, 4);
-        assert_eq!(guest.keeper.watched(), &[None; 4]);
-        assert_eq!(guest.vm.word(SPLIT), UNTIL_CHANGE);
-        assert_eq!(guest.turns(), TURNS);
-    }
+        assert_eq!(guest.guard.watched_addresses(), &[None; 4]);
+        assert_eq!(guest.counts([SPLIT]), ([UNTIL_CHANGE], TURNS));
+    });
 }
 
 /// ```text
@@ -200,236 +225,148 @@ const ALTERNATES: &[u8] = &[
 #[test]
 fn an_instruction_that_does_not_split_every_time_is_emulated_when_it_does() {
     const TURNS: u64 = 200;
-    const ALIGNED: u64 = 0x2_1000;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, ALTERNATES);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |registers| registers.rdi = ALIGNED);
-        guest.watch();
+    let alternate = |registers: &mut kvm_regs| registers.rdi = ALIGNED;
+    at_each_level(ALTERNATES, TURNS, alternate, |mut guest| {
         let story = guest.play();
         assert_eq!(
             (story.emulated, story.not_split),
             (TURNS / 2 - 1, TURNS / 2)
         );
-        let counters = (guest.vm.word(SPLIT), guest.vm.word(ALIGNED), guest.turns());
-        assert_eq!(counters, (TURNS / 2, TURNS / 2, TURNS));
-    }
+        let halves = [TURNS / 2; 2];
+        assert_eq!(guest.counts([SPLIT, ALIGNED]), (halves, TURNS));
+    });
 }
 
 #[test]
 fn an_operand_that_never_splits_again_is_left_to_the_cpu() {
     const TURNS: u64 = 200;
-    const ALIGNED: u64 = 0x2_1000;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
-        guest.watch();
-        let mut registers = guest.vcpu.get_regs().unwrap();
-        registers.rsi = ALIGNED;
-        guest.vcpu.set_regs(&registers).unwrap();
-        let story = guest.play();
-        assert_eq!((story.emulated, story.not_split), (0, 4));
-        let counters = (guest.vm.word(SPLIT), guest.vm.word(ALIGNED), guest.turns());
-        assert_eq!(counters, (1, TURNS - 1, TURNS));
-    }
+    at_each_level(
+        INCREMENT,
+        TURNS,
+        |_| {},
+        |mut guest| {
+            guest.change_registers(|registers| registers.rsi = ALIGNED);
+            let story = guest.play();
+            assert_eq!((story.emulated, story.not_split), (0, 4));
+            assert_eq!(guest.counts([SPLIT, ALIGNED]), ([1, TURNS - 1], TURNS));
+        },
+    );
 }
 
 /// A page that is taken away: the CPU raises the page fault, at the right instruction.
 #[test]
 fn a_page_fault_is_the_guests() {
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, 100, |registers| registers.rsi = SPLIT_PAGE);
-        guest.watch();
+    let over_pages = |registers: &mut kvm_regs| registers.rsi = SPLIT_PAGE;
+    at_each_level(INCREMENT, 100, over_pages, |mut guest| {
         let second_page = 0x4000 + 8 * 0x21;
         guest.vm.set_words(second_page, &[0]);
         let before = guest.vm.word(SPLIT_PAGE);
-        let mut left_to_cpu = 0;
-        let port = loop {
-            let debug = match guest.vcpu.run().unwrap() {
-                VcpuExit::Debug(debug) => debug,
-                VcpuExit::IoOut(port, _) => break port,
-                exit => panic!("{exit:?}"),
-            };
-            let mut side = side(
-                &mut guest.vcpu,
-                &guest.vm.memory,
-                &Alone,
-                &mut guest.debug_registers,
-            );
-            let hit = guest.keeper.breakpoint(debug, &mut side).unwrap();
-            left_to_cpu += u32::from(matches!(hit, Hit::LeftToCpu(_)));
-        };
-        assert_eq!((port, left_to_cpu), (HANDLER_PORT, 1));
+        let story = guest.play();
+        assert_eq!((story.port, story.left_to_cpu), (HANDLER_PORT, 1));
         let special = guest.vcpu.get_sregs().unwrap();
         assert_eq!(special.cr2, SPLIT_PAGE + 4);
         assert_eq!(guest.vm.word(SPLIT_PAGE), before);
-    }
+    });
 }
 
 #[test]
 fn kicks_lose_nothing_and_do_nothing_twice() {
     const TURNS: u64 = 5_000;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
-        guest.watch();
-        let Watched {
-            vcpu,
-            vm,
-            keeper,
-            debug_registers,
-        } = &mut guest;
-        let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
-        let (kicker, done) = (vcpu.kicker(), AtomicBool::new(false));
-        let mut kicked = 0u64;
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut pause_us = 1;
-                while !done.load(Ordering::Relaxed) {
-                    kicker.kick().unwrap();
-                    pause_us = pause_us * 7 % 113;
-                    thread::sleep(Duration::from_micros(pause_us));
-                }
-            });
-            loop {
-                match vcpu.run_until(Deadline::Never).unwrap() {
-                    Outcome::Kicked => kicked += 1,
-                    Outcome::Exit(VcpuExit::Debug(debug)) => {
-                        let vcpu = vcpu.vcpu_mut();
-                        let mut side = side(vcpu, &vm.memory, &Alone, debug_registers);
-                        keeper.breakpoint(debug, &mut side).unwrap();
+    at_each_level(
+        INCREMENT,
+        TURNS,
+        |_| {},
+        |mut guest| {
+            let WatchedGuest {
+                vcpu,
+                vm,
+                guard,
+                debug_registers,
+            } = &mut guest;
+            let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
+            let (kicker, done) = (vcpu.kicker(), AtomicBool::new(false));
+            let mut kicked = 0u64;
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut pause_us = 1;
+                    while !done.load(Ordering::Relaxed) {
+                        kicker.kick().unwrap();
+                        pause_us = pause_us * 7 % 113;
+                        thread::sleep(Duration::from_micros(pause_us));
                     }
-                    Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => break,
-                    outcome => panic!("{outcome:?}"),
+                });
+                loop {
+                    match vcpu.run_until(Deadline::Never).unwrap() {
+                        Outcome::Kicked => kicked += 1,
+                        Outcome::Exit(VcpuExit::Debug(debug)) => {
+                            let vcpu = vcpu.vcpu_mut();
+                            let mut parts =
+                                vcpu_parts(vcpu, &vm.memory, &SingleVcpu, debug_registers);
+                            guard.handle_breakpoint(debug, &mut parts).unwrap();
+                        }
+                        Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => break,
+                        outcome => panic!("{outcome:?}"),
+                    }
                 }
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-        drop(vcpu);
-        assert!(kicked > 0);
-        assert_eq!((guest.vm.word(SPLIT), guest.turns()), (TURNS, TURNS));
-        assert_eq!(guest.keeper.statistics().emulated_at_breakpoints, TURNS - 1);
-    }
-}
-
-/// Emulating, letting through, stepping over, and back.
-#[test]
-fn choosing_loses_nothing_and_does_nothing_twice() {
-    const QUANTUM: Duration = Duration::from_millis(5);
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, u64::MAX, |_| {});
-        guest.keeper = Keeper::new(Config {
-            reaction: Reaction::Auto,
-            ..Config::default()
-        });
-        guest.watch();
-        let Watched {
-            vcpu,
-            vm,
-            keeper,
-            debug_registers,
-        } = &mut guest;
-        let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
-        let (mut emulated, mut stepped) = (0, 0);
-        // Long enough for a choice, and a while longer.
-        for _ in 0..200 {
-            let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
-            let deadline = Deadline::Wall(began + keeper.budget(QUANTUM));
-            while let Outcome::Exit(exit) = vcpu.run_until(deadline).unwrap() {
-                let VcpuExit::Debug(debug) = exit else {
-                    panic!("{exit:?}")
-                };
-                let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
-                match keeper.breakpoint(debug, &mut side).unwrap() {
-                    Hit::Emulated(_) => emulated += 1,
-                    Hit::Nothing => stepped += 1,
-                    hit => panic!("{hit:?}"),
-                }
-            }
-            let run = Run {
-                wall: MonotonicTime::now().saturating_since(began),
-                cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
-                ended: Ended::Expired,
-            };
-            let mut side = side(vcpu.vcpu_mut(), &vm.memory, &Alone, debug_registers);
-            keeper.after_run(&run, &mut side).unwrap();
-        }
-        drop(vcpu);
-        // It may be between the increment in memory and that of the register.
-        let at_most_one = guest.vm.word(SPLIT) - guest.turns();
-        assert!(at_most_one <= 1, "{at_most_one} more in memory");
-        assert!(emulated > 0 && stepped > 0, "{emulated} and {stepped}");
-        assert!(guest.turns() > emulated, "nothing was let through");
-    }
+                done.store(true, Ordering::Relaxed);
+            });
+            drop(vcpu);
+            assert!(kicked > 0);
+            assert_eq!(guest.counts([SPLIT]), ([TURNS], TURNS));
+            assert_eq!(guest.guard.statistics().emulated_at_breakpoints, TURNS - 1);
+        },
+    );
 }
 
 /// An exception that KVM has taken because somebody watches, and that was meant for the guest.
 #[test]
 fn the_guests_own_debug_exceptions_reach_it() {
     const SINGLE_STEP: u64 = 1 << 14;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, 100, |_| {});
-        guest.watch();
-        let debug = kvm_bindings::kvm_debug_exit_arch {
-            exception: 1,
-            pc: CODE + 4,
-            dr6: 0xffff_0ff0 | SINGLE_STEP,
-            ..Default::default()
-        };
-        let mut side = side(
-            &mut guest.vcpu,
-            &guest.vm.memory,
-            &Alone,
-            &mut guest.debug_registers,
-        );
-        let hit = guest.keeper.breakpoint(debug, &mut side).unwrap();
-        assert_eq!(hit, Hit::Guests);
-        let exit = guest.vcpu.run().unwrap();
-        assert!(matches!(exit, VcpuExit::IoOut(HANDLER_PORT, _)), "{exit:?}");
-        let debug_registers = guest.vcpu.get_debug_regs().unwrap();
-        assert_ne!(debug_registers.dr6 & SINGLE_STEP, 0);
-    }
+    at_each_level(
+        INCREMENT,
+        100,
+        |_| {},
+        |mut guest| {
+            let outcome = guest.handle(kvm_debug_exit_arch {
+                exception: 1,
+                pc: CODE + 4,
+                dr6: 0xffff_0ff0 | SINGLE_STEP,
+                ..Default::default()
+            });
+            assert_eq!(outcome, BreakpointOutcome::ForGuest);
+            let exit = guest.vcpu.run().unwrap();
+            assert!(matches!(exit, VcpuExit::IoOut(HANDLER_PORT, _)), "{exit:?}");
+            let debug_registers = guest.vcpu.get_debug_regs().unwrap();
+            assert_ne!(debug_registers.dr6 & SINGLE_STEP, 0);
+        },
+    );
 }
 
 #[test]
 fn a_guest_that_arms_its_own_breakpoints_gets_them_back() {
     const TURNS: u64 = 1_000;
-    let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
-    for cpl in levels {
-        let vm = TestVm::new(&kvm, INCREMENT);
-        let mut guest = Watched::new(reach, vm, cpl, TURNS, |_| {});
-        guest.watch();
-        let mut own = guest.vcpu.get_debug_regs().unwrap();
-        // Writes to somewhere where it does not write.
-        (own.db[0], own.dr7) = (0x4_0000, 0x1_0402);
-        guest.vcpu.set_debug_regs(&own).unwrap();
-        let story = guest.play();
-        assert_eq!(guest.keeper.watched(), &[None; 4]);
-        assert!(story.emulated < 256, "{story:?}");
-        assert_eq!((guest.vm.word(SPLIT), guest.turns()), (TURNS, TURNS));
-    }
+    at_each_level(
+        INCREMENT,
+        TURNS,
+        |_| {},
+        |mut guest| {
+            let mut own = guest.vcpu.get_debug_regs().unwrap();
+            // Writes to somewhere where it does not write.
+            (own.db[0], own.dr7) = (0x4_0000, 0x1_0402);
+            guest.vcpu.set_debug_regs(&own).unwrap();
+            let story = guest.play();
+            assert_eq!(guest.guard.watched_addresses(), &[None; 4]);
+            assert!(story.emulated < 256, "{story:?}");
+            assert_eq!(guest.counts([SPLIT]), ([TURNS], TURNS));
+        },
+    );
 }
 
 #[test]
 fn what_is_probed_is_what_happens() {
     let Some(kvm) = kvm() else { return };
-    let reach = Reach::probe(&kvm).unwrap();
-    assert_eq!(reach.at(1).or(reach.at(2)), None);
+    let support = BreakpointSupport::probe(&kvm).unwrap();
+    assert_eq!(support.at(1).or(support.at(2)), None);
     for cpl in [0, 3] {
         let vm = TestVm::new(&kvm, INCREMENT);
         let mut vcpu = vm.vcpu(0, cpl, 1);
@@ -440,6 +377,6 @@ fn what_is_probed_is_what_happens() {
         (debug.arch.debugreg[0], debug.arch.debugreg[7]) = (CODE, 0x402);
         vcpu.set_guest_debug(&debug).unwrap();
         let stopped = matches!(vcpu.run().unwrap(), VcpuExit::Debug(exit) if exit.pc == CODE);
-        assert_eq!(stopped, reach.at(cpl).is_some(), "at CPL {cpl}");
+        assert_eq!(stopped, support.at(cpl).is_some(), "at CPL {cpl}");
     }
 }

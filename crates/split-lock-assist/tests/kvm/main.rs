@@ -1,6 +1,6 @@
 //! Real vCPUs.
 //!
-//! Hardly any machine that tests run on detects split locks. A stall is therefore told to the keeper,
+//! Hardly any machine that tests run on detects split locks. A stall is therefore told to the guard,
 //! by runs that had hardly any CPU time, while the vCPU stands at the instruction; everything from
 //! there on is real.
 
@@ -13,8 +13,8 @@ mod walk;
 use std::time::Duration;
 
 use kvm_ioctls::{Kvm, VcpuFd};
-use split_lock_assist::guard::{Config, Ended, Keeper, Reaction, Response, Run, Verdict};
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
+use split_lock_assist::guard::{Config, Ended, Reaction, Response, Run, VcpuGuard, VcpuProgress};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
 use split_lock_assist::pause::Pause;
 
 use vm::TestVm;
@@ -33,49 +33,49 @@ const INCREMENT: &[u8] = &[
 ];
 const DONE_PORT: u16 = 0x10;
 
-fn emulating() -> Keeper {
-    Keeper::new(Config {
+fn emulating() -> VcpuGuard {
+    VcpuGuard::new(Config {
         reaction: Reaction::Emulate,
         ..Config::default()
     })
 }
 
-/// The privilege levels at which breakpoints reach a guest here.
-fn reached_levels(kvm: &Kvm) -> (Reach, Vec<u8>) {
-    let reach = Reach::probe(kvm).unwrap();
-    let levels = [0, 3].into_iter().filter(|&cpl| reach.at(cpl).is_some());
-    (reach, levels.collect())
+/// The privilege levels at which breakpoints work here.
+fn supported_levels(kvm: &Kvm) -> (BreakpointSupport, Vec<u8>) {
+    let support = BreakpointSupport::probe(kvm).unwrap();
+    let levels = [0, 3].into_iter().filter(|&cpl| support.at(cpl).is_some());
+    (support, levels.collect())
 }
 
-/// Tells the keeper of a run in which the vCPU has got no further than it is.
+/// Tells the guard of a run in which the vCPU has got no further than it is.
 fn stalled_run(
-    keeper: &mut Keeper,
+    guard: &mut VcpuGuard,
     vcpu: &mut VcpuFd,
     vm: &TestVm,
     others: &impl Pause,
     debug_registers: &mut DebugRegisters,
-) -> Verdict {
+) -> VcpuProgress {
     let run = Run {
-        wall: keeper.budget(Duration::from_millis(1)),
+        wall: guard.budget(Duration::from_millis(1)),
         cpu: Duration::from_micros(5),
         ended: Ended::Expired,
     };
-    let mut side = side(vcpu, &vm.memory, others, debug_registers);
-    keeper.after_run(&run, &mut side).unwrap()
+    let mut parts = vcpu_parts(vcpu, &vm.memory, others, debug_registers);
+    guard.after_run(&run, &mut parts).unwrap()
 }
 
 /// And of as many as it takes to be sure.
 fn stall(
-    keeper: &mut Keeper,
+    guard: &mut VcpuGuard,
     vcpu: &mut VcpuFd,
     vm: &TestVm,
     others: &impl Pause,
     debug_registers: &mut DebugRegisters,
-) -> Verdict {
-    let first = stalled_run(keeper, vcpu, vm, others, debug_registers);
-    assert_eq!(first, Verdict::Starved);
+) -> VcpuProgress {
+    let first = stalled_run(guard, vcpu, vm, others, debug_registers);
+    assert_eq!(first, VcpuProgress::Starved);
     punish();
-    stalled_run(keeper, vcpu, vm, others, debug_registers)
+    stalled_run(guard, vcpu, vm, others, debug_registers)
 }
 
 /// What the kernel would do to the thread, shorter.
@@ -84,6 +84,6 @@ fn punish() {
 }
 
 /// The response to a stall.
-fn response(verdict: &Verdict) -> Response {
+fn response(verdict: &VcpuProgress) -> Response {
     verdict.stall().expect("it is a stall").response
 }

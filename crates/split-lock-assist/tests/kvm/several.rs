@@ -5,11 +5,11 @@ use std::thread;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
 use split_lock_assist::guard::Response;
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
-use split_lock_assist::pause::Gate;
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::pause::PauseGate;
 
 use crate::vm::{SPLIT, SPLIT_PAGE, TestVm, kvm};
-use crate::{DONE_PORT, INCREMENT, emulating, reached_levels, response, stall};
+use crate::{DONE_PORT, INCREMENT, emulating, response, stall, supported_levels};
 
 /// Adds RAX, and sums up in RBX what was there before.
 /// ```text
@@ -27,19 +27,13 @@ const EXCHANGE_ADD: &[u8] = &[
 ];
 
 /// What a VMM's vCPU thread does, until the guest is done. Returns how often it was kicked.
-fn run(vcpu: VcpuFd, vm: &TestVm, gate: &Gate, reach: Reach) -> (VcpuFd, u64) {
+fn run(vcpu: VcpuFd, vm: &TestVm, gate: &PauseGate, support: BreakpointSupport) -> (VcpuFd, u64) {
     let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
     let kicker = vcpu.kicker();
     let mut pass = gate.pass(move || kicker.kick().unwrap());
-    let mut debug_registers = DebugRegisters::new(reach);
-    let mut keeper = emulating();
-    let verdict = stall(
-        &mut keeper,
-        vcpu.vcpu_mut(),
-        vm,
-        &pass,
-        &mut debug_registers,
-    );
+    let mut debug_registers = DebugRegisters::new(support);
+    let mut guard = emulating();
+    let verdict = stall(&mut guard, vcpu.vcpu_mut(), vm, &pass, &mut debug_registers);
     assert_eq!(response(&verdict), Response::Emulated { watched: true });
 
     let mut kicked = 0;
@@ -51,8 +45,9 @@ fn run(vcpu: VcpuFd, vm: &TestVm, gate: &Gate, reach: Reach) -> (VcpuFd, u64) {
         match outcome {
             Outcome::Kicked => kicked += 1,
             Outcome::Exit(VcpuExit::Debug(debug)) => {
-                let mut side = side(vcpu.vcpu_mut(), &vm.memory, &pass, &mut debug_registers);
-                keeper.breakpoint(debug, &mut side).unwrap();
+                let mut parts =
+                    vcpu_parts(vcpu.vcpu_mut(), &vm.memory, &pass, &mut debug_registers);
+                guard.handle_breakpoint(debug, &mut parts).unwrap();
             }
             Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => return (vcpu.into_inner(), kicked),
             outcome => panic!("{outcome:?}"),
@@ -61,8 +56,8 @@ fn run(vcpu: VcpuFd, vm: &TestVm, gate: &Gate, reach: Reach) -> (VcpuFd, u64) {
 }
 
 /// Two vCPUs on their threads, until both are done with their turns.
-fn play(vm: &TestVm, reach: Reach, cpl: u8, operand: u64, turns: u64) -> [VcpuFd; 2] {
-    let gate = Gate::new();
+fn play(vm: &TestVm, support: BreakpointSupport, cpl: u8, operand: u64, turns: u64) -> [VcpuFd; 2] {
+    let gate = PauseGate::new();
     let vcpus = [0, 1].map(|id| {
         let vcpu = vm.vcpu(id, cpl, turns);
         let mut registers = vcpu.get_regs().unwrap();
@@ -71,7 +66,7 @@ fn play(vm: &TestVm, reach: Reach, cpl: u8, operand: u64, turns: u64) -> [VcpuFd
         vcpu
     });
     thread::scope(|scope| {
-        let threads = vcpus.map(|vcpu| scope.spawn(|| run(vcpu, vm, &gate, reach)));
+        let threads = vcpus.map(|vcpu| scope.spawn(|| run(vcpu, vm, &gate, support)));
         threads.map(|thread| {
             let (vcpu, kicked) = thread.join().unwrap();
             assert!(kicked > 0, "they have never met");
@@ -84,10 +79,10 @@ fn play(vm: &TestVm, reach: Reach, cpl: u8, operand: u64, turns: u64) -> [VcpuFd
 fn two_vcpus_that_count_in_one_word_lose_nothing() {
     const TURNS: u64 = 10_000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, INCREMENT);
-        let vcpus = play(&vm, reach, cpl, SPLIT_PAGE, TURNS);
+        let vcpus = play(&vm, support, cpl, SPLIT_PAGE, TURNS);
         assert_eq!(vm.word(SPLIT_PAGE), 2 * TURNS);
         assert!(
             vcpus
@@ -102,10 +97,10 @@ fn two_vcpus_that_exchange_in_one_word_see_every_value_once() {
     /// A million operations together.
     const TURNS: u64 = 500_000;
     let Some(kvm) = kvm() else { return };
-    let (reach, levels) = reached_levels(&kvm);
+    let (support, levels) = supported_levels(&kvm);
     for cpl in levels {
         let vm = TestVm::new(&kvm, EXCHANGE_ADD);
-        let vcpus = play(&vm, reach, cpl, SPLIT, TURNS);
+        let vcpus = play(&vm, support, cpl, SPLIT, TURNS);
         let all = 2 * TURNS;
         assert_eq!(vm.word(SPLIT), all);
         let seen: u64 = vcpus.iter().map(|vcpu| vcpu.get_regs().unwrap().rbx).sum();

@@ -5,27 +5,34 @@ use kvm_ioctls::VcpuFd;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Mode, Registers, Segment, SegmentRegister};
 use split_lock_assist::emulate::{Emulated, emulate};
 use split_lock_assist::guard::Vcpu;
-use split_lock_assist::kvm::{DebugRegisters, GuestRam, KvmSide, Reach, side};
-use split_lock_assist::memory::{Granted, Memory};
+use split_lock_assist::kvm::{
+    BreakpointSupport, DebugRegisters, GuestRam, KvmVcpuParts, vcpu_parts,
+};
+use split_lock_assist::memory::{Memory, WritePermit};
 use split_lock_assist::paging::{PageWalk, PagedMemory};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::pause::SingleVcpu;
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::INCREMENT;
 use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm, long_mode};
 
-fn with_side<T>(
+fn with_parts<T>(
     vcpu: &mut VcpuFd,
     vm: &TestVm,
-    f: impl FnOnce(&mut KvmSide<'_, GuestMemoryMmap, Alone>) -> T,
+    f: impl FnOnce(&mut KvmVcpuParts<'_, GuestMemoryMmap, SingleVcpu>) -> T,
 ) -> T {
-    let mut debug_registers = DebugRegisters::new(Reach::NOWHERE);
-    f(&mut side(vcpu, &vm.memory, &Alone, &mut debug_registers))
+    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
+    f(&mut vcpu_parts(
+        vcpu,
+        &vm.memory,
+        &SingleVcpu,
+        &mut debug_registers,
+    ))
 }
 
 fn context(vcpu: &mut VcpuFd, vm: &TestVm) -> Context {
-    with_side(vcpu, vm, |side| side.cpu.context().unwrap())
+    with_parts(vcpu, vm, |parts| parts.cpu.context().unwrap())
 }
 
 #[test]
@@ -37,7 +44,7 @@ fn registers_are_where_they_belong() {
     (registers.rax, registers.rbx, registers.rcx, registers.rdx) = (1, 2, 3, 4);
     (registers.rsp, registers.r8, registers.r15) = (5, 6, 7);
     vcpu.set_regs(&registers).unwrap();
-    let mut seen = with_side(&mut vcpu, &vm, |side| side.cpu.registers().unwrap());
+    let mut seen = with_parts(&mut vcpu, &vm, |parts| parts.cpu.registers().unwrap());
     let expected = [
         (Gpr::Rax, 1),
         (Gpr::Rbx, 2),
@@ -57,12 +64,12 @@ fn registers_are_where_they_belong() {
         seen.set(register, value);
     }
     seen.rip = CODE + 4;
-    let back: Registers = with_side(&mut vcpu, &vm, |side| {
-        side.cpu.retire(&seen).unwrap();
-        side.cpu.registers().unwrap()
+    let back: Registers = with_parts(&mut vcpu, &vm, |parts| {
+        parts.cpu.retire(&seen).unwrap();
+        parts.cpu.registers().unwrap()
     });
     assert_eq!(back, seen);
-    let fresh = with_side(&mut vcpu, &vm, |side| side.cpu.registers().unwrap());
+    let fresh = with_parts(&mut vcpu, &vm, |parts| parts.cpu.registers().unwrap());
     assert_eq!(fresh, seen);
 }
 
@@ -138,9 +145,9 @@ fn an_emulated_instruction_ends_the_shadow_of_sti() {
     events.flags = KVM_VCPUEVENT_VALID_SHADOW;
     vcpu.set_vcpu_events(&events).unwrap();
     assert_ne!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
-    let emulated = with_side(&mut vcpu, &vm, |side| {
-        assert!(!side.cpu.has_event().unwrap());
-        emulate(&mut side.cpu, &mut side.memory, side.others).unwrap()
+    let emulated = with_parts(&mut vcpu, &vm, |parts| {
+        assert!(!parts.cpu.has_event().unwrap());
+        emulate(&mut parts.cpu, &mut parts.memory, parts.others).unwrap()
     });
     assert!(matches!(emulated, Emulated::Done(_)), "{emulated:?}");
     assert_eq!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
@@ -172,9 +179,9 @@ fn everything_that_is_written_is_marked_as_dirty() {
     memory.write_slice(&contents, GuestAddress(0)).unwrap();
     let mapping = memory.iter().next().unwrap().get_mmap();
     mapping.bitmap().reset();
-    let mut debug_registers = DebugRegisters::new(Reach::NOWHERE);
-    let mut side = side(&mut vcpu, &memory, &Alone, &mut debug_registers);
-    let emulated = emulate(&mut side.cpu, &mut side.memory, side.others).unwrap();
+    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
+    let mut parts = vcpu_parts(&mut vcpu, &memory, &SingleVcpu, &mut debug_registers);
+    let emulated = emulate(&mut parts.cpu, &mut parts.memory, parts.others).unwrap();
     assert!(matches!(emulated, Emulated::Done(_)), "{emulated:?}");
     let dirty = (0..BYTES)
         .step_by(4096)
@@ -225,7 +232,7 @@ fn an_exception_that_is_about_to_be_delivered_is_seen() {
     let mut events = vcpu.get_vcpu_events().unwrap();
     (events.exception.injected, events.exception.nr) = (1, 6);
     vcpu.set_vcpu_events(&events).unwrap();
-    assert!(with_side(&mut vcpu, &vm, |side| side
+    assert!(with_parts(&mut vcpu, &vm, |parts| parts
         .cpu
         .has_event()
         .unwrap()));
@@ -236,7 +243,7 @@ fn halting_is_seen_where_kvm_has_the_interrupt_controller() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::with_irqchip(&kvm, INCREMENT);
     let mut vcpu = vm.vcpu(0, 0, 1);
-    assert!(!with_side(&mut vcpu, &vm, |side| side
+    assert!(!with_parts(&mut vcpu, &vm, |parts| parts
         .cpu
         .is_halted()
         .unwrap()));
@@ -244,7 +251,7 @@ fn halting_is_seen_where_kvm_has_the_interrupt_controller() {
         mp_state: KVM_MP_STATE_HALTED,
     };
     vcpu.set_mp_state(halted).unwrap();
-    assert!(with_side(&mut vcpu, &vm, |side| side
+    assert!(with_parts(&mut vcpu, &vm, |parts| parts
         .cpu
         .is_halted()
         .unwrap()));

@@ -1,11 +1,11 @@
 //! A VM in 64-bit mode whose vCPUs share one memory, at CPL 0 or CPL 3.
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use kvm_preemption_timer::open_kvm;
+use split_lock_assist::kvm::LongMode;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 pub(crate) const CODE: u64 = 0x1_0000;
@@ -19,12 +19,15 @@ pub(crate) const SPLIT_PAGE: u64 = 0x2_0ffc;
 pub(crate) const STACK: u64 = 0x3_0000;
 
 const MEMORY_BYTES: usize = 2 << 20;
-const ROOT: u64 = 0x1000;
+const LONG_MODE: LongMode = LongMode {
+    page_tables: 0x1000,
+    descriptors: 0x5000,
+    task: 0x7000,
+};
 const SMALL_PAGES: u64 = 0x4000;
-const DESCRIPTORS: u64 = 0x5000;
 const INTERRUPTS: u64 = 0x6000;
-const TASK: u64 = 0x7000;
 const INTERRUPT_STACK: u64 = 0xf000;
+const EFER_NO_EXECUTE: u64 = 1 << 11;
 const REAL_MODE_TSS: usize = 0xfffb_d000;
 
 /// Present, writable, for everybody, accessed, dirty.
@@ -77,21 +80,12 @@ impl TestVm {
     }
 
     fn fill(&self, code: &[u8]) {
-        self.set_words(ROOT, &[0x2000 | FREE]);
+        self.set_words(LONG_MODE.page_tables, &[0x2000 | FREE]);
         self.set_words(0x2000, &[0x3000 | FREE]);
         self.set_words(0x3000, &[SMALL_PAGES | FREE]);
         let pages: Vec<u64> = (0..512).map(|page| page << 12 | FREE).collect();
         self.set_words(SMALL_PAGES, &pages);
-        let descriptors = [
-            0,
-            0x00af_9b00_0000_ffff,
-            0x00cf_9300_0000_ffff,
-            0x00cf_f300_0000_ffff,
-            0x00af_fb00_0000_ffff,
-            0x0000_8b00_0000_0067 | TASK << 16,
-            0,
-        ];
-        self.set_words(DESCRIPTORS, &descriptors);
+        self.set_words(LONG_MODE.descriptors, &LONG_MODE.descriptors());
         // An interrupt gate to the handler, for every exception.
         let gate = [
             HANDLER & 0xffff | 0x08 << 16 | 0x8e00 << 32 | (HANDLER >> 16) << 48,
@@ -99,7 +93,7 @@ impl TestVm {
         ];
         self.set_words(INTERRUPTS, &gate.repeat(32));
         // RSP0
-        self.write(TASK + 4, &INTERRUPT_STACK.to_le_bytes());
+        self.write(LONG_MODE.task + 4, &INTERRUPT_STACK.to_le_bytes());
         self.write(HANDLER, &[0xe6, HANDLER_PORT as u8, 0xf4]);
         self.write(CODE, code);
     }
@@ -165,58 +159,8 @@ impl TestVm {
 }
 
 pub(crate) fn long_mode(reset: kvm_sregs, cpl: u8) -> kvm_sregs {
-    let (code, data) = if cpl == 0 { (0x08, 0x10) } else { (0x20, 0x18) };
-    let data = kvm_segment {
-        limit: u32::MAX,
-        selector: data | u16::from(cpl),
-        type_: 0b0011,
-        present: 1,
-        dpl: cpl,
-        db: 1,
-        s: 1,
-        g: 1,
-        ..kvm_segment::default()
-    };
-    let code = kvm_segment {
-        selector: code | u16::from(cpl),
-        type_: 0b1011,
-        db: 0,
-        l: 1,
-        ..data
-    };
-    kvm_sregs {
-        cr0: 0x8001_0033,
-        cr3: ROOT,
-        cr4: 0x20,
-        efer: 0xd00,
-        cs: code,
-        ds: data,
-        es: data,
-        fs: data,
-        gs: data,
-        ss: data,
-        tr: kvm_segment {
-            base: TASK,
-            limit: 0x67,
-            selector: 0x28,
-            type_: 0b1011,
-            present: 1,
-            ..kvm_segment::default()
-        },
-        ldt: kvm_segment {
-            unusable: 1,
-            ..kvm_segment::default()
-        },
-        gdt: kvm_dtable {
-            base: DESCRIPTORS,
-            limit: 8 * 7 - 1,
-            ..kvm_dtable::default()
-        },
-        idt: kvm_dtable {
-            base: INTERRUPTS,
-            limit: 32 * 16 - 1,
-            ..kvm_dtable::default()
-        },
-        ..reset
-    }
+    let mut special = LONG_MODE.special_registers(reset, cpl);
+    special.efer |= EFER_NO_EXECUTE;
+    (special.idt.base, special.idt.limit) = (INTERRUPTS, 32 * 16 - 1);
+    special
 }

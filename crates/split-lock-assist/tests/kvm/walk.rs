@@ -6,9 +6,9 @@ use kvm_bindings::kvm_sregs;
 use kvm_ioctls::VcpuFd;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use split_lock_assist::kvm::{DebugRegisters, Reach, side};
-use split_lock_assist::memory::{Memory, Refusal};
-use split_lock_assist::pause::Alone;
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::memory::{AccessError, Memory};
+use split_lock_assist::pause::SingleVcpu;
 
 use crate::INCREMENT;
 use crate::vm::{TestVm, kvm, long_mode};
@@ -108,11 +108,11 @@ fn pages_like_this(vm: &TestVm, format: Format) -> bool {
 }
 
 /// What a byte at this address is, by the walker.
-fn by_walker(vcpu: &mut VcpuFd, vm: &TestVm, address: u64) -> Result<u8, Refusal> {
-    let mut debug_registers = DebugRegisters::new(Reach::NOWHERE);
-    let mut side = side(vcpu, &vm.memory, &Alone, &mut debug_registers);
+fn by_walker(vcpu: &mut VcpuFd, vm: &TestVm, address: u64) -> Result<u8, AccessError> {
+    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
+    let mut parts = vcpu_parts(vcpu, &vm.memory, &SingleVcpu, &mut debug_registers);
     let mut byte = [0];
-    side.memory.load_for_update(address, &mut byte)?;
+    parts.memory.load_for_update(address, &mut byte)?;
     Ok(byte[0])
 }
 
@@ -162,11 +162,13 @@ fn the_walker_finds_what_kvm_finds() {
                         prop_assert_eq!(byte, expected, "{:#x}", address);
                         found.set(found.get() + 1);
                     }
-                    Err(Refusal::NotMapped { .. }) => {
+                    Err(AccessError::NotMapped { .. }) => {
                         prop_assert_eq!(kvms.valid, 0, "{:#x}", address);
                         missing.set(missing.get() + 1);
                     }
-                    Err(Refusal::NotWritable { .. }) => prop_assert!(false, "nobody forbids it"),
+                    Err(AccessError::NotWritable { .. }) => {
+                        prop_assert!(false, "nobody forbids it")
+                    }
                     // Not RAM, or too odd for anybody to know.
                     Err(_) => {}
                 }

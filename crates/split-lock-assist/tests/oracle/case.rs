@@ -7,7 +7,7 @@ use crate::common::encoding::{EXCHANGES, Encoding, NOT_LOCKABLE, Opcode, lockabl
 use crate::common::random::Random;
 use crate::layout::{DATA_BYTES, Layout, PAGE, READABLE_BYTES, WRITABLE_BYTES};
 use crate::segments::{Segments, Selectable};
-use crate::sys::{LdtEntry, Place, Task, WINDOW_BYTES};
+use crate::sys::{CodeSegment, LdtEntry, Task, WINDOW_BYTES};
 
 /// What one instruction starts from, natively and emulated.
 #[derive(Debug, Clone)]
@@ -143,13 +143,13 @@ impl Source {
     }
 
     /// The mode, and the segments with which it is entered.
-    fn surroundings(&mut self, address: u64) -> (Context, Place) {
+    fn surroundings(&mut self, address: u64) -> (Context, CodeSegment) {
         let mut context = Context {
             mode: self.mode,
             alignment_mask: true,
             ..Context::long_mode(3)
         };
-        let mut place = Place {
+        let mut place = CodeSegment {
             rip: address,
             code_selector: 0,
             fs_base: 0,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use split_lock_assist::cpu::{Mode, Registers};
 use split_lock_assist::decode::{Decoded, Exception, Fault};
 use split_lock_assist::emulate::{Emulated, Reason, undefined_flags};
-use split_lock_assist::memory::Refusal;
+use split_lock_assist::memory::AccessError;
 
 use crate::case::{Case, is_canonical};
 use crate::layout::PAGE;
@@ -21,7 +21,7 @@ pub(crate) struct Expected {
 
 /// How the two compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Comparison {
     Same {
         /// The CPU has trapped, and the instruction was left to it.
         trapped: bool,
@@ -31,35 +31,35 @@ pub(crate) enum Verdict {
     Different(&'static str),
 }
 
-pub(crate) fn judge(case: &Case, expected: &Expected, actual: &Outcome) -> Verdict {
+pub(crate) fn judge(case: &Case, expected: &Expected, actual: &Outcome) -> Comparison {
     let undefined = match expected.emulated {
         Emulated::Done(access) => {
             if actual.trap != NO_TRAP {
-                return Verdict::Different("the CPU has trapped");
+                return Comparison::Different("the CPU has trapped");
             }
             if expected.registers.rip != next_rip(case) {
-                return Verdict::Different("the next instruction");
+                return Comparison::Different("the next instruction");
             }
             undefined_flags(&access)
         }
         Emulated::LeftToCpu(reason) => {
             if let Some(different) = compare_trap(case, reason, actual) {
-                return Verdict::Different(different);
+                return Comparison::Different(different);
             }
             0
         }
     };
     let flags = expected.registers.rflags ^ actual.rflags;
     if flags & !undefined != 0 {
-        return Verdict::Different("flags");
+        return Comparison::Different("flags");
     }
     if !same_registers(case, &expected.registers.gpr, &actual.gpr) {
-        return Verdict::Different("registers");
+        return Comparison::Different("registers");
     }
     if expected.window != actual.window {
-        return Verdict::Different("memory");
+        return Comparison::Different("memory");
     }
-    Verdict::Same {
+    Comparison::Same {
         trapped: actual.trap != NO_TRAP,
         undefined: flags != 0,
     }
@@ -82,11 +82,9 @@ fn compare_trap(case: &Case, reason: Reason, actual: &Outcome) -> Option<&'stati
         return Some("where it has trapped");
     }
     match reason {
-        Reason::Refused(Refusal::NotMapped { address } | Refusal::NotWritable { address })
-            if address / PAGE != actual.trap_address / PAGE =>
-        {
-            Some("the address of the page fault")
-        }
+        Reason::Access(
+            AccessError::NotMapped { address } | AccessError::NotWritable { address },
+        ) if address / PAGE != actual.trap_address / PAGE => Some("the address of the page fault"),
         _ => None,
     }
 }
@@ -104,7 +102,7 @@ fn vectors(reason: Reason) -> &'static [u64] {
         },
         // Nothing is mapped at either end of the address space; the offset can be refused as well.
         Reason::WrapsAround => &[13, 14],
-        Reason::Refused(_) => &[14],
+        Reason::Access(_) => &[14],
         // AMD's CPUs check the alignment first; a page fault is not excluded.
         Reason::AlignmentCheck => &[17, 14],
         _ => &[],

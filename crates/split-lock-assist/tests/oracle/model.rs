@@ -1,36 +1,9 @@
-//! The vCPU and the memory that `emulate` works on.
+//! The memory that `emulate` works on.
 
-use std::convert::Infallible;
-
-use split_lock_assist::cpu::{Context, Cpu, Registers};
-use split_lock_assist::memory::{Granted, Memory, Refusal};
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
 
 use crate::layout::{DATA_BYTES, Layout};
 use crate::sys::Access;
-
-/// A vCPU that is only its state.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ModelCpu {
-    pub(crate) registers: Registers,
-    pub(crate) context: Context,
-}
-
-impl Cpu for ModelCpu {
-    type Error = Infallible;
-
-    fn registers(&self) -> Result<Registers, Infallible> {
-        Ok(self.registers)
-    }
-
-    fn context(&self) -> Result<Context, Infallible> {
-        Ok(self.context)
-    }
-
-    fn retire(&mut self, after: &Registers) -> Result<(), Infallible> {
-        self.registers = *after;
-        Ok(())
-    }
-}
 
 /// What should be in the arena.
 #[derive(Debug)]
@@ -71,7 +44,7 @@ impl ModelMemory {
 }
 
 impl Memory for ModelMemory {
-    type Granted<'a> = ModelGrant<'a>;
+    type Permit<'a> = ModelGrant<'a>;
 
     fn fetch(&mut self, address: u64, bytes: &mut [u8]) -> usize {
         if address != self.code_at {
@@ -86,12 +59,12 @@ impl Memory for ModelMemory {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<ModelGrant<'_>, Refusal> {
+    ) -> Result<ModelGrant<'_>, AccessError> {
         for address in (0..bytes.len() as u64).map(|n| address + n) {
             match self.layout.data_access(address) {
                 Access::ReadWrite => {}
-                Access::ReadOnly => return Err(Refusal::NotWritable { address }),
-                _ => return Err(Refusal::NotMapped { address }),
+                Access::ReadOnly => return Err(AccessError::NotWritable { address }),
+                _ => return Err(AccessError::NotMapped { address }),
             }
         }
         bytes.copy_from_slice(self.data(address, bytes.len()));
@@ -108,7 +81,7 @@ pub(crate) struct ModelGrant<'a> {
     address: u64,
 }
 
-impl Granted for ModelGrant<'_> {
+impl WritePermit for ModelGrant<'_> {
     fn store(self, bytes: &[u8]) {
         self.memory.poke(self.address, bytes);
     }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use split_lock_assist::cpu::Mode;
+use split_lock_assist::cpu::{CpuState, Mode};
 use split_lock_assist::emulate::emulate;
-use split_lock_assist::pause::Alone;
+use split_lock_assist::pause::SingleVcpu;
 
 use crate::case::{Case, Source};
 use crate::common::random::Random;
-use crate::judge::{Expected, Verdict, judge, report};
+use crate::judge::{Comparison, Expected, judge, report};
 use crate::layout::{CODE_BYTES, DATA_BYTES, Layout, READABLE_BYTES, SLOT_BYTES};
-use crate::model::{ModelCpu, ModelMemory};
+use crate::model::ModelMemory;
 use crate::sys::{self, Arena, Outcome, Shared, Surroundings, Task, Unfinished, WINDOW_BYTES};
 
 /// How many cases one child executes.
@@ -90,12 +90,14 @@ impl Oracle {
             let expected = self.emulate(case, *address);
             let actual = self.outcomes.get(n);
             match judge(case, &expected, &actual) {
-                Verdict::Same { trapped, undefined } => {
+                Comparison::Same { trapped, undefined } => {
                     self.tally.done += u64::from(!trapped);
                     self.tally.trapped += u64::from(trapped);
                     self.tally.undefined += u64::from(undefined);
                 }
-                Verdict::Different(what) => panic!("{}", report(case, &expected, &actual, what)),
+                Comparison::Different(what) => {
+                    panic!("{}", report(case, &expected, &actual, what))
+                }
             }
         }
         self.compare_all_data();
@@ -127,11 +129,11 @@ impl Oracle {
             self.memory.poke(case.task.poke_at, &case.task.poke);
         }
         self.memory.set_code(address, &case.bytes);
-        let mut cpu = ModelCpu {
+        let mut cpu = CpuState {
             registers: case.registers,
             context: case.context,
         };
-        let Ok(emulated) = emulate(&mut cpu, &mut self.memory, &Alone);
+        let Ok(emulated) = emulate(&mut cpu, &mut self.memory, &SingleVcpu);
         let mut window = [0; WINDOW_BYTES];
         window.copy_from_slice(self.memory.data(case.task.window_at, WINDOW_BYTES));
         Expected {

@@ -17,7 +17,7 @@ use std::ptr;
 pub(crate) struct Task {
     pub(crate) gpr: [u64; 16],
     pub(crate) rflags: u64,
-    pub(crate) place: Place,
+    pub(crate) place: CodeSegment,
     /// Where `poke` goes before the instruction. Zero: nowhere.
     pub(crate) poke_at: u64,
     pub(crate) poke: [u8; 16],
@@ -28,7 +28,7 @@ pub(crate) struct Task {
 /// In which mode the instruction is executed, and from where.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Place {
+pub(crate) struct CodeSegment {
     /// Outside of 64-bit mode, the offset in `code_selector`.
     pub(crate) rip: u64,
     /// Zero: 64-bit mode.

@@ -1,18 +1,18 @@
 //! How tables of each format are read.
 
-use split_lock_assist::memory::Refusal;
+use split_lock_assist::memory::AccessError;
 use split_lock_assist::paging::{Access, PageWalk};
 
 use super::machine::{FREE, LARGE, Machine, NO_EXECUTE, PRESENT};
 use super::*;
 
-fn physical(machine: &Machine, walk: PageWalk, address: u64) -> Result<u64, Refusal> {
+fn physical(machine: &Machine, walk: PageWalk, address: u64) -> Result<u64, AccessError> {
     walk.translate(&machine, address, Access::Write)
         .map(|translation| translation.physical())
 }
 
-fn is_undecided(result: Result<u64, Refusal>) -> bool {
-    matches!(result, Err(Refusal::Undecided { .. }))
+fn is_undecided(result: Result<u64, AccessError>) -> bool {
+    matches!(result, Err(AccessError::Undecided { .. }))
 }
 
 /// Four levels, of which `address` takes the entry numbered so in each.
@@ -48,7 +48,7 @@ fn four_levels() {
         let address = LONG_ADDRESS;
         assert_eq!(
             physical(&machine, LONG, address),
-            Err(Refusal::NotMapped { address })
+            Err(AccessError::NotMapped { address })
         );
     }
 }
@@ -86,7 +86,7 @@ fn pages_of_1_gib_are_confirmed_by_the_cpu() {
     machine.confirms = Some(false);
     let refused = machine.update(LONG, LONG_ADDRESS, &[2]);
     assert!(
-        matches!(refused, Err(Refusal::Undecided { .. })),
+        matches!(refused, Err(AccessError::Undecided { .. })),
         "{refused:?}"
     );
     assert_eq!(machine.get(0x12_4060_4560), 1 << 56);
@@ -121,7 +121,7 @@ fn addresses_that_are_not_canonical_are_not_mapped() {
     ] {
         assert_eq!(
             physical(&machine, walk, address),
-            Err(Refusal::NotMapped { address })
+            Err(AccessError::NotMapped { address })
         );
     }
     // The upper half.
@@ -195,7 +195,7 @@ fn the_root_of_pae_is_confirmed_by_the_cpu() {
     machine.confirms = Some(false);
     let refused = machine.update(PAE, 0x10, &[3, 4]);
     assert!(
-        matches!(refused, Err(Refusal::Undecided { .. })),
+        matches!(refused, Err(AccessError::Undecided { .. })),
         "{refused:?}"
     );
     assert_eq!(machine.get(0x7010), 0x201);
@@ -217,7 +217,7 @@ fn two_levels_of_entries_with_four_bytes() {
     let address = 2 << 22;
     assert_eq!(
         physical(&machine, TWO_LEVELS, address),
-        Err(Refusal::NotMapped { address })
+        Err(AccessError::NotMapped { address })
     );
 }
 
@@ -251,6 +251,6 @@ fn tables_that_are_not_in_ram_are_not_walked() {
     let address = LONG_ADDRESS;
     assert_eq!(
         physical(&machine, LONG, address),
-        Err(Refusal::NotRam { address })
+        Err(AccessError::NotRam { address })
     );
 }

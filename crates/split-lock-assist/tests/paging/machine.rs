@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use split_lock_assist::memory::{Granted, Memory, Refusal};
-use split_lock_assist::paging::{PageWalk, PagedMemory, Piece, Ram};
+use split_lock_assist::memory::{AccessError, Memory, WritePermit};
+use split_lock_assist::paging::{PageWalk, PagedMemory, Ram, RamSlice};
 
 pub(crate) const PRESENT: u64 = 1 << 0;
 pub(crate) const WRITABLE: u64 = 1 << 1;
@@ -61,7 +61,7 @@ impl Machine {
         walk: PageWalk,
         address: u64,
         bytes: &[u8],
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Vec<u8>, AccessError> {
         let mut before = vec![0; bytes.len()];
         let mut memory = PagedMemory::new(walk, self);
         memory
@@ -93,7 +93,7 @@ impl Bytes<'_> {
     }
 }
 
-impl Piece for Bytes<'_> {
+impl RamSlice for Bytes<'_> {
     fn read(&self, bytes: &mut [u8]) {
         assert_eq!(bytes.len(), self.count);
         for (byte, (word, shift)) in bytes.iter_mut().zip(self.places()) {
@@ -111,12 +111,12 @@ impl Piece for Bytes<'_> {
 }
 
 impl Ram for &Machine {
-    type Piece<'a>
+    type Slice<'a>
         = Bytes<'a>
     where
         Self: 'a;
 
-    fn piece(&self, address: u64, bytes: usize) -> Option<Bytes<'_>> {
+    fn slice(&self, address: u64, bytes: usize) -> Option<Bytes<'_>> {
         let last_page = (address + bytes as u64 - 1) / 4096;
         assert_eq!(address / 4096, last_page, "a piece lies in one page");
         (address < RAM_END).then_some(Bytes {

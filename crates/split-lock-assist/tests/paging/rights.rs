@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use split_lock_assist::memory::Refusal;
+use split_lock_assist::memory::AccessError;
 use split_lock_assist::paging::{Access, PageWalk};
 
 use super::machine::{FREE, Machine, NO_EXECUTE, PRESENT, USER, WRITABLE};
@@ -83,7 +83,7 @@ fn smap_keeps_the_kernel_off_user_pages_unless_it_says_so() {
     };
     assert_eq!(
         smap.translate(&&user_page, 0, Access::Write),
-        Err(Refusal::NotWritable { address: 0 })
+        Err(AccessError::NotWritable { address: 0 })
     );
     assert!(allows(&user_page, on_purpose, Access::Write));
     assert!(allows(&kernel_page, smap, Access::Write));
@@ -140,7 +140,7 @@ fn protection_keys_other_than_0_are_not_guessed_at() {
                 ..kernel
             };
             let result = with_keys.translate(&&machine, 0, Access::Write);
-            let undecided = matches!(result, Err(Refusal::Undecided { .. }));
+            let undecided = matches!(result, Err(AccessError::Undecided { .. }));
             assert_eq!((result.is_ok(), undecided), (key == 0, key != 0));
             assert!(allows(&machine, others, Access::Write));
             assert!(allows(&machine, with_keys, Access::Fetch));

@@ -1,6 +1,6 @@
 //! What is read, written and marked, and that nothing is where it is refused.
 
-use split_lock_assist::memory::Refusal;
+use split_lock_assist::memory::AccessError;
 use split_lock_assist::paging::PageWalk;
 
 use super::machine::{ACCESSED, DIRTY, FREE, LARGE, Machine, NO_EXECUTE, PRESENT, RAM_END, USER};
@@ -65,9 +65,9 @@ fn an_update_across_pages_reaches_both() {
 
 #[test]
 fn an_update_is_refused_as_a_whole() {
-    let missing = |address| Refusal::NotMapped { address };
-    let read_only = |address| Refusal::NotWritable { address };
-    let device = |address| Refusal::NotRam { address };
+    let missing = |address| AccessError::NotMapped { address };
+    let read_only = |address| AccessError::NotWritable { address };
+    let device = |address| AccessError::NotRam { address };
     for (first, second, refusal) in [
         (0, 0x7000 | FREE, missing(0xffc)),
         (0xa000 | FREE, 0, missing(0x1000)),
@@ -144,7 +144,7 @@ fn tables_that_change_meanwhile_are_walked_again_but_not_for_ever() {
     let before = machine.contents();
     let refused = machine.update(LONG, 0xff8, &[9]);
     assert!(
-        matches!(refused, Err(Refusal::Undecided { .. })),
+        matches!(refused, Err(AccessError::Undecided { .. })),
         "{refused:?}"
     );
     assert_eq!(machine.contents(), before);

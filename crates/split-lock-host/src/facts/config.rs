@@ -8,8 +8,8 @@ use rustix::time::{ClockId, clock_getres};
 use split_lock_model::time::Hz;
 
 use crate::Root;
+use crate::observed::{Fact, Observed};
 use crate::root::bounded;
-use crate::seen::{Fact, Seen};
 
 /// Of the kernel that runs, if it was built with `CONFIG_IKCONFIG_PROC`.
 const RUNNING: &str = "proc/config.gz";
@@ -27,13 +27,13 @@ impl Config {
         let mut refused = None;
         for path in places(release) {
             let text = match root.read(&path) {
-                Seen::Is(bytes) => unpacked(bytes),
-                Seen::Absent => continue,
-                Seen::CouldNotSee { path, why } => Seen::CouldNotSee { path, why },
+                Observed::Is(bytes) => unpacked(bytes),
+                Observed::Absent => continue,
+                Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
             };
             let text = text.from(format!("/{path}"));
-            match text.seen {
-                Seen::Is(_) => return Config { text },
+            match text.value {
+                Observed::Is(_) => return Config { text },
                 _ => refused = refused.or(Some(text)),
             }
         }
@@ -42,7 +42,7 @@ impl Config {
                 .iter()
                 .map(|path| format!("/{path}"))
                 .collect();
-            Seen::Absent.from(places.join(", "))
+            Observed::Absent.from(places.join(", "))
         };
         Config {
             text: refused.unwrap_or_else(nowhere),
@@ -52,22 +52,22 @@ impl Config {
     pub(super) fn hz(&self, root: &Root) -> Fact<Hz> {
         let configured = self.value(HZ).and_then(|hz| Hz::new(hz.parse().ok()?).ok());
         if let Some(hz) = configured {
-            return Seen::Is(hz).from(&self.text.from);
+            return Observed::Is(hz).from(&self.text.from);
         }
         let asked = root.ask("ticks-per-second", || {
-            Seen::Is(ticks_per_second().to_string())
+            Observed::Is(ticks_per_second().to_string())
         });
         let hz = asked.find(|hz| Hz::new(hz.parse().ok()?).ok());
         match hz {
-            Seen::Is(_) => hz.from("the coarse clock"),
-            _ => self.text.seen.clone().find(|_| None).from(&self.text.from),
+            Observed::Is(_) => hz.from("the coarse clock"),
+            _ => self.text.value.clone().find(|_| None).from(&self.text.from),
         }
     }
 
     /// Absent where the configuration is to be had and does not know the option, or says that it is not set: see
     /// the release.
     pub(super) fn bus_lock_detect(&self) -> Fact<bool> {
-        let set = self.text.seen.clone().find(|text| {
+        let set = self.text.value.clone().find(|text| {
             let unset = format!("# {BUS_LOCK_DETECT} is not set");
             if text.lines().any(|line| line == unset) {
                 return Some(false);
@@ -93,7 +93,7 @@ pub(crate) fn is_config(path: &Path) -> bool {
 
 /// Of a configuration what is read here: it may name the machine and who built its kernel.
 pub(crate) fn config_in_use(bytes: &[u8]) -> Vec<u8> {
-    let Seen::Is(text) = unpacked(bytes.to_vec()) else {
+    let Observed::Is(text) = unpacked(bytes.to_vec()) else {
         return vec![];
     };
     let lines = text.lines().filter(|line| {
@@ -122,7 +122,7 @@ fn places(release: Option<&str>) -> Vec<String> {
     places
 }
 
-fn unpacked(bytes: Vec<u8>) -> Seen<String> {
+fn unpacked(bytes: Vec<u8>) -> Observed<String> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let text = if bytes.starts_with(&GZIP) {
         bounded(GzDecoder::new(&bytes[..]))
@@ -130,8 +130,8 @@ fn unpacked(bytes: Vec<u8>) -> Seen<String> {
         Ok(bytes)
     };
     match text {
-        Ok(text) => Seen::Is(String::from_utf8_lossy(&text).into_owned()),
-        Err(error) => Seen::CouldNotSee {
+        Ok(text) => Observed::Is(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) => Observed::Unreadable {
             path: format!("/{RUNNING}").into(),
             why: error.to_string(),
         },
@@ -174,8 +174,8 @@ mod tests {
         fixture::write(folder.path(), RUNNING, &config);
         let root = Root::open(folder.path()).unwrap();
         let config = Config::read(&root, Some("6.6"));
-        assert_eq!(config.hz(&root).seen, Seen::Is(Hz::HZ_1000));
-        assert_eq!(config.bus_lock_detect().seen, Seen::Is(false));
+        assert_eq!(config.hz(&root).value, Observed::Is(Hz::HZ_1000));
+        assert_eq!(config.bus_lock_detect().value, Observed::Is(false));
         assert_eq!(config.bus_lock_detect().from, "/proc/config.gz");
     }
 
@@ -185,7 +185,7 @@ mod tests {
         fixture::write(folder.path(), RUNNING, &packed(&vec![b'x'; 64 << 20]));
         let root = Root::open(folder.path()).unwrap();
         let config = Config::read(&root, None);
-        let Seen::CouldNotSee { why, .. } = config.hz(&root).seen else {
+        let Observed::Unreadable { why, .. } = config.hz(&root).value else {
             panic!("{:?}", config.text.from);
         };
         assert!(why.contains("longer than 8 MiB"), "{why}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::Root;
-use crate::seen::{Fact, Seen};
+use crate::observed::{Fact, Observed};
 
 const FILE: &str = "proc/cpuinfo";
 
@@ -37,12 +37,12 @@ impl Cpu {
     }
 }
 
-fn said<T>(seen: Seen<T>) -> Fact<T> {
+fn said<T>(seen: Observed<T>) -> Fact<T> {
     seen.from(format!("/{FILE}"))
 }
 
 /// The first line `name : value`.
-fn field(text: &Seen<String>, name: &str) -> Seen<String> {
+fn field(text: &Observed<String>, name: &str) -> Observed<String> {
     text.clone().find(|text| {
         text.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -51,6 +51,6 @@ fn field(text: &Seen<String>, name: &str) -> Seen<String> {
     })
 }
 
-fn number<T: FromStr>(text: &Seen<String>, name: &str) -> Seen<T> {
+fn number<T: FromStr>(text: &Observed<String>, name: &str) -> Observed<T> {
     field(text, name).find(|number| number.parse().ok())
 }

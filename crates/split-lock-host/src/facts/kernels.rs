@@ -45,7 +45,7 @@ fn unnamed(facts: &Facts, hz: Hz) -> Vec<Profile> {
             sysctl: facts.split_lock_mitigate.known().is_some(),
             ..Features::NONE
         };
-        Profile::builder(features).hz(hz).build().ok()
+        Some(Profile::custom(features).ok()?.with_hz(hz))
     };
     [true, false].into_iter().filter_map(of_length).collect()
 }

@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use split_lock_model::time::Hz;
 
-use crate::{Detection, Fact, Root};
+use crate::{Fact, Root};
 
 mod config;
 mod cpu;
@@ -91,12 +91,6 @@ impl Facts {
         }
     }
 
-    /// What follows from them.
-    #[must_use]
-    pub fn detection(&self) -> Detection {
-        Detection::of(self)
-    }
-
     /// Whether the CPU is AMD's, or derived from theirs: those raise no #AC for split locks.
     #[must_use]
     pub fn is_amd(&self) -> bool {
@@ -148,7 +142,7 @@ pub(crate) mod fixture {
 mod tests {
     use super::fixture::facts;
     use super::*;
-    use crate::Seen;
+    use crate::Observed;
 
     #[test]
     fn a_captured_machine_is_read_below_its_root() {
@@ -166,22 +160,22 @@ mod tests {
                 "# CONFIG_HZ_100 is not set\nCONFIG_HZ=300\n",
             ),
         ]);
-        assert_eq!(facts.cpu_vendor.seen, Seen::Is("GenuineIntel".into()));
-        assert_eq!(facts.cpu_family.seen, Seen::Is(6));
-        assert_eq!(facts.cpu_model_number.seen, Seen::Is(140));
-        assert_eq!(facts.cpu_model.seen, Seen::Is("Some CPU: fast".into()));
+        assert_eq!(facts.cpu_vendor.value, Observed::Is("GenuineIntel".into()));
+        assert_eq!(facts.cpu_family.value, Observed::Is(6));
+        assert_eq!(facts.cpu_model_number.value, Observed::Is(140));
+        assert_eq!(facts.cpu_model.value, Observed::Is("Some CPU: fast".into()));
         assert_eq!(facts.has_cpu_flag("split_lock_detect"), Some(true));
         assert_eq!(facts.has_cpu_flag("hypervisor"), Some(false));
-        assert_eq!(facts.online_cpus.seen, Seen::Is(2));
-        assert_eq!(facts.kernel_release.seen, Seen::Is("6.6.1".into()));
+        assert_eq!(facts.online_cpus.value, Observed::Is(2));
+        assert_eq!(facts.kernel_release.value, Observed::Is("6.6.1".into()));
         assert_eq!(facts.kernel_release.from, "/proc/sys/kernel/osrelease");
-        assert_eq!(facts.split_lock_mitigate.seen, Seen::Absent);
-        assert_eq!(facts.hz.seen, Seen::Is(Hz::HZ_300));
+        assert_eq!(facts.split_lock_mitigate.value, Observed::Absent);
+        assert_eq!(facts.hz.value, Observed::Is(Hz::HZ_300));
         assert_eq!(facts.hz.from, "/boot/config-6.6.1");
-        assert_eq!(facts.bus_lock_detect_option.seen, Seen::Absent);
-        assert_eq!(facts.hypervisor.seen, Seen::Absent);
-        assert_eq!(facts.container.seen, Seen::Absent);
-        assert_eq!(facts.kvm.device.seen, Seen::Absent);
+        assert_eq!(facts.bus_lock_detect_option.value, Observed::Absent);
+        assert_eq!(facts.hypervisor.value, Observed::Absent);
+        assert_eq!(facts.container.value, Observed::Absent);
+        assert_eq!(facts.kvm.device.value, Observed::Absent);
     }
 
     #[test]
@@ -189,17 +183,20 @@ mod tests {
         // A directory in the place of a file.
         let facts = facts(&[("proc/cpuinfo/x", "")]);
         assert!(
-            matches!(facts.cpu_flags.seen, Seen::CouldNotSee { .. }),
+            matches!(facts.cpu_flags.value, Observed::Unreadable { .. }),
             "{facts:?}"
         );
         assert_eq!(facts.has_cpu_flag("fpu"), None);
-        assert!(matches!(facts.hypervisor.seen, Seen::CouldNotSee { .. }));
+        assert!(matches!(
+            facts.hypervisor.value,
+            Observed::Unreadable { .. }
+        ));
     }
 
     #[test]
     fn a_damaged_cpuinfo_has_no_flags() {
         let facts = facts(&[("proc/cpuinfo", "\u{0}:\n::\nflags\n")]);
-        assert_eq!(facts.cpu_flags.seen, Seen::Absent);
+        assert_eq!(facts.cpu_flags.value, Observed::Absent);
     }
 
     #[test]

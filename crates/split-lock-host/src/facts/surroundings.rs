@@ -6,7 +6,7 @@ use kvm_ioctls::Kvm as Device;
 use serde::Serialize;
 
 use crate::Root;
-use crate::seen::{Fact, Seen};
+use crate::observed::{Fact, Observed};
 
 /// `KVM_CAP_X86_BUS_LOCK_EXIT`
 const BUS_LOCK_EXIT: u32 = 193;
@@ -23,11 +23,11 @@ pub struct Kvm {
 impl Kvm {
     pub(super) fn read(root: &Root) -> Self {
         let modes = root.ask("kvm-bus-lock-exit", || match Device::new() {
-            Ok(kvm) => Seen::Is(kvm.check_extension_raw(BUS_LOCK_EXIT.into()).to_string()),
+            Ok(kvm) => Observed::Is(kvm.check_extension_raw(BUS_LOCK_EXIT.into()).to_string()),
             Err(error) if std::io::Error::from(error).kind() == std::io::ErrorKind::NotFound => {
-                Seen::Absent
+                Observed::Absent
             }
-            Err(error) => Seen::CouldNotSee {
+            Err(error) => Observed::Unreadable {
                 path: "/dev/kvm".into(),
                 why: error.to_string(),
             },
@@ -57,11 +57,11 @@ impl Os {
         let places = ["etc/os-release", "usr/lib/os-release"];
         let text = |place: &str| root.text(place).from(format!("/{place}"));
         let first = text(places[0]);
-        let found = match first.seen {
-            Seen::Absent => text(places[1]),
+        let found = match first.value {
+            Observed::Absent => text(places[1]),
             _ => first,
         };
-        let os = found.seen.map(|text| Os {
+        let os = found.value.map(|text| Os {
             id: value(&text, "ID").unwrap_or_default(),
             like: value(&text, "ID_LIKE")
                 .unwrap_or_default()
@@ -90,7 +90,7 @@ fn value(text: &str, name: &str) -> Option<String> {
 
 pub(super) fn hypervisor(root: &Root, flags: &Fact<BTreeSet<String>>) -> Fact<String> {
     let has_flag = flags
-        .seen
+        .value
         .clone()
         .find(|flags| flags.contains("hypervisor").then_some(()));
     let name = || {
@@ -106,14 +106,14 @@ pub(super) fn hypervisor(root: &Root, flags: &Fact<BTreeSet<String>>) -> Fact<St
 /// Each kind of container leaves its own trace, and some leave none.
 pub(super) fn container(root: &Root) -> Fact<String> {
     const SYSTEMD: &str = "run/systemd/container";
-    if let Seen::Is(kind) = root.text(SYSTEMD)
+    if let Observed::Is(kind) = root.text(SYSTEMD)
         && !kind.trim().is_empty()
     {
-        return Seen::Is(kind.trim().to_owned()).from(format!("/{SYSTEMD}"));
+        return Observed::Is(kind.trim().to_owned()).from(format!("/{SYSTEMD}"));
     }
     for (file, kind) in [(".dockerenv", "docker"), ("run/.containerenv", "podman")] {
         if root.has(file).is_there() == Some(true) {
-            return Seen::Is(kind.to_owned()).from(format!("/{file}"));
+            return Observed::Is(kind.to_owned()).from(format!("/{file}"));
         }
     }
     const FIRST_PROCESS: &str = "proc/1/environ";
@@ -121,12 +121,12 @@ pub(super) fn container(root: &Root) -> Fact<String> {
         let mut variables = environment.split('\0');
         variables.find_map(|variable| Some(variable.strip_prefix("container=")?.to_owned()))
     });
-    if let Seen::Is(kind) = kind {
-        return Seen::Is(kind).from(format!("/{FIRST_PROCESS}"));
+    if let Observed::Is(kind) = kind {
+        return Observed::Is(kind).from(format!("/{FIRST_PROCESS}"));
     }
     // Only root may read the environment of the first process, and in a container that is asked about it
     // is mostly another one that leaves a trace.
-    Seen::Absent.from(format!("/{SYSTEMD}, /.dockerenv, /run/.containerenv"))
+    Observed::Absent.from(format!("/{SYSTEMD}, /.dockerenv, /run/.containerenv"))
 }
 
 pub(super) fn dmesg_restrict(root: &Root) -> Fact<bool> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use split_lock_model::kernel::Release;
 
-use crate::verdict::{Condition, LogOnly, Off};
+use crate::{Condition, LogOnlyReason, OffReason};
 use crate::{Facts, mode};
 
 mod boot_loader;
@@ -22,13 +22,13 @@ pub struct Fix {
     /// Whether it works only after a reboot.
     pub needs_reboot: bool,
     /// Where it has to be done.
-    pub place: Place,
+    pub place: FixLocation,
 }
 
 /// Where something has to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum FixLocation {
     /// On the machine itself.
     Here,
     /// On the machine that runs the container from which this one was looked at.
@@ -41,7 +41,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// For how long that lasts.
-    pub lasts: Lasts,
+    pub lasts: Persistence,
     /// What to type, or what to write where.
     pub command: String,
 }
@@ -49,7 +49,7 @@ pub struct Step {
 /// For how long a step lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lasts {
+pub enum Persistence {
     /// From now on until the next boot.
     UntilReboot,
     /// From the next boot on.
@@ -64,36 +64,36 @@ pub(crate) fn fixes(
     facts: &Facts,
     boot_loader: Option<&BootLoader>,
 ) -> Vec<Fix> {
-    let kit = match facts.container.known() {
+    let builder = match facts.container.known() {
         // The files of a container say nothing of its host's distribution and boot loader.
-        Some(_) => Kit {
+        Some(_) => FixBuilder {
             facts,
             boot_loader: None,
             is_nixos: false,
-            place: Place::HostOfContainer,
+            place: FixLocation::HostOfContainer,
         },
-        None => Kit {
+        None => FixBuilder {
             facts,
             boot_loader,
             is_nixos: facts.os.known().is_some_and(|os| os.is("nixos")),
-            place: Place::Here,
+            place: FixLocation::Here,
         },
     };
     match condition {
-        Condition::Livelock => kit.against_the_sleep(),
-        Condition::Slowdown { .. } => kit.against_the_limit(),
-        Condition::Fatal => kit.against_sigbus(),
+        Condition::Livelock => builder.against_the_sleep(),
+        Condition::Slowdown { .. } => builder.against_the_limit(),
+        Condition::Fatal => builder.against_sigbus(),
         Condition::LogOnly {
-            because: LogOnly::BusLocks,
-        } => vec![kit.detection_off(
+            because: LogOnlyReason::BusLocks,
+        } => vec![builder.detection_off(
             "Only if the log is flooded: keeps the kernel from looking for bus locks",
             "the log lines that tell who locks the bus",
         )],
         Condition::Off {
-            because: Off::RateLimitWithoutBusLocks,
-        } => vec![kit.limit_removed()],
-        Condition::HostTraps => vec![kit.avoided()],
-        Condition::HostDecides => vec![kit.asked()],
+            because: OffReason::RateLimitWithoutBusLocks,
+        } => vec![builder.limit_removed()],
+        Condition::HostTraps => vec![builder.avoided()],
+        Condition::HostDecides => vec![builder.asked()],
         Condition::LogOnly { .. }
         | Condition::Off { .. }
         | Condition::NotApplicable { .. }
@@ -103,14 +103,14 @@ pub(crate) fn fixes(
 }
 
 /// What fixes are made from.
-struct Kit<'a> {
+struct FixBuilder<'a> {
     facts: &'a Facts,
     boot_loader: Option<&'a BootLoader>,
     is_nixos: bool,
-    place: Place,
+    place: FixLocation,
 }
 
-impl Kit<'_> {
+impl FixBuilder<'_> {
     fn against_the_sleep(&self) -> Vec<Fix> {
         let mut fixes = vec![];
         if self.facts.split_lock_mitigate.known().is_some() {
@@ -154,11 +154,11 @@ impl Kit<'_> {
             what: "Takes the sleep away, and keeps the log lines".into(),
             steps: vec![
                 Step {
-                    lasts: Lasts::UntilReboot,
+                    lasts: Persistence::UntilReboot,
                     command: "sudo sysctl kernel.split_lock_mitigate=0".into(),
                 },
                 Step {
-                    lasts: Lasts::FromNextBoot,
+                    lasts: Persistence::FromNextBoot,
                     command: persistent,
                 },
             ],
@@ -180,13 +180,13 @@ impl Kit<'_> {
             steps: vec![],
             gives_up: None,
             needs_reboot: false,
-            place: Place::Here,
+            place: FixLocation::Here,
         }
     }
 
     fn rate_limit(&self) -> Fix {
         Fix {
-            what: "The middle way: programs that lock the bus share a limit, and nobody is held up for ever".into(),
+            what: "Limits bus locks per second: programs that lock the bus share a limit, and nobody is held up for ever".into(),
             steps: self.parameter("split_lock_detect=ratelimit:100"),
             gives_up: Some(
                 "virtual machines are then neither trapped nor throttled by this host: their VMM has to do \
@@ -212,7 +212,7 @@ impl Kit<'_> {
         let guests = Fix {
             what: "The limit does not hold for virtual machines. Their VMM can be told to hold them to one".into(),
             steps: vec![Step {
-                lasts: Lasts::UntilReboot,
+                lasts: Persistence::UntilReboot,
                 command: "for each of QEMU's: -machine bus-lock-ratelimit=100".into(),
             }],
             gives_up: None,
@@ -274,7 +274,7 @@ impl Kit<'_> {
             steps: vec![],
             gives_up: None,
             needs_reboot: false,
-            place: Place::Here,
+            place: FixLocation::Here,
         }
     }
 
@@ -282,12 +282,12 @@ impl Kit<'_> {
         Fix {
             what: "Nothing in here helps: have whoever can do so run this".into(),
             steps: vec![Step {
-                lasts: Lasts::UntilReboot,
+                lasts: Persistence::UntilReboot,
                 command: "splitlock doctor".into(),
             }],
             gives_up: None,
             needs_reboot: false,
-            place: Place::HostOfVirtualMachine,
+            place: FixLocation::HostOfVirtualMachine,
         }
     }
 
@@ -323,7 +323,7 @@ impl Kit<'_> {
 
 fn from_next_boot(commands: Vec<String>) -> Vec<Step> {
     let step = |command| Step {
-        lasts: Lasts::FromNextBoot,
+        lasts: Persistence::FromNextBoot,
         command,
     };
     commands.into_iter().map(step).collect()

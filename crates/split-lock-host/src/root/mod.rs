@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use crate::Seen;
+use crate::Observed;
 
 mod archive;
 mod folder;
@@ -40,23 +40,23 @@ pub(crate) const REFUSED: &str = "refused";
 /// It remembers what it was asked for, so that a capture holds just what a verdict has looked at.
 ///
 /// ```
-/// use split_lock_host::{Root, Seen};
+/// use split_lock_host::{Root, Observed};
 ///
 /// let machine = Root::live()?;
-/// assert!(matches!(machine.text("proc/sys/kernel/osrelease"), Seen::Is(_)));
-/// assert_eq!(machine.text("no/such/file"), Seen::Absent);
+/// assert!(matches!(machine.text("proc/sys/kernel/osrelease"), Observed::Is(_)));
+/// assert_eq!(machine.text("no/such/file"), Observed::Absent);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Root {
-    place: Place,
+    backing: Backing,
     /// What could not be seen when it was captured.
     refused: BTreeMap<PathBuf, String>,
     asked: RefCell<Record>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Backing {
     Folder(Folder),
     Archive(Archive),
 }
@@ -76,13 +76,13 @@ impl Root {
     /// # Errors
     /// If it can be neither.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let place = if std::fs::metadata(path)?.is_dir() {
-            Place::Folder(Folder::open(path)?)
+        let backing = if std::fs::metadata(path)?.is_dir() {
+            Backing::Folder(Folder::open(path)?)
         } else {
-            Place::Archive(Archive::open(path)?)
+            Backing::Archive(Archive::open(path)?)
         };
         let mut root = Root {
-            place,
+            backing,
             refused: BTreeMap::new(),
             asked: RefCell::default(),
         };
@@ -97,51 +97,51 @@ impl Root {
     /// Whether it is the machine that this runs on, which can be asked more than files can tell.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        matches!(&self.place, Place::Folder(folder) if folder.is_live())
+        matches!(&self.backing, Backing::Folder(folder) if folder.is_live())
     }
 
     /// What a file holds.
-    pub fn read(&self, path: impl AsRef<Path>) -> Seen<Vec<u8>> {
+    pub fn read(&self, path: impl AsRef<Path>) -> Observed<Vec<u8>> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.place {
-            Place::Folder(folder) => bounded(folder.open_file(path)?),
-            Place::Archive(archive) => archive.read(path),
+        let found = self.may_see(path).and_then(|()| match &self.backing {
+            Backing::Folder(folder) => bounded(folder.open_file(path)?),
+            Backing::Archive(archive) => archive.read(path),
         });
         self.answer(path, found, |bytes| Entry::File(bytes.clone()))
     }
 
     /// What a file holds, as a text. Bytes that are no UTF-8 are replaced.
-    pub fn text(&self, path: impl AsRef<Path>) -> Seen<String> {
+    pub fn text(&self, path: impl AsRef<Path>) -> Observed<String> {
         let bytes = self.read(path);
         bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The names in a folder, sorted.
-    pub fn list(&self, path: impl AsRef<Path>) -> Seen<Vec<OsString>> {
+    pub fn list(&self, path: impl AsRef<Path>) -> Observed<Vec<OsString>> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.place {
-            Place::Folder(folder) => folder.list(path),
-            Place::Archive(archive) => archive.list(path),
+        let found = self.may_see(path).and_then(|()| match &self.backing {
+            Backing::Folder(folder) => folder.list(path),
+            Backing::Archive(archive) => archive.list(path),
         });
         self.answer(path, found, |_| Entry::Folder)
     }
 
     /// Where a symbolic link points.
-    pub fn link(&self, path: impl AsRef<Path>) -> Seen<PathBuf> {
+    pub fn link(&self, path: impl AsRef<Path>) -> Observed<PathBuf> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.place {
-            Place::Folder(folder) => folder.link(path),
-            Place::Archive(archive) => archive.link(path),
+        let found = self.may_see(path).and_then(|()| match &self.backing {
+            Backing::Folder(folder) => folder.link(path),
+            Backing::Archive(archive) => archive.link(path),
         });
         self.answer(path, found, |target| Entry::Link(target.clone()))
     }
 
     /// Whether something is there, whatever it is.
-    pub fn has(&self, path: impl AsRef<Path>) -> Seen<()> {
+    pub fn has(&self, path: impl AsRef<Path>) -> Observed<()> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.place {
-            Place::Folder(folder) => folder.has(path),
-            Place::Archive(archive) => archive.has(path),
+        let found = self.may_see(path).and_then(|()| match &self.backing {
+            Backing::Folder(folder) => folder.has(path),
+            Backing::Archive(archive) => archive.has(path),
         });
         self.answer(path, found, |()| Entry::There)
     }
@@ -158,9 +158,9 @@ impl Root {
     ) -> io::Result<Box<dyn Read + Send>> {
         let path = path.as_ref();
         self.may_see(path)?;
-        Ok(match &self.place {
-            Place::Folder(folder) => Box::new(end(folder.open_file(path)?, most_bytes)?),
-            Place::Archive(archive) => {
+        Ok(match &self.backing {
+            Backing::Folder(folder) => Box::new(end(folder.open_file(path)?, most_bytes)?),
+            Backing::Archive(archive) => {
                 Box::new(end(io::Cursor::new(archive.read(path)?), most_bytes)?)
             }
         })
@@ -168,16 +168,20 @@ impl Root {
 
     /// What the machine answers to a question that no file answers: asked if it is live, and as the capture
     /// has it otherwise.
-    pub(crate) fn ask(&self, name: &str, question: impl FnOnce() -> Seen<String>) -> Seen<String> {
+    pub(crate) fn ask(
+        &self,
+        name: &str,
+        question: impl FnOnce() -> Observed<String>,
+    ) -> Observed<String> {
         let path = Path::new(ANSWERS).join(name);
         if !self.is_live() {
             return self.text(path).map(|text| text.trim().to_owned());
         }
         let answer = question();
         let entry = match &answer {
-            Seen::Is(text) => Entry::File(text.clone().into_bytes()),
-            Seen::Absent => return answer,
-            Seen::CouldNotSee { why, .. } => Entry::Refused(why.clone()),
+            Observed::Is(text) => Entry::File(text.clone().into_bytes()),
+            Observed::Absent => return answer,
+            Observed::Unreadable { why, .. } => Entry::Refused(why.clone()),
         };
         self.asked.borrow_mut().insert(path, entry);
         answer
@@ -214,13 +218,16 @@ impl Root {
         path: &Path,
         found: io::Result<T>,
         entry: impl FnOnce(&T) -> Entry,
-    ) -> Seen<T> {
+    ) -> Observed<T> {
         let (entry, answer) = match found {
-            Ok(value) => (entry(&value), Seen::Is(value)),
-            Err(error) if is_absence(&error) => return Seen::Absent,
+            Ok(value) => (entry(&value), Observed::Is(value)),
+            Err(error) if is_absence(&error) => return Observed::Absent,
             Err(error) => {
                 let (path, why) = (Path::new("/").join(path), error.to_string());
-                (Entry::Refused(why.clone()), Seen::CouldNotSee { path, why })
+                (
+                    Entry::Refused(why.clone()),
+                    Observed::Unreadable { path, why },
+                )
             }
         };
         self.asked.borrow_mut().insert(path.to_owned(), entry);

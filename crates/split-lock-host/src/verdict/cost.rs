@@ -5,12 +5,12 @@ use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
-use super::Condition;
+use crate::Condition;
 use crate::Facts;
 
 /// From one duration to another, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Span {
+pub struct DurationRange {
     /// It is longer than this.
     pub longer_than: Nanos,
     /// It is no longer than this.
@@ -25,9 +25,9 @@ pub enum Cost {
     /// A sleep before the instruction, which signals interrupt.
     Trap {
         /// The sleep.
-        sleep: Span,
+        sleep: DurationRange,
         /// How long the core may then do what it likes.
-        window: Span,
+        window: DurationRange,
         /// A thread that gets signals at this distance, or a smaller one, never gets past.
         never_up_to: Nanos,
         /// A thread that gets signals at this distance, or a larger one, gets past if no other splits locks.
@@ -38,7 +38,7 @@ pub enum Cost {
     /// A sleep after the instruction, which signals do not interrupt.
     RateLimited {
         /// The sleep, which is repeated until the rate allows another.
-        sleep: Span,
+        sleep: DurationRange,
         /// What the model was asked for.
         kernels: Vec<Profile>,
     },
@@ -81,8 +81,8 @@ impl Cost {
     }
 }
 
-fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<Span> {
-    Some(Span {
+fn span(spans: impl Iterator<Item = (Nanos, Nanos)> + Clone) -> Option<DurationRange> {
+    Some(DurationRange {
         longer_than: spans.clone().map(|(longer_than, _)| longer_than).min()?,
         at_most: spans.map(|(_, at_most)| at_most).max()?,
     })

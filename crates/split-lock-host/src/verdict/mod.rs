@@ -3,14 +3,12 @@
 use serde::Serialize;
 
 use crate::fix::{BootLoader, Fix, fixes};
-use crate::{Facts, History, Root};
+use crate::{Answer, Basis, Condition, Facts, History, Root};
 
-mod condition;
 mod cost;
 mod decide;
 
-pub use condition::{Answer, Basis, Condition, LogOnly, Off, Unable};
-pub use cost::{Cost, Span};
+pub use cost::{Cost, DurationRange};
 use decide::Decision;
 
 /// What is the matter with a machine.
@@ -80,7 +78,7 @@ impl Verdict {
     #[must_use]
     pub fn answer(&self) -> Answer {
         match self.condition {
-            condition if condition.hurts() => Answer::Found,
+            condition if condition.is_harmful() => Answer::Found,
             Condition::Unknown | Condition::HostDecides => Answer::CannotSay,
             condition if condition.leaves_a_history() && !self.is_history_known => {
                 Answer::CannotSay

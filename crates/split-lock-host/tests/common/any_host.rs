@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use split_lock_host::who::{Machines, Owner, TimerSuspects, Traps};
+use split_lock_host::attribution::{Machines, Owner, TimerSuspects, Traps};
 use split_lock_host::{Facts, Root};
 use split_lock_log::Records;
 use split_lock_model::analysis::Thresholds;
@@ -97,7 +97,7 @@ fn look(root: &Root, log: &[u8]) {
     let suspects = TimerSuspects::read(root, &machines.machines, &thresholds);
     for suspect in &suspects.suspects {
         let pid = suspect.pid;
-        let is_known = |machine: &split_lock_host::who::Machine| machine.process.pid == pid;
+        let is_known = |machine: &split_lock_host::attribution::Machine| machine.process.pid == pid;
         assert!(machines.machines.iter().any(is_known));
     }
     let mut traps = Traps::default();

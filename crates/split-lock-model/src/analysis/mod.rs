@@ -8,5 +8,5 @@ mod row;
 mod thresholds;
 
 pub use contention::{Contended, signal_delay_uninterruptible};
-pub use row::Row;
-pub use thresholds::{Chance, Outlook, Saturation, Thresholds};
+pub use row::ThresholdRow;
+pub use thresholds::{PassPrediction, Ratio, Saturation, Thresholds};

@@ -10,15 +10,15 @@ use crate::time::Nanos;
 /// Everything the closed forms say about one kernel, with durations in nanoseconds.
 ///
 /// ```
-/// use split_lock_model::analysis::Row;
+/// use split_lock_model::analysis::ThresholdRow;
 ///
-/// let row = Row::of(&"6.12,hz=300".parse()?, 8).expect("this kernel sleeps");
+/// let row = ThresholdRow::of(&"6.12,hz=300".parse()?, 8).expect("this kernel sleeps");
 /// assert_eq!(row.never_up_to.0, 6_666_666);
 /// assert_eq!(row.contended.len(), 8);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct ThresholdRow {
     /// The kernel.
     pub kernel: Profile,
     /// T: the ticks that the sleep asks for.
@@ -41,7 +41,7 @@ pub struct Row {
     pub contended: Vec<Contended>,
 }
 
-impl Row {
+impl ThresholdRow {
     /// The row of a kernel, with up to `threads` splitting threads; `None` where
     /// [`Thresholds::of`] has none.
     #[must_use]

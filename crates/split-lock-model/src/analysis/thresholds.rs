@@ -12,13 +12,13 @@ pub(super) const WINDOW: Jiffies = Jiffies(3);
 /// The thresholds of a kernel that makes split-locking threads sleep.
 ///
 /// ```
-/// use split_lock_model::analysis::{Outlook, Thresholds};
+/// use split_lock_model::analysis::{PassPrediction, Thresholds};
 /// use split_lock_model::time::Nanos;
 ///
 /// let limits = Thresholds::of(&"6.1.192,hz=250".parse()?).expect("this kernel sleeps");
 /// assert_eq!(limits.never_up_to(), Nanos::from_millis(12));
 /// assert_eq!(limits.always_from(), Nanos::from_millis(16));
-/// assert_eq!(limits.outlook(Nanos::from_millis(1)), Outlook::Never);
+/// assert_eq!(limits.predict(Nanos::from_millis(1)), PassPrediction::Never);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,31 +27,34 @@ pub struct Thresholds {
     sleep: Jiffies,
 }
 
-/// A chance as a fraction.
+/// A share of a whole, exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Chance {
-    /// Phases of the ticks, in ns, at which it happens.
-    pub favourable: u64,
-    /// All phases.
-    pub of: u64,
+pub struct Ratio {
+    /// The share.
+    #[serde(rename = "favourable")]
+    pub part: u64,
+    /// The whole.
+    #[serde(rename = "of")]
+    pub whole: u64,
 }
 
-impl Chance {
+impl Ratio {
     /// For display.
     #[must_use]
     pub fn as_f64(self) -> f64 {
-        self.favourable as f64 / self.of as f64
+        self.part as f64 / self.whole as f64
     }
 }
 
 /// What becomes of a trap that a signal follows after a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outlook {
+pub enum PassPrediction {
     /// The signal always comes too early.
     Never,
-    /// It depends on where between two ticks the trap falls; the chance is over all such phases.
-    DependsOnPhase(Chance),
+    /// It depends on where between two ticks the trap falls: the phases, in ns, at which the signal
+    /// comes late enough.
+    DependsOnPhase(Ratio),
     /// The signal always comes late enough.
     Always,
 }
@@ -70,26 +73,11 @@ pub struct Saturation {
 impl Saturation {
     /// The share of its time that one thread has detection off on its core.
     #[must_use]
-    pub const fn share(&self) -> Chance {
-        Chance {
-            favourable: self.window.0,
-            of: self.cycle.0,
+    pub const fn share(&self) -> Ratio {
+        Ratio {
+            part: self.window.0,
+            whole: self.cycle.0,
         }
-    }
-
-    /// The share of time that any core has detection off.
-    #[must_use]
-    pub const fn total_share(&self) -> Chance {
-        Chance {
-            favourable: self.window.0 * self.threads as u64,
-            of: self.cycle.0,
-        }
-    }
-
-    /// Split locks that one thread completes in a second, if each takes `split_cost`.
-    #[must_use]
-    pub fn splits_per_second(&self, split_cost: Nanos) -> f64 {
-        self.share().as_f64() * 1e9 / split_cost.0 as f64
     }
 }
 
@@ -160,19 +148,19 @@ impl Thresholds {
     /// ticks' pattern, to the nanosecond, it holds `period` times the pattern's ticks, so the share
     /// of phases with T follows without looking at any.
     #[must_use]
-    pub const fn outlook(&self, period: Nanos) -> Outlook {
+    pub const fn predict(&self, period: Nanos) -> PassPrediction {
         if period.0 <= self.never_up_to().0 {
-            return Outlook::Never;
+            return PassPrediction::Never;
         }
         if period.0 >= self.always_from().0 {
-            return Outlook::Always;
+            return PassPrediction::Always;
         }
         let pattern = self.hz.pattern().0;
         let ticks_in_pattern = pattern * self.hz.get() as u64 / 1_000_000_000;
-        let favourable = period.0 * ticks_in_pattern - (self.sleep.0 - 1) * pattern;
-        Outlook::DependsOnPhase(Chance {
-            favourable,
-            of: pattern,
+        let part = period.0 * ticks_in_pattern - (self.sleep.0 - 1) * pattern;
+        PassPrediction::DependsOnPhase(Ratio {
+            part,
+            whole: pattern,
         })
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::task::TaskId;
+use super::wait::Wait;
 use crate::machine::CpuId;
 use crate::time::Jiffies;
 
@@ -67,8 +68,7 @@ pub struct Trapped {
 }
 
 /// A line in the kernel log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// `#AC: ... took a split_lock trap`: once per thread since 5.19, every time before.
     SplitLock,
@@ -128,8 +128,7 @@ pub enum Retry {
 }
 
 /// Where a signal cut the punishment short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interrupted {
     /// The signal was there before the sleep: no time passed at all.
     BeforeSleep,
@@ -137,38 +136,4 @@ pub enum Interrupted {
     Asleep,
     /// While waiting for the semaphore.
     Queued,
-}
-
-/// What may end a wait early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wait {
-    /// Any signal.
-    Interruptible,
-    /// Only one that kills.
-    Killable,
-    /// Nothing.
-    Uninterruptible,
-}
-
-/// A signal, as far as waits care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Signal {
-    /// One that is handled, or kicks a vCPU out of KVM_RUN.
-    Ordinary,
-    /// One that kills.
-    Fatal,
-}
-
-impl Wait {
-    /// Whether this signal ends this wait.
-    #[must_use]
-    pub const fn ends_on(self, signal: Signal) -> bool {
-        match self {
-            Self::Interruptible => true,
-            Self::Killable => matches!(signal, Signal::Fatal),
-            Self::Uninterruptible => false,
-        }
-    }
 }

@@ -9,7 +9,7 @@ const WORK_DELAY: Jiffies = Jiffies(2);
 
 /// Delayed work that waits for its tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct ReenableWork {
     /// The CPU on which it will run.
     pub cpu: CpuId,
     /// It runs once the count of ticks has reached this.
@@ -46,9 +46,9 @@ impl Detection {
         self.off[self.topology.core_of(cpu).0 as usize]
     }
 
-    pub(super) fn works(&self) -> impl Iterator<Item = Work> {
+    pub(super) fn works(&self) -> impl Iterator<Item = ReenableWork> {
         self.pending.iter().zip(0..).filter_map(|(pending, cpu)| {
-            pending.as_ref().map(|pending| Work {
+            pending.as_ref().map(|pending| ReenableWork {
                 cpu: CpuId(cpu),
                 due: pending.due,
             })
@@ -64,7 +64,7 @@ impl Detection {
     /// Schedules the work, then switches detection off on the CPU's core. The answer is the tick at
     /// which the work can run: one more than its delay, because a timer never fires early.
     ///
-    /// Work that is already pending is not scheduled again; that is harmless for a CPU's own work,
+    /// ReenableWork that is already pending is not scheduled again; that is harmless for a CPU's own work,
     /// and is the old bug where one work item serves all CPUs.
     pub(super) fn open(
         &mut self,

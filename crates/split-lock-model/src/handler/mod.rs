@@ -27,9 +27,11 @@ mod rules;
 mod semaphore;
 mod state;
 mod task;
+mod wait;
 
-pub use action::{Action, Interrupted, Message, Retry, Signal, Trap, TrapOrigin, Trapped, Wait};
-pub use detection::Work;
+pub use action::{Action, Interrupted, Message, Retry, Trap, TrapOrigin, Trapped};
+pub use detection::ReenableWork;
 pub use rules::{OnSignal, Rules};
 pub use state::{Handler, Reenabled};
 pub use task::TaskId;
+pub use wait::{Signal, Wait};

@@ -1,11 +1,9 @@
 //! The choices in the handler's punishment: what the kernel does, and what it could do.
 
-use serde::{Deserialize, Serialize};
-
-use super::action::Wait;
+use super::wait::Wait;
 
 /// The points at which the punishment of mode `warn` could be designed differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// What may interrupt the sleep and the wait for the semaphore.
     pub wait: Wait,
@@ -17,18 +15,17 @@ pub struct Rules {
 }
 
 /// What happens to a thread whose sleep a signal interrupts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnSignal {
     /// Back to the instruction with detection on; the next trap sleeps from the beginning.
     StartOver,
     /// On to the semaphore, as if the sleep were complete.
     Proceed,
     /// Back to the instruction; the next trap sleeps only the ticks not yet slept.
-    Debt,
+    RemainingSleep,
     /// Back to the instruction; the tick at which the sleep would have ended stands, and a trap after
     /// it sleeps no more.
-    Sentence,
+    FixedEnd,
 }
 
 impl Rules {

@@ -1,11 +1,12 @@
 //! The handler itself: one function per event.
 
-use super::action::{Action, Interrupted, Message, Retry, Signal, Trap, TrapOrigin, Trapped, Wait};
+use super::action::{Action, Interrupted, Message, Retry, Trap, TrapOrigin, Trapped};
 use super::bus_lock::RateLimit;
-use super::detection::{Detection, Work};
+use super::detection::{Detection, ReenableWork};
 use super::rules::{OnSignal, Rules};
 use super::semaphore::Semaphore;
 use super::task::{Carried, Stage, Task, TaskId};
+use super::wait::{Signal, Wait};
 use crate::kernel::{Era, Mode, Profile};
 use crate::machine::{CoreId, CpuId, Hardware, Topology};
 use crate::time::Jiffies;
@@ -116,7 +117,7 @@ impl Handler {
 
     /// Re-enable work that waits for its tick, by CPU. A driver on a real clock runs
     /// [`Handler::reenable`] for each when it is due.
-    pub fn pending_work(&self) -> impl Iterator<Item = Work> {
+    pub fn pending_work(&self) -> impl Iterator<Item = ReenableWork> {
         self.detection.works()
     }
 
@@ -323,38 +324,32 @@ impl Handler {
             Some(Carried::Nothing) => {
                 return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
             }
-            Some(Carried::Debt(rest)) => now.plus(rest),
+            Some(Carried::Ticks(rest)) => now.plus(rest),
             Some(Carried::Until(end)) => end,
         };
         if self.is_served(now, expires) {
             return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
         }
-        if trap.signal_pending && self.rules.wait.ends_on(Signal::Ordinary) {
+        let wait = self.rules.wait;
+        self.task_mut(trap.task).stage = Stage::Asleep { expires, wait };
+        if trap.signal_pending && wait.ends_on(Signal::Ordinary) {
             // msleep looks for signals before it sleeps at all.
-            self.task_mut(trap.task).stage = Stage::Asleep {
-                expires,
-                wait: self.rules.wait,
-            };
             let cause = Interrupted::BeforeSleep;
             return self.sleep_cut_short(now, trap.task, trap.cpu, expires, cause);
         }
-        self.task_mut(trap.task).stage = Stage::Asleep {
-            expires,
-            wait: self.rules.wait,
-        };
         // The timer wheel never fires early: a timer for tick n fires at tick n + 1.
         Action::Sleep {
             wake: expires.plus(Jiffies(1)),
-            wait: self.rules.wait,
+            wait,
         }
     }
 
     /// Whether a sleep that asked for `expires` counts as complete although it was interrupted. In
-    /// its last tick it has nothing left, which msleep reports as done; a sentence knows no mercy.
+    /// its last tick it has nothing left, which msleep reports as done; a fixed end does not move.
     fn is_served(&self, now: Jiffies, expires: Jiffies) -> bool {
         match self.rules.on_signal {
-            OnSignal::Sentence => now > expires,
-            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => now >= expires,
+            OnSignal::FixedEnd => now > expires,
+            OnSignal::StartOver | OnSignal::Proceed | OnSignal::RemainingSleep => now >= expires,
         }
     }
 
@@ -386,8 +381,8 @@ impl Handler {
         self.task_mut(task).carried = match self.rules.on_signal {
             OnSignal::StartOver => None,
             OnSignal::Proceed => return self.take_semaphore(now, task, cpu, true),
-            OnSignal::Debt => Some(Carried::Debt(expires.since(now))),
-            OnSignal::Sentence => Some(Carried::Until(expires)),
+            OnSignal::RemainingSleep => Some(Carried::Ticks(expires.since(now))),
+            OnSignal::FixedEnd => Some(Carried::Until(expires)),
         };
         self.interrupt(task, cause, Signal::Ordinary)
     }
@@ -401,7 +396,10 @@ impl Handler {
         if !keep {
             task.ticket = None;
         }
-        let remembers = matches!(self.rules.on_signal, OnSignal::Debt | OnSignal::Sentence);
+        let remembers = matches!(
+            self.rules.on_signal,
+            OnSignal::RemainingSleep | OnSignal::FixedEnd
+        );
         if cause == Interrupted::Queued && remembers {
             self.task_mut(id).carried = Some(Carried::Nothing);
         }
@@ -478,7 +476,7 @@ impl Handler {
         let carried = match task.carried {
             None => 0,
             Some(Carried::Nothing) => 1,
-            Some(Carried::Debt(rest)) => rest.0 * 2 + 2,
+            Some(Carried::Ticks(rest)) => rest.0 * 2 + 2,
             Some(Carried::Until(end)) => end.plus(Jiffies(1)).since(now).0 * 2 + 3,
         };
         // Only the order of tickets matters, so each counts the outstanding ones before it.

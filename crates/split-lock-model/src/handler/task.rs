@@ -1,15 +1,10 @@
 //! What the handler remembers about a thread.
 
-use serde::{Deserialize, Serialize};
-
-use super::action::Wait;
+use super::wait::Wait;
 use crate::time::Jiffies;
 
 /// A thread, in the order in which the handler got to know them.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u32);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +37,14 @@ pub(super) enum Stage {
     Gone,
 }
 
-/// An unpaid rest.
+/// What is left of an interrupted punishment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
     /// No sleep at all: only the semaphore is missing.
     Nothing,
     /// Ticks of sleep still owed.
-    Debt(Jiffies),
-    /// The sentence is over after this tick, however the thread spends the time.
+    Ticks(Jiffies),
+    /// The punishment is over after this tick, however the thread spends the time.
     Until(Jiffies),
 }
 

@@ -6,15 +6,15 @@ use super::release::Release;
 
 /// A distribution's stock kernel at the time of its release, with that series' stable updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Distribution {
+pub(super) struct Distribution {
     /// As users write it: `debian-12`.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// The kernel series.
-    pub release: Release,
+    pub(super) release: Release,
     /// CONFIG_HZ of the stock kernel.
-    pub hz: Hz,
+    pub(super) hz: Hz,
     /// What to know before trusting it.
-    pub note: Option<&'static str>,
+    pub(super) note: Option<&'static str>,
 }
 
 const BACKPORTS: Option<&str> = Some(
@@ -40,7 +40,7 @@ const fn patched(name: &'static str, series: (u16, u16), hz: Hz) -> Distribution
 
 impl Distribution {
     /// Every distribution known by name.
-    pub const ALL: &'static [Self] = &[
+    pub(super) const ALL: &'static [Self] = &[
         stock("debian-11", (5, 10), Hz::HZ_250),
         stock("debian-12", (6, 1), Hz::HZ_250),
         stock("debian-13", (6, 12), Hz::HZ_250),
@@ -55,8 +55,7 @@ impl Distribution {
     ];
 
     /// The distribution of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
         Self::ALL
             .iter()
             .find(|distribution| distribution.name == name)

@@ -1,11 +1,13 @@
 //! The features that tell one kernel's treatment of split locks from another's.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::Serialize;
 
 use crate::time::{Hz, Jiffies};
 
 /// What happens to a thread that meets detection in mode `warn`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Era {
     /// Before 5.7: no detection.
@@ -16,8 +18,33 @@ pub enum Era {
     Misery,
 }
 
+/// `split_lock_detect=`, the boot option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// No detection.
+    Off,
+    /// Warn and slow down; the default where the CPU can detect.
+    Warn,
+    /// SIGBUS.
+    Fatal,
+    /// No split-lock detection; at most this many bus locks of user threads a second.
+    Ratelimit(u16),
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Warn => f.write_str("warn"),
+            Self::Fatal => f.write_str("fatal"),
+            Self::Ratelimit(n) => write!(f, "ratelimit:{n}"),
+        }
+    }
+}
+
 /// A kernel's behaviour, feature by feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Features {
     /// What `warn` does.
     pub era: Era,
@@ -48,6 +75,14 @@ impl Features {
         amd_bus_lock: false,
     };
 
+    /// The boot mode of a kernel that is given none.
+    pub(super) fn default_mode(&self) -> Mode {
+        match self.era {
+            Era::None => Mode::Off,
+            Era::Thread | Era::Misery => Mode::Warn,
+        }
+    }
+
     /// T, the ticks that `msleep(ms)` asks the timer wheel for.
     ///
     /// The wheel never fires early, so the sleep itself lasts more than T and at most T + 1 ticks.
@@ -64,16 +99,14 @@ mod tests {
 
     #[test]
     fn the_sleep_of_ten_milliseconds_in_ticks() {
-        let old = Features {
-            extra_jiffy: true,
-            ..Features::NONE
+        let ticks = |extra_jiffy| {
+            let features = Features {
+                extra_jiffy,
+                ..Features::NONE
+            };
+            Hz::ALL.map(|hz| features.msleep_ticks(10, hz).0)
         };
-        let new = Features {
-            extra_jiffy: false,
-            ..Features::NONE
-        };
-        let ticks = |f: Features| Hz::ALL.map(|hz| f.msleep_ticks(10, hz).0);
-        assert_eq!(ticks(old), [2, 4, 4, 11]);
-        assert_eq!(ticks(new), [1, 3, 3, 10]);
+        assert_eq!(ticks(true), [2, 4, 4, 11]);
+        assert_eq!(ticks(false), [1, 3, 3, 10]);
     }
 }

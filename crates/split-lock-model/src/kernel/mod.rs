@@ -10,8 +10,7 @@ mod parse;
 mod profile;
 mod release;
 
-pub use catalogue::Distribution;
-pub use features::{Era, Features};
+pub use features::{Era, Features, Mode};
 pub use parse::{MAX_TEXT, ParseProfileError};
-pub use profile::{Mode, Profile, ProfileBuilder, ProfileError};
+pub use profile::{Profile, ProfileError};
 pub use release::{Lookup, Release, ReleaseError};

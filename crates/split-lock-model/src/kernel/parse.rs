@@ -1,16 +1,14 @@
 //! A profile as one line of text: `BASE[,FIELD=VALUE]...`, read and written.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::time::{Hz, UnknownHz};
 
 use super::catalogue::Distribution;
-use super::features::{Era, Features};
-use super::profile::{Mode, Profile, ProfileBuilder, ProfileError};
+use super::features::{Era, Features, Mode};
+use super::profile::{CUSTOM, Profile, ProfileError};
 use super::release::{Release, ReleaseError};
-
-/// The base of a profile that names no kernel.
-pub(super) const BY_HAND: &str = "custom";
 
 /// The longest text that is read as a profile, in bytes.
 pub const MAX_TEXT: usize = 256;
@@ -63,28 +61,13 @@ fn known_names() -> String {
     names.join(", ")
 }
 
-/// What a base means by itself.
-pub(super) struct Base {
-    pub(super) features: Features,
-    pub(super) hz: Hz,
-    pub(super) note: Option<&'static str>,
-}
-
-pub(super) fn base(text: &str) -> Result<Base, ParseProfileError> {
-    if text == BY_HAND {
-        return Ok(Base {
-            features: Features::NONE,
-            hz: Hz::HZ_250,
-            note: None,
-        });
+/// The features, tick rate and note of a base by itself.
+fn base(text: &str) -> Result<(Features, Hz, Option<&'static str>), ParseProfileError> {
+    if text == CUSTOM {
+        return Ok((Features::NONE, Hz::HZ_250, None));
     }
-    if let Some(distribution) = Distribution::named(text) {
-        let features = distribution.release.lookup("").features;
-        return Ok(Base {
-            features,
-            hz: distribution.hz,
-            note: distribution.note,
-        });
+    if let Some(found) = Distribution::named(text) {
+        return Ok((found.release.lookup("").features, found.hz, found.note));
     }
     let (release, suffix) =
         Release::parse_prefix(text).map_err(|source| ParseProfileError::Base {
@@ -92,66 +75,83 @@ pub(super) fn base(text: &str) -> Result<Base, ParseProfileError> {
             source,
         })?;
     let found = release.lookup(suffix);
-    Ok(Base {
-        features: found.features,
-        hz: Hz::HZ_250,
-        note: found.note,
-    })
+    Ok((found.features, Hz::HZ_250, found.note))
 }
 
-pub(super) fn default_mode(features: &Features) -> Mode {
-    if features.era == Era::None {
-        Mode::Off
-    } else {
-        Mode::Warn
+impl Profile {
+    /// Why this profile may not be what the named kernel does, if there is a reason.
+    #[must_use]
+    pub fn note(&self) -> Option<&'static str> {
+        base(self.base()).ok().and_then(|(_, _, note)| note)
     }
 }
 
-pub(super) fn line(text: &str) -> Result<Profile, ParseProfileError> {
-    if text.len() > MAX_TEXT {
-        return Err(ParseProfileError::TooLong(text.len()));
-    }
-    let mut parts = text.split(',').map(str::trim);
-    let name = parts.next().unwrap_or_default();
-    let Base { features, hz, .. } = base(name)?;
-    let mut builder = ProfileBuilder::new(name.to_owned(), features).hz(hz);
-    let mut mode = None;
-    let mut seen = Vec::new();
-    for part in parts {
-        let (field, value) = part
-            .split_once('=')
-            .ok_or_else(|| ParseProfileError::NotAField(part.to_owned()))?;
-        if seen.contains(&field) {
-            return Err(ParseProfileError::Twice(field.to_owned()));
+impl FromStr for Profile {
+    type Err = ParseProfileError;
+
+    /// # Errors
+    /// [`ParseProfileError`], which names the field that is wrong.
+    fn from_str(text: &str) -> Result<Self, ParseProfileError> {
+        if text.len() > MAX_TEXT {
+            return Err(ParseProfileError::TooLong(text.len()));
         }
-        seen.push(field);
-        match field {
-            "hz" => builder = builder.hz(read_hz(value)?),
-            "mode" => mode = Some(read_mode(value)?),
-            "mitigate" => builder = builder.mitigate(read_flag(field, value)?),
-            _ => set_feature(builder.features_mut(), field, value)?,
+        let mut parts = text.split(',').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let (features, hz, _) = base(name)?;
+        let mut profile = Self::new(name, features, hz);
+        let mut mode = None;
+        let mut seen = Vec::new();
+        for part in parts {
+            let (field, value) = part
+                .split_once('=')
+                .ok_or_else(|| ParseProfileError::NotAField(part.to_owned()))?;
+            if seen.contains(&field) {
+                return Err(ParseProfileError::Twice(field.to_owned()));
+            }
+            seen.push(field);
+            match field {
+                "hz" => profile.hz = read_hz(value)?,
+                "mode" => mode = Some(read_mode(value)?),
+                "mitigate" => profile.mitigate = read_flag(field, value)?,
+                _ => set_feature(&mut profile.features, field, value)?,
+            }
         }
+        // The era may have come after the base, so the default mode is known only now.
+        profile.mode = mode.unwrap_or_else(|| profile.features.default_mode());
+        Ok(profile.checked()?)
     }
-    // The era may have come after the base, so the default mode is known only now.
-    let mode = mode.unwrap_or_else(|| default_mode(builder.features_mut()));
-    Ok(builder.mode(mode).build()?)
 }
+
+type Flag = fn(&mut Features) -> &mut bool;
+
+const FLAGS: [(&str, Flag); 6] = [
+    ("extra_jiffy", |features| &mut features.extra_jiffy),
+    ("sysctl", |features| &mut features.sysctl),
+    ("per_cpu_reenable", |features| {
+        &mut features.per_cpu_reenable
+    }),
+    ("ratelimit", |features| &mut features.ratelimit),
+    ("intel_bus_lock", |features| &mut features.intel_bus_lock),
+    ("amd_bus_lock", |features| &mut features.amd_bus_lock),
+];
+
+const ERAS: [(Era, &str); 3] = [
+    (Era::None, "none"),
+    (Era::Thread, "thread"),
+    (Era::Misery, "misery"),
+];
 
 fn set_feature(features: &mut Features, field: &str, value: &str) -> Result<(), ParseProfileError> {
     if field == "era" {
-        features.era = read_era(value)?;
-        return Ok(());
+        let era = ERAS.iter().find(|(_, name)| *name == value);
+        features.era = era
+            .ok_or_else(|| wrong("era", value, "none, thread or misery"))?
+            .0;
+    } else if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| *name == field) {
+        *flag(features) = read_flag(field, value)?;
+    } else {
+        return Err(ParseProfileError::UnknownField(field.to_owned()));
     }
-    let feature = match field {
-        "extra_jiffy" => &mut features.extra_jiffy,
-        "sysctl" => &mut features.sysctl,
-        "per_cpu_reenable" => &mut features.per_cpu_reenable,
-        "ratelimit" => &mut features.ratelimit,
-        "intel_bus_lock" => &mut features.intel_bus_lock,
-        "amd_bus_lock" => &mut features.amd_bus_lock,
-        _ => return Err(ParseProfileError::UnknownField(field.to_owned())),
-    };
-    *feature = read_flag(field, value)?;
     Ok(())
 }
 
@@ -193,55 +193,45 @@ fn read_mode(value: &str) -> Result<Mode, ParseProfileError> {
     Ok(Mode::Ratelimit(n))
 }
 
-fn read_era(value: &str) -> Result<Era, ParseProfileError> {
-    match value {
-        "none" => Ok(Era::None),
-        "thread" => Ok(Era::Thread),
-        "misery" => Ok(Era::Misery),
-        _ => Err(wrong("era", value, "none, thread or misery")),
-    }
-}
-
-fn era_name(era: Era) -> &'static str {
-    match era {
-        Era::None => "none",
-        Era::Thread => "thread",
-        Era::Misery => "misery",
-    }
-}
-
-/// The tick rate always, because thresholds hang on it; anything else only where it is not what the
-/// base and the defaults say.
-pub(super) fn write_line(profile: &Profile, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (is, base) = (&profile.features, base(&profile.base).map(|b| b.features));
-    let was = base.unwrap_or(Features::NONE);
-    write!(f, "{},hz={}", profile.base, profile.hz)?;
-    if is.era != was.era {
-        write!(f, ",era={}", era_name(is.era))?;
-    }
-    for (name, is, was) in [
-        ("extra_jiffy", is.extra_jiffy, was.extra_jiffy),
-        ("sysctl", is.sysctl, was.sysctl),
-        (
-            "per_cpu_reenable",
-            is.per_cpu_reenable,
-            was.per_cpu_reenable,
-        ),
-        ("ratelimit", is.ratelimit, was.ratelimit),
-        ("intel_bus_lock", is.intel_bus_lock, was.intel_bus_lock),
-        ("amd_bus_lock", is.amd_bus_lock, was.amd_bus_lock),
-    ] {
-        if is != was {
-            write!(f, ",{name}={}", u8::from(is))?;
+impl fmt::Display for Profile {
+    /// One line that parses back to the same profile: the tick rate always, because thresholds hang
+    /// on it; anything else only where it is not what the base and the defaults say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut is = self.features;
+        let mut was = base(&self.base).map_or(Features::NONE, |(features, ..)| features);
+        write!(f, "{},hz={}", self.base, self.hz)?;
+        if is.era != was.era {
+            let era = ERAS.iter().find(|(era, _)| *era == is.era);
+            write!(f, ",era={}", era.map_or("", |(_, name)| name))?;
         }
+        for (name, flag) in FLAGS {
+            let set = *flag(&mut is);
+            if set != *flag(&mut was) {
+                write!(f, ",{name}={}", u8::from(set))?;
+            }
+        }
+        if self.mode != is.default_mode() {
+            write!(f, ",mode={}", self.mode)?;
+        }
+        if !self.mitigate {
+            write!(f, ",mitigate=0")?;
+        }
+        Ok(())
     }
-    if profile.mode != default_mode(is) {
-        write!(f, ",mode={}", profile.mode)?;
+}
+
+impl TryFrom<String> for Profile {
+    type Error = ParseProfileError;
+
+    fn try_from(text: String) -> Result<Self, ParseProfileError> {
+        text.parse()
     }
-    if !profile.mitigate {
-        write!(f, ",mitigate=0")?;
+}
+
+impl From<Profile> for String {
+    fn from(profile: Profile) -> Self {
+        profile.to_string()
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -308,13 +298,9 @@ mod tests {
             let error = text.parse::<Profile>().expect_err(text).to_string();
             assert!(error.starts_with(field), "{text}: {error}");
         }
-        let long = "6".repeat(MAX_TEXT + 1);
-        assert!(
-            long.parse::<Profile>()
-                .expect_err("refused")
-                .to_string()
-                .starts_with("kernel:")
-        );
+        let long = "6".repeat(MAX_TEXT + 1).parse::<Profile>();
+        let error = long.expect_err("refused").to_string();
+        assert!(error.starts_with("kernel:"), "{error}");
     }
 
     #[test]

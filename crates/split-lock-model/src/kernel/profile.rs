@@ -1,47 +1,27 @@
 //! One kernel, as configured and booted.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::features::{Era, Features};
-use super::parse::{self, ParseProfileError};
+use super::features::{Era, Features, Mode};
 use crate::machine::{Hardware, Vendor};
 use crate::time::{Hz, Jiffies};
 
-/// `split_lock_detect=`, the boot option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// No detection.
-    Off,
-    /// Warn and slow down; the default where the CPU can detect.
-    Warn,
-    /// SIGBUS.
-    Fatal,
-    /// No split-lock detection; at most this many bus locks of user threads a second.
-    Ratelimit(u16),
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::Warn => f.write_str("warn"),
-            Self::Fatal => f.write_str("fatal"),
-            Self::Ratelimit(n) => write!(f, "ratelimit:{n}"),
-        }
-    }
-}
+/// The base of a profile that names no kernel.
+pub(super) const CUSTOM: &str = "custom";
 
 /// What a kernel does about split locks: its features, tick rate, boot mode and sysctl.
 ///
 /// ```
-/// use split_lock_model::kernel::Profile;
+/// use split_lock_model::kernel::{Era, Features, Mode, Profile};
+/// use split_lock_model::time::Hz;
 ///
 /// let profile: Profile = "6.6,hz=1000,mitigate=0".parse()?;
 /// assert_eq!(profile.to_string(), "6.6,hz=1000,mitigate=0");
 /// assert!("5.15,mitigate=0".parse::<Profile>().is_err(), "5.15 has no such sysctl");
+///
+/// let features = Features { era: Era::Misery, sysctl: true, ..Features::NONE };
+/// let profile = Profile::custom(features)?.with_hz(Hz::HZ_300).with_mitigate(false)?;
+/// assert_eq!(profile.mode(), Mode::Warn);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,10 +60,23 @@ pub enum ProfileError {
 }
 
 impl Profile {
-    /// A profile to be put together by hand, starting from given features.
-    #[must_use]
-    pub fn builder(features: Features) -> ProfileBuilder {
-        ProfileBuilder::new(parse::BY_HAND.to_owned(), features)
+    /// A kernel with these features and no name, at 250 Hz, with everything else as it boots.
+    ///
+    /// # Errors
+    /// [`ProfileError`] if no kernel can have these features together.
+    pub fn custom(features: Features) -> Result<Self, ProfileError> {
+        Self::new(CUSTOM, features, Hz::HZ_250).checked()
+    }
+
+    /// As it boots without options.
+    pub(super) fn new(base: &str, features: Features, hz: Hz) -> Self {
+        Self {
+            base: base.to_owned(),
+            features,
+            hz,
+            mode: features.default_mode(),
+            mitigate: true,
+        }
     }
 
     /// What the profile was made from: a release, a distribution, or `custom`.
@@ -114,12 +107,6 @@ impl Profile {
     #[must_use]
     pub const fn mitigate(&self) -> bool {
         self.mitigate
-    }
-
-    /// Why this profile may not be what the named kernel does, if there is a reason.
-    #[must_use]
-    pub fn note(&self) -> Option<&'static str> {
-        parse::base(&self.base).ok().and_then(|found| found.note)
     }
 
     /// T: the ticks that the punishing sleep of 10 ms asks for.
@@ -181,7 +168,7 @@ impl Profile {
         Self { hz, ..self.clone() }
     }
 
-    fn checked(self) -> Result<Self, ProfileError> {
+    pub(super) fn checked(self) -> Result<Self, ProfileError> {
         let features = &self.features;
         if features.era == Era::None && self.mode != Mode::Off {
             return Err(ProfileError::ModeWithoutDetection);
@@ -204,100 +191,5 @@ impl Profile {
             return Err(ProfileError::NoSysctl);
         }
         Ok(self)
-    }
-}
-
-impl fmt::Display for Profile {
-    /// One line that parses back to the same profile.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        parse::write_line(self, f)
-    }
-}
-
-impl std::str::FromStr for Profile {
-    type Err = ParseProfileError;
-
-    /// # Errors
-    /// [`ParseProfileError`], which names the field that is wrong.
-    fn from_str(text: &str) -> Result<Self, ParseProfileError> {
-        parse::line(text)
-    }
-}
-
-impl TryFrom<String> for Profile {
-    type Error = ParseProfileError;
-
-    fn try_from(text: String) -> Result<Self, ParseProfileError> {
-        text.parse()
-    }
-}
-
-impl From<Profile> for String {
-    fn from(profile: Profile) -> Self {
-        profile.to_string()
-    }
-}
-
-/// Puts a [`Profile`] together field by field.
-///
-/// ```
-/// use split_lock_model::kernel::{Era, Features, Mode, Profile};
-/// use split_lock_model::time::Hz;
-///
-/// let features = Features { era: Era::Misery, sysctl: true, ..Features::NONE };
-/// let profile = Profile::builder(features).hz(Hz::HZ_300).mitigate(false).build()?;
-/// assert_eq!(profile.mode(), Mode::Warn);
-/// # Ok::<(), split_lock_model::kernel::ProfileError>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct ProfileBuilder {
-    profile: Profile,
-}
-
-impl ProfileBuilder {
-    pub(super) fn new(base: String, features: Features) -> Self {
-        let mode = parse::default_mode(&features);
-        Self {
-            profile: Profile {
-                base,
-                features,
-                hz: Hz::HZ_250,
-                mode,
-                mitigate: true,
-            },
-        }
-    }
-
-    /// Sets the tick rate; 250 Hz otherwise.
-    #[must_use]
-    pub fn hz(mut self, hz: Hz) -> Self {
-        self.profile.hz = hz;
-        self
-    }
-
-    /// Sets the boot mode; otherwise `warn`, or `off` where there is no detection.
-    #[must_use]
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.profile.mode = mode;
-        self
-    }
-
-    /// Sets `kernel.split_lock_mitigate`; 1 otherwise.
-    #[must_use]
-    pub fn mitigate(mut self, mitigate: bool) -> Self {
-        self.profile.mitigate = mitigate;
-        self
-    }
-
-    pub(super) fn features_mut(&mut self) -> &mut Features {
-        &mut self.profile.features
-    }
-
-    /// Checks that a kernel can be like this.
-    ///
-    /// # Errors
-    /// [`ProfileError`], which names the field that cannot be.
-    pub fn build(self) -> Result<Profile, ProfileError> {
-        self.profile.checked()
     }
 }

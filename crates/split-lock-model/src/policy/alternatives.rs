@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::handler::{Handler, OnSignal, Rules, Wait};
+use crate::handler::{OnSignal, Rules, Wait};
 use crate::kernel::{Profile, ProfileError};
-use crate::machine::{Hardware, Topology};
 
 /// A behaviour the kernel has, or could have, in mode `warn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,10 +22,12 @@ pub enum Alternative {
     /// Only a deadly signal ends the sleep or the wait.
     Killable,
     /// A signal ends the sleep; the next trap sleeps only the rest.
-    Debt,
-    /// The first trap fixes when the sentence ends. Signals are taken at once, neither extend nor
+    #[serde(rename = "debt")]
+    RemainingSleep,
+    /// The first trap fixes when the punishment ends. Signals are taken at once, neither extend nor
     /// cancel it, and do not cost the thread its place in the semaphore's queue.
-    Sentence,
+    #[serde(rename = "sentence")]
+    FixedEnd,
 }
 
 impl Alternative {
@@ -37,8 +38,8 @@ impl Alternative {
         Self::Proceed,
         Self::Uninterruptible,
         Self::Killable,
-        Self::Debt,
-        Self::Sentence,
+        Self::RemainingSleep,
+        Self::FixedEnd,
     ];
 
     /// The name in tables.
@@ -50,8 +51,8 @@ impl Alternative {
             Self::Proceed => "proceed",
             Self::Uninterruptible => "uninterruptible",
             Self::Killable => "killable",
-            Self::Debt => "debt",
-            Self::Sentence => "sentence",
+            Self::RemainingSleep => "debt",
+            Self::FixedEnd => "sentence",
         }
     }
 
@@ -73,12 +74,12 @@ impl Alternative {
                 wait: Wait::Killable,
                 ..upstream
             },
-            Self::Debt => Rules {
-                on_signal: OnSignal::Debt,
+            Self::RemainingSleep => Rules {
+                on_signal: OnSignal::RemainingSleep,
                 ..upstream
             },
-            Self::Sentence => Rules {
-                on_signal: OnSignal::Sentence,
+            Self::FixedEnd => Rules {
+                on_signal: OnSignal::FixedEnd,
                 keep_place: true,
                 ..upstream
             },
@@ -95,24 +96,6 @@ impl Alternative {
             Self::Unmitigated => kernel.with_mitigate(false),
             _ => Ok(kernel.clone()),
         }
-    }
-
-    /// A handler that behaves so, otherwise like `kernel`.
-    ///
-    /// # Errors
-    /// As [`Alternative::profile`].
-    pub fn handler(
-        self,
-        kernel: &Profile,
-        topology: Topology,
-        hardware: Hardware,
-    ) -> Result<Handler, ProfileError> {
-        Ok(Handler::new(
-            &self.profile(kernel)?,
-            topology,
-            hardware,
-            self.rules(),
-        ))
     }
 }
 

@@ -1,17 +1,17 @@
 //! What each alternative gives and takes, found by simulation.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Alternative;
 use crate::kernel::{Profile, ProfileError};
-use crate::machine::{CpuId, Hardware, Topology};
+use crate::machine::{CpuId, Topology};
 use crate::sim::{
-    Budget, Program, Report, Scenario, ScenarioError, TaskSpec, Until, simulate_policy,
+    Budget, Program, Report, Scenario, ScenarioError, TaskSpec, Until, simulate_observed,
 };
 use crate::time::Nanos;
 
 /// The conditions of the comparison.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// How long a split lock takes while detection is off.
     pub split_cost: Nanos,
@@ -114,15 +114,19 @@ pub enum CompareError {
     Empty(&'static str),
 }
 
-impl From<crate::sim::ProgramError> for CompareError {
-    fn from(error: crate::sim::ProgramError) -> Self {
-        Self::Scenario(error.into())
-    }
-}
-
-impl From<crate::machine::TopologyError> for CompareError {
-    fn from(error: crate::machine::TopologyError) -> Self {
-        Self::Scenario(error.into())
+impl Alternative {
+    /// Runs a scenario on `kernel` as it would be then.
+    ///
+    /// # Errors
+    /// [`CompareError`], which names the field that is wrong.
+    pub fn simulate(self, kernel: &Profile, scenario: &Scenario) -> Result<Report, CompareError> {
+        let kernel = self.profile(kernel)?;
+        Ok(simulate_observed(
+            &kernel,
+            self.rules(),
+            scenario,
+            &mut |_, _| (),
+        )?)
     }
 }
 
@@ -142,43 +146,44 @@ impl Comparison {
         if self.phases == 0 {
             return Err(CompareError::Empty("phases"));
         }
-        let bench = Bench {
+        let scenarios = Scenarios {
             plan: self,
             policy,
             kernel,
+            splitting: Program::split_loop(self.split_cost).map_err(ScenarioError::from)?,
         };
-        let honest = bench.thread(None)?;
-        let (attack_timer, attack) = bench.best_attack()?;
+        let honest = scenarios.thread(None)?;
+        let (attack_timer, attack) = scenarios.best_attack()?;
         let per_second = |report: &Report| rate(report.tasks[0].splits, report.elapsed);
         Ok(Assessment {
             policy,
-            progress: bench.progress(0)?,
-            contended: bench.progress(self.others)?,
+            progress: scenarios.progress(0)?,
+            contended: scenarios.progress(self.others)?,
             honest_per_second: per_second(&honest),
             attacker_per_second: per_second(&attack),
             attack_timer,
             attacker_share_off: share(attack.windows.open, attack.elapsed),
-            crowd_bus_share: bench.crowd(attack_timer)?,
-            sparse_slowdown: bench.sparse(self.others, attack_timer)?,
-            sparse_slowdown_alone: bench.sparse(0, None)?,
-            worst_signal_delay: bench.signal_delay()?,
-            worst_kill_delay: bench.kill_delay()?,
+            crowd_bus_share: scenarios.crowd(attack_timer)?,
+            sparse_slowdown: scenarios.sparse(self.others, attack_timer)?,
+            sparse_slowdown_alone: scenarios.sparse(0, None)?,
+            worst_signal_delay: scenarios.signal_delay()?,
+            worst_kill_delay: scenarios.kill_delay()?,
         })
     }
 }
 
+/// When threads that split without pause have settled into their cycle.
+const SETTLED: Nanos = Nanos::from_millis(500);
+
 /// The scenarios, for one alternative.
-struct Bench<'a> {
+struct Scenarios<'a> {
     plan: &'a Comparison,
     policy: Alternative,
     kernel: &'a Profile,
+    splitting: Program,
 }
 
-impl Bench<'_> {
-    fn splitting(&self) -> Result<Program, CompareError> {
-        Ok(Program::split_loop(self.plan.split_cost)?)
-    }
-
+impl Scenarios<'_> {
     /// Runs a thread on CPU 0 with others, on CPUs of their own, that split all the time.
     fn run(
         &self,
@@ -187,29 +192,22 @@ impl Bench<'_> {
         timer: Option<Nanos>,
         adjust: impl Fn(&mut Scenario),
     ) -> Result<Report, CompareError> {
-        let topology = Topology::new(others + 1, 1)?;
+        let topology = Topology::new(others + 1, 1).map_err(ScenarioError::from)?;
         let mut tasks = vec![subject];
         for cpu in 1..=others {
             // Not all at once: each starts a little later than the last.
             let start = Nanos::from_micros(1_300 * u64::from(cpu));
             tasks.push(
-                TaskSpec::user(self.splitting()?, timer)
+                TaskSpec::user(self.splitting, timer)
                     .on(CpuId(cpu))
                     .starting_at(start),
             );
         }
         let mut scenario = Scenario::new(topology, tasks);
-        scenario.horizon = self.settled().plus(self.plan.horizon);
+        scenario.horizon = SETTLED.plus(self.plan.horizon);
         scenario.until = Until::Horizon;
         adjust(&mut scenario);
-        let handler = self
-            .policy
-            .handler(self.kernel, topology, Hardware::default())?;
-        Ok(simulate_policy(handler, self.kernel.hz(), &scenario)?)
-    }
-
-    fn settled(&self) -> Nanos {
-        Nanos::from_millis(500)
+        self.policy.simulate(self.kernel, &scenario)
     }
 
     fn phases(&self) -> impl Iterator<Item = Nanos> {
@@ -221,9 +219,9 @@ impl Bench<'_> {
         let at = |timeout| {
             let mut worst = f64::INFINITY;
             for phase in self.phases() {
-                let vcpu = TaskSpec::vcpu(self.splitting()?, Budget::Relative(timeout));
+                let vcpu = TaskSpec::vcpu(self.splitting, Budget::Relative(timeout));
                 // The others have settled by then: luck at the start is no progress.
-                let vcpu = vcpu.starting_at(self.settled());
+                let vcpu = vcpu.starting_at(SETTLED);
                 let report = self.run(vcpu, others, None, |s| s.tick_phase = phase)?;
                 let work = report.tasks[0].splits * self.plan.split_cost.0;
                 worst = worst.min(share(Nanos(work), report.tasks[0].time.total()));
@@ -241,7 +239,7 @@ impl Bench<'_> {
     }
 
     fn thread(&self, timer: Option<Nanos>) -> Result<Report, CompareError> {
-        self.run(TaskSpec::user(self.splitting()?, timer), 0, None, |_| {})
+        self.run(TaskSpec::user(self.splitting, timer), 0, None, |_| {})
     }
 
     fn best_attack(&self) -> Result<(Option<Nanos>, Report), CompareError> {
@@ -256,7 +254,7 @@ impl Bench<'_> {
     }
 
     fn crowd(&self, timer: Option<Nanos>) -> Result<f64, CompareError> {
-        let subject = TaskSpec::user(self.splitting()?, timer);
+        let subject = TaskSpec::user(self.splitting, timer);
         let report = self.run(subject, self.plan.others, timer, |_| {})?;
         let splits: u64 = report.tasks.iter().map(|task| task.splits).sum();
         Ok(share(
@@ -266,14 +264,15 @@ impl Bench<'_> {
     }
 
     fn sparse(&self, others: u32, timer: Option<Nanos>) -> Result<f64, CompareError> {
-        let program = Program::new(Nanos::from_millis(10), 1, self.plan.split_cost)?;
+        let program = Program::new(Nanos::from_millis(10), 1, self.plan.split_cost)
+            .map_err(ScenarioError::from)?;
         let report = self.run(TaskSpec::user(program, None), others, timer, |_| {})?;
         let work = report.tasks[0].turns * program.turn().0;
         Ok(1.0 / share(Nanos(work), report.elapsed))
     }
 
     fn signal_delay(&self) -> Result<Nanos, CompareError> {
-        let vcpu = TaskSpec::vcpu(self.splitting()?, Budget::Relative(Nanos::from_millis(1)));
+        let vcpu = TaskSpec::vcpu(self.splitting, Budget::Relative(Nanos::from_millis(1)));
         let report = self.run(vcpu, self.plan.others, None, |_| {})?;
         Ok(report.tasks[0].worst_signal_delay)
     }
@@ -281,8 +280,8 @@ impl Bench<'_> {
     fn kill_delay(&self) -> Result<Nanos, CompareError> {
         let mut worst = Nanos::ZERO;
         for n in 1..=40 {
-            let mut thread = TaskSpec::user(self.splitting()?, None);
-            thread.kill_at = Some(self.settled().plus(Nanos::from_micros(1_700 * n)));
+            let mut thread = TaskSpec::user(self.splitting, None);
+            thread.kill_at = Some(SETTLED.plus(Nanos::from_micros(1_700 * n)));
             let report = self.run(thread, self.plan.others, None, |_| {})?;
             worst = worst.max(report.tasks[0].kill_delay.unwrap_or(report.elapsed));
         }
@@ -296,41 +295,4 @@ fn share(part: Nanos, of: Nanos) -> f64 {
 
 fn rate(count: u64, time: Nanos) -> f64 {
     count as f64 * 1e9 / time.0 as f64
-}
-
-fn at(progress: &[Progress], ms: u64) -> String {
-    let wanted = Nanos::from_millis(ms);
-    let found = progress.iter().find(|progress| progress.timeout == wanted);
-    found.map_or("-".to_owned(), |progress| {
-        format!("{:.1} %", 100.0 * progress.share)
-    })
-}
-
-/// The assessments as a table in Markdown.
-#[must_use]
-pub fn markdown(assessments: &[Assessment]) -> String {
-    let mut table = String::from(
-        "| policy | timeouts stuck, alone | contended | progress at 1 ms, alone | at 20 ms | at 1 ms, contended | at 20 ms | attacker gains | detection off on its core | bus asked for by 5 attackers | sparse splitter slowed, alone | next to 4 attackers | worst signal delay | worst kill delay |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    for a in assessments {
-        let row = [
-            a.policy.to_string(),
-            format!("{}/{}", Assessment::stuck(&a.progress), a.progress.len()),
-            format!("{}/{}", Assessment::stuck(&a.contended), a.contended.len()),
-            at(&a.progress, 1),
-            at(&a.progress, 20),
-            at(&a.contended, 1),
-            at(&a.contended, 20),
-            format!("{:.2}x", a.attack_gain()),
-            format!("{:.0} %", 100.0 * a.attacker_share_off),
-            format!("{:.0} %", 100.0 * a.crowd_bus_share),
-            format!("{:.1}x", a.sparse_slowdown_alone),
-            format!("{:.1}x", a.sparse_slowdown),
-            format!("{:.2} ms", a.worst_signal_delay.as_millis_f64()),
-            format!("{:.2} ms", a.worst_kill_delay.as_millis_f64()),
-        ];
-        table.push_str(&format!("| {} |\n", row.join(" | ")));
-    }
-    table
 }

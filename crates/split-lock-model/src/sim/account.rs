@@ -1,31 +1,31 @@
 //! Where the time went, and what it amounts to.
 
-use super::engine::Machine;
-use super::report::{Cycle, CycleShare, End, Report, Run, Verdict};
+use super::machine::Machine;
+use super::report::{Cycle, CycleShare, End, Report, TaskReport, Verdict};
 use super::thread::{Activity, State, Thread};
-use super::timeline::{Doing, Timeline, Track};
+use super::timeline::{SpanKind, Timeline, Track};
+use crate::handler::TaskId;
 use crate::machine::CoreId;
-use crate::policy::Policy;
 use crate::time::{Jiffies, Nanos};
 
-impl<P: Policy> Machine<'_, P> {
-    /// Brings a thread's books up to now.
-    pub(super) fn settle(&mut self, task: usize) {
+impl Machine<'_> {
+    /// Adds a thread's time up to now to what it did.
+    pub(super) fn update_time(&mut self, task: usize) {
         let thread = &mut self.threads[task];
         let passed = self.now.saturating_sub(thread.since);
         if passed == 0 {
             return;
         }
-        if let (Some(timeline), Some(doing)) = (&mut self.timeline, thread.doing()) {
+        if let (Some(timeline), Some(kind)) = (&mut self.timeline, thread.span_kind()) {
             let (from, to) = (thread.since, self.now);
-            timeline.add(Track::Task(task as u32), doing, from, to);
+            timeline.add(Track::Task(task as u32), kind, from, to);
             if thread.state == State::OnCpu {
                 let cpu = crate::machine::CpuId(thread.cpu as u32);
-                timeline.add(Track::Cpu(cpu), Doing::Running(task as u32), from, to);
+                timeline.add(Track::Cpu(cpu), SpanKind::Running(task as u32), from, to);
             }
         }
         thread.since = self.now;
-        thread.book(passed);
+        thread.add_time(passed);
         if thread.runs_program() && thread.in_window {
             let cpu = self.cpu_id(task);
             self.cores[self.scenario.topology.core_of(cpu).0 as usize].used += passed;
@@ -33,7 +33,7 @@ impl<P: Policy> Machine<'_, P> {
     }
 
     /// A window closed, or the simulation ends while it is open.
-    pub(super) fn close_books(&mut self, core: CoreId) {
+    pub(super) fn close_window(&mut self, core: CoreId) {
         let window = std::mem::take(&mut self.cores[core.0 as usize]);
         let Some((opened, by)) = window.opened else {
             return;
@@ -43,62 +43,51 @@ impl<P: Policy> Machine<'_, P> {
         let used = window.used.min(open);
         self.windows.open.0 += open;
         self.windows.used.0 += used;
-        self.threads[by].stats.window_unused += open - used;
+        self.threads[by].report.time.window_unused.0 += open - used;
         if let Some(timeline) = &mut self.timeline {
-            timeline.add(Track::Core(core), Doing::DetectionOff, opened, self.now);
+            timeline.add(Track::Core(core), SpanKind::DetectionOff, opened, self.now);
         }
     }
 
-    pub(super) fn empty_timeline(&self) -> Timeline {
-        Timeline {
-            tasks: self
-                .scenario
-                .tasks
-                .iter()
-                .map(|task| task.name.clone())
-                .collect(),
-            ticks: Vec::new(),
-            spans: Vec::new(),
-            truncated: false,
-            capacity: self.scenario.trace_spans,
-        }
-    }
-
-    pub(super) fn into_report(mut self, end: End, events: u64, runs: Vec<Run>) -> Report {
+    pub(super) fn into_report(mut self, end: End) -> Report {
         for task in 0..self.threads.len() {
-            self.settle(task);
+            self.update_time(task);
             let thread = &mut self.threads[task];
             if let Some(since) = thread.pending_since.filter(|_| thread.state != State::Dead) {
-                let waited = self.now - since;
-                thread.stats.worst_signal_delay = thread.stats.worst_signal_delay.max(waited);
+                thread.note_signal_delay(Nanos(self.now - since));
             }
         }
         for core in 0..self.cores.len() as u32 {
-            self.close_books(CoreId(core));
+            self.close_window(CoreId(core));
         }
-        if let Some((task, since)) = self.semaphore {
-            self.windows.semaphore_held.0 += self.now - since;
-            if let Some(timeline) = &mut self.timeline {
-                timeline.add(Track::Semaphore, Doing::Held(task.0), since, self.now);
-            }
-        }
+        self.change_holder(None);
         let ticks = self.ticks();
         let cycle = self.cycle.found();
-        let tasks = self.threads.iter().zip(&self.scenario.tasks).enumerate();
-        let tasks = tasks.map(|(index, (thread, spec))| {
-            let share = self.cycle.share(index);
-            thread.report(&spec.name, share, thread.verdict(cycle.zip(share)))
-        });
+        let tasks = self.threads.into_iter().enumerate();
+        let tasks = tasks.map(|(index, thread)| thread.finish(cycle, self.cycle.share(index)));
         Report {
             elapsed: Nanos(self.now),
             end,
-            events,
+            events: self.events,
             tasks: tasks.collect(),
             windows: self.windows,
             cycle,
-            runs,
+            runs: self.runs,
             timeline: self.timeline.map(|timeline| Timeline { ticks, ..timeline }),
         }
+    }
+
+    pub(super) fn change_holder(&mut self, holder: Option<TaskId>) {
+        if self.semaphore.map(|(task, _)| task) == holder {
+            return;
+        }
+        if let Some((task, since)) = self.semaphore.take() {
+            self.windows.semaphore_held.0 += self.now - since;
+            if let Some(timeline) = &mut self.timeline {
+                timeline.add(Track::Semaphore, SpanKind::Held(task.0), since, self.now);
+            }
+        }
+        self.semaphore = holder.map(|task| (task, self.now));
     }
 
     /// The ticks of a traced simulation, as many as there may be spans.
@@ -115,26 +104,41 @@ impl<P: Policy> Machine<'_, P> {
 }
 
 impl Thread {
-    fn book(&mut self, passed: u64) {
-        let stats = &mut self.stats;
-        match (self.state, self.activity) {
+    pub(super) fn note_signal_delay(&mut self, delay: Nanos) {
+        self.report.worst_signal_delay = self.report.worst_signal_delay.max(delay);
+    }
+
+    fn add_time(&mut self, passed: u64) {
+        let time = &mut self.report.time;
+        let cause = match (self.state, self.activity) {
             (State::NotStarted | State::Dead, _) => return,
-            (State::Asleep(_), _) => stats.asleep += passed,
-            (State::Queued(_), _) => stats.queued += passed,
-            (State::Ready, _) => stats.ready += passed,
-            (State::OnCpu, Activity::Vmm) => stats.vmm += passed,
-            (State::OnCpu, Activity::Trap | Activity::Wake(_)) => stats.kernel += passed,
+            (State::Asleep(_), _) => &mut time.asleep,
+            (State::Queued(_), _) => &mut time.queued,
+            (State::Ready, _) => &mut time.waiting_for_cpu,
+            (State::OnCpu, Activity::Vmm) => &mut time.vmm,
+            (State::OnCpu, Activity::Trap | Activity::Wake(_)) => &mut time.kernel,
             (State::OnCpu, Activity::Program) => {
-                stats.guest += passed;
                 let (turns, splits) = self.program.advance(&mut self.position, passed);
-                stats.turns += turns;
-                stats.splits += splits;
+                self.report.turns += turns;
+                self.report.splits += splits;
+                &mut time.guest
             }
-        }
+        };
+        cause.0 += passed;
         if self.state == State::OnCpu {
             self.cpu_time += passed;
             self.cpu_budget = self.cpu_budget.saturating_sub(passed);
             self.left = self.left.saturating_sub(passed);
+        }
+    }
+
+    fn finish(self, cycle: Option<Cycle>, share: Option<CycleShare>) -> TaskReport {
+        let killed = self.report.died_at.zip(self.killed_at);
+        TaskReport {
+            kill_delay: killed.map(|(end, from)| end.since(Nanos(from))),
+            cycle: share,
+            verdict: self.verdict(cycle.zip(share)),
+            ..self.report
         }
     }
 
@@ -145,9 +149,9 @@ impl Thread {
         if let Some((cycle, CycleShare { turns: 0, .. })) = cycle {
             return Verdict::Livelocked(cycle);
         }
-        let time = self.time_by_cause();
+        let time = &self.report.time;
         let (got, wanted) = (time.guest, time.guest.plus(time.punished()));
-        if self.stats.turns == 0 && time.punished() > Nanos::ZERO {
+        if self.report.turns == 0 && time.punished() > Nanos::ZERO {
             Verdict::NoProgressSeen
         } else if wanted.0 - got.0 > wanted.0 / 100 {
             Verdict::Slowed { wanted, got }

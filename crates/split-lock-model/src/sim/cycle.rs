@@ -7,16 +7,15 @@
 //! states. States are compared only where the phase within the ticks' pattern is equal too, which
 //! is part of the state and costs nothing to check first.
 
-use super::engine::Machine;
-use super::report::{Cycle, CycleShare, End, TrapCounts};
+use super::report::{Cycle, CycleShare, TrapCounts};
 use super::scenario::{Scenario, Until};
-use super::thread::State;
-use crate::policy::Policy;
 use crate::time::Nanos;
 
 #[derive(Debug)]
 pub(super) struct CycleFinder {
     searching: bool,
+    /// Any cycle ends the simulation, and not only one without progress.
+    any: bool,
     kept: Kept,
     scratch: Vec<u64>,
     seen_since: u64,
@@ -28,24 +27,21 @@ pub(super) struct CycleFinder {
 struct Kept {
     state: Vec<u64>,
     phase: Nanos,
-    at: u64,
+    at: Nanos,
     counts: Vec<(u64, TrapCounts)>,
 }
 
 impl CycleFinder {
-    pub(super) fn new(scenario: &Scenario, threads: usize) -> Self {
+    pub(super) fn new(scenario: &Scenario) -> Self {
         // Randomness has no period, and counted runs end by themselves.
         let random = scenario
             .tasks
             .iter()
             .any(|t| t.noise.is_some() || t.migrate_every.is_some());
-        let searching = !random && matches!(scenario.until, Until::AllStuck | Until::Cycle);
         Self {
-            searching,
-            kept: Kept {
-                counts: Vec::with_capacity(threads),
-                ..Kept::default()
-            },
+            searching: !random && matches!(scenario.until, Until::AllStuck | Until::Cycle),
+            any: scenario.until == Until::Cycle,
+            kept: Kept::default(),
             scratch: Vec::new(),
             seen_since: 0,
             keep_for: 1,
@@ -60,83 +56,71 @@ impl CycleFinder {
     pub(super) fn share(&self, task: usize) -> Option<CycleShare> {
         self.found.as_ref().map(|(_, shares)| shares[task])
     }
-}
 
-impl<P: Policy> Machine<'_, P> {
-    pub(super) fn look_for_cycle(&mut self) -> Option<End> {
-        if !self.cycle.searching {
+    /// Room to write the state down, if a moment with this phase is one to compare or to keep.
+    pub(super) fn room_for_state(&mut self, phase: Nanos) -> Option<Vec<u64>> {
+        if !self.searching {
             return None;
         }
-        let phase = self.clock.phase_at(Nanos(self.now));
-        let comparable = phase == self.cycle.kept.phase && !self.cycle.kept.state.is_empty();
-        let replace = self.cycle.seen_since >= self.cycle.keep_for;
-        self.cycle.seen_since += 1;
-        if !comparable && !replace && !self.cycle.kept.state.is_empty() {
-            return None;
-        }
-        self.write_state();
-        if comparable && self.cycle.scratch == self.cycle.kept.state {
-            return self.cycle_found();
-        }
-        if replace || self.cycle.kept.state.is_empty() {
-            self.keep(phase);
-        }
-        None
+        let due = self.is_comparable(phase) || self.is_to_be_replaced();
+        self.seen_since += 1;
+        due.then(|| {
+            let mut room = std::mem::take(&mut self.scratch);
+            room.clear();
+            room
+        })
     }
 
-    fn write_state(&mut self) {
-        let mut out = std::mem::take(&mut self.cycle.scratch);
-        out.clear();
-        for task in 0..self.threads.len() {
-            if self.threads[task].state != State::NotStarted {
-                self.settle(task);
-            }
-            self.threads[task].relative_state(self.now, &mut out);
+    /// Compares a state with the kept one. The answer is whether the simulation has found what it
+    /// was looking for.
+    pub(super) fn compare(
+        &mut self,
+        state: Vec<u64>,
+        phase: Nanos,
+        now: Nanos,
+        counts: impl Iterator<Item = (u64, TrapCounts)>,
+    ) -> bool {
+        self.scratch = state;
+        if self.is_comparable(phase) && self.scratch == self.kept.state {
+            // Two looks at one moment are no state that came back later.
+            return self.kept.at != now && self.cycle_found(now, counts);
         }
-        self.calendar.relative_state(self.now, &mut out);
-        for cpu in &self.cpus {
-            out.push(cpu.running.map_or(0, |task| task as u64 + 1));
-            out.push(cpu.ready.len() as u64);
-            out.extend(cpu.ready.iter().map(|&task| task as u64));
+        // This look has been counted.
+        if self.seen_since > self.keep_for || self.kept.state.is_empty() {
+            std::mem::swap(&mut self.kept.state, &mut self.scratch);
+            (self.kept.phase, self.kept.at) = (phase, now);
+            self.kept.counts.clear();
+            self.kept.counts.extend(counts);
+            self.seen_since = 0;
+            self.keep_for *= 2;
         }
-        self.policy.relative_state(self.jiffies(), &mut out);
-        self.cycle.scratch = out;
+        false
     }
 
-    fn keep(&mut self, phase: Nanos) {
-        let finder = &mut self.cycle;
-        std::mem::swap(&mut finder.kept.state, &mut finder.scratch);
-        finder.kept.phase = phase;
-        finder.kept.at = self.now;
-        finder.kept.counts.clear();
-        let counts = self.threads.iter().map(|t| (t.stats.turns, t.stats.traps));
-        finder.kept.counts.extend(counts);
-        finder.seen_since = 0;
-        finder.keep_for *= 2;
+    fn is_comparable(&self, phase: Nanos) -> bool {
+        phase == self.kept.phase && !self.kept.state.is_empty()
     }
 
-    fn cycle_found(&mut self) -> Option<End> {
-        let kept = &self.cycle.kept;
-        if kept.at == self.now {
-            // Two anchors at one moment, not a state that came back later.
-            return None;
-        }
+    fn is_to_be_replaced(&self) -> bool {
+        self.seen_since >= self.keep_for || self.kept.state.is_empty()
+    }
+
+    fn cycle_found(&mut self, now: Nanos, counts: impl Iterator<Item = (u64, TrapCounts)>) -> bool {
         let cycle = Cycle {
-            start: Nanos(kept.at),
-            period: Nanos(self.now - kept.at),
+            start: self.kept.at,
+            period: now.since(self.kept.at),
         };
-        let shares = self
-            .threads
-            .iter()
-            .zip(&kept.counts)
-            .map(|(thread, (turns, traps))| CycleShare {
-                turns: thread.stats.turns - turns,
-                traps: thread.stats.traps.minus(traps),
-            });
+        let shares = counts.zip(&self.kept.counts);
+        let shares = shares.map(
+            |((turns, traps), (turns_before, traps_before))| CycleShare {
+                turns: turns - turns_before,
+                traps: traps.minus(traps_before),
+            },
+        );
         let shares: Vec<_> = shares.collect();
         let all_stuck = shares.iter().all(|share| share.turns == 0);
-        self.cycle.found = Some((cycle, shares));
-        self.cycle.searching = false;
-        (all_stuck || self.scenario.until == Until::Cycle).then_some(End::Cycle)
+        self.found = Some((cycle, shares));
+        self.searching = false;
+        all_stuck || self.any
     }
 }

@@ -1,104 +1,17 @@
 //! The machine: events in order, and what each does.
 
-use super::calendar::{Calendar, NEVER};
-use super::cycle::CycleFinder;
-use super::report::{End, Run, Windows};
-use super::scenario::{Budget, Scenario, TaskKind, Until};
-use super::scheduler::Cpu;
-use super::thread::{Activity, Cause, RunStart, State, Thread};
-use super::timeline::{Doing, Timeline, Track};
+use super::calendar::NEVER;
+use super::machine::{Machine, SOURCES, Source};
+use super::report::{End, Report, Run};
+use super::scenario::{Budget, TaskKind, Until};
+use super::thread::{Activity, RunStart, State, WakeCause};
 use crate::handler::{Action, Interrupted, Retry, Signal, TaskId, Trap, Wait};
 use crate::machine::{CoreId, CpuId};
-use crate::policy::Policy;
-use crate::random::SplitMix64;
-use crate::time::{Hz, Jiffies, Nanos, TickClock};
+use crate::time::Nanos;
 
-/// More events than this at one moment mean that time stands still.
-const MOST_AT_ONCE: u32 = 1_000_000;
-
-/// The events of a thread, in the order in which they happen if they coincide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Kill,
-    Signal,
-    Noise,
-    Migrate,
-    Activity,
-}
-
-const SOURCES: [Source; 5] = [
-    Source::Kill,
-    Source::Signal,
-    Source::Noise,
-    Source::Migrate,
-    Source::Activity,
-];
-
-#[derive(Debug)]
-pub(super) struct Machine<'a, P> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) policy: P,
-    pub(super) clock: TickClock,
-    pub(super) now: u64,
-    pub(super) calendar: Calendar,
-    pub(super) cpus: Vec<Cpu>,
-    pub(super) threads: Vec<Thread>,
-    pub(super) cores: Vec<CoreWindow>,
-    pub(super) semaphore: Option<(TaskId, u64)>,
-    pub(super) windows: Windows,
-    pub(super) cycle: CycleFinder,
-    pub(super) timeline: Option<Timeline>,
-    rng: SplitMix64,
-    events: u64,
-    runs: Vec<Run>,
-    end: Option<End>,
-}
-
-/// An open window on a core.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CoreWindow {
-    pub(super) opened: Option<(u64, usize)>,
-    pub(super) used: u64,
-}
-
-impl<'a, P: Policy> Machine<'a, P> {
-    pub(super) fn new(mut policy: P, hz: Hz, scenario: &'a Scenario) -> Self {
-        let cpus = scenario.topology.cpus() as usize;
-        let threads: Vec<_> = scenario.tasks.iter().map(Thread::new).collect();
-        for _ in &threads {
-            policy.spawn();
-        }
-        let mut machine = Self {
-            scenario,
-            policy,
-            clock: TickClock::new(hz, scenario.tick_phase),
-            now: 0,
-            calendar: Calendar::new(2 * cpus + SOURCES.len() * threads.len()),
-            cpus: vec![Cpu::default(); cpus],
-            cores: vec![CoreWindow::default(); scenario.topology.cores() as usize],
-            semaphore: None,
-            windows: Windows::default(),
-            cycle: CycleFinder::new(scenario, threads.len()),
-            timeline: None,
-            rng: SplitMix64::new(scenario.seed),
-            events: 0,
-            runs: Vec::new(),
-            end: None,
-            threads,
-        };
-        if scenario.trace_spans > 0 {
-            machine.timeline = Some(machine.empty_timeline());
-        }
-        for (task, spec) in scenario.tasks.iter().enumerate() {
-            machine.set(task, Source::Activity, spec.start.0);
-            machine.set(task, Source::Kill, spec.kill_at.map_or(NEVER, |at| at.0));
-        }
-        machine
-    }
-
-    pub(super) fn run(mut self) -> super::report::Report {
+impl Machine<'_> {
+    pub(super) fn run(mut self) -> Report {
         let horizon = self.scenario.horizon.0;
-        let mut at_once = 0;
         let end = loop {
             if let Some(end) = self.end {
                 break end;
@@ -112,17 +25,12 @@ impl<'a, P: Policy> Machine<'a, P> {
                     End::Horizon
                 };
             }
-            at_once = if time == self.now { at_once + 1 } else { 0 };
-            if at_once > MOST_AT_ONCE {
-                break End::TimeStandsStill;
-            }
             debug_assert!(time >= self.now, "time runs forwards");
             self.now = time;
             self.events += 1;
             self.handle(slot);
         };
-        let (events, runs) = (self.events, std::mem::take(&mut self.runs));
-        self.into_report(end, events, runs)
+        self.into_report(end)
     }
 
     fn handle(&mut self, slot: usize) {
@@ -133,7 +41,8 @@ impl<'a, P: Policy> Machine<'a, P> {
         if slot < 2 * cpus {
             return self.slice_over(slot - cpus);
         }
-        let (task, source) = ((slot - 2 * cpus) / 5, SOURCES[(slot - 2 * cpus) % 5]);
+        let slot = slot - 2 * cpus;
+        let (task, source) = (slot / SOURCES.len(), SOURCES[slot % SOURCES.len()]);
         match source {
             Source::Kill => self.kill(task),
             Source::Signal => self.timer(task),
@@ -143,27 +52,18 @@ impl<'a, P: Policy> Machine<'a, P> {
         }
     }
 
-    #[inline]
-    pub(super) fn set(&mut self, task: usize, source: Source, time: u64) {
-        let slot = 2 * self.cpus.len() + SOURCES.len() * task + source as usize;
-        self.calendar.set(slot, time);
-    }
-
-    pub(super) fn jiffies(&self) -> Jiffies {
-        self.clock.jiffies_at(Nanos(self.now))
-    }
-
     /// Detection comes back on a core: the delayed work of this CPU runs.
     fn worker(&mut self, cpu: usize) {
         if let Some(free) = self.busy_until(cpu) {
             return self.calendar.set(cpu, free);
         }
         self.calendar.set(cpu, NEVER);
-        let Some(done) = self.policy.reenable(self.jiffies(), CpuId(cpu as u32)) else {
+        let Some(done) = self.handler.reenable(self.jiffies(), CpuId(cpu as u32)) else {
             return;
         };
+        (self.observer)(&self.handler, None);
         self.refresh_core(done.core);
-        self.close_books(done.core);
+        self.close_window(done.core);
         self.note_holder();
         if let Some(next) = done.handed_to {
             self.hand_over(next);
@@ -174,7 +74,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         let task = next.0 as usize;
         // A waiter that a signal has already woken finds the hand-over by itself.
         if matches!(self.threads[task].state, State::Queued(_)) {
-            self.wake(task, Cause::Semaphore);
+            self.wake(task, WakeCause::Semaphore);
         }
     }
 
@@ -184,15 +84,10 @@ impl<'a, P: Policy> Machine<'a, P> {
             return self.set(task, Source::Signal, free);
         }
         let thread = &mut self.threads[task];
-        let grid = match thread.kind {
-            TaskKind::Vcpu(Budget::Absolute(period)) => Some(period),
-            TaskKind::User { interval } => interval,
-            TaskKind::Vcpu(_) => None,
-        };
         let mut next = NEVER;
-        if let Some(period) = grid {
+        if let Some(period) = thread.kind.grid() {
             if thread.pending_since.is_some() {
-                thread.stats.missed += 1;
+                thread.report.missed += 1;
             }
             thread.deadline += period.0;
             next = thread.deadline;
@@ -226,12 +121,12 @@ impl<'a, P: Policy> Machine<'a, P> {
         thread.pending_since.get_or_insert(now);
         match thread.state {
             State::OnCpu if thread.activity == Activity::Program => {
-                self.settle(task);
+                self.update_time(task);
                 self.take_signal(task);
                 self.reschedule(task);
             }
             State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Ordinary) => {
-                self.wake(task, Cause::Signal);
+                self.wake(task, WakeCause::Signal);
             }
             _ => {}
         }
@@ -249,7 +144,7 @@ impl<'a, P: Policy> Machine<'a, P> {
                 self.die(task);
             }
             State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Fatal) => {
-                self.wake(task, Cause::Kill);
+                self.wake(task, WakeCause::Kill);
             }
             _ => {}
         }
@@ -257,10 +152,10 @@ impl<'a, P: Policy> Machine<'a, P> {
 
     /// The thread's present activity has run its course.
     fn activity_over(&mut self, task: usize) {
-        self.settle(task);
+        self.update_time(task);
         match (self.threads[task].state, self.threads[task].activity) {
             (State::NotStarted, _) => return self.start(task),
-            (State::Asleep(_), _) => return self.wake(task, Cause::Timer),
+            (State::Asleep(_), _) => return self.wake(task, WakeCause::Timer),
             (_, Activity::Program) => self.program_stops(task),
             (_, Activity::Trap) => self.enter_handler(task),
             (_, Activity::Wake(cause)) => self.continue_handler(task, cause),
@@ -280,12 +175,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         self.threads[task].deadline = now;
         self.schedule_noise(task);
         self.schedule_migration(task);
-        let grid = match self.threads[task].kind {
-            TaskKind::Vcpu(Budget::Absolute(period)) => Some(period),
-            TaskKind::User { interval } => interval,
-            TaskKind::Vcpu(_) => None,
-        };
-        if let Some(period) = grid {
+        if let Some(period) = self.threads[task].kind.grid() {
             self.threads[task].deadline = now + period.0;
             self.set(task, Source::Signal, now + period.0);
         }
@@ -298,9 +188,9 @@ impl<'a, P: Policy> Machine<'a, P> {
     fn program_stops(&mut self, task: usize) {
         let thread = &mut self.threads[task];
         if thread.undetected {
-            thread.stats.traps.bus_lock += 1;
-            let trapped = self.policy.bus_lock(self.jiffies(), TaskId(task as u32));
-            self.threads[task].stats.messages += u64::from(trapped.message.is_some());
+            thread.report.traps.bus_lock += 1;
+            let trapped = self.handler.bus_lock(self.jiffies(), TaskId(task as u32));
+            self.threads[task].report.messages += u64::from(trapped.message.is_some());
             return self.act(task, Some(trapped.action));
         }
         thread.activity = Activity::Trap;
@@ -311,7 +201,7 @@ impl<'a, P: Policy> Machine<'a, P> {
     }
 
     fn enter_handler(&mut self, task: usize) {
-        self.anchor();
+        self.look_for_cycle();
         if self.end.is_some() {
             return;
         }
@@ -323,27 +213,28 @@ impl<'a, P: Policy> Machine<'a, P> {
             signal_pending: thread.pending_since.is_some(),
             ..Trap::new(TaskId(task as u32), CpuId(thread.cpu as u32), thread.origin)
         };
-        let trapped = self.policy.trap(self.jiffies(), trap);
-        self.threads[task].stats.messages += u64::from(trapped.message.is_some());
+        let trapped = self.handler.trap(self.jiffies(), trap);
+        self.threads[task].report.messages += u64::from(trapped.message.is_some());
         self.act(task, Some(trapped.action));
     }
 
-    fn continue_handler(&mut self, task: usize, cause: Cause) {
-        let thread = &self.threads[task];
-        let (id, cpu) = (TaskId(task as u32), CpuId(thread.cpu as u32));
-        let (now, pending) = (self.jiffies(), thread.pending_since.is_some());
+    fn continue_handler(&mut self, task: usize, cause: WakeCause) {
+        let (id, cpu) = (TaskId(task as u32), self.cpu_id(task));
+        let (now, pending) = (self.jiffies(), self.threads[task].pending_since.is_some());
         let action = match cause {
-            Cause::Timer => self.policy.sleep_over(now, id, cpu, pending),
-            Cause::Signal => self.policy.signal(now, id, cpu, Signal::Ordinary),
-            Cause::Kill => self.policy.signal(now, id, cpu, Signal::Fatal),
-            Cause::Semaphore => self.policy.granted(now, id, cpu),
+            WakeCause::Timer => self.handler.sleep_over(now, id, cpu, pending),
+            WakeCause::Signal => self.handler.signal(now, id, cpu, Signal::Ordinary),
+            WakeCause::Kill => self.handler.signal(now, id, cpu, Signal::Fatal),
+            WakeCause::Semaphore => self.handler.granted(now, id, cpu),
         };
         self.act(task, action);
     }
 
-    /// The thread does what the policy says. Without an answer it tries its instruction again.
+    /// The thread does what the handler says. Without an answer it tries its instruction again.
     fn act(&mut self, task: usize, action: Option<Action>) {
-        let traps = &mut self.threads[task].stats.traps;
+        let answer = action.map(|action| (TaskId(task as u32), action));
+        (self.observer)(&self.handler, answer);
+        let traps = &mut self.threads[task].report.traps;
         match action {
             Some(Action::Sleep { wake, wait }) => {
                 let at = self.clock.time_of(wake).0.max(self.now);
@@ -383,9 +274,9 @@ impl<'a, P: Policy> Machine<'a, P> {
             return;
         };
         if self.threads[task].killed_at.is_some() && wait.ends_on(Signal::Fatal) {
-            self.wake(task, Cause::Kill);
+            self.wake(task, WakeCause::Kill);
         } else if self.threads[task].pending_since.is_some() && wait == Wait::Interruptible {
-            self.wake(task, Cause::Signal);
+            self.wake(task, WakeCause::Signal);
         }
     }
 
@@ -396,7 +287,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         self.cores[core.0 as usize]
             .opened
             .get_or_insert((now, task));
-        if let Some(due) = self.policy.work_due(cpu)
+        if let Some(due) = self.handler.work_due(cpu)
             && !self.scenario.starved_workers.contains(&cpu)
         {
             let at = self.clock.time_of(due).plus(self.scenario.costs.kworker);
@@ -408,14 +299,14 @@ impl<'a, P: Policy> Machine<'a, P> {
     /// Into the guest or program: after the VMM's loop (a new run begins), or out of the handler.
     pub(super) fn enter_program(&mut self, task: usize, new_run: bool) {
         if new_run {
-            self.anchor();
+            self.look_for_cycle();
             if self.end.is_some() {
                 return;
             }
             self.arm(task);
         }
-        let (id, cpu) = (TaskId(task as u32), CpuId(self.threads[task].cpu as u32));
-        let (undetected, in_window) = (!self.policy.detects(id, cpu), self.policy.is_off(cpu));
+        let (id, cpu) = (TaskId(task as u32), self.cpu_id(task));
+        let (undetected, in_window) = (!self.handler.detects(id, cpu), self.handler.is_off(cpu));
         let thread = &mut self.threads[task];
         if thread.killed_at.is_some() {
             return self.die(task);
@@ -432,7 +323,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         let thread = &mut self.threads[task];
         thread.run_start = RunStart {
             at: self.now,
-            turns: thread.stats.turns,
+            turns: thread.report.turns,
             cpu_time: thread.cpu_time,
         };
         match thread.kind {
@@ -466,10 +357,9 @@ impl<'a, P: Policy> Machine<'a, P> {
         let costs = &self.scenario.costs;
         let thread = &mut self.threads[task];
         if let Some(since) = thread.pending_since.take() {
-            let delay = self.now - since;
-            thread.stats.worst_signal_delay = thread.stats.worst_signal_delay.max(delay);
+            thread.note_signal_delay(Nanos(self.now - since));
         }
-        thread.stats.signals += 1;
+        thread.report.signals += 1;
         thread.activity = Activity::Vmm;
         thread.left = match thread.kind {
             TaskKind::Vcpu(_) => costs.vmm_loop.0,
@@ -477,7 +367,7 @@ impl<'a, P: Policy> Machine<'a, P> {
         };
         let begin = thread.run_start;
         let run = Run {
-            turns: thread.stats.turns - begin.turns,
+            turns: thread.report.turns - begin.turns,
             elapsed: Nanos(self.now - begin.at),
             cpu: Nanos(thread.cpu_time - begin.cpu_time),
         };
@@ -501,8 +391,9 @@ impl<'a, P: Policy> Machine<'a, P> {
         for source in SOURCES {
             self.set(task, source, NEVER);
         }
-        self.threads[task].stats.died_at = Some(self.now);
-        let next = self.policy.exit(TaskId(task as u32));
+        self.threads[task].report.died_at = Some(Nanos(self.now));
+        let next = self.handler.exit(TaskId(task as u32));
+        (self.observer)(&self.handler, None);
         self.note_holder();
         if let Some(next) = next {
             self.hand_over(next);
@@ -530,11 +421,36 @@ impl<'a, P: Policy> Machine<'a, P> {
         }
     }
 
-    /// A place in the simulation at which repeating states are looked for.
-    fn anchor(&mut self) {
-        if let Some(end) = self.look_for_cycle() {
-            self.end = Some(end);
+    /// A moment at which the state is compared with earlier ones.
+    fn look_for_cycle(&mut self) {
+        let phase = self.clock.phase_at(Nanos(self.now));
+        let Some(mut state) = self.cycle.room_for_state(phase) else {
+            return;
+        };
+        self.write_state(&mut state);
+        let counts = self
+            .threads
+            .iter()
+            .map(|t| (t.report.turns, t.report.traps));
+        if self.cycle.compare(state, phase, Nanos(self.now), counts) {
+            self.end = Some(End::Cycle);
         }
+    }
+
+    fn write_state(&mut self, out: &mut Vec<u64>) {
+        for task in 0..self.threads.len() {
+            if self.threads[task].state != State::NotStarted {
+                self.update_time(task);
+            }
+            self.threads[task].relative_state(self.now, out);
+        }
+        self.calendar.relative_state(self.now, out);
+        for cpu in &self.cpus {
+            out.push(cpu.running.map_or(0, |task| task as u64 + 1));
+            out.push(cpu.ready.len() as u64);
+            out.extend(cpu.ready.iter().map(|&task| task as u64));
+        }
+        self.handler.relative_state(self.jiffies(), out);
     }
 
     pub(super) fn refresh_core(&mut self, core: CoreId) {
@@ -545,9 +461,9 @@ impl<'a, P: Policy> Machine<'a, P> {
             if !self.threads[task].runs_program() {
                 continue;
             }
-            self.settle(task);
-            let undetected = !self.policy.detects(TaskId(task as u32), cpu);
-            let in_window = self.policy.is_off(cpu);
+            self.update_time(task);
+            let undetected = !self.handler.detects(TaskId(task as u32), cpu);
+            let in_window = self.handler.is_off(cpu);
             let thread = &mut self.threads[task];
             (thread.undetected, thread.in_window) = (undetected, in_window);
             self.reschedule(task);
@@ -555,16 +471,6 @@ impl<'a, P: Policy> Machine<'a, P> {
     }
 
     fn note_holder(&mut self) {
-        let holder = self.policy.holder();
-        if self.semaphore.map(|(task, _)| task) == holder {
-            return;
-        }
-        if let Some((task, since)) = self.semaphore.take() {
-            self.windows.semaphore_held.0 += self.now - since;
-            if let Some(timeline) = &mut self.timeline {
-                timeline.add(Track::Semaphore, Doing::Held(task.0), since, self.now);
-            }
-        }
-        self.semaphore = holder.map(|task| (task, self.now));
+        self.change_holder(self.handler.holder());
     }
 }

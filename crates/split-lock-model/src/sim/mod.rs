@@ -8,6 +8,7 @@ mod account;
 mod calendar;
 mod cycle;
 mod engine;
+mod machine;
 mod program;
 mod report;
 mod scenario;
@@ -15,17 +16,16 @@ mod scheduler;
 mod thread;
 mod timeline;
 
+pub use machine::Observer;
 pub use program::{Program, ProgramError};
 pub use report::{
     Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, Verdict, Windows,
 };
 pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
-pub use timeline::{Doing, Span, Timeline, Track};
+pub use timeline::{Span, SpanKind, Timeline, Track};
 
-use crate::handler::{Handler, Rules};
+use crate::handler::Rules;
 use crate::kernel::Profile;
-use crate::policy::Policy;
-use crate::time::Hz;
 
 /// Runs a scenario on a kernel.
 ///
@@ -44,26 +44,20 @@ use crate::time::Hz;
 /// # Errors
 /// [`ScenarioError`], which names the field that is wrong.
 pub fn simulate(kernel: &Profile, scenario: &Scenario) -> Result<Report, ScenarioError> {
-    // Before anything is built to a size that may be absurd.
-    scenario.check()?;
-    let handler = Handler::new(
-        kernel,
-        scenario.topology,
-        scenario.hardware,
-        Rules::UPSTREAM,
-    );
-    simulate_policy(handler, kernel.hz(), scenario)
+    simulate_observed(kernel, Rules::UPSTREAM, scenario, &mut |_, _| ())
 }
 
-/// Runs a scenario under any policy that has not met a thread yet.
+/// Runs a scenario on a kernel with other rules, and shows the handler to an observer.
 ///
 /// # Errors
 /// [`ScenarioError`], which names the field that is wrong.
-pub fn simulate_policy<P: Policy>(
-    policy: P,
-    hz: Hz,
+pub fn simulate_observed(
+    kernel: &Profile,
+    rules: Rules,
     scenario: &Scenario,
+    observer: Observer<'_>,
 ) -> Result<Report, ScenarioError> {
+    // Before anything is built to a size that may be absurd.
     scenario.check()?;
-    Ok(engine::Machine::new(policy, hz, scenario).run())
+    Ok(machine::Machine::new(kernel, rules, scenario, observer).run())
 }

@@ -1,11 +1,11 @@
 //! What a guest or user thread executes: turns of ordinary work and split locks.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::time::Nanos;
 
 /// A loop. Each turn computes for a while and then executes some split locks, back to back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Program {
     compute: u64,
     splits: u32,

@@ -38,9 +38,6 @@ pub enum End {
     Runs,
     /// Nothing can happen any more.
     Quiet,
-    /// Too many events without time going on: a policy that answers every trap at once with
-    /// detection on.
-    TimeStandsStill,
 }
 
 /// From `start` on, everything repeats every `period`.
@@ -74,8 +71,8 @@ pub struct Windows {
     pub semaphore_held: Nanos,
 }
 
-/// One thread's fate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What became of one thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TaskReport {
     /// Its name.
     pub name: String,
@@ -160,7 +157,7 @@ pub struct TrapCounts {
 impl TrapCounts {
     /// Traps that came to nothing.
     #[must_use]
-    pub const fn in_vain(&self) -> u64 {
+    pub const fn interrupted(&self) -> u64 {
         self.signal_pending + self.cut_asleep + self.cut_queued
     }
 
@@ -189,10 +186,11 @@ pub struct Run {
 }
 
 /// How a thread fares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Split locks cost it less than a hundredth of its time.
+    #[default]
     Progresses,
     /// It progresses, at a price.
     Slowed {

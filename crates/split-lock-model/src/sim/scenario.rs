@@ -1,6 +1,6 @@
 //! What is simulated: the machine, its threads, what they run, and for how long.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::program::Program;
 use crate::machine::{CpuId, Hardware, Topology};
@@ -9,7 +9,7 @@ use crate::time::Nanos;
 /// A machine and what happens on it.
 ///
 /// Start from [`Scenario::single`] or [`Scenario::new`] and change what differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Scenario {
     /// CPUs and cores.
     pub topology: Topology,
@@ -37,7 +37,7 @@ pub struct Scenario {
 }
 
 /// What ends a simulation before its horizon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Until {
     /// A proof that no thread will ever progress again.
@@ -51,7 +51,7 @@ pub enum Until {
 }
 
 /// One thread.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskSpec {
     /// For people.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct TaskSpec {
 }
 
 /// What kind of thread, and which timer interrupts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
     /// A VMM's loop around KVM_RUN. A signal ends the run with EINTR; the VMM does its round and
@@ -85,8 +85,28 @@ pub enum TaskKind {
     },
 }
 
+impl TaskKind {
+    /// The period of its timer, if it has one.
+    #[must_use]
+    pub const fn period(self) -> Option<Nanos> {
+        match self {
+            Self::Vcpu(budget) => budget.period(),
+            Self::User { interval } => interval,
+        }
+    }
+
+    /// The period of a timer that goes on whatever the thread does.
+    pub(super) const fn grid(self) -> Option<Nanos> {
+        match self {
+            Self::Vcpu(Budget::Absolute(period)) => Some(period),
+            Self::User { interval } => interval,
+            Self::Vcpu(_) => None,
+        }
+    }
+}
+
 /// How a VMM bounds a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
     /// Not at all.
@@ -113,7 +133,7 @@ impl Budget {
 
 /// How long steps take that are not the guest's own. Stated, not fitted: the defaults are round
 /// figures of the right size for a current server, and can all be set to zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Costs {
     /// From the faulting instruction to the handler's decision: a VM exit or an exception.
     pub trap: Nanos,
@@ -196,13 +216,6 @@ impl TaskSpec {
             kill_at: None,
         }
     }
-
-    pub(super) fn period(&self) -> Option<Nanos> {
-        match self.kind {
-            TaskKind::Vcpu(budget) => budget.period(),
-            TaskKind::User { interval } => interval,
-        }
-    }
 }
 
 impl Scenario {
@@ -231,61 +244,42 @@ impl Scenario {
     }
 
     pub(super) fn check(&self) -> Result<(), ScenarioError> {
-        // Topology may come from a file, past its constructor.
-        Topology::new(self.topology.cpus(), self.topology.siblings())?;
-        check_time("horizon", self.horizon, 1)?;
-        check_time("tick_phase", self.tick_phase, 0)?;
-        check_time("slice", self.slice, 1)?;
-        for (field, cost) in self.costs.fields() {
-            check_time(field, cost, 0)?;
+        let costs = &self.costs;
+        for (field, time, least) in [
+            ("horizon", self.horizon, 1),
+            ("tick_phase", self.tick_phase, 0),
+            ("slice", self.slice, 1),
+            ("trap", costs.trap, 0),
+            ("wakeup", costs.wakeup, 0),
+            ("kworker", costs.kworker, 0),
+            ("vmm_loop", costs.vmm_loop, 0),
+            ("signal_handler", costs.signal_handler, 0),
+        ] {
+            check_time(field, time, least)?;
         }
         if self.tasks.is_empty() || self.tasks.len() > ScenarioError::MOST_TASKS {
             return Err(ScenarioError::Tasks(self.tasks.len()));
         }
         if let Until::Runs(_) = self.until
-            && self.tasks[0].period().is_none()
+            && self.tasks[0].kind.period().is_none()
         {
             return Err(ScenarioError::EndlessRun);
         }
-        let cpus = self
-            .starved_workers
-            .iter()
-            .chain(self.tasks.iter().map(|task| &task.cpu));
-        for cpu in cpus {
-            if cpu.0 >= self.topology.cpus() {
-                return Err(ScenarioError::NoSuchCpu {
-                    cpu: cpu.0,
-                    cpus: self.topology.cpus(),
-                });
-            }
+        let cpus = self.topology.cpus();
+        let used = self.tasks.iter().map(|task| &task.cpu);
+        let mut used = used.chain(&self.starved_workers);
+        if let Some(&CpuId(cpu)) = used.find(|cpu| cpu.0 >= cpus) {
+            return Err(ScenarioError::NoSuchCpu { cpu, cpus });
         }
         self.tasks.iter().try_for_each(TaskSpec::check)
     }
 }
 
-impl Costs {
-    fn fields(&self) -> [(&'static str, Nanos); 5] {
-        [
-            ("trap", self.trap),
-            ("wakeup", self.wakeup),
-            ("kworker", self.kworker),
-            ("vmm_loop", self.vmm_loop),
-            ("signal_handler", self.signal_handler),
-        ]
-    }
-}
-
 impl TaskSpec {
     fn check(&self) -> Result<(), ScenarioError> {
-        // A program may come from a file, past its constructor.
-        Program::new(
-            self.program.compute(),
-            self.program.splits(),
-            self.program.split_cost(),
-        )?;
         check_time("start", self.start, 0)?;
         for (field, time, least) in [
-            ("period", self.period(), 1),
+            ("period", self.kind.period(), 1),
             ("noise", self.noise, 1),
             ("migrate_every", self.migrate_every, 1),
             ("kill_at", self.kill_at, 0),

@@ -3,21 +3,11 @@
 //! Threads that share a CPU take turns; one that wakes up goes first, and the running one makes
 //! room as soon as its instruction is done.
 
-use std::collections::VecDeque;
-
 use super::calendar::NEVER;
-use super::engine::{Machine, Source};
-use super::thread::{Activity, Cause, State};
-use crate::machine::CpuId;
-use crate::policy::Policy;
+use super::machine::{Machine, Source};
+use super::thread::{Activity, State, WakeCause};
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cpu {
-    pub(super) running: Option<usize>,
-    pub(super) ready: VecDeque<usize>,
-}
-
-impl<P: Policy> Machine<'_, P> {
+impl Machine<'_> {
     /// When the CPU can take an interrupt, if it cannot now: a split lock is not interrupted.
     pub(super) fn busy_until(&self, cpu: usize) -> Option<u64> {
         let thread = &self.threads[self.cpus[cpu].running?];
@@ -30,8 +20,8 @@ impl<P: Policy> Machine<'_, P> {
     }
 
     /// Something ends the thread's wait in the kernel.
-    pub(super) fn wake(&mut self, task: usize, cause: Cause) {
-        self.settle(task);
+    pub(super) fn wake(&mut self, task: usize, cause: WakeCause) {
+        self.update_time(task);
         self.set(task, Source::Activity, NEVER);
         let thread = &mut self.threads[task];
         thread.activity = Activity::Wake(cause);
@@ -40,7 +30,7 @@ impl<P: Policy> Machine<'_, P> {
     }
 
     pub(super) fn make_ready(&mut self, task: usize) {
-        self.settle(task);
+        self.update_time(task);
         let cpu = self.threads[task].cpu;
         self.threads[task].state = State::Ready;
         self.cpus[cpu].ready.push_front(task);
@@ -58,7 +48,7 @@ impl<P: Policy> Machine<'_, P> {
         let Some(task) = self.cpus[cpu].ready.pop_front() else {
             return self.calendar.set(slice_slot, NEVER);
         };
-        self.settle(task);
+        self.update_time(task);
         self.cpus[cpu].running = Some(task);
         self.threads[task].state = State::OnCpu;
         if self.threads[task].activity == Activity::Program {
@@ -95,7 +85,7 @@ impl<P: Policy> Machine<'_, P> {
     }
 
     fn take_off(&mut self, task: usize, state: State) {
-        self.settle(task);
+        self.update_time(task);
         let cpu = self.threads[task].cpu;
         self.threads[task].state = state;
         self.cpus[cpu].running = None;
@@ -110,7 +100,7 @@ impl<P: Policy> Machine<'_, P> {
             self.take_off(task, state);
             return self.dispatch(cpu);
         }
-        self.settle(task);
+        self.update_time(task);
         self.cpus[cpu].ready.retain(|&other| other != task);
         self.threads[task].state = state;
     }
@@ -135,7 +125,7 @@ impl<P: Policy> Machine<'_, P> {
         }
         let length = match thread.activity {
             Activity::Program if !thread.undetected => thread.program.until_split(thread.position),
-            Activity::Program if self.policy.bus_lock_traps(thread.origin) => {
+            Activity::Program if self.handler.bus_lock_traps(thread.origin) => {
                 thread.program.until_split_done(thread.position)
             }
             Activity::Program => None,
@@ -146,9 +136,5 @@ impl<P: Policy> Machine<'_, P> {
             Source::Activity,
             length.map_or(NEVER, |length| self.now + length),
         );
-    }
-
-    pub(super) fn cpu_id(&self, task: usize) -> CpuId {
-        CpuId(self.threads[task].cpu as u32)
     }
 }

@@ -1,11 +1,10 @@
 //! A thread on its way through the simulation.
 
 use super::program::Program;
-use super::report::{CycleShare, TaskReport, TimeByCause, TrapCounts, Verdict};
+use super::report::TaskReport;
 use super::scenario::{TaskKind, TaskSpec};
-use super::timeline::Doing;
+use super::timeline::SpanKind;
 use crate::handler::{TrapOrigin, Wait};
-use crate::time::Nanos;
 
 /// Where a thread is, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +22,14 @@ pub(super) enum State {
 pub(super) enum Activity {
     Program,
     Trap,
-    Wake(Cause),
+    Wake(WakeCause),
     /// The VMM's loop, or the user thread's signal handler.
     Vmm,
 }
 
 /// What woke a thread up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum WakeCause {
     Timer,
     Signal,
     Kill,
@@ -49,7 +48,7 @@ pub(super) struct Thread {
     pub(super) left: u64,
     /// How far into the program's turn.
     pub(super) position: u64,
-    /// Its books are kept up to here.
+    /// Its times are added up to here.
     pub(super) since: u64,
     /// While it runs its program: split locks complete.
     pub(super) undetected: bool,
@@ -61,7 +60,8 @@ pub(super) struct Thread {
     pub(super) deadline: u64,
     pub(super) run_start: RunStart,
     pub(super) cpu_time: u64,
-    pub(super) stats: Stats,
+    /// What has happened to it so far.
+    pub(super) report: TaskReport,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,25 +69,6 @@ pub(super) struct RunStart {
     pub(super) at: u64,
     pub(super) turns: u64,
     pub(super) cpu_time: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Stats {
-    pub(super) turns: u64,
-    pub(super) splits: u64,
-    pub(super) guest: u64,
-    pub(super) asleep: u64,
-    pub(super) queued: u64,
-    pub(super) kernel: u64,
-    pub(super) vmm: u64,
-    pub(super) ready: u64,
-    pub(super) window_unused: u64,
-    pub(super) traps: TrapCounts,
-    pub(super) signals: u64,
-    pub(super) missed: u64,
-    pub(super) messages: u64,
-    pub(super) worst_signal_delay: u64,
-    pub(super) died_at: Option<u64>,
 }
 
 impl Thread {
@@ -113,7 +94,10 @@ impl Thread {
             deadline: 0,
             run_start: RunStart::default(),
             cpu_time: 0,
-            stats: Stats::default(),
+            report: TaskReport {
+                name: spec.name.clone(),
+                ..TaskReport::default()
+            },
         }
     }
 
@@ -131,20 +115,20 @@ impl Thread {
         self.program.split_rest(position)
     }
 
-    pub(super) fn doing(&self) -> Option<Doing> {
+    pub(super) fn span_kind(&self) -> Option<SpanKind> {
         Some(match (self.state, self.activity) {
             (State::NotStarted | State::Dead, _) => return None,
-            (State::Asleep(_), _) => Doing::Asleep,
-            (State::Queued(_), _) => Doing::Queued,
-            (State::Ready, _) => Doing::WaitingForCpu,
-            (State::OnCpu, Activity::Trap) => Doing::Trap,
-            (State::OnCpu, Activity::Wake(_)) => Doing::Waking,
+            (State::Asleep(_), _) => SpanKind::Asleep,
+            (State::Queued(_), _) => SpanKind::Queued,
+            (State::Ready, _) => SpanKind::WaitingForCpu,
+            (State::OnCpu, Activity::Trap) => SpanKind::Trap,
+            (State::OnCpu, Activity::Wake(_)) => SpanKind::Waking,
             (State::OnCpu, Activity::Vmm) => match self.origin {
-                TrapOrigin::Guest => Doing::Vmm,
-                TrapOrigin::User => Doing::SignalHandler,
+                TrapOrigin::Guest => SpanKind::Vmm,
+                TrapOrigin::User => SpanKind::SignalHandler,
             },
-            (State::OnCpu, Activity::Program) if self.undetected => Doing::GuestUndetected,
-            (State::OnCpu, Activity::Program) => Doing::Guest,
+            (State::OnCpu, Activity::Program) if self.undetected => SpanKind::GuestUndetected,
+            (State::OnCpu, Activity::Program) => SpanKind::Guest,
         })
     }
 
@@ -179,45 +163,5 @@ impl Thread {
             self.cpu_budget,
             deadline,
         ]);
-    }
-
-    pub(super) fn report(
-        &self,
-        name: &str,
-        cycle: Option<CycleShare>,
-        verdict: Verdict,
-    ) -> TaskReport {
-        let stats = &self.stats;
-        let died_at = stats.died_at.map(Nanos);
-        TaskReport {
-            name: name.to_owned(),
-            turns: stats.turns,
-            splits: stats.splits,
-            time: self.time_by_cause(),
-            traps: stats.traps,
-            signals: stats.signals,
-            missed: stats.missed,
-            messages: stats.messages,
-            worst_signal_delay: Nanos(stats.worst_signal_delay),
-            died_at,
-            kill_delay: died_at
-                .zip(self.killed_at)
-                .map(|(end, from)| end.since(Nanos(from))),
-            cycle,
-            verdict,
-        }
-    }
-
-    pub(super) fn time_by_cause(&self) -> TimeByCause {
-        let stats = &self.stats;
-        TimeByCause {
-            guest: Nanos(stats.guest),
-            asleep: Nanos(stats.asleep),
-            queued: Nanos(stats.queued),
-            kernel: Nanos(stats.kernel),
-            vmm: Nanos(stats.vmm),
-            waiting_for_cpu: Nanos(stats.ready),
-            window_unused: Nanos(stats.window_unused),
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::scenario::Scenario;
 use crate::machine::{CoreId, CpuId};
 use crate::time::Nanos;
 
@@ -22,7 +23,7 @@ pub enum Track {
 /// What is going on during a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Doing {
+pub enum SpanKind {
     /// The thread runs its program, with detection on.
     Guest,
     /// The thread runs its program, and split locks complete.
@@ -55,7 +56,8 @@ pub struct Span {
     /// On which line.
     pub track: Track,
     /// What it was.
-    pub doing: Doing,
+    #[serde(rename = "doing")]
+    pub kind: SpanKind,
     /// From.
     pub start: Nanos,
     /// To.
@@ -78,19 +80,30 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    pub(super) fn add(&mut self, track: Track, doing: Doing, start: u64, end: u64) {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let names = scenario.tasks.iter().map(|task| task.name.clone());
+        Self {
+            tasks: names.collect(),
+            ticks: Vec::new(),
+            spans: Vec::new(),
+            truncated: false,
+            capacity: scenario.trace_spans,
+        }
+    }
+
+    pub(super) fn add(&mut self, track: Track, kind: SpanKind, start: u64, end: u64) {
         if start == end {
             return;
         }
-        // A thread's bookkeeping is brought up to date more often than it changes.
+        // A thread's time is added up more often than its activity changes.
         let same =
-            |span: &&mut Span| span.track == track && span.doing == doing && span.end.0 == start;
+            |span: &&mut Span| span.track == track && span.kind == kind && span.end.0 == start;
         if let Some(last) = self.spans.iter_mut().rev().take(8).find(same) {
             last.end = Nanos(end);
         } else if self.spans.len() < self.capacity {
             self.spans.push(Span {
                 track,
-                doing,
+                kind,
                 start: Nanos(start),
                 end: Nanos(end),
             });

@@ -1,48 +1,41 @@
-//! What everything is made of: exits, bus locks, decoding and emulating.
+//! What it is made of: exits, bus locks, an emulated instruction, and a guard with nothing to do.
+//! `cargo bench -p split-lock-assist` measures decoding and emulating alone.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use split_lock_repro::guest::{FileOptions, Guest};
-use split_lock_repro::vm::{Level, Vcpu, Vm};
+use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
+use split_lock_assist::breakpoint_slots::dr7;
+use split_lock_repro::guest::{FileOptions, Guest, Level};
+use split_lock_repro::vm::{Vcpu, Vm};
 
-use crate::breakpoint::set_breakpoint;
 use crate::common::{file_guest, guest};
-use crate::emulation;
-use crate::extent::Extent;
-use crate::load::time;
-use crate::rounds::{interleave, progress, sample_all};
-use crate::scheme::{EMULATE, NO_DETECTION, Scheme};
-use crate::subject::{Machine, Sample, Setting, Subject};
-use crate::table::Distribution;
+use crate::rounds::{Hurry, interleave, ratios, text};
+use crate::runs::{EMULATE_AT_BREAKPOINTS, GUARDED, Machine, NO_DETECTION, Scheme, Setting};
 
 /// `out 0xe9, al`, and a jump back to it.
 const OUT_LOOP: [u8; 4] = [0xe6, 0xe9, 0xeb, 0xfc];
 
-/// In between two operations.
-const WORK: [&str; 3] = ["split", "sparse:100us", "sparse:1ms"];
+const SPAN: Duration = Duration::from_millis(20);
 
-pub(crate) fn measure(machine: &Machine, extent: &Extent) {
-    println!("\nWhat it is made of: median (and quartiles)");
-    calls(machine, extent);
-    row(
-        "decoding and emulating `lock bts`",
-        &emulation::nanoseconds(extent.short_rounds),
-        0,
-        "ns",
-    );
-    bus_lock(machine, extent);
-    if machine.reach.at(0).is_some() {
-        operations(machine, extent);
+pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
+    println!("\nCosts");
+    calls(machine, hurry);
+    bus_lock(machine, hurry);
+    if machine.support.at(0).is_some() {
+        breakpoint(machine, hurry);
     }
+    guard(machine, hurry);
 }
 
-fn row(what: &str, values: &Distribution, digits: usize, unit: &str) {
-    println!("  {what:44} {:>24} {unit}", values.text(digits));
+fn row(what: &str, values: impl IntoIterator<Item = f64>, digits: usize, unit: &str) {
+    println!("  {what:44} {:>24} {unit}", text(values, digits));
 }
+
+type Call<'a> = Box<dyn FnMut() + 'a>;
 
 /// The way out of the guest and back, and what KVM takes for a question.
-fn calls(machine: &Machine, extent: &Extent) {
+fn calls(machine: &Machine, hurry: Hurry) {
     const CALLS: u32 = 200;
     let mut vm = Vm::new(&machine.kvm).expect("KVM was there a moment ago");
     let mut vcpu = |guest: &Guest, level| vm.add_vcpu(guest, level).expect("it can be loaded");
@@ -50,102 +43,110 @@ fn calls(machine: &Machine, extent: &Extent) {
     let split = guest("split");
     let [mut out_cpl0, mut out_cpl3] = [Level::Cpl0, Level::Cpl3].map(|level| vcpu(&out, level));
     let [mut stopped, asked] = [(), ()].map(|()| vcpu(&split, Level::Cpl0));
-    // Where it stays.
-    set_breakpoint(&stopped.fd, split.load_address());
-    let mut calls: Vec<(&str, Call)> = vec![
+    set_breakpoint(&stopped, split.load_address());
+    let mut calls: Vec<(&str, Call<'_>)> = vec![
         (
-            "a bare exit and back, OUT at cpl0",
+            "exit and back, OUT at cpl0",
             Box::new(|| run(&mut out_cpl0)),
         ),
         (
-            "a bare exit and back, OUT at cpl3",
+            "exit and back, OUT at cpl3",
             Box::new(|| run(&mut out_cpl3)),
         ),
-        ("KVM_GET_REGS", Box::new(|| ask(&asked))),
+        (
+            "KVM_GET_REGS",
+            Box::new(|| {
+                black_box(asked.fd.get_regs().expect("KVM tells registers"));
+            }),
+        ),
     ];
-    if machine.reach.at(0).is_some() {
-        let name = "a bare exit and back, breakpoint at cpl0";
+    if machine.support.at(0).is_some() {
+        let name = "exit and back, breakpoint at cpl0";
         calls.push((name, Box::new(|| run(&mut stopped))));
     }
-    let mut us = vec![vec![]; calls.len()];
-    interleave(calls.len(), extent.short_rounds, |i| {
-        let took = time(|| (0..CALLS).for_each(|_| calls[i].1()));
-        us[i].push(took.as_secs_f64() * 1e6 / f64::from(CALLS));
+    let us = interleave(calls.len(), hurry.short_rounds(), |i| {
+        let start = Instant::now();
+        (0..CALLS).for_each(|_| calls[i].1());
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS)
     });
     for ((name, _), us) in calls.iter().zip(us) {
-        row(name, &Distribution::of(us), 1, "us");
+        row(name, us, 1, "us");
     }
-}
-
-type Call<'a> = Box<dyn FnMut() + 'a>;
-
-fn ask(vcpu: &Vcpu) {
-    black_box(vcpu.fd.get_regs().expect("KVM tells registers"));
 }
 
 fn run(vcpu: &mut Vcpu) {
     black_box(vcpu.fd.run().expect("the guest can run"));
 }
 
+/// The vCPU stops whenever it is about to execute what is there, and so stays there.
+fn set_breakpoint(vcpu: &Vcpu, address: u64) {
+    let mut debug = kvm_guest_debug {
+        control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+        ..Default::default()
+    };
+    debug.arch.debugreg[0] = address;
+    debug.arch.debugreg[7] = dr7(&[Some(address), None, None, None]);
+    vcpu.fd.set_guest_debug(&debug).expect("every KVM has it");
+}
+
+/// Turns per second of several settings: a guest, a scheme, and the length of runs.
+fn rates<const N: usize>(
+    machine: &Machine,
+    hurry: Hurry,
+    level: Level,
+    settings: [(&str, Scheme, Duration); N],
+) -> [Vec<f64>; N] {
+    let rates = interleave(N, hurry.short_rounds(), |i| {
+        let (guest, scheme, timeout) = settings[i];
+        let setting = Setting {
+            guest,
+            level,
+            scheme,
+            timeout,
+        };
+        machine.rate(setting, SPAN)
+    });
+    rates.try_into().expect("one for each setting")
+}
+
 /// At CPL3 without detection, where the CPU itself executes the guest.
-fn bus_lock(machine: &Machine, extent: &Extent) {
-    let subject = |guest| start(machine, guest, Level::Cpl3, NO_DETECTION);
-    let subjects = ["aligned", "split"].map(subject);
-    let samples = sample_all(
-        &subjects,
-        SPAN,
-        extent.short_rounds,
-        &progress("bus lock", 0),
-    );
-    let ns = |of: &[Sample]| Distribution::of(of.iter().map(|sample| 1e9 / sample.rate()));
-    row("a turn of `aligned` at cpl3", &ns(&samples[0]), 2, "ns");
-    row(
-        "a turn of `split` at cpl3: a bus lock",
-        &ns(&samples[1]),
-        0,
-        "ns",
-    );
-    let times = Distribution::of_ratios(&samples[0], &samples[1], Sample::rate);
+fn bus_lock(machine: &Machine, hurry: Hurry) {
+    let settings = ["aligned", "split"].map(|guest| (guest, NO_DETECTION, SPAN));
+    let [aligned, split] = rates(machine, hurry, Level::Cpl3, settings);
+    let ns = |rates: &[f64]| rates.iter().map(|rate| 1e9 / rate).collect::<Vec<_>>();
+    row("a turn of `aligned` at cpl3", ns(&aligned), 2, "ns");
+    row("a turn of `split` at cpl3: a bus lock", ns(&split), 0, "ns");
+    let turns = ratios(&aligned, &split);
     row(
         "so a bus lock is as long as",
-        &times,
+        turns,
         0,
         "turns of `aligned`",
     );
 }
 
-/// What a split lock costs that is emulated at a breakpoint, all told, in pairs of short spans.
-fn operations(machine: &Machine, extent: &Extent) {
-    for guest in extent.choose(&WORK) {
-        let subject = |scheme| start(machine, guest, Level::Cpl0, scheme);
-        let subjects = [EMULATE.baseline(), EMULATE].map(subject);
-        // Until it watches.
-        subjects[1].sample(20 * SPAN / extent.hurry);
-        let rounds = 2 * extent.short_rounds;
-        let progress = progress("operations", 2 * rounds);
-        let samples = sample_all(&subjects, SPAN, rounds, &progress);
-        progress.finish_and_clear();
-        let pairs = samples[0].iter().zip(&samples[1]);
-        let us = pairs.filter_map(|(native, emulated)| emulated.lost_per_turn(native));
-        let what = format!("emulating at a breakpoint, all told: {guest}");
-        row(
-            &what,
-            &Distribution::of(us.map(|seconds| seconds * 1e6)),
-            1,
-            "us",
-        );
-    }
+/// What a turn of a dense loop takes longer if its split lock is emulated at a breakpoint.
+fn breakpoint(machine: &Machine, hurry: Hurry) {
+    let settings = [NO_DETECTION, EMULATE_AT_BREAKPOINTS].map(|scheme| ("split", scheme, SPAN));
+    let [native, emulated] = rates(machine, hurry, Level::Cpl0, settings);
+    let lost = native.iter().zip(&emulated);
+    let lost_us = lost.map(|(native, emulated)| (1.0 / emulated - 1.0 / native) * 1e6);
+    row("emulating at a breakpoint, all told", lost_us, 1, "us");
 }
 
-const SPAN: Duration = Duration::from_millis(20);
-
-fn start(machine: &Machine, guest: &str, level: Level, scheme: Scheme) -> Subject {
-    let setting = Setting {
-        guest: guest.into(),
-        level,
-        vcpus: 1,
-        scheme,
-        kicks_every: SPAN,
-    };
-    Subject::start(machine, &setting)
+/// What a guard costs a guest that never splits a lock, and what the same without one seems to cost.
+fn guard(machine: &Machine, hurry: Hurry) {
+    for timeout in [1000, 100].map(Duration::from_micros) {
+        let settings =
+            [NO_DETECTION, NO_DETECTION, GUARDED].map(|scheme| ("aligned", scheme, timeout));
+        let [without, again, guarded] = rates(machine, hurry, Level::Cpl3, settings);
+        let what = format!("`aligned` in runs of {timeout:?}, guarded");
+        row(&what, ratios(&guarded, &without), 4, "of unguarded");
+        row(
+            "  and unguarded again",
+            ratios(&again, &without),
+            4,
+            "of unguarded",
+        );
+    }
 }

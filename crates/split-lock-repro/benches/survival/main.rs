@@ -1,67 +1,58 @@
-//! How a guest survives its split locks on an emulated host, and what that costs: all in one process,
-//! interleaved in random order, so that a noisy machine is noisy for everybody.
+//! What a split lock costs, and how much of its work a guest does on a host that punishes them: all in
+//! one process and interleaved, so that a noisy machine is noisy for every way of running it.
 //!
-//! `cargo bench -p split-lock-repro` takes about six minutes; `-- --quick` takes a tenth, and
-//! `-- costs survival crossover progress smp` measures only what is named. `--kernel PROFILE` is the
-//! kernel that punishes, 6.12 at 250 Hz if nothing is said.
+//! `cargo bench -p split-lock-repro` takes about three minutes; `-- --quick` takes a tenth.
+//! `-- --kernel PROFILE` is the kernel that punishes, 6.12 at 250 Hz if nothing is said.
 //!
 //! Other work on the machine takes windows from some and sleep from nobody. The last line says how much
 //! there was; `echo -19 > /proc/self/autogroup` puts a shell with all that it starts first.
 
-mod breakpoint;
-mod column;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod costs;
-mod crossover;
-mod emulation;
-mod extent;
-mod load;
-mod options;
-mod progressing;
-mod random;
 mod rounds;
-mod scheme;
-mod sheet;
-mod smp;
-mod subject;
-mod survival;
+mod runs;
 mod table;
 
 use std::process::ExitCode;
+use std::{env, fs};
 
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
 
-use crate::options::{Options, Part};
-use crate::subject::Machine;
+use crate::rounds::Hurry;
+use crate::runs::Machine;
+
+const USUAL_KERNEL: &str = "6.12,hz=250";
 
 fn main() -> ExitCode {
-    let options = match Options::from_arguments() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
+    let mut kernel = USUAL_KERNEL.to_owned();
+    // `cargo test --benches` also runs this, to see whether it can; `cargo bench` passes --bench.
+    let mut hurry = Hurry(20);
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--bench" => hurry = Hurry(1),
+            "--quick" => hurry = Hurry(4),
+            "--kernel" => kernel = arguments.next().unwrap_or_default(),
+            other => {
+                eprintln!("unknown argument `{other}`: use --quick or --kernel PROFILE");
+                return ExitCode::from(2);
+            }
         }
-    };
+    }
     let Some(kvm) = common::kvm().filter(|_| !common::detects_split_locks()) else {
         return ExitCode::SUCCESS;
     };
+    let support = BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago");
     let machine = Machine {
-        reach: Reach::probe(&kvm).expect("KVM was there a moment ago"),
+        kernel: kernel.parse().expect("--kernel takes a kernel profile"),
         kvm,
-        kernel: options.kernel.clone(),
+        support,
     };
-    println!("Split locks under {}", machine.kernel);
-    for part in &options.parts {
-        let measure = match part {
-            Part::Costs => costs::measure,
-            Part::Survival => survival::measure,
-            Part::Crossover => crossover::measure,
-            Part::Progress => progressing::measure,
-            Part::Smp => smp::measure,
-        };
-        measure(&machine, &options.extent);
-    }
-    println!("\n{}", load::text());
+    println!("Split locks under {}: median (quartiles)", machine.kernel);
+    costs::measure(&machine, hurry);
+    table::measure(&machine, hurry);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("\nLoad average: {}", load.trim_end());
     ExitCode::SUCCESS
 }

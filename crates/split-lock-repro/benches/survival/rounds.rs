@@ -1,43 +1,45 @@
-//! Interleaving: a noisy machine is to be noisy for everybody.
+//! How often things are measured, in which order, and how a distribution is printed.
 
-use std::time::Duration;
+use split_lock_repro::summary::Spread;
 
-use indicatif::{ProgressBar, ProgressStyle};
+/// How much is measured: everything is divided by this.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hurry(pub(crate) u32);
 
-use crate::random::Random;
-use crate::subject::{Sample, Subject};
+impl Hurry {
+    /// Rounds of what takes milliseconds.
+    pub(crate) fn short_rounds(self) -> usize {
+        50_usize.div_ceil(self.0 as usize)
+    }
 
-/// Something is done with each of so many in turn, in another order each time.
-pub(crate) fn interleave(count: usize, rounds: usize, mut each: impl FnMut(usize)) {
-    let mut random = Random::new(count as u64);
-    let mut order: Vec<usize> = (0..count).collect();
-    for _ in 0..rounds {
-        for i in (1..count).rev() {
-            order.swap(i, random.below(i as u64 + 1) as usize);
-        }
-        order.iter().for_each(|&i| each(i));
+    /// Rounds of what takes several punishments.
+    pub(crate) fn rounds(self) -> usize {
+        5_usize.div_ceil(self.0 as usize)
     }
 }
 
-/// A sample of each subject per round; by subject.
-pub(crate) fn sample_all(
-    subjects: &[Subject],
-    span: Duration,
+/// Measures each of `count` things once a round, each round beginning with another one. By thing.
+pub(crate) fn interleave<T>(
+    count: usize,
     rounds: usize,
-    progress: &ProgressBar,
-) -> Vec<Vec<Sample>> {
-    let mut samples = vec![vec![]; subjects.len()];
-    interleave(subjects.len(), rounds, |i| {
-        samples[i].push(subjects[i].sample(span));
-        progress.inc(1);
-    });
-    samples
+    mut measure: impl FnMut(usize) -> T,
+) -> Vec<Vec<T>> {
+    let mut results: Vec<Vec<T>> = (0..count).map(|_| vec![]).collect();
+    for round in 0..rounds {
+        for i in (0..count).map(|i| (i + round) % count) {
+            results[i].push(measure(i));
+        }
+    }
+    results
 }
 
-/// Shown on a terminal only.
-pub(crate) fn progress(what: &'static str, steps: usize) -> ProgressBar {
-    let style = "{msg:12} {wide_bar} {percent}% {eta} left";
-    let style = ProgressStyle::with_template(style).expect("a template of ours");
-    let progress = ProgressBar::new(steps as u64).with_style(style);
-    progress.with_message(what)
+/// Each of these divided by the one that was measured in the same round.
+pub(crate) fn ratios(these: &[f64], those: &[f64]) -> Vec<f64> {
+    these.iter().zip(those).map(|(a, b)| a / b).collect()
+}
+
+pub(crate) fn text(values: impl IntoIterator<Item = f64>, digits: usize) -> String {
+    let spread = Spread::of(values).expect("there is a round");
+    let (low, median, high) = (spread.lower_quartile, spread.median, spread.upper_quartile);
+    format!("{median:.digits$} ({low:.digits$}..{high:.digits$})")
 }

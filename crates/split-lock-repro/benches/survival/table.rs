@@ -1,35 +1,61 @@
-//! Medians and spreads, as text.
+//! Survival against timeouts: how much of its work a guest does where its split locks are punished.
 
-/// A sorted sample.
-pub(crate) struct Distribution(Vec<f64>);
+use std::time::Duration;
 
-impl Distribution {
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        Distribution(values)
+use split_lock_repro::guest::Level;
+
+use crate::common::LEVELS;
+use crate::rounds::{Hurry, interleave, ratios, text};
+use crate::runs::{EMULATE, EMULATE_AT_BREAKPOINTS, Machine, NO_DETECTION, Setting, WARN};
+
+/// Each with a span of several punishments, or at least of several turns, in milliseconds.
+const GUESTS: [(&str, u64); 4] = [
+    ("split", 200),
+    ("sparse:1ms", 200),
+    ("sparse:10ms", 300),
+    ("sparse:100ms", 700),
+];
+
+/// Below the threshold of most kernels, and above that of all.
+const TIMEOUTS_MS: [u64; 3] = [1, 5, 20];
+
+pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
+    println!("\nWork, of that without detection, in runs of");
+    let timeouts = TIMEOUTS_MS.map(|ms| format!("{:>20}", format!("{ms} ms")));
+    println!("{:48}{}", "", timeouts.concat());
+    for level in LEVELS {
+        for (guest, span_ms) in GUESTS {
+            rows(machine, hurry, level, guest, span_ms);
+        }
     }
+}
 
-    /// What each of these is of the one that was measured in the same round.
-    pub(crate) fn of_ratios<T>(these: &[T], those: &[T], of: impl Fn(&T) -> f64) -> Self {
-        let pairs = these.iter().zip(those);
-        Distribution::of(pairs.map(|(this, that)| of(this) / of(that)))
+/// Where no breakpoint stops a guest, guards with them are as guards without.
+fn rows(machine: &Machine, hurry: Hurry, level: Level, guest: &str, span_ms: u64) {
+    let mut schemes = vec![NO_DETECTION, WARN, EMULATE];
+    if level == Level::Cpl0 && machine.support.at(0).is_some() {
+        schemes.push(EMULATE_AT_BREAKPOINTS);
     }
-
-    pub(crate) fn median(&self) -> f64 {
-        self.quantile(0.5)
-    }
-
-    /// Between two values it lies on the line from the one to the other.
-    pub(crate) fn quantile(&self, q: f64) -> f64 {
-        let place = (self.0.len() - 1) as f64 * q;
-        let (low, high) = (place.floor() as usize, place.ceil() as usize);
-        self.0[low] + (self.0[high] - self.0[low]) * place.fract()
-    }
-
-    /// The median and the quartiles.
-    pub(crate) fn text(&self, digits: usize) -> String {
-        let [low, median, high] = [0.25, 0.5, 0.75].map(|q| self.quantile(q));
-        format!("{median:.digits$} ({low:.digits$}..{high:.digits$})")
+    let span = Duration::from_millis(span_ms) / hurry.0;
+    let columns = TIMEOUTS_MS.map(|ms| {
+        interleave(schemes.len(), hurry.rounds(), |i| {
+            let setting = Setting {
+                guest,
+                level,
+                scheme: schemes[i],
+                timeout: Duration::from_millis(ms),
+            };
+            machine.rate(setting, span)
+        })
+    });
+    for (i, scheme) in schemes.iter().enumerate().skip(1) {
+        let cell = |rates: &Vec<Vec<f64>>| text(ratios(&rates[i], &rates[0]), 2);
+        let cells = columns.iter().map(|rates| format!("{:>20}", cell(rates)));
+        let label = format!("{guest} at {level}");
+        println!(
+            "  {label:22}{:24}{}",
+            scheme.name,
+            cells.collect::<String>()
+        );
     }
 }

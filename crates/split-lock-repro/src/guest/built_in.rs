@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
+use split_lock_assist::cpu::Gpr;
+
 use super::{GuestNameError, Kind, Operand, Register};
+use crate::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 use crate::sys;
-use crate::vm::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 
 /// Which bit the `bts` guests set. As a register operand it reaches five quadwords beyond the base
 /// register, so that the access splits although neither the base nor the instruction looks like it.
@@ -116,37 +118,31 @@ impl BuiltIn {
     #[must_use]
     pub fn counter(self) -> Register {
         match self.kind {
-            Kind::Cmpxchg16b => Register::R8,
-            _ => Register::Rcx,
+            Kind::Cmpxchg16b => Register(Gpr::R8),
+            _ => Register(Gpr::Rcx),
         }
     }
 
     /// The registers that its access expects; all others are free.
     pub(super) fn operand_registers(self) -> kvm_regs {
         let address = self.operand().address;
-        match self.kind {
+        let (rsi, rdi) = match self.kind {
             Kind::Split | Kind::Aligned | Kind::Page | Kind::None | Kind::Sparse { .. } => {
-                kvm_regs {
-                    rsi: address - REACH,
-                    rdi: BIT,
-                    ..Default::default()
-                }
+                (address - REACH, BIT)
             }
-            Kind::Contend => kvm_regs {
-                rsi: address,
-                ..Default::default()
-            },
-            Kind::Xchg => kvm_regs {
-                rsi: address,
-                rdi: PATTERN,
-                ..Default::default()
-            },
-            Kind::Cmpxchg16b => kvm_regs {
-                rsi: address,
-                rbx: PATTERN,
-                rcx: PATTERN,
-                ..Default::default()
-            },
+            Kind::Xchg => (address, PATTERN),
+            Kind::Contend | Kind::Cmpxchg16b => (address, 0),
+        };
+        let new_value = match self.kind {
+            Kind::Cmpxchg16b => PATTERN,
+            _ => 0,
+        };
+        kvm_regs {
+            rsi,
+            rdi,
+            rbx: new_value,
+            rcx: new_value,
+            ..Default::default()
         }
     }
 }
@@ -219,7 +215,7 @@ mod tests {
 
             assert_eq!(count.code(), Code::Inc_rm64, "{guest}");
             let counter = register_name(count.op0_register());
-            assert_eq!(counter, guest.counter().name(), "{guest}");
+            assert_eq!(counter, guest.counter().to_string(), "{guest}");
             assert_eq!(jump.near_branch_target(), loop_[0].ip(), "{guest}");
             assert_eq!(jump.op0_kind(), OpKind::NearBranch64, "{guest}");
         }
@@ -231,7 +227,7 @@ mod tests {
             let guest = BuiltIn::new(Kind::Split, Some(offset)).unwrap();
             assert_eq!(guest.operand().address % 64, u64::from(offset));
             assert_eq!(guest.splits(), offset > 56);
-            assert!(!guest.operand().crosses_page());
+            assert!(guest.operand().address % 4096 <= 4096 - 8);
         }
     }
 
@@ -255,12 +251,12 @@ mod tests {
             panic!("{loop_:?}")
         };
         assert_eq!(start.code(), Code::Mov_rm64_r64);
-        assert_eq!(register_name(start.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(start.op0_register()), WORK_LEFT.to_string());
         assert_eq!(start.op1_register(), Iced::RBX);
         assert_eq!(multiply.code(), Code::Imul_r64_rm64);
         assert_eq!(multiply.op1_kind(), OpKind::Register);
         assert_eq!(down.code(), Code::Dec_rm64);
-        assert_eq!(register_name(down.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(down.op0_register()), WORK_LEFT.to_string());
         assert_eq!(back.code(), Code::Jne_rel8_64);
         assert_eq!(back.near_branch_target(), multiply.ip());
         let split = instructions(named("split"));
@@ -271,7 +267,7 @@ mod tests {
 
     #[test]
     fn page_crosses_a_page_and_cmpxchg16b_is_aligned() {
-        assert!(named("page").operand().crosses_page());
+        assert_eq!(named("page").operand().address % 4096, 4096 - 4);
         assert!(named("page").splits());
         assert_eq!(named("cmpxchg16b").operand().address % 16, 0);
     }

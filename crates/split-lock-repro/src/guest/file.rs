@@ -5,19 +5,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::Register;
-use crate::vm::layout::{FREE_START, MEMORY_SIZE};
+use crate::layout::{FREE_START, MEMORY_SIZE};
 
 /// A flat binary: bytes that are put at the load address, and started there.
 ///
 /// It starts in 64-bit mode, at its first byte, with:
-/// - RSP at [`STACK_TOP`](crate::vm::layout::STACK_TOP), below which 64 KiB are free for its stack;
-/// - RSI at a cache line of its own to play with
-///   ([`OPERAND_LINE`](crate::vm::layout::OPERAND_LINE)), unless the file was loaded over it;
+/// - RSP at 0x2_0000, below which 64 KiB are free for its stack;
+/// - RSI at 0x3_0800, a cache line that it can use, unless the file was loaded over it;
 /// - every other general register zero, IOPL 3 and interrupts off;
 /// - SSE enabled, no interrupt table: an exception ends the guest.
 ///
 /// It must not end. The one exit that it may make is to write to port 0xe9, at any privilege level.
-/// Everything else in [`layout`](crate::vm::layout) is its own.
+/// Memory from 0x2_0000 to 16 MiB is its own, and the 2 MiB at 0x2000_0000 are shared by all vCPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestFile {
     path: PathBuf,
@@ -97,7 +96,7 @@ impl GuestFile {
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("count.bin");
     /// std::fs::write(&path, [0x48, 0xff, 0xc0, 0xeb, 0xfb])?; // 1: inc rax; jmp 1b
-    /// let options = FileOptions { counter: Register::Rax, ..Default::default() };
+    /// let options = FileOptions { counter: Register(Gpr::Rax), ..Default::default() };
     /// let guest = GuestFile::read(&path, options)?;
     /// assert_eq!(guest.code().len(), 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::GuestNameError;
 use crate::duration;
-use crate::vm::layout::CACHE_LINE;
+use crate::layout::CACHE_LINE;
 
 /// What a built-in guest does in each turn of its loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
-use crate::vm::layout::{CODE, OPERAND_LINE, STACK_TOP};
+use crate::layout::{CODE, OPERAND_LINE, STACK_TOP};
 use work::working;
 
 mod built_in;
 mod file;
 mod kind;
+mod level;
 mod name;
 mod operand;
 mod register;
@@ -21,6 +22,7 @@ mod work;
 pub use built_in::BuiltIn;
 pub use file::{FileOptions, GuestFile, GuestFileError};
 pub use kind::Kind;
+pub use level::{Level, UnknownLevel};
 pub use name::GuestNameError;
 pub use operand::Operand;
 pub use register::{Register, UnknownRegister};

@@ -1,6 +1,6 @@
-//! The bytes that a guest accesses, and which boundaries they cross.
+//! The bytes that a guest accesses.
 
-use crate::vm::layout::CACHE_LINE;
+use crate::layout::CACHE_LINE;
 
 /// The bytes that a built-in guest accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +15,6 @@ impl Operand {
     /// Whether it lies in more than one 64-byte cache line.
     #[must_use]
     pub fn crosses_line(self) -> bool {
-        self.crosses(CACHE_LINE)
-    }
-
-    /// Whether it lies in more than one 4 KiB page.
-    #[must_use]
-    pub fn crosses_page(self) -> bool {
-        self.crosses(4096)
-    }
-
-    fn crosses(self, boundary: u64) -> bool {
-        self.address / boundary != (self.address + self.size - 1) / boundary
+        self.address / CACHE_LINE != (self.address + self.size - 1) / CACHE_LINE
     }
 }

@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
+use split_lock_assist::cpu::Gpr;
+
 use super::Register;
 
 /// How fast a guest works: turns of its work loop in a second in which it really runs. That depends
 /// on the CPU, and on the privilege level where KVM emulates one of them.
-///
-/// ```
-/// use split_lock_repro::guest::WorkRate;
-/// use std::time::Duration;
-///
-/// let rate = WorkRate::from_measured(60_000_000, Duration::from_millis(20)).unwrap();
-/// assert_eq!(rate.turns_per_second(), 3_000_000_000);
-/// assert_eq!(rate.turns_in(Duration::from_micros(10)), 30_000);
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkRate {
     turns_per_second: u64,
@@ -24,7 +17,7 @@ pub struct WorkRate {
 
 /// In which register a `sparse` guest counts down what is left of its work. It holds all of it from
 /// the start, so that it can be read at any time.
-pub(crate) const WORK_LEFT: Register = Register::Rdx;
+pub(crate) const WORK_LEFT: Register = Register(Gpr::Rdx);
 
 /// The registers with `turns` of work before each access.
 pub(super) fn working(turns: u64, registers: kvm_regs) -> kvm_regs {
@@ -43,8 +36,7 @@ impl WorkRate {
 
     /// The rate of a loop that made `turns` in `time`; `None` if that is less than one turn a second,
     /// or no time at all.
-    #[must_use]
-    pub fn from_measured(turns: u64, time: Duration) -> Option<Self> {
+    pub(crate) fn from_measured(turns: u64, time: Duration) -> Option<Self> {
         let per_second = (u128::from(turns) * 1_000_000_000).checked_div(time.as_nanos())?;
         let turns_per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
         (turns_per_second > 0).then_some(WorkRate { turns_per_second })

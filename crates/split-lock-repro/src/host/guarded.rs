@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_debug_exit_arch;
 use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
-use split_lock_assist::guard::{self, Config, Keeper, Run, Stall, Statistics};
-use split_lock_assist::kvm::{DebugRegisters, Reach};
-use split_lock_assist::pause::Gate;
+use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuGuard};
+use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters};
+use split_lock_assist::pause::PauseGate;
 
-use super::vcpu::VcpuSide;
+use super::vcpu::HostedParts;
 use super::{Ended, HostError, HostedVcpu};
 use crate::vm::ExitCause;
 
@@ -17,9 +17,9 @@ use crate::vm::ExitCause;
 pub struct GuardedVcpu<'a> {
     vcpu: HostedVcpu<'a>,
     /// `None` if nobody is to look.
-    keeper: Option<Keeper>,
+    guard: Option<VcpuGuard>,
     debug_registers: DebugRegisters,
-    reach: Reach,
+    support: BreakpointSupport,
     new_stalls: Vec<Stall>,
     /// Where the budget of a run ends that was cut short by a kick.
     left_over: Option<MonotonicTime>,
@@ -27,22 +27,22 @@ pub struct GuardedVcpu<'a> {
 
 impl<'a> GuardedVcpu<'a> {
     /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
-    /// same `gate`; `reach` is what [`Reach::probe`] says, or less if less is to be watched.
+    /// same `gate`; `support` is what [`BreakpointSupport::probe`] says, or less if less is to be watched.
     #[must_use]
     pub fn new(
         mut vcpu: HostedVcpu<'a>,
         config: Option<Config>,
-        gate: &Gate,
-        reach: Reach,
+        gate: &PauseGate,
+        support: BreakpointSupport,
     ) -> Self {
         if config.is_some() {
             vcpu.go_through(gate);
         }
         Self {
             vcpu,
-            keeper: config.map(Keeper::new),
-            debug_registers: DebugRegisters::new(reach),
-            reach,
+            guard: config.map(VcpuGuard::new),
+            debug_registers: DebugRegisters::new(support),
+            support,
             new_stalls: vec![],
             left_over: None,
         }
@@ -63,7 +63,7 @@ impl<'a> GuardedVcpu<'a> {
     /// What the guard has done so far; `None` if there is none.
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
-        self.keeper.as_ref().map(Keeper::statistics)
+        self.guard.as_ref().map(VcpuGuard::statistics)
     }
 
     /// The instructions at which the vCPU was found held up, each once, since this was last asked.
@@ -78,21 +78,37 @@ impl<'a> GuardedVcpu<'a> {
     /// # Errors
     /// As [`HostedVcpu::run_until`], or if the guard cannot look at the vCPU.
     pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
+        let Self {
+            vcpu,
+            guard: Some(guard),
+            debug_registers,
+            support,
+            new_stalls,
+            left_over,
+        } = self
+        else {
+            return self.vcpu.run_until(deadline);
+        };
         loop {
-            let Some(keeper) = &mut self.keeper else {
-                return self.vcpu.run_until(deadline);
-            };
             let begin = MonotonicTime::now();
             // Otherwise a vCPU that others kick again and again would never come to the end of a
             // budget, and nobody would see that it is held up.
-            let end = match self.left_over.take() {
+            let end = match left_over.take() {
                 Some(end) => end,
-                None => begin + keeper.budget(deadline.saturating_since(begin)),
+                None => begin + guard.budget(deadline.saturating_since(begin)),
             };
             let cpu_before = ThreadCpuTime::now();
-            let ended = self.run_past_breakpoints(end)?;
+            let ended = loop {
+                match vcpu.run_until(end)? {
+                    Ended::Exit(ExitCause::Breakpoint { address, dr6 }) => {
+                        let parts = vcpu.parts(debug_registers, *support, Some(address));
+                        handle_breakpoint(guard, parts, address, dr6)?;
+                    }
+                    ended => break ended,
+                }
+            };
             let cpu_ns = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
-            self.judge(&Run {
+            let run = Run {
                 wall: MonotonicTime::now().saturating_since(begin),
                 cpu: Duration::from_nanos(cpu_ns),
                 ended: match ended {
@@ -100,62 +116,41 @@ impl<'a> GuardedVcpu<'a> {
                     Ended::Kicked => guard::Ended::Kicked,
                     Ended::Exit(_) => guard::Ended::Exited,
                 },
-            })?;
+            };
+            let progress = match vcpu.parts(debug_registers, *support, None) {
+                HostedParts::Native(mut parts) => guard.after_run(&run, &mut parts)?,
+                HostedParts::Emulated(mut parts) => guard.after_run(&run, &mut parts)?,
+            };
+            new_stalls.extend(progress.stall().filter(|stall| stall.is_new));
             if ended == Ended::Kicked {
-                self.left_over = Some(end);
+                *left_over = Some(end);
             }
             if ended != Ended::Expired || MonotonicTime::now() >= deadline {
                 return Ok(ended);
             }
         }
     }
+}
 
-    /// One run, however many breakpoints it meets.
-    fn run_past_breakpoints(&mut self, end: MonotonicTime) -> Result<Ended, HostError> {
-        loop {
-            match self.vcpu.run_until(end)? {
-                Ended::Exit(ExitCause::Breakpoint { address, dr6 }) if self.keeper.is_some() => {
-                    self.breakpoint(address, dr6)?;
-                }
-                ended => return Ok(ended),
-            }
+/// Whatever is done there, the vCPU can run again.
+fn handle_breakpoint(
+    guard: &mut VcpuGuard,
+    parts: HostedParts<'_>,
+    pc: u64,
+    dr6: u64,
+) -> Result<(), HostError> {
+    match parts {
+        HostedParts::Native(mut parts) => {
+            let exit = kvm_debug_exit_arch {
+                pc,
+                dr6,
+                ..Default::default()
+            };
+            guard.handle_breakpoint(exit, &mut parts)?;
+        }
+        HostedParts::Emulated(mut parts) => {
+            guard.handle_breakpoint((), &mut parts)?;
         }
     }
-
-    fn judge(&mut self, run: &Run) -> Result<(), HostError> {
-        let Some(keeper) = &mut self.keeper else {
-            return Ok(());
-        };
-        let side = self.vcpu.side(&mut self.debug_registers, self.reach, None);
-        let verdict = match side {
-            VcpuSide::Native(mut side) => keeper.after_run(run, &mut side)?,
-            VcpuSide::Emulated(mut side) => keeper.after_run(run, &mut side)?,
-        };
-        self.new_stalls.extend(verdict.stall().filter(|s| s.is_new));
-        Ok(())
-    }
-
-    /// Whatever was done there, the vCPU can run again.
-    fn breakpoint(&mut self, pc: u64, dr6: u64) -> Result<(), HostError> {
-        let Some(keeper) = &mut self.keeper else {
-            return Ok(());
-        };
-        let side = self
-            .vcpu
-            .side(&mut self.debug_registers, self.reach, Some(pc));
-        match side {
-            VcpuSide::Native(mut side) => {
-                let exit = kvm_debug_exit_arch {
-                    pc,
-                    dr6,
-                    ..Default::default()
-                };
-                keeper.breakpoint(exit, &mut side)?;
-            }
-            VcpuSide::Emulated(mut side) => {
-                keeper.breakpoint((), &mut side)?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ pub struct Punishments {
 
 /// What a vCPU finds when it enters the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct DetectionState {
     /// A split lock would trap.
     pub(super) detects: bool,
     /// When that may change by itself.
@@ -47,7 +47,7 @@ pub(super) struct Found {
 
 /// What a vCPU's thread does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Try the instruction again.
     Retry,
     /// Wait until then, and tell what came of it.
@@ -92,19 +92,19 @@ impl Kernel {
         self.state().punishments[vcpu as usize]
     }
 
-    pub(super) fn enter(&self, vcpu: u32) -> Found {
+    pub(super) fn enter(&self, vcpu: u32) -> DetectionState {
         let mut state = self.state();
         state.catch_up();
         let cpu = CpuId(vcpu);
         let due = state.handler.work_due(cpu);
-        Found {
+        DetectionState {
             detects: state.handler.detects(TaskId(vcpu), cpu),
             until: due.map(|tick| state.time_of(tick)),
         }
     }
 
     /// The vCPU's split lock met detection.
-    pub(super) fn trap(&self, vcpu: u32, signal_pending: bool) -> Next {
+    pub(super) fn trap(&self, vcpu: u32, signal_pending: bool) -> NextStep {
         let mut state = self.state();
         let now = state.catch_up();
         state.punishments[vcpu as usize].traps += 1;
@@ -117,7 +117,7 @@ impl Kernel {
     }
 
     /// A signal came while the vCPU's thread waited. `None`: the wait goes on.
-    pub(super) fn signal(&self, vcpu: u32) -> Option<Next> {
+    pub(super) fn signal(&self, vcpu: u32) -> Option<NextStep> {
         let mut state = self.state();
         let now = state.catch_up();
         let (task, cpu) = (TaskId(vcpu), CpuId(vcpu));
@@ -126,7 +126,7 @@ impl Kernel {
     }
 
     /// The moment came until which the vCPU's thread waited.
-    pub(super) fn waited(&self, vcpu: u32, signal_pending: bool) -> Next {
+    pub(super) fn waited(&self, vcpu: u32, signal_pending: bool) -> NextStep {
         let mut state = self.state();
         let now = state.catch_up();
         let (task, cpu) = (TaskId(vcpu), CpuId(vcpu));
@@ -162,8 +162,7 @@ impl State {
     /// Does the delayed work that has become due, as if it had been done on its tick. Nobody else
     /// does: whoever depends on it comes by.
     fn catch_up(&mut self) -> Jiffies {
-        let since_boot = MonotonicTime::now().saturating_since(self.boot);
-        let now = self.clock.jiffies_at(Nanos(since_boot.as_nanos() as u64));
+        let now = self.now();
         let all = self.handler.pending_work();
         let due: Vec<CpuId> = all.filter(|w| w.due <= now).map(|w| w.cpu).collect();
         for cpu in due {
@@ -173,39 +172,40 @@ impl State {
         now
     }
 
-    fn follow(&mut self, vcpu: u32, action: Action) -> Next {
+    fn follow(&mut self, vcpu: u32, action: Action) -> NextStep {
         let punishments = &mut self.punishments[vcpu as usize];
         match action {
-            Action::Sleep { wake, .. } => Next::Wait {
+            Action::Sleep { wake, .. } => NextStep::Wait {
                 until: self.time_of(wake),
             },
             Action::Queue { .. } => self.keep_waiting(),
             Action::Retry(Retry::DetectionOn(_)) => {
                 punishments.in_vain += 1;
-                Next::Retry
+                NextStep::Retry
             }
             Action::Retry(Retry::WindowOpen { .. }) => {
                 punishments.windows += 1;
-                Next::Retry
+                NextStep::Retry
             }
-            Action::Retry(Retry::ThreadExempt | Retry::BusLockDone) => Next::Retry,
+            Action::Retry(Retry::ThreadExempt | Retry::BusLockDone) => NextStep::Retry,
             // Guests never ask for alignment checks here, and nothing kills their threads.
-            Action::Sigbus | Action::InjectAlignmentCheck | Action::Die => Next::Sigbus,
+            Action::Sigbus | Action::InjectAlignmentCheck | Action::Die => NextStep::Sigbus,
         }
     }
 
     /// Until the next hand-over that is already certain, or else the next tick: whoever holds the
     /// semaphore may not yet have opened its window.
-    fn keep_waiting(&self) -> Next {
-        let since_boot = MonotonicTime::now().saturating_since(self.boot);
-        let next_tick = self
-            .clock
-            .jiffies_at(Nanos(since_boot.as_nanos() as u64))
-            .plus(Jiffies(1));
+    fn keep_waiting(&self) -> NextStep {
+        let next_tick = self.now().plus(Jiffies(1));
         let tick = self.handler.pending_work().map(|work| work.due).min();
-        Next::Wait {
+        NextStep::Wait {
             until: self.time_of(tick.unwrap_or(next_tick)),
         }
+    }
+
+    fn now(&self) -> Jiffies {
+        let since_boot = MonotonicTime::now().saturating_since(self.boot);
+        self.clock.jiffies_at(Nanos(since_boot.as_nanos() as u64))
     }
 
     fn time_of(&self, tick: Jiffies) -> MonotonicTime {

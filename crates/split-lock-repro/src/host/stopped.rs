@@ -6,22 +6,23 @@ use std::cell::Cell;
 use kvm_bindings::{kvm_regs, kvm_vcpu_events};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use nix::sys::resource::{UsageWho, getrusage};
-use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
-use split_lock_assist::guard::{Breakpoints, Meaning, Vcpu};
-use split_lock_assist::kvm::{GuestRam, Reach};
+use split_lock_assist::breakpoint_slots::SLOTS;
+use split_lock_assist::cpu::{Context, Cpu, Registers};
+use split_lock_assist::guard::{Breakpoints, DebugExit, Vcpu};
+use split_lock_assist::kvm::{BreakpointSupport, GuestRam};
 use split_lock_assist::paging::PagedMemory;
-use split_lock_assist::watch::SLOTS;
 use vm_memory::GuestMemoryMmap;
 
 use super::trap::{HiddenFlags, Trap};
-use crate::vm::{Level, Seat, VmError};
+use crate::guest::Level;
+use crate::vm::{VcpuSlot, VmError};
 
 /// The registers. Any I/O of the last exit must be completed.
 ///
 /// KVM is asked for each thing once: where it runs nested, asking can take as long as an exit.
 #[derive(Debug)]
 pub(super) struct StoppedCpu<'a> {
-    seat: &'a Seat,
+    slot: &'a VcpuSlot,
     fd: &'a VcpuFd,
     hidden: HiddenFlags,
     level: Level,
@@ -36,9 +37,14 @@ pub(super) fn sync_to_run_page(fd: &mut VcpuFd) {
 }
 
 impl<'a> StoppedCpu<'a> {
-    pub(super) fn new(seat: &'a Seat, fd: &'a VcpuFd, hidden: HiddenFlags, level: Level) -> Self {
+    pub(super) fn new(
+        slot: &'a VcpuSlot,
+        fd: &'a VcpuFd,
+        hidden: HiddenFlags,
+        level: Level,
+    ) -> Self {
         Self {
-            seat,
+            slot,
             fd,
             hidden,
             level,
@@ -61,8 +67,8 @@ impl<'a> StoppedCpu<'a> {
     /// What it sees of memory.
     pub(super) fn memory(&self) -> PagedMemory<GuestRam<'a, GuestMemoryMmap>> {
         PagedMemory::new(
-            self.seat.page_walk(self.level),
-            GuestRam::new(self.seat.ram()),
+            self.slot.page_walk(self.level),
+            GuestRam::new(self.slot.ram()),
         )
     }
 }
@@ -73,11 +79,11 @@ impl Cpu for StoppedCpu<'_> {
     fn registers(&self) -> Result<Registers, VmError> {
         let known = match self.registers.get() {
             Some(known) => known,
-            None => self.seat.guest_registers(self.fd)?,
+            None => self.slot.guest_registers(self.fd)?,
         };
         self.registers.set(Some(known));
-        let mut registers = general_registers(&known);
-        registers.rflags = self.hidden.take_out(registers.rflags);
+        let mut registers = Registers::from(&known);
+        registers.rflags &= !self.hidden.mask;
         Ok(registers)
     }
 
@@ -87,10 +93,10 @@ impl Cpu for StoppedCpu<'_> {
     }
 
     fn retire(&mut self, after: &Registers) -> Result<(), VmError> {
-        let rflags = self.hidden.put_back(after.rflags);
+        let rflags = after.rflags | self.hidden.set;
         self.registers.set(None);
-        self.seat
-            .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
+        self.slot
+            .set_guest_registers(self.fd, &(&Registers { rflags, ..*after }).into())
     }
 }
 
@@ -103,7 +109,7 @@ impl Vcpu for StoppedCpu<'_> {
     fn has_event(&self) -> Result<bool, VmError> {
         let events = match self.events.get() {
             Some(known) => known,
-            None => self.seat.events(self.fd)?,
+            None => self.slot.events(self.fd)?,
         };
         self.events.set(Some(events));
         let any = [
@@ -115,7 +121,7 @@ impl Vcpu for StoppedCpu<'_> {
     }
 
     /// The emulated kernel makes its threads really sleep.
-    fn sleeps(&self) -> Option<u64> {
+    fn voluntary_context_switches(&self) -> Option<u64> {
         let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
         u64::try_from(usage.voluntary_context_switches()).ok()
     }
@@ -124,18 +130,18 @@ impl Vcpu for StoppedCpu<'_> {
 /// The breakpoints that the host's own trap leaves.
 #[derive(Debug)]
 pub(super) struct StoppedBreakpoints<'a> {
-    pub(super) seat: &'a Seat,
+    pub(super) slot: &'a VcpuSlot,
     pub(super) fd: &'a VcpuFd,
     pub(super) trap: &'a mut Trap,
-    pub(super) reach: Reach,
+    pub(super) support: BreakpointSupport,
 }
 
 impl Breakpoints for StoppedBreakpoints<'_> {
     type Error = VmError;
     type Exit = ();
 
-    fn reach(&self, cpl: u8) -> bool {
-        self.trap.can_watch() && self.reach.at(cpl).is_some()
+    fn work_at(&self, cpl: u8) -> bool {
+        self.trap.can_watch() && self.support.at(cpl).is_some()
     }
 
     /// None of our guests has any.
@@ -145,52 +151,18 @@ impl Breakpoints for StoppedBreakpoints<'_> {
 
     fn set(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), VmError> {
         let addresses = addresses.iter().flatten().copied();
-        self.trap.watch(addresses, self.seat, self.fd)
+        self.trap.watch(addresses, self.slot, self.fd)
     }
 
     fn step_over(&mut self) -> Result<(), VmError> {
-        self.trap.step_over(self.seat, self.fd)
+        self.trap.step_over(self.slot, self.fd)
     }
 
-    fn meaning(&mut self, (): ()) -> Result<Meaning, VmError> {
+    fn classify_exit(&mut self, (): ()) -> Result<DebugExit, VmError> {
         if !self.trap.lets_past() {
-            return Ok(Meaning::Hit);
+            return Ok(DebugExit::Breakpoint);
         }
-        self.trap.end_step(self.seat, self.fd)?;
-        Ok(Meaning::SteppedOver)
-    }
-}
-
-fn general_registers(kvm: &kvm_regs) -> Registers {
-    Registers {
-        gpr: [
-            kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8, kvm.r9,
-            kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
-        ],
-        rip: kvm.rip,
-        rflags: kvm.rflags,
-    }
-}
-
-fn kvm_registers(registers: &Registers) -> kvm_regs {
-    kvm_regs {
-        rax: registers.get(Gpr::Rax),
-        rbx: registers.get(Gpr::Rbx),
-        rcx: registers.get(Gpr::Rcx),
-        rdx: registers.get(Gpr::Rdx),
-        rsi: registers.get(Gpr::Rsi),
-        rdi: registers.get(Gpr::Rdi),
-        rsp: registers.get(Gpr::Rsp),
-        rbp: registers.get(Gpr::Rbp),
-        r8: registers.get(Gpr::R8),
-        r9: registers.get(Gpr::R9),
-        r10: registers.get(Gpr::R10),
-        r11: registers.get(Gpr::R11),
-        r12: registers.get(Gpr::R12),
-        r13: registers.get(Gpr::R13),
-        r14: registers.get(Gpr::R14),
-        r15: registers.get(Gpr::R15),
-        rip: registers.rip,
-        rflags: registers.rflags,
+        self.trap.end_step(self.slot, self.fd)?;
+        Ok(DebugExit::SteppedOver)
     }
 }

@@ -5,21 +5,22 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug,
 };
 use kvm_ioctls::VcpuFd;
+use split_lock_assist::breakpoint_slots::{SLOTS, dr7};
 use split_lock_assist::cpu::rflags;
-use split_lock_assist::watch::{SLOTS, dr7};
 
 use crate::guest::Guest;
-use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, Level, STEPPED_PORT, Seat, VmError};
+use crate::guest::Level;
+use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, STEPPED_PORT, VcpuSlot, VmError};
 
 /// Something that stops the guest before it executes a split lock, and can be switched off.
 #[derive(Debug)]
 pub(super) struct Trap {
-    means: Means,
+    means: TrapMeans,
     is_on: bool,
 }
 
 #[derive(Debug)]
-enum Means {
+enum TrapMeans {
     /// At CPL3: also stops at what is misaligned and does not split.
     AlignmentCheck,
     /// At CPL0, which knows no alignment checks: at the instructions that are known to split.
@@ -41,7 +42,7 @@ const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// What an exit means to the host.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum TrapExit {
     /// The guest is about to execute a split lock, or, at CPL3, something else that is misaligned.
     Trapped,
     /// The guest has executed the one instruction that the host has let it past.
@@ -53,16 +54,15 @@ pub(super) enum Meaning {
 impl Trap {
     /// For a guest at a level; `None` if there is no way to stop it.
     pub(super) fn for_guest(guest: &Guest, level: Level) -> Option<Self> {
-        let means = match level {
-            Level::Cpl3 => Means::AlignmentCheck,
-            Level::Cpl0 => Means::Breakpoints(DebugRegisters {
+        if level == Level::Cpl3 {
+            return Some(Self::alignment_check());
+        }
+        Some(Self {
+            means: TrapMeans::Breakpoints(DebugRegisters {
                 hosts: split_locks(guest)?,
                 watched: vec![],
                 stepping: false,
             }),
-        };
-        Some(Self {
-            means,
             is_on: false,
         })
     }
@@ -70,7 +70,7 @@ impl Trap {
     /// For whatever runs at CPL3.
     pub(super) fn alignment_check() -> Self {
         Self {
-            means: Means::AlignmentCheck,
+            means: TrapMeans::AlignmentCheck,
             is_on: false,
         }
     }
@@ -81,39 +81,43 @@ impl Trap {
 
     /// Every trap is a split lock: there is nothing to be told apart.
     pub(super) fn is_exact(&self) -> bool {
-        matches!(self.means, Means::Breakpoints(_))
+        matches!(self.means, TrapMeans::Breakpoints(_))
     }
 
     /// Registers have been reset, and with them whatever of the trap is in them. A step that was not
     /// made is not made any more.
-    pub(super) fn registers_were_reset(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+    pub(super) fn registers_were_reset(
+        &mut self,
+        slot: &VcpuSlot,
+        fd: &VcpuFd,
+    ) -> Result<(), VmError> {
         match &self.means {
-            Means::AlignmentCheck => self.is_on = false,
-            Means::Breakpoints(registers) if registers.stepping => self.end_step(seat, fd)?,
-            Means::Breakpoints(_) => {}
+            TrapMeans::AlignmentCheck => self.is_on = false,
+            TrapMeans::Breakpoints(registers) if registers.stepping => self.end_step(slot, fd)?,
+            TrapMeans::Breakpoints(_) => {}
         }
         Ok(())
     }
 
     /// Any I/O must be completed.
-    pub(super) fn switch(&mut self, on: bool, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+    pub(super) fn switch(&mut self, on: bool, slot: &VcpuSlot, fd: &VcpuFd) -> Result<(), VmError> {
         self.is_on = on;
         match &self.means {
-            Means::AlignmentCheck if on => change_flags(seat, fd, rflags::ALIGNMENT_CHECK, 0),
-            Means::AlignmentCheck => change_flags(seat, fd, 0, rflags::ALIGNMENT_CHECK),
-            Means::Breakpoints(registers) => registers.install(on, seat, fd),
+            TrapMeans::AlignmentCheck if on => change_flags(slot, fd, rflags::ALIGNMENT_CHECK, 0),
+            TrapMeans::AlignmentCheck => change_flags(slot, fd, 0, rflags::ALIGNMENT_CHECK),
+            TrapMeans::Breakpoints(registers) => registers.install(on, slot, fd),
         }
     }
 
     /// Whether the next instruction is one that somebody who watches it wants to be executed.
     pub(super) fn lets_past(&self) -> bool {
-        matches!(&self.means, Means::Breakpoints(registers) if registers.stepping)
+        matches!(&self.means, TrapMeans::Breakpoints(registers) if registers.stepping)
     }
 
     /// Whether anything can be watched: at CPL3 nothing needs breakpoints here, and they do not reach
     /// the guest on every KVM.
     pub(super) fn can_watch(&self) -> bool {
-        matches!(self.means, Means::Breakpoints(_))
+        matches!(self.means, TrapMeans::Breakpoints(_))
     }
 
     /// From now on the guest stops at these instructions, and no others, as
@@ -121,25 +125,25 @@ impl Trap {
     pub(super) fn watch(
         &mut self,
         addresses: impl Iterator<Item = u64>,
-        seat: &Seat,
+        slot: &VcpuSlot,
         fd: &VcpuFd,
     ) -> Result<(), VmError> {
-        let Means::Breakpoints(registers) = &mut self.means else {
+        let TrapMeans::Breakpoints(registers) = &mut self.means else {
             return Ok(());
         };
         registers.watched = addresses.collect();
         registers.stepping = false;
-        registers.install(self.is_on, seat, fd)
+        registers.install(self.is_on, slot, fd)
     }
 
-    pub(super) fn meaning(&self, exit: ExitCause) -> Meaning {
+    pub(super) fn meaning(&self, exit: ExitCause) -> TrapExit {
         match (&self.means, &exit) {
-            (Means::AlignmentCheck, ExitCause::PortWrite { port }) => match *port {
-                ALIGNMENT_CHECK_PORT => Meaning::Trapped,
-                STEPPED_PORT => Meaning::Stepped,
-                _ => Meaning::Exit(exit),
+            (TrapMeans::AlignmentCheck, ExitCause::PortWrite { port }) => match *port {
+                ALIGNMENT_CHECK_PORT => TrapExit::Trapped,
+                STEPPED_PORT => TrapExit::Stepped,
+                _ => TrapExit::Exit(exit),
             },
-            (Means::Breakpoints(registers), ExitCause::Breakpoint { address, dr6 }) => {
+            (TrapMeans::Breakpoints(registers), ExitCause::Breakpoint { address, dr6 }) => {
                 let is_hosts = self.is_on && registers.hosts.contains(address);
                 let has_stepped = dr6 & DR6_SINGLE_STEP != 0;
                 let is_watchers = match registers.stepping {
@@ -147,36 +151,38 @@ impl Trap {
                     false => registers.watched.contains(address),
                 };
                 if is_watchers {
-                    Meaning::Exit(exit)
+                    TrapExit::Exit(exit)
                 } else {
-                    Meaning::Trapped
+                    TrapExit::Trapped
                 }
             }
-            _ => Meaning::Exit(exit),
+            _ => TrapExit::Exit(exit),
         }
     }
 
     /// Lets the guest past one instruction. Any I/O must be completed.
-    pub(super) fn step_over(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+    pub(super) fn step_over(&mut self, slot: &VcpuSlot, fd: &VcpuFd) -> Result<(), VmError> {
         match &mut self.means {
-            Means::AlignmentCheck => change_flags(seat, fd, rflags::TRAP, rflags::ALIGNMENT_CHECK),
-            Means::Breakpoints(registers) => {
+            TrapMeans::AlignmentCheck => {
+                change_flags(slot, fd, rflags::TRAP, rflags::ALIGNMENT_CHECK)
+            }
+            TrapMeans::Breakpoints(registers) => {
                 registers.stepping = true;
-                registers.install(self.is_on, seat, fd)
+                registers.install(self.is_on, slot, fd)
             }
         }
     }
 
-    /// After [`Meaning::Stepped`]. Any I/O must be completed.
-    pub(super) fn end_step(&mut self, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+    /// After [`TrapExit::Stepped`]. Any I/O must be completed.
+    pub(super) fn end_step(&mut self, slot: &VcpuSlot, fd: &VcpuFd) -> Result<(), VmError> {
         match &mut self.means {
-            Means::AlignmentCheck => {
-                let set = self.hidden_flags().put_back(0);
-                change_flags(seat, fd, set, rflags::TRAP)
+            TrapMeans::AlignmentCheck => {
+                let set = self.hidden_flags().set;
+                change_flags(slot, fd, set, rflags::TRAP)
             }
-            Means::Breakpoints(registers) => {
+            TrapMeans::Breakpoints(registers) => {
                 registers.stepping = false;
-                registers.install(self.is_on, seat, fd)
+                registers.install(self.is_on, slot, fd)
             }
         }
     }
@@ -184,43 +190,28 @@ impl Trap {
     /// What of the trap is in the guest's flags.
     pub(super) fn hidden_flags(&self) -> HiddenFlags {
         match self.means {
-            Means::AlignmentCheck => HiddenFlags {
-                alignment_check: Some(self.is_on),
+            TrapMeans::AlignmentCheck => HiddenFlags {
+                mask: rflags::ALIGNMENT_CHECK | rflags::TRAP,
+                set: if self.is_on {
+                    rflags::ALIGNMENT_CHECK
+                } else {
+                    0
+                },
             },
-            Means::Breakpoints(_) => HiddenFlags {
-                alignment_check: None,
-            },
+            TrapMeans::Breakpoints(_) => HiddenFlags { mask: 0, set: 0 },
         }
     }
 }
 
-/// Flags that are the host's and not the guest's.
+/// Flags that are the host's and not the guest's, and those of them that are to be set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HiddenFlags {
-    /// AC and TF are, and AC is to be set.
-    alignment_check: Option<bool>,
-}
-
-impl HiddenFlags {
-    /// As the guest has them.
-    pub(super) fn take_out(self, flags: u64) -> u64 {
-        match self.alignment_check {
-            Some(_) => flags & !(rflags::ALIGNMENT_CHECK | rflags::TRAP),
-            None => flags,
-        }
-    }
-
-    /// As the CPU has to have them.
-    pub(super) fn put_back(self, flags: u64) -> u64 {
-        match self.alignment_check {
-            Some(true) => flags | rflags::ALIGNMENT_CHECK,
-            _ => flags,
-        }
-    }
+    pub(super) mask: u64,
+    pub(super) set: u64,
 }
 
 impl DebugRegisters {
-    fn install(&self, detects: bool, seat: &Seat, fd: &VcpuFd) -> Result<(), VmError> {
+    fn install(&self, detects: bool, slot: &VcpuSlot, fd: &VcpuFd) -> Result<(), VmError> {
         let addresses = self.addresses(detects);
         let mut debug = kvm_guest_debug::default();
         if addresses[0].is_some() {
@@ -231,7 +222,7 @@ impl DebugRegisters {
         }
         debug.arch.debugreg[..SLOTS].copy_from_slice(&addresses.map(Option::unwrap_or_default));
         debug.arch.debugreg[7] = dr7(&addresses);
-        seat.set_guest_debug(fd, &debug)
+        slot.set_guest_debug(fd, &debug)
     }
 
     /// Where the guest is to be stopped.
@@ -244,10 +235,10 @@ impl DebugRegisters {
     }
 }
 
-fn change_flags(seat: &Seat, fd: &VcpuFd, set: u64, clear: u64) -> Result<(), VmError> {
-    let mut registers = seat.guest_registers(fd)?;
+fn change_flags(slot: &VcpuSlot, fd: &VcpuFd, set: u64, clear: u64) -> Result<(), VmError> {
+    let mut registers = slot.guest_registers(fd)?;
     registers.rflags = (registers.rflags | set) & !clear;
-    seat.set_guest_registers(fd, &registers)
+    slot.set_guest_registers(fd, &registers)
 }
 
 /// Where a guest's split locks are; `None` if that is not known in advance.
@@ -280,7 +271,7 @@ mod tests {
 
     fn trap(is_on: bool, watched: &[u64], stepping: bool) -> Trap {
         Trap {
-            means: Means::Breakpoints(DebugRegisters {
+            means: TrapMeans::Breakpoints(DebugRegisters {
                 hosts: vec![HOSTS],
                 watched: watched.to_vec(),
                 stepping,
@@ -296,28 +287,31 @@ mod tests {
     #[test]
     fn what_is_watched_is_met_before_it_can_trap() {
         let met = |watched: &[u64]| trap(true, watched, false).meaning(at(HOSTS, MET));
-        assert_eq!(met(&[]), Meaning::Trapped);
-        assert_eq!(met(&[HOSTS]), Meaning::Exit(at(HOSTS, MET)));
+        assert_eq!(met(&[]), TrapExit::Trapped);
+        assert_eq!(met(&[HOSTS]), TrapExit::Exit(at(HOSTS, MET)));
     }
 
     #[test]
     fn who_steps_over_a_split_lock_is_trapped_like_anybody_who_executes_it() {
         let trapped = trap(true, &[HOSTS, GUARDS], true);
-        assert_eq!(trapped.meaning(at(HOSTS, MET)), Meaning::Trapped);
+        assert_eq!(trapped.meaning(at(HOSTS, MET)), TrapExit::Trapped);
         let behind = at(HOSTS + 4, DR6_SINGLE_STEP);
-        assert_eq!(trapped.meaning(behind.clone()), Meaning::Exit(behind));
+        assert_eq!(trapped.meaning(behind.clone()), TrapExit::Exit(behind));
         // A loop of a single instruction.
         let again = at(HOSTS, DR6_SINGLE_STEP);
-        assert_eq!(trapped.meaning(again.clone()), Meaning::Exit(again.clone()));
+        assert_eq!(
+            trapped.meaning(again.clone()),
+            TrapExit::Exit(again.clone())
+        );
         let in_window = trap(false, &[HOSTS], true);
-        assert_eq!(in_window.meaning(again.clone()), Meaning::Exit(again));
+        assert_eq!(in_window.meaning(again.clone()), TrapExit::Exit(again));
     }
 
     #[test]
     fn a_step_is_stopped_by_the_host_alone() {
         let addresses = |is_on: bool, stepping: bool| {
             let trap = trap(is_on, &[HOSTS, GUARDS], stepping);
-            let Means::Breakpoints(registers) = trap.means else {
+            let TrapMeans::Breakpoints(registers) = trap.means else {
                 unreachable!()
             };
             registers.addresses(is_on).into_iter().flatten().collect()

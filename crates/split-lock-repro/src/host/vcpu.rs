@@ -1,23 +1,27 @@
 //! A bounded vCPU on an emulated host.
 
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
-use split_lock_assist::decode::{Decoded, look};
-use split_lock_assist::guard::Side;
-use split_lock_assist::kvm::{self, DebugRegisters, GuestRam, KvmError, KvmSide, Reach};
+use split_lock_assist::decode::{Decoded, decode_next};
+use split_lock_assist::guard::VcpuParts;
+use split_lock_assist::kvm::{
+    self, BreakpointSupport, DebugRegisters, GuestRam, KvmError, KvmVcpuParts,
+};
 use split_lock_assist::paging::PagedMemory;
-use split_lock_assist::pause::{Gate, Pass};
+use split_lock_assist::pause::{GuestPass, PauseGate};
 use vm_memory::GuestMemoryMmap;
 
-use super::kernel::{Kernel, Next};
+use super::kernel::{Kernel, NextStep};
 use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
-use super::trap::{Meaning, Trap};
+use super::trap::{Trap, TrapExit};
 use super::wait::{Waiter, Woken};
 use crate::guest::Guest;
-use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
+use crate::guest::Level;
+use crate::vm::{ExitCause, UnexpectedExit, VcpuSlot, VmError};
 
 /// A vCPU whose runs end, on this host as it is or on one that treats its split locks as a given
 /// kernel does.
@@ -26,10 +30,10 @@ use crate::vm::{ExitCause, Level, Seat, UnexpectedExit, VmError};
 #[derive(Debug)]
 pub struct HostedVcpu<'a> {
     vcpu: PreemptibleVcpu<&'a mut VcpuFd>,
-    seat: &'a Seat,
+    slot: &'a VcpuSlot,
     emulated: Option<Emulated>,
     /// Keeps it out of the guest while another vCPU does something for its guest.
-    pass: Option<Pass>,
+    pass: Option<GuestPass>,
 }
 
 /// What makes an emulated host of a real one.
@@ -100,10 +104,10 @@ impl<'a> HostedVcpu<'a> {
     ///
     /// # Errors
     /// [`HostError::Run`] if it cannot be bounded.
-    pub fn native(fd: &'a mut VcpuFd, seat: &'a Seat) -> Result<Self, HostError> {
+    pub fn native(fd: &'a mut VcpuFd, slot: &'a VcpuSlot) -> Result<Self, HostError> {
         Ok(Self {
             vcpu: PreemptibleVcpu::new(fd)?,
-            seat,
+            slot,
             emulated: None,
             pass: None,
         })
@@ -118,7 +122,7 @@ impl<'a> HostedVcpu<'a> {
     /// [`HostError::NoTrap`] for a flat binary at CPL0, [`HostError::Run`] if it cannot be bounded.
     pub fn emulated(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         guest: &Guest,
         level: Level,
         kernel: Arc<Kernel>,
@@ -127,28 +131,28 @@ impl<'a> HostedVcpu<'a> {
             guest: guest.to_string(),
             level,
         })?;
-        Self::trapped(fd, seat, trap, level, kernel)
+        Self::trapped(fd, slot, trap, level, kernel)
     }
 
     /// The same for a vCPU whose own kernel runs tasks at CPL3.
     pub(crate) fn emulated_for_tasks(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
-        Self::trapped(fd, seat, Trap::alignment_check(), Level::Cpl3, kernel)
+        Self::trapped(fd, slot, Trap::alignment_check(), Level::Cpl3, kernel)
     }
 
     fn trapped(
         fd: &'a mut VcpuFd,
-        seat: &'a Seat,
+        slot: &'a VcpuSlot,
         trap: Trap,
         level: Level,
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
         let config = Config::default();
         let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
-        let cpu = seat.vcpu() as u32;
+        let cpu = slot.vcpu() as u32;
         let waiter =
             Waiter::new(config.signal).map_err(|source| HostError::Wait { cpu, source })?;
         if trap.is_exact() {
@@ -156,7 +160,7 @@ impl<'a> HostedVcpu<'a> {
         }
         Ok(Self {
             vcpu,
-            seat,
+            slot,
             emulated: Some(Emulated {
                 kernel,
                 trap,
@@ -176,8 +180,8 @@ impl<'a> HostedVcpu<'a> {
 
     /// Its memory, and the meaning of its registers.
     #[must_use]
-    pub fn seat(&self) -> &Seat {
-        self.seat
+    pub fn slot(&self) -> &VcpuSlot {
+        self.slot
     }
 
     /// The vCPU, to read its state.
@@ -191,15 +195,15 @@ impl<'a> HostedVcpu<'a> {
         self.vcpu.vcpu_mut()
     }
 
-    /// Puts the guest back to its first instruction: see [`Seat::reset`].
+    /// Puts the guest back to its first instruction: see [`VcpuSlot::reset`].
     ///
     /// # Errors
     /// If KVM refuses.
     pub fn reset(&mut self) -> Result<(), HostError> {
-        self.seat.reset(self.vcpu.vcpu())?;
+        self.slot.reset(self.vcpu.vcpu())?;
         if let Some(host) = &mut self.emulated {
             host.trap
-                .registers_were_reset(self.seat, self.vcpu.vcpu())?;
+                .registers_were_reset(self.slot, self.vcpu.vcpu())?;
         }
         Ok(())
     }
@@ -212,11 +216,11 @@ impl<'a> HostedVcpu<'a> {
     pub fn run_until(&mut self, deadline: MonotonicTime) -> Result<Ended, HostError> {
         loop {
             let window_end = match self.enter_host()? {
-                Entry::Guest { window_end } => window_end.unwrap_or(deadline),
-                Entry::Exit(exit) => return Ok(Ended::Exit(exit)),
+                Continue(window_end) => window_end.unwrap_or(deadline),
+                Break(exit) => return Ok(Ended::Exit(exit)),
             };
             // A real host punishes inside KVM_RUN, where others' kicks cut a sleep short: so here, too.
-            let _inside = self.pass.as_mut().map(Pass::enter);
+            let _inside = self.pass.as_mut().map(GuestPass::enter);
             let exit = match self.vcpu.run_until(deadline.min(window_end))? {
                 Outcome::Expired(_) if window_end < deadline => continue,
                 Outcome::Expired(_) => return Ok(Ended::Expired),
@@ -226,7 +230,7 @@ impl<'a> HostedVcpu<'a> {
             let Some(host) = &mut self.emulated else {
                 return Ok(Ended::Exit(exit));
             };
-            if let Some(exit) = host.handle(exit, self.seat, &mut self.vcpu)? {
+            if let Some(exit) = host.handle(exit, self.slot, &mut self.vcpu)? {
                 return Ok(Ended::Exit(exit));
             }
         }
@@ -234,7 +238,7 @@ impl<'a> HostedVcpu<'a> {
 
     /// Has the vCPU go through this gate whenever it enters the guest. A run that others interrupt
     /// there ends as [`Ended::Kicked`].
-    pub(super) fn go_through(&mut self, gate: &Gate) {
+    pub(super) fn go_through(&mut self, gate: &PauseGate) {
         let kicker = self.kicker();
         self.pass = Some(gate.pass(move || {
             // Once it is gone it cannot be in the guest.
@@ -244,56 +248,55 @@ impl<'a> HostedVcpu<'a> {
 
     /// What a guard sees of it, and what it can do to it. Any I/O must be completed. If it has just
     /// come to a `breakpoint`, nothing must have been done to it since.
-    pub(super) fn side<'b>(
+    pub(super) fn parts<'b>(
         &'b mut self,
         debug_registers: &'b mut DebugRegisters,
-        reach: Reach,
+        support: BreakpointSupport,
         breakpoint: Option<u64>,
-    ) -> VcpuSide<'b> {
+    ) -> HostedParts<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
-            let (fd, ram) = (self.vcpu.vcpu_mut(), self.seat.ram());
-            return VcpuSide::Native(kvm::side(fd, ram, others, debug_registers));
+            let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
+            return HostedParts::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
         };
-        let (seat, fd) = (self.seat, self.vcpu.vcpu());
+        let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
-            Some(address) => host.stopped_cpu(seat, fd).at_breakpoint(address),
-            None => host.stopped_cpu(seat, fd),
+            Some(address) => host.stopped_cpu(slot, fd).at_breakpoint(address),
+            None => host.stopped_cpu(slot, fd),
         };
-        VcpuSide::Emulated(Side {
+        HostedParts::Emulated(VcpuParts {
             memory: cpu.memory(),
             cpu,
             others,
             breakpoints: StoppedBreakpoints {
-                seat,
+                slot,
                 fd,
                 trap: &mut host.trap,
-                reach,
+                support,
             },
         })
     }
 
-    /// Says what a guest did that no guest should do: see [`Seat::unexpected_exit`].
+    /// Says what a guest did that no guest should do: see [`VcpuSlot::unexpected_exit`].
     pub fn unexpected_exit(&mut self, cause: ExitCause) -> UnexpectedExit {
-        self.seat.unexpected_exit(self.vcpu.vcpu_mut(), cause)
+        self.slot.unexpected_exit(self.vcpu.vcpu_mut(), cause)
     }
 
-    /// The trap as the kernel has it at this moment.
-    fn enter_host(&mut self) -> Result<Entry, HostError> {
+    /// Sets the trap as the kernel has it at this moment. Returns when that changes, or what comes
+    /// before the guest can be entered: completing the last exit may lead to another.
+    fn enter_host(&mut self) -> Result<ControlFlow<ExitCause, Option<MonotonicTime>>, HostError> {
         let Some(host) = &mut self.emulated else {
-            return Ok(Entry::Guest { window_end: None });
+            return Ok(Continue(None));
         };
-        let found = host.kernel.enter(host.cpu);
-        if found.detects != host.trap.is_on() {
+        let detection = host.kernel.enter(host.cpu);
+        if detection.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
-                return Ok(Entry::Exit(ExitCause::from(&exit)));
+                return Ok(Break(ExitCause::from(&exit)));
             }
             host.trap
-                .switch(found.detects, self.seat, self.vcpu.vcpu())?;
+                .switch(detection.detects, self.slot, self.vcpu.vcpu())?;
         }
-        Ok(Entry::Guest {
-            window_end: found.until,
-        })
+        Ok(Continue(detection.until))
     }
 }
 
@@ -302,66 +305,57 @@ impl<'a> HostedVcpu<'a> {
     clippy::large_enum_variant,
     reason = "it is taken apart where it is made"
 )]
-pub(super) enum VcpuSide<'a> {
-    Native(KvmSide<'a, GuestMemoryMmap, Pass>),
-    Emulated(EmulatedSide<'a>),
+pub(super) enum HostedParts<'a> {
+    Native(KvmVcpuParts<'a, GuestMemoryMmap, GuestPass>),
+    Emulated(EmulatedParts<'a>),
 }
 
-type EmulatedSide<'a> = Side<
+type EmulatedParts<'a> = VcpuParts<
     'a,
     StoppedCpu<'a>,
     PagedMemory<GuestRam<'a, GuestMemoryMmap>>,
-    Pass,
+    GuestPass,
     StoppedBreakpoints<'a>,
 >;
-
-/// How the guest is entered.
-enum Entry {
-    Guest {
-        window_end: Option<MonotonicTime>,
-    },
-    /// Not yet: completing the last exit led to another.
-    Exit(ExitCause),
-}
 
 impl Emulated {
     /// The exit, unless it is this host's affair, which is then dealt with.
     fn handle(
         &mut self,
         exit: ExitCause,
-        seat: &Seat,
+        slot: &VcpuSlot,
         vcpu: &mut PreemptibleVcpu<&mut VcpuFd>,
     ) -> Result<Option<ExitCause>, HostError> {
         let meaning = self.trap.meaning(exit);
         match meaning {
-            Meaning::Exit(exit) => return Ok(Some(exit)),
-            Meaning::Trapped if self.is_at_split_lock(seat, vcpu.vcpu())? => self.punish()?,
-            Meaning::Trapped | Meaning::Stepped => {
+            TrapExit::Exit(exit) => return Ok(Some(exit)),
+            TrapExit::Trapped if self.is_at_split_lock(slot, vcpu.vcpu())? => self.punish()?,
+            TrapExit::Trapped | TrapExit::Stepped => {
                 // A single exit: no part of it is left.
                 let more = vcpu.complete_io()?;
                 debug_assert!(more.is_none(), "{more:?}");
                 let fd = vcpu.vcpu();
-                if meaning == Meaning::Trapped {
-                    self.trap.step_over(seat, fd)?;
+                if meaning == TrapExit::Trapped {
+                    self.trap.step_over(slot, fd)?;
                 } else {
-                    self.trap.end_step(seat, fd)?;
+                    self.trap.end_step(slot, fd)?;
                 }
             }
         }
         Ok(None)
     }
 
-    fn is_at_split_lock(&self, seat: &Seat, fd: &VcpuFd) -> Result<bool, HostError> {
+    fn is_at_split_lock(&self, slot: &VcpuSlot, fd: &VcpuFd) -> Result<bool, HostError> {
         if self.trap.is_exact() {
             return Ok(true);
         }
-        let cpu = self.stopped_cpu(seat, fd);
-        let decoded = look(&cpu, &mut cpu.memory())?;
+        let cpu = self.stopped_cpu(slot, fd);
+        let decoded = decode_next(&cpu, &mut cpu.memory())?;
         Ok(matches!(decoded, Decoded::Locked(access) if access.crosses_line()))
     }
 
-    fn stopped_cpu<'a>(&self, seat: &'a Seat, fd: &'a VcpuFd) -> StoppedCpu<'a> {
-        StoppedCpu::new(seat, fd, self.trap.hidden_flags(), self.level)
+    fn stopped_cpu<'a>(&self, slot: &'a VcpuSlot, fd: &'a VcpuFd) -> StoppedCpu<'a> {
+        StoppedCpu::new(slot, fd, self.trap.hidden_flags(), self.level)
     }
 
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.
@@ -369,9 +363,9 @@ impl Emulated {
         let mut next = self.kernel.trap(self.cpu, self.is_signal_pending()?);
         loop {
             next = match next {
-                Next::Retry => return Ok(()),
-                Next::Wait { until } => self.wait(until)?,
-                Next::Sigbus => {
+                NextStep::Retry => return Ok(()),
+                NextStep::Wait { until } => self.wait(until)?,
+                NextStep::Sigbus => {
                     return Err(HostError::Sigbus {
                         kernel: self.kernel.profile().to_string(),
                     });
@@ -380,7 +374,7 @@ impl Emulated {
         }
     }
 
-    fn wait(&self, until: MonotonicTime) -> Result<Next, HostError> {
+    fn wait(&self, until: MonotonicTime) -> Result<NextStep, HostError> {
         if self.waiter.wait(until).map_err(self.no_wait())? == Woken::BySignal {
             if let Some(next) = self.kernel.signal(self.cpu) {
                 return Ok(next);

@@ -47,13 +47,22 @@ impl Waiter {
     /// If both are there, the time has come: a thread that runs again after its time looks at the
     /// clock first.
     pub(super) fn wait(&self, until: MonotonicTime) -> io::Result<Woken> {
+        let timer = PollFd::new(self.timer.as_fd(), PollFlags::POLLIN);
+        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+        self.poll(until, &mut [timer, signals])
+    }
+
+    /// Waits whatever signals there are.
+    pub(super) fn sleep(&self, until: MonotonicTime) -> io::Result<()> {
+        let timer = PollFd::new(self.timer.as_fd(), PollFlags::POLLIN);
+        self.poll(until, &mut [timer]).map(drop)
+    }
+
+    /// The first of these is the timer's; any other one ends the wait.
+    fn poll(&self, until: MonotonicTime, fds: &mut [PollFd<'_>]) -> io::Result<Woken> {
         self.set_timer(until)?;
         loop {
-            let mut fds = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(fds, PollTimeout::NONE) {
                 // A signal of somebody else has been handled.
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -61,23 +70,10 @@ impl Waiter {
             if MonotonicTime::now() >= until {
                 return Ok(Woken::ByTime);
             }
-            if fds[0].any() == Some(true) {
+            if fds[1..].iter().any(|fd| fd.any() == Some(true)) {
                 return Ok(Woken::BySignal);
             }
         }
-    }
-
-    /// Waits whatever signals there are.
-    pub(super) fn sleep(&self, until: MonotonicTime) -> io::Result<()> {
-        self.set_timer(until)?;
-        while MonotonicTime::now() < until {
-            let mut fds = [PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 
     fn set_timer(&self, at: MonotonicTime) -> io::Result<()> {

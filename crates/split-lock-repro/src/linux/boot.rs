@@ -1,11 +1,12 @@
 //! How a kernel finds its memory: where everything lies, and what is written there before it starts.
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
-use linux_loader::bootparam::{boot_e820_entry, boot_params};
+use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use split_lock_assist::kvm::LongMode;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::LinuxError;
-use super::image::{Image, Loaded};
+use super::image::Image;
 
 const GDT: u64 = 0x500;
 const BOOT_PARAMETERS: u64 = 0x7000;
@@ -22,6 +23,9 @@ const PAGE: u64 = 0x1000;
 /// The first bytes that the kernel sees are mapped as they are: so many GiB.
 const MAPPED_GIB: u64 = 4;
 
+/// In RFLAGS.
+const ALWAYS_SET: u64 = 1 << 1;
+
 const RAM: u32 = 1;
 /// No boot loader that has a number.
 const UNKNOWN_LOADER: u8 = 0xff;
@@ -30,20 +34,15 @@ const CODE_SELECTOR: u16 = 0x10;
 const DATA_SELECTOR: u16 = 0x18;
 const DESCRIPTORS: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
-/// A kernel that lies in memory, and everything that it needs.
-#[derive(Debug)]
-pub(super) struct Start {
-    entry: u64,
-}
-
-/// Puts everything into `memory`, which begins at 0 and has `memory_bytes`.
+/// Puts everything into `memory`, which begins at 0 and has `memory_bytes`. Returns what the boot
+/// protocol wants to find in the general registers.
 pub(super) fn prepare(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
     image: &mut Image,
     initrd: &[u8],
     command_line: &str,
-) -> Result<Start, LinuxError> {
+) -> Result<kvm_regs, LinuxError> {
     let no_room = |what, bytes: u64, advice| LinuxError::NoRoom {
         what,
         bytes,
@@ -63,9 +62,9 @@ pub(super) fn prepare(
     }
     let initrd_at = place_of_initrd(image, memory_bytes, initrd.len() as u64)
         .ok_or_else(|| no_room("an initrd", initrd.len() as u64, MORE_MEMORY))?;
-    let loaded = image.load(memory)?;
+    let entry = image.load(memory)?;
     let parameters = parameters(
-        &loaded,
+        image.header(),
         memory_bytes,
         initrd_at,
         initrd.len(),
@@ -78,8 +77,12 @@ pub(super) fn prepare(
         write_tables(memory)
     })();
     written.expect("that there is room has been looked at");
-    Ok(Start {
-        entry: loaded.entry,
+    Ok(kvm_regs {
+        rip: entry,
+        rsi: BOOT_PARAMETERS,
+        rsp: STACK_TOP,
+        rflags: ALWAYS_SET,
+        ..Default::default()
     })
 }
 
@@ -93,14 +96,14 @@ fn place_of_initrd(image: &Image, memory_bytes: u64, bytes: u64) -> Option<u64> 
 }
 
 fn parameters(
-    loaded: &Loaded,
+    hdr: setup_header,
     memory_bytes: u64,
     initrd_at: u64,
     initrd_bytes: usize,
     command_line_bytes: usize,
 ) -> boot_params {
     let mut parameters = boot_params {
-        hdr: loaded.header,
+        hdr,
         ..Default::default()
     };
     parameters.hdr.type_of_loader = UNKNOWN_LOADER;
@@ -141,59 +144,46 @@ fn write_tables(memory: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
     Ok(())
 }
 
-impl Start {
-    /// What the boot protocol wants to find in the general registers.
-    pub(super) fn registers(&self) -> kvm_regs {
-        const ALWAYS_SET: u64 = 2;
-        kvm_regs {
-            rip: self.entry,
-            rsi: BOOT_PARAMETERS,
-            rsp: STACK_TOP,
-            rflags: ALWAYS_SET,
-            ..Default::default()
-        }
-    }
-
-    /// 64-bit mode with paging, interrupts off, and no local APIC: see [`cpuid`](super::cpuid).
-    pub(super) fn special_registers(&self, reset: kvm_sregs) -> kvm_sregs {
-        const PROTECTED_MODE_AND_FPU: u64 = 0x33;
-        const PAGING: u64 = 1 << 31;
-        const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
-        const LONG_MODE_ENABLED_AND_ACTIVE: u64 = 1 << 8 | 1 << 10;
-        const LOCAL_APIC_ENABLED: u64 = 1 << 11;
-        const CODE: u8 = 11;
-        const DATA: u8 = 3;
-        let mut sregs = reset;
-        sregs.cs = segment(CODE_SELECTOR, CODE, true);
-        let data = segment(DATA_SELECTOR, DATA, false);
-        (sregs.ds, sregs.es, sregs.ss) = (data, data, data);
-        (sregs.fs, sregs.gs) = (data, data);
-        sregs.gdt.base = GDT;
-        sregs.gdt.limit = size_of_val(&DESCRIPTORS) as u16 - 1;
-        sregs.idt.limit = 0;
-        sregs.cr3 = PML4;
-        sregs.cr4 |= PHYSICAL_ADDRESS_EXTENSION;
-        sregs.cr0 = PROTECTED_MODE_AND_FPU | PAGING;
-        sregs.efer |= LONG_MODE_ENABLED_AND_ACTIVE;
-        sregs.apic_base &= !LOCAL_APIC_ENABLED;
-        sregs
-    }
-}
-
-fn segment(selector: u16, kind: u8, is_64_bit_code: bool) -> kvm_segment {
-    kvm_segment {
-        base: 0,
-        limit: u32::MAX,
-        selector,
-        type_: kind,
-        present: 1,
-        dpl: 0,
-        db: (!is_64_bit_code).into(),
-        s: 1,
-        l: is_64_bit_code.into(),
-        g: 1,
-        avl: 0,
-        unusable: 0,
-        padding: 0,
+/// 64-bit mode with paging, interrupts off, and no local APIC: see [`cpuid`](super::cpuid).
+pub(super) fn special_registers(reset: kvm_sregs) -> kvm_sregs {
+    const PROTECTED_MODE_AND_FPU: u64 = 0x33;
+    const PAGING: u64 = 1 << 31;
+    const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
+    const LONG_MODE_ENABLED_AND_ACTIVE: u64 = 1 << 8 | 1 << 10;
+    const LOCAL_APIC_ENABLED: u64 = 1 << 11;
+    let flat = LongMode {
+        page_tables: PML4,
+        descriptors: GDT,
+        task: 0,
+    };
+    let flat = flat.special_registers(reset, 0);
+    let data = kvm_segment {
+        selector: DATA_SELECTOR,
+        ..flat.ds
+    };
+    kvm_sregs {
+        cs: kvm_segment {
+            selector: CODE_SELECTOR,
+            ..flat.cs
+        },
+        ds: data,
+        es: data,
+        ss: data,
+        fs: data,
+        gs: data,
+        gdt: kvm_dtable {
+            limit: size_of_val(&DESCRIPTORS) as u16 - 1,
+            ..flat.gdt
+        },
+        idt: kvm_dtable {
+            limit: 0,
+            ..reset.idt
+        },
+        cr0: PROTECTED_MODE_AND_FPU | PAGING,
+        cr3: PML4,
+        cr4: reset.cr4 | PHYSICAL_ADDRESS_EXTENSION,
+        efer: reset.efer | LONG_MODE_ENABLED_AND_ACTIVE,
+        apic_base: reset.apic_base & !LOCAL_APIC_ENABLED,
+        ..reset
     }
 }

@@ -52,7 +52,7 @@ pub enum LinuxError {
     Guard(#[from] KvmError),
     /// The vCPU cannot go on.
     #[error(
-        "the Linux guest's vCPU {0}, which no kernel should make it do: try another kernel, or look in the host's kernel log"
+        "unexpected vCPU exit: the Linux guest's vCPU {0}; try another kernel, or look in the host's kernel log"
     )]
     Exit(ExitCause),
 }

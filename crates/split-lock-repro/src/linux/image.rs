@@ -37,14 +37,6 @@ pub(super) struct Image {
     release: String,
 }
 
-/// A kernel in memory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Loaded {
-    pub(super) header: setup_header,
-    /// Its first instruction.
-    pub(super) entry: u64,
-}
-
 impl Image {
     pub(super) fn open(path: &Path) -> Result<Self, LinuxError> {
         let unreadable = |source| LinuxError::File {
@@ -96,18 +88,20 @@ impl Image {
         self.header.cmdline_size as usize
     }
 
-    /// Puts the kernel where it wants to be.
-    pub(super) fn load(&mut self, memory: &GuestMemoryMmap) -> Result<Loaded, LinuxError> {
+    /// What the kernel says about itself, for its boot parameters.
+    pub(super) fn header(&self) -> setup_header {
+        self.header
+    }
+
+    /// Puts the kernel where it wants to be. Returns the address of its first instruction.
+    pub(super) fn load(&mut self, memory: &GuestMemoryMmap) -> Result<u64, LinuxError> {
         let at = GuestAddress(self.header.pref_address);
         let loaded = BzImage::load(memory, Some(at), &mut self.file, None);
         let loaded = loaded.map_err(|error| LinuxError::NoKernel {
             path: self.path.clone(),
             why: format!("cannot be loaded ({error})"),
         })?;
-        Ok(Loaded {
-            header: self.header,
-            entry: loaded.kernel_load.0 + ENTRY,
-        })
+        Ok(loaded.kernel_load.0 + ENTRY)
     }
 }
 

@@ -11,7 +11,7 @@
 //! own thread that ends RCU's grace periods then never runs again, and the tick finds that out.
 //!
 //! * [`LinuxVm`]: the machine.
-//! * [`Session`]: somebody at its console: waits for the prompt, types, and listens. No I/O.
+//! * [`Session`]: what goes on at its console, and what to type there. No I/O.
 //! * [`Complaint`]: what the guest's kernel says about itself.
 //! * [`PlainText`]: what it writes, made fit for a terminal.
 
@@ -20,11 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use split_lock_assist::guard::{Config, Culprit, Stall, Statistics};
-use split_lock_assist::kvm::Reach;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use split_lock_assist::guard::{Config, SplitInstruction, Stall, Statistics, VcpuGuard};
+use split_lock_assist::kvm::BreakpointSupport;
+use vm_memory::GuestMemoryMmap;
 
 mod boot;
 mod complaint;
@@ -35,27 +35,28 @@ mod image;
 mod initrd;
 pub(crate) mod program;
 mod session;
-mod standstill;
+mod stall_detector;
 mod text;
 mod vcpu;
 
 pub use complaint::Complaint;
 pub use error::LinuxError;
 pub use program::{PROGRAM, Prefix, SPLIT_LOCKS};
-pub use session::{Ending, Heard, Next, Patience, Session, Stage};
+pub use session::{ConsoleAction, Ending, LoggedComplaint, Session, SessionTimeouts, Stage};
 pub use text::PlainText;
 
-use crate::sys::LentMemory;
-use crate::vm::{NO_VM, REAL_MODE_TSS, REPORT, VmError, failed};
-use boot::Start;
+use crate::sys::RegisteredMemory;
+use crate::vm::{REPORT, VmError, add_memory, create_vcpu, create_vm, failed, supported_cpuid};
 use devices::Devices;
 use image::Image;
-use vcpu::{Ran, Vcpu};
+use vcpu::Vcpu;
 
 /// The guest's memory lies in one piece below the addresses that a PC has for other things.
 pub const MOST_MEMORY: u64 = 3 << 30;
 
 const MEMORY_SLOT: u32 = 0;
+/// In errors.
+const NAME: &str = "the Linux guest";
 
 /// What every guest's kernel is told:
 ///
@@ -92,14 +93,14 @@ pub struct Counts {
     /// Runs after which the vCPU was where it had been before, and its thread had hardly run.
     pub runs_without_progress: u64,
     /// Where it stood longest, if that was a split lock.
-    pub standing: Option<Standing>,
+    pub longest_stall: Option<LongestStall>,
 }
 
 /// A split lock that a vCPU did not get past.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct LongestStall {
     /// The instruction.
-    pub culprit: Culprit,
+    pub culprit: SplitInstruction,
     /// From when the vCPU was first found there to when it was last.
     pub time: Duration,
 }
@@ -142,7 +143,7 @@ pub struct LinuxVm {
     memory: GuestMemoryMmap,
     release: String,
     // Taken from KVM after the vCPU is gone.
-    _lent: LentMemory,
+    _registered: RegisteredMemory,
 }
 
 impl LinuxVm {
@@ -153,8 +154,9 @@ impl LinuxVm {
     pub fn new(kvm: &Kvm, boot: &Boot, guard: Option<Config>) -> Result<Self, LinuxError> {
         let mut image = Image::open(&boot.kernel)?;
         let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix, boot.memory_bytes)?;
-        let region = region(boot.memory_bytes)?;
-        let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&region)])
+        let vm = machine(kvm)?;
+        let registered = add_memory(&vm, MEMORY_SLOT, NAME, 0, boot.memory_bytes)?;
+        let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(registered.memory())])
             .expect("one region overlaps no other");
         let command_line = format!("{COMMAND_LINE} {}", boot.append);
         let start = boot::prepare(
@@ -164,23 +166,21 @@ impl LinuxVm {
             &initrd,
             command_line.trim_end(),
         )?;
-        let vm = machine(kvm)?;
-        let lent = LentMemory::new(Arc::clone(&vm), MEMORY_SLOT, region).map_err(failed(
-            "KVM_SET_USER_MEMORY_REGION",
-            "the Linux guest",
-            REPORT,
-        ))?;
-        let fd = cpu(kvm, &vm, &start)?;
-        let reach = match guard {
-            Some(_) => Reach::probe(kvm)?,
-            None => Reach::NOWHERE,
+        let vcpu = "the Linux guest's vCPU";
+        let cpuid = cpuid::for_guest(&supported_cpuid(kvm)?);
+        let fd = create_vcpu(&vm, 0, vcpu, &cpuid, boot::special_registers)?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", vcpu, REPORT))?;
+        let support = match guard {
+            Some(_) => BreakpointSupport::probe(kvm)?,
+            None => BreakpointSupport::NONE,
         };
         Ok(Self {
-            vcpu: Vcpu::new(fd, guard, reach)?,
+            vcpu: Vcpu::new(fd, guard, support)?,
             devices: Devices::new(&vm),
             memory,
             release: image.release().to_owned(),
-            _lent: lent,
+            _registered: registered,
         })
     }
 
@@ -196,12 +196,7 @@ impl LinuxVm {
     /// If KVM cannot go on with it.
     pub fn run(&mut self, quantum: Duration) -> Result<Step, LinuxError> {
         self.devices.deliver_typed();
-        Ok(
-            match self.vcpu.run(quantum, &mut self.devices, &self.memory)? {
-                Ran::On => Step::GoesOn,
-                Ran::Reset => Step::Reset,
-            },
-        )
+        self.vcpu.run(quantum, &mut self.devices, &self.memory)
     }
 
     /// What the guest has written to its console since this was last asked.
@@ -217,19 +212,19 @@ impl LinuxVm {
     /// What has been counted so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
-        self.vcpu.counts()
+        &self.vcpu.counts
     }
 
     /// What the guard has done so far; `None` if there is none.
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
-        self.vcpu.statistics()
+        self.vcpu.guard.as_ref().map(VcpuGuard::statistics)
     }
 
     /// The instructions at which the guard has found the vCPU held up, each once, since this was last
     /// asked.
     pub fn take_new_stalls(&mut self) -> Vec<Stall> {
-        self.vcpu.take_new_stalls()
+        std::mem::take(&mut self.vcpu.new_stalls)
     }
 }
 
@@ -239,18 +234,6 @@ impl fmt::Debug for LinuxVm {
             .field("release", &self.release)
             .field("vcpu", &self.vcpu)
             .finish_non_exhaustive()
-    }
-}
-
-fn region(bytes: u64) -> Result<Arc<GuestRegionMmap>, LinuxError> {
-    debug_assert!(bytes <= MOST_MEMORY);
-    match GuestRegionMmap::from_range(GuestAddress(0), bytes as usize, None) {
-        Ok(region) => Ok(Arc::new(region)),
-        Err(error) => Err(LinuxError::Vm(VmError::Memory {
-            of: "the Linux guest".into(),
-            bytes,
-            why: error.to_string(),
-        })),
     }
 }
 
@@ -267,43 +250,15 @@ fn machine(kvm: &Kvm) -> Result<Arc<VmFd>, VmError> {
             });
         }
     }
-    let vm = kvm
-        .create_vm()
-        .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;
-    vm.set_tss_address(REAL_MODE_TSS).map_err(failed(
-        "KVM_SET_TSS_ADDR",
-        "the Linux guest",
-        REPORT,
-    ))?;
+    let vm = create_vm(kvm, NAME)?;
     vm.create_irq_chip()
-        .map_err(failed("KVM_CREATE_IRQCHIP", "the Linux guest", REPORT))?;
+        .map_err(failed("KVM_CREATE_IRQCHIP", NAME, REPORT))?;
     let timer = kvm_pit_config {
         // The port that a kernel calibrates its clock with.
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..Default::default()
     };
     vm.create_pit2(timer)
-        .map_err(failed("KVM_CREATE_PIT2", "the Linux guest", REPORT))?;
-    Ok(Arc::new(vm))
-}
-
-fn cpu(kvm: &Kvm, vm: &VmFd, start: &Start) -> Result<VcpuFd, VmError> {
-    let on = "the Linux guest's vCPU";
-    let fd = vm
-        .create_vcpu(0)
-        .map_err(failed("KVM_CREATE_VCPU", on, NO_VM))?;
-    let supported = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
-    // Before the special registers: KVM checks those against what the CPU is said to have.
-    fd.set_cpuid2(&cpuid::for_guest(&supported))
-        .map_err(failed("KVM_SET_CPUID2", on, REPORT))?;
-    let reset = fd
-        .get_sregs()
-        .map_err(failed("KVM_GET_SREGS", on, REPORT))?;
-    fd.set_sregs(&start.special_registers(reset))
-        .map_err(failed("KVM_SET_SREGS", on, REPORT))?;
-    fd.set_regs(&start.registers())
-        .map_err(failed("KVM_SET_REGS", on, REPORT))?;
-    Ok(fd)
+        .map_err(failed("KVM_CREATE_PIT2", NAME, REPORT))?;
+    Ok(vm)
 }

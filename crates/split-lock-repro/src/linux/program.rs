@@ -1,13 +1,11 @@
 //! The program that a Linux guest gets: its first process, and the one that splits locks.
 
+pub use crate::sys::linux_program::SPLIT_LOCKS;
 use crate::sys::linux_program::linux_program;
 
 /// Where the program lies in the guest. As the first process it becomes a shell, if there is one;
 /// started from there it splits locks.
 pub const PROGRAM: &str = "/splitlock/split";
-
-/// How many split locks the program does before it goes back to normal.
-pub const SPLIT_LOCKS: u32 = 1000;
 
 /// What it says as the first process, before it becomes a shell.
 pub(super) const UP_MARK: &str = "this guest is up";
@@ -27,61 +25,22 @@ const NOTHING: Prefix = [0x0f, 0x1f, 0x00];
 /// `lock inc dword ptr [rbp - 2]`
 const LOCKED: [u8; 4] = [0xf0, 0xff, 0x45, 0xfe];
 
-/// Where the program is mapped, and where it begins in its file.
-const ADDRESS: u64 = 0x40_0000;
-const HEADERS: u64 = ELF_HEADER as u64 + PROGRAM_HEADER as u64;
-const ELF_HEADER: u16 = 64;
-const PROGRAM_HEADER: u16 = 56;
-
 /// The program as a file, with something else than nothing before its locked instruction if that is
 /// asked for.
 pub(super) fn file(prefix: Option<Prefix>) -> Vec<u8> {
-    let mut code = linux_program().to_vec();
+    let mut file = linux_program().to_vec();
     if let Some(prefix) = prefix {
-        let at = split_lock(&code);
-        code[at..][..prefix.len()].copy_from_slice(&prefix);
+        let at = split_lock(&file);
+        file[at..][..prefix.len()].copy_from_slice(&prefix);
     }
-    let mut file = headers(code.len() as u64);
-    file.extend(code);
     file
 }
 
 /// Where the locked instruction is, with what stands before it.
-fn split_lock(code: &[u8]) -> usize {
+fn split_lock(file: &[u8]) -> usize {
     let wanted = [&NOTHING[..], &LOCKED].concat();
-    let found = code.windows(wanted.len()).position(|part| part == wanted);
+    let found = file.windows(wanted.len()).position(|part| part == wanted);
     found.expect("the program is ours")
-}
-
-/// An ELF program of one segment: the whole file, to be read and executed.
-fn headers(code_bytes: u64) -> Vec<u8> {
-    const IDENT: [u8; 16] = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
-    const EXECUTABLE: u16 = 2;
-    const X86_64: u16 = 62;
-    const LOADED: u32 = 1;
-    const READ_AND_EXECUTE: u32 = 5;
-    const PAGE: u64 = 0x1000;
-    let mut file = IDENT.to_vec();
-    put(&mut file, [EXECUTABLE, X86_64].map(u16::to_le_bytes));
-    put(&mut file, [1u32.to_le_bytes()]);
-    let (entry, program_headers, sections) = (ADDRESS + HEADERS, u64::from(ELF_HEADER), 0);
-    put(
-        &mut file,
-        [entry, program_headers, sections].map(u64::to_le_bytes),
-    );
-    put(&mut file, [0u32.to_le_bytes()]);
-    let sizes = [ELF_HEADER, PROGRAM_HEADER, 1, 0, 0, 0];
-    put(&mut file, sizes.map(u16::to_le_bytes));
-
-    put(&mut file, [LOADED, READ_AND_EXECUTE].map(u32::to_le_bytes));
-    let size = HEADERS + code_bytes;
-    let segment = [0, ADDRESS, ADDRESS, size, size, PAGE];
-    put(&mut file, segment.map(u64::to_le_bytes));
-    file
-}
-
-fn put<const N: usize, const BYTES: usize>(file: &mut Vec<u8>, values: [[u8; BYTES]; N]) {
-    file.extend(values.as_flattened());
 }
 
 #[cfg(test)]
@@ -109,7 +68,7 @@ mod tests {
     #[test]
     fn something_else_before_the_locked_instruction_changes_nothing_else() {
         let (plain, other) = (file(None), file(Some([1, 2, 3])));
-        let at = split_lock(linux_program()) + HEADERS as usize;
+        let at = split_lock(&plain);
         assert_eq!(other[at..at + 3], [1, 2, 3]);
         assert_eq!(plain[..at], other[..at]);
         assert_eq!(plain[at + 3..], other[at + 3..]);

@@ -31,6 +31,13 @@
 .set SIGKILL, 9
 .set PR_SET_PDEATHSIG, 1
 
+# Where the program is mapped.
+.set ADDRESS, 0x400000
+.set ELF_EXECUTABLE, 2
+.set ELF_X86_64, 62
+.set ELF_LOADED, 1
+.set ELF_READ_AND_EXECUTE, 5
+
 # Above everything but the kernel's own threads of the highest priority.
 .set PRIORITY, 50
 # A line that somebody types, a number in digits, and the operand fit below the stack pointer.
@@ -51,6 +58,23 @@
 .globl split_lock_repro_linux_program
 .hidden split_lock_repro_linux_program
 split_lock_repro_linux_program:
+# An ELF file of one segment: the whole of it, to be read and executed.
+.Llinux_file:
+    .byte 0x7f
+    .ascii "ELF"
+    .byte 2, 1, 1, 0 # 64 bits, little endian, version 1
+    .quad 0
+    .short ELF_EXECUTABLE, ELF_X86_64
+    .long 1
+    .quad ADDRESS + .Llinux_start - .Llinux_file
+    .quad .Llinux_segment - .Llinux_file, 0 # no sections
+    .long 0
+    .short .Llinux_segment - .Llinux_file, .Llinux_start - .Llinux_segment, 1, 0, 0, 0
+.Llinux_segment:
+    .long ELF_LOADED, ELF_READ_AND_EXECUTE
+    .quad 0, ADDRESS, ADDRESS
+    .quad .Llinux_end - .Llinux_file, .Llinux_end - .Llinux_file, 0x1000
+.Llinux_start:
     sub rsp, FRAME
     system SYS_GETPID
     cmp eax, 1
@@ -329,6 +353,7 @@ split_lock_repro_linux_program:
 .Llinux_text_end: .asciz "splitlock: all 1000 split locks are done, and this CPU is everybody's again\n"
 .Llinux_text_own: .asciz "splitlock: "
 .Llinux_text_done: .asciz " done\n"
+.Llinux_end:
 
 .globl split_lock_repro_linux_program_end
 .hidden split_lock_repro_linux_program_end

@@ -26,7 +26,7 @@ const AFTERWARDS: Duration = Duration::from_secs(3);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct SessionTimeouts {
     /// From the start to the prompt.
     pub boot: Duration,
     /// From the first split lock on.
@@ -36,21 +36,21 @@ pub struct Patience {
 /// Somebody at the guest's console who waits for the prompt, starts the program, and listens.
 #[derive(Debug)]
 pub struct Session {
-    patience: Patience,
+    timeouts: SessionTimeouts,
     stage: Stage,
     line: String,
-    has_spoken: bool,
+    has_output: bool,
     split_locks_done: u32,
-    complaints: Vec<Heard>,
+    complaints: Vec<LoggedComplaint>,
     more_complaints: u64,
-    last_words: Option<Ending>,
+    ending: Option<Ending>,
     /// Since when an answer is due: a prompt, or the program's first words.
     due_since: Option<Duration>,
 }
 
-/// A complaint, and when it was heard.
+/// A complaint, and when it was logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct LoggedComplaint {
     /// What kind.
     pub complaint: Complaint,
     /// When, since the start.
@@ -82,9 +82,9 @@ pub enum Stage {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum ConsoleAction {
     /// Let the guest run.
-    GoOn,
+    Wait,
     /// Type this.
     Type(&'static str),
     /// It is over.
@@ -99,7 +99,7 @@ pub enum Ending {
     /// The time for the split locks is over, and the program is not done.
     TimeIsOver,
     /// No byte came.
-    NeverSpoke,
+    NoOutput,
     /// No prompt came.
     NoPrompt,
     /// The program's name was typed, and it did not begin.
@@ -115,16 +115,16 @@ pub enum Ending {
 impl Session {
     /// Before the guest's first instruction.
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(timeouts: SessionTimeouts) -> Self {
         Self {
-            patience,
+            timeouts,
             stage: Stage::Booting,
             line: String::new(),
-            has_spoken: false,
+            has_output: false,
             split_locks_done: 0,
             complaints: vec![],
             more_complaints: 0,
-            last_words: None,
+            ending: None,
             due_since: None,
         }
     }
@@ -143,7 +143,7 @@ impl Session {
 
     /// What the guest's kernel has complained about since the split locks began.
     #[must_use]
-    pub fn complaints(&self) -> &[Heard] {
+    pub fn complaints(&self) -> &[LoggedComplaint] {
         &self.complaints
     }
 
@@ -154,12 +154,12 @@ impl Session {
     }
 
     /// The guest says something, at this time since the start.
-    pub fn hear(&mut self, text: &str, at: Duration) {
-        self.has_spoken |= !text.is_empty();
+    pub fn add_output(&mut self, text: &str, at: Duration) {
+        self.has_output |= !text.is_empty();
         for c in text.chars() {
             if c == '\n' {
                 let line = std::mem::take(&mut self.line);
-                self.hear_line(&line, at);
+                self.add_line(&line, at);
             } else if self.line.len() < LONGEST_LINE {
                 self.line.push(c);
             }
@@ -168,26 +168,26 @@ impl Session {
 
     /// The guest has had a triple fault: what it means depends on what it has said before.
     #[must_use]
-    pub fn reset(&self) -> Ending {
-        self.last_words.unwrap_or(Ending::Restarted)
+    pub fn ending_after_reset(&self) -> Ending {
+        self.ending.unwrap_or(Ending::Restarted)
     }
 
     /// What is to be done now, at this time since the start.
-    pub fn next(&mut self, now: Duration) -> Next {
-        if let Some(ending) = self.last_words {
-            return Next::End(ending);
+    pub fn next(&mut self, now: Duration) -> ConsoleAction {
+        if let Some(ending) = self.ending {
+            return ConsoleAction::End(ending);
         }
-        let is_over = |since: Duration, patience: Duration| now.saturating_sub(since) >= patience;
+        let is_over = |since: Duration, timeout: Duration| now.saturating_sub(since) >= timeout;
         match self.stage {
             Stage::Booting if self.is_at_prompt() => {
                 self.stage = Stage::Asked;
                 self.line.clear();
                 self.due_since = Some(now);
-                Next::Type(COMMAND)
+                ConsoleAction::Type(COMMAND)
             }
-            Stage::Booting | Stage::Asked if is_over(Duration::ZERO, self.patience.boot) => {
-                Next::End(match (self.stage, self.has_spoken) {
-                    (_, false) => Ending::NeverSpoke,
+            Stage::Booting | Stage::Asked if is_over(Duration::ZERO, self.timeouts.boot) => {
+                ConsoleAction::End(match (self.stage, self.has_output) {
+                    (_, false) => Ending::NoOutput,
                     (Stage::Asked, true) => Ending::NotStarted,
                     (_, true) => Ending::NoPrompt,
                 })
@@ -196,19 +196,19 @@ impl Session {
                 if self.due_since.is_some_and(|since| is_over(since, ANSWER)) =>
             {
                 self.due_since = Some(now);
-                Next::Type(if self.stage == Stage::Asked {
+                ConsoleAction::Type(if self.stage == Stage::Asked {
                     COMMAND
                 } else {
                     ENTER
                 })
             }
-            Stage::Splitting { since } if is_over(since, self.patience.split) => {
-                Next::End(Ending::TimeIsOver)
+            Stage::Splitting { since } if is_over(since, self.timeouts.split) => {
+                ConsoleAction::End(Ending::TimeIsOver)
             }
             Stage::Done { at, .. } if self.is_at_prompt() || is_over(at, AFTERWARDS) => {
-                Next::End(Ending::Done)
+                ConsoleAction::End(Ending::Done)
             }
-            _ => Next::GoOn,
+            _ => ConsoleAction::Wait,
         }
     }
 
@@ -216,7 +216,7 @@ impl Session {
         self.line.ends_with(PROMPT_END)
     }
 
-    fn hear_line(&mut self, line: &str, at: Duration) {
+    fn add_line(&mut self, line: &str, at: Duration) {
         match self.stage {
             Stage::Booting | Stage::Asked if line.contains(BEGIN_MARK) => {
                 self.stage = Stage::Splitting { since: at };
@@ -244,7 +244,7 @@ impl Session {
         } else {
             None
         };
-        self.last_words = self.last_words.or(ending);
+        self.ending = self.ending.or(ending);
         if let Some(complaint) = complaint {
             self.keep(complaint, line, at);
         }
@@ -258,7 +258,7 @@ impl Session {
             self.more_complaints += 1;
             return;
         }
-        self.complaints.push(Heard {
+        self.complaints.push(LoggedComplaint {
             complaint,
             at,
             line: line.to_owned(),
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
     use crate::linux::PROGRAM;
 
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: SessionTimeouts = SessionTimeouts {
         boot: Duration::from_secs(60),
         split: Duration::from_secs(10),
     };
@@ -290,17 +290,17 @@ mod tests {
     }
 
     fn asked() -> Session {
-        let mut session = Session::new(PATIENCE);
-        session.hear("[    0.1] Linux version\n\nguest# ", s(5));
-        assert_eq!(session.next(s(5)), Next::Type(COMMAND));
-        session.hear("/splitlock/split\n", s(5));
+        let mut session = Session::new(TIMEOUTS);
+        session.add_output("[    0.1] Linux version\n\nguest# ", s(5));
+        assert_eq!(session.next(s(5)), ConsoleAction::Type(COMMAND));
+        session.add_output("/splitlock/split\n", s(5));
         session
     }
 
     fn splitting() -> Session {
         let mut session = asked();
-        session.hear(BEGIN_MARK, s(6));
-        session.hear("\n", s(7));
+        session.add_output(BEGIN_MARK, s(6));
+        session.add_output("\n", s(7));
         assert_eq!(session.stage(), Stage::Splitting { since: s(7) });
         session
     }
@@ -312,66 +312,66 @@ mod tests {
 
     #[test]
     fn nothing_is_typed_before_the_prompt() {
-        let mut session = Session::new(PATIENCE);
-        session.hear("[    0.1] # of CPUs: 1\n", s(1));
-        assert_eq!(session.next(s(1)), Next::GoOn);
-        session.hear("guest# ", s(2));
-        assert_eq!(session.next(s(2)), Next::Type(COMMAND));
-        assert_eq!(session.next(s(2)), Next::GoOn);
+        let mut session = Session::new(TIMEOUTS);
+        session.add_output("[    0.1] # of CPUs: 1\n", s(1));
+        assert_eq!(session.next(s(1)), ConsoleAction::Wait);
+        session.add_output("guest# ", s(2));
+        assert_eq!(session.next(s(2)), ConsoleAction::Type(COMMAND));
+        assert_eq!(session.next(s(2)), ConsoleAction::Wait);
     }
 
     #[test]
     fn who_does_not_answer_is_asked_again() {
-        let mut session = Session::new(PATIENCE);
-        session.hear(
+        let mut session = Session::new(TIMEOUTS);
+        session.add_output(
             &format!("splitlock: {UP_MARK}\nguest# [    5.0] random\n"),
             s(5),
         );
-        assert_eq!(session.next(s(14)), Next::GoOn);
-        assert_eq!(session.next(s(15)), Next::Type(ENTER));
-        assert_eq!(session.next(s(16)), Next::GoOn);
-        session.hear("guest# ", s(16));
-        assert_eq!(session.next(s(16)), Next::Type(COMMAND));
-        assert_eq!(session.next(s(25)), Next::GoOn);
-        assert_eq!(session.next(s(26)), Next::Type(COMMAND));
-        session.hear(&format!("{BEGIN_MARK}\n"), s(27));
-        assert_eq!(session.next(s(36)), Next::GoOn);
+        assert_eq!(session.next(s(14)), ConsoleAction::Wait);
+        assert_eq!(session.next(s(15)), ConsoleAction::Type(ENTER));
+        assert_eq!(session.next(s(16)), ConsoleAction::Wait);
+        session.add_output("guest# ", s(16));
+        assert_eq!(session.next(s(16)), ConsoleAction::Type(COMMAND));
+        assert_eq!(session.next(s(25)), ConsoleAction::Wait);
+        assert_eq!(session.next(s(26)), ConsoleAction::Type(COMMAND));
+        session.add_output(&format!("{BEGIN_MARK}\n"), s(27));
+        assert_eq!(session.next(s(36)), ConsoleAction::Wait);
     }
 
     #[test]
     fn a_guest_that_gets_through_is_looked_at_until_its_next_prompt() {
         let mut session = splitting();
-        session.hear("splitlock: 1 done\nsplitlock: 200 done\n", s(7));
+        session.add_output("splitlock: 1 done\nsplitlock: 200 done\n", s(7));
         assert_eq!(session.split_locks_done(), 200);
-        session.hear(&format!("{END_MARK}, and so on\n"), s(8));
+        session.add_output(&format!("{END_MARK}, and so on\n"), s(8));
         let done = Stage::Done {
             since: s(7),
             at: s(8),
         };
         assert_eq!(session.stage(), done);
-        assert_eq!(session.next(s(8)), Next::GoOn);
-        session.hear("guest# ", s(9));
-        assert_eq!(session.next(s(9)), Next::End(Ending::Done));
+        assert_eq!(session.next(s(8)), ConsoleAction::Wait);
+        session.add_output("guest# ", s(9));
+        assert_eq!(session.next(s(9)), ConsoleAction::End(Ending::Done));
     }
 
     #[test]
     fn a_guest_that_hangs_is_listened_to_until_the_time_is_over() {
         let mut session = splitting();
         let stall = "[ 10.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:";
-        session.hear(&format!("{stall}\n"), s(10));
-        assert_eq!(session.next(s(16)), Next::GoOn);
-        assert_eq!(session.next(s(17)), Next::End(Ending::TimeIsOver));
-        let [heard] = session.complaints() else {
+        session.add_output(&format!("{stall}\n"), s(10));
+        assert_eq!(session.next(s(16)), ConsoleAction::Wait);
+        assert_eq!(session.next(s(17)), ConsoleAction::End(Ending::TimeIsOver));
+        let [logged] = session.complaints() else {
             panic!("{:?}", session.complaints())
         };
-        assert_eq!(heard.complaint, Complaint::RcuStall);
-        assert_eq!((heard.at, &heard.line[..]), (s(10), stall));
+        assert_eq!(logged.complaint, Complaint::RcuStall);
+        assert_eq!((logged.at, &logged.line[..]), (s(10), stall));
     }
 
     #[test]
     fn what_was_wrong_before_the_split_locks_is_not_their_fault() {
-        let mut session = Session::new(PATIENCE);
-        session.hear(
+        let mut session = Session::new(TIMEOUTS);
+        session.add_output(
             "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n",
             s(3),
         );
@@ -381,44 +381,47 @@ mod tests {
     #[test]
     fn a_guest_may_stay_silent_or_go_away() {
         let over = |said: &str| {
-            let mut session = Session::new(PATIENCE);
-            session.hear(said, s(1));
+            let mut session = Session::new(TIMEOUTS);
+            session.add_output(said, s(1));
             match session.next(s(60)) {
-                Next::Type(_) => session.next(s(60)),
+                ConsoleAction::Type(_) => session.next(s(60)),
                 next => next,
             }
         };
-        assert_eq!(over(""), Next::End(Ending::NeverSpoke));
-        assert_eq!(over("[ 0.0] Linux\n"), Next::End(Ending::NoPrompt));
-        assert_eq!(over("guest# "), Next::End(Ending::NotStarted));
-        assert_eq!(over("reboot: Power down\n"), Next::End(Ending::PoweredOff));
+        assert_eq!(over(""), ConsoleAction::End(Ending::NoOutput));
+        assert_eq!(over("[ 0.0] Linux\n"), ConsoleAction::End(Ending::NoPrompt));
+        assert_eq!(over("guest# "), ConsoleAction::End(Ending::NotStarted));
+        assert_eq!(
+            over("reboot: Power down\n"),
+            ConsoleAction::End(Ending::PoweredOff)
+        );
         assert_eq!(
             over("reboot: Restarting system\n"),
-            Next::End(Ending::Restarted)
+            ConsoleAction::End(Ending::Restarted)
         );
         let panic = "Kernel panic - not syncing: No working init found.\n";
-        assert_eq!(over(panic), Next::End(Ending::Panicked));
+        assert_eq!(over(panic), ConsoleAction::End(Ending::Panicked));
     }
 
     #[test]
     fn a_triple_fault_means_what_the_guest_has_said_before() {
-        let mut session = Session::new(PATIENCE);
-        assert_eq!(session.reset(), Ending::Restarted);
-        session.hear(
+        let mut session = Session::new(TIMEOUTS);
+        assert_eq!(session.ending_after_reset(), Ending::Restarted);
+        session.add_output(
             "Kernel panic - not syncing: x\nreboot: Restarting system\n",
             s(1),
         );
-        assert_eq!(session.reset(), Ending::Panicked);
+        assert_eq!(session.ending_after_reset(), Ending::Panicked);
     }
 
     #[test]
     fn endless_lines_and_complaints_do_not_fill_the_memory() {
         let mut session = splitting();
-        session.hear(&"x".repeat(3 * LONGEST_LINE), s(8));
+        session.add_output(&"x".repeat(3 * LONGEST_LINE), s(8));
         assert!(session.line.len() <= LONGEST_LINE);
-        session.hear("\n", s(8));
+        session.add_output("\n", s(8));
         for _ in 0..COMPLAINTS_KEPT + 5 {
-            session.hear("BUG: soft lockup\n", s(8));
+            session.add_output("BUG: soft lockup\n", s(8));
         }
         assert_eq!(session.complaints().len(), COMPLAINTS_KEPT);
         assert_eq!(session.more_complaints(), 5);

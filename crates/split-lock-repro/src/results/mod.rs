@@ -9,12 +9,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-mod csv_format;
-mod json_format;
-mod short_lines;
+mod bounded_lines;
+mod json;
+mod read_csv;
+mod write_csv;
 
-pub use csv_format::{CSV_COLUMNS, ReadCsvError};
-pub use json_format::ReadJsonError;
+pub use json::ReadJsonError;
+pub use read_csv::ReadCsvError;
+pub use write_csv::CSV_COLUMNS;
 
 /// Names the kind of file.
 pub const SCHEMA: &str = "splitlock-sweep";
@@ -103,14 +105,6 @@ pub struct Sample {
 pub enum Outcome {
     /// The timeout expired while the guest ran.
     Expired,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Expired => "expired",
-        })
-    }
 }
 
 /// How a series was obtained. Its `Display` form begins every `series` column.

@@ -7,7 +7,7 @@ use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 use split_lock_assist::guard::Stall;
 
 use super::{Stop, SweepError};
-use crate::host::{self, GuardedVcpu};
+use crate::host::{Ended, GuardedVcpu};
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -16,15 +16,10 @@ pub(super) struct Measurement {
     pub(super) elapsed: Duration,
     pub(super) cpu: Duration,
     pub(super) exits: u64,
-    pub(super) ended: Ended,
+    /// Before its time, by whoever wants no more of it.
+    pub(super) was_stopped: bool,
     /// Where the guard found the vCPU held up, for the first time.
     pub(super) new_stalls: Vec<Stall>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    Expired,
-    Kicked,
 }
 
 /// Runs the guest from where it is for `timeout`. Only the run itself is timed; reading the clocks
@@ -41,12 +36,12 @@ pub(super) fn measure(
     let start = MonotonicTime::now();
     let deadline = start + timeout;
     let mut exits = 0;
-    let ended = loop {
+    let was_stopped = loop {
         let cause = match vcpu.run_until(deadline)? {
-            host::Ended::Expired => break Ended::Expired,
-            host::Ended::Kicked if stops.iter().any(Stop::is_requested) => break Ended::Kicked,
-            host::Ended::Kicked => continue,
-            host::Ended::Exit(cause) => cause,
+            Ended::Expired => break false,
+            Ended::Kicked if stops.iter().any(Stop::is_requested) => break true,
+            Ended::Kicked => continue,
+            Ended::Exit(cause) => cause,
         };
         if !cause.is_debug_output() {
             return Err(SweepError::Guest {
@@ -59,11 +54,11 @@ pub(super) fn measure(
     let elapsed = MonotonicTime::now().saturating_since(start);
     let cpu = ThreadCpuTime::now().as_nanos() - cpu_before.as_nanos();
     Ok(Measurement {
-        turns: vcpu.vcpu().seat().turns(vcpu.vcpu().fd())?,
+        turns: vcpu.vcpu().slot().turns(vcpu.vcpu().fd())?,
         elapsed,
         cpu: Duration::from_nanos(cpu),
         exits,
-        ended,
+        was_stopped,
         new_stalls: vcpu.take_new_stalls(),
     })
 }

@@ -2,26 +2,25 @@
 
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
-use split_lock_assist::kvm::Reach;
+use split_lock_assist::kvm::BreakpointSupport;
+use split_lock_model::random::SplitMix64;
 use split_lock_model::time::Nanos;
 
 use crate::host::HostError;
 use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
 
-mod crew;
 mod measure;
-mod order;
 mod plan;
 mod stop;
+mod vcpu_threads;
 
 pub use plan::{Host, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
-use crew::Crew;
-use measure::{Ended, Measurement};
-use order::Random;
+use measure::Measurement;
 use plan::Step;
+use vcpu_threads::VcpuThreads;
 
 /// How a sweep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,8 @@ pub enum Event {
 ///
 /// ```no_run
 /// use split_lock_repro::sweep::{Host, Plan, Scenario, Stop, run};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, open_kvm};
+/// use split_lock_repro::guest::Level;
+/// use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 /// use std::time::Duration;
 ///
 /// let guest: split_lock_repro::guest::BuiltIn = "split".parse()?;
@@ -119,35 +119,24 @@ pub fn run(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Finished, SweepError> {
     plan.check()?;
-    let reach = if plan
-        .scenarios
-        .iter()
-        .any(|scenario| scenario.guard.is_some())
-    {
-        Reach::probe(kvm).map_err(HostError::from)?
-    } else {
-        Reach::NOWHERE
+    let support = match plan.scenarios.iter().find_map(|it| it.guard.as_ref()) {
+        Some(_) => BreakpointSupport::probe(kvm).map_err(HostError::from)?,
+        None => BreakpointSupport::NONE,
     };
     std::thread::scope(|scope| {
-        let crews = plan
-            .scenarios
-            .iter()
-            .map(|scenario| Crew::start(scope, kvm, scenario, stop, reach));
-        let crews: Vec<Crew> = crews.collect::<Result<_, _>>()?;
-        let mut phases = Random::new(plan.seed);
-        for step in plan
-            .warm_up_steps()
-            .into_iter()
-            .map(Work::WarmUp)
-            .chain(plan.steps().into_iter().map(Work::Measure))
-        {
-            let (Work::WarmUp(at) | Work::Measure(at)) = step;
+        let start = |scenario| VcpuThreads::start(scope, kvm, scenario, stop, support);
+        let threads = plan.scenarios.iter().map(start);
+        let threads: Vec<VcpuThreads> = threads.collect::<Result<_, _>>()?;
+        let mut phases = SplitMix64::new(plan.seed);
+        let warm_up = plan.warm_up_steps().into_iter().map(|at| (at, false));
+        for (at, counts) in warm_up.chain(plan.steps().into_iter().map(|at| (at, true))) {
             if stop.is_requested() {
                 return Ok(Finished::Stopped);
             }
             std::thread::sleep(plan.settle);
-            let measured = crews[at.scenario].run(at.timeout, phases.below(TICK_PATTERNS))?;
-            if measured.iter().any(|m| m.ended == Ended::Kicked) {
+            let measured =
+                threads[at.scenario].run(at.timeout, Nanos(phases.below(TICK_PATTERNS.0)))?;
+            if measured.iter().any(|measured| measured.was_stopped) {
                 return Ok(Finished::Stopped);
             }
             let scenario = &plan.scenarios[at.scenario];
@@ -160,7 +149,7 @@ pub fn run(
                     });
                 }
             }
-            if let Work::Measure(_) = step {
+            if counts {
                 on_event(Event::Samples(samples(scenario, at, &measured)));
             }
         }
@@ -170,11 +159,6 @@ pub fn run(
 
 /// At any tick rate, whole repetitions of the pattern of ticks.
 const TICK_PATTERNS: Nanos = Nanos::from_millis(20);
-
-enum Work {
-    WarmUp(Step),
-    Measure(Step),
-}
 
 fn samples(scenario: &Scenario, at: Step, measured: &[Measurement]) -> Vec<Sample> {
     let of_vcpu = |(vcpu, measured): (usize, &Measurement)| Sample {

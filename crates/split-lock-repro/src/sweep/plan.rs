@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
+use split_lock_model::random::SplitMix64;
 
-use super::order::shuffle;
 use crate::guest::Guest;
+use crate::guest::Level;
 use crate::results::Origin;
-use crate::vm::Level;
 
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -253,6 +253,14 @@ impl Scenario {
     }
 }
 
+/// Puts `items` into an order that depends on `seed` alone (Fisher and Yates).
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut random = SplitMix64::new(seed);
+    for i in (1..items.len()).rev() {
+        items.swap(i, random.below(i as u64 + 1) as usize);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,5 +395,28 @@ mod tests {
             guarded.condition(1),
             "; guard auto; at CPL0; beside 1 x aligned and 1 x none and 1 x split"
         );
+    }
+
+    #[test]
+    fn a_recorded_seed_means_the_same_order_in_every_version() {
+        let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
+        shuffle(&mut items, 42);
+        assert_eq!(items, [4, 3, 2, 0, 7, 6, 1, 5]);
+    }
+
+    #[test]
+    fn every_place_is_as_likely_as_any_other() {
+        const ITEMS: usize = 6;
+        let mut counts = [[0u32; ITEMS]; ITEMS];
+        for seed in 0..6000 {
+            let mut items: Vec<usize> = (0..ITEMS).collect();
+            shuffle(&mut items, seed);
+            for (place, item) in items.into_iter().enumerate() {
+                counts[item][place] += 1;
+            }
+        }
+        for count in counts.as_flattened() {
+            assert!((850..1150).contains(count), "{counts:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Ending a sweep early, from another thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_preemption_timer::Kicker;
 
@@ -25,12 +25,7 @@ impl Stop {
     /// Asks the sweep to end. The run in progress does not count.
     pub fn request(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
-        for kicker in &*self
-            .0
-            .kickers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        for kicker in &*self.kickers() {
             // One that is gone has nothing left to end.
             let _ = kicker.kick();
         }
@@ -45,11 +40,11 @@ impl Stop {
     /// A vCPU that is to be forced out. It must be added before the first look at
     /// [`Stop::is_requested`] that it depends on.
     pub(super) fn add(&self, kicker: Kicker) {
-        let mut kickers = self
-            .0
-            .kickers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        kickers.push(kicker);
+        self.kickers().push(kicker);
+    }
+
+    fn kickers(&self) -> MutexGuard<'_, Vec<Kicker>> {
+        let kickers = self.0.kickers.lock();
+        kickers.unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,16 +2,15 @@
 
 use std::arch::global_asm;
 
-use crate::linux::program::SPLIT_LOCKS;
+/// How many split locks the program does before it goes back to normal.
+pub const SPLIT_LOCKS: u32 = 1000;
 
 global_asm!(
     include_str!("../linux/program.s"),
     split_locks = const SPLIT_LOCKS,
 );
 
-payload!(
-    /// What runs as the guest's first process, and what its shell starts.
-    linux_program,
-    split_lock_repro_linux_program,
-    split_lock_repro_linux_program_end
-);
+payloads! {
+    /// An ELF file: what runs as the guest's first process, and what its shell starts.
+    linux_program;
+}

@@ -2,14 +2,14 @@
 
 use std::arch::global_asm;
 
-use crate::guest::two_tasks::layout::*;
-use crate::vm::TASK_DONE_PORT;
-use crate::vm::layout::{EXCEPTION_CODE, EXCEPTION_STACK_TOP, TSS};
-use crate::vm::segments::{TSS_IST1, TSS_RSP0, USER_CODE, USER_DATA};
-use crate::vm::trap::{ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, STEPPED_ENTRY};
+use crate::layout::two_tasks::*;
+use crate::layout::{
+    ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, EXCEPTION_CODE, EXCEPTION_STACK_TOP, STEPPED_ENTRY,
+    TASK_DONE_PORT, TSS, TSS_IST1, TSS_RSP0, USER_CODE, USER_DATA,
+};
 
 global_asm!(
-    include_str!("../guest/two_tasks/kernel.s"),
+    include_str!("../guest/two_tasks.s"),
     alignment_check_entry = const EXCEPTION_CODE,
     alignment_check_vector = const ALIGNMENT_CHECK_VECTOR,
     counter = const COUNTER,
@@ -45,21 +45,11 @@ global_asm!(
     user_data = const USER_DATA | 3,
 );
 
-payload!(
+payloads! {
     /// The kernel: boots at its first byte, with the number of split locks in RDI.
-    kernel,
-    split_lock_repro_two_tasks_kernel,
-    split_lock_repro_two_tasks_kernel_end
-);
-payload!(
+    two_tasks_kernel;
     /// The task that splits locks.
-    splitter,
-    split_lock_repro_two_tasks_splitter,
-    split_lock_repro_two_tasks_splitter_end
-);
-payload!(
+    two_tasks_splitter;
     /// The task that counts.
-    counter,
-    split_lock_repro_two_tasks_counter,
-    split_lock_repro_two_tasks_counter_end
-);
+    two_tasks_counter;
+}

@@ -8,8 +8,8 @@ use kvm_bindings::kvm_regs;
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu, ThreadCpuTime};
 
-use super::{ExitCause, Level, VmError};
-use crate::guest::{Guest, WORK_LEFT, WorkRate};
+use super::{ExitCause, VmError};
+use crate::guest::{Guest, Level, WORK_LEFT, WorkRate};
 
 const RUNS: usize = 5;
 const RUN: Duration = Duration::from_millis(20);
@@ -18,11 +18,8 @@ const RUN: Duration = Duration::from_millis(20);
 static RATES: [Mutex<Option<WorkRate>>; 2] = [const { Mutex::new(None) }; 2];
 
 fn known(level: Level) -> MutexGuard<'static, Option<WorkRate>> {
-    let rate = match level {
-        Level::Cpl3 => &RATES[0],
-        Level::Cpl0 => &RATES[1],
-    };
-    rate.lock().unwrap_or_else(PoisonError::into_inner)
+    let rate = RATES[level as usize].lock();
+    rate.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How fast guests at `level` work, if one that needs to know has been added to a VM of this process.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Level;
+use crate::guest::Level;
 
 /// What was tried, on what, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,9 @@ pub enum VmError {
         why: String,
     },
     /// A guest's work cannot be measured out.
-    #[error("cannot find out how fast a guest at {level} works: {why}; use one that does not work")]
+    #[error(
+        "cannot find out how fast a guest at {level} works: {why}; use a guest without a work loop, such as split"
+    )]
     Calibration {
         /// The privilege level.
         level: Level,

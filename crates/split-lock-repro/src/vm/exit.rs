@@ -4,11 +4,7 @@ use std::fmt;
 
 use kvm_ioctls::VcpuExit;
 
-/// The one port that a guest may write to, at any level: such an exit is counted and ignored.
-pub const DEBUG_PORT: u16 = 0xe9;
-
-/// Written to by a guest kernel when one of its tasks is done: see [`scene`](crate::scene).
-pub const TASK_DONE_PORT: u16 = 0xec;
+use crate::layout::DEBUG_PORT;
 
 /// Why a vCPU came out of KVM_RUN: what there is to say about a [`VcpuExit`] once it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,25 +78,20 @@ pub struct UnexpectedExit {
 }
 
 impl ExitCause {
-    /// Whether the guest wrote to [`DEBUG_PORT`], which it may.
+    /// Whether the guest wrote to port 0xe9, which it may.
     #[must_use]
     pub fn is_debug_output(&self) -> bool {
         *self == ExitCause::PortWrite { port: DEBUG_PORT }
     }
 
     /// KVM speaks of physical addresses; a guest's own begin at `base`.
-    pub(super) fn with_guest_address(self, base: u64) -> Self {
-        match self {
-            ExitCause::MmioWrite { address, size } => ExitCause::MmioWrite {
-                address: address.wrapping_sub(base),
-                size,
-            },
-            ExitCause::MmioRead { address, size } => ExitCause::MmioRead {
-                address: address.wrapping_sub(base),
-                size,
-            },
-            other => other,
+    pub(super) fn with_guest_address(mut self, base: u64) -> Self {
+        if let ExitCause::MmioWrite { address, .. } | ExitCause::MmioRead { address, .. } =
+            &mut self
+        {
+            *address = address.wrapping_sub(base);
         }
+        self
     }
 }
 
@@ -134,7 +125,7 @@ impl From<&VcpuExit<'_>> for ExitCause {
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExitCause::Halt => f.write_str("halted (HLT), and no guest may end"),
+            ExitCause::Halt => f.write_str("halted (HLT), and guests must loop forever"),
             ExitCause::TripleFault => {
                 f.write_str("raised an exception that it has no handler for (triple fault)")
             }
@@ -161,7 +152,7 @@ impl fmt::Display for ExitCause {
                 f.write_str("can take an interrupt, and none is waiting for it")
             }
             ExitCause::Breakpoint { address, .. } => {
-                write!(f, "met a breakpoint at {address:#x} that nobody waits for")
+                write!(f, "came to an unexpected breakpoint at {address:#x}")
             }
             ExitCause::FailEntry { reason, cpu } => write!(
                 f,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::layout::{
+use super::{VmError, add_memory};
+use crate::layout::{
     MAX_VCPUS, MEMORY_SIZE, PHYSICAL_STRIDE, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
 };
-use super::{REPORT, VmError, failed};
-use crate::sys::LentMemory;
+use crate::sys::RegisteredMemory;
 
 /// The slots below are the vCPUs', by number.
 const SHARED_SLOT: u32 = MAX_VCPUS as u32;
@@ -21,8 +21,8 @@ const SHARED_SLOT: u32 = MAX_VCPUS as u32;
 pub(super) struct Memory {
     reachable: GuestMemoryMmap,
     base: u64,
-    _own: LentMemory,
-    _shared: Arc<LentMemory>,
+    _own: RegisteredMemory,
+    _shared: Arc<RegisteredMemory>,
 }
 
 impl Memory {
@@ -30,20 +30,14 @@ impl Memory {
     pub(super) fn new(
         vm: &Arc<VmFd>,
         vcpu: u64,
-        shared: &Arc<LentMemory>,
+        shared: &Arc<RegisteredMemory>,
     ) -> Result<Self, VmError> {
-        let on = || format!("vCPU {vcpu}");
-        let base = vcpu * PHYSICAL_STRIDE;
-        let own = region(on(), base, MEMORY_SIZE)?;
-        let mut regions = vec![Arc::clone(&own), Arc::clone(shared.memory())];
+        let (name, base) = (format!("vCPU {vcpu}"), vcpu * PHYSICAL_STRIDE);
+        let own = add_memory(vm, vcpu as u32, &name, base, MEMORY_SIZE)?;
+        let mut regions = vec![Arc::clone(own.memory()), Arc::clone(shared.memory())];
         regions.sort_by_key(|region| region.start_addr());
         let reachable = GuestMemoryMmap::from_arc_regions(regions)
             .expect("the shared page is in a hole of a vCPU's memory");
-        let own = LentMemory::new(Arc::clone(vm), vcpu as u32, own).map_err(failed(
-            SET_REGION,
-            on(),
-            REPORT,
-        ))?;
         Ok(Self {
             reachable,
             base,
@@ -73,23 +67,6 @@ impl Memory {
 }
 
 /// The page that all vCPUs share.
-pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<LentMemory>, VmError> {
-    let page = region("all vCPUs".into(), SHARED_PHYSICAL, SHARED_PAGE_SIZE)?;
-    LentMemory::new(Arc::clone(vm), SHARED_SLOT, page)
-        .map(Arc::new)
-        .map_err(failed(SET_REGION, "the VM", REPORT))
+pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<RegisteredMemory>, VmError> {
+    add_memory(vm, SHARED_SLOT, "the VM", SHARED_PHYSICAL, SHARED_PAGE_SIZE).map(Arc::new)
 }
-
-/// Memory that begins at the physical address `start`.
-fn region(of: String, start: u64, bytes: u64) -> Result<Arc<GuestRegionMmap>, VmError> {
-    match GuestRegionMmap::from_range(GuestAddress(start), bytes as usize, None) {
-        Ok(region) => Ok(Arc::new(region)),
-        Err(error) => Err(VmError::Memory {
-            of,
-            bytes,
-            why: error.to_string(),
-        }),
-    }
-}
-
-const SET_REGION: &str = "KVM_SET_USER_MEMORY_REGION";

@@ -3,59 +3,58 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use split_lock_assist::kvm::LongMode;
 use vm_memory::{Bytes, GuestMemoryError};
 
-use crate::guest::{Guest, Register};
-use crate::sys::LentMemory;
+use crate::guest::{Guest, Level, Register};
+use crate::sys::RegisteredMemory;
 
 mod calibration;
+mod calls;
 mod error;
 mod exit;
 mod interrupt;
-pub mod layout;
 mod memory;
 mod open;
 mod page_tables;
-mod seat;
-pub(crate) mod segments;
+mod slot;
 pub(crate) mod trap;
 
+pub use crate::layout::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
 pub use calibration::work_rate;
+pub(crate) use calls::{REPORT, add_memory, create_vcpu, create_vm, failed, supported_cpuid};
 pub use error::VmError;
-pub use exit::{DEBUG_PORT, ExitCause, TASK_DONE_PORT, UnexpectedExit};
+pub use exit::{ExitCause, UnexpectedExit};
 pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
-pub use seat::Seat;
-pub use segments::{Level, UnknownLevel};
-pub use trap::{ALIGNMENT_CHECK_PORT, STEPPED_PORT};
+pub use slot::VcpuSlot;
 
-use layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use crate::layout::{
+    EXCEPTION_STACK_TOP, GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS, TSS_RSP0,
+};
 use memory::{Memory, shared_page};
-
-/// Three pages that Intel CPUs without "unrestricted guest" need, out of everybody's way.
-pub(crate) const REAL_MODE_TSS: usize = 0xfffb_d000;
 
 /// A virtual machine, to which vCPUs are added.
 ///
 /// ```no_run
 /// use std::path::Path;
-/// use split_lock_repro::guest::{BuiltIn, Kind};
-/// use split_lock_repro::vm::{KVM_DEVICE, Level, Vm, open_kvm};
+/// use split_lock_repro::guest::{BuiltIn, Kind, Level};
+/// use split_lock_repro::vm::{KVM_DEVICE, Vm, open_kvm};
 ///
 /// let kvm = open_kvm(Path::new(KVM_DEVICE))?;
 /// let mut vm = Vm::new(&kvm)?;
 /// let bystander = vm.add_vcpu(&BuiltIn::new(Kind::Aligned, None)?.into(), Level::Cpl3)?;
 /// let splitter = vm.add_vcpu(&BuiltIn::new(Kind::Split, None)?.into(), Level::Cpl3)?;
 /// // Run `bystander.fd` and `splitter.fd`, each on a thread of its own, then:
-/// let turns = bystander.seat.turns(&bystander.fd)?;
+/// let turns = bystander.slot.turns(&bystander.fd)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Vm {
     fd: Arc<VmFd>,
-    shared: Arc<LentMemory>,
+    shared: Arc<RegisteredMemory>,
     cpuid: CpuId,
     max_vcpus: u64,
     vcpus: u64,
@@ -68,7 +67,7 @@ pub struct Vcpu {
     pub fd: VcpuFd,
     /// Its memory and the meaning of its registers. Once this is dropped, the vCPU has no memory of its
     /// own.
-    pub seat: Seat,
+    pub slot: VcpuSlot,
 }
 
 impl Vm {
@@ -77,15 +76,8 @@ impl Vm {
     /// # Errors
     /// The call that failed.
     pub fn new(kvm: &Kvm) -> Result<Self, VmError> {
-        let fd = kvm
-            .create_vm()
-            .map_err(failed("KVM_CREATE_VM", "KVM", NO_VM))?;
-        fd.set_tss_address(REAL_MODE_TSS)
-            .map_err(failed("KVM_SET_TSS_ADDR", "the VM", REPORT))?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(failed("KVM_GET_SUPPORTED_CPUID", "KVM", REPORT))?;
-        let fd = Arc::new(fd);
+        let fd = create_vm(kvm, "the VM")?;
+        let cpuid = supported_cpuid(kvm)?;
         Ok(Self {
             shared: shared_page(&fd)?,
             fd,
@@ -123,8 +115,9 @@ impl Vm {
         extra_flags: u64,
     ) -> Result<Vcpu, VmError> {
         let exceptions = Exceptions::OfTasks { extra_flags };
-        let place = self.add_place(pieces, Level::Cpl0, exceptions)?;
-        place.seat(start, Register::default())
+        self.add_vcpu_with(pieces, Level::Cpl0, exceptions, |_| {
+            Ok((start, Register::default()))
+        })
     }
 
     fn add(
@@ -134,88 +127,49 @@ impl Vm {
         exceptions: Exceptions,
     ) -> Result<Vcpu, VmError> {
         let pieces = [(guest.load_address(), guest.code())];
-        let mut place = self.add_place(&pieces, level, exceptions)?;
-        let rate = || calibration::calibrate(&mut place.fd, guest, level);
-        let start = guest.start_registers(rate)?;
-        place.seat(start, guest.counter())
+        self.add_vcpu_with(&pieces, level, exceptions, |fd| {
+            let start = guest.start_registers(|| calibration::calibrate(fd, guest, level))?;
+            Ok((start, guest.counter()))
+        })
     }
 
-    fn add_place(
+    /// `start` says with which registers the vCPU starts, and in which of them its guest counts.
+    fn add_vcpu_with(
         &mut self,
         pieces: &[(u64, &[u8])],
         level: Level,
         exceptions: Exceptions,
-    ) -> Result<Place, VmError> {
+        start: impl FnOnce(&mut VcpuFd) -> Result<(kvm_regs, Register), VmError>,
+    ) -> Result<Vcpu, VmError> {
         let number = self.vcpus;
         if number >= self.max_vcpus {
             return Err(VmError::TooManyVcpus {
                 limit: self.max_vcpus,
             });
         }
-        let memory = self.add_memory(number, pieces)?;
-        let fd = self.add_fd(number, level, exceptions)?;
-        self.vcpus += 1;
-        Ok(Place {
-            number,
-            memory,
-            fd,
-            exceptions,
-        })
-    }
-
-    fn add_memory(&self, number: u64, pieces: &[(u64, &[u8])]) -> Result<Memory, VmError> {
+        let name = format!("vCPU {number}");
         let memory = Memory::new(&self.fd, number, &self.shared)?;
         let base = number * PHYSICAL_STRIDE;
         load(&memory, base, pieces).map_err(|error| VmError::Memory {
-            of: format!("vCPU {number}"),
+            of: name.clone(),
             bytes: MEMORY_SIZE,
             why: error.to_string(),
         })?;
-        Ok(memory)
-    }
-
-    fn add_fd(&self, number: u64, level: Level, exceptions: Exceptions) -> Result<VcpuFd, VmError> {
-        let on = || format!("vCPU {number}");
-        let fd = self
-            .fd
-            .create_vcpu(number)
-            .map_err(failed("KVM_CREATE_VCPU", on(), NO_VM))?;
-        // Before the special registers: KVM checks those against what the CPU is said to have.
-        fd.set_cpuid2(&self.cpuid)
-            .map_err(failed("KVM_SET_CPUID2", on(), REPORT))?;
-        let reset = fd
-            .get_sregs()
-            .map_err(failed("KVM_GET_SREGS", on(), REPORT))?;
-        let base = number * PHYSICAL_STRIDE;
-        let sregs = segments::long_mode(reset, base, level);
-        let sregs = match exceptions {
-            Exceptions::Fatal => sregs,
-            Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
-                trap::checking_alignment(sregs)
+        let mut fd = create_vcpu(&self.fd, number, &name, &self.cpuid, |reset| {
+            let sregs = special_registers(reset, base, level);
+            match exceptions {
+                Exceptions::Fatal => sregs,
+                Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
+                    trap::checking_alignment(sregs)
+                }
             }
-        };
-        fd.set_sregs(&sregs)
-            .map_err(failed("KVM_SET_SREGS", on(), REPORT))?;
-        Ok(fd)
-    }
-}
-
-/// A vCPU whose general registers are still to be set.
-struct Place {
-    number: u64,
-    memory: Memory,
-    fd: VcpuFd,
-    exceptions: Exceptions,
-}
-
-impl Place {
-    fn seat(self, start: kvm_regs, counter: Register) -> Result<Vcpu, VmError> {
-        let on = format!("vCPU {}", self.number);
-        self.fd
-            .set_regs(&start)
-            .map_err(failed("KVM_SET_REGS", on, REPORT))?;
-        let seat = Seat::new(self.number, self.memory, start, counter, self.exceptions);
-        Ok(Vcpu { fd: self.fd, seat })
+        })?;
+        self.vcpus += 1;
+        let (start, counter) = start(&mut fd)?;
+        fd.set_regs(&start)
+            .map_err(failed("KVM_SET_REGS", name, REPORT))?;
+        let slot = VcpuSlot::new(number, memory, start, counter, exceptions);
+        Ok(Vcpu { fd, slot })
     }
 }
 
@@ -230,13 +184,32 @@ enum Exceptions {
     OfTasks { extra_flags: u64 },
 }
 
+/// Where a vCPU whose memory begins at this physical address has its tables.
+fn long_mode(base: u64) -> LongMode {
+    LongMode {
+        page_tables: base + PAGE_TABLES,
+        descriptors: GDT,
+        task: TSS,
+    }
+}
+
+/// With SSE enabled; `reset` is what KVM had in them.
+fn special_registers(reset: kvm_sregs, base: u64, level: Level) -> kvm_sregs {
+    const CR4_SSE: u64 = 1 << 9 | 1 << 10;
+    let sregs = long_mode(base).special_registers(reset, level.cpl());
+    kvm_sregs {
+        cr4: sregs.cr4 | CR4_SSE,
+        ..sregs
+    }
+}
+
 /// Puts `pieces` into memory, and everything that 64-bit mode needs.
 fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let system = [
-        (GDT, little_endian(&segments::descriptor_table())),
-        (TSS, segments::task_state()),
+        (GDT, little_endian(&long_mode(base).descriptors())),
+        (TSS + TSS_RSP0, EXCEPTION_STACK_TOP.to_le_bytes().to_vec()),
         (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
     ];
     for (address, bytes) in system.into_iter().chain(trap::pieces()) {
@@ -246,29 +219,4 @@ fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), Guest
         memory.physical().write_slice(bytes, memory.at(address))?;
     }
     Ok(())
-}
-
-pub(crate) const NO_VM: &str =
-    "look in the kernel log for the reason, and whether another hypervisor holds the CPU";
-const FEWER_FILES: &str = "raise `ulimit -n`, or ask for fewer vCPUs or guests at once";
-/// "Too many open files", on every Linux.
-const EMFILE: i32 = 24;
-pub(crate) const REPORT: &str = "please report this with the kernel's version and the CPU's model";
-
-/// Turns KVM's errno into a sentence.
-pub(crate) fn failed(
-    call: &'static str,
-    on: impl Into<String>,
-    advice: &'static str,
-) -> impl FnOnce(kvm_ioctls::Error) -> VmError {
-    let on = on.into();
-    move |error| VmError::Call {
-        call,
-        on,
-        advice: match error.errno() {
-            EMFILE => FEWER_FILES,
-            _ => advice,
-        },
-        source: error.into(),
-    }
 }

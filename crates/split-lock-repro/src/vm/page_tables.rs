@@ -4,7 +4,7 @@
 //! Memory is mapped in 4 KiB pages, so that a guest can cross a real page boundary, and what lies
 //! beyond it in 2 MiB pages. There are no 1 GiB pages: not every CPU, nor every KVM, has them.
 
-use super::layout::{
+use crate::layout::{
     MAPPED_END, MEMORY_SIZE, PAGE_TABLES, SHARED_PAGE, SHARED_PAGE_SIZE, SHARED_PHYSICAL,
     SYSTEM_END,
 };
@@ -52,7 +52,7 @@ pub(crate) fn page_tables(base: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::layout::{MAX_VCPUS, OPERAND_PAGE_END, PHYSICAL_STRIDE, STACK_TOP};
+    use crate::layout::{MAX_VCPUS, OPERAND_PAGE_END, PHYSICAL_STRIDE, STACK_TOP};
 
     const FRAME: u64 = 0x000f_ffff_ffff_f000;
 

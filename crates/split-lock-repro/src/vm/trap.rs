@@ -11,21 +11,14 @@
 //! A misaligned access within a line must not be taken for a split lock, and has to be got past: with
 //! TF in the frame's flags the CPU executes one instruction and raises #DB, which is another exit.
 
-use kvm_bindings::kvm_sregs;
+use kvm_bindings::{kvm_dtable, kvm_sregs};
 
-use super::layout::{EXCEPTION_CODE, EXCEPTION_STACK_TOP, IDT};
-use super::segments::{KERNEL_CODE, table};
-
-/// Written to by the guest's handler of #AC.
-pub const ALIGNMENT_CHECK_PORT: u16 = 0xea;
-
-/// Written to by the guest's handler of #DB.
-pub const STEPPED_PORT: u16 = 0xeb;
+use crate::layout::{
+    ALIGNMENT_CHECK_PORT, ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, EXCEPTION_CODE,
+    EXCEPTION_STACK_TOP, IDT, KERNEL_CODE, STEPPED_ENTRY, STEPPED_PORT,
+};
 
 const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
-
-pub(crate) const DEBUG_VECTOR: usize = 1;
-pub(crate) const ALIGNMENT_CHECK_VECTOR: usize = 17;
 
 /// A KVM without hardware virtualization may push flags without IOPL, and all guests begin with
 /// IOPL 3: the handlers put it back.
@@ -50,7 +43,6 @@ const STEPPED_CODE: [u8; 9] = [
     0xcf, // iretq
 ];
 
-pub(crate) const STEPPED_ENTRY: u64 = EXCEPTION_CODE + 16;
 const CODE_END: u64 = STEPPED_ENTRY + STEPPED_CODE.len() as u64;
 
 /// Where RIP, RFLAGS and RSP lie that the CPU returns to, the same for both exceptions: only #AC
@@ -72,7 +64,11 @@ pub(crate) fn is_in_handler(rip: u64) -> bool {
 pub(crate) fn checking_alignment(sregs: kvm_sregs) -> kvm_sregs {
     kvm_sregs {
         cr0: sregs.cr0 | CR0_ALIGNMENT_MASK,
-        idt: table(IDT, (descriptors().len() * 8 - 1) as u16),
+        idt: kvm_dtable {
+            base: IDT,
+            limit: (descriptors().len() * 8 - 1) as u16,
+            ..Default::default()
+        },
         ..sregs
     }
 }

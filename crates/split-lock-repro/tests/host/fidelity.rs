@@ -4,15 +4,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use split_lock_model::figure::{self, Curve, Order, Phase};
+use kvm_ioctls::Kvm;
 use split_lock_model::kernel::Profile;
+use split_lock_model::progress::{Phase, ProgressPlan};
 use split_lock_model::sim::{Costs, Program};
 use split_lock_model::time::Nanos;
 use split_lock_repro::results::Sample;
-use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, run};
-use split_lock_repro::vm::Level;
+use split_lock_repro::sweep::Host;
 
-use crate::{detects_split_locks, guest, kvm, machine};
+use crate::{guest, runs, undetecting};
 
 /// Turns per run, by timeout in milliseconds.
 type Turns = Vec<(u64, Vec<u64>)>;
@@ -31,48 +31,23 @@ const ABOVE_MS: std::ops::RangeInclusive<u64> = 24..=40;
 
 #[test]
 fn the_threshold_is_the_models_within_a_tick_and_turns_above_it_within_15_percent() {
-    let _alone = machine();
-    let Some(kvm) = kvm().filter(|_| !detects_split_locks()) else {
-        return;
-    };
+    let Some(host) = undetecting() else { return };
     for (kernel, compares_turns) in KERNELS {
         let profile: Profile = kernel.parse().unwrap();
         let mut misses = vec![];
         // What else this machine does can take a whole window from a run.
-        while let Err(miss) = agree(&profile, compares_turns, &measure(&kvm, &profile)) {
+        while let Err(miss) = agree(&profile, compares_turns, &measure(&host.kvm, &profile)) {
             misses.push(miss);
             assert!(misses.len() < 6, "{kernel}: {misses:#?}");
         }
     }
 }
 
-fn measure(kvm: &kvm_ioctls::Kvm, profile: &Profile) -> Vec<Sample> {
-    let scenario = |host| Scenario {
-        guests: vec![guest("split")],
-        level: Level::Cpl3,
-        host,
-        guard: None,
-    };
-    let plan = Plan {
-        scenarios: vec![
-            scenario(Host::Native),
-            scenario(Host::Emulated(profile.clone())),
-        ],
-        timeouts: (1..=*ABOVE_MS.end()).map(Duration::from_millis).collect(),
-        repeats: 4,
-        warm_up_runs: 2,
-        settle: Duration::ZERO,
-        seed: 1,
-    };
-    let mut samples = vec![];
-    let done = run(kvm, &plan, &Stop::new(), &mut |event| {
-        if let Event::Samples(new) = event {
-            samples.extend(new);
-        }
-    })
-    .unwrap();
-    assert_eq!(done, Finished::Complete);
-    samples
+fn measure(kvm: &Kvm, profile: &Profile) -> Vec<Sample> {
+    let scenario = |host| runs::scenario(vec![guest("split")], host);
+    let hosts = [Host::Native, Host::Emulated(profile.clone())];
+    let plan = runs::plan(hosts.map(scenario).into(), 1..=*ABOVE_MS.end(), 4);
+    runs::samples(kvm, &plan).unwrap()
 }
 
 fn agree(profile: &Profile, compares_turns: bool, samples: &[Sample]) -> Result<(), String> {
@@ -126,15 +101,14 @@ fn costs() -> Costs {
 }
 
 fn model(profile: &Profile, split_cost: Nanos, costs: Costs) -> Turns {
-    let plan = figure::Plan {
+    let plan = ProgressPlan {
         program: Program::split_loop(split_cost).unwrap(),
         costs,
         timeouts: (1..=*ABOVE_MS.end()).map(Nanos::from_millis).collect(),
         repeats: 40,
-        order: Order::Independent,
         phase: Phase::Spread,
     };
-    let rows = plan.curve(Curve::Warn, profile).unwrap();
+    let rows = plan.runs(profile).unwrap();
     by_timeout(
         rows.iter()
             .map(|row| (row.timeout.0 / 1_000_000, row.run.turns)),

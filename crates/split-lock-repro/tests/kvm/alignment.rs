@@ -5,7 +5,7 @@ use std::time::Duration;
 use kvm_bindings::kvm_regs;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
-use split_lock_repro::vm::{ALIGNMENT_CHECK_PORT, STEPPED_PORT, Seat, Vcpu, Vm};
+use split_lock_repro::vm::{ALIGNMENT_CHECK_PORT, STEPPED_PORT, Vcpu, VcpuSlot, Vm};
 
 use crate::{guest, kvm};
 
@@ -33,49 +33,49 @@ fn port(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>) -> Option<u16> {
     port
 }
 
-fn change_flags(seat: &Seat, fd: &VcpuFd, set: u64, clear: u64) -> kvm_regs {
-    let mut registers = seat.guest_registers(fd).unwrap();
+fn change_flags(slot: &VcpuSlot, fd: &VcpuFd, set: u64, clear: u64) -> kvm_regs {
+    let mut registers = slot.guest_registers(fd).unwrap();
     registers.rflags = (registers.rflags | set) & !clear;
-    seat.set_guest_registers(fd, &registers).unwrap();
+    slot.set_guest_registers(fd, &registers).unwrap();
     registers
 }
 
 #[test]
 fn a_split_lock_traps_before_it_happens_again_and_again_until_it_may() {
     let Some(kvm) = kvm() else { return };
-    let Vcpu { mut fd, seat } = checking(&kvm, "split");
+    let Vcpu { mut fd, slot } = checking(&kvm, "split");
     let mut vcpu = PreemptibleVcpu::new(&mut fd).unwrap();
-    let start = change_flags(&seat, vcpu.vcpu(), AC, 0);
+    let start = change_flags(&slot, vcpu.vcpu(), AC, 0);
     for _ in 0..3 {
         assert_eq!(port(&mut vcpu), Some(ALIGNMENT_CHECK_PORT));
-        let mut trapped = seat.guest_registers(vcpu.vcpu()).unwrap();
+        let mut trapped = slot.guest_registers(vcpu.vcpu()).unwrap();
         trapped.rflags &= !RF;
         assert_eq!(trapped, start);
     }
-    change_flags(&seat, vcpu.vcpu(), 0, AC);
+    change_flags(&slot, vcpu.vcpu(), 0, AC);
     assert_eq!(port(&mut vcpu), None);
-    assert!(seat.turns(vcpu.vcpu()).unwrap() > 0);
+    assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
 
-    change_flags(&seat, vcpu.vcpu(), AC, 0);
+    change_flags(&slot, vcpu.vcpu(), AC, 0);
     assert_eq!(port(&mut vcpu), Some(ALIGNMENT_CHECK_PORT));
-    let trapped = seat.guest_registers(vcpu.vcpu()).unwrap();
+    let trapped = slot.guest_registers(vcpu.vcpu()).unwrap();
     assert_eq!((trapped.rip, trapped.rsp), (start.rip, start.rsp));
-    seat.reset(vcpu.vcpu()).unwrap();
+    slot.reset(vcpu.vcpu()).unwrap();
     assert_eq!(port(&mut vcpu), None, "it begins with AC clear");
 }
 
 #[test]
 fn one_misaligned_instruction_can_be_let_through() {
     let Some(kvm) = kvm() else { return };
-    let Vcpu { mut fd, seat } = checking(&kvm, "split@12");
+    let Vcpu { mut fd, slot } = checking(&kvm, "split@12");
     let mut vcpu = PreemptibleVcpu::new(&mut fd).unwrap();
-    change_flags(&seat, vcpu.vcpu(), AC, 0);
+    change_flags(&slot, vcpu.vcpu(), AC, 0);
     for turn in 0..3 {
         assert_eq!(port(&mut vcpu), Some(ALIGNMENT_CHECK_PORT));
-        assert_eq!(seat.turns(vcpu.vcpu()).unwrap(), turn);
-        let before = change_flags(&seat, vcpu.vcpu(), TF, AC);
+        assert_eq!(slot.turns(vcpu.vcpu()).unwrap(), turn);
+        let before = change_flags(&slot, vcpu.vcpu(), TF, AC);
         assert_eq!(port(&mut vcpu), Some(STEPPED_PORT));
-        let after = change_flags(&seat, vcpu.vcpu(), AC, TF);
+        let after = change_flags(&slot, vcpu.vcpu(), AC, TF);
         assert!(after.rip > before.rip);
     }
 }
@@ -83,9 +83,9 @@ fn one_misaligned_instruction_can_be_let_through() {
 #[test]
 fn what_is_aligned_is_not_disturbed() {
     let Some(kvm) = kvm() else { return };
-    let Vcpu { mut fd, seat } = checking(&kvm, "aligned");
+    let Vcpu { mut fd, slot } = checking(&kvm, "aligned");
     let mut vcpu = PreemptibleVcpu::new(&mut fd).unwrap();
-    change_flags(&seat, vcpu.vcpu(), AC, 0);
+    change_flags(&slot, vcpu.vcpu(), AC, 0);
     assert_eq!(port(&mut vcpu), None);
-    assert!(seat.turns(vcpu.vcpu()).unwrap() > 0);
+    assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
 }

@@ -59,7 +59,7 @@ fn a_guest_writes_all_bytes_of_its_operand_and_none_beside_it() {
 
 /// The operand, with sixteen bytes before it and as many as remain behind it.
 fn around_operand(vcpu: &Vcpu, built_in: BuiltIn) -> [u8; 48] {
-    vcpu.seat.read(built_in.operand().address - 16).unwrap()
+    vcpu.slot.read(built_in.operand().address - 16).unwrap()
 }
 
 fn written_by(built_in: BuiltIn) -> Vec<u8> {
@@ -75,8 +75,8 @@ fn a_reset_starts_the_count_anew() {
     let Some(kvm) = kvm() else { return };
     let mut vcpu = vcpu(&kvm, &guest("aligned"), Level::Cpl3);
     let long = turns_in(&mut vcpu, 100).unwrap();
-    vcpu.seat.reset(&vcpu.fd).unwrap();
-    assert_eq!(vcpu.seat.turns(&vcpu.fd).unwrap(), 0);
+    vcpu.slot.reset(&vcpu.fd).unwrap();
+    assert_eq!(vcpu.slot.turns(&vcpu.fd).unwrap(), 0);
     let short = turns_in(&mut vcpu, 5).unwrap();
     assert!(short < long, "{short} in 5 ms, {long} in 100 ms");
 }

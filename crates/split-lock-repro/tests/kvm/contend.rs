@@ -4,20 +4,20 @@ use super::*;
 use std::thread;
 
 use split_lock_repro::guest::{BuiltIn, Kind};
-use split_lock_repro::vm::layout::CODE;
 
 /// Everything that this vCPU has added to the word since its last reset: its turns, and one more if it
 /// was stopped between the addition and the count of it.
 fn added(vcpu: &Vcpu) -> u64 {
     let code = BuiltIn::new(Kind::Contend, None).unwrap().code();
     let addition = iced_x86::Decoder::new(64, code, 0).decode();
-    let stopped_between = vcpu.fd.get_regs().unwrap().rip == CODE + addition.len() as u64;
-    vcpu.seat.turns(&vcpu.fd).unwrap() + u64::from(stopped_between)
+    let stopped_between =
+        vcpu.fd.get_regs().unwrap().rip == guest("contend").load_address() + addition.len() as u64;
+    vcpu.slot.turns(&vcpu.fd).unwrap() + u64::from(stopped_between)
 }
 
 fn word(vcpu: &Vcpu, guest: &str) -> u64 {
     let operand = guest.parse::<BuiltIn>().unwrap().operand();
-    u64::from_le_bytes(vcpu.seat.read(operand.address).unwrap())
+    u64::from_le_bytes(vcpu.slot.read(operand.address).unwrap())
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn nothing_beside_the_word_is_touched() {
     let mut vcpu = vcpu(&kvm, &guest("contend"), Level::Cpl3);
     let count = turns_in(&mut vcpu, 100).map(|_| added(&vcpu)).unwrap();
     let operand = BuiltIn::new(Kind::Contend, None).unwrap().operand();
-    let around: [u8; 24] = vcpu.seat.read(operand.address - 8).unwrap();
+    let around: [u8; 24] = vcpu.slot.read(operand.address - 8).unwrap();
     let expected = [&[0; 8], &count.to_le_bytes()[..], &[0; 8]].concat();
     assert_eq!(around[..], expected);
 }

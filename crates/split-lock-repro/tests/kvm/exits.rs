@@ -114,10 +114,10 @@ fn an_access_beyond_memory_is_named_with_the_guests_own_address() {
 }
 
 #[test]
-fn a_vcpu_that_outlives_its_seat_finds_no_memory() {
+fn a_vcpu_that_outlives_its_slot_finds_no_memory() {
     let Some(kvm) = kvm() else { return };
-    let Vcpu { mut fd, seat } = vcpu(&kvm, &guest("split"), Level::Cpl3);
-    drop(seat);
+    let Vcpu { mut fd, slot } = vcpu(&kvm, &guest("split"), Level::Cpl3);
+    drop(slot);
     let exit = bounded::run_for(&mut fd, Duration::from_secs(5));
     assert!(matches!(exit, (0, Some(_))), "{exit:?}");
 }

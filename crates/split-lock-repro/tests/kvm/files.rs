@@ -3,8 +3,14 @@
 use split_lock_repro::guest::FileOptions;
 
 use super::*;
+use split_lock_assist::cpu::Gpr;
 use split_lock_repro::guest::Register;
-use split_lock_repro::vm::layout::{FREE_START, MEMORY_SIZE, OPERAND_LINE, STACK_TOP};
+
+// What the documentation of `GuestFile` promises.
+const FREE_START: u64 = 0x2_0000;
+const STACK_TOP: u64 = 0x2_0000;
+const OPERAND_LINE: u64 = 0x3_0800;
+const MEMORY_SIZE: u64 = 16 << 20;
 
 #[test]
 fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
@@ -13,7 +19,7 @@ fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
     for load_address in [FREE_START, 0x12_3456, MEMORY_SIZE - 5] {
         let options = FileOptions {
             load_address,
-            counter: Register::R12,
+            counter: Register(Gpr::R12),
         };
         for level in LEVELS {
             let mut vcpu = vcpu(&kvm, &file_guest(&inc_r12, options), level);
@@ -34,7 +40,7 @@ fn a_flat_binary_has_a_stack_and_a_line_to_play_with() {
         let guest = file_guest(&code, FileOptions::default());
         let mut vcpu = vcpu(&kvm, &guest, level);
         assert!(turns_in(&mut vcpu, 100).unwrap() > 100);
-        let pushed = vcpu.seat.read(STACK_TOP - 8).unwrap();
+        let pushed = vcpu.slot.read(STACK_TOP - 8).unwrap();
         assert_eq!(u64::from_le_bytes(pushed), OPERAND_LINE);
     }
 }
@@ -43,12 +49,12 @@ fn a_flat_binary_has_a_stack_and_a_line_to_play_with() {
 fn a_count_in_a_register_that_starts_elsewhere_is_still_one_from_zero() {
     let Some(kvm) = kvm() else { return };
     let options = FileOptions {
-        counter: Register::Rsi,
+        counter: Register(Gpr::Rsi),
         ..Default::default()
     };
     let inc_rsi = [0x48, 0xff, 0xc6, 0xeb, 0xfb];
     let vcpu = vcpu(&kvm, &file_guest(&inc_rsi, options), Level::Cpl3);
-    assert_eq!(vcpu.seat.turns(&vcpu.fd).unwrap(), 0);
+    assert_eq!(vcpu.slot.turns(&vcpu.fd).unwrap(), 0);
 }
 
 #[test]
@@ -59,7 +65,7 @@ fn the_debug_port_works_at_both_levels() {
         let mut vcpu = vcpu(&kvm, &file_guest(&code, FileOptions::default()), level);
         let (writes, exit) = bounded::run_for(&mut vcpu.fd, Duration::from_millis(20));
         assert_eq!(exit, None);
-        let turns = vcpu.seat.turns(&vcpu.fd).unwrap();
+        let turns = vcpu.slot.turns(&vcpu.fd).unwrap();
         // The last write's turn may not have been counted yet.
         assert!(
             writes > 10 && (turns == writes || turns + 1 == writes),

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use split_lock_repro::guest::Guest;
-use split_lock_repro::vm::{ExitCause, Level, UnexpectedExit, Vcpu, Vm};
+use split_lock_repro::guest::Level;
+use split_lock_repro::vm::{ExitCause, UnexpectedExit, Vcpu, Vm};
 
 use common::{LEVELS, detects_split_locks, file_guest, guest, kvm};
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/runs.rs"]
+mod runs;
 
 mod alignment;
 mod bounded;
@@ -31,13 +34,13 @@ fn vcpu(kvm: &Kvm, guest: &Guest, level: Level) -> Vcpu {
 
 /// The turns that a guest makes from its start in `milliseconds`, or what went wrong.
 fn turns_in(vcpu: &mut Vcpu, milliseconds: u64) -> Result<u64, UnexpectedExit> {
-    vcpu.seat.reset(&vcpu.fd).unwrap();
+    vcpu.slot.reset(&vcpu.fd).unwrap();
     match bounded::run_for(&mut vcpu.fd, Duration::from_millis(milliseconds)) {
-        (_, None) => Ok(vcpu.seat.turns(&vcpu.fd).unwrap()),
+        (_, None) => Ok(vcpu.slot.turns(&vcpu.fd).unwrap()),
         (_, Some(cause)) => Err(unexpected(vcpu, cause)),
     }
 }
 
 fn unexpected(vcpu: &mut Vcpu, cause: ExitCause) -> UnexpectedExit {
-    vcpu.seat.unexpected_exit(&mut vcpu.fd, cause)
+    vcpu.slot.unexpected_exit(&mut vcpu.fd, cause)
 }

@@ -17,10 +17,10 @@ fn two_vcpus_run_at_once_and_each_in_its_own_memory() {
     assert!(aligned > 1000 && crossed > 1000, "{aligned} {crossed}");
     let operand = 0x3_0800 + 60;
     assert_eq!(
-        crossing.seat.read(operand),
+        crossing.slot.read(operand),
         Some((1_u64 << 44).to_le_bytes())
     );
-    assert_eq!(bystander.seat.read(operand), Some([0; 8]));
+    assert_eq!(bystander.slot.read(operand), Some([0; 8]));
 }
 
 #[test]

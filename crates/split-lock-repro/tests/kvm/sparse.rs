@@ -45,7 +45,7 @@ fn turns_in_cpu_time(vcpu: &mut Vcpu, time: Duration) -> (u64, Duration) {
     assert!(matches!(outcome, Ok(Outcome::Expired(_))), "{outcome:?}");
     let cpu = ThreadCpuTime::now().as_nanos() - start.as_nanos();
     drop(bounded);
-    let turns = vcpu.seat.turns(&vcpu.fd).unwrap();
+    let turns = vcpu.slot.turns(&vcpu.fd).unwrap();
     (turns, Duration::from_nanos(cpu))
 }
 
@@ -55,6 +55,6 @@ fn a_reset_begins_the_work_anew() {
     let mut vcpu = vcpu(&kvm, &guest("sparse:10s"), Level::Cpl3);
     assert_eq!(turns_in(&mut vcpu, 100).unwrap(), 0);
     assert!(vcpu.fd.get_regs().unwrap().rdx < work(&vcpu));
-    vcpu.seat.reset(&vcpu.fd).unwrap();
+    vcpu.slot.reset(&vcpu.fd).unwrap();
     assert_eq!(vcpu.fd.get_regs().unwrap().rdx, work(&vcpu));
 }

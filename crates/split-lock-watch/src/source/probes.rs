@@ -182,7 +182,7 @@ fn orphans(probes: &str, is_alive: impl Fn(u32) -> bool) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::fixture;
-    use crate::source::tracefs::Places;
+    use crate::source::tracefs::SystemPaths;
 
     #[test]
     fn probes_of_dead_processes_are_orphans() {
@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn probes_are_defined_where_there_are_functions_and_removed_again() {
         let root = fixture::folder(&[("events/x", ""), ("kprobe_events", "")]);
-        let tracefs = Tracefs::find(&Places {
+        let tracefs = Tracefs::find(&SystemPaths {
             tracing: vec![root.path().to_owned()],
-            ..Places::default()
+            ..SystemPaths::default()
         })
         .unwrap();
         let kallsyms = "ffffffff81322e50 T handle_guest_split_lock\n";

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::super::happening::Way;
+use split_lock_model::handler::TrapOrigin;
 
 /// The functions that matter, as /proc/kallsyms tells them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub(crate) struct Symbols {
     /// What ends a sleep: the function of its timer.
     process_timeout: Option<u64>,
     /// Begin and end of the handlers' code.
-    handlers: Vec<(Way, u64, u64)>,
+    handlers: Vec<(TrapOrigin, u64, u64)>,
     /// The names are there, and their addresses are all zero.
     pub(crate) are_hidden: bool,
     /// Functions that may be probed.
@@ -46,8 +46,8 @@ impl Symbols {
             starts.push(address);
             symbols.note(address, name);
             match name.strip_suffix(COLD).unwrap_or(name) {
-                HANDLE_GUEST => handlers.push((Way::Guest, address)),
-                HANDLE_USER => handlers.push((Way::User, address)),
+                HANDLE_GUEST => handlers.push((TrapOrigin::Guest, address)),
+                HANDLE_USER => handlers.push((TrapOrigin::User, address)),
                 _ => {}
             }
         }
@@ -56,10 +56,10 @@ impl Symbols {
             return Ok(symbols);
         }
         starts.sort_unstable();
-        for (way, begin) in handlers {
+        for (origin, begin) in handlers {
             let next = starts.partition_point(|&start| start <= begin);
             let end = starts.get(next).copied().unwrap_or(u64::MAX);
-            symbols.handlers.push((way, begin, end));
+            symbols.handlers.push((origin, begin, end));
         }
         Ok(symbols)
     }
@@ -89,11 +89,11 @@ impl Symbols {
     }
 
     /// Which of the handlers a return address lies in.
-    pub(crate) fn handler_at(&self, address: u64) -> Option<Way> {
+    pub(crate) fn handler_at(&self, address: u64) -> Option<TrapOrigin> {
         // A call may be the last instruction of a function: then it returns to the next one's first.
         let mut handlers = self.handlers.iter();
-        let holds = |&&(_, begin, end): &&(Way, u64, u64)| begin < address && address <= end;
-        handlers.find(holds).map(|&(way, ..)| way)
+        let holds = |&&(_, begin, end): &&(TrapOrigin, u64, u64)| begin < address && address <= end;
+        handlers.find(holds).map(|&(origin, ..)| origin)
     }
 }
 
@@ -128,10 +128,10 @@ mod tests {
         let symbols = Symbols::read(text.as_bytes()).unwrap();
         assert_eq!(symbols.timers_that_tell(), Some(0xffff_ffff_8150_0000));
         let at = |address| symbols.handler_at(address);
-        assert_eq!(at(0xffff_ffff_8132_2e90), Some(Way::Guest));
-        assert_eq!(at(0xffff_ffff_8132_2f00), Some(Way::Guest));
-        assert_eq!(at(0xffff_ffff_8132_2f01), Some(Way::User));
-        assert_eq!(at(0xffff_ffff_8120_4925), Some(Way::Guest));
+        assert_eq!(at(0xffff_ffff_8132_2e90), Some(TrapOrigin::Guest));
+        assert_eq!(at(0xffff_ffff_8132_2f00), Some(TrapOrigin::Guest));
+        assert_eq!(at(0xffff_ffff_8132_2f01), Some(TrapOrigin::User));
+        assert_eq!(at(0xffff_ffff_8120_4925), Some(TrapOrigin::Guest));
         assert_eq!(at(0xffff_ffff_8132_2d10), None);
         assert_eq!(at(0xffff_ffff_8132_2f90), None);
     }

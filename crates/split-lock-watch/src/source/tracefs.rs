@@ -9,13 +9,13 @@ use super::format::Format;
 
 /// Where the kernel's own files lie; elsewhere in tests.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct SystemPaths {
     pub(super) tracing: Vec<PathBuf>,
     pub(super) kallsyms: PathBuf,
     pub(super) cpus: PathBuf,
 }
 
-impl Default for Places {
+impl Default for SystemPaths {
     fn default() -> Self {
         Self {
             tracing: ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
@@ -32,9 +32,9 @@ impl Default for Places {
 pub(super) struct Tracefs(PathBuf);
 
 impl Tracefs {
-    pub(super) fn find(places: &Places) -> Result<Self, WatchError> {
+    pub(super) fn find(paths: &SystemPaths) -> Result<Self, WatchError> {
         let mut refused = None;
-        for place in &places.tracing {
+        for place in &paths.tracing {
             match fs::metadata(place.join("events")) {
                 Ok(_) => return Ok(Self(place.clone())),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -46,7 +46,7 @@ impl Tracefs {
                 Err(_) => {}
             }
         }
-        let at = places.tracing.iter().find(|place| place.is_dir());
+        let at = paths.tracing.iter().find(|place| place.is_dir());
         Err(match (refused, at) {
             (Some(refused), _) => refused,
             (None, Some(at)) => WatchError::NoTracefs { at: at.clone() },
@@ -99,10 +99,10 @@ mod tests {
     use super::*;
     use crate::fixture;
 
-    fn places(root: &Path) -> Places {
-        Places {
+    fn paths(root: &Path) -> SystemPaths {
+        SystemPaths {
             tracing: vec![root.join("tracing"), root.join("debug/tracing")],
-            ..Places::default()
+            ..SystemPaths::default()
         }
     }
 
@@ -114,7 +114,7 @@ mod tests {
             ("debug/tracing/events/msr/write_msr/format", format),
             ("debug/tracing/events/msr/damaged/format", "?"),
         ]);
-        let found = Tracefs::find(&places(root.path())).unwrap();
+        let found = Tracefs::find(&paths(root.path())).unwrap();
         assert_eq!(found.format("msr/write_msr").unwrap().unwrap().id, 7);
         assert_eq!(found.format("msr/read_msr").unwrap(), None);
         let error = found.format("msr/damaged").unwrap_err().to_string();
@@ -124,10 +124,10 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_with_what_to_do() {
         let root = fixture::folder(&[("tracing/README", "")]);
-        let error = Tracefs::find(&places(root.path())).unwrap_err().to_string();
+        let error = Tracefs::find(&paths(root.path())).unwrap_err().to_string();
         assert!(error.contains("mount -t tracefs"), "{error}");
         let none = fixture::folder(&[("other/file", "")]);
-        let error = Tracefs::find(&places(none.path())).unwrap_err();
+        let error = Tracefs::find(&paths(none.path())).unwrap_err();
         assert!(matches!(error, WatchError::NoTracing), "{error}");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct LinuxArgs {
     pub(crate) quantum: Duration,
     /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last
     /// until the host's kernel is done with its punishment; `emulate` does the instruction in the CPU's place;
-    /// `auto` does whichever of the two is faster.
+    /// `auto` emulates, and where that cannot be done it lets a run last.
     #[arg(
         long,
         value_name = "off|report|grace|emulate|auto",

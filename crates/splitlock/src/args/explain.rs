@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use split_lock_assist::cpu::Mode;
+use split_lock_assist::partial::Setting;
 
 use super::Host;
-use crate::commands::explain::Setting;
 
 /// Explain one instruction: does it lock, can it split, where does its operand lie, what would Linux
 /// do?

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use split_lock_assist::guard::Reaction;
-use split_lock_repro::guest::Register;
-use split_lock_repro::vm::Level;
+use split_lock_repro::guest::{Level, Register};
 
 use super::Host;
 use super::values::{Offsets, Timeouts, duration};
@@ -64,7 +63,7 @@ pub(crate) struct SweepArgs {
     pub(crate) host: Host,
     /// What to do about a guest that split locks hold up. `report` says where; `grace` lets a run last
     /// until the kernel is done with its punishment; `emulate` does the instruction in the CPU's place;
-    /// `auto` does whichever of the two is faster.
+    /// `auto` emulates, and where that cannot be done it lets a run last.
     #[arg(
         long,
         value_name = "off|report|grace|emulate|auto",

@@ -5,12 +5,13 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use split_lock_report::figure::Figure;
+use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
+use crate::args::is_standard;
 use crate::args::measure::PlotArgs;
-use crate::figure::{self, Figure};
 use crate::output::Output;
-use crate::report::{self, NamedSweep, Report, Section};
 use crate::{Exit, interrupt};
 
 /// A file larger than this is not a sweep that anybody has made.
@@ -32,10 +33,10 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
         .iter()
         .map(|path| read(path))
         .collect::<Result<_>>()?;
-    let figure = Figure::most_telling(&sweeps)?;
+    let figure = Figure::for_sweeps(&sweeps)?;
     let bytes = match form {
-        Form::Svg => figure::render_svg(&figure)?.into_bytes(),
-        Form::Png => figure::render_png(&figure, args.width)?,
+        Form::Svg => figure.picture().svg()?.into_bytes(),
+        Form::Png => figure.picture().png(args.width)?,
         Form::Html => page(&figure, sweeps, &args.files)?.into_bytes(),
     };
     // Nothing is drafted while an input may keep us waiting.
@@ -44,18 +45,14 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn is_standard(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
 fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String> {
     let caption = "How each series was obtained stands in the legend.";
-    let mut section = Section::new(figure.title()).figure(figure, caption)?;
+    let mut section = Section::new(figure.title()).picture(&figure.picture(), caption)?;
     for sweep in &sweeps {
         section = section.table(if Figure::offsets(sweep).is_ok() {
-            report::offsets_table(sweep)
+            html::offsets_table(sweep)
         } else {
-            report::timeouts_table(sweep)
+            html::timeouts_table(sweep)
         });
     }
     let stem = |file: &PathBuf| {
@@ -70,7 +67,7 @@ fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String
         name: name.clone(),
         sweep,
     });
-    Ok(report::render(&Report {
+    Ok(html::render(&Report {
         title: figure.title().into(),
         finding: format!("Drawn from {}.", names.join(", ")),
         sections: vec![section],

@@ -8,11 +8,11 @@ use serde_json::json;
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::{Alternative, Assessment, CompareError, Comparison};
 use split_lock_model::time::Nanos;
+use split_lock_report::columns::columns;
+use split_lock_report::figure;
 
 use crate::Exit;
 use crate::args::model::PoliciesArgs;
-use crate::columns::columns;
-use crate::figure;
 use crate::picture_file::PictureFile;
 use crate::stdout;
 use crate::terminal::paragraphs;
@@ -169,12 +169,11 @@ fn table(
     found: &[Assessment],
     cells: impl Fn(&Assessment) -> Vec<String>,
 ) -> String {
-    let mut rows = vec![headings.iter().map(ToString::to_string).collect()];
-    rows.extend(found.iter().map(|a| {
+    let row = |a: &Assessment| {
         let name = std::iter::once(a.policy.to_string());
-        name.chain(cells(a)).collect::<Vec<_>>()
-    }));
-    columns(&rows)
+        name.chain(cells(a)).collect()
+    };
+    columns(headings, found.iter().map(row))
 }
 
 type Value = fn(&Assessment) -> f64;

@@ -1,16 +1,18 @@
 //! `splitlock thresholds`
 
+use std::iter;
+
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
-use split_lock_model::analysis::Row;
+use split_lock_model::analysis::ThresholdRow;
 use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
+use split_lock_report::columns::columns;
 
 use crate::Exit;
 use crate::args::model::ThresholdsArgs;
-use crate::columns::columns;
 use crate::stdout;
 use crate::terminal::paragraphs;
 
@@ -21,7 +23,7 @@ const ERAS: [&str; 2] = ["6.11", "6.12"];
 #[derive(Debug, Serialize)]
 struct Shown {
     #[serde(flatten)]
-    row: Row,
+    row: ThresholdRow,
     hz: Hz,
     /// From one of its windows to the next.
     cycle: Nanos,
@@ -68,7 +70,7 @@ fn every_kernel() -> Result<Vec<Profile>> {
 }
 
 fn shown(kernel: &Profile, others: u32) -> Option<Shown> {
-    let mut row = Row::of(kernel, others.max(1))?;
+    let mut row = ThresholdRow::of(kernel, others.max(1))?;
     let alone = row.saturated[0];
     row.contended.truncate(others as usize);
     Some(Shown {
@@ -91,7 +93,7 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
         None if shown.row.kernel.features().extra_jiffy => format!("{} Hz, old", shown.hz),
         None => format!("{} Hz, new", shown.hz),
     };
-    let mut table = vec![strings(&[
+    let headings = [
         "kernel",
         "T",
         "sleep",
@@ -100,8 +102,8 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
         "off",
         "never up to",
         "always from",
-    ])];
-    table.extend(rows.iter().map(|shown| {
+    ];
+    let cells = |shown: &Shown| {
         let row = &shown.row;
         vec![
             kernel(shown),
@@ -113,8 +115,8 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
             ms(row.never_up_to),
             ms(row.always_from),
         ]
-    }));
-    text.push_str(&columns(&table));
+    };
+    text.push_str(&columns(headings, rows.iter().map(cells)));
     text.push('\n');
     text.push_str(&paragraphs(
         "old: before Linux 6.12, new: since. T: ticks of the sleep. window: detection is off. cycle and off: a thread that splits \
@@ -124,16 +126,13 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
         text.push_str(
             "\nThe smallest safe timeout, in ms, while k other cores split without pause:\n\n",
         );
-        let first = std::iter::once("k".to_owned());
-        let mut table = vec![first.chain(rows.iter().map(kernel_in_short)).collect()];
-        for k in 0..args.others as usize {
-            let number = std::iter::once((k + 1).to_string());
-            let safe = rows
-                .iter()
-                .map(|shown| ms(shown.row.contended[k].safe_from));
-            table.push(number.chain(safe).collect());
-        }
-        text.push_str(&columns(&table));
+        let headings = iter::once("k".to_owned()).chain(rows.iter().map(kernel_in_short));
+        let cells = |k: usize| {
+            let safe = |shown: &Shown| ms(shown.row.contended[k].safe_from);
+            let number = iter::once((k + 1).to_string());
+            number.chain(rows.iter().map(safe)).collect()
+        };
+        text.push_str(&columns(headings, (0..args.others as usize).map(cells)));
     }
     text
 }
@@ -145,10 +144,6 @@ fn kernel_in_short(shown: &Shown) -> String {
         "new"
     };
     format!("{} {era}", shown.hz)
-}
-
-fn strings(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(ToString::to_string).collect()
 }
 
 fn range(above: Nanos, up_to: Nanos) -> String {

@@ -3,16 +3,18 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use split_lock_repro::results::Sample;
 
-use super::{complaint, fail, fifo, has_kvm, names_in, put, read_csv, splitlock};
+use super::{
+    as_nobody, complaint, fail, fifo, in_mount_namespace, names_in, needs_kvm, put, read_csv,
+    signal, splitlock,
+};
 
 const QUICK: [&str; 5] = ["sweep", "--timeouts", "2ms", "--repeat", "1"];
 
@@ -67,11 +69,8 @@ fn without_permission_it_says_which_group_to_join() {
     let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     device.as_file().set_permissions(nobody).unwrap();
     let mut command = splitlock(&["sweep", "--kvm", device.path().to_str().unwrap()]);
-    if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can try this as somebody else");
-    }
-    let Ok(output) = command.uid(65534).output() else {
-        return eprintln!("skipped: nobody may not run the program where it is");
+    let Some(output) = as_nobody(&mut command) else {
+        return;
     };
     let sentence = complaint(&output);
     assert!(
@@ -82,9 +81,7 @@ fn without_permission_it_says_which_group_to_join() {
 
 #[test]
 fn guests_that_misbehave_are_named_and_results_of_before_survive() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let (guest, csv) = (folder.path().join("guest.bin"), folder.path().join("a.csv"));
     put(&csv, b"precious");
@@ -139,9 +136,7 @@ fn outputs_are_checked_before_anything_runs() {
 
 #[test]
 fn a_full_device_is_an_error() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let sentence = fail_quickly(&["--csv", "/dev/full"]);
     assert!(
         sentence.contains("/dev/full") && sentence.contains("No space left"),
@@ -152,10 +147,7 @@ fn a_full_device_is_an_error() {
 /// In a mount namespace of its own, so that the small disk is nobody else's.
 #[test]
 fn on_a_full_disk_the_results_of_before_survive() {
-    if !has_kvm() {
-        return;
-    }
-    let disk = tempfile::tempdir().unwrap();
+    needs_kvm!();
     let script = r#"
         mount -t tmpfs -o size=16k none "$1" || exit 77
         echo precious > "$1/a.csv"
@@ -165,14 +157,8 @@ fn on_a_full_disk_the_results_of_before_survive() {
         cat "$1/a.csv" >&2
         exit $code
     "#;
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script])
-        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
-        .arg(disk.path())
-        .output();
-    let output = match output {
-        Ok(output) if ![Some(77), Some(1)].contains(&output.status.code()) => output,
-        other => return eprintln!("skipped: no mount namespace to be had: {other:?}"),
+    let Some(output) = in_mount_namespace(script) else {
+        return;
     };
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -197,10 +183,7 @@ fn a_report_does_not_overwrite_what_is_not_a_report() {
 /// The folder is a mount point, and where the user stands: it can be neither renamed nor replaced.
 #[test]
 fn a_report_goes_into_a_mounted_folder() {
-    if !has_kvm() {
-        return;
-    }
-    let disk = tempfile::tempdir().unwrap();
+    needs_kvm!();
     let script = r#"
         mount -t tmpfs none "$1" && cd "$1" || exit 77
         "$0" reproduce --out . >&2 & pid=$!
@@ -209,14 +192,8 @@ fn a_report_goes_into_a_mounted_folder() {
         wait $pid
         [ $? = 130 ] && ls -A .
     "#;
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script])
-        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
-        .arg(disk.path())
-        .output();
-    let output = match output {
-        Ok(output) if output.status.code() != Some(77) => output,
-        other => return eprintln!("skipped: no mount namespace to be had: {other:?}"),
+    let Some(output) = in_mount_namespace(script) else {
+        return;
     };
     let names = String::from_utf8(output.stdout).unwrap();
     let names: Vec<_> = names.lines().collect();
@@ -247,9 +224,6 @@ fn a_pipe_that_nobody_reads_is_no_reason_to_wait() {
 
 #[test]
 fn a_file_that_the_user_may_not_write_is_not_replaced() {
-    if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can try this as somebody else");
-    }
     let folder = tempfile::tempdir().unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     let csv = folder.path().join("a.csv");
@@ -257,8 +231,8 @@ fn a_file_that_the_user_may_not_write_is_not_replaced() {
     put(&csv, b"precious");
     std::fs::set_permissions(&csv, mode(0o444)).unwrap();
     let mut command = splitlock(&["sweep", "--csv", csv.to_str().unwrap()]);
-    let Ok(output) = command.uid(65534).gid(65534).output() else {
-        return eprintln!("skipped: nobody may not run the program where it is");
+    let Some(output) = as_nobody(&mut command) else {
+        return;
     };
     let sentence = complaint(&output);
     assert!(sentence.contains("a.csv: Permission denied"), "{sentence}");
@@ -268,9 +242,7 @@ fn a_file_that_the_user_may_not_write_is_not_replaced() {
 /// The pipe is full and its reader does not read, so the program cannot get on by itself.
 #[test]
 fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fifo(&at("pipe"));
@@ -291,11 +263,10 @@ fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind() {
     // It has come to writing when something can be read.
     reader.read_exact(&mut [0]).unwrap();
     assert_eq!(names_in(folder.path()).len(), 2, "no draft to lose");
-    let pid = Pid::from_child(&child);
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(&child, Signal::TERM);
     std::thread::sleep(Duration::from_millis(200));
     assert!(child.try_wait().unwrap().is_none(), "ended by the first");
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names_in(folder.path()), ["pipe"]);
 }
@@ -303,9 +274,7 @@ fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind() {
 /// As `nohup` does.
 #[test]
 fn a_signal_that_is_to_be_ignored_is_ignored() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("a.csv");
     let script = r#"trap "" HUP; exec "$0" "$@""#;
@@ -319,7 +288,7 @@ fn a_signal_that_is_to_be_ignored_is_ignored() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(700));
-    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    signal(&child, Signal::HUP);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(start.elapsed() > Duration::from_millis(1500));
     assert_eq!(read_csv(&csv).samples.len(), 150);

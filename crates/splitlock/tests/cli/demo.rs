@@ -5,7 +5,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use super::{complaint, fail, has_kvm, put, splitlock};
+use super::{complaint, fail, needs_kvm, put, signal, splitlock};
 
 /// Where a kernel of one sector of setup code has its 64-bit entry, in its file.
 const ENTRY: usize = 2 * 512 + 0x200;
@@ -77,9 +77,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn files_that_are_no_kernels_are_refused() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let (folder, path) = kernel("", WAIT);
     let broken = folder.path().join("broken");
     put(&broken, &[0; 4096]);
@@ -115,9 +113,7 @@ fn files_that_are_no_kernels_are_refused() {
 
 #[test]
 fn an_initrd_that_does_not_fit_is_refused() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let (folder, path) = kernel("", WAIT);
     let large = folder.path().join("initrd");
     let file = std::fs::OpenOptions::new()
@@ -147,9 +143,7 @@ fn without_kvm_there_is_a_sentence() {
 
 #[test]
 fn a_guest_that_comes_to_no_good_end_is_an_error_that_says_which() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let panic = "Kernel panic - not syncing: No working init found.\n";
     for (says, then, expected) in [
         ("", WAIT, "no serial output from the guest in 2s"),
@@ -171,9 +165,7 @@ fn a_guest_that_comes_to_no_good_end_is_an_error_that_says_which() {
 
 #[test]
 fn a_guest_that_gets_through_is_fine() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let says = format!("guest# \n{BEGIN}splitlock: 100 done\n{END}guest# ");
     let output = demo(&says, WAIT, &["--fail-on", "hang"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -185,9 +177,7 @@ fn a_guest_that_gets_through_is_fine() {
 
 #[test]
 fn a_guest_that_complains_hangs() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let says = format!("guest# \n{BEGIN}\x1b[2J{STALL}");
     let output = demo(&says, WAIT, &["--fail-on", "hang"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -204,9 +194,7 @@ fn a_guest_that_complains_hangs() {
 
 #[test]
 fn a_guest_that_does_not_live_through_it_is_not_content() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     for (last, expected) in [
         ("", "has restarted"),
         ("reboot: Power down\n", "switched itself off"),
@@ -225,9 +213,7 @@ fn a_guest_that_does_not_live_through_it_is_not_content() {
 
 #[test]
 fn json_says_the_same_and_the_log_has_the_console() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("console");
     let says = format!("guest# \n{BEGIN}splitlock: 300 done\n{STALL}");
@@ -244,9 +230,7 @@ fn json_says_the_same_and_the_log_has_the_console() {
 
 #[test]
 fn ctrl_c_ends_it() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let (_folder, path) = kernel("hello\n", WAIT);
     let mut child = splitlock(&["demo", "linux", "--memory", "16MiB", "--kernel"])
         .arg(&path)
@@ -260,8 +244,7 @@ fn ctrl_c_ends_it() {
         line.clear();
         assert_ne!(std::io::BufRead::read_line(&mut out, &mut line).unwrap(), 0);
     }
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    signal(&child, rustix::process::Signal::INT);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
 }
 

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use super::{complaint, fail, put, splitlock, succeed};
+use super::{complaint, fail, put, signal, splitlock, succeed};
 
 fn corpus(name: &str) -> PathBuf {
     let corpus = "../split-lock-log/tests/corpus";
@@ -263,7 +263,7 @@ fn ctrl_c_ends_it() {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut heading)
         .unwrap();
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 

@@ -1,18 +1,22 @@
 //! The command as its users meet it.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
+mod architecture;
 mod bad_luck;
 mod demo;
 mod doctor;
 mod doctor_docs;
 mod explain;
-#[path = "../../src/commands/explain/elf/fixture.rs"]
+#[path = "../../../split-lock-symbols/tests/fixture/mod.rs"]
 mod fixture;
 mod generate;
 mod log;
@@ -71,6 +75,56 @@ fn has_kvm() -> bool {
             false
         }
     }
+}
+
+/// Ends a test that needs KVM where there is none.
+macro_rules! needs_kvm {
+    () => {
+        if !$crate::has_kvm() {
+            return;
+        }
+    };
+}
+use needs_kvm;
+
+/// Runs a script in a mount namespace of its own, with the program as `$0` and a temporary folder as
+/// `$1`; `None`, and says so, where there is no such namespace (the script's code 77).
+fn in_mount_namespace(script: &str) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(assert_cmd::cargo::cargo_bin!("splitlock"))
+        .arg(folder.path())
+        .output();
+    match output {
+        Ok(output)
+            if output.status.code() != Some(77) && !output.stderr.starts_with(b"unshare:") =>
+        {
+            Some(output)
+        }
+        other => {
+            eprintln!("skipped: no mount namespace to be had: {other:?}");
+            None
+        }
+    }
+}
+
+/// Runs a command as somebody who is not root; `None`, and says so, where that cannot be tried.
+fn as_nobody(command: &mut Command) -> Option<Output> {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can try this as somebody else");
+        return None;
+    }
+    let output = command.uid(NOBODY).gid(NOBODY).output().ok();
+    if output.is_none() {
+        eprintln!("skipped: nobody may not run the program where it is");
+    }
+    output
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 fn read_csv(path: &Path) -> Sweep {

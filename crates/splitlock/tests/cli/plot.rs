@@ -4,9 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use super::{complaint, fail, fifo, names_in, put, splitlock, succeed};
+use super::{complaint, fail, fifo, names_in, put, signal, splitlock, succeed};
 
 /// Two guests at two timeouts.
 const TABLE: &str = "series,guest,host,vcpu,timeout_ns,run,turns,elapsed_ns,cpu_ns,exits,outcome\n\
@@ -122,7 +122,7 @@ fn a_signal_while_it_waits_for_input_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    signal(&child, Signal::TERM);
     assert!(!child.wait().unwrap().success());
     assert_eq!(names_in(folder.path()), ["pipe"]);
 }

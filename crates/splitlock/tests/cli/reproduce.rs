@@ -1,12 +1,10 @@
 //! `splitlock reproduce`
 
-use super::{has_kvm, names_in, read_csv, succeed};
+use super::{names_in, needs_kvm, read_csv, succeed};
 
 #[test]
 fn the_report_is_complete_and_is_replaced_by_the_next_one() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let arguments = [

@@ -1,37 +1,53 @@
 //! `splitlock sweep`
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use split_lock_repro::results::{CSV_COLUMNS, Sweep};
 use split_lock_repro::summary::curves;
 
-use super::{has_kvm, names_in, put, read_csv, splitlock, succeed};
+use super::{names_in, needs_kvm, put, read_csv, signal, splitlock, succeed};
+
+/// What a sweep with these options measures.
+fn swept(options: &str) -> Sweep {
+    let command = format!("sweep {options} --csv -");
+    let csv = succeed(&command.split(' ').collect::<Vec<_>>());
+    Sweep::read_csv(csv.as_bytes()).unwrap()
+}
+
+fn guests(sweep: &Sweep) -> Vec<String> {
+    let curves = curves(sweep).into_iter();
+    curves.map(|curve| curve.guest).collect()
+}
+
+/// What a sweep says that Ctrl-C has ended after a second.
+fn interrupted(options: &str, csv: &Path) -> String {
+    let command = format!("sweep --guest aligned {options} --csv");
+    let child = splitlock(&command.split(' ').collect::<Vec<_>>())
+        .arg(csv)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    signal(&child, Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    String::from_utf8(output.stderr).unwrap()
+}
 
 #[test]
 fn a_sweep_is_written_as_table_and_as_json_and_drawn() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let (csv, json) = (folder.path().join("a.csv"), folder.path().join("a.json"));
-    let arguments = [
-        "sweep",
-        "--guest",
-        "none,aligned",
-        "--timeouts",
-        "1ms..3ms/1ms",
-        "--repeat",
-        "2",
-        "--seed",
-        "7",
-        "--csv",
-        csv.to_str().unwrap(),
-        "--json",
-        json.to_str().unwrap(),
-    ];
+    let options = "sweep --guest none,aligned --timeouts 1ms..3ms/1ms --repeat 2 --seed 7";
+    let mut arguments: Vec<&str> = options.split(' ').collect();
+    arguments.extend(["--csv", csv.to_str().unwrap()]);
+    arguments.extend(["--json", json.to_str().unwrap()]);
     let chart = succeed(&arguments);
     assert!(chart.contains("pending timeout (ms)"), "{chart}");
 
@@ -48,12 +64,8 @@ fn a_sweep_is_written_as_table_and_as_json_and_drawn() {
     let provenance = sweep.provenance.as_ref().unwrap();
     assert_eq!(provenance.seed, 7);
     assert_eq!(provenance.command[1..], arguments);
-    assert!(
-        provenance
-            .host
-            .detection
-            .starts_with("split-lock detection: ")
-    );
+    let detection = &provenance.host.detection;
+    assert!(detection.starts_with("split-lock detection: "));
     assert_eq!(sweep.stopped_early(), Some(false));
     let from_json = Sweep::read_json(std::fs::File::open(&json).unwrap()).unwrap();
     assert_eq!(from_json, sweep);
@@ -61,27 +73,13 @@ fn a_sweep_is_written_as_table_and_as_json_and_drawn() {
 
 #[test]
 fn the_same_seed_gives_the_same_order() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let order = |seed: &str| {
-        let csv = succeed(&[
-            "sweep",
-            "--guest",
-            "none",
-            "--timeouts",
-            "1ms..9ms/1ms",
-            "--seed",
-            seed,
-            "--csv",
-            "-",
-        ]);
-        let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
-        sweep
-            .samples
-            .iter()
-            .map(|s| (s.timeout_ns, s.run))
-            .collect::<Vec<_>>()
+        let sweep = swept(&format!(
+            "--guest none --timeouts 1ms..9ms/1ms --seed {seed}"
+        ));
+        let samples = sweep.samples.into_iter();
+        samples.map(|s| (s.timeout_ns, s.run)).collect::<Vec<_>>()
     };
     assert_eq!(order("1"), order("1"));
     assert_ne!(order("1"), order("2"));
@@ -90,63 +88,24 @@ fn the_same_seed_gives_the_same_order() {
 /// Several hundred times on hardware without detection; with detection split is slower still.
 #[test]
 fn the_aligned_guest_is_many_times_faster() {
-    if !has_kvm() {
-        return;
-    }
-    let csv = succeed(&[
-        "sweep",
-        "--guest",
-        "split,aligned",
-        "--timeouts",
-        "10ms..40ms/10ms",
-        "--csv",
-        "-",
-    ]);
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    needs_kvm!();
+    let sweep = swept("--guest split,aligned --timeouts 10ms..40ms/10ms");
     let curves = curves(&sweep);
     let turns = |guest: &str| {
         let curve = curves.iter().find(|curve| curve.guest == guest).unwrap();
-        curve
-            .points
-            .iter()
-            .map(|point| point.turns.median)
-            .sum::<f64>()
+        let points = curve.points.iter();
+        points.map(|point| point.turns.median).sum::<f64>()
     };
     assert!(turns("aligned") > 50.0 * turns("split"), "{curves:?}");
 }
 
 #[test]
 fn offsets_and_neighbours_become_series() {
-    if !has_kvm() {
-        return;
-    }
-    let csv = succeed(&[
-        "sweep",
-        "--offsets",
-        "56,57",
-        "--timeouts",
-        "5ms",
-        "--csv",
-        "-",
-    ]);
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
-    let names: Vec<_> = curves(&sweep)
-        .into_iter()
-        .map(|curve| curve.guest)
-        .collect();
-    assert_eq!(names, ["split@56", "split@57"]);
+    needs_kvm!();
+    let sweep = swept("--offsets 56,57 --timeouts 5ms");
+    assert_eq!(guests(&sweep), ["split@56", "split@57"]);
 
-    let arguments = [
-        "sweep",
-        "--guest",
-        "none",
-        "--vcpus",
-        "2",
-        "--neighbour",
-        "aligned",
-    ];
-    let csv = succeed(&[&arguments[..], &["--timeouts", "5ms", "--csv", "-"]].concat());
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let sweep = swept("--guest none --vcpus 2 --neighbour aligned --timeouts 5ms");
     let series: Vec<_> = curves(&sweep)
         .into_iter()
         .map(|curve| (curve.series, curve.guest, curve.vcpu))
@@ -164,45 +123,20 @@ fn offsets_and_neighbours_become_series() {
 
 #[test]
 fn sparse_guests_are_swept_with_their_work_in_their_names() {
-    if !has_kvm() {
-        return;
-    }
-    let guests = ["--guest", "sparse:100us", "--offsets", "0,60"];
-    let csv = succeed(
-        &[
-            &["sweep"],
-            &guests[..],
-            &["--timeouts", "20ms", "--csv", "-"],
-        ]
-        .concat(),
-    );
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
-    let names: Vec<_> = curves(&sweep)
-        .into_iter()
-        .map(|curve| curve.guest)
-        .collect();
-    assert_eq!(names, ["sparse:100us@0", "sparse:100us@60"]);
+    needs_kvm!();
+    let sweep = swept("--guest sparse:100us --offsets 0,60 --timeouts 20ms");
+    assert_eq!(guests(&sweep), ["sparse:100us@0", "sparse:100us@60"]);
     let provenance = sweep.provenance.as_ref().unwrap();
-    assert!(provenance.work_turns_per_second["cpl3"] > 0, "{csv}");
+    assert!(provenance.work_turns_per_second["cpl3"] > 0, "{sweep:?}");
     let unsplit = sweep.samples.iter().filter(|s| s.guest.ends_with("@0"));
-    assert!(unsplit.map(|sample| sample.turns).sum::<u64>() > 0, "{csv}");
+    let turns: u64 = unsplit.map(|sample| sample.turns).sum();
+    assert!(turns > 0, "{sweep:?}");
 }
 
 #[test]
 fn vcpus_that_contend_are_swept_together() {
-    if !has_kvm() {
-        return;
-    }
-    let guests = ["--guest", "contend", "--vcpus", "2"];
-    let csv = succeed(
-        &[
-            &["sweep"],
-            &guests[..],
-            &["--timeouts", "20ms", "--csv", "-"],
-        ]
-        .concat(),
-    );
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    needs_kvm!();
+    let sweep = swept("--guest contend --vcpus 2 --timeouts 20ms");
     let vcpus: Vec<_> = curves(&sweep)
         .into_iter()
         .map(|curve| (curve.series, curve.vcpu))
@@ -213,33 +147,11 @@ fn vcpus_that_contend_are_swept_together() {
 
 #[test]
 fn ctrl_c_leaves_complete_files_of_what_was_measured() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("a.csv");
-    let arguments = [
-        "sweep",
-        "--guest",
-        "aligned",
-        "--timeouts",
-        "10ms",
-        "--repeat",
-        "100000",
-    ];
-    let mut child = splitlock(&arguments)
-        .args(["--csv", csv.to_str().unwrap()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    let pid = Pid::from_child(&child);
-    kill_process(pid, Signal::INT).unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130));
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let last = stderr.lines().last().unwrap().unwrap();
+    let stderr = interrupted("--timeouts 10ms --repeat 100000", &csv);
+    let last = stderr.lines().last().unwrap();
     assert!(last.contains("stopped after"), "{last}");
     let sweep = read_csv(&csv);
     assert!(!sweep.samples.is_empty());
@@ -248,41 +160,20 @@ fn ctrl_c_leaves_complete_files_of_what_was_measured() {
 
 #[test]
 fn ctrl_c_before_anything_was_measured_leaves_nothing_and_what_was_there() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("a.csv");
     put(&csv, b"precious");
-    let mut child = splitlock(&["sweep", "--guest", "aligned", "--timeouts", "600s"])
-        .args(["--csv", csv.to_str().unwrap()])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    interrupted("--timeouts 600s", &csv);
     assert_eq!(std::fs::read(&csv).unwrap(), b"precious");
     assert_eq!(names_in(folder.path()), ["a.csv"]);
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    if !has_kvm() {
-        return;
-    }
-    let arguments = [
-        "sweep",
-        "--guest",
-        "none",
-        "--timeouts",
-        "1us",
-        "--repeat",
-        "20000",
-        "--csv",
-        "-",
-    ];
-    let mut child = splitlock(&arguments)
+    needs_kvm!();
+    let options = "sweep --guest none --timeouts 1us --repeat 20000 --csv -";
+    let mut child = splitlock(&options.split(' ').collect::<Vec<_>>())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -299,46 +190,19 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 
 #[test]
 fn the_model_is_swept_like_a_host_and_named() {
-    let csv = succeed(&[
-        "sweep",
-        "--on",
-        "model",
-        "--host",
-        "6.6,hz=1000",
-        "--timeouts",
-        "5ms,40ms",
-        "--csv",
-        "-",
-    ]);
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    let sweep = swept("--on model --host 6.6,hz=1000 --timeouts 5ms,40ms");
     for sample in &sweep.samples {
         assert_eq!(sample.series, "modelled (6.6,hz=1000)");
         assert_eq!(sample.host, "6.6,hz=1000");
-        assert_eq!(
-            sample.turns == 0,
-            sample.timeout_ns < 10_000_000,
-            "{sample:?}"
-        );
+        let is_short = sample.timeout_ns < 10_000_000;
+        assert_eq!(sample.turns == 0, is_short, "{sample:?}");
     }
 }
 
 #[test]
 fn a_real_guest_meets_another_kernels_detection() {
-    if !has_kvm() {
-        return;
-    }
-    let csv = succeed(&[
-        "sweep",
-        "--host",
-        "6.6,hz=250",
-        "--timeouts",
-        "1ms,60ms",
-        "--repeat",
-        "2",
-        "--csv",
-        "-",
-    ]);
-    let sweep = Sweep::read_csv(csv.as_bytes()).unwrap();
+    needs_kvm!();
+    let sweep = swept("--host 6.6,hz=250 --timeouts 1ms,60ms --repeat 2");
     assert_eq!(sweep.samples.len(), 4);
     for sample in &sweep.samples {
         assert_eq!(sample.series, "measured (trap emulated: 6.6,hz=250)");

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use super::{complaint, fail, has_kvm, run, splitlock, succeed};
+use super::{complaint, fail, has_kvm, needs_kvm, run, splitlock, succeed};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -204,9 +204,7 @@ fn output_that_cannot_be_written_is_no_panic() {
 
 #[test]
 fn a_table_on_standard_output_is_alone_there() {
-    if !has_kvm() {
-        return;
-    }
+    needs_kvm!();
     let quick = ["sweep", "--guest", "none", "--timeouts", "1ms", "--csv"];
     let arguments = [&quick[..], &["/dev/stdout"]].concat();
     let is_table = |text: &str| split_lock_repro::results::Sweep::read_csv(text.as_bytes()).is_ok();

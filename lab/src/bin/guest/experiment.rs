@@ -5,14 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use split_lock_lab::bundle;
 use split_lock_lab::journal::State;
-use split_lock_lab::parcel;
-use split_lock_lab::plan::{Course, Experiment, Kick, Thread, Way};
+use split_lock_lab::plan::{Experiment, Kick, Thread, Workload};
+use split_lock_model::handler::TrapOrigin;
 
+use crate::clock::KickTimer;
 use crate::lab_device::LabDevice;
 use crate::splitter::Splitter;
-use crate::sys::{self, Clock, KickTimer};
+use crate::sys;
 use crate::tick::{settle, sleep_until_phase};
 
 /// Split locks of a guest between two looks at the clock.
@@ -27,12 +31,12 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn send(&self, line: &mut impl std::io::Write, name: &str) -> Result<()> {
-        parcel::send(
+        bundle::send(
             line,
             &format!("{name}.state"),
             &serde_json::to_vec(&self.state)?,
         )?;
-        parcel::send(line, &format!("{name}.journal"), &self.journal)?;
+        bundle::send(line, &format!("{name}.journal"), &self.journal)?;
         Ok(())
     }
 }
@@ -45,22 +49,24 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
     // Some kernels have left a CPU without detection.
     device.detect(true)?;
     device.clear()?;
-    match &experiment.course {
-        Course::Single {
+    match &experiment.workload {
+        Workload::Single {
             timeouts_us,
             phases,
-        } => single(experiment.way, timeouts_us, *phases, device)?,
-        Course::Loop {
+        } => single(experiment.origin, timeouts_us, *phases, device)?,
+        Workload::Loop {
             ms,
             threads,
             phases,
         } => {
-            let length = Duration::from_millis(*ms);
-            let begun = Begun {
+            let rounds = Rounds {
+                origin: experiment.origin,
+                length: Duration::from_millis(*ms),
                 phases: *phases,
-                together: Barrier::new(threads.len()),
+                start: Barrier::new(threads.len()),
+                device,
             };
-            together(experiment.way, length, threads, &begun, device)?;
+            rounds.run(threads)?;
         }
     }
     settle(device)?;
@@ -72,15 +78,15 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
 
 fn stay_on(cpu: u16) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(usize::from(cpu));
-    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))
+    set.set(usize::from(cpu))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
 /// Traps one by one. The mark before each is its number.
-fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
+fn single(origin: TrapOrigin, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Result<()> {
     stay_on(0)?;
-    let mut splitter = Splitter::new(way, device, 1)?;
-    let timer = KickTimer::new(Clock::Wall)?;
+    let mut splitter = Splitter::new(origin, device, 1)?;
+    let mut timer = KickTimer::new(ClockId::CLOCK_MONOTONIC)?;
     // A vCPU's first entry is slow.
     splitter.try_once()?;
     settle(device)?;
@@ -90,7 +96,7 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
             sleep_until_phase(device, phase, phases)?;
             device.mark(number)?;
             number += 1;
-            timer.set(timeout * 1000, 0)?;
+            timer.set(timeout, 0)?;
             splitter.try_once()?;
             timer.set(0, 0)?;
             if device.state()?.cpus_off > 0 {
@@ -103,81 +109,70 @@ fn single(way: Way, timeouts_us: &[u64], phases: u32, device: &LabDevice) -> Res
     Ok(())
 }
 
-/// When the threads of a loop begin with it: all at once, at each phase of the ticks.
-struct Begun {
+/// Loops of all threads, which begin together, one round at each phase of the ticks.
+struct Rounds<'a> {
+    origin: TrapOrigin,
+    length: Duration,
     phases: u32,
-    together: Barrier,
+    start: Barrier,
+    device: &'a LabDevice,
 }
 
-fn together(
-    way: Way,
-    length: Duration,
-    threads: &[Thread],
-    begun: &Begun,
-    device: &LabDevice,
-) -> Result<()> {
-    thread::scope(|scope| {
-        let running: Vec<_> = threads
-            .iter()
-            .map(|thread| scope.spawn(|| split_in_loops(way, length, *thread, begun, device)))
-            .collect();
-        running
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no thread panics"))
-    })
-}
-
-fn split_in_loops(
-    way: Way,
-    length: Duration,
-    thread: Thread,
-    begun: &Begun,
-    device: &LabDevice,
-) -> Result<()> {
-    let mut prepared = prepare(way, thread, device);
-    for phase in 0..begun.phases {
-        // Even if this thread cannot take part: the others wait for it.
-        begun.together.wait();
-        let Ok((splitter, timer)) = &mut prepared else {
-            continue;
-        };
-        let done = split_in_a_loop(length, thread, splitter, timer, || {
-            sleep_until_phase(device, phase, begun.phases)
-        });
-        if let Err(error) = done {
-            prepared = Err(error);
-        }
+impl Rounds<'_> {
+    fn run(&self, threads: &[Thread]) -> Result<()> {
+        thread::scope(|scope| {
+            let threads = threads.iter();
+            let running: Vec<_> = threads
+                .map(|thread| scope.spawn(|| self.run_thread(*thread)))
+                .collect();
+            let mut running = running.into_iter();
+            running.try_for_each(|thread| thread.join().expect("no thread panics"))
+        })
     }
-    prepared.map(drop)
-}
 
-fn split_in_a_loop(
-    length: Duration,
-    thread: Thread,
-    splitter: &mut Splitter<'_>,
-    timer: &KickTimer,
-    wait: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let (first_us, every_us) = match thread.kick {
-        Kick::Never => (length.as_micros() as u64, 0),
-        Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
-    };
-    wait()?;
-    timer.set(first_us * 1000, every_us * 1000)?;
-    splitter.keep_on_until(Instant::now() + length)?;
-    timer
-        .set(0, 0)
-        .context("cannot stop the timer that kicks the thread")
-}
+    fn run_thread(&self, thread: Thread) -> Result<()> {
+        let mut prepared = self.prepare(thread);
+        for phase in 0..self.phases {
+            // Even if this thread cannot take part: the others wait for it.
+            self.start.wait();
+            if let Ok((splitter, timer)) = &mut prepared
+                && let Err(error) = self.run_once(phase, thread, splitter, timer)
+            {
+                prepared = Err(error);
+            }
+        }
+        prepared.map(drop)
+    }
 
-fn prepare(way: Way, thread: Thread, device: &LabDevice) -> Result<(Splitter<'_>, KickTimer)> {
-    stay_on(thread.cpu)?;
-    let clock = match thread.kick {
-        Kick::Never | Kick::Every(_) => Clock::Wall,
-        Kick::EveryCpu(_) => Clock::ThreadCpu,
-    };
-    Ok((
-        Splitter::new(way, device, GUEST_TURNS)?,
-        KickTimer::new(clock)?,
-    ))
+    fn run_once(
+        &self,
+        phase: u32,
+        thread: Thread,
+        splitter: &mut Splitter<'_>,
+        timer: &mut KickTimer,
+    ) -> Result<()> {
+        let (first_us, every_us) = match thread.kick {
+            Kick::Never => (self.length.as_micros() as u64, 0),
+            Kick::Every(us) | Kick::EveryCpu(us) => (us, us),
+        };
+        sleep_until_phase(self.device, phase, self.phases)?;
+        timer.set(first_us, every_us)?;
+        let end = Instant::now() + self.length;
+        while Instant::now() < end {
+            splitter.try_once()?;
+        }
+        timer
+            .set(0, 0)
+            .context("cannot stop the timer that kicks the thread")
+    }
+
+    fn prepare(&self, thread: Thread) -> Result<(Splitter<'_>, KickTimer)> {
+        stay_on(thread.cpu)?;
+        let clock = match thread.kick {
+            Kick::Never | Kick::Every(_) => ClockId::CLOCK_MONOTONIC,
+            Kick::EveryCpu(_) => ClockId::CLOCK_THREAD_CPUTIME_ID,
+        };
+        let splitter = Splitter::new(self.origin, self.device, GUEST_TURNS)?;
+        Ok((splitter, KickTimer::new(clock)?))
+    }
 }

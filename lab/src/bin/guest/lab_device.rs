@@ -6,7 +6,7 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use split_lock_lab::journal::State;
 
-use crate::sys;
+use crate::sys::{self, LabCommand};
 
 /// The open device; the module allows one at a time.
 #[derive(Debug)]
@@ -23,13 +23,11 @@ impl LabDevice {
 
     /// One split lock of this thread: done, or to be tried again.
     pub(crate) fn split(&self) -> Result<()> {
-        sys::lab_split(&self.file)
-            .map(drop)
-            .context("the device refuses a split lock")
+        self.command(LabCommand::Split, 0)
     }
 
     pub(crate) fn mark(&self, number: u32) -> Result<()> {
-        sys::lab_note(&self.file, number).context("cannot mark the journal")
+        self.command(LabCommand::Note, number)
     }
 
     pub(crate) fn state(&self) -> Result<State> {
@@ -38,11 +36,17 @@ impl LabDevice {
 
     /// Makes every CPU detect, or none, as if booted so.
     pub(crate) fn detect(&self, on: bool) -> Result<()> {
-        sys::lab_detect(&self.file, on).context("cannot switch detection")
+        self.command(LabCommand::Detect, on.into())
     }
 
+    /// Empties the journal.
     pub(crate) fn clear(&self) -> Result<()> {
-        sys::lab_clear(&self.file).context("cannot empty the journal")
+        self.command(LabCommand::Clear, 0)
+    }
+
+    fn command(&self, command: LabCommand, argument: u32) -> Result<()> {
+        sys::lab_command(&self.file, command, argument)
+            .with_context(|| format!("the device refuses {command:?}"))
     }
 
     pub(crate) fn take_journal(&mut self) -> Result<Vec<u8>> {

@@ -6,14 +6,16 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, mount};
-use rustix::system::{RebootCommand, finit_module, reboot};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use split_lock_lab::parcel;
-use split_lock_lab::plan::{LAST_PARCEL, MODULES, PLAN_FILE, Plan};
+use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
+use split_lock_lab::bundle;
+use split_lock_lab::plan::{LAST_BUNDLE, MODULES, PLAN_FILE, Plan};
 use split_lock_model::policy::Alternative;
 
-mod errand;
+mod clock;
+mod command;
 mod experiment;
 mod lab_device;
 mod splitter;
@@ -26,9 +28,8 @@ fn main() {
         // Nobody but the serial log is listening.
         eprintln!("lab-guest: {error:#}");
     }
-    if let Err(error) = reboot(RebootCommand::PowerOff) {
-        eprintln!("lab-guest: cannot switch the machine off: {error}");
-    }
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    eprintln!("lab-guest: cannot switch the machine off: {error}");
 }
 
 fn carry_out() -> Result<()> {
@@ -51,17 +52,17 @@ fn carry_out() -> Result<()> {
         watched::run(watched, &mut device, &mut line)
             .with_context(|| format!("watching {}", watched.experiment.name))?;
     }
-    for errand in &plan.errands {
-        eprintln!("lab-guest: {}", errand.name);
-        errand::run(errand, &device, &mut line)
-            .with_context(|| format!("errand {}", errand.name))?;
+    for command in &plan.commands {
+        eprintln!("lab-guest: {}", command.name);
+        command::run(command, &device, &mut line)
+            .with_context(|| format!("command {}", command.name))?;
     }
-    parcel::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
+    bundle::send(&mut line, "kernel-log", &sys::kernel_log()?)?;
     drop(device);
     unload()?;
-    parcel::send(&mut line, LAST_PARCEL, b"")?;
+    bundle::send(&mut line, LAST_BUNDLE, b"")?;
     line.flush()?;
-    rustix::termios::tcdrain(&line)?;
+    tcdrain(&line)?;
     Ok(())
 }
 
@@ -74,33 +75,39 @@ fn mount_what_is_needed() -> Result<()> {
 }
 
 fn mount_kernel_files(kind: &str, place: &str) -> Result<()> {
-    mount(kind, place, kind, MountFlags::empty(), None)
-        .with_context(|| format!("cannot mount {kind}"))
+    mount(
+        Some(kind),
+        place,
+        Some(kind),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .with_context(|| format!("cannot mount {kind}"))
 }
 
 /// The second serial line, for bytes as they are.
 fn results_line() -> Result<File> {
-    let path = Path::new("/dev/ttyS1");
-    let line = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let path = "/dev/ttyS1";
+    let mut options = OpenOptions::new();
+    let line = options.read(true).write(true).open(path);
+    let line = line.with_context(|| format!("cannot open {path}"))?;
     let mut settings = tcgetattr(&line)?;
-    settings.make_raw();
-    tcsetattr(&line, OptionalActions::Now, &settings)?;
+    cfmakeraw(&mut settings);
+    tcsetattr(&line, SetArg::TCSANOW, &settings)?;
     Ok(line)
 }
 
 fn insert(name: &str) -> Result<()> {
     let file = File::open(Path::new(MODULES).join(name))
         .with_context(|| format!("cannot open the module {name}"))?;
-    finit_module(&file, c"", 0).with_context(|| format!("the kernel refuses the module {name}"))
+    finit_module(&file, c"", ModuleInitFlags::empty())
+        .with_context(|| format!("the kernel refuses the module {name}"))
 }
 
 /// The module has to go as cleanly as it came.
 fn unload() -> Result<()> {
-    rustix::system::delete_module(c"split_lock_lab", 0).context("the module does not unload")
+    delete_module(c"split_lock_lab", DeleteModuleFlags::empty())
+        .context("the module does not unload")
 }
 
 fn write_setting(path: &str, value: &str) -> Result<()> {

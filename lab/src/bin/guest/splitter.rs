@@ -1,10 +1,9 @@
 //! Something that splits locks, in one of two ways.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use split_lock_lab::plan::Way;
+use split_lock_model::handler::TrapOrigin;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::lab_device::LabDevice;
 use crate::sys;
@@ -18,27 +17,19 @@ pub(crate) enum Splitter<'a> {
 
 impl<'a> Splitter<'a> {
     /// `in_a_row`: split locks of a guest between two exits.
-    pub(crate) fn new(way: Way, device: &'a LabDevice, in_a_row: u16) -> Result<Self> {
-        Ok(match way {
-            Way::User => Self::User(device),
-            Way::Guest => Self::Guest(GuestCpu::new(in_a_row)?),
+    pub(crate) fn new(origin: TrapOrigin, device: &'a LabDevice, in_a_row: u16) -> Result<Self> {
+        Ok(match origin {
+            TrapOrigin::User => Self::User(device),
+            TrapOrigin::Guest => Self::Guest(GuestCpu::new(in_a_row)?),
         })
     }
 
     /// Tries once: a trap, or a split lock that meets no detection.
     pub(crate) fn try_once(&mut self) -> Result<()> {
         match self {
-            Self::User(device) => device.split().map(drop),
+            Self::User(device) => device.split(),
             Self::Guest(guest) => guest.run(),
         }
-    }
-
-    /// Goes on until `end`, signals or not.
-    pub(crate) fn keep_on_until(&mut self, end: Instant) -> Result<()> {
-        while Instant::now() < end {
-            self.try_once()?;
-        }
-        Ok(())
     }
 }
 
@@ -47,26 +38,24 @@ impl<'a> Splitter<'a> {
 pub(crate) struct GuestCpu {
     vcpu: VcpuFd,
     /// Has to outlive the vCPU.
-    _memory: sys::GuestMemory,
+    _memory: GuestMemoryMmap,
     _vm: VmFd,
 }
 
 /// Where the guest's code lies.
-const CODE: usize = 0x1000;
+const CODE: u64 = 0x1000;
 
 impl GuestCpu {
     fn new(in_a_row: u16) -> Result<Self> {
         let vm = Kvm::new().context("no /dev/kvm")?.create_vm()?;
-        let mut memory = sys::GuestMemory::new(&vm)?;
-        memory.write(CODE, &code(in_a_row));
+        let memory = sys::guest_memory(&vm)?;
+        memory.write_slice(&code(in_a_row), GuestAddress(CODE))?;
         let vcpu = vm.create_vcpu(0)?;
         let mut segments = vcpu.get_sregs()?;
-        segments.cs.base = 0;
-        segments.cs.selector = 0;
+        (segments.cs.base, segments.cs.selector) = (0, 0);
         vcpu.set_sregs(&segments)?;
         let mut registers = vcpu.get_regs()?;
-        registers.rip = CODE as u64;
-        registers.rflags = 2;
+        (registers.rip, registers.rflags) = (CODE, 2);
         vcpu.set_regs(&registers)?;
         Ok(Self {
             vcpu,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::clock;
 use crate::lab_device::LabDevice;
-use crate::sys;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -17,7 +17,7 @@ pub(crate) fn sleep_until_phase(device: &LabDevice, phase: u32, of: u32) -> Resu
     let state = device.state()?;
     let tick = SECOND / u64::from(state.hz);
     let offset = tick * u64::from(phase) / u64::from(of);
-    let now = sys::monotonic_ns();
+    let now = clock::monotonic_ns()?;
     // In the tick after the next, so that there is time to fall asleep.
     let since = now.saturating_sub(state.tick_ns) / tick;
     let target = state.tick_ns + (since + 2) * tick + offset;

@@ -8,23 +8,29 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-use split_lock_lab::parcel;
-use split_lock_lab::plan::Watched;
-use split_lock_lab::watch::{Run, Said};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use split_lock_lab::bundle;
+use split_lock_lab::plan::WatchedExperiment;
+use split_lock_lab::watch::{OutputLine, Run};
 
+use crate::clock::{cpu_time_ns, monotonic_ns};
+use crate::experiment;
 use crate::lab_device::LabDevice;
-use crate::{experiment, sys};
 
 /// Where the kernel offers its events.
 const TRACING: &str = "/sys/kernel/tracing";
 
 /// What the experiment was goes out like that of any other, and the program's run as `NAME.watch`.
-pub(crate) fn run(watched: &Watched, device: &mut LabDevice, line: &mut File) -> Result<()> {
+pub(crate) fn run(
+    watched: &WatchedExperiment,
+    device: &mut LabDevice,
+    line: &mut File,
+) -> Result<()> {
     if !Path::new(TRACING).join("events").exists() {
         crate::mount_kernel_files("tracefs", TRACING)?;
     }
-    let mut watcher = Watcher::start(&watched.command)?;
+    let mut watcher = Watcher::start(&watched.argv)?;
     let outcome = watcher
         .wait_for_first_line()
         .and_then(|()| experiment::run(&watched.experiment, device));
@@ -33,20 +39,20 @@ pub(crate) fn run(watched: &Watched, device: &mut LabDevice, line: &mut File) ->
     let outcome = outcome.with_context(|| run.complaints.trim().to_owned())?;
     let name = &watched.experiment.name;
     outcome.send(line, name)?;
-    parcel::send(line, &format!("{name}.watch"), &serde_json::to_vec(&run)?)?;
+    bundle::send(line, &format!("{name}.watch"), &serde_json::to_vec(&run)?)?;
     Ok(())
 }
 
 /// The program that watches, and what it has said.
 struct Watcher {
     program: Child,
-    heard: Receiver<Said>,
-    said: Vec<Said>,
+    heard: Receiver<OutputLine>,
+    said: Vec<OutputLine>,
 }
 
 impl Watcher {
-    fn start(command: &[String]) -> Result<Self> {
-        let (program, arguments) = command.split_first().context("an empty command")?;
+    fn start(argv: &[String]) -> Result<Self> {
+        let (program, arguments) = argv.split_first().context("an empty command")?;
         let mut program = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -71,17 +77,6 @@ impl Watcher {
         Ok(())
     }
 
-    /// And can still be asked.
-    fn wait_until_it_has_ended(&self) -> Result<()> {
-        let id = Pid::from_child(&self.program);
-        waitid(
-            WaitId::Pid(id),
-            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-        )
-        .context("cannot wait for the watch")
-        .map(drop)
-    }
-
     fn finish(mut self) -> Result<Run> {
         // Until its output is at an end.
         self.said.extend(self.heard.iter());
@@ -89,9 +84,12 @@ impl Watcher {
         if let Some(mut from) = self.program.stderr.take() {
             from.read_to_string(&mut complaints)?;
         }
-        self.wait_until_it_has_ended()?;
-        let cpu_ns =
-            sys::cpu_time_ns(self.program.id()).context("cannot tell the watch's CPU time")?;
+        let id = self.program.id();
+        // Ended, but can still be asked.
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(id.cast_signed())), ended)
+            .context("cannot wait for the watch")?;
+        let cpu_ns = cpu_time_ns(id).context("cannot tell the watch's CPU time")?;
         let status = self.program.wait().context("cannot wait for the watch")?;
         Ok(Run {
             said: self.said,
@@ -103,13 +101,12 @@ impl Watcher {
 }
 
 /// Until the program closes its output.
-fn listen(out: ChildStdout, id: u32, tell: &Sender<Said>) {
+fn listen(out: ChildStdout, id: u32, tell: &Sender<OutputLine>) {
     for text in BufReader::new(out).lines() {
-        let ns = sys::monotonic_ns();
-        let (Ok(text), Ok(cpu_ns)) = (text, sys::cpu_time_ns(id)) else {
+        let (Ok(ns), Ok(text), Ok(cpu_ns)) = (monotonic_ns(), text, cpu_time_ns(id)) else {
             return;
         };
-        if tell.send(Said { ns, cpu_ns, text }).is_err() {
+        if tell.send(OutputLine { ns, cpu_ns, text }).is_err() {
             return;
         }
     }

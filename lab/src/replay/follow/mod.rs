@@ -88,7 +88,7 @@ enum Stage {
     /// In it, and nothing decided.
     Entered,
     /// About to sleep; noted in this tick.
-    Sleepy(u64),
+    AboutToSleep(u64),
     /// Its timer is set.
     Asleep(Sleep),
     /// The sleep, which would have lasted until this tick, ended as if complete.
@@ -290,7 +290,7 @@ impl Follower {
 
     fn timer(&mut self, event: &Event, expires: u64) {
         match self.stage(event) {
-            Stage::Sleepy(noted) => self.fall_asleep(event, noted, expires),
+            Stage::AboutToSleep(noted) => self.fall_asleep(event, noted, expires),
             Stage::Entered => {
                 self.open_at_once(event, Some(expires + 1));
                 self.compare_closing(event, expires + 1);

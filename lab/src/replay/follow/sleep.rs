@@ -12,7 +12,7 @@ use crate::journal::Event;
 impl Follower {
     pub(super) fn sleep(&mut self, event: &Event) {
         match self.stage(event) {
-            Stage::Entered => self.go_to(event, Stage::Sleepy(event.jiffies)),
+            Stage::Entered => self.go_to(event, Stage::AboutToSleep(event.jiffies)),
             stage => self.unexpected(event, stage),
         }
     }
@@ -79,7 +79,7 @@ impl Follower {
     pub(super) fn slept(&mut self, event: &Event, left: i64) {
         self.note_row(event, |row| row.awake_after_ns = Some(event.ns - row.ns));
         match self.stage(event) {
-            Stage::Sleepy(noted) => self.did_not_sleep(event, noted, left),
+            Stage::AboutToSleep(noted) => self.did_not_sleep(event, noted, left),
             Stage::Asleep(sleep) => self.did_sleep(event, sleep, left),
             stage => self.unexpected(event, stage),
         }
@@ -110,9 +110,11 @@ impl Follower {
         match action {
             Action::Sleep { wake, .. } if left > 0 && event.signal_pending => {
                 let looked = match self.rules.on_signal {
-                    OnSignal::Sentence => noted..=event.jiffies,
+                    OnSignal::FixedEnd => noted..=event.jiffies,
                     // What is left is all of it, however long it was about to be.
-                    OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => noted..=noted,
+                    OnSignal::StartOver | OnSignal::Proceed | OnSignal::RemainingSleep => {
+                        noted..=noted
+                    }
                 };
                 self.compare_left(event, looked, wake.0 - 1, left);
                 if self.signals_end_sleeps() {
@@ -181,8 +183,8 @@ impl Follower {
     fn left_at(&self, tick: u64, expires: u64) -> i64 {
         // The tick that a timer asks for counts as left only in a sentence, which knows no mercy.
         let counted = match self.rules.on_signal {
-            OnSignal::Sentence => expires + 1,
-            OnSignal::StartOver | OnSignal::Proceed | OnSignal::Debt => expires,
+            OnSignal::FixedEnd => expires + 1,
+            OnSignal::StartOver | OnSignal::Proceed | OnSignal::RemainingSleep => expires,
         };
         let ms = (counted.saturating_sub(tick) * 1000).div_ceil(self.hz);
         ms.cast_signed()

@@ -1,7 +1,7 @@
 //! What the kernel said when it started: nobody knows better.
 
 use super::Judge;
-use crate::verdict::{Basis, Condition, Off};
+use crate::{Basis, Condition, OffReason};
 use crate::{Events, Mode};
 use split_lock_log::{Boot, Reaction};
 
@@ -61,15 +61,15 @@ impl Judge<'_> {
     fn off_by_boot_line(&mut self, boot: &[Boot]) -> Option<Condition> {
         let because = if boot.contains(&Boot::MsrAccessFailed) {
             self.said_at_boot("that it could not switch detection on (MSR access failed)");
-            Off::MsrAccessFailed
+            OffReason::MsrAccessFailed
         } else if boot.contains(&Boot::Disabled) {
             self.said_at_boot("that detection is disabled");
             match self.parameter() {
                 Some(parameter) => {
                     self.says(format!("the command line has {parameter}"));
-                    Off::Parameter
+                    OffReason::Parameter
                 }
-                None => Off::BootLine,
+                None => OffReason::BootLine,
             }
         } else {
             return None;
@@ -93,7 +93,7 @@ impl Judge<'_> {
                 _,
                 Condition::HostDecides
                 | Condition::Off {
-                    because: Off::MsrAccessFailed,
+                    because: OffReason::MsrAccessFailed,
                 },
             )
             | (Mode::Off, Condition::Off { .. })

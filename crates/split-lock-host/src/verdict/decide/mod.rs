@@ -7,9 +7,9 @@ mod boot;
 mod settings;
 mod warned;
 
-use super::{Basis, Condition};
 use crate::facts::release;
-use crate::{Events, Facts, History, Mode, Seen, mode};
+use crate::{Basis, Condition};
+use crate::{Events, Facts, History, Mode, Observed, mode};
 
 pub(super) struct Decision {
     pub(super) condition: Condition,
@@ -144,14 +144,14 @@ impl Judge<'_> {
 
     fn tell_of_history(&mut self, condition: Condition, history: &History) {
         let from = &history.from;
-        match (&history.seen, self.events) {
-            (Seen::Is(_), None) => {}
-            (Seen::Is(_), Some(events)) => self.tell_of_traps(condition, events, from),
+        match (&history.value, self.events) {
+            (Observed::Is(_), None) => {}
+            (Observed::Is(_), Some(events)) => self.tell_of_traps(condition, events, from),
             _ if !condition.leaves_a_history() => {}
-            (Seen::Absent, _) => self.doubts(format!(
+            (Observed::Absent, _) => self.doubts(format!(
                 "there is no log ({from}): whether anything has happened is not known"
             )),
-            (Seen::CouldNotSee { why, .. }, _) => self.doubts(format!(
+            (Observed::Unreadable { why, .. }, _) => self.doubts(format!(
                 "the log could not be read ({from}: {why}), so whether anything has happened is not known: look again \
                  as root, or give what `sudo dmesg` prints to --log"
             )),

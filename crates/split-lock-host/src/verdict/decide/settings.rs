@@ -4,7 +4,7 @@ use split_lock_model::kernel::Era;
 
 use super::Judge;
 use crate::Mode;
-use crate::verdict::{Basis, Condition, LogOnly, Off, Unable};
+use crate::{Basis, Condition, LogOnlyReason, NotApplicableReason, OffReason};
 
 impl Judge<'_> {
     pub(super) fn by_settings(&mut self) -> Condition {
@@ -98,15 +98,15 @@ impl Judge<'_> {
                 _ => "",
             };
             self.says(format!("AMD's CPUs raise no #AC for split locks{host}"));
-            Unable::Cpu
+            NotApplicableReason::Cpu
         } else if is_too_old {
             self.says(
                 "Linux shows these flags since 5.7, and this is older: what the CPU can do is not known",
             );
             self.doubts.extend(self.note.map(str::to_owned));
-            Unable::KernelBefore57
+            NotApplicableReason::KernelBefore57
         } else {
-            Unable::Cpu
+            NotApplicableReason::Cpu
         };
         Condition::NotApplicable { because }
     }
@@ -132,7 +132,7 @@ impl Judge<'_> {
         self.says("Linux makes use of that since 6.13 where the CPU is AMD's, and this is older");
         self.doubts.extend(self.note.map(str::to_owned));
         self.sysctl_is_inert();
-        let because = Unable::KernelBeforeBusLocks;
+        let because = NotApplicableReason::KernelBeforeBusLocks;
         Condition::NotApplicable { because }
     }
 
@@ -146,7 +146,7 @@ impl Judge<'_> {
         match mode {
             Mode::Off => {
                 self.sysctl_is_inert();
-                let because = Off::Parameter;
+                let because = OffReason::Parameter;
                 Condition::Off { because }
             }
             Mode::Fatal => Condition::Fatal,
@@ -162,7 +162,7 @@ impl Judge<'_> {
             Mode::RateLimit(_) => {
                 self.says("with that, split locks are not trapped, and this CPU does not report bus locks");
                 self.sysctl_is_inert();
-                let because = Off::RateLimitWithoutBusLocks;
+                let because = OffReason::RateLimitWithoutBusLocks;
                 Condition::Off { because }
             }
             Mode::Warn if split_locks => self.warned(),
@@ -176,7 +176,7 @@ impl Judge<'_> {
             return self.in_a_guest();
         }
         self.sysctl_is_inert();
-        let because = LogOnly::BusLocks;
+        let because = LogOnlyReason::BusLocks;
         Condition::LogOnly { because }
     }
 }

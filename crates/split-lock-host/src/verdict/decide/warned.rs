@@ -3,14 +3,14 @@
 use split_lock_model::kernel::Era;
 
 use super::Judge;
-use crate::verdict::{Basis, Condition, LogOnly};
-use crate::{Mode, Seen};
+use crate::{Basis, Condition, LogOnlyReason};
+use crate::{Mode, Observed};
 
 impl Judge<'_> {
     /// `warn`, with #AC: what comes of that depends on the kernel.
     pub(super) fn warned(&mut self) -> Condition {
-        match (&self.facts.command_line.seen, self.parameter()) {
-            (Seen::Is(_), Some(parameter)) => {
+        match (&self.facts.command_line.value, self.parameter()) {
+            (Observed::Is(_), Some(parameter)) => {
                 let is_unknown = self.mode() == Mode::Warn && parameter != "split_lock_detect=warn";
                 let why = match is_unknown {
                     true => ", which this kernel does not know: it warns",
@@ -18,7 +18,7 @@ impl Judge<'_> {
                 };
                 self.says(format!("the command line has {parameter}{why}"));
             }
-            (Seen::Is(_), None) => {
+            (Observed::Is(_), None) => {
                 self.says("the command line leaves detection as it is by default: warn");
             }
             _ if self.basis > Basis::BootLine => {
@@ -33,7 +33,7 @@ impl Judge<'_> {
             Some("0") => {
                 self.says("kernel.split_lock_mitigate is 0");
                 self.may_forget_cpus();
-                let because = LogOnly::NotMitigated;
+                let because = LogOnlyReason::NotMitigated;
                 Condition::LogOnly { because }
             }
             Some(value) => {
@@ -76,7 +76,7 @@ impl Judge<'_> {
             }
             _ => {
                 self.says(format!("Linux {release} does not make threads sleep yet"));
-                let because = LogOnly::Before519;
+                let because = LogOnlyReason::Before519;
                 Condition::LogOnly { because }
             }
         }

@@ -88,9 +88,9 @@ pub(super) fn of(args: &LinuxArgs, detection: &Detection, report: &Report) -> Re
         runs: report.counts.runs,
         exits: report.counts.exits,
         runs_without_progress: report.counts.runs_without_progress,
-        stood: report.counts.standing.as_ref().map(|standing| Stood {
-            at: standing.culprit.to_string(),
-            time_ns: ns(standing.time),
+        stood: report.counts.longest_stall.as_ref().map(|stall| Stood {
+            at: stall.culprit.to_string(),
+            time_ns: ns(stall.time),
         }),
         guard_did: report.statistics.map(|did| GuardDid {
             stalls: did.stalls,
@@ -115,6 +115,6 @@ fn name(ending: Ending) -> &'static str {
         Ending::PoweredOff => "powered-off",
         Ending::Restarted => "restarted",
         // Errors, of which there is no report.
-        Ending::NeverSpoke | Ending::NoPrompt | Ending::NotStarted => "not-begun",
+        Ending::NoOutput | Ending::NoPrompt | Ending::NotStarted => "not-begun",
     }
 }

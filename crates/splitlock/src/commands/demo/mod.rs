@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Facts};
 use split_lock_repro::linux::{
-    Boot, Complaint, Ending, LinuxVm, Next, Patience, Session, Stage, Step,
+    Boot, Complaint, ConsoleAction, Ending, LinuxVm, Session, SessionTimeouts, Stage, Step,
 };
 use split_lock_repro::sweep::Stop;
 use split_lock_repro::vm::open_kvm;
@@ -14,9 +14,9 @@ use split_lock_repro::vm::open_kvm;
 use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
 use crate::error::report_error;
 use crate::interrupt::stop_on_ctrl_c;
-use crate::kernel::of_this_host;
+use crate::kernel_choice::of_this_host;
 use crate::output::Output;
-use crate::{Exit, guard, stdout};
+use crate::{Exit, guard_config, stdout};
 
 mod console;
 mod expectation;
@@ -41,13 +41,13 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let stop = stop_on_ctrl_c()?;
     let facts = Facts::live()?;
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
-    let mut guest = LinuxVm::new(&kvm, &boot(args), guard::config(args.guard, None, 0))?;
+    let mut guest = LinuxVm::new(&kvm, &boot(args), guard_config::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
         report_error(&format!("note: {note}"));
     }
     let mut console = Console::new(!args.json);
     console.say(&heading(args, &guest))?;
-    let mut session = Session::new(Patience {
+    let mut session = Session::new(SessionTimeouts {
         boot: args.boot_timeout,
         split: args.duration,
     });
@@ -97,15 +97,15 @@ fn listen(
     while !stop.is_requested() {
         let step = guest.run(args.quantum)?;
         let text = console.add(&guest.take_output())?;
-        session.hear(&text, start.elapsed());
+        session.add_output(&text, start.elapsed());
         guest.take_new_stalls().iter().for_each(say_where);
         if step == Step::Reset {
-            return Ok(Some(session.reset()));
+            return Ok(Some(session.ending_after_reset()));
         }
         match session.next(start.elapsed()) {
-            Next::GoOn => {}
-            Next::Type(text) => guest.enter(text),
-            Next::End(ending) => return Ok(Some(ending)),
+            ConsoleAction::Wait => {}
+            ConsoleAction::Type(text) => guest.enter(text),
+            ConsoleAction::End(ending) => return Ok(Some(ending)),
         }
     }
     Ok(None)
@@ -113,9 +113,9 @@ fn listen(
 
 /// Once for each instruction.
 fn say_where(stall: &Stall) {
-    let done = guard::in_words(&stall.response);
-    let culprit = stall.culprit;
-    report_error(&format!("note: the guest is held up at {culprit}; {done}"));
+    let done = guard_config::in_words(&stall.response);
+    let at = stall.instruction;
+    report_error(&format!("note: the guest is held up at {at}; {done}"));
 }
 
 /// Says why nothing was shown, if that is so.
@@ -131,7 +131,7 @@ fn complain_about(
         Stage::Splitting { .. } | Stage::Done { .. }
     );
     match ending {
-        Ending::NeverSpoke => bail!(
+        Ending::NoOutput => bail!(
             "no serial output from the guest in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
              kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
         ),

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use split_lock_assist::guard::{Reaction, Statistics};
+use split_lock_report::text::count;
 use split_lock_repro::linux::{
-    Counts, Ending, Heard, LinuxVm, SPLIT_LOCKS, Session, Stage, Standing,
+    Counts, Ending, LinuxVm, LoggedComplaint, LongestStall, SPLIT_LOCKS, Session, Stage,
 };
 
 use crate::args::demo::LinuxArgs;
 use crate::page::{Page, Severity};
-use crate::text::count;
 
 /// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) ending: Ending,
     pub(super) stage: Stage,
     pub(super) split_locks_done: u32,
-    pub(super) complaints: Vec<Heard>,
+    pub(super) complaints: Vec<LoggedComplaint>,
     pub(super) more_complaints: u64,
     pub(super) counts: Counts,
     pub(super) statistics: Option<Statistics>,
@@ -49,7 +49,7 @@ impl Report {
 
     /// It was at one instruction for long, and did not get through.
     fn stands_still(&self) -> bool {
-        let stood = self.counts.standing.as_ref().map(|standing| standing.time);
+        let stood = self.counts.longest_stall.as_ref().map(|stall| stall.time);
         let is_done = matches!(self.stage, Stage::Done { .. });
         !is_done && stood.is_some_and(|time| time >= HANGS_AFTER)
     }
@@ -149,8 +149,8 @@ impl Report {
     }
 
     fn where_it_stood(&self) -> String {
-        match &self.counts.standing {
-            Some(Standing { culprit, time }) => {
+        match &self.counts.longest_stall {
+            Some(LongestStall { culprit, time }) => {
                 let time = ms(*time);
                 format!("For {time} its vCPU stood at {culprit}.")
             }

@@ -1,11 +1,15 @@
 //! The instruction that a group of traps is about, where its process lives.
 
 use serde::Serialize;
-use split_lock_host::who::{Group, Space};
-use split_lock_host::{Checkup, Root};
+use split_lock_host::attribution::{Group, Space};
+use split_lock_host::{Diagnosis, Root};
+use split_lock_report::text::plain;
 
-use crate::commands::explain::{self, Found};
-use crate::text::plain;
+use split_lock_symbols::Found;
+
+#[cfg(test)]
+#[path = "../../../../split-lock-symbols/tests/fixture/mod.rs"]
+mod fixture;
 
 /// What is at the addresses of a group of traps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,7 +22,7 @@ pub(super) enum Instruction {
     /// The addresses are those of a guest, and in the VMM's memory they mean something else.
     OfAGuest,
     /// It cannot be looked at.
-    CouldNotSee {
+    Unreadable {
         /// A sentence.
         why: String,
     },
@@ -38,8 +42,8 @@ pub(super) struct Located {
 const MOST_INSTRUCTIONS: usize = 8;
 
 /// The instructions of those groups that have a process which lives.
-pub(super) fn of_groups(root: &Root, checkup: &Checkup) -> Vec<Located> {
-    let groups = checkup.who.groups.iter().enumerate();
+pub(super) fn of_groups(root: &Root, diagnosis: &Diagnosis) -> Vec<Located> {
+    let groups = diagnosis.attribution.groups.iter().enumerate();
     let living = groups.filter_map(|(group, met)| {
         let owning = met.owners.as_ref()?.processes.first()?;
         let pid = owning.process.pid;
@@ -61,26 +65,26 @@ impl Instruction {
         }
         if !root.is_live() {
             let why = "the memory of a process can only be read while it runs".into();
-            return Instruction::CouldNotSee { why };
+            return Instruction::Unreadable { why };
         }
         // Another process of the group may have its code elsewhere.
         let mut answers = group.addresses.iter().map(|address| {
             let found = match group.is_after() {
-                true => explain::before(pid, address.address),
-                false => explain::at(pid, address.address),
+                true => split_lock_symbols::before(pid, address.address),
+                false => split_lock_symbols::at(pid, address.address),
             };
             match found {
                 Ok(found) if found.locks => Instruction::Found(found),
                 Ok(found) => Instruction::OtherCode(found),
                 Err(_) if group.space == Space::Either => Instruction::OfAGuest,
-                Err(error) => Instruction::CouldNotSee {
+                Err(error) => Instruction::Unreadable {
                     why: format!("{error:#}"),
                 },
             }
         });
         let Some(first) = answers.next() else {
             let why = "the log has no address".into();
-            return Instruction::CouldNotSee { why };
+            return Instruction::Unreadable { why };
         };
         if let Instruction::Found(_) = first {
             return first;
@@ -107,7 +111,7 @@ impl Instruction {
                 "the address is one of the guest's, so it is not looked up in the VMM's memory"
                     .into()
             }
-            Instruction::CouldNotSee { why } => format!("its instruction could not be seen: {why}"),
+            Instruction::Unreadable { why } => format!("its instruction could not be seen: {why}"),
         };
         plain(&sentence)
     }
@@ -133,11 +137,11 @@ mod tests {
     use std::process::{Child, Command};
     use std::{fs, io, thread};
 
-    use split_lock_host::who::Traps;
+    use split_lock_host::attribution::Traps;
     use split_lock_log::Records;
 
+    use super::fixture::{Elf, SPLIT, TEXT};
     use super::*;
-    use crate::commands::explain::fixture::{Elf, SPLIT, TEXT};
 
     const BASE: u64 = 0x40_0000;
 

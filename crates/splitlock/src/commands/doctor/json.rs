@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use split_lock_host::{Answer, Checkup};
+use split_lock_host::{Answer, Diagnosis};
 
 use super::instruction::Located;
 
@@ -15,19 +15,19 @@ struct Document<'a> {
     meaning: String,
     answer: Answer,
     #[serde(flatten)]
-    checkup: &'a Checkup,
+    diagnosis: &'a Diagnosis,
     instructions: &'a [Located],
 }
 
-pub(super) fn of(checkup: &Checkup, instructions: &[Located]) -> Result<String> {
+pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located]) -> Result<String> {
     let document = Document {
         schema: "splitlock-doctor",
         schema_version: 1,
         durations_in: "ns",
-        title: checkup.verdict.title(),
-        meaning: checkup.verdict.condition.meaning(),
-        answer: checkup.verdict.answer(),
-        checkup,
+        title: diagnosis.verdict.title(),
+        meaning: diagnosis.verdict.condition.meaning(),
+        answer: diagnosis.verdict.answer(),
+        diagnosis,
         instructions,
     };
     Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))

@@ -4,20 +4,22 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::{Answer, Checkup, History, Root, Seen, Witness};
+use split_lock_host::{Answer, Diagnosis, History, LogCollector, Observed, Root};
 use split_lock_log::{Record, Source};
+use split_lock_report::text;
 
 use self::instruction::Located;
 use crate::args::doctor::{DoctorArgs, DoctorFormat};
+use crate::args::is_standard;
 use crate::output::Output;
 use crate::page::Page;
-use crate::{Exit, stdout, text};
+use crate::{Exit, stdout};
 
+mod attribution;
 mod instruction;
 mod json;
 mod page;
 mod prometheus;
-mod who;
 mod words;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
@@ -30,17 +32,17 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     }
     let name = args.root.display();
     let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
-    let checkup = checkup(&root, args.log.as_deref())?;
-    let instructions = instruction::of_groups(&root, &checkup);
+    let diagnosis = diagnosis(&root, args.log.as_deref())?;
+    let instructions = instruction::of_groups(&root, &diagnosis);
     if let Some(to) = capture {
-        let mut capture = checkup.capture(root);
+        let mut capture = diagnosis.capture(root);
         if args.redact {
             capture.redact();
         }
         to.write(|to| capture.write_to(to))?;
     }
-    tell(&checkup, &instructions, format(args), out)?;
-    Ok(exit(checkup.verdict.answer()))
+    tell(&diagnosis, &instructions, format(args), out)?;
+    Ok(exit(diagnosis.verdict.answer()))
 }
 
 fn format(args: &DoctorArgs) -> DoctorFormat {
@@ -52,20 +54,20 @@ fn format(args: &DoctorArgs) -> DoctorFormat {
 }
 
 fn tell(
-    checkup: &Checkup,
+    diagnosis: &Diagnosis,
     instructions: &[Located],
     format: DoctorFormat,
     out: Option<Output>,
 ) -> Result<()> {
     let lines = match (format, &out) {
         (DoctorFormat::Text, None | Some(Output::Standard)) => {
-            return page::of(checkup, instructions, Page::for_terminal()).print();
+            return page::of(diagnosis, instructions, Page::for_terminal()).print();
         }
         (DoctorFormat::Text, Some(_)) => {
-            page::of(checkup, instructions, Page::for_file()).into_text()
+            page::of(diagnosis, instructions, Page::for_file()).into_text()
         }
-        (DoctorFormat::Json, _) => json::of(checkup, instructions)?,
-        (DoctorFormat::Prometheus, _) => prometheus::of(checkup),
+        (DoctorFormat::Json, _) => json::of(diagnosis, instructions)?,
+        (DoctorFormat::Prometheus, _) => prometheus::of(diagnosis),
     };
     let lines = text::plain_lines(&lines);
     match out {
@@ -82,22 +84,20 @@ fn exit(answer: Answer) -> Exit {
     }
 }
 
-fn checkup(root: &Root, log: Option<&Path>) -> Result<Checkup> {
+fn diagnosis(root: &Root, log: Option<&Path>) -> Result<Diagnosis> {
     let Some(path) = log else {
-        return Ok(Checkup::of_machine(root));
+        return Ok(Diagnosis::of_machine(root));
     };
-    let mut witness = Witness::default();
-    let history = history_in(path, |record| witness.hear(record))?;
-    Ok(Checkup::of(root, history, witness))
+    let mut collector = LogCollector::default();
+    let history = history_in(path, |record| collector.add(record))?;
+    Ok(Diagnosis::of(root, history, collector))
 }
 
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
 fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
-    let (source, name) = if path == Path::new("-") {
-        (
-            Source::from_reader(io::stdin()),
-            "standard input".to_owned(),
-        )
+    let (source, name) = if is_standard(path) {
+        let stdin = Source::from_reader(io::stdin());
+        (stdin, "standard input".to_owned())
     } else {
         (Source::open(path), path.display().to_string())
     };
@@ -110,7 +110,7 @@ fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
     }
     let events = History::of_log(log, look).with_context(cannot)?;
     Ok(History {
-        seen: Seen::Is(events),
+        value: Observed::Is(events),
         from: name,
     })
 }

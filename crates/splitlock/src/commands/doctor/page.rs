@@ -1,16 +1,18 @@
 //! The page that a person reads from the top down: verdict, why, who, cost, fix.
 
-use split_lock_host::{Answer, Basis, Checkup, Cost, Fix, Lasts, Place, Span, Step, Verdict};
+use split_lock_host::{
+    Answer, Basis, Cost, Diagnosis, DurationRange, Fix, FixLocation, Persistence, Step, Verdict,
+};
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
+use super::attribution;
 use super::instruction::Located;
-use super::who;
 use crate::page::{Page, Severity};
 
 /// Writes everything on an empty page.
-pub(super) fn of(checkup: &Checkup, instructions: &[Located], mut page: Page) -> Page {
-    let verdict = &checkup.verdict;
+pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page) -> Page {
+    let verdict = &diagnosis.verdict;
     let mood = match verdict.answer() {
         Answer::Fine => Severity::Good,
         Answer::Found => Severity::Bad,
@@ -19,7 +21,7 @@ pub(super) fn of(checkup: &Checkup, instructions: &[Located], mut page: Page) ->
     page.title(&verdict.title(), mood);
     page.paragraph(&verdict.condition.meaning());
     why(&mut page, verdict);
-    who::put_on(&mut page, checkup, instructions);
+    attribution::put_on(&mut page, diagnosis, instructions);
     cost(&mut page, verdict);
     fix(&mut page, verdict);
     page
@@ -88,9 +90,9 @@ fn fix(page: &mut Page, verdict: &Verdict) {
 
 fn describe(page: &mut Page, n: usize, fix: &Fix) {
     let place = match fix.place {
-        Place::Here => "",
-        Place::HostOfContainer => " (on the host of this container)",
-        Place::HostOfVirtualMachine => " (on the host of this virtual machine)",
+        FixLocation::Here => "",
+        FixLocation::HostOfContainer => " (on the host of this container)",
+        FixLocation::HostOfVirtualMachine => " (on the host of this virtual machine)",
     };
     let reboot = if fix.needs_reboot {
         " Needs a reboot."
@@ -101,8 +103,8 @@ fn describe(page: &mut Page, n: usize, fix: &Fix) {
     for Step { lasts, command } in &fix.steps {
         let when = match lasts {
             _ if fix.needs_reboot || fix.steps.len() == 1 => "",
-            Lasts::UntilReboot => "now:      ",
-            Lasts::FromNextBoot => "for good: ",
+            Persistence::UntilReboot => "now:      ",
+            Persistence::FromNextBoot => "for good: ",
         };
         page.verbatim(&format!("{when}{command}"));
     }
@@ -138,7 +140,7 @@ fn livelock(never_up_to: Nanos, always_from: Nanos) -> String {
     }
 }
 
-fn between(span: Span) -> String {
+fn between(span: DurationRange) -> String {
     format!("{} to {}", span.longer_than, span.at_most)
 }
 

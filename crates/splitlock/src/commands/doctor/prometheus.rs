@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 
-use split_lock_host::{Checkup, Cost, Met};
+use split_lock_host::{AttributedTraps, Cost, Diagnosis};
 use split_lock_model::time::Nanos;
+use split_lock_report::text::plain;
 
 use super::words;
 use crate::metrics::Metrics;
-use crate::text::plain;
 
-pub(super) fn of(checkup: &Checkup) -> String {
+pub(super) fn of(diagnosis: &Diagnosis) -> String {
     let mut metrics = Metrics::default();
-    let verdict = &checkup.verdict;
+    let verdict = &diagnosis.verdict;
     let labels = [
         ("condition", verdict.condition.name()),
         ("basis", verdict.basis.name()),
@@ -35,21 +35,21 @@ pub(super) fn of(checkup: &Checkup) -> String {
         &[],
         is_readable.into(),
     );
-    of_settings(checkup, &mut metrics);
-    of_cost(checkup, &mut metrics);
-    of_history(checkup, &mut metrics);
-    of_who(checkup, &mut metrics);
+    of_settings(diagnosis, &mut metrics);
+    of_cost(diagnosis, &mut metrics);
+    of_history(diagnosis, &mut metrics);
+    of_who(diagnosis, &mut metrics);
     metrics.into_text()
 }
 
-fn of_settings(checkup: &Checkup, metrics: &mut Metrics) {
+fn of_settings(diagnosis: &Diagnosis, metrics: &mut Metrics) {
     for flag in ["split_lock_detect", "bus_lock_detect"] {
-        if let Some(has_flag) = checkup.facts.has_cpu_flag(flag) {
+        if let Some(has_flag) = diagnosis.facts.has_cpu_flag(flag) {
             let help = "Whether the CPU has the flag";
             metrics.gauge("cpu_flag", help, &[("flag", flag)], has_flag.into());
         }
     }
-    let mitigate = checkup.facts.split_lock_mitigate.known();
+    let mitigate = diagnosis.facts.split_lock_mitigate.known();
     if let Some(value) = mitigate.and_then(|value| value.parse().ok()) {
         metrics.gauge(
             "sysctl_split_lock_mitigate",
@@ -61,8 +61,8 @@ fn of_settings(checkup: &Checkup, metrics: &mut Metrics) {
 }
 
 /// In seconds, from the model.
-fn of_cost(checkup: &Checkup, metrics: &mut Metrics) {
-    let (sleep, limits) = match &checkup.verdict.cost {
+fn of_cost(diagnosis: &Diagnosis, metrics: &mut Metrics) {
+    let (sleep, limits) = match &diagnosis.verdict.cost {
         None => return,
         Some(Cost::RateLimited { sleep, .. }) => (sleep, None),
         Some(Cost::Trap {
@@ -95,8 +95,8 @@ fn of_cost(checkup: &Checkup, metrics: &mut Metrics) {
     }
 }
 
-fn of_history(checkup: &Checkup, metrics: &mut Metrics) {
-    let Some(events) = checkup.history.known() else {
+fn of_history(diagnosis: &Diagnosis, metrics: &mut Metrics) {
+    let Some(events) = diagnosis.history.known() else {
         return;
     };
     let help = "Traps in the kernel's log since it started, as far as it was printed and goes back";
@@ -120,10 +120,10 @@ fn of_history(checkup: &Checkup, metrics: &mut Metrics) {
 /// A label of every program would be too many series.
 const MOST_PROGRAMS: usize = 20;
 
-fn of_who(checkup: &Checkup, metrics: &mut Metrics) {
+fn of_who(diagnosis: &Diagnosis, metrics: &mut Metrics) {
     let help = "Traps in the kernel's log, by program, of the programs with most";
     let mut programs: Vec<(String, &'static str, u64)> = vec![];
-    for Met { group, .. } in &checkup.who.groups {
+    for AttributedTraps { group, .. } in &diagnosis.attribution.groups {
         let name = plain(&String::from_utf8_lossy(&group.program.name));
         let exception = words::exception(group.kind);
         let mut known = programs.iter_mut();
@@ -137,14 +137,14 @@ fn of_who(checkup: &Checkup, metrics: &mut Metrics) {
         let labels = [("program", &program[..]), ("exception", exception)];
         metrics.gauge("program_logged_traps", help, &labels, *traps as f64);
     }
-    let machines = checkup.who.machines.machines.len();
+    let machines = diagnosis.attribution.machines.machines.len();
     metrics.gauge(
         "virtual_machines",
         "Virtual machines that were found",
         &[],
         machines as f64,
     );
-    if let Some(timers) = &checkup.who.timers {
+    if let Some(timers) = &diagnosis.attribution.timers {
         let help = "Virtual machines that a timer may keep from getting past a split lock";
         let mut pids: Vec<_> = timers.suspects.iter().map(|suspect| suspect.pid).collect();
         pids.sort_unstable();

@@ -2,11 +2,10 @@
 
 use split_lock_assist::cpu::{Mode, rflags};
 use split_lock_assist::decode::ImplicitLock;
+use split_lock_assist::partial::{Known, Lock, Place, Split, Verdict};
+use split_lock_symbols::Subject;
 
 use super::linux::Treatment;
-use super::registers::Known;
-use super::subject::Subject;
-use super::verdict::{Lock, Place, Split, Verdict};
 
 /// A question's answer.
 #[derive(Debug)]
@@ -163,10 +162,9 @@ fn joined(names: &[String]) -> String {
 mod tests {
     use proptest::prelude::*;
     use split_lock_assist::cpu::Mode;
+    use split_lock_assist::partial::judge;
+    use split_lock_symbols::{Pasted, from_bytes};
 
-    use super::super::bytes::Pasted;
-    use super::super::subject;
-    use super::super::verdict::judge;
     use super::*;
 
     fn answer(bytes: &[u8], known: Known, mode: Mode) -> Answer {
@@ -177,17 +175,34 @@ mod tests {
         let verdict = judge(bytes, &known, mode).ok();
         let treatment = Treatment::by(&"6.6".parse().unwrap());
         Answer {
-            subject: subject::from_bytes(&pasted, mode, known.rip),
+            subject: from_bytes(&pasted, mode, known.rip),
             known,
             verdict,
             treatment: Some(treatment),
         }
     }
 
+    fn known(settings: &[impl AsRef<str>], mode: Mode) -> Known {
+        let settings = settings.iter().map(|text| text.as_ref().parse().unwrap());
+        Known::new(&settings.collect::<Vec<_>>(), None, mode).unwrap()
+    }
+
     fn with(bytes: &[u8], settings: &[&str]) -> Answer {
-        let settings: Vec<_> = settings.iter().map(|text| text.parse().unwrap()).collect();
-        let known = Known::new(&settings, None, Mode::Bits64).unwrap();
-        answer(bytes, known, Mode::Bits64)
+        answer(bytes, known(settings, Mode::Bits64), Mode::Bits64)
+    }
+
+    /// Any values for some registers, of a few only the lowest byte.
+    fn some_settings() -> impl Strategy<Value = Vec<String>> {
+        let names = "al cl dl bl rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip fs_base gs_base";
+        let names: Vec<_> = names.split(' ').collect();
+        let setting = |(name, value): (&str, u64)| match name.ends_with('l') {
+            true => format!("{name}={:#x}", value as u8),
+            false => format!("{name}={value:#x}"),
+        };
+        let all = 0..=names.len();
+        let values = proptest::collection::vec(any::<u64>(), names.len());
+        (proptest::sample::subsequence(names, all), values)
+            .prop_map(move |(names, values)| names.into_iter().zip(values).map(setting).collect())
     }
 
     /// lock inc dword ptr [rsi]; ret
@@ -223,14 +238,10 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 1..24),
             prefix in proptest::option::of(Just(0xf0)),
             mode in prop_oneof![Just(Mode::Bits16), Just(Mode::Bits32), Just(Mode::Bits64)],
-            values in proptest::array::uniform16(any::<u64>()),
-            rip in any::<u64>(),
-            bases in proptest::array::uniform6(any::<u64>()),
-            left_out in any::<u32>(),
+            settings in some_settings(),
         ) {
             let bytes: Vec<u8> = prefix.into_iter().chain(bytes).collect();
-            let known = Known::everything(values, rip, bases).without(left_out);
-            let answer = answer(&bytes, known, mode);
+            let answer = answer(&bytes, known(&settings, mode), mode);
             prop_assert!(answer.text().starts_with(answer.headline().split(' ').next().unwrap()));
             let json = answer.json();
             let split = json["split"].as_str().unwrap();

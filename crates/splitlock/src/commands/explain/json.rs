@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 use split_lock_assist::decode::{LINE_BYTES, PAGE_BYTES};
+use split_lock_assist::partial::{Crossing, Lock, Place, Split, Verdict};
+use split_lock_symbols::{Line, Origin};
 
 use super::answer::Answer;
-use super::crossing::Crossing;
-use super::listing::Line;
-use super::subject::Origin;
 use super::text::{hexadecimal, last_byte};
-use super::verdict::{Lock, Place, Split, Verdict};
 
 impl Answer {
     pub(super) fn json(&self) -> Value {

@@ -8,7 +8,7 @@ use split_lock_model::kernel::{Era, Mode, Profile};
 use split_lock_model::machine::{Hardware, Vendor};
 use split_lock_model::time::Nanos;
 
-use crate::kernel::of_this_host;
+use crate::kernel_choice::of_this_host;
 
 /// What becomes of a thread that splits a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

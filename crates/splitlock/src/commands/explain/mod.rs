@@ -2,39 +2,24 @@
 
 use std::io::{self, Read};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use split_lock_assist::cpu::Mode;
+use split_lock_assist::partial::{Known, NoInstruction, SettingError, Split, judge};
 use split_lock_host::Facts;
+use split_lock_symbols::Subject;
 
 use crate::args::Host;
 use crate::args::explain::{ExplainArgs, FailOn};
 use crate::{Exit, stdout};
 
 mod answer;
-mod bytes;
-mod crossing;
-mod elf;
-mod found;
 mod json;
 mod linux;
-mod listing;
-mod operand;
 mod picture;
-mod process;
-mod registers;
-mod subject;
 mod text;
-mod verdict;
 
 use answer::Answer;
-#[cfg(test)]
-pub(crate) use elf::fixture;
-pub(crate) use found::{Found, at, before};
 use linux::Treatment;
-use registers::Known;
-pub(crate) use registers::Setting;
-use subject::Subject;
-use verdict::{NoInstruction, Split, judge};
 
 /// More on standard input is no instruction.
 const MOST_INPUT: u64 = 64 << 10;
@@ -77,14 +62,14 @@ fn answer(args: &ExplainArgs) -> Result<Answer> {
 fn subject(args: &ExplainArgs) -> Result<(Subject, Known)> {
     let subject = match (&args.exe, args.pid, args.address) {
         (Some(file), _, Some(address)) => {
-            subject::from_file(file, address, args.base, args.bits.map(Mode::from))?
+            split_lock_symbols::from_file(file, address, args.base, args.bits.map(Mode::from))?
         }
         (_, Some(pid), Some(address)) => {
-            subject::from_process(pid, address, args.bits.map(Mode::from))?
+            split_lock_symbols::from_process(pid, address, args.bits.map(Mode::from))?
         }
         _ => return from_bytes(args),
     };
-    let known = Known::new(&args.reg, subject.rip, subject.mode)?;
+    let known = known(args, subject.rip, subject.mode)?;
     Ok((subject, known))
 }
 
@@ -93,10 +78,17 @@ fn from_bytes(args: &ExplainArgs) -> Result<(Subject, Known)> {
         [dash] if dash == "-" => standard_input()?,
         words => words.join(" "),
     };
-    let pasted = bytes::parse(&text)?;
+    let pasted = split_lock_symbols::parse(&text)?;
     let mode = args.bits.map_or(Mode::Bits64, Mode::from);
-    let known = Known::new(&args.reg, args.rip, mode)?;
-    Ok((subject::from_bytes(&pasted, mode, known.rip), known))
+    let known = known(args, args.rip, mode)?;
+    Ok((
+        split_lock_symbols::from_bytes(&pasted, mode, known.rip),
+        known,
+    ))
+}
+
+fn known(args: &ExplainArgs, rip: Option<u64>, mode: Mode) -> Result<Known> {
+    Known::new(&args.reg, rip, mode).map_err(|error: SettingError| anyhow!("--reg {error}"))
 }
 
 fn standard_input() -> Result<String> {

@@ -2,17 +2,15 @@
 
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
+use split_lock_assist::partial::{Crossing, Lock, Place, listed};
+use split_lock_report::text::{plain, wrap};
+use split_lock_symbols::{Line, Origin};
 use unicode_width::UnicodeWidthStr;
 
 use super::answer::Answer;
-use super::crossing::{Crossing, listed};
 use super::linux::{Treated, Treatment};
-use super::listing::Line;
 use super::picture;
-use super::subject::Origin;
-use super::verdict::{Lock, Place};
 use crate::terminal::{self, paragraphs};
-use crate::text::{plain, wrap};
 
 /// The columns that the names of facts take.
 const NAMES: usize = 9;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use csv::WriterBuilder;
 use split_lock_log::Event;
 
-use crate::text::plain;
+use split_lock_report::text::plain;
 
 /// One line. Control characters are escaped, those that JSON would allow as well.
 pub(super) fn json(event: &Event) -> Result<String> {

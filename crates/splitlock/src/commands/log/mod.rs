@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use split_lock_log::{Event, LogStart, MessageCounts, Records, Source};
+use split_lock_report::text::count;
 
+use crate::args::is_standard;
 use crate::args::log::{LogArgs, LogFormat};
 use crate::error::report_error;
-use crate::text::count;
 use crate::{Exit, interrupt, stdout, terminal};
 
 mod data;
@@ -40,10 +41,6 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
         LogFormat::Json | LogFormat::Csv => report_error(&summary),
     }
     Ok(Exit::Fine)
-}
-
-fn is_standard(path: &Path) -> bool {
-    path == Path::new("-")
 }
 
 /// Prints all that one file says, as soon as it says it; whether somebody still reads what is printed.

@@ -3,7 +3,7 @@
 use split_lock_log::Event;
 use unicode_width::UnicodeWidthStr;
 
-use crate::text::plain;
+use split_lock_report::text::plain;
 
 const TIME: usize = 26;
 const EVENT: usize = 16;

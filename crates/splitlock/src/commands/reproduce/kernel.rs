@@ -9,14 +9,14 @@ use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::{Mode, Profile};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
+use split_lock_report::figure::{Picture, livelock_timeline};
+use split_lock_report::html::Section;
+use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::Host;
 
 use super::parts::timeouts;
-use crate::figure::Picture;
 use crate::measuring::provenance;
-use crate::modelled::{self, HardwareCosts, livelock_timeline, nanos};
-use crate::report::{Block, Section};
 
 /// The timer of the original report.
 const SHORT_TIMER: Nanos = Nanos::from_millis(1);
@@ -39,7 +39,7 @@ impl Kernel {
     /// # Errors
     /// For a kernel that the model cannot place.
     pub(super) fn of_this_host(facts: &Facts, sweep: Option<&Sweep>) -> Result<Self> {
-        let profile = crate::kernel::of_this_host(facts)?;
+        let profile = crate::kernel_choice::of_this_host(facts)?;
         let measured = sweep.map(native).as_ref().and_then(HardwareCosts::measured);
         Ok(Kernel {
             profile,
@@ -55,7 +55,7 @@ impl Kernel {
     /// if this host does, or if this kernel punishes nobody.
     pub(super) fn to_emulate(facts: &Facts) -> Option<Profile> {
         let detects = matches!(facts.detection(), Detection::On { .. });
-        let profile = crate::kernel::of_this_host(facts).ok()?;
+        let profile = crate::kernel_choice::of_this_host(facts).ok()?;
         (!detects && Thresholds::of(&profile).is_some()).then_some(profile)
     }
 
@@ -114,10 +114,7 @@ impl Kernel {
                 self.costs_from, self.costs
             ));
         if let Some(picture) = picture {
-            section = section.block(Block::Picture {
-                svg: picture.svg()?,
-                caption: format!("Modelled ({}).", self.profile),
-            });
+            section = section.picture(picture, format!("Modelled ({}).", self.profile))?;
         }
         Ok(section)
     }
@@ -129,11 +126,11 @@ impl Kernel {
         };
         let whole_ms = |time: Nanos| Nanos::from_millis(time.0.div_ceil(1_000_000));
         let long = whole_ms(Nanos(limits.always_from().0 + COMFORT.0));
-        let program = Program::split_loop(nanos(self.costs.split.max(Duration::from_nanos(1)))?)?;
+        let program = Program::split_loop(self.costs.split.max(Duration::from_nanos(1)).into())?;
         let scenarios = [SHORT_TIMER, long].map(|timeout| {
             Scenario::single(TaskSpec::vcpu(program, Budget::Relative(timeout)).named("vCPU"))
         });
-        livelock_timeline(&self.profile, &scenarios).map(Some)
+        Ok(Some(livelock_timeline(&self.profile, &scenarios)?))
     }
 }
 

@@ -9,15 +9,17 @@ use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
 use split_lock_model::kernel::Profile;
-use split_lock_repro::scene::{Moment, TaskState, TwoTasks};
+use split_lock_report::figure::{Figure, TaskProgress};
+use split_lock_report::html::{Section, Table};
+use split_lock_report::number::{duration, grouped};
 use split_lock_repro::sweep::Host;
+use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
-use crate::figure::{self, Course, Figure};
-use crate::guard;
+use super::parts::MEASURED_AND_EMULATED;
+use crate::guard_config;
 use crate::measuring::KvmSession;
-use crate::number::{duration, grouped};
 use crate::output::OutputFolder;
-use crate::report::{Section, Table};
+use crate::picture_file::write_picture;
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 
@@ -50,7 +52,7 @@ impl Tasks {
     /// Plays it; `None` if somebody stops it.
     pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
-        let guard = Some(guard::within_deadlines());
+        let guard = Some(guard_config::within_deadlines());
         let plays = [
             ("this host as it is", Host::Native, None),
             ("punished", emulated(), None),
@@ -90,29 +92,24 @@ impl Tasks {
     }
 
     /// The picture, and the numbers behind it.
-    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure, width: u32) -> Result<()> {
-        let (svg, png) = (
-            figure::render_svg(figure)?,
-            figure::render_png(figure, width)?,
-        );
-        folder.write("tasks.svg", |out| out.write_all(svg.as_bytes()))?;
-        folder.write("tasks.png", |out| out.write_all(&png))?;
+    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure) -> Result<()> {
+        write_picture(folder, "tasks", &figure.picture())?;
         let table = self.csv();
         folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
     }
 
     pub(super) fn figure(&self, detection: String) -> Figure {
-        let courses = self.plays.iter().map(|play| Course {
+        let tasks = self.plays.iter().map(|play| TaskProgress {
             name: format!("{}, {}", play.name, play.series),
             series: play.series.clone(),
             points: play.moments.iter().map(point).collect(),
         });
-        let courses: Vec<Course> = courses.collect();
+        let tasks: Vec<TaskProgress> = tasks.collect();
         let notes = vec![format!(
             "A guest kernel shares one vCPU between two tasks; the VMM ends each run after {QUANTUM:?} \
              and injects the guest's timer interrupt. {SPLIT_LOCKS} split locks are to be done."
         )];
-        Figure::tasks(&courses, detection, notes)
+        Figure::tasks(&tasks, detection, notes)
     }
 
     pub(super) fn section(&self, figure: &Figure) -> Result<Section> {
@@ -125,10 +122,7 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .figure(
-                figure,
-                "Measured on this host: as it is, and with the trap emulated.",
-            )?
+            .picture(&figure.picture(), MEASURED_AND_EMULATED)?
             .table(self.table()))
     }
 
@@ -166,17 +160,6 @@ impl Tasks {
     }
 
     fn table(&self) -> Table {
-        let headings = [
-            "condition",
-            "obtained",
-            "next instruction of the splitting task",
-            "split locks done",
-            "emulated",
-            "done after",
-            "its interrupts",
-            "the other counted to",
-            "its interrupts",
-        ];
         let row = |play: &Play| {
             let last = play.moments.last()?;
             let task = &last.splitter;
@@ -195,7 +178,17 @@ impl Tasks {
         };
         Table {
             caption: "Both tasks at the end.".into(),
-            headings: headings.map(String::from).to_vec(),
+            headings: &[
+                "condition",
+                "obtained",
+                "next instruction of the splitting task",
+                "split locks done",
+                "emulated",
+                "done after",
+                "its interrupts",
+                "the other counted to",
+                "its interrupts",
+            ],
             rows: self.plays.iter().filter_map(row).collect(),
             text_columns: 3,
         }

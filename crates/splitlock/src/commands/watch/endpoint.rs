@@ -7,14 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use httparse::Status;
 
 /// Serves the text that was published last, for as long as the program runs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Endpoint(Arc<Mutex<String>>);
 
-/// Who takes longer to ask and to listen, or asks for more, is not Prometheus.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A client that takes longer to ask and to listen, or asks for more, is not Prometheus.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: usize = 8 << 10;
+const MOST_HEADERS: usize = 64;
 
 impl Endpoint {
     /// Begins to serve at an address, which is returned: its port may have been left open by 0.
@@ -36,100 +38,93 @@ impl Endpoint {
     }
 
     fn serve(&self, listener: &TcpListener) {
-        for asker in listener.incoming() {
-            // One at a time: who makes us wait makes others wait, for two seconds at most.
-            match asker {
-                Ok(asker) => {
-                    let _they_left = self.answer(asker);
+        for client in listener.incoming() {
+            // One at a time: one that makes us wait makes others wait, for two seconds at most.
+            match client {
+                Ok(client) => {
+                    let _client_left = self.answer(&client);
                 }
                 // Too many open files, perhaps for a moment only.
-                Err(_) => thread::sleep(PATIENCE),
+                Err(_) => thread::sleep(CLIENT_TIMEOUT),
             }
         }
     }
 
-    fn answer(&self, asker: TcpStream) -> io::Result<()> {
-        let mut asker = Impatient {
-            stream: asker,
-            until: Instant::now() + PATIENCE,
-        };
-        let request = request(&mut asker)?;
-        let (status, text) = match request_line(&request) {
-            Some(("GET", "/metrics" | "/")) => {
+    fn answer(&self, mut client: &TcpStream) -> io::Result<()> {
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
+        let target = read_target(|part| {
+            client.set_read_timeout(time_left(deadline)?)?;
+            client.read(part)
+        })?;
+        let (status, text) = match target {
+            Target::Metrics => {
                 let text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 ("200 OK", text.clone())
             }
-            Some(("GET", _)) => ("404 Not Found", "the metrics are at /metrics\n".to_owned()),
-            Some(_) => (
+            Target::OtherPath => ("404 Not Found", "the metrics are at /metrics\n".to_owned()),
+            Target::OtherMethod => (
                 "405 Method Not Allowed",
                 "only GET is known here\n".to_owned(),
             ),
-            None => ("400 Bad Request", "this is not HTTP\n".to_owned()),
+            Target::NotHttp => ("400 Bad Request", "this is not HTTP\n".to_owned()),
         };
-        let head = format!(
+        let answer = format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n",
+             Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
             text.len()
         );
-        asker.write_all(head.as_bytes())?;
-        asker.write_all(text.as_bytes())
-    }
-}
-
-/// A connection that ends at a given time, however busy it is.
-struct Impatient {
-    stream: TcpStream,
-    until: Instant,
-}
-
-impl Impatient {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+        let mut rest = answer.as_bytes();
+        while !rest.is_empty() {
+            client.set_write_timeout(time_left(deadline)?)?;
+            rest = &rest[client.write(rest)?..];
         }
-        Ok(Some(left))
+        Ok(())
     }
 }
 
-impl Read for Impatient {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(into)
-    }
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Metrics,
+    OtherPath,
+    OtherMethod,
+    NotHttp,
 }
 
-impl Write for Impatient {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(from)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-/// Up to the empty line.
-fn request(asker: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut request = vec![];
-    let mut part = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < LONGEST_REQUEST {
-        match asker.read(&mut part)? {
-            0 => break,
-            count => request.extend_from_slice(&part[..count]),
+/// Reads up to the empty line that ends a request, or until there is too much of it.
+fn read_target(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Target> {
+    let mut head = [0; LONGEST_REQUEST];
+    let mut length = 0;
+    loop {
+        let count = read(&mut head[length..])?;
+        length += count;
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&head[..length]) {
+            Ok(Status::Partial) if count > 0 => {}
+            Ok(Status::Complete(_)) => return Ok(target(&request)),
+            Ok(Status::Partial) | Err(_) => return Ok(Target::NotHttp),
         }
     }
-    Ok(request)
 }
 
-/// `GET /metrics HTTP/1.1`: what is wanted, and where, without what follows a question mark.
-fn request_line(request: &[u8]) -> Option<(&str, &str)> {
-    let line = request.split(|&byte| byte == b'\r').next()?;
-    let mut words = str::from_utf8(line).ok()?.split(' ');
-    let (method, target) = (words.next()?, words.next()?);
-    words.next()?.strip_prefix("HTTP/")?;
-    Some((method, target.split('?').next()?))
+/// What follows a question mark does not matter.
+fn target(request: &httparse::Request<'_, '_>) -> Target {
+    let path = request.path.and_then(|path| path.split('?').next());
+    match (request.method, path) {
+        (Some("GET"), Some("/metrics" | "/")) => Target::Metrics,
+        (Some("GET"), _) => Target::OtherPath,
+        _ => Target::OtherMethod,
+    }
+}
+
+/// However busy a connection is, it ends then.
+fn time_left(deadline: Instant) -> io::Result<Option<Duration>> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(Some(left))
 }
 
 #[cfg(test)]
@@ -183,6 +178,7 @@ mod tests {
     #[test]
     fn a_request_without_an_end_is_cut() {
         let mut endless = io::repeat(b'x');
-        assert!(request(&mut endless).unwrap().len() <= LONGEST_REQUEST + 1024);
+        let target = read_target(|part| endless.read(part)).unwrap();
+        assert_eq!(target, Target::NotHttp);
     }
 }

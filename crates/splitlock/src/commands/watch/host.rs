@@ -1,16 +1,14 @@
 //! What has to be known of the machine to understand what is seen on it.
 
 use split_lock_host::{Detection, Facts};
-use split_lock_watch::Patience;
+use split_lock_watch::LivelockThreshold;
 
 pub(super) struct Host {
     pub(super) kernel: Option<String>,
     pub(super) hz: Option<u32>,
     /// In one sentence.
     pub(super) detection: String,
-    /// Why nothing will be seen here, if so.
-    pub(super) nothing_to_see: Option<String>,
-    pub(super) patience: Patience,
+    pub(super) threshold: LivelockThreshold,
     /// What is to be kept in mind when looking at what was seen.
     pub(super) notes: Vec<String>,
 }
@@ -31,10 +29,9 @@ impl Host {
         Self {
             kernel: facts.kernel_release.known().cloned(),
             hz: facts.hz.known().map(|hz| hz.get()),
-            nothing_to_see: is_off.then(nothing),
-            patience: Patience::of(facts),
+            threshold: LivelockThreshold::of(facts),
+            notes: is_off.then(nothing).into_iter().collect(),
             detection: sentence,
-            notes: vec![],
         }
     }
 }

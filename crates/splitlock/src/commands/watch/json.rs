@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use split_lock_watch::{Change, Watch};
+use split_lock_watch::{Snapshot, StateReport, Watch};
 
 use super::host::Host;
-use super::snapshot::{Row, Snapshot};
 
 const SCHEMA_VERSION: u32 = 1;
 
@@ -22,13 +21,13 @@ pub(super) fn start(watch: &Watch, host: &Host) -> Result<String> {
         "kernel": host.kernel,
         "hz": host.hz,
         "detection": host.detection,
-        "hopeless_up_to_ns": host.patience.hopeless_up_to().as_nanos() as u64,
+        "hopeless_up_to_ns": host.threshold.never_up_to().as_nanos() as u64,
     }))
 }
 
-/// A thread fares otherwise than before.
-pub(super) fn change(change: &Change, row: &Row) -> Result<String> {
-    let mut value = serde_json::to_value(row)?;
+/// A thread is in another state than before.
+pub(super) fn change(StateReport { change, thread }: &StateReport) -> Result<String> {
+    let mut value = serde_json::to_value(thread)?;
     if let Some(fields) = value.as_object_mut() {
         for rate in ["state", "ended", "traps_per_s", "lost_share"] {
             fields.remove(rate);

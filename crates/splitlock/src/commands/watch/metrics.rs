@@ -1,10 +1,9 @@
 //! Metrics of what is seen. Their names and labels are an interface: docs/watch.md.
 
-use split_lock_watch::{State, Totals};
+use split_lock_report::text::plain;
+use split_lock_watch::{Snapshot, ThreadRow, ThreadState, Totals};
 
-use super::snapshot::{Row, Snapshot, worst_first};
 use crate::metrics::Metrics;
-use crate::text::plain;
 
 /// More threads than these would be too many series: the worst of them have their own.
 const MOST_THREADS: usize = 200;
@@ -30,7 +29,11 @@ fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
     let help = "How long windows were open, those of all CPUs together";
     let unprotected = snapshot.unprotected.as_secs_f64();
     metrics.counter("watch_windows_seconds_total", help, &[], unprotected);
-    for state in [State::Slowed, State::HeldUp, State::Livelocked] {
+    for state in [
+        ThreadState::Slowed,
+        ThreadState::HeldUp,
+        ThreadState::Livelocked,
+    ] {
         let help = "Threads by how they fare";
         let threads = snapshot.threads.iter().filter(|row| row.state == state);
         let labels = [("state", word(state))];
@@ -49,12 +52,10 @@ fn of_all(totals: &Totals, metrics: &mut Metrics) {
 }
 
 fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
-    let mut alive: Vec<_> = snapshot.threads.iter().filter(|row| !row.ended).collect();
-    alive.sort_by_key(|row| worst_first(row));
-    alive.truncate(MOST_THREADS);
-    let alive: Vec<_> = alive.into_iter().map(|row| (row, labels(row))).collect();
-    let mut each = |name, help: &str, value: &dyn Fn(&Row) -> f64, rises: bool| {
-        for (row, labels) in &alive {
+    let worst = snapshot.worst_threads(MOST_THREADS).into_iter();
+    let worst: Vec<_> = worst.map(|row| (row, labels(row))).collect();
+    let mut each = |name, help: &str, value: &dyn Fn(&ThreadRow) -> f64, rises: bool| {
+        for (row, labels) in &worst {
             let labels = labels.each_ref().map(|(name, value)| (*name, &value[..]));
             if rises {
                 metrics.counter(name, help, &labels, value(row));
@@ -90,17 +91,17 @@ fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
     each(
         "watch_thread_livelocked",
         "Whether one thread will not get past an instruction",
-        &|row| f64::from(row.state == State::Livelocked),
+        &|row| f64::from(row.state == ThreadState::Livelocked),
         false,
     );
 }
 
-fn labels(row: &Row) -> [(&'static str, String); 4] {
+fn labels(row: &ThreadRow) -> [(&'static str, String); 4] {
     [
         ("pid", row.pid.to_string()),
         ("tid", row.tid.to_string()),
-        ("comm", plain(row.person.name())),
-        ("place", plain(&row.person.place())),
+        ("comm", plain(row.identity.name())),
+        ("place", plain(&row.identity.place())),
     ]
 }
 
@@ -115,12 +116,12 @@ fn outcomes(totals: &Totals) -> [(&'static str, f64); 4] {
 }
 
 /// As in the JSON.
-fn word(state: State) -> &'static str {
+fn word(state: ThreadState) -> &'static str {
     match state {
-        State::Quiet => "quiet",
-        State::Slowed => "slowed",
-        State::HeldUp => "held_up",
-        State::Livelocked => "livelocked",
+        ThreadState::Quiet => "quiet",
+        ThreadState::Slowed => "slowed",
+        ThreadState::HeldUp => "held_up",
+        ThreadState::Livelocked => "livelocked",
     }
 }
 

@@ -5,28 +5,27 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::{Facts, Root};
+use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
-use split_lock_watch::{Missing, Probing, Settings, State, Watch};
+use split_lock_watch::{
+    MissingSource, Probing, Session, Settings, Snapshot, SnapshotKind, StateReport, ThreadState,
+    Watch,
+};
 
 use crate::args::watch::{FailOn, WatchArgs};
 use crate::error::report_error;
-use crate::{Exit, interrupt, stdout, terminal, text};
+use crate::{Exit, interrupt, stdout, terminal};
 
 mod endpoint;
 mod host;
 mod json;
 mod metrics;
-mod people;
 mod screen;
-mod session;
-mod snapshot;
 mod table;
 
 use endpoint::Endpoint;
 use host::Host;
 use screen::Screen;
-use session::{Moment, Session, Told};
-use snapshot::Snapshot;
 use table::Room;
 
 /// The kernel's rings are looked into at least as often.
@@ -39,7 +38,6 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     raise_file_limit();
     let watch = Watch::open(&settings(args, &host))?;
     let stop = interrupt::stop_on_ctrl_c_and(screen::leave_at_once)?;
-    host.notes.extend(host.nothing_to_see.clone());
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
         host.notes
@@ -48,12 +46,11 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     });
     // On a terminal they would be hidden at once; there they stand below the table.
     host.notes.iter().for_each(|note| report_error(note));
-    let out = Out::new(args, host)?;
+    let out = Printer::new(args, host)?;
     if !out.start(&watch)? {
         return Ok(Exit::Fine);
     }
-    let patience = out.host.patience;
-    let session = Session::new(watch, patience, root);
+    let session = Session::new(watch, out.host.threshold, root);
     follow(session, args, &out, endpoint.as_ref(), &stop)
 }
 
@@ -80,15 +77,19 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
-fn without(missing: &Missing) -> String {
-    let Missing { what, why, so } = missing;
-    format!("without {what} ({why}), {so}")
+fn without(missing: &MissingSource) -> String {
+    let MissingSource {
+        what,
+        why,
+        consequence,
+    } = missing;
+    format!("without {what} ({why}), {consequence}")
 }
 
 fn follow(
     mut session: Session,
     args: &WatchArgs,
-    out: &Out,
+    out: &Printer,
     endpoint: Option<&Endpoint>,
     stop: &Stop,
 ) -> Result<Exit> {
@@ -109,33 +110,33 @@ fn follow(
         let end = args.duration.map_or(next, |duration| duration.min(next));
         let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
         let changes = session.listen(timeout)?;
-        found |= tell_of_livelock(&changes);
+        found |= has_livelock(&changes);
         if !out.changes(&changes)? {
             return Ok(exit(args, found, stop));
         }
     }
     let changes = session.finish()?;
-    found |= tell_of_livelock(&changes);
+    found |= has_livelock(&changes);
     if out.changes(&changes)? {
-        let (snapshot, told) = session.snapshot(Moment::End)?;
+        let (snapshot, reports) = session.snapshot(SnapshotKind::End)?;
         publish(endpoint, &snapshot);
-        if out.changes(&told)? {
+        if out.changes(&reports)? {
             out.end(&snapshot)?;
         }
     }
     Ok(exit(args, found, stop))
 }
 
-fn tell_of_livelock(changes: &[Told]) -> bool {
-    let mut changes = changes.iter();
-    changes.any(|(change, _)| change.to == State::Livelocked)
+fn has_livelock(reports: &[StateReport]) -> bool {
+    let mut changes = reports.iter().map(|report| report.change);
+    changes.any(|change| change.to == ThreadState::Livelocked)
 }
 
 /// Shows and prints what there is now; whether somebody still reads.
-fn show(session: &mut Session, out: &Out, endpoint: Option<&Endpoint>) -> Result<bool> {
-    let (snapshot, told) = session.snapshot(Moment::Interval)?;
+fn show(session: &mut Session, out: &Printer, endpoint: Option<&Endpoint>) -> Result<bool> {
+    let (snapshot, reports) = session.snapshot(SnapshotKind::Interval)?;
     publish(endpoint, &snapshot);
-    Ok(out.changes(&told)? && out.sample(&snapshot)?)
+    Ok(out.changes(&reports)? && out.sample(&snapshot)?)
 }
 
 fn publish(endpoint: Option<&Endpoint>, snapshot: &Snapshot) {
@@ -153,8 +154,8 @@ fn exit(args: &WatchArgs, found: bool, stop: &Stop) -> Exit {
     }
 }
 
-/// Where everything goes.
-struct Out {
+/// Prints what a watch finds, in one of three forms.
+struct Printer {
     host: Host,
     form: Form,
 }
@@ -167,7 +168,7 @@ enum Form {
     Lines,
 }
 
-impl Out {
+impl Printer {
     fn new(args: &WatchArgs, host: Host) -> Result<Self> {
         let form = match args.json {
             true => Form::Json,
@@ -187,11 +188,11 @@ impl Out {
         }
     }
 
-    fn changes(&self, changes: &[Told]) -> Result<bool> {
-        for told in changes {
+    fn changes(&self, reports: &[StateReport]) -> Result<bool> {
+        for report in reports {
             let is_read = match self.form {
-                Form::Json => stdout::print_on(&json::change(&told.0, &told.1)?)?,
-                Form::Lines => stdout::print_on(&self.line(told))?,
+                Form::Json => stdout::print_on(&json::change(report)?)?,
+                Form::Lines => stdout::print_on(&self.line(report))?,
                 Form::Screen(_) => true,
             };
             if !is_read {
@@ -201,18 +202,17 @@ impl Out {
         Ok(true)
     }
 
-    fn line(&self, (change, row): &Told) -> String {
-        let line = match change.to {
-            State::Livelocked => table::alarm(row, self.host.patience),
-            _ if row.ended => format!("{} ({}): ended", row.person.name(), row.tid),
-            state => format!(
-                "{} ({}): {}",
-                row.person.name(),
-                row.tid,
-                table::word(state)
-            ),
+    fn line(&self, StateReport { change, thread }: &StateReport) -> String {
+        let word = match change.to {
+            ThreadState::Livelocked => {
+                let alarm = table::alarm(thread, self.host.threshold);
+                return format!("{}\n", text::plain(&alarm));
+            }
+            _ if thread.ended => "ended",
+            state => table::word(state),
         };
-        format!("{}\n", text::plain(&line))
+        let name = text::plain(thread.identity.name());
+        format!("{name} ({}): {word}\n", thread.tid)
     }
 
     fn sample(&self, snapshot: &Snapshot) -> Result<bool> {
@@ -227,7 +227,7 @@ impl Out {
         }
     }
 
-    fn end(self: &Out, snapshot: &Snapshot) -> Result<()> {
+    fn end(&self, snapshot: &Snapshot) -> Result<()> {
         let room = Room {
             columns: terminal::width(),
             rows: None,

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use split_lock_watch::{Patience, State, Way};
+use split_lock_report::columns::columns;
+use split_lock_report::number::{duration, grouped};
+use split_lock_report::text::{count, plain, wrap};
+use split_lock_watch::{
+    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, TrapOrigin,
+};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::host::Host;
-use super::snapshot::{Cost, Group, Row, Snapshot};
-use crate::columns::columns;
-use crate::number::{duration, grouped};
-use crate::text::{count, plain, wrap};
 
 /// What of a table fits, and how it may look.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ const ENOUGH_TO_SAY: Duration = Duration::from_millis(250);
 /// The whole of it, or the worst of it and how much more there is.
 pub(super) fn render(snapshot: &Snapshot, host: &Host, room: Room) -> String {
     let head = head(snapshot);
-    let mut tail = alarms(snapshot, host.patience);
+    let mut tail = alarms(snapshot, host.threshold);
     tail.push(foot(snapshot));
     tail.extend_from_slice(&host.notes);
     let wrapped = |line: &String| {
@@ -54,7 +55,7 @@ pub(super) fn render(snapshot: &Snapshot, host: &Host, room: Room) -> String {
         if table.len() > left {
             let hidden = table.len() - (left - 1);
             table.truncate(left - 1);
-            table.push((State::Quiet, format!("... {hidden} more lines")));
+            table.push((ThreadState::Quiet, format!("... {hidden} more lines")));
         }
     }
     let mut text = fit(&head, room.columns) + "\n\n";
@@ -81,28 +82,28 @@ fn head(snapshot: &Snapshot) -> String {
 }
 
 /// A heading, and below each process its threads.
-fn table(snapshot: &Snapshot) -> Vec<(State, String)> {
+fn table(snapshot: &Snapshot) -> Vec<(ThreadState, String)> {
     if snapshot.threads.is_empty() {
-        return vec![(State::Quiet, "Nobody has met detection so far.".to_owned())];
+        return vec![(ThreadState::Quiet, "No split-lock traps so far.".to_owned())];
     }
-    let mut cells = vec![HEADING.map(str::to_owned).to_vec()];
-    let mut states = vec![State::Quiet];
+    let mut cells = vec![];
+    let mut states = vec![ThreadState::Quiet];
     for process in &snapshot.processes {
         cells.push(group_cells(process));
-        states.push(State::Quiet);
+        states.push(ThreadState::Quiet);
         for row in snapshot.threads.iter().filter(|row| row.pid == process.pid) {
             cells.push(row_cells(row));
             states.push(row.state);
         }
     }
-    let lines = columns(&cells);
+    let lines = columns(HEADING, cells);
     states
         .into_iter()
         .zip(lines.lines().map(str::to_owned))
         .collect()
 }
 
-fn group_cells(process: &Group) -> Vec<String> {
+fn group_cells(process: &ProcessRow) -> Vec<String> {
     let place = if process.place.is_empty() {
         "(gone)"
     } else {
@@ -111,20 +112,16 @@ fn group_cells(process: &Group) -> Vec<String> {
     vec![plain(&format!("{place} [{}]", process.pid))]
 }
 
-fn row_cells(row: &Row) -> Vec<String> {
+fn row_cells(row: &ThreadRow) -> Vec<String> {
     let totals = &row.totals;
-    let way = match row.way {
-        Some(Way::Guest) => "guest",
-        Some(Way::User) => "user",
-        None => "",
-    };
+    let origin = row.origin.map_or("", TrapOrigin::name);
     let stuck = if row.failed_in_a_row > 0 {
         span(row.stuck_for)
     } else {
         "-".to_owned()
     };
     vec![
-        plain(&format!("  {} {}", row.tid, row.person.name())),
+        plain(&format!("  {} {}", row.tid, row.identity.name())),
         if row.ended { "ended" } else { word(row.state) }.to_owned(),
         stuck,
         grouped(totals.traps as f64),
@@ -133,23 +130,23 @@ fn row_cells(row: &Row) -> Vec<String> {
         grouped(totals.windows as f64),
         format!("{} {:3.0} %", span(totals.lost), row.lost_share * 100.0),
         row.rip
-            .map_or(String::new(), |rip| format!("{rip:#x} {way}")),
+            .map_or(String::new(), |rip| format!("{rip:#x} {origin}")),
     ]
 }
 
 /// What has to be said about threads that are in a livelock.
-fn alarms(snapshot: &Snapshot, patience: Patience) -> Vec<String> {
+fn alarms(snapshot: &Snapshot, threshold: LivelockThreshold) -> Vec<String> {
     /// More than these say the same.
     const MOST: usize = 3;
     let stuck: Vec<_> = snapshot
         .threads
         .iter()
-        .filter(|row| row.state == State::Livelocked)
+        .filter(|row| row.state == ThreadState::Livelocked)
         .collect();
     let mut alarms: Vec<_> = stuck
         .iter()
         .take(MOST)
-        .map(|row| alarm(row, patience))
+        .map(|row| alarm(row, threshold))
         .collect();
     if stuck.len() > MOST {
         let more = count(
@@ -166,9 +163,9 @@ fn alarms(snapshot: &Snapshot, patience: Patience) -> Vec<String> {
 }
 
 /// For a thread that will not get past.
-pub(super) fn alarm(row: &Row, patience: Patience) -> String {
-    let place = row.person.place();
-    let of = if place.is_empty() || place == row.person.name() {
+pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
+    let place = row.identity.place();
+    let of = if place.is_empty() || place == row.identity.name() {
         String::new()
     } else {
         format!(" of {place}")
@@ -177,7 +174,7 @@ pub(super) fn alarm(row: &Row, patience: Patience) -> String {
     let every = row.interrupted_every.map_or(String::new(), |every| {
         format!("; a signal every {}", span(every))
     });
-    let needs = patience.hopeless_up_to();
+    let needs = threshold.never_up_to();
     let needs = if needs.is_zero() {
         String::new()
     } else {
@@ -188,7 +185,7 @@ pub(super) fn alarm(row: &Row, patience: Patience) -> String {
     };
     format!(
         "LIVELOCK: {} ({}){of} has come back to the same split lock{at} {} in {}{every}{needs}.",
-        row.person.name(),
+        row.identity.name(),
         row.tid,
         count(row.failed_in_a_row, "time", "times"),
         span(row.stuck_for),
@@ -207,7 +204,7 @@ fn foot(snapshot: &Snapshot) -> String {
     }
     if snapshot.lost_events > 0 {
         parts.push(format!(
-            "{} LOST: what is counted is too little",
+            "{} LOST: counts are too low",
             count(snapshot.lost_events, "event was", "events were")
         ));
     }
@@ -224,12 +221,12 @@ fn foot(snapshot: &Snapshot) -> String {
 }
 
 /// As people say it.
-pub(super) fn word(state: State) -> &'static str {
+pub(super) fn word(state: ThreadState) -> &'static str {
     match state {
-        State::Quiet => "quiet",
-        State::Slowed => "slowed",
-        State::HeldUp => "held up",
-        State::Livelocked => "LIVELOCK",
+        ThreadState::Quiet => "quiet",
+        ThreadState::Slowed => "slowed",
+        ThreadState::HeldUp => "held up",
+        ThreadState::Livelocked => "LIVELOCK",
     }
 }
 
@@ -247,11 +244,11 @@ fn fit(line: &str, columns: usize) -> String {
     line.chars().take_while(fits).collect()
 }
 
-fn styled(line: &str, state: State, has_colors: bool) -> String {
+fn styled(line: &str, state: ThreadState, has_colors: bool) -> String {
     let style = match state {
-        State::Livelocked => "1;31",
-        State::HeldUp => "33",
-        State::Quiet | State::Slowed => return line.to_owned(),
+        ThreadState::Livelocked => "1;31",
+        ThreadState::HeldUp => "33",
+        ThreadState::Quiet | ThreadState::Slowed => return line.to_owned(),
     };
     match has_colors {
         true => format!("\x1b[{style}m{line}\x1b[0m"),
@@ -263,47 +260,45 @@ fn styled(line: &str, state: State, has_colors: bool) -> String {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use split_lock_host::who::Vm;
-    use split_lock_watch::{Happening, Ledger, Lost, Totals, What};
+    use split_lock_host::attribution::Vm;
+    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable, Totals};
 
-    use super::super::people::Person;
-    use super::super::snapshot::group;
     use super::*;
 
     const MS: u64 = 1_000_000;
 
-    fn step(at_ns: u64, tid: u32, what: What) -> Happening {
-        Happening {
+    fn step(at_ns: u64, tid: u32, kind: EventKind) -> Event {
+        Event {
             at_ns,
             cpu: 1,
             tid,
             pid: tid / 100,
-            what,
+            kind,
         }
     }
 
     /// A vCPU that is kicked each millisecond, another one that gets past, and a program that has ended.
     pub(in super::super) fn snapshot() -> Snapshot {
-        let mut ledger = Ledger::new(patience());
-        let trap = |rip| What::Trap {
-            way: Way::Guest,
+        let mut table = ThreadTable::new(threshold());
+        let trap = |rip| EventKind::Trap {
+            origin: TrapOrigin::Guest,
             rip: Some(rip),
         };
         for ms in 0..2000 {
-            ledger.see(&step(ms * MS, 5670, trap(0x7f00_1234)));
+            table.record(&step(ms * MS, 5670, trap(0x7f00_1234)));
             let end = (ms + 1) * MS;
-            ledger.see(&step(end, 5670, What::Slept { left_ms: 12 }));
-            ledger.see(&step(end, 5670, What::Back { retry: true }));
+            table.record(&step(end, 5670, EventKind::Slept { left_ms: 12 }));
+            table.record(&step(end, 5670, EventKind::Back { retry: true }));
         }
-        let past = What::Detection {
+        let past = EventKind::Detection {
             on: false,
             of: None,
         };
         for tid in [5671, 9000] {
-            ledger.see(&step(0, tid, trap(0x40_1000)));
-            ledger.see(&step(15 * MS, tid, past));
+            table.record(&step(0, tid, trap(0x40_1000)));
+            table.record(&step(15 * MS, tid, past));
         }
-        let person = |tid: u32| Person {
+        let identity = |tid: u32| ThreadIdentity {
             comm: Some(match tid {
                 9000 => "ga\u{1b}[31mme".to_owned(),
                 _ => format!("CPU {}/KVM", tid - 5670),
@@ -314,19 +309,19 @@ pub(super) mod tests {
                 Vm::of_command_line(&line.map(str::to_owned)).unwrap()
             }),
         };
-        let rows = ledger.threads().map(|(thread, account)| {
-            let row = Row::new(thread, account, person(thread.tid));
+        let rows = table.threads().map(|(thread, stats)| {
+            let row = ThreadRow::new(thread, stats, identity(thread.tid));
             let row = row.since(&Totals::default(), Duration::from_secs(2));
             if thread.tid == 9000 { row.ended() } else { row }
         });
         let mut threads: Vec<_> = rows.collect();
-        let processes = group(&mut threads);
+        let processes = ProcessRow::group(&mut threads);
         let wall = Duration::from_secs(2);
         Snapshot {
             at_ns: 2000 * MS,
             wall,
             lost_events: 3,
-            lost: Lost {
+            lost: LostEvents {
                 records: 2,
                 probes: 1,
             },
@@ -334,17 +329,17 @@ pub(super) mod tests {
                 cpu: Duration::from_millis(5),
                 wall,
             },
-            cpus_off: ledger.cpus_off(),
-            unprotected: ledger.unprotected(),
-            totals: ledger.totals(),
+            cpus_off: table.cpus_off(),
+            unprotected: table.unprotected(),
+            totals: table.totals(),
             processes,
             threads,
             threads_forgotten: 0,
         }
     }
 
-    fn patience() -> Patience {
-        Patience::new(Duration::from_millis(8))
+    fn threshold() -> LivelockThreshold {
+        LivelockThreshold::new(Duration::from_millis(8))
     }
 
     fn host() -> Host {
@@ -352,8 +347,7 @@ pub(super) mod tests {
             kernel: None,
             hz: Some(250),
             detection: String::new(),
-            nothing_to_see: None,
-            patience: patience(),
+            threshold: threshold(),
             notes: vec!["Something is missing.".to_owned()],
         }
     }

@@ -1,0 +1,295 @@
+//! Keeping one vCPU going.
+
+use std::time::Duration;
+
+use super::access::{CodePosition, VcpuAccess};
+use super::breakpoints::DebugExit;
+use super::config::Config;
+use super::progress::{Response, SplitInstruction, Stall, VcpuProgress};
+use super::run::Run;
+use super::state::{GuardState, StallCheck};
+use crate::breakpoint_slots::{BreakpointSlots, SLOTS};
+use crate::decode::LockedAccess;
+use crate::emulate::{Emulated, Reason};
+
+/// A breakpoint that is hit so often in a row without a split lock there is given up.
+const MISSES: u32 = 4;
+
+/// After so many hits it is asked again whether the guest wants its debug registers for itself.
+const HITS_BETWEEN_QUESTIONS: u64 = 256;
+
+/// Notices that a vCPU is held up by split locks, and gets it on. One for each vCPU.
+///
+/// The VMM asks for a [`budget`](Self::budget) before each bounded run, reports the run
+/// [afterwards](Self::after_run), and
+/// hands over the exits that [breakpoints](Self::handle_breakpoint) cause.
+///
+/// ```
+/// use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuAccess, VcpuGuard, VcpuProgress};
+/// use std::time::Duration;
+///
+/// # fn example<H: VcpuAccess>(mut vcpu: H) -> Result<(), H::Error> {
+/// let mut guard = VcpuGuard::new(Config { reaction: Reaction::Emulate, ..Config::default() });
+/// let budget = guard.budget(Duration::from_millis(1));
+/// // Run the vCPU for that long. Then:
+/// let run = Run {
+///     wall: budget,
+///     cpu: Duration::from_micros(12),
+///     ended: Ended::Expired,
+/// };
+/// if let VcpuProgress::Stalled(stall) = guard.after_run(&run, &mut vcpu)? {
+///     println!("stuck at {}: {:?}", stall.instruction, stall.response);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct VcpuGuard {
+    state: GuardState,
+    watched: BreakpointSlots,
+    hits: u64,
+    statistics: Statistics,
+}
+
+/// What a [`VcpuGuard`] has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Runs that ended at a split lock after hardly any CPU time.
+    pub stalls: u64,
+    /// Instructions emulated there.
+    pub emulated_at_stalls: u64,
+    /// Instructions emulated at breakpoints, before they could do harm.
+    pub emulated_at_breakpoints: u64,
+    /// Runs that were made long for the kernel's sake.
+    pub graces: u64,
+    /// Instructions that could not be emulated.
+    pub left_to_cpu: u64,
+    /// Breakpoints that were hit by something else than a split lock.
+    pub misses: u64,
+}
+
+/// What was done at a breakpoint. In all cases the vCPU can run again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BreakpointOutcome {
+    /// The instruction there has been emulated.
+    Emulated(LockedAccess),
+    /// The CPU does it, for this reason.
+    LeftToCpu(Reason),
+    /// The instruction there does not split a lock (any more, or in this address space, or with these
+    /// operands). The CPU does it.
+    NoSplitLock,
+    /// A step over a breakpoint is done, or an event comes before the instruction, or the guest turned
+    /// out to use the breakpoint registers itself, and has got them.
+    Nothing,
+    /// The exception was the guest's own, and it has got it.
+    ForGuest,
+}
+
+impl VcpuGuard {
+    /// For a vCPU that has not run yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            state: GuardState::new(config),
+            watched: BreakpointSlots::default(),
+            hits: 0,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// How long the next run may last, if the VMM's own budget for it is `own`: more than that only
+    /// if [`Config::grace`] says so, and less to find out soon whether the vCPU is stalled again.
+    ///
+    /// A run that others cut short by a kick goes on until the same end. With a new budget after each
+    /// kick, a vCPU beside one that emulates all the time would never come to the end of any, and nobody
+    /// would see that it is held up.
+    pub fn budget(&mut self, own: Duration) -> Duration {
+        self.state.budget(own)
+    }
+
+    /// A run is over. Nothing is asked of a vCPU that has used its time.
+    ///
+    /// # Errors
+    /// If the vCPU cannot be asked, or not be changed.
+    pub fn after_run<H: VcpuAccess>(
+        &mut self,
+        run: &Run,
+        vcpu: &mut H,
+    ) -> Result<VcpuProgress, H::Error> {
+        match self.state.after_run(run) {
+            StallCheck::NoStall => Ok(VcpuProgress::Progressing),
+            StallCheck::Suspect => {
+                let verdict = self.judge(vcpu);
+                self.state.end_run();
+                verdict
+            }
+        }
+    }
+
+    /// A breakpoint may have been hit. This comes first after such an exit.
+    ///
+    /// # Errors
+    /// If the vCPU cannot be asked, or not be changed.
+    pub fn handle_breakpoint<H: VcpuAccess>(
+        &mut self,
+        exit: H::Exit,
+        vcpu: &mut H,
+    ) -> Result<BreakpointOutcome, H::Error> {
+        match vcpu.classify_exit(exit)? {
+            DebugExit::Breakpoint => self.handle_hit(vcpu),
+            DebugExit::SteppedOver => Ok(BreakpointOutcome::Nothing),
+            DebugExit::ForGuest => Ok(BreakpointOutcome::ForGuest),
+        }
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The linear addresses of the instructions that are emulated before they can do harm.
+    #[must_use]
+    pub fn watched_addresses(&self) -> &[Option<u64>; SLOTS] {
+        self.watched.addresses()
+    }
+
+    /// Takes all breakpoints away, until there is another stall: before a debugger uses them, say.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn clear_breakpoints<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
+        self.watched = BreakpointSlots::default();
+        vcpu.set_breakpoints(self.watched.addresses())
+    }
+
+    fn judge<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<VcpuProgress, H::Error> {
+        if vcpu.is_halted()? {
+            return Ok(VcpuProgress::Idle);
+        }
+        let verdict = self.look_at_instruction(vcpu)?;
+        Ok(verdict.unwrap_or_else(|| {
+            self.state.found_nothing();
+            VcpuProgress::Starved
+        }))
+    }
+
+    fn look_at_instruction<H: VcpuAccess>(
+        &mut self,
+        vcpu: &mut H,
+    ) -> Result<Option<VcpuProgress>, H::Error> {
+        let check = self.state.at_position(&vcpu.registers()?);
+        let may_be_punished =
+            self.state.expects_stall() || self.state.slept(vcpu.voluntary_context_switches());
+        if check == StallCheck::NoStall || !may_be_punished || vcpu.has_event()? {
+            return Ok(None);
+        }
+        let Some(instruction) = vcpu.split_instruction()? else {
+            return Ok(None);
+        };
+        let Some(finding) = self.state.found(&instruction) else {
+            return Ok(None);
+        };
+        self.statistics.stalls += 1;
+        let response = if finding.emulate {
+            self.emulate_stalled(vcpu)?
+        } else {
+            self.let_through(Response::Reported)
+        };
+        let stall = Stall {
+            instruction,
+            is_new: finding.is_new,
+            response,
+        };
+        Ok(Some(if finding.stalled {
+            VcpuProgress::Stalled(stall)
+        } else {
+            VcpuProgress::Slow(stall)
+        }))
+    }
+
+    fn emulate_stalled<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<Response, H::Error> {
+        let position = vcpu.code_position()?;
+        match vcpu.emulate()? {
+            Emulated::Done(_) => {
+                self.statistics.emulated_at_stalls += 1;
+                let watched = self.watch(position, vcpu)?;
+                self.state.emulated_at_stall(watched);
+                Ok(Response::Emulated { watched })
+            }
+            Emulated::LeftToCpu(reason) => {
+                self.statistics.left_to_cpu += 1;
+                Ok(self.let_through(Response::LeftToCpu(reason)))
+            }
+        }
+    }
+
+    fn let_through(&mut self, otherwise: Response) -> Response {
+        let response = self.state.let_through().unwrap_or(otherwise);
+        if matches!(response, Response::Grace(_)) {
+            self.statistics.graces += 1;
+        }
+        response
+    }
+
+    fn watch<H: VcpuAccess>(
+        &mut self,
+        position: CodePosition,
+        vcpu: &mut H,
+    ) -> Result<bool, H::Error> {
+        if !vcpu.breakpoints_work_at(position.cpl) {
+            return Ok(false);
+        }
+        if vcpu.guest_uses_debug_registers()? {
+            self.clear_breakpoints(vcpu)?;
+            return Ok(false);
+        }
+        self.watched.insert(position.address);
+        vcpu.set_breakpoints(self.watched.addresses())?;
+        Ok(true)
+    }
+
+    fn handle_hit<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<BreakpointOutcome, H::Error> {
+        if vcpu.has_event()? {
+            return Ok(BreakpointOutcome::Nothing);
+        }
+        self.hits += 1;
+        if self.hits.is_multiple_of(HITS_BETWEEN_QUESTIONS) && vcpu.guest_uses_debug_registers()? {
+            self.clear_breakpoints(vcpu)?;
+            return Ok(BreakpointOutcome::Nothing);
+        }
+        let address = vcpu.code_position()?.address;
+        if !matches!(vcpu.split_instruction()?, Some(SplitInstruction::Access(_))) {
+            return self.miss(address, vcpu);
+        }
+        self.watched.mark_used(address);
+        match vcpu.emulate()? {
+            Emulated::Done(access) => {
+                self.statistics.emulated_at_breakpoints += 1;
+                Ok(BreakpointOutcome::Emulated(access))
+            }
+            Emulated::LeftToCpu(reason) => {
+                self.statistics.left_to_cpu += 1;
+                vcpu.step_over()?;
+                Ok(BreakpointOutcome::LeftToCpu(reason))
+            }
+        }
+    }
+
+    /// Where the code has changed, or another address space has other code, or the operand does not
+    /// cross a line this time.
+    fn miss<H: VcpuAccess>(
+        &mut self,
+        address: u64,
+        vcpu: &mut H,
+    ) -> Result<BreakpointOutcome, H::Error> {
+        self.statistics.misses += 1;
+        if self.watched.count_miss(address) >= MISSES {
+            self.watched.remove(address);
+            vcpu.set_breakpoints(self.watched.addresses())?;
+        } else {
+            vcpu.step_over()?;
+        }
+        Ok(BreakpointOutcome::NoSplitLock)
+    }
+}

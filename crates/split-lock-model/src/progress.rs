@@ -1,0 +1,199 @@
+//! Turns that a guest completes within a pending timeout, for a kernel, from the model.
+
+use crate::kernel::Profile;
+use crate::random::SplitMix64;
+use crate::sim::{
+    Budget, Costs, Program, ProgramError, Run, Scenario, ScenarioError, TaskSpec, Until, simulate,
+};
+use crate::time::Nanos;
+
+/// Which runs to simulate, of which guest. Each is on a machine that has long been quiet: detection
+/// is on when it begins.
+///
+/// ```
+/// use split_lock_model::kernel::{Mode, Profile};
+/// use split_lock_model::progress::ProgressPlan;
+/// use split_lock_model::time::Nanos;
+///
+/// let plan = ProgressPlan::for_guest(Nanos(500))?;
+/// let kernel: Profile = "6.6,hz=1000".parse()?;
+/// let turns = |kernel, ms| -> Result<_, Box<dyn std::error::Error>> {
+///     let runs = plan.runs(kernel)?.into_iter();
+///     Ok(runs.filter(|run| run.timeout == Nanos::from_millis(ms)).map(|run| run.run.turns).max())
+/// };
+/// assert_eq!(turns(&kernel, 5)?, Some(0));
+/// assert_eq!(turns(&kernel.with_mode(Mode::Off)?, 5)?, Some(10_000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressPlan {
+    /// What the guest executes; a turn is one round of its loop.
+    pub program: Program,
+    /// How long the other steps take.
+    pub costs: Costs,
+    /// The pending timeouts.
+    pub timeouts: Vec<Nanos>,
+    /// Runs per timeout.
+    pub repeats: u32,
+    /// Where runs fall between ticks.
+    pub phase: Phase,
+}
+
+/// Where the first trap falls between two ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Spread evenly over the ticks' pattern.
+    Spread,
+    /// Anywhere, from this seed.
+    Random(u64),
+}
+
+/// One run of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRun {
+    /// The pending timeout.
+    pub timeout: Nanos,
+    /// Which repetition, from 0.
+    pub repeat: u32,
+    /// What came of it.
+    pub run: Run,
+}
+
+/// A plan that cannot be simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProgressError {
+    /// No repetitions.
+    #[error("repeats: has to be more than 0")]
+    NoRepeats,
+    /// A scenario that cannot be simulated.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+}
+
+impl ProgressPlan {
+    /// 1 to 49 ms, five runs each, spread over the ticks, of the reference guest whose split lock
+    /// takes `split_cost` while detection is off.
+    ///
+    /// # Errors
+    /// [`ProgramError`] if a split lock would take no time.
+    pub fn for_guest(split_cost: Nanos) -> Result<Self, ProgramError> {
+        Ok(Self {
+            program: Program::split_loop(split_cost)?,
+            costs: Costs::default(),
+            timeouts: (1..50).map(Nanos::from_millis).collect(),
+            repeats: 5,
+            phase: Phase::Spread,
+        })
+    }
+
+    /// The runs on this kernel, in the order of timeouts. Runs that never finish, because SIGBUS
+    /// ended the guest's thread, are left out.
+    ///
+    /// # Errors
+    /// [`ProgressError`], which names the field that is wrong.
+    pub fn runs(&self, kernel: &Profile) -> Result<Vec<PlannedRun>, ProgressError> {
+        if self.repeats == 0 {
+            return Err(ProgressError::NoRepeats);
+        }
+        let mut runs = Vec::new();
+        for &timeout in &self.timeouts {
+            let vcpu = TaskSpec::vcpu(self.program, Budget::Relative(timeout));
+            let mut scenario = Scenario::single(vcpu);
+            scenario.costs = self.costs;
+            scenario.horizon = Nanos::LONGEST;
+            scenario.until = Until::Runs(1);
+            for repeat in 0..self.repeats {
+                scenario.tick_phase = self.phase_of(kernel, timeout, repeat);
+                let finished = simulate(kernel, &scenario)?.runs;
+                runs.extend(finished.into_iter().map(|run| PlannedRun {
+                    timeout,
+                    repeat,
+                    run,
+                }));
+            }
+        }
+        Ok(runs)
+    }
+
+    fn phase_of(&self, kernel: &Profile, timeout: Nanos, repeat: u32) -> Nanos {
+        let pattern = kernel.hz().pattern().0;
+        match self.phase {
+            Phase::Spread => {
+                // In the middle of equal parts, so that none falls on a tick.
+                let part = u128::from(2 * u64::from(repeat) + 1);
+                Nanos((u128::from(pattern) * part / (2 * u128::from(self.repeats))) as u64)
+            }
+            // The same seed gives each run its own phase, whatever the other runs are.
+            Phase::Random(seed) => {
+                let run = SplitMix64::new(timeout.0 ^ u64::from(repeat).rotate_left(40)).next_u64();
+                Nanos(SplitMix64::new(seed ^ run).below(pattern))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> ProgressPlan {
+        ProgressPlan::for_guest(Nanos(1_000)).expect("a plan")
+    }
+
+    fn runs(plan: &ProgressPlan, kernel: &str) -> Vec<PlannedRun> {
+        plan.runs(&kernel.parse().expect("a kernel")).expect("runs")
+    }
+
+    #[test]
+    fn with_detection_off_turns_are_time_over_cost() {
+        let runs = runs(&plan(), "6.12,hz=250,mode=off");
+        assert_eq!(runs.len(), 49 * 5);
+        for run in runs {
+            assert_eq!(run.run.turns, run.timeout.0 / 1_000);
+            assert_eq!(run.run.elapsed, run.timeout);
+        }
+    }
+
+    #[test]
+    fn with_warn_nothing_is_done_up_to_the_sleep_and_a_window_after_it() {
+        let runs = runs(&plan(), "6.6,hz=1000");
+        let at = |ms| {
+            let these = runs
+                .iter()
+                .filter(move |run| run.timeout == Nanos::from_millis(ms));
+            these.map(|run| run.run.turns)
+        };
+        assert!((1..=9).all(|ms| at(ms).eq([0; 5])));
+        // Asleep 11 to 12 ms, then 2 to 3 ms of window.
+        assert!(at(15).all(|turns| (1_900..3_100).contains(&turns)));
+        assert!(at(49).all(|turns| turns > 5_000));
+    }
+
+    #[test]
+    fn a_seed_decides_everything() {
+        let of_seed = |seed| {
+            let phase = Phase::Random(seed);
+            runs(&ProgressPlan { phase, ..plan() }, "6.1.192")
+        };
+        assert_eq!(of_seed(1), of_seed(1));
+        assert_ne!(of_seed(1), of_seed(2));
+    }
+
+    #[test]
+    fn a_guest_that_sigbus_ends_finishes_no_run() {
+        assert_eq!(runs(&plan(), "6.6,mode=fatal"), []);
+    }
+
+    #[test]
+    fn bad_plans_name_the_field() {
+        let message = |change: fn(&mut ProgressPlan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            let error = plan.runs(&"6.6".parse().expect("a kernel"));
+            error.expect_err("refused").to_string()
+        };
+        assert!(message(|plan| plan.repeats = 0).starts_with("repeats:"));
+        assert!(message(|plan| plan.timeouts = vec![Nanos::ZERO]).starts_with("period:"));
+        assert!(message(|plan| plan.timeouts = vec![Nanos::NEVER]).starts_with("period:"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The page that argues from the comparison shows what the comparison gives.
+
+use split_lock_model::policy::{Alternative, Assessment, Comparison, Progress};
+use split_lock_model::sim::{Budget, Program, TaskSpec, Until, Verdict};
+use split_lock_model::time::Nanos;
+
+use crate::{next_to_others, profile};
+
+const PAGE: &str = include_str!("../../../../docs/policies.md");
+
+fn assess(kernel: &str) -> Vec<Assessment> {
+    let kernel = profile(kernel);
+    let comparison = Comparison::default();
+    let assess = |&policy| comparison.assess(policy, &kernel).expect("can be compared");
+    Alternative::ALL.iter().map(assess).collect()
+}
+
+fn on_the_page(kernel: &str) -> &'static str {
+    let marker = format!("<!-- {kernel} -->\n");
+    let (_, rest) = PAGE.split_once(&marker).expect("the page has this table");
+    rest.split_once("\n\n").map_or(rest, |(table, _)| table)
+}
+
+/// The page's table of these assessments.
+fn table(assessments: &[Assessment]) -> String {
+    let at = |progress: &[Progress], ms| {
+        let wanted = Nanos::from_millis(ms);
+        let found = progress.iter().find(|progress| progress.timeout == wanted);
+        format!("{:.1} %", 100.0 * found.expect("tried").share)
+    };
+    let stuck = |progress: &[_]| format!("{}/{}", Assessment::stuck(progress), progress.len());
+    let mut table = String::from(
+        "| policy | timeouts stuck, alone | contended | progress at 1 ms, alone | at 20 ms | at 1 ms, contended | at 20 ms | attacker gains | detection off on its core | bus asked for by 5 attackers | sparse splitter slowed, alone | next to 4 attackers | worst signal delay | worst kill delay |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for a in assessments {
+        let (gain, off, bus) = (
+            a.attack_gain(),
+            100.0 * a.attacker_share_off,
+            100.0 * a.crowd_bus_share,
+        );
+        let (alone, attacked) = (a.sparse_slowdown_alone, a.sparse_slowdown);
+        let [signal, kill] = [a.worst_signal_delay, a.worst_kill_delay].map(Nanos::as_millis_f64);
+        table += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {gain:.2}x | {off:.0} % | {bus:.0} % | {alone:.1}x | {attacked:.1}x | {signal:.2} ms | {kill:.2} ms |\n",
+            a.policy,
+            stuck(&a.progress),
+            stuck(&a.contended),
+            at(&a.progress, 1),
+            at(&a.progress, 20),
+            at(&a.contended, 1),
+            at(&a.contended, 20),
+        );
+    }
+    table
+}
+
+fn check_page(kernel: &str) -> Vec<Assessment> {
+    let assessments = assess(kernel);
+    let table = table(&assessments);
+    assert_eq!(
+        on_the_page(kernel),
+        table.trim_end(),
+        "print it anew:\n{table}"
+    );
+    assessments
+}
+
+#[test]
+fn the_page_shows_what_is_found_at_250_hz() {
+    check_claims(&check_page("6.15,hz=250"));
+}
+
+#[test]
+fn the_page_shows_what_is_found_at_1000_hz() {
+    check_page("6.15,hz=1000");
+}
+
+/// What the page argues with.
+fn check_claims(assessments: &[Assessment]) {
+    let of = |policy| {
+        let mut all = assessments.iter();
+        all.find(|a| a.policy == policy).expect("assessed")
+    };
+    let stuck = |policy| {
+        let Assessment {
+            progress,
+            contended,
+            ..
+        } = of(policy);
+        [progress, contended].map(|progress| Assessment::stuck(progress))
+    };
+    assert!(stuck(Alternative::Upstream)[0] > 0);
+    for policy in [Alternative::RemainingSleep, Alternative::Proceed] {
+        assert!(stuck(policy)[0] == 0 && stuck(policy)[1] > 0);
+    }
+    assert!(of(Alternative::Proceed).attack_gain() > 2.0);
+    for policy in [Alternative::Killable, Alternative::FixedEnd] {
+        assert_eq!(stuck(policy), [0, 0]);
+        assert!((of(policy).attack_gain() - 1.0).abs() < 0.01);
+    }
+    let (killable, fixed_end) = (of(Alternative::Killable), of(Alternative::FixedEnd));
+    assert!(killable.worst_signal_delay.0 > 100 * fixed_end.worst_signal_delay.0);
+}
+
+#[test]
+fn a_comparison_of_nothing_is_refused() {
+    let error = |comparison: Comparison, policy: Alternative, kernel| {
+        let error = comparison.assess(policy, &profile(kernel));
+        error.expect_err("refused").to_string()
+    };
+    let empty = Comparison {
+        timeouts: Vec::new(),
+        ..Comparison::default()
+    };
+    assert!(error(empty, Alternative::Upstream, "6.6").starts_with("timeouts:"));
+    let refused = error(Comparison::default(), Alternative::Unmitigated, "5.19");
+    assert!(refused.starts_with("mitigate:"));
+}
+
+/// A VMM on a grid of one tick, at this phase, next to threads that split without pause.
+fn in_step(policy: Alternative, others: u32, phase: Nanos) -> Verdict {
+    let guest = Program::split_loop(Nanos::from_micros(1)).expect("a program");
+    let budget = Budget::Absolute(Nanos::from_millis(4));
+    // The others have settled when it starts.
+    let vcpu = TaskSpec::vcpu(guest, budget).starting_at(Nanos::from_millis(400));
+    let mut scenario = next_to_others(others, guest, vcpu);
+    (scenario.tick_phase, scenario.until) = (phase, Until::Cycle);
+    let report = policy
+        .simulate(&profile("6.15,hz=250"), &scenario)
+        .expect("runs");
+    report.tasks[others as usize].verdict
+}
+
+/// In steps of 1 us over a tick: at how many phases a VMM in step with the tick is livelocked.
+fn livelocked_phases(policy: Alternative, others: u32) -> usize {
+    let phases = (0..4_000).map(Nanos::from_micros);
+    phases
+        .filter(|&phase| in_step(policy, others, phase).is_livelock())
+        .count()
+}
+
+#[test]
+fn in_step_with_the_tick_the_remaining_sleep_never_shrinks() {
+    assert_eq!(livelocked_phases(Alternative::Upstream, 0), 4_000);
+    let unlucky = livelocked_phases(Alternative::RemainingSleep, 0);
+    assert!((1..40).contains(&unlucky), "{unlucky}");
+    assert_eq!(livelocked_phases(Alternative::FixedEnd, 0), 0);
+    assert_eq!(livelocked_phases(Alternative::Killable, 0), 0);
+}
+
+#[test]
+fn in_step_with_the_semaphore_a_thread_with_a_fixed_end_can_be_away_each_time() {
+    let unlucky = livelocked_phases(Alternative::FixedEnd, 4);
+    println!("{unlucky} of 4000 phases");
+    assert!((1..40).contains(&unlucky), "{unlucky}");
+    assert_eq!(livelocked_phases(Alternative::Killable, 4), 0);
+}

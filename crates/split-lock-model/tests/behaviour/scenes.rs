@@ -1,0 +1,129 @@
+//! Scenes that people meet, each with its known outcome.
+
+use split_lock_model::machine::{CpuId, Hardware};
+use split_lock_model::sim::{Budget, End, Report, Scenario, TaskSpec, Until, Verdict, simulate};
+use split_lock_model::time::Nanos;
+
+use crate::{guest, machine, profile};
+
+fn run(kernel: &str, task: TaskSpec) -> Report {
+    simulate(&profile(kernel), &Scenario::single(task)).expect("runs")
+}
+
+#[test]
+fn a_user_thread_with_an_interval_timer_livelocks_like_a_vcpu() {
+    let timer = |ms| TaskSpec::user(guest(), Some(Nanos::from_millis(ms)));
+    assert!(run("6.6,hz=1000", timer(5)).verdict().is_livelock());
+    assert!(!run("6.6,hz=1000", timer(20)).verdict().is_livelock());
+    assert!(
+        !run("5.15,hz=1000", timer(5)).verdict().is_livelock(),
+        "one trap, then exempt"
+    );
+}
+
+#[test]
+fn a_cpu_time_budget_does_not_run_while_the_thread_sleeps() {
+    let vcpu = TaskSpec::vcpu(guest(), Budget::ThreadCpu(Nanos::from_millis(1)));
+    let report = run("6.6,hz=1000", vcpu);
+    assert!(matches!(report.verdict(), Verdict::Slowed { .. }));
+    assert_eq!(report.tasks[0].traps.cut_asleep, 0);
+}
+
+#[test]
+fn a_worker_that_never_runs_leaves_the_semaphore_taken_for_good() {
+    let thread = TaskSpec::user(guest(), None);
+    let vcpu = TaskSpec::vcpu(guest(), Budget::Relative(Nanos::from_millis(30)));
+    let late = vcpu.on(CpuId(1)).starting_at(Nanos::from_millis(100));
+    let mut scenario = Scenario::new(machine(2, 1), vec![thread, late]);
+    scenario.starved_workers = vec![CpuId(0)];
+    scenario.until = Until::Cycle;
+    let report = simulate(&profile("6.6,hz=250"), &scenario).expect("runs");
+    assert!(
+        report.tasks[1].verdict.is_livelock(),
+        "{:?}",
+        report.tasks[1].verdict
+    );
+    assert!(report.tasks[1].traps.cut_queued > 0);
+    assert!(
+        !report.tasks[0].verdict.is_livelock(),
+        "its core stays without detection"
+    );
+}
+
+#[test]
+fn an_old_kernel_without_mitigation_frees_a_second_core_for_good() {
+    let user = |cpu| TaskSpec::user(guest(), None).on(CpuId(cpu));
+    let mut scenario = Scenario::new(machine(2, 1), vec![user(0), user(1)]);
+    scenario.horizon = Nanos::from_secs(1);
+    let traps = |text| {
+        let report = simulate(&profile(text), &scenario).expect("runs");
+        [0, 1].map(|task| report.tasks[task as usize].traps.window)
+    };
+    let [first, second] = traps("6.12,hz=250,mitigate=0");
+    assert!(first > 50 && second == 1, "{first} {second}");
+    assert!(
+        traps("6.15,hz=250,mitigate=0")
+            .iter()
+            .all(|&windows| windows > 50)
+    );
+}
+
+#[test]
+fn a_window_serves_the_sibling_too() {
+    let late = |siblings| {
+        let first = TaskSpec::user(guest(), None);
+        let late = first
+            .clone()
+            .on(CpuId(1))
+            .starting_at(Nanos::from_millis(25));
+        // The first sleeps up to the tick at 20 ms; its window lasts until that at 32 ms.
+        let mut scenario = Scenario::new(machine(2, siblings), vec![first, late]);
+        scenario.horizon = Nanos::from_millis(31);
+        simulate(&profile("6.6,hz=250"), &scenario)
+            .expect("runs")
+            .tasks
+            .remove(1)
+    };
+    let (own_core, shared_core) = (late(1), late(2));
+    assert_eq!((own_core.turns, own_core.time.guest), (0, Nanos::ZERO));
+    assert_eq!(
+        (shared_core.turns, shared_core.time.asleep),
+        (12_000, Nanos::ZERO)
+    );
+}
+
+#[test]
+fn fatal_ends_the_thread_at_its_first_split_lock() {
+    let report = run("6.6,mode=fatal", TaskSpec::user(guest(), None));
+    assert_eq!((report.verdict(), report.end), (Verdict::Dead, End::Quiet));
+    assert_eq!(
+        (report.tasks[0].turns, report.tasks[0].traps.sigbus),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_ration_of_bus_locks_is_kept_for_programs_and_ignored_for_guests() {
+    let with = |task| {
+        let mut scenario = Scenario::single(task);
+        scenario.hardware = Hardware::SAPPHIRE_RAPIDS;
+        scenario.horizon = Nanos::from_secs(20);
+        let kernel = profile("6.6,hz=250,mode=ratelimit:100");
+        simulate(&kernel, &scenario).expect("runs").tasks[0].splits
+    };
+    let program = with(TaskSpec::user(guest(), None));
+    assert!((1_800..=2_001).contains(&program), "{program}");
+    let vcpu = with(TaskSpec::vcpu(
+        guest(),
+        Budget::Relative(Nanos::from_millis(1)),
+    ));
+    assert!(vcpu > 30_000_000, "{vcpu}");
+}
+
+#[test]
+fn noise_on_a_safe_timer_brings_the_livelock_back_without_a_proof() {
+    let mut vcpu = TaskSpec::vcpu(guest(), Budget::Relative(Nanos::from_millis(30)));
+    assert!(run("6.6,hz=250", vcpu.clone()).tasks[0].turns > 0);
+    vcpu.noise = Some(Nanos::from_millis(1));
+    assert_eq!(run("6.6,hz=250", vcpu).verdict(), Verdict::NoProgressSeen);
+}

@@ -1,0 +1,50 @@
+//! Plain tables for terminals: the first column holds words, the others numbers.
+
+use std::iter;
+
+use unicode_width::UnicodeWidthStr;
+
+const GAP: &str = "  ";
+
+/// Lines up the cells of `rows` below `headings`; each row has a cell for each of them.
+pub fn columns(
+    headings: impl IntoIterator<Item = impl ToString>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let headings = headings.into_iter().map(|heading| heading.to_string());
+    let rows: Vec<Vec<String>> = iter::once(headings.collect()).chain(rows).collect();
+    let widest = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].width())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(widest).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let padded = cells.map(|(column, (cell, width))| {
+            let room = " ".repeat(width - cell.width());
+            match column {
+                0 => format!("{cell}{room}"),
+                _ => format!("{room}{cell}"),
+            }
+        });
+        let line = padded.collect::<Vec<_>>().join(GAP);
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::columns;
+
+    #[test]
+    fn words_are_on_the_left_and_numbers_on_the_right() {
+        let rows = [["up", "1"], ["debt", "22.5"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            columns(["policy", "gain"], rows),
+            "policy  gain\nup         1\ndebt    22.5\n"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Two tasks of one guest, as time goes by.
+
+use split_lock_repro::summary::Spread;
+
+use super::model::{Curve, Figure, Mark, Panel};
+use super::{CurveStyle, XAxis, YAxis};
+use crate::number::si;
+
+/// More marks than this run into each other.
+const MOST_MARKS: usize = 50;
+
+/// How far the tasks came in one play.
+#[derive(Debug)]
+pub struct TaskProgress {
+    /// Under what condition.
+    pub name: String,
+    /// How the numbers were obtained.
+    pub series: String,
+    /// Milliseconds since the beginning, and the progress of the task that splits locks and of the
+    /// one that counts.
+    pub points: Vec<(f64, [u64; 2])>,
+}
+
+impl Figure {
+    /// The progress of each task, in a panel of its own.
+    pub fn tasks(courses: &[TaskProgress], detection: String, notes: Vec<String>) -> Self {
+        let last = courses.iter().filter_map(|course| course.points.last());
+        let end = last.map(|(at, _)| *at).fold(0.0, f64::max);
+        let panel = |task: usize, label: &str| {
+            let curves: Vec<Curve> = courses
+                .iter()
+                .enumerate()
+                .map(|(index, course)| drawn(index, course, task))
+                .collect();
+            let values = curves.iter().flat_map(|c| &c.marks).map(|mark| mark.y.max);
+            Panel::new(YAxis::linear(label.into(), values), curves)
+        };
+        Figure {
+            title: "One guest, two tasks: how far each of them comes".into(),
+            detection: vec![detection],
+            notes,
+            x: XAxis::from_zero("time (ms)".into(), end),
+            panels: vec![
+                panel(0, "the task that splits locks: split locks done"),
+                panel(1, "the task that counts: counted to"),
+            ],
+            table_at: vec![],
+            quantity: "progress",
+            width: 960.0,
+        }
+    }
+}
+
+fn drawn(index: usize, course: &TaskProgress, task: usize) -> Curve {
+    let every = course.points.len().div_ceil(MOST_MARKS).max(1);
+    let last = course.points.len().saturating_sub(1);
+    let shown = course.points.iter().enumerate();
+    let shown = shown.filter(|(n, _)| n % every == 0 || *n == last);
+    let mark = |(_, (at, progress)): (usize, &(f64, [u64; 2]))| {
+        let y = Spread::of([progress[task] as f64])?;
+        Some(Mark { x: *at, y })
+    };
+    let end = course
+        .points
+        .last()
+        .map_or(0, |(_, progress)| progress[task]);
+    Curve {
+        name: course.name.clone(),
+        facts: format!("{} in the end", si(end as f64)),
+        style: CurveStyle::new(index, &course.series),
+        connected: true,
+        marks: shown.filter_map(mark).collect(),
+        runs: vec![],
+        line: None,
+    }
+}

@@ -1,0 +1,146 @@
+//! An instruction's bytes, in the many ways in which people write them down.
+
+use anyhow::{Result, bail};
+
+/// What an instruction begins with in a kernel's `Code:` line: `<f0>`.
+const MARK: (char, char) = ('<', '>');
+
+/// Bytes as they were pasted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pasted {
+    /// All of them.
+    pub bytes: Vec<u8>,
+    /// Where among them the instruction begins.
+    pub start: usize,
+}
+
+/// Reads `f0 48 0f ab 3e`, `f0480fab3e`, `0xf0, 0x48`, `f0:48`, `\xf0\x48`, or a kernel's `Code:` line,
+/// in which `<f0>` marks the byte that RIP pointed at.
+///
+/// # Errors
+/// If that is not what it is, or there is no byte.
+pub fn parse(text: &str) -> Result<Pasted> {
+    // A kernel's log has a time stamp before it.
+    let text = text
+        .rsplit_once("Code:")
+        .map_or(text, |(_, bytes)| bytes)
+        .replace("\\x", " ");
+    let mut pasted = Pasted {
+        bytes: vec![],
+        start: 0,
+    };
+    let mut is_marked = false;
+    let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ':' | ';');
+    for word in text.split(separates).filter(|word| !word.is_empty()) {
+        let digits = match word
+            .strip_prefix(MARK.0)
+            .map(|rest| rest.strip_suffix(MARK.1))
+        {
+            None => word,
+            Some(None) => bail!("`{word}`: the mark has no end; write <f0>"),
+            Some(Some(_)) if is_marked => bail!("`{word}`: another byte is marked already"),
+            Some(Some(digits)) => {
+                is_marked = true;
+                pasted.start = pasted.bytes.len();
+                digits
+            }
+        };
+        pasted.bytes.extend(hexadecimal(digits)?);
+    }
+    if pasted.bytes.is_empty() {
+        bail!("there are no bytes to explain");
+    }
+    Ok(pasted)
+}
+
+fn hexadecimal(word: &str) -> Result<Vec<u8>> {
+    let digits = word
+        .strip_prefix("0x")
+        .or_else(|| word.strip_prefix("0X"))
+        .unwrap_or(word);
+    let values: Option<Vec<u8>> = digits
+        .chars()
+        .map(|digit| digit.to_digit(16).map(|value| value as u8))
+        .collect();
+    match values {
+        None => bail!("`{word}` is not a byte in hexadecimal digits, such as f0"),
+        Some(values) if values.is_empty() || values.len() % 2 == 1 => {
+            bail!("`{word}` is not a whole number of bytes of two hexadecimal digits each")
+        }
+        Some(values) => Ok(values
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BTS: [u8; 5] = [0xf0, 0x48, 0x0f, 0xab, 0x3e];
+
+    #[test]
+    fn one_instruction_in_many_hands() {
+        for text in [
+            "f0 48 0f ab 3e",
+            "f0480fab3e",
+            "0xf0480fab3e",
+            "F0 480F AB3E",
+            "0xf0,0x48,0x0f,0xab,0x3e",
+            "0xf0, 0X48, 0x0f, 0xab, 0x3e\n",
+            "f0:48:0f:ab:3e",
+            r"\xf0\x48\x0f\xab\x3e",
+            "<f0> 48 0f ab 3e",
+            "[   12.345678] Code: <f0> 48 0f ab 3e",
+        ] {
+            let pasted = parse(text).unwrap();
+            assert_eq!((&pasted.bytes[..], pasted.start), (&BTS[..], 0), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_marks_where_it_was() {
+        let pasted = parse("Code: 90 0f 1f 00 <f0> 48 0f ab 3e c3").unwrap();
+        assert_eq!(pasted.start, 4);
+        assert!(pasted.bytes[pasted.start..].starts_with(&BTS));
+        assert_eq!(pasted.bytes.len(), 10);
+    }
+
+    #[test]
+    fn what_is_not_bytes_is_named() {
+        for (text, part) in [
+            ("", "no bytes"),
+            (" , ", "no bytes"),
+            ("f0 4", "`4`"),
+            ("f0480", "`f0480`"),
+            ("0x", "`0x`"),
+            ("Code: Bad RIP value.", "`Bad`"),
+            ("<f0> <48>", "`<48>`"),
+            ("<f0 48", "`<f0`"),
+            ("<>", "``"),
+            ("é0", "`é0`"),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back_from_any_separator(
+            bytes in proptest::collection::vec(any::<u8>(), 1..40),
+            gap in "[ ,:;\t\n]{1,3}",
+        ) {
+            let words: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            prop_assert_eq!(parse(&words.join(&gap)).unwrap().bytes, bytes);
+        }
+
+        #[test]
+        fn no_text_is_a_panic(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+    }
+}

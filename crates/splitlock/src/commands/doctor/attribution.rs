@@ -1,0 +1,330 @@
+//! Who has split locks, and who could be held up.
+
+use split_lock_host::attribution::{
+    Address, Confidence, Engine, Evidence, Group, Manager, OwnerProcess, Owners, Process, Space,
+    Suspicion, TimerSuspect, Vm,
+};
+use split_lock_host::{AttributedTraps, Diagnosis};
+use split_lock_log::TrapKind;
+use split_lock_model::analysis::PassPrediction;
+use split_lock_model::time::Nanos;
+use split_lock_report::text::count;
+
+use super::instruction::{Instruction, Located};
+use super::words::exception;
+
+use crate::page::Page;
+
+/// More programs and instructions than these are only counted.
+const MOST_GROUPS: usize = 8;
+
+/// More sources than these are in the JSON only.
+const MOST_SOURCES: usize = 2;
+
+/// More processes than these are only counted.
+const MOST_PROCESSES: usize = 4;
+
+pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Located]) {
+    let who = &diagnosis.attribution;
+    if !who.groups.is_empty() {
+        page.heading("Who");
+        for (n, met) in who.groups.iter().enumerate().take(MOST_GROUPS) {
+            put_group(page, met, who.timers.is_some());
+            if let Some(located) = instructions.iter().find(|located| located.group == n) {
+                put_instruction(page, located);
+            }
+        }
+        put_rest(page, diagnosis);
+    }
+    let Some(timers) = &who.timers else { return };
+    if who.machines.machines.is_empty() && timers.not_looked_into == 0 {
+        return;
+    }
+    page.heading("Virtual machines with short timers");
+    for suspect in &timers.suspects {
+        page.item("-", &suspected(suspect));
+    }
+    if timers.suspects.is_empty() {
+        let machines = count(
+            who.machines.machines.len() as u64,
+            "virtual machine",
+            "virtual machines",
+        );
+        page.item(
+            "-",
+            &format!("No timer that is too short is to be seen among {machines}."),
+        );
+    }
+    let not_seen = timers.not_looked_into + who.machines.not_looked_into;
+    if not_seen > 0 {
+        page.item(
+            "?",
+            &format!(
+                "{} could not be looked into; root can.",
+                count(not_seen.into(), "process", "processes")
+            ),
+        );
+    }
+}
+
+/// What there is no room for.
+fn put_rest(page: &mut Page, diagnosis: &Diagnosis) {
+    let who = &diagnosis.attribution;
+    let hidden = who.groups.iter().skip(MOST_GROUPS);
+    let (groups, traps) = hidden.fold((0, 0), |(groups, traps), met| {
+        (groups + 1, traps + met.group.traps)
+    });
+    let traps: u64 = traps + who.in_other_groups;
+    if traps > 0 {
+        let groups = count(groups, "more instruction", "more instructions");
+        page.item(
+            "-",
+            &format!(
+                "{} of at least {groups} (--json has them).",
+                count(traps, "trap", "traps")
+            ),
+        );
+    }
+    let suppressed = who
+        .suppressed
+        .split_locks
+        .saturating_add(who.suppressed.bus_locks);
+    if suppressed > 0 {
+        let messages = count(suppressed, "more message", "more messages");
+        page.item(
+            "?",
+            &format!("The kernel left out {messages}: it does not say whose."),
+        );
+    }
+}
+
+fn put_group(page: &mut Page, met: &AttributedTraps, may_livelock: bool) {
+    page.item("-", &trapped(&met.group));
+    let owners = met.owners.iter();
+    for line in owners.flat_map(|owners| whose(owners, may_livelock)) {
+        page.item("", &line);
+    }
+    if let Some(suspicion) = &met.suspicion {
+        page.item("", &suspected_of(suspicion));
+    }
+}
+
+fn put_instruction(page: &mut Page, located: &Located) {
+    match located.instruction {
+        // That is said of the address already.
+        Instruction::OfAGuest => {}
+        _ => page.item(
+            "",
+            &format!("The instruction: {}.", located.instruction.sentence()),
+        ),
+    }
+}
+
+/// Who, where, and how often.
+fn trapped(group: &Group) -> String {
+    let name = String::from_utf8_lossy(&group.program.name);
+    let place = match &group.addresses[..] {
+        [Address { address, .. }] if group.traps_at_other_addresses == 0 => format!("{address:#x}"),
+        _ => format!("{} (one page offset, several addresses)", group.fingerprint),
+    };
+    let whose = match group.space {
+        Space::Guest => ", in the guest's memory",
+        Space::Program => "",
+        Space::Either => ", in its own memory or a guest's",
+    };
+    let cpus = match group.program.kind.is_vcpu() {
+        true => " (virtual CPUs)",
+        false => "",
+    };
+    let after = if group.is_after() {
+        "by the instruction before "
+    } else {
+        "at "
+    };
+    let what = match group.kind {
+        TrapKind::SplitLock => "trap",
+        TrapKind::FatalSplitLock => "fatal trap",
+        TrapKind::BogusSplitLock => "bogus trap",
+        TrapKind::BusLock => "bus lock",
+    };
+    let traps = count(group.traps, what, &format!("{what}s"));
+    let threads = match group.threads.len() {
+        1 if group.traps_of_other_threads == 0 => String::new(),
+        threads => {
+            let more = if group.traps_of_other_threads > 0 {
+                "more than "
+            } else {
+                ""
+            };
+            format!(" of {more}{threads} threads")
+        }
+    };
+    let exception = exception(group.kind);
+    format!("{name}{cpus}: {traps}{threads} (#{exception}), {after}{place}{whose}.")
+}
+
+fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
+    let mut lines: Vec<String> = owners
+        .processes
+        .iter()
+        .take(MOST_PROCESSES)
+        .map(|owning| of_process(owning, may_livelock))
+        .collect();
+    let more = owners.processes.len().saturating_sub(MOST_PROCESSES);
+    if more > 0 {
+        lines.push(format!(
+            "And {}.",
+            count(more as u64, "more process", "more processes")
+        ));
+    }
+    let mut rest = vec![];
+    let mut tell = |number: usize, one: &str, many: &str| {
+        if number > 0 {
+            rest.push(count(number as u64, one, many));
+        }
+    };
+    tell(
+        owners.gone,
+        "thread has ended since",
+        "threads have ended since",
+    );
+    tell(
+        owners.reused,
+        "thread's id is another's now",
+        "threads' ids are others' now",
+    );
+    tell(
+        owners.earlier_boot,
+        "thread is of an earlier boot",
+        "threads are of earlier boots",
+    );
+    tell(
+        owners.not_looked_for,
+        "was not looked for",
+        "were not looked for",
+    );
+    if !rest.is_empty() {
+        lines.push(format!("{}.", rest.join(", ")));
+    }
+    if let Some(why) = &owners.why_not_seen {
+        let threads = count(owners.not_seen as u64, "thread", "threads");
+        lines.push(format!("{threads} could not be looked up: {why}."));
+    }
+    lines
+}
+
+fn of_process(owning: &OwnerProcess, may_livelock: bool) -> String {
+    let process = &owning.process;
+    let what = match &process.vm {
+        Some(vm) => machine(vm),
+        None => program(process),
+    };
+    // Those of machines have a section of their own.
+    let concerns = may_livelock && process.vm.is_none();
+    let timer = owning.timers.first().filter(|_| concerns);
+    let timer = timer.map_or(String::new(), |timer| {
+        let signal = timer.signal;
+        format!(" It has a timer that sends it signal {signal}; how often cannot be seen.")
+    });
+    let container = process
+        .container
+        .as_ref()
+        .map_or(String::new(), |container| {
+            format!(
+                ", in the {} container {}",
+                engine(container.engine),
+                container.id
+            )
+        });
+    format!("Process {}: {what}{container}.{timer}", process.pid)
+}
+
+fn program(process: &Process) -> String {
+    let exe = process.exe.known().filter(|exe| !exe.is_empty());
+    let unit = process
+        .unit
+        .as_ref()
+        .map_or(String::new(), |unit| format!(" ({unit})"));
+    format!("{}{unit}", exe.unwrap_or(&process.comm))
+}
+
+fn machine(vm: &Vm) -> String {
+    let name = vm
+        .best_name()
+        .map_or("without a name".into(), |name| format!("\"{name}\""));
+    let manager = match vm.manager {
+        None => "",
+        Some(Manager::Libvirt) => ", libvirt",
+        Some(Manager::Proxmox) => ", Proxmox VE",
+        Some(Manager::Jailer) => ", jailer",
+    };
+    format!("the virtual machine {name} ({}{manager})", vm.vmm)
+}
+
+fn engine(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "Docker",
+        Engine::Podman => "Podman",
+        Engine::Containerd => "containerd",
+        Engine::CriO => "CRI-O",
+        Engine::Lxc => "LXC",
+        Engine::SystemdNspawn => "systemd-nspawn",
+        Engine::Kubernetes => "Kubernetes",
+    }
+}
+
+fn suspected_of(suspicion: &Suspicion) -> String {
+    let splitter = suspicion.splitter;
+    let sure = match suspicion.confidence {
+        Confidence::Possible => "It may be",
+        Confidence::Likely => "It is likely",
+        Confidence::Reported => "It has been met before:",
+    };
+    let remedy = splitter
+        .remedy
+        .map_or(String::new(), |remedy| format!(" {remedy}"));
+    let sources = splitter.sources[..splitter.sources.len().min(MOST_SOURCES)].join(", ");
+    format!(
+        "{sure} {}. {}{remedy} Source: {sources}",
+        splitter.name, splitter.what
+    )
+}
+
+fn suspected(suspect: &TimerSuspect) -> String {
+    let name = suspect
+        .machine
+        .as_ref()
+        .map_or(String::new(), |name| format!(" (\"{name}\")"));
+    let outlook = match &suspect.outlook {
+        None => "",
+        Some(PassPrediction::Never) => " A split lock would never end there.",
+        Some(PassPrediction::DependsOnPhase(_)) => " A split lock may never end there.",
+        Some(PassPrediction::Always) => " That is long enough.",
+    };
+    let seen = match &suspect.evidence {
+        Evidence::SignalExits {
+            vcpus,
+            exits,
+            over_ns,
+            period_ns,
+        } => format!(
+            "signals have ended runs of its {} {exits} times in {}: one of them every {} or more often, on average",
+            count((*vcpus).into(), "vCPU", "vCPUs"),
+            Nanos(*over_ns),
+            Nanos(*period_ns)
+        ),
+        Evidence::TimerOfVcpu { tid, signal } => format!(
+            "a timer sends signal {signal} to the vCPU's thread {tid}; how often cannot be seen"
+        ),
+        Evidence::TimerOfProcess { signal } => {
+            format!(
+                "a timer sends it signal {signal}; how often, and whether that stops a vCPU, cannot be seen"
+            )
+        }
+        Evidence::Timerfd { period_ns } => format!(
+            "it has a timerfd with a period of {}; whether that stops a vCPU cannot be seen",
+            Nanos(*period_ns)
+        ),
+    };
+    format!("Process {}{name}: {seen}.{outlook}", suspect.pid)
+}

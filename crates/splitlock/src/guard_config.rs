@@ -1,0 +1,57 @@
+//! The guard, as commands use it.
+
+use std::time::Duration;
+
+use split_lock_assist::guard::{Config, Reaction, Response};
+use split_lock_host::Facts;
+use split_lock_model::kernel::Profile;
+use split_lock_report::text::plain;
+use split_lock_repro::host::grace;
+
+use crate::kernel_choice::of_this_host;
+
+/// An emulated trap costs CPU time that a real one does not, up to 0.1 ms where exits are dear. A
+/// probe has to be longer than that by far, or it does not look as if the vCPU had slept.
+const SHORTEST_PROBE: Duration = Duration::from_micros(300);
+
+/// A guard for one of several vCPUs on a host that runs `kernel`, or on this one; `None` if none is
+/// wanted. It may grant as much time as the kernel needs.
+pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) -> Option<Config> {
+    if reaction == Reaction::Off {
+        return None;
+    }
+    let kernel = match kernel {
+        Some(kernel) => Some(kernel.clone()),
+        None => Facts::live()
+            .ok()
+            .and_then(|facts| of_this_host(&facts).ok()),
+    };
+    Some(Config {
+        reaction,
+        shortest_probe: SHORTEST_PROBE,
+        grace: kernel.and_then(|kernel| grace(&kernel, others)),
+        ..Config::default()
+    })
+}
+
+/// A guard that gets a guest on without any run becoming longer than the VMM wants it to be.
+pub(crate) fn within_deadlines() -> Config {
+    Config {
+        reaction: Reaction::Emulate,
+        shortest_probe: SHORTEST_PROBE,
+        ..Config::default()
+    }
+}
+
+/// What a guard does about a guest that is held up.
+pub(crate) fn in_words(response: &Response) -> String {
+    match response {
+        Response::Grace(time) => format!("its next run may last {time:?}"),
+        Response::Emulated { watched: true } => {
+            "it is emulated there, and from now on before it traps".into()
+        }
+        Response::Emulated { watched: false } => "it is emulated there".into(),
+        Response::LeftToCpu(reason) => plain(&format!("it cannot be emulated: {reason}")),
+        Response::Reported | Response::LetThrough => "it is left to the kernel".into(),
+    }
+}
