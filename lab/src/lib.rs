@@ -9,10 +9,12 @@
 //! * [`journal`]: the kernel module's events, as they come out.
 //! * [`bundle`]: how anything comes out at all.
 //! * [`replay`]: the model led through a journal, event by event.
+//! * [`cpu`]: the CPU in software that detects split locks.
 //! * [`watch`]: what `splitlock watch` says, held against a journal.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod cpu;
 pub mod journal;
 pub mod plan;
 pub mod replay;

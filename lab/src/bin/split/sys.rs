@@ -1,0 +1,42 @@
+//! The split lock itself. Rust's atomics are aligned, so it takes assembly.
+#![expect(unsafe_code, reason = "inline assembly")]
+
+use std::arch::asm;
+
+/// Two cache lines, and a 32-bit word that lies in both.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct CrossingWord([u8; 128]);
+
+const OFFSET: usize = 62;
+
+impl Default for CrossingWord {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl CrossingWord {
+    /// Adds one in a single split lock; the answer is that instruction's address.
+    #[inline(never)]
+    pub(crate) fn increment(&mut self) -> u64 {
+        let word = self.0[OFFSET..].as_mut_ptr();
+        let address: u64;
+        // SAFETY: the four bytes at `word` are inside of the array, which is borrowed for writing.
+        unsafe {
+            asm!(
+                "lea {address}, [rip + 2f]",
+                "2: lock add dword ptr [{word}], 1",
+                word = in(reg) word,
+                address = out(reg) address,
+                options(nostack),
+            );
+        }
+        address
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        let bytes = &self.0[OFFSET..OFFSET + 4];
+        u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    }
+}

@@ -1,0 +1,152 @@
+//! Which CPU it is to be.
+
+use std::fmt;
+
+/// The CPU's options. `lab/cpu/README.md` says what each of them does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Whose CPU it looks like.
+    pub vendor: Vendor,
+    /// What it detects.
+    pub detect: Detect,
+    /// Logical CPUs.
+    pub cpus: u8,
+    /// How many of them are one core, and share its TEST_CTRL.
+    pub threads_per_core: u8,
+    /// How long a bus lock takes.
+    pub bus_lock_ns: u32,
+    /// Of RDRAND and RDSEED.
+    pub seed: u32,
+    /// Bus locks that are let through get a line in the journal.
+    pub journal_locks: bool,
+}
+
+/// Whose CPU it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Tiger Lake, with VMX.
+    Intel,
+    /// A Ryzen, with SVM.
+    Amd,
+}
+
+/// What the CPU detects, if the kernel asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detect {
+    /// Split locks, before they happen: #AC.
+    SplitLock,
+    /// Bus locks, after they have happened: #DB.
+    BusLock,
+    /// Both.
+    Both,
+    /// Neither.
+    Nothing,
+}
+
+/// A CPU that cannot be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cpus} CPUs cannot be cores of {threads_per_core} threads each")]
+pub struct TopologyError {
+    cpus: u8,
+    threads_per_core: u8,
+}
+
+impl Default for CpuOptions {
+    fn default() -> Self {
+        Self {
+            vendor: Vendor::Intel,
+            detect: Detect::SplitLock,
+            cpus: 1,
+            threads_per_core: 1,
+            bus_lock_ns: 0,
+            seed: 1,
+            journal_locks: false,
+        }
+    }
+}
+
+impl CpuOptions {
+    /// Processors, cores and threads, as Bochs wants them.
+    ///
+    /// # Errors
+    /// If the last core would lack a thread, or there is no CPU at all.
+    pub fn topology(&self) -> Result<String, TopologyError> {
+        let Self {
+            cpus,
+            threads_per_core,
+            ..
+        } = *self;
+        match cpus.checked_rem(threads_per_core) {
+            Some(0) if cpus > 0 => Ok(format!("1:{}:{threads_per_core}", cpus / threads_per_core)),
+            _ => Err(TopologyError {
+                cpus,
+                threads_per_core,
+            }),
+        }
+    }
+
+    /// What Bochs calls the CPU.
+    #[must_use]
+    pub fn model(&self) -> &'static str {
+        match self.vendor {
+            Vendor::Intel => "tigerlake",
+            Vendor::Amd => "ryzen",
+        }
+    }
+}
+
+/// The words that the CPU understands in its environment, without the names of files.
+impl fmt::Display for CpuOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let detect = match self.detect {
+            Detect::SplitLock => "ac",
+            Detect::BusLock => "db",
+            Detect::Both => "both",
+            Detect::Nothing => "none",
+        };
+        write!(
+            f,
+            "detect={detect};bus-lock-ns={};seed={};journal-locks={}",
+            self.bus_lock_ns,
+            self.seed,
+            u8::from(self.journal_locks)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_cpu() {
+        let options = CpuOptions {
+            detect: Detect::Both,
+            bus_lock_ns: 7000,
+            seed: 3,
+            journal_locks: true,
+            ..CpuOptions::default()
+        };
+        assert_eq!(
+            options.to_string(),
+            "detect=both;bus-lock-ns=7000;seed=3;journal-locks=1"
+        );
+    }
+
+    #[test]
+    fn threads_make_cores() {
+        let topology = |cpus, threads_per_core| {
+            let options = CpuOptions {
+                cpus,
+                threads_per_core,
+                ..CpuOptions::default()
+            };
+            options.topology().ok()
+        };
+        assert_eq!(topology(1, 1).as_deref(), Some("1:1:1"));
+        assert_eq!(topology(4, 2).as_deref(), Some("1:2:2"));
+        assert_eq!(topology(3, 2), None);
+        assert_eq!(topology(2, 0), None);
+        assert_eq!(topology(0, 1), None);
+    }
+}

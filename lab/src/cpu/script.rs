@@ -1,0 +1,65 @@
+//! What the first program of the machine does. It goes into the machine as JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything for one boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Kernel modules to load, in this order.
+    pub modules: Vec<Module>,
+    /// Lines for `kprobe_events`, as in [`super::trace::PROBES`].
+    pub probes: Vec<String>,
+    /// How long to wait before the first command: a kernel that has just booted is busy.
+    pub settle_ms: u64,
+    /// Programs to run, one after the other.
+    pub commands: Vec<Command>,
+    /// Then give somebody a shell on the console.
+    pub shell: bool,
+}
+
+/// A kernel module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its file in [`MODULES`].
+    pub file: String,
+    /// Its parameters.
+    pub parameters: String,
+}
+
+/// A program; what it prints comes out as the bundles `NAME.out`, `NAME.err` and `NAME.code`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Names the bundles.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+}
+
+impl Command {
+    /// `line` is taken apart at its spaces.
+    #[must_use]
+    pub fn new(name: &str, line: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            argv: line.split(' ').map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// Where the script lies in the machine.
+pub const SCRIPT_FILE: &str = "/script.json";
+
+/// Where kernel modules lie in the machine.
+pub const MODULES: &str = "/modules";
+
+/// The I/O port through which the machine sends its bundles: `lab/cpu/instrument.h`.
+pub const RESULTS_PORT: u16 = 0x800;
+
+/// The bundle with the kernel's trace.
+pub const TRACE: &str = "trace";
+
+/// The bundle with the kernel's log.
+pub const KERNEL_LOG: &str = "kernel-log";
+
+/// The bundle that says that everything was done.
+pub const LAST_BUNDLE: &str = "end";
