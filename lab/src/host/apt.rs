@@ -14,6 +14,8 @@ use super::{output, programs};
 #[derive(Clone, Debug)]
 pub(crate) struct Apt {
     home: PathBuf,
+    /// Other package sources than the machine's.
+    sources: Option<PathBuf>,
 }
 
 impl Apt {
@@ -25,12 +27,26 @@ impl Apt {
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         output::write(&home.join("status"), b"")?;
-        Ok(Self { home })
+        Ok(Self {
+            home,
+            sources: None,
+        })
+    }
+
+    /// Uses these package sources, in the format of sources.list, and none of the machine's.
+    pub(crate) fn with_sources(home: PathBuf, sources: &str) -> Result<Self> {
+        let list = home.join("sources.list");
+        output::write(&list, sources.as_bytes())?;
+        let sources = Some(list);
+        Ok(Self {
+            sources,
+            ..Self::new(home)?
+        })
     }
 
     /// Fetches the lists of packages. A source that cannot be reached is no error yet: what is missed
     /// then, if anything, is found out when it is looked for.
-    fn update(&self) -> Result<()> {
+    pub(crate) fn update(&self) -> Result<()> {
         programs::run(self.command("apt-get").arg("update")).map(drop)
     }
 
@@ -88,6 +104,31 @@ impl Apt {
         programs::run(self.command("apt-get").arg("clean")).map(drop)
     }
 
+    /// What the signed index says of a source package. The sources are of one suite, which has one version of each.
+    pub(crate) fn source_record(&self, package: &str) -> Result<String> {
+        let mut command = self.command("apt-cache");
+        let said = programs::run(command.args(["showsrc", "--only-source", package]))
+            .with_context(|| format!("there is no source of {package} to be had"))?;
+        let mut records = said.split("\n\n").filter(|text| !text.trim().is_empty());
+        match (records.next(), records.next()) {
+            (Some(only), None) => Ok(only.to_owned()),
+            _ => bail!("there is not one source of {package}: {said:?}"),
+        }
+    }
+
+    /// Downloads the archives of a source package, and reads the one of this name. Mirrors may lack the description
+    /// (`.dsc`) of a package whose archives they have.
+    pub(crate) fn source_archive(&self, package: &str, suite: &str, name: &str) -> Result<Vec<u8>> {
+        let downloads = tempfile::tempdir_in(&self.home)?;
+        let mut command = self.command("apt-get");
+        command
+            .args(["source", "--download-only", "--tar-only"])
+            .arg(format!("{package}/{suite}"))
+            .current_dir(downloads.path());
+        programs::run(&mut command).with_context(|| cannot_download(&[package.to_owned()]))?;
+        fs::read(downloads.path().join(name)).with_context(|| format!("apt did not bring {name}"))
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let settings = [
@@ -98,6 +139,16 @@ impl Apt {
         ];
         for (name, path) in settings {
             command.arg("-o").arg(format!("{name}={}", path.display()));
+        }
+        if let Some(sources) = &self.sources {
+            let list = format!("Dir::Etc::sourcelist={}", sources.display());
+            command.args(["-o", &list, "-o", "Dir::Etc::sourceparts=-"]);
+            // Descriptions for people, in all languages, and for installers of applications.
+            command.args(["-o", "Acquire::Languages=none"]);
+            command.args([
+                "-o",
+                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+            ]);
         }
         // The user that apt would download as cannot write below a home directory.
         command.args(["-o", "APT::Sandbox::User=", "-q"]);
@@ -113,16 +164,47 @@ pub(crate) fn unpacked(
     folder: &Path,
     fill: impl FnOnce(&Apt, &Path) -> Result<()>,
 ) -> Result<()> {
-    let fetch = |draft: &Path| {
+    unpacked_from(what, folder, |draft| {
         let apt = Apt::new(cache.folder("apt"))?;
         apt.update()?;
         fill(&apt, draft)
-    };
-    output::folder(folder, fetch).with_context(|| {
+    })
+}
+
+/// The same with any apt.
+pub(crate) fn unpacked_from(
+    what: &str,
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    output::folder(folder, fill).with_context(|| {
         format!(
             "cannot get {what}: this needs apt with the package sources of Debian 12 and, the first time, the network"
         )
     })
+}
+
+/// Package sources for another suite of Debian, from the mirror that this machine uses.
+pub(crate) fn sources(suite: &str) -> Result<String> {
+    let mut command = Command::new("apt-get");
+    command.args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ]);
+    let said = programs::run(&mut command)?;
+    let mirror = mirror(&said).context("apt has no mirror of Debian among its package sources")?;
+    let options = "[arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+    Ok(format!(
+        "deb {options} {mirror} {suite} main\ndeb-src {options} {mirror} {suite} main\n"
+    ))
+}
+
+/// Of the addresses that apt uses, one a line, the first that ends as Debian's mirrors do.
+fn mirror(addresses: &str) -> Option<&str> {
+    let mut addresses = addresses.lines().map(|line| line.trim_end_matches('/'));
+    addresses.find(|address| address.ends_with("/debian"))
 }
 
 fn cannot_download(packages: &[String]) -> String {
@@ -138,4 +220,16 @@ fn unpack_all(from: &Path, into: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirror_is_debian_itself() {
+        let addresses = "http://deb.example.org/debian-security/\nhttp://deb.example.org/debian/\n";
+        assert_eq!(mirror(addresses), Some("http://deb.example.org/debian"));
+        assert_eq!(mirror("http://archive.example.org/ubuntu/\n"), None);
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use split_lock_lab::cpu::options::{CpuOptions, Detect, Vendor};
 use split_lock_model::kernel::Profile;
 
 /// Hold the model of split locks against real Linux kernels under QEMU.
@@ -19,8 +20,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(CheckArgs),
+    Cpu(CpuArgs),
     Demo(DemoArgs),
     Fetch(FetchArgs),
+    Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
 }
@@ -108,4 +111,100 @@ pub(crate) struct WatchArgs {
     /// Debian's kernels to boot, by series; can be given several times.
     #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
     pub(crate) kernel: Vec<String>,
+}
+
+/// Boot unmodified kernels on a CPU in software that detects split locks, and hold the kernel's account of each trap
+/// against the CPU's.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo lab cpu\n  \
+    cargo lab cpu --kernel linux/arch/x86/boot/bzImage --cpus 2")]
+pub(crate) struct CpuArgs {
+    /// Debian's kernel to boot, by series, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<String>,
+    /// Boot each kernel once only, and do not compare two journals.
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) cpu: CpuOptionArgs,
+}
+
+/// A console on a machine whose CPU detects split locks.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  cargo lab shell --kernel linux/arch/x86/boot/bzImage --with my-program"
+)]
+pub(crate) struct ShellArgs {
+    /// Debian's kernel to boot, by series, or a bzImage.
+    #[arg(long, value_name = "SERIES|FILE", default_value = "6.12")]
+    pub(crate) kernel: String,
+    /// A file to lay into the machine's root folder; can be given several times. Programs have to be static.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cpu: CpuOptionArgs,
+}
+
+/// The CPU.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "CPU")]
+pub(crate) struct CpuOptionArgs {
+    /// What it detects: split locks with #AC, bus locks with #DB, both, or neither.
+    #[arg(long, value_enum, default_value_t = DetectArg::Ac)]
+    detect: DetectArg,
+    /// Whose it looks like.
+    #[arg(long, value_enum, default_value_t = VendorArg::Intel)]
+    vendor: VendorArg,
+    /// Logical CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    cpus: u8,
+    /// How many of them are one core and share its TEST_CTRL.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    threads_per_core: u8,
+    /// How long a bus lock takes, in nanoseconds.
+    #[arg(long, value_name = "NS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
+    bus_lock_ns: u32,
+    /// Of its random numbers. The same seed makes the same run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u32,
+    /// Give each bus lock that is let through a line in the CPU's journal.
+    #[arg(long)]
+    journal_locks: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DetectArg {
+    Ac,
+    Db,
+    Both,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VendorArg {
+    Intel,
+    Amd,
+}
+
+impl CpuOptionArgs {
+    pub(crate) fn options(&self) -> CpuOptions {
+        CpuOptions {
+            vendor: match self.vendor {
+                VendorArg::Intel => Vendor::Intel,
+                VendorArg::Amd => Vendor::Amd,
+            },
+            detect: match self.detect {
+                DetectArg::Ac => Detect::SplitLock,
+                DetectArg::Db => Detect::BusLock,
+                DetectArg::Both => Detect::Both,
+                DetectArg::None => Detect::Nothing,
+            },
+            cpus: self.cpus,
+            threads_per_core: self.threads_per_core,
+            bus_lock_ns: self.bus_lock_ns,
+            seed: self.seed,
+            journal_locks: self.journal_locks,
+        }
+    }
 }

@@ -44,24 +44,35 @@ pub(crate) struct Programs {
 
 /// Builds them.
 pub(crate) fn build_programs(cache: &Cache) -> Result<Programs> {
+    let built = build_static(
+        cache,
+        &[("split-lock-lab", "lab-guest"), ("splitlock", "splitlock")],
+    )?;
+    Ok(Programs {
+        init: built.join("lab-guest"),
+        splitlock: built.join("splitlock"),
+    })
+}
+
+/// Builds programs, by package and name, that need no library. The answer is the folder in which they are.
+pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = cache.folder("build/programs");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace())
         .args(["build", "--locked", "--release", "--target", TARGET])
-        .args(["--package", "split-lock-lab", "--bin", "lab-guest"])
-        .args(["--package", "splitlock", "--bin", "splitlock"])
+        .args(
+            binaries
+                .iter()
+                .flat_map(|(package, name)| ["--package", package, "--bin", name]),
+        )
         .args(["--config", "profile.release.strip=true"])
         .arg("--target-dir")
         .arg(&folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     programs::run(&mut command).context("cannot build the programs for the machine")?;
-    let built = folder.join(TARGET).join("release");
-    Ok(Programs {
-        init: built.join("lab-guest"),
-        splitlock: built.join("splitlock"),
-    })
+    Ok(folder.join(TARGET).join("release"))
 }
 
 /// Puts it all together.
@@ -81,7 +92,7 @@ pub(crate) fn pack(
     ]);
     let mut modules = Vec::new();
     for name in KVM_MODULES {
-        let (file_name, bytes) = (format!("{name}.ko"), kernel_module(kernel, name)?);
+        let (file_name, bytes) = (format!("{name}.ko"), kernel_module(&kernel.modules, name)?);
         entries.push(file(&in_modules(&file_name), bytes));
         modules.push(file_name);
     }
@@ -124,15 +135,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// One of the kernel's own, uncompressed.
-fn kernel_module(kernel: &Kernel, name: &str) -> Result<Vec<u8>> {
+pub(crate) fn kernel_module(modules: &Path, name: &str) -> Result<Vec<u8>> {
     let names = [format!("{name}.ko"), format!("{name}.ko.xz")];
-    let path = find(&kernel.modules, &names)?.with_context(|| {
-        format!(
-            "no {} below {}",
-            names.join(" or "),
-            kernel.modules.display()
-        )
-    })?;
+    let path = find(modules, &names)?
+        .with_context(|| format!("no {} below {}", names.join(" or "), modules.display()))?;
     let bytes = read(&path)?;
     if path.extension().is_some_and(|ending| ending == "ko") {
         return Ok(bytes);

@@ -9,6 +9,7 @@ pub(crate) mod args;
 mod cache;
 mod check;
 mod compare;
+mod cpu;
 mod demo;
 mod initramfs;
 mod kernel;
@@ -34,8 +35,10 @@ use step::step;
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Cpu(args) => cpu::check(args),
         Command::Demo(args) => Lab::open()?.with_each(&args.kernel, "demo", demo::run),
         Command::Fetch(args) => fetch(args),
+        Command::Shell(args) => cpu::shell(args),
         Command::Tools(args) => {
             let series = slice::from_ref(&args.kernel);
             Lab::open()?.with_each(series, "tools", |prepared| tools::run(args, prepared))

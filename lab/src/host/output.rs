@@ -29,3 +29,12 @@ pub(crate) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     fill(draft.path())?;
     fs::rename(draft.keep(), path).with_context(place)
 }
+
+/// Makes a folder with nothing in it.
+pub(crate) fn empty_folder(path: &Path) -> Result<()> {
+    let place = || format!("cannot empty {}", path.display());
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(place)?;
+    }
+    fs::create_dir_all(path).with_context(place)
+}
