@@ -40,12 +40,12 @@ fn trap(line: &str) -> Option<Trap> {
     })
 }
 
-/// Where the kernel's log says that a thread has trapped, in order: `… took a split_lock trap at address: 0x…`.
-/// The kernel writes one for each thread.
+/// Where the kernel's log says that a thread has trapped, in order: `… took a split_lock trap at address: 0x…`, of
+/// which there is one for each thread, or `… took a bus_lock trap at address: 0x…`, of which there is one for each trap.
 #[must_use]
 pub fn logged_addresses(log: &str) -> Vec<u64> {
     let address = |line: &str| {
-        let (_, rest) = line.split_once(" took a split_lock trap at address: ")?;
+        let (_, rest) = line.split_once("_lock trap at address: ")?;
         hexadecimal(rest.split_whitespace().next()?)
     };
     log.lines().filter_map(address).collect()
@@ -80,7 +80,7 @@ mod tests {
     fn logged_addresses_are_in_order() {
         let log = "<4>[    9.2] x86/split lock detection: #AC: lab-split/71 took a split_lock trap at address: 0x7f2a004\n\
             <6>[    9.3] something else\n\
-            <4>[    9.9] x86/split lock detection: #AC: lab-split/72 took a split_lock trap at address: 0x401000\n";
+            <4>[    9.9] x86/split lock detection: #DB: lab-split/72 took a bus_lock trap at address: 0x401000\n";
         assert_eq!(logged_addresses(log), [0x7f2_a004, 0x40_1000]);
     }
 

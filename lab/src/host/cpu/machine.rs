@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use split_lock_lab::bundle;
+use split_lock_lab::bundle::{self, Bundles};
 use split_lock_lab::cpu::journal::Journal;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::LAST_BUNDLE;
 
-use super::Outcome;
 use super::build::Build;
 use super::image::IMAGE;
 use super::source::Source;
@@ -46,6 +45,15 @@ pub(super) struct Machine {
     folder: PathBuf,
     options: CpuOptions,
     topology: String,
+}
+
+/// What a machine has done and said.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) bundles: Bundles,
+    pub(super) journal: Journal,
+    /// As it is written.
+    pub(super) journal_text: String,
 }
 
 // Bochs runs in the machine's folder, so that none of these is a path that its settings could misread.

@@ -14,8 +14,9 @@ use nix::unistd::{read, ttyname, write};
 use split_lock_lab::cpu::script::Script;
 
 use super::kernel::BootKernel;
+use super::lab::Lab;
 use super::machine::{Console, Limits, stop};
-use super::{Lab, rootfs};
+use super::rootfs;
 use crate::host::args::ShellArgs;
 use crate::host::step::step;
 
