@@ -145,6 +145,8 @@ impl Apt {
             command.args(["-o", &list, "-o", "Dir::Etc::sourceparts=-"]);
             // Descriptions for people, in all languages, and for installers of applications.
             command.args(["-o", "Acquire::Languages=none"]);
+            // All of the list is wanted, so what cannot be reached is an error at once.
+            command.args(["-o", "APT::Update::Error-Mode=any"]);
             command.args([
                 "-o",
                 "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use split_lock_lab::cpu::options::{CpuOptions, Detect, Vendor};
+use split_lock_lab::cpu::options::{CpuOptions, Detect, TopologyError, Vendor};
 use split_lock_model::kernel::Profile;
 
 /// Hold the model of split locks against real Linux kernels under QEMU.
@@ -188,8 +188,9 @@ enum VendorArg {
 }
 
 impl CpuOptionArgs {
-    pub(crate) fn options(&self) -> CpuOptions {
-        CpuOptions {
+    /// Of a CPU that there can be.
+    pub(crate) fn options(&self) -> Result<CpuOptions, TopologyError> {
+        let options = CpuOptions {
             vendor: match self.vendor {
                 VendorArg::Intel => Vendor::Intel,
                 VendorArg::Amd => Vendor::Amd,
@@ -205,6 +206,7 @@ impl CpuOptionArgs {
             bus_lock_ns: self.bus_lock_ns,
             seed: self.seed,
             journal_locks: self.journal_locks,
-        }
+        };
+        options.topology().map(|_| options)
     }
 }

@@ -50,7 +50,11 @@ impl BootKernel {
             let sources = apt::sources(NEWEST_SUITE)?;
             let apt = Apt::with_sources(cache.folder("apt-newest"), &sources)?;
             apt.update()?;
-            let image = apt.resolve("linux-image-cloud-amd64")?;
+            let needed = apt.dependencies("linux-image-cloud-amd64")?;
+            let image = needed
+                .into_iter()
+                .find(|name| name.starts_with("linux-image-"));
+            let image = image.context("Debian's metapackage names no kernel")?;
             let mut packages = apt.dependencies(&image)?;
             // Since 7.3 the image only depends on the packages that have the files.
             packages.retain(|name| FILES_OF_KERNELS.iter().any(|kind| name.starts_with(kind)));

@@ -31,7 +31,7 @@ const SETTLE_MS: u64 = 3000;
 
 /// Whether all kernels and the CPU tell the same, and the same twice.
 pub(in crate::host) fn run(args: &CpuArgs) -> Result<bool> {
-    let options = &args.cpu.options();
+    let options = &args.cpu.options()?;
     let lab = Lab::open(options.cpus)?;
     let mut is_fine = true;
     for name in &args.kernel {
