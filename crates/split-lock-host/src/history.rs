@@ -186,7 +186,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 fn open(root: &Root, place: &str) -> io::Result<Box<dyn io::Read>> {
     if root.is_live() && place == KERNEL {
-        return Ok(Box::new(Source::kernel(&PathBuf::from("/").join(KERNEL))?));
+        return Ok(Box::new(Source::open_kmsg(
+            &PathBuf::from("/").join(KERNEL),
+        )?));
     }
     let mut log = BufReader::new(root.stream_end(place, MOST_BYTES)?);
     // It has been rotated away a moment ago, or nothing writes it any more.
@@ -208,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kmsg");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let error = Source::kernel(&path).unwrap_err();
+        let error = Source::open_kmsg(&path).unwrap_err();
         assert_eq!(error.to_string(), "it is not the kernel's log");
     }
 }

@@ -65,15 +65,16 @@ impl Header {
         self.stamp.text = micros.to_vec();
         let mut callers = fields.filter_map(|field| field.strip_prefix(b"caller="));
         self.caller = callers.find_map(caller);
-        self.facility(priority >> 3);
+        self.set_origin(priority >> 3 == FACILITY_KERNEL);
         self.is_escaped = true;
         Some(&text[end + 1..])
     }
 
-    fn facility(&mut self, facility: u64) {
-        self.origin = match facility {
-            FACILITY_KERNEL => Origin::Kernel,
-            _ => Origin::Program,
+    fn set_origin(&mut self, is_kernel: bool) {
+        self.origin = if is_kernel {
+            Origin::Kernel
+        } else {
+            Origin::Program
         };
     }
 
@@ -86,7 +87,7 @@ impl Header {
         let Some((priority, rest)) = inside else {
             return text;
         };
-        self.facility(priority >> 3);
+        self.set_origin(priority >> 3 == FACILITY_KERNEL);
         rest.strip_prefix(b"1 ").unwrap_or(rest)
     }
 
@@ -97,15 +98,10 @@ impl Header {
         let levels: [&[u8]; 8] = [
             b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug",
         ];
-        if !levels.contains(&level) {
-            return None;
-        }
-        self.facility(if facility == b"kern" {
-            FACILITY_KERNEL
-        } else {
-            FACILITY_KERNEL + 1
-        });
-        Some(rest)
+        levels.contains(&level).then(|| {
+            self.set_origin(facility == b"kern");
+            rest
+        })
     }
 
     /// `0.000000] `: the bracket, and maybe digits, have been lost.
@@ -303,8 +299,8 @@ fn is_minute(text: &[u8]) -> bool {
         _ => return false,
     };
     let digits = day.iter().rev().take_while(|byte| byte.is_ascii_digit());
-    let is_time = matches!(time, [a, b, b':', c, d] if is_digits(&[*a, *b, *c, *d], 4..=4));
-    matches!(digits.count(), 1..=2) && (words.len() == 3 || is_name(day)) && is_time
+    let is_day = matches!(digits.count(), 1..=2) && (words.len() == 3 || is_name(day));
+    is_day && has_shape(time, b"00:00")
 }
 
 /// The end of `2026-11-22T14:53:09.123456+00:00`.
@@ -392,22 +388,26 @@ fn is_day(text: &[u8]) -> bool {
     is_digits(text.strip_suffix(b".").unwrap_or(text), 1..=2)
 }
 
+/// `2026-11-22`
 fn is_date(text: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = text.split(|&byte| byte == b'-').collect();
-    matches!(parts[..], [year, month, day]
-        if is_digits(year, 4..=4) && is_digits(month, 2..=2) && is_digits(day, 2..=2))
+    has_shape(text, b"0000-00-00")
 }
 
 /// `03:49:25`, and maybe a fraction.
 fn is_time(text: &[u8]) -> bool {
-    let (time, fraction) = match text.iter().position(|byte| b".,".contains(byte)) {
-        Some(point) => (&text[..point], Some(&text[point + 1..])),
-        None => (text, None),
+    const SECONDS: &[u8] = b"00:00:00";
+    let (time, fraction) = text.split_at(text.len().min(SECONDS.len()));
+    let is_fraction = match fraction {
+        [] => true,
+        [point, digits @ ..] => b".,".contains(point) && is_digits(digits, 1..=9),
     };
-    let parts: Vec<&[u8]> = time.split(|&byte| byte == b':').collect();
-    parts.len() == 3
-        && parts.iter().all(|part| is_digits(part, 2..=2))
-        && fraction.is_none_or(|digits| is_digits(digits, 1..=9))
+    has_shape(time, SECONDS) && is_fraction
+}
+
+/// Whether it has a digit for each `0`, and all the rest of `shape` as it is.
+fn has_shape(text: &[u8], shape: &[u8]) -> bool {
+    let fits = |(&byte, &part): (&u8, &u8)| byte == part || (part == b'0' && byte.is_ascii_digit());
+    text.len() == shape.len() && text.iter().zip(shape).all(fits)
 }
 
 fn time_and_rest(text: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -471,89 +471,66 @@ mod tests {
 
     #[test]
     fn the_time_on_the_wall() {
+        use WallFormat::{Ctime, Full, Iso, Minute, Syslog, Unix};
         for (head, wall, text) in [
-            (
-                "Nov 11 03:49:25 ___ kernel: ",
-                WallFormat::Syslog,
-                "Nov 11 03:49:25",
-            ),
-            (
-                "# Jun  7 04:23:58 k8s kernel: ",
-                WallFormat::Syslog,
-                "Jun  7 04:23:58",
-            ),
-            (
-                "juil. 30 01:40:01 c kernel: ",
-                WallFormat::Syslog,
-                "juil. 30 01:40:01",
-            ),
-            (
-                "11月 22 14:53:09 c kernel: ",
-                WallFormat::Syslog,
-                "11月 22 14:53:09",
-            ),
+            ("Nov 11 03:49:25 ___ kernel: ", Syslog, "Nov 11 03:49:25"),
+            ("# Jun  7 04:23:58 k8s kernel: ", Syslog, "Jun  7 04:23:58"),
+            ("juil. 30 01:40:01 c kernel: ", Syslog, "juil. 30 01:40:01"),
+            ("11月 22 14:53:09 c kernel: ", Syslog, "11月 22 14:53:09"),
             (
                 "Nov 22 14:53:09.123456 c kernel: ",
-                WallFormat::Syslog,
+                Syslog,
                 "Nov 22 14:53:09.123456",
             ),
-            (
-                "<4>Nov 22 14:53:09 c kernel: ",
-                WallFormat::Syslog,
-                "Nov 22 14:53:09",
-            ),
+            ("<4>Nov 22 14:53:09 c kernel: ", Syslog, "Nov 22 14:53:09"),
             (
                 "[Tue Aug 18 23:42:51 2026] ",
-                WallFormat::Ctime,
+                Ctime,
                 "Tue Aug 18 23:42:51 2026",
             ),
             (
                 "[mar. août 18 23:42:51 2026] ",
-                WallFormat::Ctime,
+                Ctime,
                 "mar. août 18 23:42:51 2026",
             ),
             (
                 "[火  8月 18 23:42:51 2026] ",
-                WallFormat::Ctime,
+                Ctime,
                 "火  8月 18 23:42:51 2026",
             ),
             (
                 "Fri Feb 28 09:30:05 2025] ",
-                WallFormat::Ctime,
+                Ctime,
                 "Fri Feb 28 09:30:05 2025",
             ),
-            ("[Nov22 14:53] ", WallFormat::Minute, "Nov22 14:53"),
-            ("[Nov 2 14:53] ", WallFormat::Minute, "Nov 2 14:53"),
+            ("[Nov22 14:53] ", Minute, "Nov22 14:53"),
+            ("[Nov 2 14:53] ", Minute, "Nov 2 14:53"),
             (
                 "2026-11-22T14:53:09,123456+00:00 ",
-                WallFormat::Iso,
+                Iso,
                 "2026-11-22T14:53:09,123456+00:00",
             ),
             (
                 "2026-11-22T14:53:09+0000 c kernel: ",
-                WallFormat::Iso,
+                Iso,
                 "2026-11-22T14:53:09+0000",
             ),
             (
                 "<4>1 2026-11-22T14:53:09.1Z c kernel - - - ",
-                WallFormat::Iso,
+                Iso,
                 "2026-11-22T14:53:09.1Z",
             ),
             (
                 "2026-11-22T14:53:09Z c kernel - - [x@1 a=\"b\"] ",
-                WallFormat::Iso,
+                Iso,
                 "2026-11-22T14:53:09Z",
             ),
             (
                 "Sun 2026-11-22 14:53:09 UTC c kernel: ",
-                WallFormat::Full,
+                Full,
                 "Sun 2026-11-22 14:53:09 UTC",
             ),
-            (
-                "1763823189.123456 c kernel: ",
-                WallFormat::Unix,
-                "1763823189.123456",
-            ),
+            ("1763823189.123456 c kernel: ", Unix, "1763823189.123456"),
         ] {
             let header = read(head);
             let found = String::from_utf8_lossy(&header.stamp.text).into_owned();

@@ -31,6 +31,9 @@ pub(crate) struct Fields {
     realtime_us: Option<Vec<u8>>,
     #[serde(rename = "_SOURCE_MONOTONIC_TIMESTAMP", deserialize_with = "bytes")]
     kernel_us: Option<Vec<u8>>,
+    /// Then only its beginning is kept.
+    #[serde(skip)]
+    pub(crate) message_is_too_long: bool,
 }
 
 /// In JSON a field is a string; what is no text is an array of bytes.
@@ -51,16 +54,20 @@ fn bytes<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Vec<u8>>, D::Erro
 }
 
 impl Fields {
-    /// Where the value of the field of this name belongs, if it matters.
-    pub(crate) fn named(&mut self, name: &[u8]) -> Option<&mut Option<Vec<u8>>> {
-        Some(match name {
+    /// Keeps a value, if the field matters and has none yet.
+    pub(crate) fn put(&mut self, name: &[u8], value: &[u8], is_too_long: bool) {
+        let field = match name {
             b"MESSAGE" => &mut self.message,
             b"_TRANSPORT" => &mut self.transport,
             b"_HOSTNAME" => &mut self.host,
             b"__REALTIME_TIMESTAMP" => &mut self.realtime_us,
             b"_SOURCE_MONOTONIC_TIMESTAMP" => &mut self.kernel_us,
-            _ => return None,
-        })
+            _ => return,
+        };
+        if field.is_none() {
+            *field = Some(value.to_vec());
+            self.message_is_too_long |= is_too_long && name == b"MESSAGE";
+        }
     }
 
     /// `None` if there is no message.

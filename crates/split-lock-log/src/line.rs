@@ -29,7 +29,7 @@ pub(crate) enum Line {
 /// How much there is of a message that has only begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certainty {
-    /// Enough to know that it is one.
+    /// There is enough to know that it is one.
     Certain,
     /// A word or two that may be anything.
     Possible,
@@ -65,10 +65,7 @@ impl Line {
     }
 
     pub(crate) fn of_text(line: &[u8]) -> Self {
-        Self::of_plain(&without_colours(line))
-    }
-
-    fn of_plain(line: &[u8]) -> Self {
+        let line = &*without_colours(line);
         let Some((start, opening, body)) = find(line) else {
             return Self::without_beginning(line);
         };
@@ -111,9 +108,9 @@ impl Line {
         match find_cut_opening(line) {
             _ if damaged && header.origin == Origin::Program => Line::Foreign,
             _ if damaged => Line::Damaged(header, Damage::NoBeginning),
-            Some((start, part)) => match Header::read(&line[..start]).0 {
+            Some((start, certainty)) => match Header::read(&line[..start]).0 {
                 header if header.origin == Origin::Program => Line::Other,
-                header => Line::Partial(header, part),
+                header => Line::Partial(header, certainty),
             },
             None => Line::Other,
         }
@@ -148,17 +145,17 @@ fn find(line: &[u8]) -> Option<(usize, Opening, &[u8])> {
 fn find_cut_opening(line: &[u8]) -> Option<(usize, Certainty)> {
     const FIRST_WORDS: [(&[u8], &[u8]); 2] =
         [(b"x86/split", PREFIX), (b"unchecked MSR", REFUSED_WRITE)];
-    const SURE: &[u8] = b"x86/split lock";
+    const CERTAIN: &[u8] = b"x86/split lock";
     let line = without_soft_break(line.trim_ascii_end());
     FIRST_WORDS.iter().find_map(|(first, whole)| {
         let start = memchr::memmem::rfind(line, first)?;
         let begun = &line[start..];
-        let part = if begun.starts_with(SURE) {
+        let certainty = if begun.starts_with(CERTAIN) {
             Certainty::Certain
         } else {
             Certainty::Possible
         };
-        whole.starts_with(begun).then_some((start, part))
+        whole.starts_with(begun).then_some((start, certainty))
     })
 }
 

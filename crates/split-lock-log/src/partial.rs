@@ -75,7 +75,7 @@ impl PartialMessage {
         if piece.is_empty() {
             return JoinResult::Unrelated;
         }
-        let mut open = vec![];
+        let mut candidates = vec![];
         for text in &self.joined {
             for separator in separators {
                 let joined = join(text, separator, piece);
@@ -84,15 +84,15 @@ impl PartialMessage {
                         self.lines += 1;
                         return JoinResult::Complete(header, message);
                     }
-                    Line::Partial(..) if joined.len() <= LONGEST_BYTES => open.push(joined),
+                    Line::Partial(..) if joined.len() <= LONGEST_BYTES => candidates.push(joined),
                     _ => {}
                 }
             }
         }
-        if open.is_empty() || self.lines + 1 >= MOST_LINES {
+        if candidates.is_empty() || self.lines + 1 >= MOST_LINES {
             return JoinResult::Unrelated;
         }
-        self.joined = open;
+        self.joined = candidates;
         self.lines += 1;
         JoinResult::Incomplete
     }

@@ -17,7 +17,7 @@ pub struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// Of everything that `input` has to say. It is read in large chunks: it needs no buffer.
+    /// Of all that can be read of `input`, which is read in large chunks: it needs no buffer.
     pub fn new(input: R) -> Self {
         Records {
             input,
@@ -41,21 +41,15 @@ impl<R: Read> Records<R> {
 
     fn read_on(&mut self) -> io::Result<()> {
         match self.input.read(&mut self.chunk) {
-            Ok(0) => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Ok(count @ 1..) => self.scanner.feed(&self.chunk[..count]),
+            end_or_error => {
                 self.has_ended = true;
+                end_or_error?;
                 self.scanner.finish();
-                Ok(())
-            }
-            Ok(count) => {
-                self.scanner.feed(&self.chunk[..count]);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) => {
-                self.has_ended = true;
-                Err(error)
             }
         }
+        Ok(())
     }
 }
 

@@ -167,34 +167,25 @@ pub fn of_overlap(sweep: &Sweep) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use split_lock_repro::results::{HostFacts, Outcome, Provenance, Sample};
+    use crate::figure::fixtures;
+    use split_lock_repro::results::Sample;
 
     /// Turns and share of the CPU at timeouts of 1 to 49 ms.
     fn runs(guest: &str, at_ms: impl Fn(u64) -> (f64, f64)) -> Vec<Sample> {
-        let sample = |ms| {
+        let sample = |ms: u64| {
             let (turns, cpu_share) = at_ms(ms);
+            let timeout_ns = ms * 1_000_000;
             Sample {
-                series: "measured (native)".into(),
-                guest: guest.into(),
-                host: "native".into(),
-                vcpu: 0,
-                timeout_ns: ms * 1_000_000,
-                run: 0,
-                turns: turns as u64,
-                elapsed_ns: ms * 1_000_000,
-                cpu_ns: (ms as f64 * 1e6 * cpu_share) as u64,
-                exits: 0,
-                outcome: Outcome::Expired,
+                elapsed_ns: timeout_ns,
+                cpu_ns: (timeout_ns as f64 * cpu_share) as u64,
+                ..fixtures::sample(fixtures::NATIVE, guest, timeout_ns, 0, turns as u64)
             }
         };
         (1..50).map(sample).collect()
     }
 
     fn finding(samples: Vec<Sample>) -> String {
-        of_progress(&Sweep {
-            provenance: None,
-            samples,
-        })
+        of_progress(&fixtures::sweep(samples))
     }
 
     fn steady(ms: u64) -> (f64, f64) {
@@ -251,10 +242,7 @@ mod tests {
                     .into_iter()
                     .map(|sample| Sample { vcpu: 1, ..sample }),
             );
-            of_overlap(&Sweep {
-                provenance: None,
-                samples,
-            })
+            of_overlap(&fixtures::sweep(samples))
         };
         assert_eq!(overlap(0.99), None);
         assert!(overlap(0.4).unwrap().contains("40 %"));
@@ -262,25 +250,9 @@ mod tests {
 
     #[test]
     fn a_sweep_that_was_stopped_says_so_first() {
-        let provenance = Provenance {
-            program: String::new(),
-            command: vec![],
-            seed: 0,
-            started_utc: String::new(),
-            planned_samples: 98,
-            host: HostFacts {
-                cpu: String::new(),
-                kernel: String::new(),
-                online_cpus: 1,
-                detection: String::new(),
-                virtual_machine: false,
-            },
-            work_turns_per_second: [].into(),
-        };
-        let finding = of_progress(&Sweep {
-            provenance: Some(provenance),
-            samples: runs("split", steady),
-        });
+        let mut sweep = fixtures::sweep(runs("split", steady));
+        sweep.provenance.as_mut().unwrap().planned_samples = 98;
+        let finding = of_progress(&sweep);
         assert!(
             finding.starts_with("Stopped after 49 of 98 samples."),
             "{finding}"

@@ -126,34 +126,27 @@ pub fn sweep(
     curves.push(("aligned", Program::plain_loop(Nanos(1))?, kernel));
     let mut samples = vec![];
     for (guest, program, profile) in curves {
-        for timeout in timeouts {
-            let plan = ProgressPlan {
-                program,
-                costs: sim::Costs::default(),
-                timeouts: vec![(*timeout).into()],
-                repeats,
-                phase: Phase::Random(seed),
-            };
-            let rows = plan.runs(profile)?;
-            if rows.is_empty() {
-                return Err(SweepError::Sigbus {
-                    kernel: profile.to_string(),
-                    guest,
-                });
-            }
-            samples.extend(rows.iter().map(|row| {
-                let sample = sample(guest, profile, row);
-                match guest {
-                    "split" => sample,
-                    _ => with_turns_of(sample, costs.plain_turn_ps),
-                }
-            }));
+        let plan = ProgressPlan {
+            program,
+            costs: sim::Costs::default(),
+            timeouts: timeouts.iter().copied().map(Nanos::from).collect(),
+            repeats,
+            phase: Phase::Random(seed),
+        };
+        let rows = plan.runs(profile)?;
+        if rows.is_empty() {
+            let kernel = profile.to_string();
+            return Err(SweepError::Sigbus { kernel, guest });
         }
+        let turn_ps = (guest != "split").then_some(costs.plain_turn_ps);
+        samples.extend(rows.iter().map(|row| sample(guest, profile, row, turn_ps)));
     }
     Ok(samples)
 }
 
-fn sample(guest: &str, kernel: &Profile, row: &PlannedRun) -> Sample {
+/// With the turns that take `turn_ps` each, if it is given, instead of one nanosecond each.
+fn sample(guest: &str, kernel: &Profile, row: &PlannedRun, turn_ps: Option<u64>) -> Sample {
+    let turns = |turn_ps| u128::from(row.run.turns) * 1_000 / u128::from(turn_ps);
     Sample {
         series: Origin::Modelled(kernel.to_string()).to_string(),
         guest: guest.into(),
@@ -161,20 +154,13 @@ fn sample(guest: &str, kernel: &Profile, row: &PlannedRun) -> Sample {
         vcpu: 0,
         timeout_ns: row.timeout.0,
         run: row.repeat,
-        turns: row.run.turns,
+        turns: turn_ps.map_or(row.run.turns, |turn_ps| {
+            u64::try_from(turns(turn_ps)).unwrap_or(u64::MAX)
+        }),
         elapsed_ns: row.run.elapsed.0,
         cpu_ns: row.run.cpu.0,
         exits: 0,
         outcome: Outcome::Expired,
-    }
-}
-
-/// From nanoseconds spent in the guest to turns.
-fn with_turns_of(sample: Sample, turn_ps: u64) -> Sample {
-    let turns = u128::from(sample.turns) * 1_000 / u128::from(turn_ps);
-    Sample {
-        turns: u64::try_from(turns).unwrap_or(u64::MAX),
-        ..sample
     }
 }
 

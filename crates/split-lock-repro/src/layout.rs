@@ -13,6 +13,8 @@
 //! | [`MEMORY_SIZE`] | mapped up to 1 GiB, but there is no memory: an access is an MMIO exit |
 //! | [`SHARED_PAGE`] | 2 MiB of memory that all vCPUs of a VM share |
 
+use split_lock_assist::kvm::LongMode;
+
 pub(crate) mod two_tasks;
 
 /// Bytes in a cache line.
@@ -73,15 +75,14 @@ pub(crate) const EXCEPTION_STACK_TOP: u64 = 0x1_0000;
 /// The end of what only CPL0 may touch.
 pub(crate) const SYSTEM_END: u64 = 0x1_0000;
 
-/// The selectors are in the order that SYSCALL, SYSRET and SYSEXIT expect.
-pub(crate) const KERNEL_CODE: u16 = 0x08;
-pub(crate) const USER_DATA: u16 = 0x18;
-pub(crate) const USER_CODE: u16 = 0x20;
+pub(crate) const KERNEL_CODE: u16 = LongMode::SELECTORS[0];
+pub(crate) const USER_DATA: u16 = LongMode::SELECTORS[2];
+pub(crate) const USER_CODE: u16 = LongMode::SELECTORS[3];
 
 /// Where the TSS has the stack for whatever enters CPL0.
-pub(crate) const TSS_RSP0: usize = 0x04;
+pub(crate) const TSS_RSP0: u64 = 0x04;
 /// And the first of those that a gate can ask for.
-pub(crate) const TSS_IST1: usize = 0x24;
+pub(crate) const TSS_IST1: u64 = 0x24;
 
 pub(crate) const DEBUG_VECTOR: usize = 1;
 pub(crate) const ALIGNMENT_CHECK_VECTOR: usize = 17;

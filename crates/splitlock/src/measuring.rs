@@ -10,15 +10,14 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
-use split_lock_host::{Detection, Facts};
+use split_lock_host::{Detection, Fact, Facts};
 use split_lock_repro::guest::Level;
-use split_lock_repro::results::{Provenance, Sweep};
+use split_lock_repro::results::{HostFacts, Provenance, Sweep};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::two_tasks::{Moment, TwoTasks};
 use split_lock_repro::vm::{open_kvm, work_rate};
 
 use crate::error::report_error;
-use crate::host;
 use crate::interrupt::stop_on_ctrl_c;
 
 /// Anything shorter is over before a bar has been read.
@@ -127,9 +126,23 @@ pub(crate) fn provenance(facts: &Facts, seed: u64, planned_samples: u64) -> Prov
         seed,
         started_utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         planned_samples,
-        host: host::facts(facts),
+        host: host_facts(facts),
         work_turns_per_second: BTreeMap::new(),
     }
+}
+
+fn host_facts(facts: &Facts) -> HostFacts {
+    HostFacts {
+        cpu: or_unknown(&facts.cpu_model),
+        kernel: or_unknown(&facts.kernel_release),
+        online_cpus: facts.online_cpus.known().map_or(0, |&cpus| cpus as u32),
+        detection: facts.detection().to_string(),
+        virtual_machine: facts.has_cpu_flag("hypervisor") == Some(true),
+    }
+}
+
+fn or_unknown(text: &Fact<String>) -> String {
+    text.known().cloned().unwrap_or_else(|| "unknown".into())
 }
 
 /// What has been taken for a second of work by guests that work.

@@ -17,6 +17,7 @@ use draft::Draft;
 pub(crate) use draft::discard_all;
 pub(crate) use folder::OutputFolder;
 
+use crate::args::is_standard;
 use crate::stdout::{CANNOT_WRITE, tolerate_closed_pipe};
 
 /// As many links as the kernel would follow.
@@ -41,7 +42,7 @@ impl Output {
     /// # Errors
     /// If nothing can be written there.
     pub(crate) fn prepare(path: &Path) -> Result<Self> {
-        if path == Path::new("-") {
+        if is_standard(path) {
             return Ok(Output::Standard);
         }
         let path = resolve(path);

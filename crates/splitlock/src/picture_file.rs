@@ -1,14 +1,17 @@
-//! A picture's file: the ending of its name decides on the form, before anything is computed.
+//! Files of pictures: one whose form the ending of its name decides, before anything is computed, or
+//! both forms in a report.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use split_lock_report::figure::Picture;
 
-use crate::output::Output;
+use crate::output::{Output, OutputFolder};
 
 /// Wide enough for a page, at twice the usual fineness of a screen.
 const PNG_WIDTH: u32 = 1920;
+/// For a column of a report's page.
+const REPORT_PNG_WIDTH: u32 = 1600;
 
 #[derive(Debug)]
 pub(crate) struct PictureFile {
@@ -47,4 +50,14 @@ impl PictureFile {
         };
         self.output.write(|out| out.write_all(&bytes))
     }
+}
+
+/// Both forms, in a report.
+///
+/// # Errors
+/// If it cannot be drawn or written.
+pub(crate) fn write_picture(folder: &OutputFolder, name: &str, picture: &Picture) -> Result<()> {
+    let (svg, png) = (picture.svg()?, picture.png(REPORT_PNG_WIDTH)?);
+    folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
+    folder.write(&format!("{name}.png"), |out| out.write_all(&png))
 }

@@ -19,7 +19,8 @@ pub(super) struct Export {
     begun: BoundedBuffer,
     /// Of the value that follows its name.
     name: Vec<u8>,
-    fields: EntryFields,
+    /// Of the entry so far.
+    fields: Fields,
     /// Where the entry begins, if it has begun.
     start: Option<Position>,
     /// Where the next byte is.
@@ -35,13 +36,6 @@ enum State {
     EndOfValue,
 }
 
-/// The fields of the entry so far.
-#[derive(Debug, Default)]
-struct EntryFields {
-    fields: Fields,
-    message_is_too_long: bool,
-}
-
 /// The journal allows no longer names.
 const LONGEST_NAME: usize = 64;
 
@@ -52,7 +46,7 @@ impl Export {
             state: State::Line,
             begun: BoundedBuffer::default(),
             name: vec![],
-            fields: EntryFields::default(),
+            fields: Fields::default(),
             start: None,
             next: Position::START,
         }
@@ -148,27 +142,14 @@ impl Export {
     }
 
     fn end_entry(&mut self, output: &mut ScanOutput) {
-        let EntryFields {
-            fields,
-            message_is_too_long,
-        } = std::mem::take(&mut self.fields);
+        let fields = std::mem::take(&mut self.fields);
         let position = self.start.take().unwrap_or(self.next);
+        let is_too_long = fields.message_is_too_long;
         let Some(entry) = fields.entry() else { return };
         output.log_start.add_entry(&entry);
         if self.patterns.any_in(&entry.message) {
             let line = Line::of_entry(&entry);
-            output.add_complete(line, &entry.message, message_is_too_long, position);
-        }
-    }
-}
-
-impl EntryFields {
-    fn put(&mut self, name: &[u8], value: &[u8], is_too_long: bool) {
-        if let Some(field) = self.fields.named(name)
-            && field.is_none()
-        {
-            *field = Some(value.to_vec());
-            self.message_is_too_long |= is_too_long && name == b"MESSAGE";
+            output.add_complete(line, &entry.message, is_too_long, position);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A log of lines, which is nearly every log.
 
 use super::bounded::{BoundedBuffer, MAX_LINE_BYTES};
-use super::output::ScanOutput;
+use super::output::{ScanOutput, damaged};
 use crate::Damage;
 use crate::line::{Certainty, Line};
 use crate::partial::{JoinResult, PartialMessage};
@@ -120,16 +120,11 @@ impl Lines {
 
     /// Nothing that follows belongs to the message that has begun.
     fn give_up_partial(&mut self, output: &mut ScanOutput) {
-        if let Some(PartialMessage {
-            header,
-            certainty: Certainty::Certain,
-            position,
-            text,
-            lines,
-            ..
-        }) = self.partial.take()
+        if let Some(partial) = self.partial.take()
+            && partial.certainty == Certainty::Certain
         {
-            output.damaged(header, Damage::CutShort, &text, position, lines);
+            let message = damaged(Damage::CutShort, &partial.text);
+            output.put(partial.header, message, partial.position, partial.lines);
         }
     }
 }

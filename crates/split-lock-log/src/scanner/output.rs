@@ -27,19 +27,23 @@ impl ScanOutput {
         is_too_long: bool,
         position: Position,
     ) -> Option<(Header, Certainty)> {
-        match parsed {
-            Line::Other => {}
-            Line::Foreign => self.counts.foreign_lines += 1,
-            Line::Partial(_, Certainty::Possible) if is_too_long => {}
+        let (header, message) = match parsed {
+            Line::Partial(_, Certainty::Possible) if is_too_long => return None,
             Line::Whole(header, _) | Line::Partial(header, _) | Line::Damaged(header, _)
                 if is_too_long =>
             {
-                self.damaged(header, Damage::LineTooLong, line, position, 1);
+                (header, damaged(Damage::LineTooLong, line))
             }
-            Line::Whole(header, message) => self.put(header, message, position, 1),
+            Line::Whole(header, message) => (header, message),
             Line::Partial(header, certainty) => return Some((header, certainty)),
-            Line::Damaged(header, damage) => self.damaged(header, damage, line, position, 1),
-        }
+            Line::Damaged(header, damage) => (header, damaged(damage, line)),
+            Line::Foreign => {
+                self.counts.foreign_lines += 1;
+                return None;
+            }
+            Line::Other => return None,
+        };
+        self.put(header, message, position, 1);
         None
     }
 
@@ -52,21 +56,9 @@ impl ScanOutput {
         position: Position,
     ) {
         if let Some((header, Certainty::Certain)) = self.add(parsed, line, is_too_long, position) {
-            self.damaged(header, Damage::CutShort, line, position, 1);
+            let message = damaged(Damage::CutShort, line);
+            self.put(header, message, position, 1);
         }
-    }
-
-    pub(super) fn damaged(
-        &mut self,
-        header: Header,
-        damage: Damage,
-        line: &[u8],
-        position: Position,
-        lines: u8,
-    ) {
-        let line = line.trim_ascii();
-        let text = line[..line.len().min(SHOWN_BYTES)].to_vec();
-        self.put(header, Message::Damaged { damage, text }, position, lines);
     }
 
     pub(super) fn put(&mut self, header: Header, message: Message, position: Position, lines: u8) {
@@ -81,4 +73,10 @@ impl ScanOutput {
             message,
         });
     }
+}
+
+pub(super) fn damaged(damage: Damage, line: &[u8]) -> Message {
+    let line = line.trim_ascii();
+    let text = line[..line.len().min(SHOWN_BYTES)].to_vec();
+    Message::Damaged { damage, text }
 }

@@ -15,19 +15,18 @@ pub(super) struct Kmsg {
 }
 
 impl Kmsg {
-    pub(super) fn is_at(path: &Path) -> io::Result<bool> {
+    /// `None` if something else is there.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let metadata = fs::metadata(path)?;
-        let device = metadata.rdev();
-        let is_kmsg = (major(device), minor(device)) == (1, 11);
-        Ok(metadata.file_type().is_char_device() && is_kmsg)
-    }
-
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let number = metadata.rdev();
+        if !metadata.file_type().is_char_device() || (major(number), minor(number)) != (1, 11) {
+            return Ok(None);
+        }
         let device = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(path)?;
-        Ok(Kmsg { device })
+        Ok(Some(Kmsg { device }))
     }
 }
 

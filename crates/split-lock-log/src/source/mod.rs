@@ -18,12 +18,14 @@ use zstd::Zstd;
 /// `--long` a window of 8 MiB.
 const MOST_MEMORY_KIB: u32 = 80 << 10;
 
+type Bytes = Box<dyn Read + Send>;
+
 /// The bytes of a log, decompressed.
 ///
 /// Compression (gzip, xz, Zstandard) is known by a file's first bytes, whatever its name is. However
 /// much a file expands to, it is never in memory as a whole.
 pub struct Source {
-    bytes: Box<dyn Read + Send>,
+    bytes: Bytes,
 }
 
 impl Source {
@@ -32,40 +34,33 @@ impl Source {
     /// # Errors
     /// If it cannot be opened, or read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if Kmsg::is_at(path)? {
-            let bytes = Box::new(Kmsg::open(path)?);
+        if let Some(kmsg) = Kmsg::open(path)? {
+            let bytes = Box::new(kmsg);
             return Ok(Source { bytes });
         }
-        Self::of(File::open(path)?)
+        Self::from_reader(File::open(path)?)
     }
 
     /// Opens what should be `/dev/kmsg`. In containers it may be something else, from which a read would wait for ever.
     ///
     /// # Errors
     /// If it cannot be opened, or is something else.
-    pub fn kernel(path: &Path) -> io::Result<Self> {
-        if !Kmsg::is_at(path)? {
-            return Err(io::Error::other("it is not the kernel's log"));
-        }
-        let bytes = Box::new(Kmsg::open(path)?);
+    pub fn open_kmsg(path: &Path) -> io::Result<Self> {
+        let not_it = || io::Error::other("it is not the kernel's log");
+        let bytes = Box::new(Kmsg::open(path)?.ok_or_else(not_it)?);
         Ok(Source { bytes })
     }
 
-    /// Of something that can be read. It looks at its first bytes.
+    /// Reads from anything; its first bytes are read at once.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn of(mut input: impl Read + Send + 'static) -> io::Result<Self> {
-        let (first, form) = Form::of(&mut input)?;
-        let input = io::Cursor::new(first).chain(input);
-        let bytes: Box<dyn Read + Send> = match form {
-            None => Box::new(input),
-            Some(Form::Gzip) => Box::new(MultiGzDecoder::new(input)),
-            Some(Form::Xz) => {
-                let input = BufReader::new(input);
-                Box::new(XzReader::new_mem_limit(input, true, MOST_MEMORY_KIB))
-            }
-            Some(Form::Zstd) => Box::new(Zstd::new(input, u64::from(MOST_MEMORY_KIB) << 10)),
+    pub fn from_reader(mut input: impl Read + Send + 'static) -> io::Result<Self> {
+        let (first, decompress) = look_at_magic(&mut input)?;
+        let bytes: Bytes = Box::new(io::Cursor::new(first).chain(input));
+        let bytes = match decompress {
+            Some(decompress) => decompress(bytes),
+            None => bytes,
         };
         Ok(Source { bytes })
     }
@@ -83,37 +78,35 @@ impl fmt::Debug for Source {
     }
 }
 
-/// How it is compressed.
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Gzip,
-    Xz,
-    Zstd,
-}
+type Decompress = fn(Bytes) -> Bytes;
 
-const MAGIC: [(&[u8], Form); 3] = [
-    (&[0x1f, 0x8b], Form::Gzip),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], Form::Xz),
-    (&[0x28, 0xb5, 0x2f, 0xfd], Form::Zstd),
+/// What compressed files begin with.
+const MAGIC: [(&[u8], Decompress); 3] = [
+    (b"\x1f\x8b", |input| Box::new(MultiGzDecoder::new(input))),
+    (b"\xfd7zXZ\0", |input| {
+        let input = BufReader::new(input);
+        Box::new(XzReader::new_mem_limit(input, true, MOST_MEMORY_KIB))
+    }),
+    (b"\x28\xb5\x2f\xfd", |input| {
+        Box::new(Zstd::new(input, u64::from(MOST_MEMORY_KIB) << 10))
+    }),
 ];
 
-impl Form {
-    /// Reads no more than it must: a pipe may have nothing more to say for a long time.
-    fn of(input: &mut impl Read) -> io::Result<(Vec<u8>, Option<Self>)> {
-        let mut first = vec![];
-        loop {
-            let found = MAGIC.iter().find(|(magic, _)| first == *magic);
-            let may_be = MAGIC.iter().any(|(magic, _)| magic.starts_with(&first));
-            if found.is_some() || !may_be {
-                return Ok((first, found.map(|&(_, form)| form)));
-            }
-            let mut byte = [0];
-            match input.read(&mut byte) {
-                Ok(0) => return Ok((first, None)),
-                Ok(_) => first.push(byte[0]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+/// What a log begins with, and how it is decompressed, if it must be.
+#[expect(
+    clippy::unbuffered_bytes,
+    reason = "no more is read than must be: a pipe may have nothing more to say for a long time"
+)]
+fn look_at_magic(input: &mut impl Read) -> io::Result<(Vec<u8>, Option<Decompress>)> {
+    let mut first = vec![];
+    for byte in input.bytes() {
+        first.push(byte?);
+        if let Some(&(_, decompress)) = MAGIC.iter().find(|(magic, _)| first == *magic) {
+            return Ok((first, Some(decompress)));
+        }
+        if !MAGIC.iter().any(|(magic, _)| magic.starts_with(&first)) {
+            break;
         }
     }
+    Ok((first, None))
 }

@@ -38,7 +38,7 @@ const FORMS: [Compress; 4] = [<[u8]>::to_vec, gzip, xz, zstd];
 
 fn traps(source: impl Read + Send + 'static) -> io::Result<usize> {
     let mut count = 0;
-    for record in Records::new(Source::of(source)?) {
+    for record in Records::new(Source::from_reader(source)?) {
         count += usize::from(matches!(record?.message, Message::Trap(_)));
     }
     Ok(count)

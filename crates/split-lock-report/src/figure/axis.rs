@@ -28,6 +28,13 @@ pub(crate) struct Tick {
     pub(crate) text: String,
 }
 
+impl Tick {
+    pub(crate) fn new(value: f64, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Tick { value, text }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Scale {
     Linear { top: f64 },
@@ -85,16 +92,10 @@ impl YAxis {
         let has_zero = all().any(|y| y <= 0.0);
         let floor = if has_zero { DECADES_ABOVE_ZERO } else { 0.0 };
         let step = ((high - low) / 6.0).ceil() as usize;
-        let zero = has_zero.then(|| Tick {
-            value: 0.0,
-            text: "0".into(),
-        });
+        let zero = has_zero.then(|| Tick::new(0.0, "0"));
         let decades = (low as i32..=high as i32).step_by(step).map(|decade| {
             let value = 10f64.powi(decade);
-            Tick {
-                value,
-                text: si(value),
-            }
+            Tick::new(value, si(value))
         });
         YAxis {
             label,
@@ -145,10 +146,7 @@ fn ticks(step: f64, up_to: f64, text: impl Fn(f64) -> String) -> Vec<Tick> {
     (0..)
         .map(|n| f64::from(n) * step)
         .take_while(|value| *value <= up_to)
-        .map(|value| Tick {
-            value,
-            text: text(value),
-        })
+        .map(|value| Tick::new(value, text(value)))
         .collect()
 }
 

@@ -118,23 +118,23 @@ fn panel(index: usize, bystander: &Bystander<'_>, neighbours: &[&str]) -> Panel 
         let place = neighbours.iter().position(|other| other == neighbour);
         let x = place.unwrap_or(0) as f64;
         marks.extend(Spread::of(rates.iter().copied()).map(|y| Mark { x, y }));
-        runs.extend(strip(x, rates));
+        runs.extend(jitter(x, rates));
     }
     let alone = marks.first().map_or(0.0, |mark| mark.y.median);
-    let style = CurveStyle::new(index, bystander.series);
+    let y = y_axis(bystander.guest, &marks);
+    let annotations = marks.iter().map(|mark| annotation(mark, alone)).collect();
+    let curve = Curve {
+        name: plain(&format!("{}, {}", bystander.guest, bystander.series)),
+        facts: String::new(),
+        style: CurveStyle::new(index, bystander.series),
+        connected: false,
+        marks,
+        runs,
+        line: None,
+    };
     Panel {
-        y: y_axis(bystander.guest, &marks),
-        annotations: marks.iter().map(|mark| annotation(mark, alone)).collect(),
-        band: None,
-        curves: vec![Curve {
-            name: plain(&format!("{}, {}", bystander.guest, bystander.series)),
-            facts: String::new(),
-            style,
-            connected: false,
-            marks,
-            runs,
-            line: None,
-        }],
+        annotations,
+        ..Panel::new(y, vec![curve])
     }
 }
 
@@ -165,13 +165,13 @@ fn annotation(mark: &Mark, alone: f64) -> Annotation {
 
 /// Single runs, spread sideways just left of their median so that equal ones do not hide each
 /// other. The order of the runs places them: no chance is involved.
-fn strip(x: f64, rates: &[f64]) -> Vec<(f64, f64)> {
-    const LANES: usize = 7;
-    let lane = |index: usize| (index * 3 % LANES) as f64 / LANES as f64;
+fn jitter(x: f64, rates: &[f64]) -> Vec<(f64, f64)> {
+    const PLACES: usize = 7;
+    let place = |index: usize| (index * 3 % PLACES) as f64 / PLACES as f64;
     rates
         .iter()
         .enumerate()
-        .map(|(index, rate)| (x - 0.16 + 0.11 * lane(index), *rate))
+        .map(|(index, rate)| (x - 0.16 + 0.11 * place(index), *rate))
         .collect()
 }
 
@@ -204,12 +204,9 @@ fn condition_axis(neighbours: &[&str]) -> XAxis {
         label: "what runs on another vCPU at the same time".into(),
         min: -0.4,
         max: neighbours.len() as f64 - 0.2,
-        ticks: (0..)
+        ticks: (0u32..)
             .zip(neighbours)
-            .map(|(place, neighbour)| Tick {
-                value: f64::from(place),
-                text: condition(neighbour),
-            })
+            .map(|(place, neighbour)| Tick::new(place.into(), condition(neighbour)))
             .collect(),
     }
 }

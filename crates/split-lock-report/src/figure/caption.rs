@@ -1,53 +1,38 @@
 //! What must be said beside the numbers: the host, its detection state, the origin of the table.
 
-use split_lock_repro::results::{HostFacts, Provenance, Sweep};
+use split_lock_repro::results::{HostFacts, Sweep};
 
 use crate::text::plain;
 
 /// The detection state of every host, each once. With several hosts, each says which it is.
-pub(crate) fn detection_states(sweeps: &[Sweep]) -> Vec<String> {
-    let hosts = distinct(
-        sweeps
-            .iter()
-            .filter_map(|sweep| Some(&sweep.provenance.as_ref()?.host)),
-    );
+pub(crate) fn detection_states<'a>(sweeps: impl IntoIterator<Item = &'a Sweep>) -> Vec<String> {
+    let mut hosts: Vec<&HostFacts> = vec![];
+    let mut is_unknown = false;
+    for sweep in sweeps {
+        match &sweep.provenance {
+            Some(from) if !hosts.contains(&&from.host) => hosts.push(&from.host),
+            Some(_) => {}
+            None => is_unknown = true,
+        }
+    }
     let mut states: Vec<String> = match hosts.as_slice() {
         [only] => vec![plain(&only.detection)],
         several => several
             .iter()
-            .map(|host| {
-                plain(&format!(
-                    "{} ({}, {})",
-                    host.detection, host.cpu, host.kernel
-                ))
-            })
+            .map(
+                |HostFacts {
+                     detection,
+                     cpu,
+                     kernel,
+                     ..
+                 }| plain(&format!("{detection} ({cpu}, {kernel})")),
+            )
             .collect(),
     };
-    if sweeps.iter().any(|sweep| sweep.provenance.is_none()) {
+    if is_unknown {
         states.push("split-lock detection: not recorded in the table".into());
     }
     states
-}
-
-/// One line on the machine.
-fn host_line(host: &HostFacts) -> String {
-    let cpus = match host.online_cpus {
-        0 => String::new(),
-        1 => ", 1 logical CPU".into(),
-        n => format!(", {n} logical CPUs"),
-    };
-    let kind = if host.virtual_machine {
-        ", itself a virtual machine"
-    } else {
-        ""
-    };
-    plain(&format!("{}{cpus}; kernel {}{kind}", host.cpu, host.kernel))
-}
-
-/// Which program, on which day, and what its order of runs depended on.
-fn origin_line(from: &Provenance) -> String {
-    let day = from.started_utc.split('T').next().unwrap_or_default();
-    plain(&format!("{} on {day}, seed {}", from.program, from.seed))
 }
 
 /// One line on what is missing, if the sweep was stopped.
@@ -63,7 +48,7 @@ pub(crate) fn stopped_early_line(sweep: &Sweep) -> Option<String> {
 /// sweeps have in common is said once.
 pub(super) fn notes(reading: String, sweeps: &[Sweep]) -> Vec<String> {
     let mut lines = vec![reading];
-    for line_of in [stopped_early_line, known_host, known_origin] {
+    for line_of in [stopped_early_line, host_line, origin_line] {
         let of_sweeps: Vec<Option<String>> = sweeps.iter().map(line_of).collect();
         match of_sweeps.as_slice() {
             [Some(first), others @ ..]
@@ -80,14 +65,29 @@ pub(super) fn notes(reading: String, sweeps: &[Sweep]) -> Vec<String> {
     lines
 }
 
-fn known_host(sweep: &Sweep) -> Option<String> {
-    let from = sweep.provenance.as_ref()?;
-    Some(format!("Host: {}.", host_line(&from.host)))
+fn host_line(sweep: &Sweep) -> Option<String> {
+    let host = &sweep.provenance.as_ref()?.host;
+    let cpus = match host.online_cpus {
+        0 => String::new(),
+        1 => ", 1 logical CPU".into(),
+        n => format!(", {n} logical CPUs"),
+    };
+    let kind = match host.virtual_machine {
+        true => ", itself a virtual machine",
+        false => "",
+    };
+    let (cpu, kernel) = (&host.cpu, &host.kernel);
+    Some(plain(&format!("Host: {cpu}{cpus}; kernel {kernel}{kind}.")))
 }
 
-fn known_origin(sweep: &Sweep) -> Option<String> {
+/// Which program, on which day, and what its order of runs depended on.
+fn origin_line(sweep: &Sweep) -> Option<String> {
     let from = sweep.provenance.as_ref()?;
-    Some(format!("Made with {}.", origin_line(from)))
+    let day = from.started_utc.split('T').next().unwrap_or_default();
+    let (program, seed) = (&from.program, from.seed);
+    Some(plain(&format!(
+        "Made with {program} on {day}, seed {seed}."
+    )))
 }
 
 /// How many runs stand behind each mark.
@@ -98,14 +98,4 @@ pub(super) fn runs(counts: impl Iterator<Item = usize> + Clone) -> String {
         (Some(least), Some(most)) => format!("{least} to {most} runs"),
         _ => "no runs".into(),
     }
-}
-
-fn distinct<'a, T: PartialEq>(items: impl Iterator<Item = &'a T>) -> Vec<&'a T> {
-    let mut seen = vec![];
-    for item in items {
-        if !seen.contains(&item) {
-            seen.push(item);
-        }
-    }
-    seen
 }

@@ -1,5 +1,6 @@
 //! Sweeps as they could have been measured, for looking at pictures of them.
 
+use super::Figure;
 use split_lock_repro::results::{HostFacts, Outcome, Provenance, Sample, Sweep};
 
 pub(crate) const NATIVE: &str = "measured (native)";
@@ -89,22 +90,10 @@ pub(crate) fn native() -> Sweep {
 pub(crate) fn with_warn() -> Sweep {
     let mut all = native();
     let emulated = "measured (trap emulated: 6.12,hz=250)";
-    let slow = |ms: f64| {
-        if ms < 12.0 {
-            0.0
-        } else {
-            (ms / 12.0).floor() * 1800.0
-        }
-    };
+    let slow = |ms: f64| (ms / 12.0).floor() * 1800.0;
     all.samples.extend(curve(emulated, "split", 49, slow));
     let modelled = "modelled (6.12,hz=1000)";
-    let model = |ms: f64| {
-        if ms < 11.0 {
-            0.0
-        } else {
-            (ms / 11.0).floor() * 1700.0
-        }
-    };
+    let model = |ms: f64| (ms / 11.0).floor() * 1700.0;
     all.samples.extend(curve(modelled, "split", 49, model));
     all
 }
@@ -188,4 +177,20 @@ pub(crate) fn extreme() -> Sweep {
 /// A single point.
 pub(crate) fn lonely() -> Sweep {
     sweep(vec![sample(NATIVE, "split", 250_000, 0, 7)])
+}
+
+/// One of every kind, and of every oddity.
+pub(crate) fn every_figure() -> Vec<(&'static str, Figure)> {
+    let progress = |sweep| Figure::progress(&[sweep]).unwrap();
+    let beside = |sweep| Figure::bystander(&sweep).unwrap();
+    vec![
+        ("native", progress(native())),
+        ("warn", progress(with_warn())),
+        ("crowded", progress(crowded())),
+        ("lonely", progress(lonely())),
+        ("extreme", progress(extreme())),
+        ("neighbours", beside(neighbours())),
+        ("offsets", Figure::offsets(&offsets()).unwrap()),
+        ("bystander", beside(bystander())),
+    ]
 }

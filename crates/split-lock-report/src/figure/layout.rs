@@ -6,7 +6,7 @@ use super::model::{Annotation, Band, Curve, Figure, Mark, Panel};
 use super::page::{LABEL, LEADING, MARGIN, NOTE, Page};
 use super::scene::{Align, Point, Scene};
 use super::style::{Color, Marker};
-use super::{LineStyle, Picture, YAxis};
+use super::{CurveStyle, LineStyle, Picture, XAxis, YAxis};
 
 const DETECTION: f64 = 15.0;
 pub(super) const TICK: f64 = 12.5;
@@ -16,15 +16,6 @@ const RUN_RADIUS: f64 = 1.6;
 
 /// More marks than this hide the line between them.
 const MOST_MARKS: usize = 64;
-
-/// Where a panel's curves are drawn.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Plot {
-    pub(super) left: f64,
-    pub(super) right: f64,
-    pub(super) top: f64,
-    pub(super) bottom: f64,
-}
 
 impl Figure {
     /// Places everything.
@@ -71,33 +62,29 @@ impl Page {
             right: self.scene.width - MARGIN,
             top: self.y,
             bottom: self.y + plot_height(figure.panels.len()),
-        };
-        self.y = plot.bottom;
-        let mut drawing = Drawing {
-            scene: &mut self.scene,
-            plot,
-            figure,
+            x: &figure.x,
             y: &panel.y,
         };
-        drawing.panel(panel);
+        self.y = plot.bottom;
+        plot.draw(&mut self.scene, panel);
         self.y += TICK * LEADING + 8.0;
     }
 
     fn legend(&mut self, curve: &Curve) {
         let y = self.y + LABEL * LEADING / 2.0;
         let (left, right) = (MARGIN, MARGIN + LEGEND_SAMPLE - 10.0);
-        let style = curve.style;
+        let CurveStyle {
+            color,
+            marker,
+            line,
+        } = curve.style;
         if curve.connected {
-            self.scene
-                .styled_line(vec![(left, y), (right, y)], style.color, 1.6, style.line);
+            let sample = vec![(left, y), (right, y)];
+            self.scene.styled_line(sample, color, 1.6, line);
         }
-        self.scene
-            .marker(style.marker, ((left + right) / 2.0, y), 4.2, style.color);
-        let text = if curve.facts.is_empty() {
-            curve.name.clone()
-        } else {
-            format!("{}: {}", curve.name, curve.facts)
-        };
+        let middle = ((left + right) / 2.0, y);
+        self.scene.marker(marker, middle, 4.2, color);
+        let text = curve.legend();
         self.paragraph_from(MARGIN + LEGEND_SAMPLE, &text, LABEL, Color::Text);
     }
 
@@ -126,10 +113,8 @@ impl Page {
 /// The plots of all panels begin at the same place, or their times could not be compared.
 fn y_tick_room(figure: &Figure) -> f64 {
     let ticks = figure.panels.iter().flat_map(|panel| &panel.y.ticks);
-    ticks
-        .map(|tick| font::width(&tick.text, TICK))
-        .fold(0.0, f64::max)
-        + 12.0
+    let widths = ticks.map(|tick| font::width(&tick.text, TICK));
+    widths.fold(0.0, f64::max) + 12.0
 }
 
 fn plot_height(panels: usize) -> f64 {
@@ -140,81 +125,87 @@ fn plot_height(panels: usize) -> f64 {
     }
 }
 
-/// One panel's plot.
-struct Drawing<'a> {
-    scene: &'a mut Scene,
-    plot: Plot,
-    figure: &'a Figure,
+/// Where a panel's curves are drawn, and against which axes.
+struct Plot<'a> {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    x: &'a XAxis,
     y: &'a YAxis,
 }
 
-impl Drawing<'_> {
-    fn panel(&mut self, panel: &Panel) {
+impl Plot<'_> {
+    fn at(&self, x: f64, y: f64) -> Point {
+        (self.x_at(x), self.y_at(y))
+    }
+
+    fn x_at(&self, value: f64) -> f64 {
+        self.left + (self.right - self.left) * self.x.position(value)
+    }
+
+    fn y_at(&self, value: f64) -> f64 {
+        self.height_at(self.y.position(value))
+    }
+
+    fn height_at(&self, share: f64) -> f64 {
+        // The highest mark keeps clear of the frame.
+        let top = self.top + 8.0;
+        self.bottom - (self.bottom - top) * share
+    }
+
+    fn draw(&self, scene: &mut Scene, panel: &Panel) {
         if let Some(band) = &panel.band {
             let (left, right) = (self.x_at(band.from), self.x_at(band.to));
-            self.scene.rectangle(
-                (left, self.plot.top),
-                (right, self.plot.bottom),
-                Color::Band,
-            );
+            scene.rectangle((left, self.top), (right, self.bottom), Color::Band);
         }
-        self.x_axis();
-        self.y_axis();
-        self.frame();
+        self.x_axis(scene);
+        self.y_axis(scene);
+        self.frame(scene);
         for curve in &panel.curves {
-            self.curve(curve);
+            self.curve(scene, curve);
         }
         for annotation in &panel.annotations {
-            self.annotation(annotation);
+            self.annotation(scene, annotation);
         }
     }
 
     /// Beside its mark, on a patch of paper that keeps the grid out of the letters.
-    fn annotation(&mut self, annotation: &Annotation) {
+    fn annotation(&self, scene: &mut Scene, annotation: &Annotation) {
         let (mark_x, mark_y) = self.at(annotation.x, annotation.y);
         let left = mark_x + 10.0;
         let leading = LABEL * 1.25;
         let height = leading * annotation.lines.len() as f64;
-        let top =
-            (mark_y - height / 2.0).clamp(self.plot.top + 2.0, self.plot.bottom - height - 2.0);
+        let top = (mark_y - height / 2.0).clamp(self.top + 2.0, self.bottom - height - 2.0);
         let width = annotation.lines.iter().map(|line| font::width(line, LABEL));
         let right = left + width.fold(0.0, f64::max);
-        self.scene
-            .rectangle((left, top), (right, top + height), Color::Paper);
+        scene.rectangle((left, top), (right, top + height), Color::Paper);
         for (line, y) in annotation.lines.iter().zip(0..) {
             let at = (left, top + (f64::from(y) + 0.5) * leading);
-            self.scene.text(at, line, LABEL, Color::Text, Align::Left);
+            scene.text(at, line, LABEL, Color::Text, Align::Left);
         }
     }
 
-    fn x_axis(&mut self) {
-        let Plot { top, bottom, .. } = self.plot;
-        for tick in &self.figure.x.ticks {
+    fn x_axis(&self, scene: &mut Scene) {
+        for tick in &self.x.ticks {
             let x = self.x_at(tick.value);
-            self.scene
-                .line(vec![(x, top), (x, bottom)], Color::Grid, 0.8);
-            self.scene
-                .line(vec![(x, bottom), (x, bottom + 4.0)], Color::Muted, 1.0);
-            let at = (x, bottom + 6.0 + TICK * LEADING / 2.0);
-            self.scene
-                .text(at, &tick.text, TICK, Color::Muted, Align::Center);
+            scene.vertical(x, [self.top, self.bottom], Color::Grid, 0.8);
+            scene.vertical(x, [self.bottom, self.bottom + 4.0], Color::Muted, 1.0);
+            let at = (x, self.bottom + 6.0 + TICK * LEADING / 2.0);
+            scene.text(at, &tick.text, TICK, Color::Muted, Align::Center);
         }
     }
 
-    fn y_axis(&mut self) {
-        let Plot { left, right, .. } = self.plot;
+    fn y_axis(&self, scene: &mut Scene) {
+        let Plot { left, right, .. } = *self;
         for tick in &self.y.ticks {
             let y = self.y_at(tick.value);
             // Zero is the line to which every height is compared.
-            let color = if tick.value == 0.0 {
-                Color::Muted
-            } else {
-                Color::Grid
-            };
-            self.scene.line(vec![(left, y), (right, y)], color, 0.8);
-            self.scene
-                .line(vec![(left - 4.0, y), (left, y)], Color::Muted, 1.0);
-            self.scene.text(
+            let is_zero = tick.value == 0.0;
+            let color = if is_zero { Color::Muted } else { Color::Grid };
+            scene.horizontal(y, [left, right], color, 0.8);
+            scene.horizontal(y, [left - 4.0, left], Color::Muted, 1.0);
+            scene.text(
                 (left - 8.0, y),
                 &tick.text,
                 TICK,
@@ -225,82 +216,48 @@ impl Drawing<'_> {
         if let Some(share) = self.y.broken_at() {
             let y = self.height_at(share);
             let line = vec![(left, y), (right, y)];
-            self.scene
-                .styled_line(line, Color::Muted, 0.8, LineStyle::Dashed);
+            scene.styled_line(line, Color::Muted, 0.8, LineStyle::Dashed);
         }
     }
 
-    fn frame(&mut self) {
-        let Plot {
-            left,
-            right,
-            top,
-            bottom,
-        } = self.plot;
-        let corners = [
-            (left, top),
-            (right, top),
-            (right, bottom),
-            (left, bottom),
-            (left, top),
-        ];
-        for side in corners.windows(2) {
-            self.scene.line(side.to_vec(), Color::Muted, 1.0);
-        }
+    fn frame(&self, scene: &mut Scene) {
+        scene.horizontal(self.top, [self.left, self.right], Color::Muted, 1.0);
+        scene.vertical(self.right, [self.top, self.bottom], Color::Muted, 1.0);
+        scene.horizontal(self.bottom, [self.right, self.left], Color::Muted, 1.0);
+        scene.vertical(self.left, [self.bottom, self.top], Color::Muted, 1.0);
     }
 
-    fn curve(&mut self, curve: &Curve) {
-        let style = curve.style;
+    fn curve(&self, scene: &mut Scene, curve: &Curve) {
+        let CurveStyle {
+            color,
+            marker,
+            line,
+        } = curve.style;
         for (x, y) in &curve.runs {
-            let at = self.at(*x, *y);
-            self.scene.marker(Marker::Disc, at, RUN_RADIUS, style.color);
+            scene.marker(Marker::Disc, self.at(*x, *y), RUN_RADIUS, color);
         }
         for mark in &curve.marks {
-            self.whisker(mark, style.color);
+            self.whisker(scene, mark, color);
         }
+        let medians = curve.marks.iter().map(|m| self.at(m.x, m.y.median));
         if curve.connected && curve.marks.len() > 1 {
-            let medians = curve.marks.iter().map(|m| self.at(m.x, m.y.median));
-            let line = medians.collect();
-            self.scene.styled_line(line, style.color, 1.6, style.line);
+            scene.styled_line(medians.clone().collect(), color, 1.6, line);
         }
         let every = curve.marks.len().div_ceil(MOST_MARKS).max(1);
-        for mark in curve.marks.iter().step_by(every) {
-            let at = self.at(mark.x, mark.y.median);
-            self.scene
-                .marker(style.marker, at, MARK_RADIUS, style.color);
+        for median in medians.step_by(every) {
+            scene.marker(marker, median, MARK_RADIUS, color);
         }
     }
 
-    fn whisker(&mut self, mark: &Mark, color: Color) {
+    fn whisker(&self, scene: &mut Scene, mark: &Mark, color: Color) {
         let (x, low) = self.at(mark.x, mark.y.min);
         let high = self.y_at(mark.y.max);
         if low - high < 1.0 {
             return;
         }
-        self.scene.line(vec![(x, low), (x, high)], color, 1.0);
+        scene.vertical(x, [low, high], color, 1.0);
         for y in [low, high] {
-            self.scene
-                .line(vec![(x - 3.0, y), (x + 3.0, y)], color, 1.0);
+            scene.horizontal(y, [x - 3.0, x + 3.0], color, 1.0);
         }
-    }
-
-    fn at(&self, x: f64, y: f64) -> Point {
-        (self.x_at(x), self.y_at(y))
-    }
-
-    fn x_at(&self, value: f64) -> f64 {
-        let Plot { left, right, .. } = self.plot;
-        left + (right - left) * self.figure.x.position(value)
-    }
-
-    fn y_at(&self, value: f64) -> f64 {
-        self.height_at(self.y.position(value))
-    }
-
-    fn height_at(&self, share: f64) -> f64 {
-        let Plot { top, bottom, .. } = self.plot;
-        // The highest mark keeps clear of the frame.
-        let top = top + 8.0;
-        bottom - (bottom - top) * share
     }
 }

@@ -99,7 +99,26 @@ impl Figure {
     }
 }
 
+impl Panel {
+    pub(crate) fn new(y: YAxis, curves: Vec<Curve>) -> Self {
+        Panel {
+            y,
+            curves,
+            band: None,
+            annotations: vec![],
+        }
+    }
+}
+
 impl Curve {
+    /// Its line in the legend.
+    pub(crate) fn legend(&self) -> String {
+        match &*self.facts {
+            "" => self.name.clone(),
+            facts => format!("{}: {facts}", self.name),
+        }
+    }
+
     /// The median at `x`, if there is a mark.
     pub(crate) fn median_at(&self, x: f64) -> Option<f64> {
         let mark = self.marks.iter().find(|mark| mark.x == x)?;

@@ -49,11 +49,10 @@ impl Figure {
             "Marks: median of {}; bars: smallest to largest.",
             caption::runs(spreads.iter().map(|spread| spread.count))
         );
+        let y = YAxis::log("turns per second (logarithmic)".into(), &spreads);
         let panel = Panel {
-            y: YAxis::log("turns per second (logarithmic)".into(), &spreads),
-            curves: by_offset.iter().enumerate().map(drawn).collect(),
             band: Some(crossing_band()),
-            annotations: vec![],
+            ..Panel::new(y, by_offset.iter().enumerate().map(drawn).collect())
         };
         let sweeps = std::slice::from_ref(sweep);
         Ok(Figure {
@@ -164,10 +163,7 @@ fn offset_axis() -> XAxis {
         max: f64::from(LINE_BYTES),
         ticks: eighths
             .chain([first, last])
-            .map(|offset| Tick {
-                value: f64::from(offset),
-                text: offset.to_string(),
-            })
+            .map(|offset| Tick::new(offset.into(), offset.to_string()))
             .collect(),
     }
 }

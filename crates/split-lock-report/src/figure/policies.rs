@@ -110,24 +110,17 @@ fn place(page: &mut Page, columns: &[Column], found: &[Assessment]) {
         let middle = rows + ROW * (index as f64 + 0.5);
         if index > 0 {
             let y = middle - ROW / 2.0;
-            page.scene
-                .line(vec![(MARGIN, y), (WIDTH - MARGIN, y)], Color::Grid, 1.0);
+            let across = [MARGIN, WIDTH - MARGIN];
+            page.scene.horizontal(y, across, Color::Grid, 1.0);
         }
-        let at = (left - 14.0, middle);
-        page.scene.text(
-            at,
-            assessment.policy.name(),
-            LABEL,
-            Color::Text,
-            Align::Right,
-        );
+        let (at, name) = ((left - 14.0, middle), assessment.policy.name());
+        page.scene.text(at, name, LABEL, Color::Text, Align::Right);
     }
     for (index, column) in columns.iter().enumerate() {
         let at = left + each * index as f64;
         bars(page, column, found, (at, rows), each - GAP - NUMBER);
         let bottom = rows + ROW * found.len() as f64;
-        page.scene
-            .line(vec![(at, rows), (at, bottom)], Color::Muted, 1.0);
+        page.scene.vertical(at, [rows, bottom], Color::Muted, 1.0);
     }
     page.y = rows + ROW * found.len() as f64;
 }
@@ -150,7 +143,7 @@ fn head(page: &mut Page, column: &Column, left: f64, room: f64, top: f64) -> f64
         bottom = lines(page, name, NOTE, Color::Text, 18.0);
         let middle = bottom - NOTE * 0.68;
         let (from, to) = ((left, middle - 5.0), (left + 12.0, middle + 5.0));
-        boxed(page, from, to, *color);
+        page.scene.outlined(from, to, *color);
     }
     bottom
 }
@@ -172,18 +165,10 @@ fn bars(
         let mut y = top + ROW * (index as f64 + 0.5) - all / 2.0;
         for (_, color, value) in &column.bars {
             let value = value(assessment);
-            let width = if longest > 0.0 {
-                room * value / longest
-            } else {
-                0.0
-            };
+            let width = room * value / longest.max(f64::MIN_POSITIVE);
             if width >= 0.5 {
-                boxed(
-                    page,
-                    (left, y + 1.0),
-                    (left + width, y + height - 1.0),
-                    *color,
-                );
+                let (from, to) = ((left, y + 1.0), (left + width, y + height - 1.0));
+                page.scene.outlined(from, to, *color);
             }
             let at = (left + width + 6.0, y + height / 2.0);
             let number = (column.number)(value);
@@ -191,11 +176,4 @@ fn bars(
             y += height;
         }
     }
-}
-
-/// With an outline, for bars as bright as the paper.
-fn boxed(page: &mut Page, from: (f64, f64), to: (f64, f64), color: Color) {
-    page.scene.rectangle(from, to, color);
-    let corners = vec![from, (to.0, from.1), to, (from.0, to.1), from];
-    page.scene.line(corners, Color::Muted, 0.8);
 }

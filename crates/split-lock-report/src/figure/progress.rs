@@ -210,12 +210,7 @@ fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
             y.label = label(format!(" (axis magnified {} times)", si(above / top)));
         }
         above = above.or(y.top());
-        Panel {
-            y,
-            curves,
-            band: None,
-            annotations: vec![],
-        }
+        Panel::new(y, curves)
     };
     groups.into_iter().map(panel).collect()
 }

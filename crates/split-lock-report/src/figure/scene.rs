@@ -75,6 +75,21 @@ impl Scene {
         }));
     }
 
+    pub(crate) fn horizontal(&mut self, y: f64, [from, to]: [f64; 2], color: Color, width: f64) {
+        self.line(vec![(from, y), (to, y)], color, width);
+    }
+
+    pub(crate) fn vertical(&mut self, x: f64, [from, to]: [f64; 2], color: Color, width: f64) {
+        self.line(vec![(x, from), (x, to)], color, width);
+    }
+
+    /// With an outline, for colours as bright as the paper.
+    pub(crate) fn outlined(&mut self, from: Point, to: Point, color: Color) {
+        self.rectangle(from, to, color);
+        let corners = vec![from, (to.0, from.1), to, (from.0, to.1), from];
+        self.line(corners, Color::Muted, 0.8);
+    }
+
     pub(crate) fn rectangle(&mut self, (left, top): Point, (right, bottom): Point, color: Color) {
         let corners = vec![(left, top), (right, top), (right, bottom), (left, bottom)];
         self.shapes.push(Shape::Polygon { corners, color });
@@ -92,38 +107,30 @@ impl Scene {
 
     pub(crate) fn marker(&mut self, marker: Marker, (x, y): Point, radius: f64, color: Color) {
         let offset = |points: &[Point]| -> Vec<Point> {
-            points
+            let moved = points
                 .iter()
-                .map(|(dx, dy)| (x + dx * radius, y + dy * radius))
-                .collect()
+                .map(|(dx, dy)| (x + dx * radius, y + dy * radius));
+            moved.collect()
         };
-        let polygon = |points: &[Point], color| Shape::Polygon {
-            corners: offset(points),
-            color,
-        };
-        let disc = |radius, color| Shape::Disc {
-            center: (x, y),
-            radius,
-            color,
+        let mut polygon = |points: &[Point], color| {
+            let corners = offset(points);
+            self.shapes.push(Shape::Polygon { corners, color });
         };
         match marker {
-            Marker::Disc => self.shapes.push(disc(radius, color)),
+            Marker::Disc => self.disc((x, y), radius, color),
             Marker::Ring => {
-                self.shapes.push(disc(radius * 1.1, color));
-                self.shapes.push(disc(radius * 0.6, Color::Paper));
+                self.disc((x, y), radius * 1.1, color);
+                self.disc((x, y), radius * 0.6, Color::Paper);
             }
-            Marker::Square => self.shapes.push(polygon(&square(0.9), color)),
+            Marker::Square => polygon(&square(0.9), color),
             Marker::OpenSquare => {
-                self.shapes.push(polygon(&square(1.0), color));
-                self.shapes.push(polygon(&square(0.55), Color::Paper));
+                polygon(&square(1.0), color);
+                polygon(&square(0.55), Color::Paper);
             }
-            Marker::Triangle => self
-                .shapes
-                .push(polygon(&[(0.0, -1.2), (1.15, 0.85), (-1.15, 0.85)], color)),
-            Marker::Diamond => self.shapes.push(polygon(
-                &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
-                color,
-            )),
+            Marker::Triangle => polygon(&[(0.0, -1.2), (1.15, 0.85), (-1.15, 0.85)], color),
+            Marker::Diamond => {
+                polygon(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)], color);
+            }
             Marker::Cross => {
                 self.line(offset(&[(-0.9, -0.9), (0.9, 0.9)]), color, 1.8);
                 self.line(offset(&[(-0.9, 0.9), (0.9, -0.9)]), color, 1.8);
@@ -133,6 +140,15 @@ impl Scene {
                 self.line(offset(&[(0.0, -1.2), (0.0, 1.2)]), color, 1.8);
             }
         }
+    }
+
+    fn disc(&mut self, center: Point, radius: f64, color: Color) {
+        let disc = Shape::Disc {
+            center,
+            radius,
+            color,
+        };
+        self.shapes.push(disc);
     }
 }
 

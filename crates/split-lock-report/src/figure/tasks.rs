@@ -33,12 +33,7 @@ impl Figure {
                 .map(|(index, course)| drawn(index, course, task))
                 .collect();
             let values = curves.iter().flat_map(|c| &c.marks).map(|mark| mark.y.max);
-            Panel {
-                y: YAxis::linear(label.into(), values.collect::<Vec<_>>()),
-                curves,
-                band: None,
-                annotations: vec![],
-            }
+            Panel::new(YAxis::linear(label.into(), values), curves)
         };
         Figure {
             title: "One guest, two tasks: how far each of them comes".into(),

@@ -1,6 +1,6 @@
 //! What every picture must hold to, whatever it shows.
 
-use super::fixtures;
+use super::fixtures::{self, every_figure};
 use super::font;
 use super::scene::{Align, Scene, Shape};
 use super::*;
@@ -8,26 +8,6 @@ use split_lock_model::machine::{CpuId, Topology};
 use split_lock_model::policy::{Alternative, Comparison};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
-
-fn every_figure() -> Vec<(&'static str, Figure)> {
-    let progress = |sweep| Figure::progress(&[sweep]).unwrap();
-    vec![
-        ("native", progress(fixtures::native())),
-        ("warn", progress(fixtures::with_warn())),
-        ("crowded", progress(fixtures::crowded())),
-        ("lonely", progress(fixtures::lonely())),
-        ("extreme", progress(fixtures::extreme())),
-        (
-            "neighbours",
-            Figure::bystander(&fixtures::neighbours()).unwrap(),
-        ),
-        ("offsets", Figure::offsets(&fixtures::offsets()).unwrap()),
-        (
-            "bystander",
-            Figure::bystander(&fixtures::bystander()).unwrap(),
-        ),
-    ]
-}
 
 fn words(svg: &str) -> String {
     let document = roxmltree::Document::parse(svg).expect("well-formed");
@@ -358,24 +338,5 @@ fn a_png_of_absurd_width_is_refused() {
     for width in [0, 199, 4001, u32::MAX] {
         let error = figure.picture().png(width).unwrap_err().to_string();
         assert!(error.contains(&width.to_string()), "{error}");
-    }
-}
-
-/// Leaves every kind of picture in the build folder, to be looked at:
-/// `cargo test -p split-lock-report -- --ignored pictures`.
-#[test]
-#[ignore = "writes files for people to look at"]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "pictures for people, not results"
-)]
-fn pictures() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/pictures");
-    std::fs::create_dir_all(&folder).unwrap();
-    for (name, figure) in every_figure() {
-        let svg = figure.picture().svg().unwrap();
-        std::fs::write(folder.join(format!("{name}.svg")), svg).unwrap();
-        let png = figure.picture().png(1600).unwrap();
-        std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use split_lock_model::time::Nanos;
 
 use super::axis::XAxis;
 use super::page::{HEADING, LABEL, MARGIN, NOTE, Page};
-use super::scene::{Align, Shape};
+use super::scene::{Align, Point, Scene, Shape};
 use super::style::{Color, Marker};
 use super::{Picture, font};
 use crate::number::duration;
@@ -64,35 +64,26 @@ impl Plot {
 }
 
 fn draw(page: &mut Page, view: &View) {
-    let names = view
-        .rows()
-        .iter()
-        .map(|&row| font::width(&view.name(row), LABEL));
+    let names = view.rows.iter().map(|&row| view.name(row));
+    let names = names.map(|name| font::width(&name, LABEL));
     let plot = Plot {
         left: MARGIN + names.fold(0.0, f64::max) + 10.0,
         right: WIDTH - MARGIN,
         length: view.length,
     };
-    let (top, height) = (page.y, ROW * view.rows().len() as f64);
+    let (top, height) = (page.y, ROW * view.rows.len() as f64);
     let ticks: Vec<f64> = view.ticks().map(|tick| plot.x(tick)).collect();
-    if ticks
-        .windows(2)
-        .all(|pair| pair[1] - pair[0] >= TICKS_APART)
-    {
+    let mut gaps = ticks.windows(2).map(|pair| pair[1] - pair[0]);
+    if gaps.all(|gap| gap >= TICKS_APART) {
         for x in ticks {
             page.scene
-                .line(vec![(x, top), (x, top + height)], Color::Grid, 1.0);
+                .vertical(x, [top, top + height], Color::Grid, 1.0);
         }
     }
-    for &row in view.rows() {
+    for &row in &view.rows {
         let middle = page.y + ROW / 2.0;
-        page.scene.text(
-            (plot.left - 10.0, middle),
-            &view.name(row),
-            LABEL,
-            Color::Text,
-            Align::Right,
-        );
+        let (at, name) = ((plot.left - 10.0, middle), view.name(row));
+        page.scene.text(at, &name, LABEL, Color::Text, Align::Right);
         draw_row(page, &plot, view, row, middle);
         page.y += ROW;
     }
@@ -101,9 +92,9 @@ fn draw(page: &mut Page, view: &View) {
 
 fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle: f64) {
     let spans = view.spans(row);
-    let line = |page: &mut Page, from: Nanos, to: Nanos, color, width| {
-        let points = vec![(plot.x(from), middle), (plot.x(to), middle)];
-        page.scene.line(points, color, width);
+    let mut line = |from: Nanos, to: Nanos, color, width| {
+        let ends = [plot.x(from), plot.x(to)];
+        page.scene.horizontal(middle, ends, color, width);
     };
     match row {
         TimelineRow::Kicks(_) => {
@@ -117,14 +108,14 @@ fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle:
         TimelineRow::Core(_) => {
             let mut since = Nanos::ZERO;
             for span in &spans {
-                line(page, since, span.start, Color::Detection, 3.0);
+                line(since, span.start, Color::Detection, 3.0);
                 since = span.end;
             }
             if since < plot.length {
-                line(page, since, plot.length, Color::Detection, 3.0);
+                line(since, plot.length, Color::Detection, 3.0);
             }
         }
-        TimelineRow::Semaphore => line(page, Nanos::ZERO, plot.length, Color::Grid, 2.0),
+        TimelineRow::Semaphore => line(Nanos::ZERO, plot.length, Color::Grid, 2.0),
     }
     for span in &spans {
         draw_span(page, plot, span, view, middle);
@@ -139,13 +130,9 @@ fn draw_row(page: &mut Page, plot: &Plot, view: &View, row: TimelineRow, middle:
 
 /// Onto the row below.
 fn arrow(page: &mut Page, x: f64, middle: f64) {
-    let (top, head, tip) = (
-        middle - BOX / 2.0,
-        middle + BOX / 2.0 - 4.0,
-        middle + BOX / 2.0 + 2.0,
-    );
-    page.scene
-        .line(vec![(x, top), (x, head + 1.0)], Color::Text, 1.5);
+    let (top, bottom) = (middle - BOX / 2.0, middle + BOX / 2.0);
+    let (head, tip) = (bottom - 4.0, bottom + 2.0);
+    page.scene.vertical(x, [top, head + 1.0], Color::Text, 1.5);
     page.scene.shapes.push(Shape::Polygon {
         corners: vec![(x - 3.5, head), (x + 3.5, head), (x, tip)],
         color: Color::Text,
@@ -157,18 +144,7 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
     let right = right.max(left + THINNEST);
     let (top, bottom) = (middle - BOX / 2.0, middle + BOX / 2.0);
     let style = style(span.kind);
-    page.scene
-        .rectangle((left, top), (right, bottom), style.fill);
-    if style.outlined {
-        let corners = vec![
-            (left, top),
-            (right, top),
-            (right, bottom),
-            (left, bottom),
-            (left, top),
-        ];
-        page.scene.line(corners, Color::Muted, 0.8);
-    }
+    style.draw_box(&mut page.scene, (left, top), (right, bottom));
     let label = match span.kind {
         SpanKind::Held(task) => format!("held by {}", view.task(task)),
         _ => style.label.into(),
@@ -177,7 +153,12 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
     for text in [&lasted, &label, style.label] {
         if !label.is_empty() && font::width(text, NOTE) + 8.0 < right - left {
             let at = ((left + right) / 2.0, middle);
-            page.scene.text(at, text, NOTE, style.color, Align::Center);
+            let color = if style.is_dark {
+                Color::Paper
+            } else {
+                Color::Text
+            };
+            page.scene.text(at, text, NOTE, color, Align::Center);
             break;
         }
     }
@@ -185,30 +166,33 @@ fn draw_span(page: &mut Page, plot: &Plot, span: &TimelineSpan, view: &View, mid
 
 struct Style {
     fill: Color,
-    color: Color,
-    outlined: bool,
+    is_dark: bool,
     /// Inside the box, where it fits.
     label: &'static str,
     /// In the legend.
     meaning: &'static str,
 }
 
+impl Style {
+    fn draw_box(&self, scene: &mut Scene, from: Point, to: Point) {
+        match self.is_dark {
+            true => scene.rectangle(from, to, self.fill),
+            false => scene.outlined(from, to, self.fill),
+        }
+    }
+}
+
 /// Told apart by brightness, so that a grey print shows the same.
 fn style(kind: SpanKind) -> Style {
-    let dark = |fill, label, meaning| Style {
-        fill,
-        color: Color::Paper,
-        outlined: false,
-        label,
-        meaning,
+    let style = |is_dark| {
+        move |fill, label, meaning| Style {
+            fill,
+            is_dark,
+            label,
+            meaning,
+        }
     };
-    let light = |fill, label, meaning| Style {
-        fill,
-        color: Color::Text,
-        outlined: true,
-        label,
-        meaning,
-    };
+    let (dark, light) = (style(true), style(false));
     match kind {
         SpanKind::GuestUndetected => dark(
             Color::Curve(0),
@@ -234,45 +218,34 @@ fn style(kind: SpanKind) -> Style {
 
 fn axis(page: &mut Page, plot: &Plot, view: &View) {
     let axis = XAxis::from_zero(String::new(), view.length.as_millis_f64());
-    let y = page.y + 2.0;
-    page.scene
-        .line(vec![(plot.left, y), (plot.right, y)], Color::Muted, 1.0);
+    let (scene, y) = (&mut page.scene, page.y + 2.0);
+    scene.horizontal(y, [plot.left, plot.right], Color::Muted, 1.0);
     for tick in axis.ticks {
         let x = plot.x(Nanos((tick.value * 1e6) as u64)).min(plot.right);
-        page.scene
-            .line(vec![(x, y), (x, y + 4.0)], Color::Muted, 1.0);
-        page.scene
-            .text((x, y + 13.0), &tick.text, NOTE, Color::Muted, Align::Center);
+        scene.vertical(x, [y, y + 4.0], Color::Muted, 1.0);
+        scene.text((x, y + 13.0), &tick.text, NOTE, Color::Muted, Align::Center);
     }
-    let unit = match view.from() {
+    let unit = match view.from {
         Nanos::ZERO => "time in ms".to_owned(),
         from => format!("time in ms, from {from} on"),
     };
     let middle = (plot.left + plot.right) / 2.0;
-    page.scene
-        .text((middle, y + 30.0), &unit, NOTE, Color::Muted, Align::Center);
+    scene.text((middle, y + 30.0), &unit, NOTE, Color::Muted, Align::Center);
     page.y = y + 42.0;
 }
 
 /// Explains what is to be seen, and nothing else.
 fn legend(page: &mut Page, panels: &[TimelinePanel]) {
-    let mut meanings: Vec<(Color, bool, &str)> = vec![];
+    let mut styles: Vec<Style> = vec![];
     let mut traps = false;
-    for (view, &row) in panels
-        .iter()
-        .flat_map(|s| s.view.rows().iter().map(|l| (&s.view, l)))
-    {
-        if let TimelineRow::Kicks(_) = row {
-            continue;
-        }
-        for span in view.spans(row) {
+    for TimelinePanel { view, .. } in panels {
+        let is_kicks = |row: &TimelineRow| matches!(row, TimelineRow::Kicks(_));
+        let rows = view.rows.iter().filter(|row| !is_kicks(row));
+        for span in rows.flat_map(|row| view.spans(*row)) {
             traps |= span.kind == SpanKind::Trap;
             let style = style(span.kind);
-            if !meanings
-                .iter()
-                .any(|(_, _, meaning)| *meaning == style.meaning)
-            {
-                meanings.push((style.fill, style.outlined, style.meaning));
+            if styles.iter().all(|known| known.meaning != style.meaning) {
+                styles.push(style);
             }
         }
     }
@@ -283,15 +256,11 @@ fn legend(page: &mut Page, panels: &[TimelinePanel]) {
             at = MARGIN;
             page.y += 20.0;
         }
-        page.scene.text(
-            (at + 28.0, page.y + 8.0),
-            text,
-            NOTE,
-            Color::Text,
-            Align::Left,
-        );
+        let (x, y) = (at, page.y + 8.0);
+        page.scene
+            .text((x + 28.0, y), text, NOTE, Color::Text, Align::Left);
         at += width;
-        (at - width, page.y + 8.0)
+        (x, y)
     };
     if traps {
         let (x, y) = place(page, "the split lock traps");
@@ -300,15 +269,10 @@ fn legend(page: &mut Page, panels: &[TimelinePanel]) {
     }
     let (x, y) = place(page, "detection on");
     page.scene
-        .line(vec![(x, y), (x + 22.0, y)], Color::Detection, 3.0);
-    for (fill, outlined, meaning) in meanings {
-        let (x, y) = place(page, meaning);
-        let (from, to) = ((x, y - 6.0), (x + 22.0, y + 6.0));
-        page.scene.rectangle(from, to, fill);
-        if outlined {
-            let corners = vec![from, (to.0, from.1), to, (from.0, to.1), from];
-            page.scene.line(corners, Color::Muted, 0.8);
-        }
+        .horizontal(y, [x, x + 22.0], Color::Detection, 3.0);
+    for style in styles {
+        let (x, y) = place(page, style.meaning);
+        style.draw_box(&mut page.scene, (x, y - 6.0), (x + 22.0, y + 6.0));
     }
     page.y += 22.0;
 }

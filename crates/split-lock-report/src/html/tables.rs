@@ -16,7 +16,7 @@ pub fn timeouts_table(sweep: &Sweep) -> Table {
         .flat_map(|curve| curve.points.iter().map(move |point| row(curve, point)));
     Table {
         caption: "Turns per run, and how long the runs took beyond their timeout.".into(),
-        headings: [
+        headings: &[
             "guest",
             "obtained",
             "vCPU",
@@ -27,9 +27,7 @@ pub fn timeouts_table(sweep: &Sweep) -> Table {
             "largest",
             "median overshoot",
             "largest overshoot",
-        ]
-        .map(String::from)
-        .to_vec(),
+        ],
         rows: rows.collect(),
         text_columns: 2,
     }
@@ -73,7 +71,7 @@ pub fn offsets_table(sweep: &Sweep) -> Table {
     });
     Table {
         caption: "Turns per second by the operand's offset in its cache line.".into(),
-        headings: [
+        headings: &[
             "guest",
             "obtained",
             "crosses the line",
@@ -82,9 +80,7 @@ pub fn offsets_table(sweep: &Sweep) -> Table {
             "median turns/s",
             "smallest",
             "largest",
-        ]
-        .map(String::from)
-        .to_vec(),
+        ],
         rows: rows.collect(),
         text_columns: 3,
     }

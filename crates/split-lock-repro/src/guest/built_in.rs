@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
+use split_lock_assist::cpu::Gpr;
+
 use super::{GuestNameError, Kind, Operand, Register};
 use crate::layout::{OPERAND_LINE, OPERAND_PAGE_END, SHARED_LINE};
 use crate::sys;
@@ -116,8 +118,8 @@ impl BuiltIn {
     #[must_use]
     pub fn counter(self) -> Register {
         match self.kind {
-            Kind::Cmpxchg16b => Register::R8,
-            _ => Register::Rcx,
+            Kind::Cmpxchg16b => Register(Gpr::R8),
+            _ => Register(Gpr::Rcx),
         }
     }
 
@@ -149,12 +151,10 @@ impl BuiltIn {
 mod tests {
     use super::super::WORK_LEFT;
     use super::*;
-    use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register as Iced};
+    use iced_x86::{Code, Instruction, OpKind, Register as Iced};
 
     fn instructions(guest: BuiltIn) -> Vec<Instruction> {
-        Decoder::with_ip(64, guest.code(), 0x10_0000, DecoderOptions::NONE)
-            .iter()
-            .collect()
+        super::super::instructions(0x10_0000, guest.code())
     }
 
     fn register_name(register: Iced) -> String {
@@ -213,7 +213,7 @@ mod tests {
 
             assert_eq!(count.code(), Code::Inc_rm64, "{guest}");
             let counter = register_name(count.op0_register());
-            assert_eq!(counter, guest.counter().name(), "{guest}");
+            assert_eq!(counter, guest.counter().to_string(), "{guest}");
             assert_eq!(jump.near_branch_target(), loop_[0].ip(), "{guest}");
             assert_eq!(jump.op0_kind(), OpKind::NearBranch64, "{guest}");
         }
@@ -249,12 +249,12 @@ mod tests {
             panic!("{loop_:?}")
         };
         assert_eq!(start.code(), Code::Mov_rm64_r64);
-        assert_eq!(register_name(start.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(start.op0_register()), WORK_LEFT.to_string());
         assert_eq!(start.op1_register(), Iced::RBX);
         assert_eq!(multiply.code(), Code::Imul_r64_rm64);
         assert_eq!(multiply.op1_kind(), OpKind::Register);
         assert_eq!(down.code(), Code::Dec_rm64);
-        assert_eq!(register_name(down.op0_register()), WORK_LEFT.name());
+        assert_eq!(register_name(down.op0_register()), WORK_LEFT.to_string());
         assert_eq!(back.code(), Code::Jne_rel8_64);
         assert_eq!(back.near_branch_target(), multiply.ip());
         let split = instructions(named("split"));

@@ -4,47 +4,24 @@ use std::fmt;
 use std::str::FromStr;
 
 use kvm_bindings::kvm_regs;
+use split_lock_assist::cpu::{Gpr, Registers};
 
-macro_rules! registers {
-    ($($variant:ident $field:ident),* $(,)?) => {
-        /// A general register, in which a guest counts its turns.
-        ///
-        /// ```
-        /// use split_lock_repro::guest::Register;
-        ///
-        /// assert_eq!("r8".parse(), Ok(Register::R8));
-        /// assert_eq!(Register::default().to_string(), "rcx");
-        /// ```
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the names say it")]
-        pub enum Register {
-            $($variant),*
-        }
+/// A general register, in which a guest counts its turns.
+///
+/// ```
+/// use split_lock_assist::cpu::Gpr;
+/// use split_lock_repro::guest::Register;
+///
+/// assert_eq!("r8".parse(), Ok(Register(Gpr::R8)));
+/// assert_eq!(Register::default().to_string(), "rcx");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Register(pub Gpr);
 
-        impl Register {
-            /// All of them.
-            pub const ALL: &[Register] = &[$(Register::$variant),*];
-
-            /// The name as assemblers write it.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Register::$variant => stringify!($field)),*
-                }
-            }
-
-            pub(crate) fn read(self, from: &kvm_regs) -> u64 {
-                match self {
-                    $(Register::$variant => from.$field),*
-                }
-            }
-        }
-    };
-}
-
-registers! {
-    Rax rax, Rbx rbx, Rcx rcx, Rdx rdx, Rsi rsi, Rdi rdi, Rsp rsp, Rbp rbp,
-    R8 r8, R9 r9, R10 r10, R11 r11, R12 r12, R13 r13, R14 r14, R15 r15,
+impl Register {
+    pub(crate) fn read(self, from: &kvm_regs) -> u64 {
+        Registers::from(from).get(self.0)
+    }
 }
 
 /// Not the name of a general 64-bit register.
@@ -57,13 +34,13 @@ pub struct UnknownRegister(String);
 /// RCX: the register that x86 itself counts loops in.
 impl Default for Register {
     fn default() -> Self {
-        Register::Rcx
+        Register(Gpr::Rcx)
     }
 }
 
 impl fmt::Display for Register {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        f.pad(&format!("{:?}", self.0).to_lowercase())
     }
 }
 
@@ -71,10 +48,8 @@ impl FromStr for Register {
     type Err = UnknownRegister;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|register| name.eq_ignore_ascii_case(register.name()))
+        let mut all = Gpr::ALL.into_iter().map(Register);
+        all.find(|register| name.eq_ignore_ascii_case(&register.to_string()))
             .ok_or_else(|| UnknownRegister(name.into()))
     }
 }
@@ -85,9 +60,10 @@ mod tests {
 
     #[test]
     fn every_register_is_found_by_its_name() {
-        for register in Register::ALL {
-            assert_eq!(register.to_string().parse(), Ok(*register));
-            assert_eq!(register.name().to_uppercase().parse(), Ok(*register));
+        for register in Gpr::ALL.map(Register) {
+            let name = register.to_string();
+            assert_eq!(name.parse(), Ok(register));
+            assert_eq!(name.to_uppercase().parse(), Ok(register));
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kvm_bindings::kvm_regs;
 
+use split_lock_assist::cpu::Gpr;
+
 use super::Register;
 
 /// How fast a guest works: turns of its work loop in a second in which it really runs. That depends
@@ -15,7 +17,7 @@ pub struct WorkRate {
 
 /// In which register a `sparse` guest counts down what is left of its work. It holds all of it from
 /// the start, so that it can be read at any time.
-pub(crate) const WORK_LEFT: Register = Register::Rdx;
+pub(crate) const WORK_LEFT: Register = Register(Gpr::Rdx);
 
 /// The registers with `turns` of work before each access.
 pub(super) fn working(turns: u64, registers: kvm_regs) -> kvm_regs {

@@ -7,7 +7,7 @@ use kvm_bindings::{kvm_regs, kvm_vcpu_events};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use nix::sys::resource::{UsageWho, getrusage};
 use split_lock_assist::breakpoint_slots::SLOTS;
-use split_lock_assist::cpu::{Context, Cpu, Gpr, Registers};
+use split_lock_assist::cpu::{Context, Cpu, Registers};
 use split_lock_assist::guard::{Breakpoints, DebugExit, Vcpu};
 use split_lock_assist::kvm::{BreakpointSupport, GuestRam};
 use split_lock_assist::paging::PagedMemory;
@@ -82,7 +82,7 @@ impl Cpu for StoppedCpu<'_> {
             None => self.slot.guest_registers(self.fd)?,
         };
         self.registers.set(Some(known));
-        let mut registers = general_registers(&known);
+        let mut registers = Registers::from(&known);
         registers.rflags &= !self.hidden.mask;
         Ok(registers)
     }
@@ -96,7 +96,7 @@ impl Cpu for StoppedCpu<'_> {
         let rflags = after.rflags | self.hidden.set;
         self.registers.set(None);
         self.slot
-            .set_guest_registers(self.fd, &kvm_registers(&Registers { rflags, ..*after }))
+            .set_guest_registers(self.fd, &(&Registers { rflags, ..*after }).into())
     }
 }
 
@@ -164,39 +164,5 @@ impl Breakpoints for StoppedBreakpoints<'_> {
         }
         self.trap.end_step(self.slot, self.fd)?;
         Ok(DebugExit::SteppedOver)
-    }
-}
-
-fn general_registers(kvm: &kvm_regs) -> Registers {
-    Registers {
-        gpr: [
-            kvm.rax, kvm.rcx, kvm.rdx, kvm.rbx, kvm.rsp, kvm.rbp, kvm.rsi, kvm.rdi, kvm.r8, kvm.r9,
-            kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
-        ],
-        rip: kvm.rip,
-        rflags: kvm.rflags,
-    }
-}
-
-fn kvm_registers(registers: &Registers) -> kvm_regs {
-    kvm_regs {
-        rax: registers.get(Gpr::Rax),
-        rbx: registers.get(Gpr::Rbx),
-        rcx: registers.get(Gpr::Rcx),
-        rdx: registers.get(Gpr::Rdx),
-        rsi: registers.get(Gpr::Rsi),
-        rdi: registers.get(Gpr::Rdi),
-        rsp: registers.get(Gpr::Rsp),
-        rbp: registers.get(Gpr::Rbp),
-        r8: registers.get(Gpr::R8),
-        r9: registers.get(Gpr::R9),
-        r10: registers.get(Gpr::R10),
-        r11: registers.get(Gpr::R11),
-        r12: registers.get(Gpr::R12),
-        r13: registers.get(Gpr::R13),
-        r14: registers.get(Gpr::R14),
-        r15: registers.get(Gpr::R15),
-        rip: registers.rip,
-        rflags: registers.rflags,
     }
 }

@@ -1,12 +1,12 @@
 //! How a kernel finds its memory: where everything lies, and what is written there before it starts.
 
-use kvm_bindings::{kvm_regs, kvm_sregs};
+use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use split_lock_assist::kvm::LongMode;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::LinuxError;
 use super::image::Image;
-use crate::vm::segments::{code_segment, data_segment, table};
 
 const GDT: u64 = 0x500;
 const BOOT_PARAMETERS: u64 = 0x7000;
@@ -151,16 +151,34 @@ pub(super) fn special_registers(reset: kvm_sregs) -> kvm_sregs {
     const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
     const LONG_MODE_ENABLED_AND_ACTIVE: u64 = 1 << 8 | 1 << 10;
     const LOCAL_APIC_ENABLED: u64 = 1 << 11;
-    let data = data_segment(DATA_SELECTOR, 0);
+    let flat = LongMode {
+        page_tables: PML4,
+        descriptors: GDT,
+        task: 0,
+    };
+    let flat = flat.special_registers(reset, 0);
+    let data = kvm_segment {
+        selector: DATA_SELECTOR,
+        ..flat.ds
+    };
     kvm_sregs {
-        cs: code_segment(CODE_SELECTOR, 0),
+        cs: kvm_segment {
+            selector: CODE_SELECTOR,
+            ..flat.cs
+        },
         ds: data,
         es: data,
         ss: data,
         fs: data,
         gs: data,
-        gdt: table(GDT, size_of_val(&DESCRIPTORS) as u16 - 1),
-        idt: table(reset.idt.base, 0),
+        gdt: kvm_dtable {
+            limit: size_of_val(&DESCRIPTORS) as u16 - 1,
+            ..flat.gdt
+        },
+        idt: kvm_dtable {
+            limit: 0,
+            ..reset.idt
+        },
         cr0: PROTECTED_MODE_AND_FPU | PAGING,
         cr3: PML4,
         cr4: reset.cr4 | PHYSICAL_ADDRESS_EXTENSION,

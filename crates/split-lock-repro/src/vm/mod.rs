@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, kvm_regs};
+use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use split_lock_assist::kvm::LongMode;
 use vm_memory::{Bytes, GuestMemoryError};
 
 use crate::guest::{Guest, Level, Register};
@@ -18,7 +19,6 @@ mod interrupt;
 mod memory;
 mod open;
 mod page_tables;
-pub(crate) mod segments;
 mod slot;
 pub(crate) mod trap;
 
@@ -31,7 +31,9 @@ pub(crate) use interrupt::InterruptLine;
 pub use open::{KVM_DEVICE, open_kvm};
 pub use slot::VcpuSlot;
 
-use crate::layout::{GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS};
+use crate::layout::{
+    EXCEPTION_STACK_TOP, GDT, MAX_VCPUS, MEMORY_SIZE, PAGE_TABLES, PHYSICAL_STRIDE, TSS, TSS_RSP0,
+};
 use memory::{Memory, shared_page};
 
 /// A virtual machine, to which vCPUs are added.
@@ -154,7 +156,7 @@ impl Vm {
             why: error.to_string(),
         })?;
         let mut fd = create_vcpu(&self.fd, number, &name, &self.cpuid, |reset| {
-            let sregs = segments::long_mode(reset, base, level);
+            let sregs = special_registers(reset, base, level);
             match exceptions {
                 Exceptions::Fatal => sregs,
                 Exceptions::ExitOnAlignmentCheck | Exceptions::OfTasks { .. } => {
@@ -182,13 +184,32 @@ enum Exceptions {
     OfTasks { extra_flags: u64 },
 }
 
+/// Where a vCPU whose memory begins at this physical address has its tables.
+fn long_mode(base: u64) -> LongMode {
+    LongMode {
+        page_tables: base + PAGE_TABLES,
+        descriptors: GDT,
+        task: TSS,
+    }
+}
+
+/// With SSE enabled; `reset` is what KVM had in them.
+fn special_registers(reset: kvm_sregs, base: u64, level: Level) -> kvm_sregs {
+    const CR4_SSE: u64 = 1 << 9 | 1 << 10;
+    let sregs = long_mode(base).special_registers(reset, level.cpl());
+    kvm_sregs {
+        cr4: sregs.cr4 | CR4_SSE,
+        ..sregs
+    }
+}
+
 /// Puts `pieces` into memory, and everything that 64-bit mode needs.
 fn load(memory: &Memory, base: u64, pieces: &[(u64, &[u8])]) -> Result<(), GuestMemoryError> {
     let little_endian =
         |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
     let system = [
-        (GDT, little_endian(&segments::descriptor_table())),
-        (TSS, segments::task_state()),
+        (GDT, little_endian(&long_mode(base).descriptors())),
+        (TSS + TSS_RSP0, EXCEPTION_STACK_TOP.to_le_bytes().to_vec()),
         (PAGE_TABLES, little_endian(&page_tables::page_tables(base))),
     ];
     for (address, bytes) in system.into_iter().chain(trap::pieces()) {

@@ -7,17 +7,18 @@ use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::exit::{ExitCause, UnexpectedExit};
 use super::memory::Memory;
-use super::segments::{self, EFER_LONG_MODE_ACTIVE};
 use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
-use super::{Exceptions, REPORT, VmError, failed};
+use super::{Exceptions, REPORT, VmError, failed, special_registers};
 use crate::guest::Level;
 use crate::layout::PHYSICAL_STRIDE;
 use split_lock_assist::cpu::rflags;
 
 use crate::guest::Register;
 use crate::sys;
+
+const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
 
 /// The longest x86 instruction, in bytes.
 const LONGEST_INSTRUCTION: usize = 15;
@@ -199,7 +200,7 @@ impl VcpuSlot {
 
     /// How the vCPU finds it at this level, as long as it has made no page tables of its own.
     pub(crate) fn page_walk(&self, level: Level) -> PageWalk {
-        let sregs = segments::long_mode(kvm_sregs::default(), self.memory.base(), level);
+        let sregs = special_registers(kvm_sregs::default(), self.memory.base(), level);
         PageWalk {
             cr0: sregs.cr0,
             cr3: sregs.cr3,

@@ -11,9 +11,8 @@
 //! A misaligned access within a line must not be taken for a split lock, and has to be got past: with
 //! TF in the frame's flags the CPU executes one instruction and raises #DB, which is another exit.
 
-use kvm_bindings::kvm_sregs;
+use kvm_bindings::{kvm_dtable, kvm_sregs};
 
-use super::segments::table;
 use crate::layout::{
     ALIGNMENT_CHECK_PORT, ALIGNMENT_CHECK_VECTOR, DEBUG_VECTOR, EXCEPTION_CODE,
     EXCEPTION_STACK_TOP, IDT, KERNEL_CODE, STEPPED_ENTRY, STEPPED_PORT,
@@ -65,7 +64,11 @@ pub(crate) fn is_in_handler(rip: u64) -> bool {
 pub(crate) fn checking_alignment(sregs: kvm_sregs) -> kvm_sregs {
     kvm_sregs {
         cr0: sregs.cr0 | CR0_ALIGNMENT_MASK,
-        idt: table(IDT, (descriptors().len() * 8 - 1) as u16),
+        idt: kvm_dtable {
+            base: IDT,
+            limit: (descriptors().len() * 8 - 1) as u16,
+            ..Default::default()
+        },
         ..sregs
     }
 }
@@ -111,13 +114,11 @@ fn interrupt_gate(entry: u64) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iced_x86::{Code, Decoder, DecoderOptions};
+    use iced_x86::Code;
 
     fn codes(bytes: &[u8]) -> Vec<Code> {
-        Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE)
-            .iter()
-            .map(|instruction| instruction.code())
-            .collect()
+        let instructions = crate::guest::instructions(0, bytes);
+        instructions.iter().map(|it| it.code()).collect()
     }
 
     #[test]

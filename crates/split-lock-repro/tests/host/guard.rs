@@ -11,12 +11,11 @@ use split_lock_assist::guard::{Config, Reaction, Stall, Statistics};
 use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_assist::pause::{Pause, PauseGate};
 use split_lock_model::kernel::Profile;
-use split_lock_repro::guest::Level;
-use split_lock_repro::guest::{BuiltIn, Guest};
+use split_lock_repro::guest::{BuiltIn, Guest, Level};
 use split_lock_repro::host::{Ended, GuardedVcpu, HostedVcpu, Kernel, Punishments, grace};
-use split_lock_repro::vm::{Vcpu, Vm};
+use split_lock_repro::vm::Vcpu;
 
-use crate::{LEVELS, detects_split_locks, kvm, machine};
+use crate::{LEVELS, emulated_host, guest, undetecting};
 
 const MS: Duration = Duration::from_millis(1);
 const KERNEL: &str = "6.12,hz=250";
@@ -35,79 +34,52 @@ struct Fate {
 }
 
 /// Runs a guest on so many vCPUs, each for consecutive runs of `timeout`, with a guard.
-fn run(
+fn run<const VCPUS: usize>(
     kvm: &Kvm,
     guest: (&str, Level),
-    vcpus: u32,
-    config: &Config,
+    reaction: Reaction,
     runs: (Duration, u32),
-) -> Vec<Fate> {
-    run_within_reach(
-        kvm,
-        BreakpointSupport::probe(kvm).unwrap(),
-        guest,
-        vcpus,
-        config,
-        runs,
-    )
+) -> [Fate; VCPUS] {
+    let support = BreakpointSupport::probe(kvm).unwrap();
+    run_supported(kvm, support, guest, reaction, runs)
 }
 
-/// The same where breakpoints reach no farther than this.
-fn run_within_reach(
+/// The same where there are no more breakpoints than these.
+fn run_supported<const VCPUS: usize>(
     kvm: &Kvm,
-    reach: BreakpointSupport,
+    support: BreakpointSupport,
     (name, level): (&str, Level),
-    vcpus: u32,
-    config: &Config,
+    reaction: Reaction,
     (timeout, runs): (Duration, u32),
-) -> Vec<Fate> {
+) -> [Fate; VCPUS] {
     let built_in: BuiltIn = name.parse().unwrap();
-    let guest = Guest::from(built_in);
-    let kernel = Arc::new(Kernel::new(KERNEL.parse().unwrap(), vcpus));
-    let gate = PauseGate::new();
-    let together = Barrier::new(vcpus as usize);
+    let guest = &Guest::from(built_in);
+    let (kernel, vcpus) = emulated_host(kvm, guest, level, KERNEL);
+    let (kernel, gate, together) = (&kernel, &PauseGate::new(), &Barrier::new(VCPUS));
     let counter = built_in.operand().address;
-    let mut vm = Vm::new(kvm).unwrap();
-    let vcpus: Vec<Vcpu> = (0..vcpus)
-        .map(|_| match level {
-            Level::Cpl3 => vm.add_vcpu_that_checks_alignment(&guest).unwrap(),
-            Level::Cpl0 => vm.add_vcpu(&guest, level).unwrap(),
-        })
-        .collect();
+    let run_one = move |Vcpu { mut fd, slot }| {
+        let hosted = HostedVcpu::emulated(&mut fd, &slot, guest, level, Arc::clone(kernel));
+        let config = Some(react(reaction));
+        let mut vcpu = GuardedVcpu::new(hosted.unwrap(), config, gate, support);
+        for _ in 0..runs {
+            let deadline = MonotonicTime::now() + timeout;
+            while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
+        }
+        together.wait();
+        let fd = vcpu.vcpu().fd();
+        let registers = slot.guest_registers(fd).unwrap();
+        Fate {
+            turns: slot.turns(fd).unwrap(),
+            punished: kernel.punishments(slot.vcpu() as u32),
+            guard: *vcpu.statistics().unwrap(),
+            is_between: is_behind_split_lock(guest, registers.rip),
+            shared_count: slot.read(counter).map_or(0, u64::from_le_bytes),
+            stalls: vcpu.take_new_stalls(),
+        }
+    };
     thread::scope(|scope| {
-        let threads: Vec<_> = vcpus
-            .into_iter()
-            .map(|Vcpu { mut fd, slot }| {
-                let (guest, gate, kernel) = (&guest, &gate, Arc::clone(&kernel));
-                let together = &together;
-                scope.spawn(move || {
-                    let number = slot.vcpu() as u32;
-                    let hosted =
-                        HostedVcpu::emulated(&mut fd, &slot, guest, level, Arc::clone(&kernel));
-                    let mut vcpu =
-                        GuardedVcpu::new(hosted.unwrap(), Some(config.clone()), gate, reach);
-                    for _ in 0..runs {
-                        let deadline = MonotonicTime::now() + timeout;
-                        while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
-                    }
-                    together.wait();
-                    let fd = vcpu.vcpu().fd();
-                    let registers = slot.guest_registers(fd).unwrap();
-                    Fate {
-                        turns: slot.turns(fd).unwrap(),
-                        punished: kernel.punishments(number),
-                        guard: *vcpu.statistics().unwrap(),
-                        is_between: is_behind_split_lock(guest, registers.rip),
-                        shared_count: slot.read(counter).map_or(0, u64::from_le_bytes),
-                        stalls: vcpu.take_new_stalls(),
-                    }
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        let threads = vcpus.map(|vcpu| scope.spawn(move || run_one(vcpu)));
+        threads.map(|thread| thread.join().unwrap())
     })
 }
 
@@ -130,19 +102,12 @@ fn react(reaction: Reaction) -> Config {
     }
 }
 
-/// KVM, if this can be tried here.
-fn undetecting_kvm() -> Option<Kvm> {
-    kvm().filter(|_| !detects_split_locks())
-}
-
 #[test]
 fn below_the_threshold_every_turn_is_emulated_once() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
-    let config = react(Reaction::Emulate);
+    let Some(host) = undetecting() else { return };
     for level in LEVELS {
         for name in ["split", "page", "xchg", "sparse:100us"] {
-            let fate = &run(&kvm, (name, level), 1, &config, (MS, 150))[0];
+            let [fate] = run(&host.kvm, (name, level), Reaction::Emulate, (MS, 150));
             assert!(fate.turns > 10, "{name} at {level}: {fate:?}");
             if fate.punished.windows == 0 {
                 let emulated = fate.guard.emulated_at_stalls + fate.guard.emulated_at_breakpoints;
@@ -156,10 +121,9 @@ fn below_the_threshold_every_turn_is_emulated_once() {
 
 #[test]
 fn where_breakpoints_reach_a_split_lock_stalls_once_and_never_again() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl0);
-    let fate = &run(&kvm, guest, 1, &react(Reaction::Emulate), (MS, 150))[0];
+    let [fate] = run(&host.kvm, guest, Reaction::Emulate, (MS, 150));
     assert!(fate.guard.emulated_at_breakpoints > 10, "{fate:?}");
     // It takes two runs to see that a vCPU does not move. After that nothing traps; on a busy machine a
     // run can still end there with hardly any CPU time.
@@ -174,21 +138,24 @@ fn where_breakpoints_reach_a_split_lock_stalls_once_and_never_again() {
 
 #[test]
 fn where_breakpoints_do_not_reach_every_split_lock_stalls() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl0);
-    let config = react(Reaction::Emulate);
-    let fate = &run_within_reach(&kvm, BreakpointSupport::NONE, guest, 1, &config, (MS, 150))[0];
+    let [fate] = run_supported(
+        &host.kvm,
+        BreakpointSupport::NONE,
+        guest,
+        Reaction::Emulate,
+        (MS, 150),
+    );
     assert!(fate.guard.emulated_at_stalls > 10, "{fate:?}");
     assert_eq!(fate.guard.emulated_at_breakpoints, 0, "{fate:?}");
 }
 
 #[test]
 fn reporting_changes_nothing_and_names_each_instruction_once() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl3);
-    let fate = &run(&kvm, guest, 1, &react(Reaction::Report), (2 * MS, 30))[0];
+    let [fate] = run(&host.kvm, guest, Reaction::Report, (2 * MS, 30));
     assert!(fate.turns == 0 || fate.punished.windows > 0, "{fate:?}");
     assert!(fate.guard.stalls > 1, "{fate:?}");
     let [stall] = &fate.stalls[..] else {
@@ -203,10 +170,9 @@ fn reporting_changes_nothing_and_names_each_instruction_once() {
 
 #[test]
 fn grace_lets_the_kernel_finish_its_punishment() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl3);
-    let fate = &run(&kvm, guest, 1, &react(Reaction::Grace), (MS, 60))[0];
+    let [fate] = run(&host.kvm, guest, Reaction::Grace, (MS, 60));
     assert!(
         fate.guard.graces > 0 && fate.punished.windows > 0,
         "{fate:?}"
@@ -217,26 +183,18 @@ fn grace_lets_the_kernel_finish_its_punishment() {
 
 #[test]
 fn left_to_itself_the_guard_gets_a_guest_on() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     for level in LEVELS {
-        let fate = &run(&kvm, ("split", level), 1, &react(Reaction::Auto), (MS, 300))[0];
+        let [fate] = run(&host.kvm, ("split", level), Reaction::Auto, (MS, 300));
         assert!(fate.turns > 10, "{level}: {fate:?}");
     }
 }
 
 #[test]
 fn two_vcpus_that_count_on_one_word_lose_nothing() {
-    let _alone = machine();
-    let Some(kvm) = undetecting_kvm() else { return };
+    let Some(host) = undetecting() else { return };
     for level in LEVELS {
-        let fates = run(
-            &kvm,
-            ("contend", level),
-            2,
-            &react(Reaction::Emulate),
-            (MS, 300),
-        );
+        let fates: [Fate; 2] = run(&host.kvm, ("contend", level), Reaction::Emulate, (MS, 300));
         let counted: u64 = fates
             .iter()
             .map(|f| f.turns + u64::from(f.is_between))
@@ -248,28 +206,20 @@ fn two_vcpus_that_count_on_one_word_lose_nothing() {
     }
 }
 
-/// A guarded vCPU with a guest that splits, its kernel, and its VM's gate; `None` if that cannot be
-/// tried here.
-fn with_guarded_vcpu(
-    config: Config,
-    act: impl FnOnce(&mut GuardedVcpu<'_>, &Kernel, &PauseGate),
-) -> Option<()> {
-    let kvm = undetecting_kvm()?;
-    let guest = "split".parse::<BuiltIn>().unwrap().into();
-    let kernel = Arc::new(Kernel::new("6.6,hz=100".parse().unwrap(), 1));
-    let (gate, reach) = (PauseGate::new(), BreakpointSupport::probe(&kvm).unwrap());
-    let mut vm = Vm::new(&kvm).unwrap();
-    let Vcpu { mut fd, slot } = vm.add_vcpu_that_checks_alignment(&guest).unwrap();
-    let hosted = HostedVcpu::emulated(&mut fd, &slot, &guest, Level::Cpl3, Arc::clone(&kernel));
-    let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, reach);
+/// A guarded vCPU with a guest that splits, its kernel, and its VM's gate, if that can be tried here.
+fn with_guarded_vcpu(config: Config, act: impl FnOnce(&mut GuardedVcpu<'_>, &Kernel, &PauseGate)) {
+    let Some(host) = undetecting() else { return };
+    let (guest, level, gate) = (guest("split"), Level::Cpl3, PauseGate::new());
+    let (kernel, [Vcpu { mut fd, slot }]) = emulated_host(&host.kvm, &guest, level, "6.6,hz=100");
+    let hosted = HostedVcpu::emulated(&mut fd, &slot, &guest, level, Arc::clone(&kernel));
+    let support = BreakpointSupport::probe(&host.kvm).unwrap();
+    let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, support);
     act(&mut vcpu, &kernel, &gate);
-    Some(())
 }
 
 /// The kernel makes it sleep inside KVM_RUN, and that is where the gate looks for it.
 #[test]
 fn a_pause_ends_the_punishment_of_the_others() {
-    let _alone = machine();
     with_guarded_vcpu(react(Reaction::Report), |vcpu, kernel, gate| {
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -287,7 +237,6 @@ fn a_pause_ends_the_punishment_of_the_others() {
 #[test]
 fn kicks_do_not_hide_that_a_vcpu_is_held_up() {
     const RUN: Duration = Duration::from_millis(100);
-    let _alone = machine();
     let config = Config {
         shortest_probe: MS,
         ..react(Reaction::Emulate)

@@ -2,56 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-use split_lock_repro::guest::Level;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::{Point, Spread, curves};
-use split_lock_repro::sweep::{Event, Finished, Host, Plan, Scenario, Stop, SweepError, run};
-
-use split_lock_repro::guest::FileOptions;
+use split_lock_repro::sweep::{Finished, Host, Plan, Stop, SweepError, run};
 
 use super::{Guest, detects_split_locks, file_guest, guest, kvm};
+use crate::runs::{self, scenario};
 
 fn plan(scenarios: Vec<Vec<Guest>>, timeouts_ms: impl IntoIterator<Item = u64>) -> Plan {
-    let level = Level::Cpl3;
-    let scenarios = scenarios.into_iter().map(|guests| Scenario {
-        guests,
-        level,
-        host: Host::Native,
-        guard: None,
-    });
-    Plan {
-        scenarios: scenarios.collect(),
-        timeouts: timeouts_ms.into_iter().map(Duration::from_millis).collect(),
-        repeats: 3,
-        warm_up_runs: 1,
-        settle: Duration::ZERO,
-        seed: 5,
-    }
+    let scenarios = scenarios.into_iter();
+    let scenarios = scenarios.map(|guests| scenario(guests, Host::Native));
+    runs::plan(scenarios.collect(), timeouts_ms, 3)
 }
 
-fn samples(plan: &Plan) -> Option<Result<Vec<Sample>, SweepError>> {
-    let mut samples = vec![];
-    let finished = run(&kvm()?, plan, &Stop::new(), &mut |event| {
-        if let Event::Samples(new) = event {
-            samples.extend(new);
-        }
-    });
-    Some(finished.map(|finished| {
-        assert_eq!(finished, Finished::Complete);
-        samples
-    }))
+/// `None` without KVM.
+fn samples(plan: &Plan) -> Option<Vec<Sample>> {
+    Some(runs::samples(&kvm()?, plan).unwrap())
+}
+
+fn error_of(plan: &Plan) -> Option<SweepError> {
+    Some(runs::samples(&kvm()?, plan).unwrap_err())
 }
 
 #[test]
 fn every_run_is_measured_and_never_ends_early() {
-    let plan = plan(
-        vec![vec![guest("split")], vec![guest("aligned")]],
-        [1, 2, 5],
-    );
+    let guests = vec![vec![guest("split")], vec![guest("aligned")]];
+    let plan = plan(guests, [1, 2, 5]);
     let Some(samples) = samples(&plan) else {
         return;
     };
-    let samples = samples.unwrap();
     assert_eq!(samples.len() as u64, plan.samples());
     for sample in &samples {
         assert!(sample.elapsed_ns >= sample.timeout_ns, "{sample:?}");
@@ -74,7 +53,7 @@ fn without_detection_progress_is_proportional_to_time() {
     };
     let sweep = Sweep {
         provenance: None,
-        samples: samples.unwrap(),
+        samples,
     };
     let rates = |point: &Point| point.turns_per_cpu_s.median;
     let rates: Vec<f64> = curves(&sweep)[0].points.iter().map(rates).collect();
@@ -90,7 +69,6 @@ fn neighbours_run_at_once_and_are_named() {
     let Some(samples) = samples(&plan) else {
         return;
     };
-    let samples = samples.unwrap();
     assert_eq!(samples.len(), 6);
     for sample in samples {
         let (name, neighbour) = [("aligned", "none"), ("none", "aligned")][sample.vcpu as usize];
@@ -106,13 +84,11 @@ fn neighbours_run_at_once_and_are_named() {
 fn exits_are_counted() {
     // 1: inc rcx; out 0xe9, al; jmp 1b
     let code = [0x48, 0xff, 0xc1, 0xe6, 0xe9, 0xeb, 0xf9];
-    let Some(samples) = samples(&plan(
-        vec![vec![file_guest(&code, FileOptions::default())]],
-        [5],
-    )) else {
+    let guest = file_guest(&code);
+    let Some(samples) = samples(&plan(vec![vec![guest]], [5])) else {
         return;
     };
-    for sample in samples.unwrap() {
+    for sample in samples {
         assert!(sample.exits > 0, "{sample:?}");
         assert!(sample.turns.abs_diff(sample.exits) <= 1, "{sample:?}");
     }
@@ -120,11 +96,10 @@ fn exits_are_counted() {
 
 #[test]
 fn a_guest_that_ends_is_an_error_that_names_it() {
-    let crash = file_guest(&[0x0f, 0x0b], FileOptions::default());
-    let Some(result) = samples(&plan(vec![vec![guest("none"), crash]], [5])) else {
-        return;
-    };
-    let error = result.unwrap_err().to_string();
+    let crash = file_guest(&[0x0f, 0x0b]);
+    let plan = plan(vec![vec![guest("none"), crash]], [5]);
+    let Some(error) = error_of(&plan) else { return };
+    let error = error.to_string();
     assert!(
         error.contains("triple fault") && error.contains("vCPU 1"),
         "{error}"
@@ -134,11 +109,8 @@ fn a_guest_that_ends_is_an_error_that_names_it() {
 #[test]
 fn a_sweep_can_be_stopped_in_the_middle_of_a_long_run() {
     let Some(kvm) = kvm() else { return };
-    let plan = plan(vec![vec![guest("aligned"), guest("split")]], [600_000]);
-    let plan = Plan {
-        warm_up_runs: 0,
-        ..plan
-    };
+    let mut plan = plan(vec![vec![guest("aligned"), guest("split")]], [600_000]);
+    plan.warm_up_runs = 0;
     let stop = Stop::new();
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -158,26 +130,21 @@ fn a_sweep_can_be_stopped_in_the_middle_of_a_long_run() {
 /// The others would go on for their whole timeout otherwise.
 #[test]
 fn a_guest_that_ends_ends_the_run_of_its_neighbours() {
-    let crash = file_guest(&[0x0f, 0x0b], FileOptions::default());
-    let plan = plan(vec![vec![guest("aligned"), crash]], [600_000]);
-    let plan = Plan {
-        warm_up_runs: 0,
-        ..plan
-    };
+    let crash = file_guest(&[0x0f, 0x0b]);
+    let mut plan = plan(vec![vec![guest("aligned"), crash]], [600_000]);
+    plan.warm_up_runs = 0;
     let start = Instant::now();
-    let Some(result) = samples(&plan) else { return };
-    assert!(result.unwrap_err().to_string().contains("triple fault"));
+    let Some(error) = error_of(&plan) else { return };
+    assert!(error.to_string().contains("triple fault"));
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
 fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_runs() {
-    let endless = Plan {
-        repeats: u32::MAX,
-        ..plan(vec![vec![guest("none")]], [1])
-    };
-    let Some(result) = samples(&endless) else {
+    let mut endless = plan(vec![vec![guest("none")]], [1]);
+    endless.repeats = u32::MAX;
+    let Some(error) = error_of(&endless) else {
         return;
     };
-    assert!(matches!(result, Err(SweepError::Plan(_))), "{result:?}");
+    assert!(matches!(error, SweepError::Plan(_)), "{error:?}");
 }

@@ -1,40 +1,11 @@
-//! The scene with a guest kernel and two tasks.
+//! The guest kernel with two tasks.
 
 use super::*;
-use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, Task, TwoTasks};
 
-/// Long enough for any machine; the tests end when they have seen what they wait for.
-fn scene(split_locks: u64) -> TwoTasks {
-    TwoTasks {
-        split_locks: NonZeroU64::new(split_locks).unwrap(),
-        quantum: Duration::from_millis(1),
-        length: Duration::from_secs(60),
-        host: Host::Native,
-        guard: None,
-    }
-}
-
-/// All moments up to the first of which `is_over` is true.
-fn play(kvm: &Kvm, scene: &TwoTasks, mut is_over: impl FnMut(&[Moment]) -> bool) -> Vec<Moment> {
-    let mut moments = vec![];
-    let last = scene.run(kvm, &mut |moment| {
-        moments.push(moment.clone());
-        match is_over(&moments) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    assert_eq!(Some(&last.unwrap()), moments.last());
-    moments
-}
-
-fn is_done(moment: &Moment) -> bool {
-    moment.done_after.is_some()
-}
+use crate::runs::{is_done, moments, two_tasks};
 
 #[test]
 fn without_detection_one_task_finishes_and_the_other_goes_on() {
@@ -42,7 +13,7 @@ fn without_detection_one_task_finishes_and_the_other_goes_on() {
     if detects_split_locks() {
         return;
     }
-    let moments = play(&kvm, &scene(3000), |moments| {
+    let moments = moments(&kvm, &two_tasks(3000, Host::Native), |moments| {
         let done = moments.iter().find(|moment| is_done(moment));
         done.is_some_and(|done| {
             let last = &moments[moments.len() - 1];
@@ -81,7 +52,11 @@ fn a_task_is_found_at_its_instructions_whether_it_runs_or_not() {
         let last = &moments[moments.len() - 1];
         last.splitter.interrupts > 5 && last.counter.interrupts > 5
     };
-    let moments = play(&kvm, &scene(u64::MAX), both_were_preempted);
+    let moments = moments(
+        &kvm,
+        &two_tasks(u64::MAX, Host::Native),
+        both_were_preempted,
+    );
     // `lock inc qword ptr [rsi]` or what follows it, and `inc qword ptr [rsi]`.
     let lock_inc = &[0xf0, 0x48, 0xff, 0x06, 0x48, 0xff, 0xcf];
     let inc = &[0x48, 0xff, 0x06, 0xeb, 0xfb];
@@ -93,13 +68,13 @@ fn a_task_is_found_at_its_instructions_whether_it_runs_or_not() {
 }
 
 #[test]
-fn a_scene_ends_when_its_time_is_over_and_not_before() {
+fn a_run_ends_when_its_time_is_over_and_not_before() {
     let Some(kvm) = kvm() else { return };
     let short = TwoTasks {
         length: Duration::from_millis(10),
-        ..scene(u64::MAX)
+        ..two_tasks(u64::MAX, Host::Native)
     };
-    let moments = play(&kvm, &short, |_| false);
+    let moments = moments(&kvm, &short, |_| false);
     let (last, before) = moments.split_last().unwrap();
     assert!(last.at >= short.length);
     assert!(before.iter().all(|moment| moment.at < short.length));

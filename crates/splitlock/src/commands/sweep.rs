@@ -13,10 +13,10 @@ use split_lock_repro::sweep::{self, Plan, Scenario};
 use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
 use crate::error::report_error;
-use crate::kernel::asked_or_of_this_host;
+use crate::kernel_choice::asked_or_of_this_host;
 use crate::measuring::{KvmSession, provenance, seed};
 use crate::output::Output;
-use crate::{Exit, guard, terminal};
+use crate::{Exit, guard_config, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -99,7 +99,7 @@ fn say_where(guest: &str, stall: &Stall) {
         response,
         ..
     } = stall;
-    let done = guard::in_words(response);
+    let done = guard_config::in_words(response);
     report_error(&format!(
         "note: `{guest}` is held up at {instruction}; {done}"
     ));
@@ -176,7 +176,7 @@ fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Sce
             None => sweep::Host::Native,
             Some(kernel) => sweep::Host::Emulated(kernel.clone()),
         },
-        guard: guard::config(args.guard, kernel, args.vcpus - 1),
+        guard: guard_config::config(args.guard, kernel, args.vcpus - 1),
     };
     let beside = |others: &Guest| {
         let mut guests = vec![others.clone(); args.vcpus as usize];

@@ -14,9 +14,9 @@ use split_lock_repro::vm::open_kvm;
 use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
 use crate::error::report_error;
 use crate::interrupt::stop_on_ctrl_c;
-use crate::kernel::of_this_host;
+use crate::kernel_choice::of_this_host;
 use crate::output::Output;
-use crate::{Exit, guard, stdout};
+use crate::{Exit, guard_config, stdout};
 
 mod console;
 mod expectation;
@@ -41,7 +41,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let stop = stop_on_ctrl_c()?;
     let facts = Facts::live()?;
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
-    let mut guest = LinuxVm::new(&kvm, &boot(args), guard::config(args.guard, None, 0))?;
+    let mut guest = LinuxVm::new(&kvm, &boot(args), guard_config::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
         report_error(&format!("note: {note}"));
     }
@@ -113,7 +113,7 @@ fn listen(
 
 /// Once for each instruction.
 fn say_where(stall: &Stall) {
-    let done = guard::in_words(&stall.response);
+    let done = guard_config::in_words(&stall.response);
     let at = stall.instruction;
     report_error(&format!("note: the guest is held up at {at}; {done}"));
 }

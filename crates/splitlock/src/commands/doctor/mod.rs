@@ -10,6 +10,7 @@ use split_lock_report::text;
 
 use self::instruction::Located;
 use crate::args::doctor::{DoctorArgs, DoctorFormat};
+use crate::args::is_standard;
 use crate::output::Output;
 use crate::page::Page;
 use crate::{Exit, stdout};
@@ -93,8 +94,9 @@ fn diagnosis(root: &Root, log: Option<&Path>) -> Result<Diagnosis> {
 
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
 fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
-    let (source, name) = if path == Path::new("-") {
-        (Source::of(io::stdin()), "standard input".to_owned())
+    let (source, name) = if is_standard(path) {
+        let stdin = Source::from_reader(io::stdin());
+        (stdin, "standard input".to_owned())
     } else {
         (Source::open(path), path.display().to_string())
     };

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use split_lock_log::{Event, LogStart, MessageCounts, Records, Source};
 use split_lock_report::text::count;
 
+use crate::args::is_standard;
 use crate::args::log::{LogArgs, LogFormat};
 use crate::error::report_error;
 use crate::{Exit, interrupt, stdout, terminal};
@@ -42,10 +43,6 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn is_standard(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
 /// Prints all that one file says, as soon as it says it; whether somebody still reads what is printed.
 fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<bool> {
     let name = if is_standard(path) {
@@ -74,7 +71,7 @@ fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<bool> {
 
 fn open(path: &Path) -> Result<Source> {
     if is_standard(path) {
-        return Ok(Source::of(io::stdin())?);
+        return Ok(Source::from_reader(io::stdin())?);
     }
     let source = Source::open(path);
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;

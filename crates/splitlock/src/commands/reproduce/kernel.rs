@@ -39,7 +39,7 @@ impl Kernel {
     /// # Errors
     /// For a kernel that the model cannot place.
     pub(super) fn of_this_host(facts: &Facts, sweep: Option<&Sweep>) -> Result<Self> {
-        let profile = crate::kernel::of_this_host(facts)?;
+        let profile = crate::kernel_choice::of_this_host(facts)?;
         let measured = sweep.map(native).as_ref().and_then(HardwareCosts::measured);
         Ok(Kernel {
             profile,
@@ -55,7 +55,7 @@ impl Kernel {
     /// if this host does, or if this kernel punishes nobody.
     pub(super) fn to_emulate(facts: &Facts) -> Option<Profile> {
         let detects = matches!(facts.detection(), Detection::On { .. });
-        let profile = crate::kernel::of_this_host(facts).ok()?;
+        let profile = crate::kernel_choice::of_this_host(facts).ok()?;
         (!detects && Thresholds::of(&profile).is_some()).then_some(profile)
     }
 

@@ -3,27 +3,24 @@
 use anyhow::Result;
 use split_lock_host::Facts;
 use split_lock_model::kernel::Profile;
-use split_lock_report::figure::{Figure, Picture};
 use split_lock_report::finding;
-use split_lock_report::html::{self, NamedSweep, Report, Section};
-use split_lock_repro::results::Sweep;
 use split_lock_repro::vm::VmError;
 
+use crate::Exit;
 use crate::args::measure::ReproduceArgs;
 use crate::error::{error_chain, report_error};
 use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
-use crate::{Exit, stdout, terminal};
 
 mod kernel;
 mod parts;
+mod report;
 mod tasks;
 
 use kernel::Kernel;
 use parts::{Part, neighbours, offsets, progress, sparse};
+use report::{Chapter, Found, write};
 use tasks::Tasks;
-
-const PNG_WIDTH: u32 = 1600;
 
 /// Everything that a report consists of, and nothing else may be lost when it is replaced.
 const FILES: &[&str] = &[
@@ -91,11 +88,11 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
     let (mut chapters, mut missing) = measure(session, parts)?;
     if let Some(first) = chapters.first_mut() {
         // A kernel that the model cannot place has no other side to show.
-        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep)).ok();
+        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweeps[0])).ok();
         if let Some(kernel) = &kernel {
-            first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
+            first.add_modelled(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
-        let finding = finding::of_progress(&first.sweep);
+        let finding = finding::of_progress(&first.sweeps[0]);
         let tasks = emulated.and_then(|kernel| play(session, &kernel, &mut missing));
         let found = Found {
             finding,
@@ -181,153 +178,4 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
     };
     write(folder, &found)?;
     Ok(Exit::Fine)
-}
-
-/// A part of the report with its numbers.
-struct Chapter {
-    part: Part,
-    sweep: Sweep,
-    /// From the model, in the same figure.
-    companion: Option<Sweep>,
-    /// `None` if the sweep was stopped before there was anything to compare.
-    figure: Option<Figure>,
-}
-
-impl Chapter {
-    fn new(part: Part, sweep: Sweep) -> Result<Self> {
-        let figure = match (part.figure)(std::slice::from_ref(&sweep)) {
-            Ok(figure) => Some(figure),
-            Err(_) if sweep.stopped_early() == Some(true) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Chapter {
-            part,
-            sweep,
-            companion: None,
-            figure,
-        })
-    }
-
-    fn add_companion(&mut self, companion: Sweep) -> Result<()> {
-        let sweeps = [self.sweep.clone(), companion];
-        self.figure = Some((self.part.figure)(&sweeps)?);
-        let [_, companion] = sweeps;
-        self.companion = Some(companion);
-        Ok(())
-    }
-
-    /// The sweeps, by the names of their files.
-    fn sweeps(&self) -> Vec<NamedSweep> {
-        let named = |name: &str, sweep: &Sweep| NamedSweep {
-            name: name.into(),
-            sweep: sweep.clone(),
-        };
-        let companion = self
-            .companion
-            .as_ref()
-            .map(|sweep| named("modelled", sweep));
-        let own = named(self.part.name, &self.sweep);
-        std::iter::once(own).chain(companion).collect()
-    }
-
-    fn write(&self, folder: &OutputFolder) -> Result<()> {
-        for NamedSweep { name, sweep } in self.sweeps() {
-            folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
-            folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
-        }
-        if let Some(figure) = &self.figure {
-            write_picture(folder, self.part.name, &figure.picture())?;
-        }
-        Ok(())
-    }
-
-    fn section(&self) -> Result<Section> {
-        let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
-        if let Some(remark) = finding::of_overlap(&self.sweep) {
-            section = section.paragraph(remark);
-        }
-        if let Some(figure) = &self.figure {
-            let how = match self.companion {
-                Some(_) => format!("{} What is called modelled is not measured.", self.part.how),
-                None => self.part.how.to_owned(),
-            };
-            section = section.picture(&figure.picture(), &how)?;
-        }
-        let sweeps = self.sweeps();
-        Ok(sweeps.iter().fold(section, |section, named| {
-            section.table((self.part.table)(&named.sweep))
-        }))
-    }
-}
-
-/// Everything that a report is made of.
-struct Found<'a> {
-    finding: String,
-    chapters: &'a [Chapter],
-    kernel: Option<&'a Kernel>,
-    tasks: Option<(&'a Tasks, Figure)>,
-    /// What is not in it, and why.
-    missing: &'a [String],
-}
-
-fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
-    let sections = write_sections(&folder, found)?;
-    let thresholds = found.kernel.and_then(Kernel::finding);
-    let finding = std::iter::once(found.finding.clone()).chain(thresholds);
-    let finding = finding.collect::<Vec<_>>().join(" ");
-    let page = html::render(&Report {
-        title: "Split locks on this host".into(),
-        finding: finding.clone(),
-        sections,
-        sweeps: found.chapters.iter().flat_map(Chapter::sweeps).collect(),
-    })?;
-    folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
-    let path = folder.finish()?;
-    let tasks = found.tasks.as_ref().map(|(_, figure)| figure);
-    let measured = found.chapters.iter().filter_map(|c| c.figure.as_ref());
-    for figure in measured.chain(tasks) {
-        terminal::show(figure)?;
-        stdout::print("\n")?;
-    }
-    let page = path.join("report.html");
-    stdout::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
-}
-
-/// First how far the guest gets and why, then the rest.
-fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Section>> {
-    let mut sections = vec![];
-    for (place, chapter) in found.chapters.iter().enumerate() {
-        chapter.write(folder)?;
-        sections.push(chapter.section()?);
-        if place > 0 {
-            continue;
-        }
-        if let Some((tasks, figure)) = &found.tasks {
-            tasks.write(folder, figure)?;
-            sections.push(tasks.section(figure)?);
-        }
-        if let Some(kernel) = found.kernel {
-            sections.push(write_kernel(folder, kernel)?);
-        }
-    }
-    if !found.missing.is_empty() {
-        let section = Section::new("What is missing");
-        let lines = found.missing.iter();
-        sections.push(lines.fold(section, Section::paragraph));
-    }
-    Ok(sections)
-}
-
-fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {
-    let picture = kernel.timeline()?;
-    if let Some(picture) = &picture {
-        write_picture(folder, "timeline", picture)?;
-    }
-    kernel.section(picture.as_ref())
-}
-
-fn write_picture(folder: &OutputFolder, name: &str, picture: &Picture) -> Result<()> {
-    let (svg, png) = (picture.svg()?, picture.png(PNG_WIDTH)?);
-    folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
-    folder.write(&format!("{name}.png"), |out| out.write_all(&png))
 }

@@ -9,7 +9,7 @@ use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
 
-use crate::guard;
+use crate::guard_config;
 
 /// A sweep of the report, with the words around it.
 pub(super) struct Part {
@@ -27,6 +27,8 @@ pub(super) struct Part {
 }
 
 const MEASURED: &str = "Measured on this host as it is.";
+pub(super) const MEASURED_AND_EMULATED: &str =
+    "Measured on this host: as it is, and with the trap emulated.";
 
 /// Where the timeouts of the main figure lie.
 pub(super) fn timeouts() -> Vec<Duration> {
@@ -48,6 +50,17 @@ fn scenario(kinds: &[Kind]) -> Scenario {
     }
 }
 
+fn plan(scenarios: Vec<Scenario>, timeouts: Vec<Duration>, repeats: u32, seed: u64) -> Plan {
+    Plan {
+        scenarios,
+        timeouts,
+        repeats,
+        warm_up_runs: 3,
+        settle: Duration::ZERO,
+        seed,
+    }
+}
+
 /// The same where its split locks are trapped and treated as this kernel treats them: without help,
 /// and with a guard that never lets a run be longer than its timeout.
 fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] {
@@ -56,7 +69,7 @@ fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] 
         ..scenario.clone()
     };
     let guarded = Scenario {
-        guard: Some(guard::within_deadlines()),
+        guard: Some(guard_config::within_deadlines()),
         ..punished.clone()
     };
     [punished, guarded]
@@ -82,17 +95,10 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
                   the instruction in the CPU's place if it is a split lock; no run is made longer than its \
                   timeout for that. What the guard has learnt it keeps from run to run, as in a VMM.",
         how: match emulated {
-            Some(_) => "Measured on this host: as it is, and with the trap emulated.",
+            Some(_) => MEASURED_AND_EMULATED,
             None => MEASURED,
         },
-        plan: Plan {
-            scenarios,
-            timeouts: timeouts(),
-            repeats,
-            warm_up_runs: 3,
-            settle: Duration::ZERO,
-            seed,
-        },
+        plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,
     }
@@ -116,15 +122,8 @@ pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
                   not work. It runs at CPL0, where breakpoints also stop it on a KVM without hardware \
                   virtualization: the guard watches the instruction after it has met it once, and from then on each \
                   split lock costs one exit, and no sleep.",
-        how: "Measured on this host: as it is, and with the trap emulated.",
-        plan: Plan {
-            scenarios,
-            timeouts: timeouts(),
-            repeats,
-            warm_up_runs: 3,
-            settle: Duration::ZERO,
-            seed,
-        },
+        how: MEASURED_AND_EMULATED,
+        plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,
     }
@@ -133,9 +132,7 @@ pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
 pub(super) fn offsets(seed: u64) -> Part {
     let at = |offset| Scenario {
         guests: vec![built_in(Kind::Split, Some(offset))],
-        level: Level::Cpl3,
-        host: Host::Native,
-        guard: None,
+        ..scenario(&[])
     };
     Part {
         name: "offsets",
@@ -145,12 +142,13 @@ pub(super) fn offsets(seed: u64) -> Part {
                   offset 57 on the operand lies in two lines, and the CPU locks the bus.",
         how: MEASURED,
         plan: Plan {
-            scenarios: (0..64).map(at).collect(),
-            timeouts: vec![Duration::from_millis(10)],
-            repeats: 5,
             warm_up_runs: 1,
-            settle: Duration::ZERO,
-            seed,
+            ..plan(
+                (0..64).map(at).collect(),
+                vec![Duration::from_millis(10)],
+                5,
+                seed,
+            )
         },
         figure: |sweeps| Figure::offsets(&sweeps[0]),
         table: html::offsets_table,
@@ -168,6 +166,7 @@ pub(super) fn neighbours(seed: u64) -> Part {
             scenario(&[kind, Kind::Split]),
         ]
     };
+    let scenarios = bystanders.into_iter().flat_map(conditions);
     Part {
         name: "neighbours",
         heading: "What a neighbour loses",
@@ -178,14 +177,12 @@ pub(super) fn neighbours(seed: u64) -> Part {
                   shared clock); what it loses beyond that is the price of bus locks. Progress is counted per second \
                   of CPU time, so that other work on this machine does not count.",
         how: MEASURED,
-        plan: Plan {
-            scenarios: bystanders.into_iter().flat_map(conditions).collect(),
-            timeouts: vec![Duration::from_millis(20)],
-            repeats: 25,
-            warm_up_runs: 3,
-            settle: Duration::ZERO,
+        plan: plan(
+            scenarios.collect(),
+            vec![Duration::from_millis(20)],
+            25,
             seed,
-        },
+        ),
         figure: |sweeps| Figure::bystander(&sweeps[0]),
         table: html::timeouts_table,
     }

@@ -15,10 +15,11 @@ use split_lock_report::number::{duration, grouped};
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
-use super::write_picture;
-use crate::guard;
+use super::parts::MEASURED_AND_EMULATED;
+use crate::guard_config;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
+use crate::picture_file::write_picture;
 
 pub(super) const HEADING: &str = "A guest with two tasks, of which one splits locks";
 
@@ -51,7 +52,7 @@ impl Tasks {
     /// Plays it; `None` if somebody stops it.
     pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
         let emulated = || Host::Emulated(kernel.clone());
-        let guard = Some(guard::within_deadlines());
+        let guard = Some(guard_config::within_deadlines());
         let plays = [
             ("this host as it is", Host::Native, None),
             ("punished", emulated(), None),
@@ -121,10 +122,7 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .picture(
-                &figure.picture(),
-                "Measured on this host: as it is, and with the trap emulated.",
-            )?
+            .picture(&figure.picture(), MEASURED_AND_EMULATED)?
             .table(self.table()))
     }
 
@@ -162,17 +160,6 @@ impl Tasks {
     }
 
     fn table(&self) -> Table {
-        let headings = [
-            "condition",
-            "obtained",
-            "next instruction of the splitting task",
-            "split locks done",
-            "emulated",
-            "done after",
-            "its interrupts",
-            "the other counted to",
-            "its interrupts",
-        ];
         let row = |play: &Play| {
             let last = play.moments.last()?;
             let task = &last.splitter;
@@ -191,7 +178,17 @@ impl Tasks {
         };
         Table {
             caption: "Both tasks at the end.".into(),
-            headings: headings.map(String::from).to_vec(),
+            headings: &[
+                "condition",
+                "obtained",
+                "next instruction of the splitting task",
+                "split locks done",
+                "emulated",
+                "done after",
+                "its interrupts",
+                "the other counted to",
+                "its interrupts",
+            ],
             rows: self.plays.iter().filter_map(row).collect(),
             text_columns: 3,
         }

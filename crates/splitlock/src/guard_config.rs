@@ -8,7 +8,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::text::plain;
 use split_lock_repro::host::grace;
 
-use crate::kernel::of_this_host;
+use crate::kernel_choice::of_this_host;
 
 /// An emulated trap costs CPU time that a real one does not, up to 0.1 ms where exits are dear. A
 /// probe has to be longer than that by far, or it does not look as if the vCPU had slept.

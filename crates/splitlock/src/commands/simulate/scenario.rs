@@ -1,0 +1,123 @@
+//! From arguments to a scenario of the model.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
+use split_lock_model::time::Nanos;
+
+use crate::args::model::{BudgetKind, GuestKind, HardwareKind, SimulateArgs};
+
+/// When the timed threads join those that split without pause: those have settled by then.
+const JOIN: Nanos = Nanos::from_millis(100);
+
+/// Timer signals of all threads together: some tens of seconds of work.
+const MOST_STEPS: u128 = 20_000_000;
+
+pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
+    if args.user && args.budget == BudgetKind::Cpu {
+        bail!("--budget cpu: with --user the interval timer counts time, so use relative or none");
+    }
+    let topology = topology(args)?;
+    let subject = subject(args, timeout.into())?;
+    let (splitting, on) = (Program::split_loop(args.split_cost.into())?, |n| {
+        place(topology, n)
+    });
+    let mut tasks = vec![];
+    for n in 0..args.threads {
+        let name = match args.threads {
+            1 => subject.name.clone(),
+            _ => format!("{} {n}", subject.name),
+        };
+        let start = if args.others > 0 { JOIN } else { Nanos::ZERO };
+        tasks.push(subject.clone().named(name).on(on(n)).starting_at(start));
+    }
+    for n in 0..args.others {
+        // Not all at once, and all well before the timed ones join.
+        let start = Nanos::from_micros(1_300 * u64::from(n) % 50_000);
+        let other = TaskSpec::user(splitting, None).named(format!("other {n}"));
+        tasks.push(other.on(on(args.threads + n)).starting_at(start));
+    }
+    let mut scenario = Scenario::new(topology, tasks);
+    scenario.tick_phase = args.phase.into();
+    scenario.horizon = args.horizon.into();
+    scenario.seed = args.seed;
+    scenario.hardware = match args.hardware {
+        HardwareKind::IceLake => Hardware::ICE_LAKE,
+        HardwareKind::SapphireRapids => Hardware::SAPPHIRE_RAPIDS,
+        HardwareKind::Zen5 => Hardware::ZEN_5,
+        HardwareKind::None => Hardware::NONE,
+    };
+    refuse_to_take_for_ever(&scenario)?;
+    Ok(scenario)
+}
+
+/// A simulation always ends, but it should do so while somebody waits for it.
+fn refuse_to_take_for_ever(scenario: &Scenario) -> Result<()> {
+    let timers = scenario
+        .tasks
+        .iter()
+        .flat_map(|task| [task.kind.period(), task.noise, task.migrate_every]);
+    // Ticks go on whether or not there are timers.
+    let shortest = timers.flatten().fold(Nanos::from_millis(1), Nanos::min);
+    let steps = u128::from(scenario.horizon.0) / u128::from(shortest.0.max(1));
+    let steps = steps * scenario.tasks.len() as u128;
+    if steps > MOST_STEPS {
+        bail!(
+            "horizon: {} threads with something every {shortest} for {} take {steps} steps, and \
+             {MOST_STEPS} is the limit: shorten --horizon",
+            scenario.tasks.len(),
+            scenario.horizon
+        );
+    }
+    Ok(())
+}
+
+fn topology(args: &SimulateArgs) -> Result<Topology> {
+    let threads = args.threads + args.others;
+    let whole_cores = || threads.checked_next_multiple_of(args.smt.max(1));
+    let cpus = args.cpus.or_else(whole_cores).unwrap_or(threads);
+    Ok(Topology::new(cpus, args.smt)?)
+}
+
+/// As Linux spreads threads: first one on each core, then on the cores' other CPUs.
+fn place(machine: Topology, n: u32) -> CpuId {
+    let n = n % machine.cpus();
+    CpuId(n % machine.cores() * machine.siblings() + n / machine.cores())
+}
+
+fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
+    let (compute, splits) = match args.guest {
+        Some(GuestKind::Split) => (Duration::ZERO, 1),
+        Some(GuestKind::Sparse(compute)) => (compute, 1),
+        None => (args.compute, args.splits),
+    };
+    let program = Program::new(compute.into(), splits, args.split_cost.into())?;
+    let budget = match args.budget {
+        BudgetKind::Relative => Budget::Relative(timeout),
+        BudgetKind::Absolute => Budget::Absolute(timeout),
+        BudgetKind::Cpu => Budget::ThreadCpu(timeout),
+        BudgetKind::None => Budget::Unbounded,
+    };
+    let mut task = if args.user {
+        TaskSpec::user(program, budget.period())
+    } else {
+        TaskSpec::vcpu(program, budget)
+    };
+    task.noise = args.noise.map(Nanos::from);
+    task.migrate_every = args.migrate.map(Nanos::from);
+    Ok(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_spread_over_cores_first() {
+        let machine = Topology::new(4, 2).unwrap();
+        let places: Vec<_> = (0..5).map(|n| place(machine, n).0).collect();
+        assert_eq!(places, [0, 2, 1, 3, 0]);
+    }
+}
