@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_back_is_told_from_the_others() {
+    fn each_way_back_to_the_instruction_is_counted_apart() {
         let steps = [
             // Asleep, and then in the queue.
             (0, TRAP),
@@ -439,13 +439,13 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_may_go_well_have_a_second() {
+    fn attempts_that_might_succeed_are_a_livelock_after_a_second() {
         assert_eq!(stats(&kicked(9, 100)).state(), ThreadState::HeldUp);
         assert_eq!(stats(&kicked(9, 112)).state(), ThreadState::Livelocked);
     }
 
     #[test]
-    fn who_does_not_come_back_is_quiet() {
+    fn a_thread_without_traps_for_two_seconds_is_quiet() {
         let mut stats = stats(&kicked(1, 200));
         stats.advance_to(2199 * MS);
         assert_eq!(stats.state(), ThreadState::Livelocked);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_others_is_not_quiet_and_counts_in_the_end() {
+    fn a_wait_in_the_handler_is_held_up_and_counts_when_it_ends() {
         let mut stats = stats(&[(0, TRAP), (15, slept(0))]);
         stats.advance_to(5000 * MS);
         assert_eq!(stats.state(), ThreadState::HeldUp);

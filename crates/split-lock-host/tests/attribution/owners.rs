@@ -99,7 +99,7 @@ fn what_is_gone_is_not_found() {
 }
 
 #[test]
-fn whoever_has_got_the_id_since_is_not_blamed() {
+fn a_later_thread_of_the_same_id_is_not_blamed() {
     let host = with_a_machine();
     let root = host.root();
     let reused = |comm: &str, why| Owner::Reused {

@@ -72,7 +72,7 @@ fn a_measured_period_is_the_strongest_evidence() {
 }
 
 #[test]
-fn whoever_was_counted_and_is_not_interrupted_is_acquitted() {
+fn a_machine_without_signal_exits_is_no_suspect() {
     let host = host();
     host.file(
         "proc/100/timers",
@@ -144,7 +144,7 @@ fn a_short_timerfd_is_no_more_than_a_hint() {
 }
 
 #[test]
-fn nobody_is_accused_who_runs_no_machine() {
+fn a_program_that_runs_no_machine_is_no_suspect() {
     let host = Host::new();
     host.process(300, "game", &["./game"], "0::/\n");
     host.file("proc/300/timers", timer("signal/tid.300", 1));
