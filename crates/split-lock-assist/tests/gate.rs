@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
 
 use split_lock_assist::pause::{GuestPass, Pause, PauseGate};
+use split_lock_model::random::SplitMix64;
 
 /// A kick that is not lost, whenever it comes.
 #[derive(Debug, Clone, Default)]
@@ -34,14 +35,6 @@ fn add_in_two_steps(counter: &AtomicU64) {
     counter.store(value + 1, Relaxed);
 }
 
-/// xorshift.
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
 #[test]
 fn nothing_that_is_done_in_a_pause_is_lost_or_torn() {
     const VCPUS: u64 = 4;
@@ -55,9 +48,9 @@ fn nothing_that_is_done_in_a_pause_is_lost_or_torn() {
             let (mut pass, kick) = vcpu(&gate);
             let (counter, natively, inside) = (&counter, &natively, &inside);
             scope.spawn(move || {
-                let mut state = 0x9e37_79b9_7f4a_7c15 + id;
+                let mut random = SplitMix64::new(id);
                 for _ in 0..PAUSES {
-                    let until_exit = random(&mut state) % 200;
+                    let until_exit = random.below(200);
                     {
                         let _inside = pass.enter();
                         inside.fetch_add(1, SeqCst);

@@ -38,7 +38,7 @@ pub(super) struct GuardState {
 enum Grace {
     None,
     /// The next run is long.
-    WritePermit,
+    Granted,
     /// The run after a long one is short: it shows whether the vCPU is stalled again.
     Probing,
 }
@@ -81,7 +81,7 @@ impl GuardState {
         self.own = own;
         let shortest = self.config.shortest_probe;
         match self.grace {
-            Grace::WritePermit => own.max(self.config.grace.unwrap_or_default()),
+            Grace::Granted => own.max(self.config.grace.unwrap_or_default()),
             Grace::Probing => own.min(shortest),
             Grace::None if self.emulates() => self.probe_interval.budget(own, shortest),
             Grace::None => own,
@@ -100,7 +100,7 @@ impl GuardState {
         self.expected = self.probe_interval.has_stalled() || self.grace != Grace::None;
         self.probe_interval.advance(self.run.wall);
         self.grace = match self.grace {
-            Grace::WritePermit => Grace::Probing,
+            Grace::Granted => Grace::Probing,
             Grace::Probing | Grace::None => Grace::None,
         };
         if self.is_suspicious() {
@@ -177,7 +177,7 @@ impl GuardState {
         if self.own >= grace {
             return Some(Response::LetThrough);
         }
-        self.grace = Grace::WritePermit;
+        self.grace = Grace::Granted;
         Some(Response::Grace(grace))
     }
 

@@ -28,7 +28,7 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 /// use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuAccess, VcpuGuard, VcpuProgress};
 /// use std::time::Duration;
 ///
-/// # fn example<H: VcpuAccess>(mut vcpu: H) -> Result<(), H::Error> {
+/// # fn example<V: VcpuAccess>(mut vcpu: V) -> Result<(), V::Error> {
 /// let mut guard = VcpuGuard::new(Config { reaction: Reaction::Emulate, ..Config::default() });
 /// let budget = guard.budget(Duration::from_millis(1));
 /// // Run the vCPU for that long. Then:
@@ -111,17 +111,17 @@ impl VcpuGuard {
     ///
     /// # Errors
     /// If the vCPU cannot be asked, or not be changed.
-    pub fn after_run<H: VcpuAccess>(
+    pub fn after_run<V: VcpuAccess>(
         &mut self,
         run: &Run,
-        vcpu: &mut H,
-    ) -> Result<VcpuProgress, H::Error> {
+        vcpu: &mut V,
+    ) -> Result<VcpuProgress, V::Error> {
         match self.state.after_run(run) {
             StallCheck::NoStall => Ok(VcpuProgress::Progressing),
             StallCheck::Suspect => {
-                let verdict = self.judge(vcpu);
+                let progress = self.examine(vcpu);
                 self.state.end_run();
-                verdict
+                progress
             }
         }
     }
@@ -130,11 +130,11 @@ impl VcpuGuard {
     ///
     /// # Errors
     /// If the vCPU cannot be asked, or not be changed.
-    pub fn handle_breakpoint<H: VcpuAccess>(
+    pub fn handle_breakpoint<V: VcpuAccess>(
         &mut self,
-        exit: H::Exit,
-        vcpu: &mut H,
-    ) -> Result<BreakpointOutcome, H::Error> {
+        exit: V::Exit,
+        vcpu: &mut V,
+    ) -> Result<BreakpointOutcome, V::Error> {
         match vcpu.classify_exit(exit)? {
             DebugExit::Breakpoint => self.handle_hit(vcpu),
             DebugExit::SteppedOver => Ok(BreakpointOutcome::Nothing),
@@ -158,26 +158,26 @@ impl VcpuGuard {
     ///
     /// # Errors
     /// If that cannot be done.
-    pub fn clear_breakpoints<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<(), H::Error> {
+    pub fn clear_breakpoints<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<(), V::Error> {
         self.watched = BreakpointSlots::default();
         vcpu.set_breakpoints(self.watched.addresses())
     }
 
-    fn judge<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<VcpuProgress, H::Error> {
+    fn examine<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<VcpuProgress, V::Error> {
         if vcpu.is_halted()? {
             return Ok(VcpuProgress::Idle);
         }
-        let verdict = self.look_at_instruction(vcpu)?;
-        Ok(verdict.unwrap_or_else(|| {
+        let progress = self.examine_instruction(vcpu)?;
+        Ok(progress.unwrap_or_else(|| {
             self.state.found_nothing();
             VcpuProgress::Starved
         }))
     }
 
-    fn look_at_instruction<H: VcpuAccess>(
+    fn examine_instruction<V: VcpuAccess>(
         &mut self,
-        vcpu: &mut H,
-    ) -> Result<Option<VcpuProgress>, H::Error> {
+        vcpu: &mut V,
+    ) -> Result<Option<VcpuProgress>, V::Error> {
         let check = self.state.at_position(&vcpu.registers()?);
         let may_be_punished =
             self.state.expects_stall() || self.state.slept(vcpu.voluntary_context_switches());
@@ -208,7 +208,7 @@ impl VcpuGuard {
         }))
     }
 
-    fn emulate_stalled<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<Response, H::Error> {
+    fn emulate_stalled<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<Response, V::Error> {
         let position = vcpu.code_position()?;
         match vcpu.emulate()? {
             Emulated::Done(_) => {
@@ -232,11 +232,11 @@ impl VcpuGuard {
         response
     }
 
-    fn watch<H: VcpuAccess>(
+    fn watch<V: VcpuAccess>(
         &mut self,
         position: CodePosition,
-        vcpu: &mut H,
-    ) -> Result<bool, H::Error> {
+        vcpu: &mut V,
+    ) -> Result<bool, V::Error> {
         if !vcpu.breakpoints_work_at(position.cpl) {
             return Ok(false);
         }
@@ -249,7 +249,7 @@ impl VcpuGuard {
         Ok(true)
     }
 
-    fn handle_hit<H: VcpuAccess>(&mut self, vcpu: &mut H) -> Result<BreakpointOutcome, H::Error> {
+    fn handle_hit<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<BreakpointOutcome, V::Error> {
         if vcpu.has_event()? {
             return Ok(BreakpointOutcome::Nothing);
         }
@@ -278,11 +278,11 @@ impl VcpuGuard {
 
     /// Where the code has changed, or another address space has other code, or the operand does not
     /// cross a line this time.
-    fn miss<H: VcpuAccess>(
+    fn miss<V: VcpuAccess>(
         &mut self,
         address: u64,
-        vcpu: &mut H,
-    ) -> Result<BreakpointOutcome, H::Error> {
+        vcpu: &mut V,
+    ) -> Result<BreakpointOutcome, V::Error> {
         self.statistics.misses += 1;
         if self.watched.count_miss(address) >= MISSES {
             self.watched.remove(address);

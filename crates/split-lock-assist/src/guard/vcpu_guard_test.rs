@@ -311,20 +311,20 @@ fn a_stall_is_found_among_other_tasks() {
         assert_eq!(guarded.play(99), VcpuProgress::Progressing);
     }
     guarded.vcpu.registers.rip = SPLIT_AT;
-    let verdict = guarded.play(3);
+    let progress = guarded.play(3);
     assert!(
-        matches!(verdict, VcpuProgress::Stalled(stall) if stall.is_new),
-        "{verdict:?}"
+        matches!(progress, VcpuProgress::Stalled(stall) if stall.is_new),
+        "{progress:?}"
     );
-    assert_eq!(verdict.stall().unwrap().response, Response::Reported);
+    assert_eq!(progress.stall().unwrap().response, Response::Reported);
 }
 
 #[test]
 fn a_report_says_where_and_what() {
     let mut guarded = Guarded::new(Reaction::Report, None);
     guarded.play(3);
-    let verdict = guarded.play(3);
-    let said = verdict.stall().unwrap().instruction.to_string();
+    let progress = guarded.play(3);
+    let said = progress.stall().unwrap().instruction.to_string();
     assert!(said.starts_with("0x1000: "), "{said}");
     assert!(said.contains("f0 ff 06"), "{said}");
     assert!(
@@ -353,8 +353,8 @@ fn grace_is_one_long_run_and_then_a_short_one_that_shows_whether_it_helped() {
     guarded.vcpu = Vcpu::at(Some(split()));
     guarded.play(3);
     guarded.vcpu.registers.gpr[1] = 7;
-    let verdict = guarded.play(40);
-    assert!(matches!(verdict, VcpuProgress::Slow(_)));
+    let progress = guarded.play(40);
+    assert!(matches!(progress, VcpuProgress::Slow(_)));
     assert_eq!(guarded.guard.budget(OWN), GRACE);
     assert_eq!(guarded.guard.statistics().graces, 3);
     assert_eq!(guarded.vcpu.emulated, 0);

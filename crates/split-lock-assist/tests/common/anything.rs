@@ -22,13 +22,12 @@ struct Guest {
 }
 
 /// Makes a guest of the input, emulates its next instruction, and panics if something does not hold.
-pub(crate) fn check(input: &[u8]) {
-    let Ok(guest) = guest(&mut Unstructured::new(input)) else {
-        return;
-    };
+/// What has come of it; `None` if the input is too short.
+pub(crate) fn check(input: &[u8]) -> Option<Result<Emulated, Stuck>> {
+    let guest = guest(&mut Unstructured::new(input)).ok()?;
     let decoded = decode(&guest.code, &guest.registers, &guest.context);
     check_text(&guest, &decoded);
-    check_emulation(&guest, &decoded);
+    Some(check_emulation(&guest, &decoded))
 }
 
 fn check_text(guest: &Guest, decoded: &Decoded) {
@@ -46,7 +45,7 @@ fn check_text(guest: &Guest, decoded: &Decoded) {
     assert!(!instruction.to_string().is_empty());
 }
 
-fn check_emulation(guest: &Guest, decoded: &Decoded) {
+fn check_emulation(guest: &Guest, decoded: &Decoded) -> Result<Emulated, Stuck> {
     let log = Log::default();
     let mut cpu = WorldCpu {
         log: &log,
@@ -92,7 +91,7 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) {
                 Event::Resume,
             ];
             assert_eq!(log.events(), order);
-            assert!(!must_be_left(guest, &access));
+            assert_eq!(objection(guest, &access), None);
         }
         Err(Stuck) => {
             assert!(untouched && guest.is_stuck);
@@ -126,16 +125,17 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) {
                     assert!(available <= guest.code.len());
                 }
                 (Decoded::Locked(access), _) => {
-                    assert!(must_be_left(guest, access), "{reason}");
+                    assert_eq!(objection(guest, access), Some(reason));
                 }
                 _ => assert_eq!(reason, Reason::NoLockedAccess(*decoded)),
             }
         }
     }
+    emulated
 }
 
 /// Whatever the memory says: a trap is due, or can be.
-fn must_be_left(guest: &Guest, access: &LockedAccess) -> bool {
+fn objection(guest: &Guest, access: &LockedAccess) -> Option<Reason> {
     let flag = |flag| guest.registers.rflags & flag != 0;
     let (address, size) = (access.address(), access.size() as u64);
     let last = match guest.context.mode {
@@ -144,10 +144,18 @@ fn must_be_left(guest: &Guest, access: &LockedAccess) -> bool {
     };
     let checks_alignment =
         guest.context.alignment_mask && guest.context.cpl == 3 && flag(rflags::ALIGNMENT_CHECK);
-    guest.context.breakpoints
-        || flag(rflags::TRAP)
-        || checks_alignment && address % size != 0
-        || size - 1 > last - address
+    let objections = [
+        (flag(rflags::TRAP), Reason::SingleStep),
+        (guest.context.breakpoints, Reason::Breakpoints),
+        (
+            checks_alignment && address % size != 0,
+            Reason::AlignmentCheck,
+        ),
+        (size - 1 > last - address, Reason::WrapsAround),
+    ];
+    objections
+        .into_iter()
+        .find_map(|(holds, reason)| holds.then_some(reason))
 }
 
 fn code_address(registers: &Registers, context: &Context) -> u64 {

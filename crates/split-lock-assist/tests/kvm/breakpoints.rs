@@ -157,13 +157,13 @@ fn without_breakpoints_nothing_is_watched() {
     for cpl in [0, 3] {
         let vm = TestVm::new(&kvm, INCREMENT);
         let mut guest = WatchedGuest::new(BreakpointSupport::NONE, vm, cpl, 100, |_| {});
-        let mut verdict = guest.stall();
+        let mut progress = guest.stall();
         for turn in 1..100 {
-            assert_eq!(response(&verdict), Response::Emulated { watched: false });
+            assert_eq!(response(&progress), Response::Emulated { watched: false });
             assert_eq!(guest.vm.word(SPLIT), turn);
             // It comes back to where it was.
             guest.change_registers(|registers| registers.rip = CODE);
-            verdict = stalled_run(
+            progress = stalled_run(
                 &mut guest.guard,
                 &mut guest.vcpu,
                 &guest.vm,

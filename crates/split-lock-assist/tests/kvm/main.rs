@@ -84,6 +84,6 @@ fn punish() {
 }
 
 /// The response to a stall.
-fn response(verdict: &VcpuProgress) -> Response {
-    verdict.stall().expect("it is a stall").response
+fn response(progress: &VcpuProgress) -> Response {
+    progress.stall().expect("it is a stall").response
 }

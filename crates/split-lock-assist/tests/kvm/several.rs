@@ -33,8 +33,8 @@ fn run(vcpu: VcpuFd, vm: &TestVm, gate: &PauseGate, support: BreakpointSupport) 
     let mut pass = gate.pass(move || kicker.kick().unwrap());
     let mut debug_registers = DebugRegisters::new(support);
     let mut guard = emulating();
-    let verdict = stall(&mut guard, vcpu.vcpu_mut(), vm, &pass, &mut debug_registers);
-    assert_eq!(response(&verdict), Response::Emulated { watched: true });
+    let progress = stall(&mut guard, vcpu.vcpu_mut(), vm, &pass, &mut debug_registers);
+    assert_eq!(response(&progress), Response::Emulated { watched: true });
 
     let mut kicked = 0;
     loop {

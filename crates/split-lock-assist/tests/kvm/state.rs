@@ -35,6 +35,14 @@ fn context(vcpu: &mut VcpuFd, vm: &TestVm) -> Context {
     with_parts(vcpu, vm, |parts| parts.cpu.context().unwrap())
 }
 
+fn has_event(vcpu: &mut VcpuFd, vm: &TestVm) -> bool {
+    with_parts(vcpu, vm, |parts| parts.cpu.has_event().unwrap())
+}
+
+fn is_halted(vcpu: &mut VcpuFd, vm: &TestVm) -> bool {
+    with_parts(vcpu, vm, |parts| parts.cpu.is_halted().unwrap())
+}
+
 #[test]
 fn registers_are_where_they_belong() {
     let Some(kvm) = kvm() else { return };
@@ -232,10 +240,7 @@ fn an_exception_that_is_about_to_be_delivered_is_seen() {
     let mut events = vcpu.get_vcpu_events().unwrap();
     (events.exception.injected, events.exception.nr) = (1, 6);
     vcpu.set_vcpu_events(&events).unwrap();
-    assert!(with_parts(&mut vcpu, &vm, |parts| parts
-        .cpu
-        .has_event()
-        .unwrap()));
+    assert!(has_event(&mut vcpu, &vm));
 }
 
 #[test]
@@ -243,16 +248,10 @@ fn halting_is_seen_where_kvm_has_the_interrupt_controller() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::with_irqchip(&kvm, INCREMENT);
     let mut vcpu = vm.vcpu(0, 0, 1);
-    assert!(!with_parts(&mut vcpu, &vm, |parts| parts
-        .cpu
-        .is_halted()
-        .unwrap()));
+    assert!(!is_halted(&mut vcpu, &vm));
     let halted = kvm_mp_state {
         mp_state: KVM_MP_STATE_HALTED,
     };
     vcpu.set_mp_state(halted).unwrap();
-    assert!(with_parts(&mut vcpu, &vm, |parts| parts
-        .cpu
-        .is_halted()
-        .unwrap()));
+    assert!(is_halted(&mut vcpu, &vm));
 }

@@ -5,6 +5,7 @@ mod machine;
 mod rights;
 mod updates;
 
+use split_lock_assist::memory::AccessError;
 use split_lock_assist::paging::PageWalk;
 
 const CR0_PROTECTED: u64 = 1;
@@ -49,3 +50,7 @@ const NO_PAGING: PageWalk = PageWalk {
     cr0: CR0_PROTECTED,
     ..TWO_LEVELS
 };
+
+fn is_undecided<T>(result: &Result<T, AccessError>) -> bool {
+    matches!(result, Err(AccessError::Undecided { .. }))
+}
