@@ -52,6 +52,7 @@
 //! still meanwhile.
 
 mod config;
+mod deadline_timer;
 mod error;
 mod kicker;
 mod mechanism;
@@ -62,7 +63,6 @@ mod reservation;
 mod signal;
 mod sys;
 mod time;
-mod timer_state;
 mod vcpu;
 
 pub use config::{Config, Mechanism};

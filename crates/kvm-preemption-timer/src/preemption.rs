@@ -1,14 +1,13 @@
 //! What stands behind a vCPU that can be forced out: timers, kicks and the signal.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
+use crate::deadline_timer::{DeadlineTimer, Interruption};
 use crate::kicker::{KickTarget, Kicker};
 use crate::mechanism::{self, ActiveMechanism};
 use crate::reservation::SignalReservation;
-use crate::sys::{self, Clock, Timer};
-use crate::timer_state::{InterruptSources, Interruption, TimerState};
-use crate::{Config, Deadline, Error};
+use crate::sys::{Clock, Timer};
+use crate::{Config, Deadline, Error, Signal};
 
 /// The order of the fields is the order of teardown: no more signals from timers, no more from
 /// kickers, consume what is pending and restore the masks, and only then is the signal free again.
@@ -18,7 +17,7 @@ pub(crate) struct Preemption {
     kicks: KickTarget,
     mechanism: Box<dyn ActiveMechanism>,
     _reservation: SignalReservation,
-    timer_state: TimerState,
+    deadline_timer: DeadlineTimer,
 }
 
 impl Preemption {
@@ -36,11 +35,11 @@ impl Preemption {
         let mechanism = mechanism::activate(config.mechanism, vcpu, signal)?;
         let kicks = KickTarget::new(signal);
         Ok(Preemption {
-            timers: Timers::new(config)?,
+            timers: Timers::new(signal)?,
             kicks,
             mechanism,
             _reservation: reservation,
-            timer_state: TimerState::new(),
+            deadline_timer: DeadlineTimer::new(),
         })
     }
 
@@ -51,23 +50,18 @@ impl Preemption {
     /// Sees to it that a run is interrupted at `deadline`. Costs nothing if it already is so.
     #[inline]
     pub(crate) fn arm(&mut self, deadline: Deadline) -> Result<(), Error> {
-        if self.timer_state.must_arm(deadline) {
-            let before = self.timer_state.armed();
-            // If setting it fails half-way, the timer is in no known state.
-            self.timer_state.set_armed(Deadline::Never);
-            self.timers.set(before, deadline)?;
-            self.timer_state.set_armed(deadline);
-        }
-        Ok(())
+        let timers = &mut self.timers;
+        self.deadline_timer
+            .arm(deadline, |before| timers.set(before, deadline))
     }
 
     /// Finds out what an interrupted run was interrupted by.
     pub(crate) fn interrupted(&mut self, deadline: Deadline) -> Interruption {
-        self.timer_state.interrupted(&mut LiveSources {
-            mechanism: &mut *self.mechanism,
-            kicks: &self.kicks,
-            deadline,
-        })
+        self.deadline_timer.interrupted(
+            || self.mechanism.take_signal(),
+            || self.kicks.take(),
+            || deadline.overshoot(),
+        )
     }
 
     pub(crate) fn mechanism(&self) -> &dyn ActiveMechanism {
@@ -75,46 +69,21 @@ impl Preemption {
     }
 }
 
-/// What has really interrupted a run.
-struct LiveSources<'a> {
-    mechanism: &'a mut dyn ActiveMechanism,
-    kicks: &'a KickTarget,
-    deadline: Deadline,
-}
-
-impl InterruptSources for LiveSources<'_> {
-    fn take_signal(&mut self) -> bool {
-        self.mechanism.take_signal()
-    }
-
-    fn take_kick(&mut self) -> bool {
-        self.kicks.take()
-    }
-
-    fn overshoot(&mut self) -> Option<Duration> {
-        self.deadline.overshoot()
-    }
-}
-
 /// One timer for each clock that has been asked for.
 #[derive(Debug)]
 struct Timers {
-    config: Config,
+    signal: Signal,
     monotonic: Timer,
     thread_cpu: Option<Timer>,
 }
 
 impl Timers {
-    fn new(config: Config) -> Result<Self, Error> {
+    fn new(signal: Signal) -> Result<Self, Error> {
         Ok(Timers {
-            config,
-            monotonic: Self::timer(Clock::Monotonic, config)?,
+            signal,
+            monotonic: Timer::new(Clock::Monotonic, signal)?,
             thread_cpu: None,
         })
-    }
-
-    fn timer(clock: Clock, config: Config) -> Result<Timer, Error> {
-        Timer::new(clock, config.signal, sys::current_tid())
     }
 
     /// Makes `deadline` the only one that a signal will be sent for.
@@ -131,7 +100,7 @@ impl Timers {
         match (clock, &mut self.thread_cpu) {
             (Clock::Monotonic, _) => Ok(&self.monotonic),
             (Clock::ThreadCpu, Some(timer)) => Ok(timer),
-            (Clock::ThreadCpu, none) => Ok(none.insert(Self::timer(clock, self.config)?)),
+            (Clock::ThreadCpu, none) => Ok(none.insert(Timer::new(clock, self.signal)?)),
         }
     }
 }

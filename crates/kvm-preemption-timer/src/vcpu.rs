@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use crate::deadline_timer::Interruption;
 use crate::kicker::Kicker;
 use crate::preemption::Preemption;
-use crate::timer_state::Interruption;
 use crate::{Config, Deadline, Error, sys};
 
 /// A vCPU that runs until a deadline, whatever the guest does.
@@ -104,10 +104,11 @@ impl<V: BorrowMut<VcpuFd>> PreemptibleVcpu<V> {
             match preemption.interrupted(deadline) {
                 Interruption::Kicked => return Ok(Outcome::Kicked),
                 Interruption::Expired(overshoot) => {
-                    return Ok(Outcome::Expired(Expiry {
+                    let expiry = Expiry {
                         deadline,
                         overshoot,
-                    }));
+                    };
+                    return Ok(Outcome::Expired(expiry));
                 }
                 Interruption::Spurious => {}
             }

@@ -5,12 +5,13 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    COUNT, OUT_LOOP, Random, SPIN, both_configs, each_bounded, exited, expired, kicked, one_vcpu,
+    COUNT, OUT_LOOP, SPIN, both_configs, each_bounded, exited, expired, kicked, one_vcpu,
 };
 use kvm_ioctls::VcpuExit;
 use kvm_preemption_timer::{
     Deadline, MonotonicTime, Outcome, PeriodicDeadlines, PreemptibleVcpu, ThreadCpuTime,
 };
+use split_lock_model::random::SplitMix64;
 
 fn us(n: u64) -> Duration {
     Duration::from_micros(n)
@@ -19,7 +20,7 @@ fn us(n: u64) -> Duration {
 #[test]
 fn a_spinning_guest_is_never_stopped_early_and_always_stopped() {
     each_bounded(SPIN, |mut vcpu| {
-        let mut random = Random::new(1);
+        let mut random = SplitMix64::new(1);
         for _ in 0..2000 {
             let deadline = MonotonicTime::now() + us(random.below(300));
             let expiry = expired(vcpu.run_until(deadline));

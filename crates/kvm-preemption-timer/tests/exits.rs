@@ -4,18 +4,16 @@ mod common;
 
 use std::time::Duration;
 
-use common::{CODE, HALT, IN_ONCE, REP_OUT, SPIN, each_bounded, exited, expired, kicked};
+use common::{
+    CODE, HALT, IN_ONCE, REP_OUT, SPIN, each_bounded, exited, expired, far_deadline, kicked,
+};
 use kvm_ioctls::VcpuExit;
 use kvm_preemption_timer::{Deadline, MonotonicTime};
-
-fn far() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
-}
 
 #[test]
 fn pending_input_is_completed_before_state_is_read() {
     each_bounded(IN_ONCE, |mut vcpu| {
-        match exited(vcpu.run_until(far())) {
+        match exited(vcpu.run_until(far_deadline())) {
             VcpuExit::IoIn(0x10, data) => data[0] = 0x5a,
             other => panic!("{other:?}"),
         }
@@ -30,7 +28,7 @@ fn pending_input_is_completed_before_state_is_read() {
 #[test]
 fn an_instruction_with_several_exits_is_completed_exit_by_exit() {
     each_bounded(REP_OUT, |mut vcpu| {
-        let mut written = match exited(vcpu.run_until(far())) {
+        let mut written = match exited(vcpu.run_until(far_deadline())) {
             VcpuExit::IoOut(0x10, data) => data.len(),
             other => panic!("{other:?}"),
         };
@@ -65,7 +63,7 @@ fn completing_io_loses_neither_deadline_nor_kick() {
 #[test]
 fn halting_reaches_the_caller_as_it_is() {
     each_bounded(HALT, |mut vcpu| {
-        let exit = exited(vcpu.run_until(far()));
+        let exit = exited(vcpu.run_until(far_deadline()));
         assert!(matches!(exit, VcpuExit::Hlt), "{exit:?}");
     });
 }

@@ -6,16 +6,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{
-    OUT_LOOP, Random, SPIN, both_configs, each_bounded, each_mechanism, expired, kicked, one_vcpu,
+    OUT_LOOP, SPIN, both_configs, each_bounded, each_mechanism, expired, far_deadline, kicked,
+    one_vcpu,
 };
 use kvm_preemption_timer::{Config, Deadline, KickError, Outcome, PreemptibleVcpu, Signal};
+use split_lock_model::random::SplitMix64;
 
 /// Much longer than anything takes here; what lasts until then has lost its kick.
 const GIVE_UP: Duration = Duration::from_secs(120);
-
-fn far() -> Deadline {
-    Deadline::after(GIVE_UP)
-}
 
 #[test]
 fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {
@@ -25,7 +23,7 @@ fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {
             for _ in 0..kicks {
                 kicker.kick().unwrap();
             }
-            kicked(vcpu.run_until(far()));
+            kicked(vcpu.run_until(far_deadline()));
             let short = Deadline::after(Duration::from_millis(1));
             expired(vcpu.run_until(short));
         }
@@ -43,7 +41,7 @@ fn every_kick_is_answered(config: Config, code: &[u8], kicks: u64) {
     let (answers, answered) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut random = Random::new(3);
+            let mut random = SplitMix64::new(3);
             for _ in 0..kicks {
                 spin_for(Duration::from_nanos(random.below(60_000)));
                 kicker.kick().unwrap();
@@ -52,7 +50,7 @@ fn every_kick_is_answered(config: Config, code: &[u8], kicks: u64) {
         });
         // Owned here, so that a failure below also ends the kicker.
         let answers = answers;
-        let mut random = Random::new(4);
+        let mut random = SplitMix64::new(4);
         let start = Instant::now();
         let mut unanswered = kicks;
         while unanswered > 0 {

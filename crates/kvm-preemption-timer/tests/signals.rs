@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::foreign;
 use common::{
-    COUNT, OUT_LOOP, SPIN, blocked_signals, each_mechanism, each_pair, expired, kicked, one_vcpu,
-    pending_signals,
+    COUNT, OUT_LOOP, SPIN, blocked_signals, each_mechanism, each_pair, expired, far_deadline,
+    kicked, one_vcpu, pending_signals,
 };
 use kvm_ioctls::VcpuExit;
 use kvm_preemption_timer::{
@@ -61,7 +61,7 @@ fn every_usable_signal_works() {
                 Ok(mut bounded) => {
                     run_briefly(&mut bounded);
                     bounded.kicker().kick().unwrap();
-                    kicked(bounded.run_until(Deadline::after(Duration::from_secs(20))));
+                    kicked(bounded.run_until(far_deadline()));
                 }
                 // The test harness or a library has a handler for it.
                 Err(Error::SignalHandled { .. }) => {}

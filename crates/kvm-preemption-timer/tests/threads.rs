@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{SPIN, both_configs, expired, kicked, vm};
-use kvm_preemption_timer::{Deadline, MonotonicTime, PreemptibleVcpu};
+use common::{SPIN, both_configs, expired, far_deadline, kicked, vm};
+use kvm_preemption_timer::{MonotonicTime, PreemptibleVcpu};
 
 #[test]
 fn two_threads_keep_their_own_deadlines_and_kicks() {
@@ -26,7 +26,7 @@ fn two_threads_keep_their_own_deadlines_and_kicks() {
                     }
                     kickers.send(vcpu.kicker()).unwrap();
                     // Each waits for its own kick.
-                    kicked(vcpu.run_until(Deadline::after(Duration::from_secs(20))));
+                    kicked(vcpu.run_until(far_deadline()));
                 });
             }
             for kicker in kickers_out.iter().take(2) {

@@ -73,7 +73,7 @@
 #![cfg_attr(feature = "kvm", doc = "* [`kvm`]: the traits for `kvm_ioctls`.")]
 //! * [`memory`]: the guest's memory by linear address, as a trait.
 //! * [`paging`]: from linear addresses to RAM, through page tables of any format.
-//! * [`partial`]: where an operand can lie if not all registers are known.
+//! * [`partial`]: whether an instruction can split a lock, if not all registers are known.
 //! * [`pause`]: keeping the other vCPUs out of the guest, as a trait.
 //! * [`breakpoint_slots`]: which instructions have a breakpoint.
 

@@ -42,18 +42,19 @@ impl<T> Observed<T> {
 
     /// Makes something else of the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {
-        match self {
-            Observed::Is(value) => Observed::Is(f(value)),
-            Observed::Absent => Observed::Absent,
-            Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
-        }
+        self.and_then(|value| Observed::Is(f(value)))
     }
 
     /// Makes something else of the value, or finds that it is not what was looked for.
     pub(crate) fn find<U>(self, f: impl FnOnce(T) -> Option<U>) -> Observed<U> {
-        match self.map(f) {
-            Observed::Is(Some(value)) => Observed::Is(value),
-            Observed::Is(None) | Observed::Absent => Observed::Absent,
+        self.and_then(|value| f(value).map_or(Observed::Absent, Observed::Is))
+    }
+
+    /// Looks on, where the value says.
+    pub(crate) fn and_then<U>(self, f: impl FnOnce(T) -> Observed<U>) -> Observed<U> {
+        match self {
+            Observed::Is(value) => f(value),
+            Observed::Absent => Observed::Absent,
             Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
         }
     }

@@ -2,9 +2,7 @@
 
 use split_lock_model::kernel::Profile;
 use split_lock_model::machine::CoreId;
-use split_lock_model::sim::{
-    Scenario, ScenarioError, SpanKind, TaskKind, Timeline, Track, Until, simulate,
-};
+use split_lock_model::sim::{Scenario, ScenarioError, SpanKind, Timeline, Track, Until, simulate};
 use split_lock_model::time::Nanos;
 
 /// More lines of threads than this are not read by anybody.
@@ -20,10 +18,11 @@ const BEFORE: Nanos = Nanos::from_millis(2);
 #[derive(Debug, Clone)]
 pub struct View {
     timeline: Timeline,
-    from: Nanos,
+    /// Where it begins.
+    pub from: Nanos,
     /// How much time it shows.
     pub length: Nanos,
-    rows: Vec<TimelineRow>,
+    pub(crate) rows: Vec<TimelineRow>,
     hidden: usize,
 }
 
@@ -75,10 +74,6 @@ impl View {
         })
     }
 
-    pub(crate) fn rows(&self) -> &[TimelineRow] {
-        &self.rows
-    }
-
     /// What is missing from it, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
         match (self.hidden, self.timeline.truncated) {
@@ -87,11 +82,6 @@ impl View {
             (1, _) => Some("One more thread is not shown.".into()),
             (more, _) => Some(format!("{more} more threads are not shown.")),
         }
-    }
-
-    /// Where it begins.
-    pub fn from(&self) -> Nanos {
-        self.from
     }
 
     /// How a reader knows the row.
@@ -168,12 +158,12 @@ pub fn beginning(scenario: &Scenario) -> Nanos {
 
 fn rows(scenario: &Scenario) -> Vec<TimelineRow> {
     let shown = || (0..).zip(&scenario.tasks).take(MOST_THREADS);
-    let timed = |kind| match kind {
-        TaskKind::Vcpu(budget) => budget.period().is_some(),
-        TaskKind::User { interval } => interval.is_some(),
-    };
     let threads = shown().flat_map(|(index, task)| {
-        let kicks = timed(task.kind).then_some(TimelineRow::Kicks(index));
+        let kicks = task
+            .kind
+            .period()
+            .is_some()
+            .then_some(TimelineRow::Kicks(index));
         kicks.into_iter().chain([TimelineRow::Thread(index)])
     });
     let migrates = shown().any(|(_, task)| task.migrate_every.is_some());

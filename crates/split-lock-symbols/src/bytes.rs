@@ -2,55 +2,53 @@
 
 use anyhow::{Result, bail};
 
-/// What an instruction begins with in a kernel's `Code:` line: `<f0>`.
-const MARK: (char, char) = ('<', '>');
+use crate::error::Error;
 
-/// Bytes as they were pasted.
+/// Code as people paste it, with an instruction in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pasted {
-    /// All of them.
+pub struct PastedBytes {
+    /// All bytes.
     pub bytes: Vec<u8>,
     /// Where among them the instruction begins.
     pub start: usize,
 }
 
-/// Reads `f0 48 0f ab 3e`, `f0480fab3e`, `0xf0, 0x48`, `f0:48`, `\xf0\x48`, or a kernel's `Code:` line,
-/// in which `<f0>` marks the byte that RIP pointed at.
-///
-/// # Errors
-/// If that is not what it is, or there is no byte.
-pub fn parse(text: &str) -> Result<Pasted> {
+impl PastedBytes {
+    /// Reads `f0 48 0f ab 3e`, `f0480fab3e`, `0xf0, 0x48`, `f0:48`, `\xf0\x48`, or a kernel's `Code:`
+    /// line, in which `<f0>` marks the byte that RIP pointed at.
+    ///
+    /// # Errors
+    /// If that is not what it is, or there is no byte.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        Ok(parse(text)?)
+    }
+}
+
+fn parse(text: &str) -> Result<PastedBytes> {
     // A kernel's log has a time stamp before it.
     let text = text
         .rsplit_once("Code:")
         .map_or(text, |(_, bytes)| bytes)
         .replace("\\x", " ");
-    let mut pasted = Pasted {
-        bytes: vec![],
-        start: 0,
-    };
-    let mut is_marked = false;
+    let (mut bytes, mut start) = (vec![], None);
     let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ':' | ';');
     for word in text.split(separates).filter(|word| !word.is_empty()) {
-        let digits = match word
-            .strip_prefix(MARK.0)
-            .map(|rest| rest.strip_suffix(MARK.1))
-        {
+        let digits = match word.strip_prefix('<').map(|rest| rest.strip_suffix('>')) {
             None => word,
             Some(None) => bail!("`{word}`: the mark has no end; write <f0>"),
-            Some(Some(_)) if is_marked => bail!("`{word}`: another byte is marked already"),
+            Some(Some(_)) if start.is_some() => bail!("`{word}`: another byte is marked already"),
             Some(Some(digits)) => {
-                is_marked = true;
-                pasted.start = pasted.bytes.len();
+                start = Some(bytes.len());
                 digits
             }
         };
-        pasted.bytes.extend(hexadecimal(digits)?);
+        bytes.extend(hexadecimal(digits)?);
     }
-    if pasted.bytes.is_empty() {
+    if bytes.is_empty() {
         bail!("there are no bytes to explain");
     }
-    Ok(pasted)
+    let start = start.unwrap_or(0);
+    Ok(PastedBytes { bytes, start })
 }
 
 fn hexadecimal(word: &str) -> Result<Vec<u8>> {
@@ -58,11 +56,8 @@ fn hexadecimal(word: &str) -> Result<Vec<u8>> {
         .strip_prefix("0x")
         .or_else(|| word.strip_prefix("0X"))
         .unwrap_or(word);
-    let values: Option<Vec<u8>> = digits
-        .chars()
-        .map(|digit| digit.to_digit(16).map(|value| value as u8))
-        .collect();
-    match values {
+    let value = |digit: char| digit.to_digit(16).map(|value| value as u8);
+    match digits.chars().map(value).collect::<Option<Vec<_>>>() {
         None => bail!("`{word}` is not a byte in hexadecimal digits, such as f0"),
         Some(values) if values.is_empty() || values.len() % 2 == 1 => {
             bail!("`{word}` is not a whole number of bytes of two hexadecimal digits each")
@@ -83,7 +78,7 @@ mod tests {
     const BTS: [u8; 5] = [0xf0, 0x48, 0x0f, 0xab, 0x3e];
 
     #[test]
-    fn one_instruction_in_many_hands() {
+    fn an_instruction_is_read_in_many_notations() {
         for text in [
             "f0 48 0f ab 3e",
             "f0480fab3e",
@@ -102,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_marks_where_it_was() {
+    fn the_byte_that_a_kernel_marks_begins_the_instruction() {
         let pasted = parse("Code: 90 0f 1f 00 <f0> 48 0f ab 3e c3").unwrap();
         assert_eq!(pasted.start, 4);
         assert!(pasted.bytes[pasted.start..].starts_with(&BTS));
@@ -110,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_bytes_is_named() {
+    fn what_is_not_a_byte_is_named() {
         for (text, part) in [
             ("", "no bytes"),
             (" , ", "no bytes"),

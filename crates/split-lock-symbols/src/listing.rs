@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{Decoded, Instruction, MAX_INSTRUCTION_BYTES, decode};
-use split_lock_assist::partial::Known;
+use split_lock_assist::partial::KnownRegisters;
 
 /// How many instructions are shown before the one in question, and after it.
 const BEFORE: usize = 4;
@@ -15,7 +15,7 @@ pub(crate) const BYTES_AFTER: usize = (1 + AFTER) * MAX_INSTRUCTION_BYTES;
 
 /// Code that lies somewhere.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Code<'a> {
+pub(crate) struct CodeBytes<'a> {
     pub(crate) bytes: &'a [u8],
     /// The address of the first byte.
     pub(crate) address: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Code<'a> {
 
 /// An instruction among others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct ListingLine {
     /// Where it begins.
     pub address: u64,
     /// Its bytes.
@@ -41,7 +41,7 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
     /// In the order of their addresses.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ListingLine>,
     /// Where an instruction begins that the one in question is in the middle of.
     pub inside: Option<u64>,
 }
@@ -49,7 +49,7 @@ pub struct Listing {
 impl Listing {
     /// Those around the instruction at `here`, as they are found from the beginning of `code` on,
     /// which has to be the beginning of an instruction.
-    pub(crate) fn around(here: u64, code: Code) -> Self {
+    pub(crate) fn around(here: u64, code: CodeBytes) -> Self {
         let mut before = VecDeque::new();
         let mut inside = None;
         for line in code.lines() {
@@ -68,7 +68,7 @@ impl Listing {
             before.push_back(line);
         }
         let rest = code.from(here).lines().take(1 + AFTER);
-        let rest = rest.map(|line| Line {
+        let rest = rest.map(|line| ListingLine {
             is_here: line.address == here,
             ..line
         });
@@ -80,13 +80,13 @@ impl Listing {
 
     /// The one before the one in question.
     #[must_use]
-    pub fn line_before(&self) -> Option<&Line> {
+    pub fn line_before(&self) -> Option<&ListingLine> {
         let here = self.lines.iter().position(|line| line.is_here)?;
         self.lines.get(here.checked_sub(1)?)
     }
 }
 
-impl<'a> Code<'a> {
+impl<'a> CodeBytes<'a> {
     /// The rest of it from an address on; nothing if that is not in it.
     pub(crate) fn from(self, address: u64) -> Self {
         let offset = address.checked_sub(self.address);
@@ -99,18 +99,18 @@ impl<'a> Code<'a> {
         }
     }
 
-    fn lines(mut self) -> impl Iterator<Item = Line> + use<'a> {
+    fn lines(mut self) -> impl Iterator<Item = ListingLine> + use<'a> {
         std::iter::from_fn(move || {
-            let line = Line::first(self)?;
+            let line = ListingLine::first(self)?;
             self = self.from(self.address.wrapping_add(line.bytes.len() as u64));
             Some(line)
         })
     }
 }
 
-impl Line {
-    fn first(code: Code) -> Option<Self> {
-        let known = Known::at(code.address);
+impl ListingLine {
+    fn first(code: CodeBytes) -> Option<Self> {
+        let known = KnownRegisters::at(code.address);
         let decoded = decode(code.bytes, &known.registers(), &known.context(code.mode));
         let of = |instruction: &Instruction| (instruction.length(), instruction.to_string());
         let (length, text) = match &decoded {
@@ -145,8 +145,8 @@ mod tests {
     /// push rbp; mov rbp,rsp; nop; lock inc dword ptr [rax]; pop rbp; ret
     const FUNCTION: [u8; 10] = [0x55, 0x48, 0x89, 0xe5, 0x90, 0xf0, 0xff, 0x00, 0x5d, 0xc3];
 
-    fn code(bytes: &[u8]) -> Code<'_> {
-        Code {
+    fn code(bytes: &[u8]) -> CodeBytes<'_> {
+        CodeBytes {
             bytes,
             address: 0x1000,
             mode: Mode::Bits64,
@@ -202,7 +202,7 @@ mod tests {
             address in prop_oneof![Just(0u64), Just(0x40_0000), Just(u64::MAX - 100)],
         ) {
             let here = address.wrapping_add(here);
-            let listing = Listing::around(here, Code { bytes: &bytes, address, mode: Mode::Bits64 });
+            let listing = Listing::around(here, CodeBytes { bytes: &bytes, address, mode: Mode::Bits64 });
             prop_assert!(listing.lines.len() <= BEFORE + 1 + AFTER);
             prop_assert!(listing.lines.iter().filter(|line| line.is_here).count() <= 1);
         }

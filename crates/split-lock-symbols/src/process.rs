@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::elf::Source;
+use super::elf::UntrustedFile;
 
 /// More than the largest number of mappings that a process can have takes.
 const MOST_BYTES_OF_MAPS: u64 = 64 << 20;
@@ -116,32 +116,32 @@ impl Process {
     ///
     /// # Errors
     /// If there is none, or it is gone and nothing leads to it.
-    pub(crate) fn file(&self, mapping: &Mapping) -> Result<Source> {
+    pub(crate) fn file(&self, mapping: &Mapping) -> Result<UntrustedFile> {
         let Some(path) = mapping.path() else {
             bail!("it is not mapped from a file");
         };
         let Range { start, end } = mapping.addresses;
         let by_address = format!("map_files/{start:x}-{end:x}");
         // This one is the file itself, even if its name is gone, but not everybody may follow it.
-        if let Ok(source) = Source::open(&self.folder.join(by_address)) {
+        if let Ok(source) = UntrustedFile::open(&self.folder.join(by_address)) {
             return Ok(source);
         }
         let executable = self.folder.join("exe");
         let is_executable =
             fs::metadata(&executable).is_ok_and(|metadata| metadata.ino() == mapping.inode);
-        if is_executable && let Ok(source) = Source::open(&executable) {
+        if is_executable && let Ok(source) = UntrustedFile::open(&executable) {
             return Ok(source);
         }
         if mapping.is_deleted() {
             bail!("{} has been deleted or replaced since", mapping.display());
         }
         let below_root = path.strip_prefix("/").unwrap_or(path);
-        Source::open(&self.folder.join("root").join(below_root))
+        UntrustedFile::open(&self.folder.join("root").join(below_root))
     }
 
     /// The program that it runs.
-    pub(crate) fn executable(&self) -> Result<Source> {
-        Source::open(&self.folder.join("exe"))
+    pub(crate) fn executable(&self) -> Result<UntrustedFile> {
+        UntrustedFile::open(&self.folder.join("exe"))
     }
 
     fn cannot(&self, what: &str) -> String {
@@ -223,17 +223,13 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     const NEWLINE: &[u8] = br"\012";
     let mut plain = vec![];
     let mut rest = name;
-    while let Some((&byte, after)) = rest.split_first() {
-        match rest.strip_prefix(NEWLINE) {
-            Some(after) => {
-                plain.push(b'\n');
-                rest = after;
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
+    while let [first, others @ ..] = rest {
+        let byte;
+        (byte, rest) = match rest.strip_prefix(NEWLINE) {
+            Some(others) => (b'\n', others),
+            None => (*first, others),
+        };
+        plain.push(byte);
     }
     plain
 }

@@ -2,64 +2,48 @@
 
 use std::fmt::Write;
 
-/// Metrics of this program, whose names all begin with its own. Those of one name come one after the other.
+/// Metrics of this program, whose names all begin with its own. The values of one come behind its name.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     text: String,
-    last: &'static str,
+    name: &'static str,
+    /// What is said of the metric before its first value.
+    header: Option<String>,
 }
 
 impl Metrics {
-    /// Adds what may rise and fall.
-    pub(crate) fn gauge(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        labels: &[(&str, &str)],
-        value: f64,
-    ) {
-        self.one(name, "gauge", help, labels, value);
+    /// Begins one that may rise and fall.
+    pub(crate) fn gauge(&mut self, name: &'static str, help: &str) -> &mut Self {
+        self.begin(name, "gauge", help)
     }
 
-    /// Adds what only rises.
-    pub(crate) fn counter(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        labels: &[(&str, &str)],
-        value: f64,
-    ) {
-        self.one(name, "counter", help, labels, value);
+    /// Begins one that only rises.
+    pub(crate) fn counter(&mut self, name: &'static str, help: &str) -> &mut Self {
+        self.begin(name, "counter", help)
     }
 
-    pub(crate) fn into_text(self) -> String {
-        self.text
+    fn begin(&mut self, name: &'static str, kind: &str, help: &str) -> &mut Self {
+        let header = format!("# HELP splitlock_{name} {help}.\n# TYPE splitlock_{name} {kind}\n");
+        self.name = name;
+        self.header = Some(header);
+        self
     }
 
-    fn one(
-        &mut self,
-        name: &'static str,
-        kind: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        value: f64,
-    ) {
-        if self.last != name {
-            self.last = name;
-            let _ = writeln!(
-                self.text,
-                "# HELP splitlock_{name} {help}.\n# TYPE splitlock_{name} {kind}"
-            );
-        }
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-            .collect();
+    /// Adds a value of the metric that was begun last.
+    pub(crate) fn value(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
+        self.text += &self.header.take().unwrap_or_default();
+        let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
+        let labels: Vec<_> = labels.iter().map(label).collect();
         let labels = match labels.is_empty() {
             true => String::new(),
             false => format!("{{{}}}", labels.join(",")),
         };
-        let _ = writeln!(self.text, "splitlock_{name}{labels} {value}");
+        let _ = writeln!(self.text, "splitlock_{}{labels} {value}", self.name);
+        self
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
     }
 }
 
@@ -77,9 +61,10 @@ mod tests {
     #[test]
     fn labels_may_hold_anything() {
         let mut metrics = Metrics::default();
-        metrics.gauge("a", "About a", &[("x", "1\"2\\3\n4")], 0.5);
-        metrics.gauge("a", "About a", &[], 2.0);
-        metrics.counter("b_total", "About b", &[], 3.0);
+        let a = metrics.gauge("a", "About a");
+        a.value(&[("x", "1\"2\\3\n4")], 0.5).value(&[], 2.0);
+        metrics.gauge("nothing", "About nothing");
+        metrics.counter("b_total", "About b").value(&[], 3.0);
         assert_eq!(
             metrics.text,
             "# HELP splitlock_a About a.\n# TYPE splitlock_a gauge\nsplitlock_a{x=\"1\\\"2\\\\3\\n4\"} 0.5\nsplitlock_a 2\n\

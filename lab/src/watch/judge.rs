@@ -105,11 +105,8 @@ impl WatchReport {
     /// It was there the whole time, ended well, and missed nothing.
     fn compare_span(&mut self, run: &Run, lines: &[ParsedLine<'_>], first_ns: u64, last_ns: u64) {
         self.expect(run.exit_code == Some(0), || {
-            format!(
-                "it ended with {:?}: {}",
-                run.exit_code,
-                run.complaints.trim()
-            )
+            let complaints = run.complaints.trim();
+            format!("it ended with {:?}: {complaints}", run.exit_code)
         });
         match lines.first() {
             Some((said, Line::Start { schema_version: 1 })) => self
@@ -171,17 +168,10 @@ impl WatchReport {
 
     fn compare_what_probes_see(&mut self, row: &Row, stats: &ThreadStats) {
         let asleep = stats.interrupted_asleep + stats.not_slept;
-        for (name, said, done) in [
-            ("traps", row.traps, stats.traps),
-            ("interrupted sleeps", row.interrupted_asleep, asleep),
-            (
-                "interrupted waits",
-                row.interrupted_queued,
-                stats.interrupted_queued,
-            ),
-        ] {
-            self.compare_count(row, name, said, done);
-        }
+        self.compare_count(row, "traps", row.traps, stats.traps);
+        self.compare_count(row, "interrupted sleeps", row.interrupted_asleep, asleep);
+        let (said, done) = (row.interrupted_queued, stats.interrupted_queued);
+        self.compare_count(row, "interrupted waits", said, done);
         let addresses = &stats.addresses;
         let is_one = |rip: &str| {
             addresses

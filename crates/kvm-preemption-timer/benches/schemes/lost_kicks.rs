@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kvm_preemption_timer::Mechanism;
+use split_lock_model::random::SplitMix64;
 
 use crate::alternatives::EmptyHandler;
-use crate::common::{Random, SPIN, vm};
+use crate::common::{SPIN, vm};
 use crate::progress;
 use crate::scheme::{RunEnd, Scheme};
 use crate::sys;
@@ -30,7 +31,7 @@ pub(crate) fn compare(runs: u64) {
     let mut lost = [0u64; 3];
     let progress = progress("lost kicks", runs);
     watched(|finished| {
-        let mut random = Random::new(5);
+        let mut random = SplitMix64::new(5);
         for run in 0..runs {
             for (scheme, lost) in schemes.iter_mut().zip(&mut lost) {
                 let budget = Duration::from_nanos(random.below(MAX_BUDGET_NS));

@@ -14,9 +14,10 @@ mod this_crate;
 
 use std::time::{Duration, Instant};
 
-use common::{OUT_LOOP, Random, SPIN, TestVm, vm};
+use common::{OUT_LOOP, SPIN, TestVm, vm};
 use indicatif::{ProgressBar, ProgressStyle};
 use kvm_preemption_timer::Mechanism;
+use split_lock_model::random::SplitMix64;
 
 use crate::alternatives::{Bare, EmptyHandler, Gem5, Reference, TimerThread};
 use crate::scheme::{RunEnd, Scheme};
@@ -66,7 +67,7 @@ fn cost_per_exit(rounds: usize) {
     const EXITS: u32 = 500;
     let (_vm, mut schemes) = all_schemes(OUT_LOOP, true);
     let mut costs = vec![vec![]; schemes.len()];
-    let mut random = Random::new(1);
+    let mut random = SplitMix64::new(1);
     let progress = progress("cost per exit", rounds as u64);
     for _ in 0..rounds {
         for i in shuffled(schemes.len(), &mut random) {
@@ -90,7 +91,7 @@ fn overshoot(rounds: usize) {
     const RUNS: usize = 20;
     let (_vm, mut schemes) = all_schemes(SPIN, false);
     let mut late_us = vec![vec![vec![]; schemes.len()]; BUDGETS_US.len()];
-    let mut random = Random::new(2);
+    let mut random = SplitMix64::new(2);
     let progress = progress("overshoot", (rounds * BUDGETS_US.len()) as u64);
     for _ in 0..rounds {
         for (budget_us, late_us) in BUDGETS_US.iter().zip(&mut late_us) {
@@ -138,7 +139,7 @@ fn names(schemes: &[Box<dyn Scheme>]) -> Vec<&'static str> {
     schemes.iter().map(|scheme| scheme.name()).collect()
 }
 
-fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+fn shuffled(count: usize, random: &mut SplitMix64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
         order.swap(i, random.below(i as u64 + 1) as usize);

@@ -46,7 +46,7 @@ impl ActiveMechanism for HandledSignal {
         let taken_before = self.taken;
         loop {
             self.taken = slot.signals();
-            slot.immediate_exit().store(0, Ordering::SeqCst);
+            slot.page.immediate_exit().store(0, Ordering::SeqCst);
             // A signal between these two lines would be forgotten by `immediate_exit`, not by the
             // count.
             if slot.signals() == self.taken {
@@ -56,15 +56,15 @@ impl ActiveMechanism for HandledSignal {
     }
 
     fn begin_completion(&self) {
-        let immediate_exit = self.registration.slot().immediate_exit();
+        let immediate_exit = self.registration.slot().page.immediate_exit();
         immediate_exit.store(1, Ordering::SeqCst);
     }
 
     fn end_completion(&self) {
         let slot = self.registration.slot();
-        slot.immediate_exit().store(0, Ordering::SeqCst);
+        slot.page.immediate_exit().store(0, Ordering::SeqCst);
         if slot.signals() != self.taken {
-            slot.immediate_exit().store(1, Ordering::SeqCst);
+            slot.page.immediate_exit().store(1, Ordering::SeqCst);
         }
     }
 }
@@ -76,7 +76,7 @@ impl Drop for HandledSignal {
         let _ = sys::set_blocked(self.signal, true);
         while sys::receive(self.signal).is_some() {}
         let slot = self.registration.slot();
-        slot.immediate_exit().store(0, Ordering::SeqCst);
+        slot.page.immediate_exit().store(0, Ordering::SeqCst);
     }
 }
 
@@ -130,10 +130,10 @@ mod tests {
     fn nothing_is_forgotten(handled: &HandledSignal) -> bool {
         let slot = handled.registration.slot();
         // In this order: what comes between makes both true.
-        let unforgotten = slot.immediate_exit().load(Ordering::SeqCst) == 1;
+        let unforgotten = slot.page.immediate_exit().load(Ordering::SeqCst) == 1;
         slot.signals() == handled.taken || unforgotten || {
             // It came between the two looks above; the handler has finished by now.
-            slot.immediate_exit().load(Ordering::SeqCst) == 1
+            slot.page.immediate_exit().load(Ordering::SeqCst) == 1
         }
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use super::ActiveMechanism;
-use crate::sys::{self, KernelSigset, Received, RunPage};
+use crate::sys::{self, KernelSigset, RunPage};
 use crate::{Error, Signal};
 
 /// Teardown consumes what is pending before the thread's mask is restored, so that nothing is
@@ -53,7 +53,7 @@ impl ActiveMechanism for MaskedSignal {
         // Somebody else may have set it, and would keep the guest out for ever.
         self.page.immediate_exit().store(0, Ordering::Relaxed);
         match sys::receive(self.signal) {
-            Some(received) => received == Received::FromTimer,
+            Some(received) => received.from_timer,
             None => {
                 self.follow_thread_mask();
                 false

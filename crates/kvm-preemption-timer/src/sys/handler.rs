@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::kvm::RunPage;
@@ -32,7 +32,7 @@ fn is_foreign(action: &libc::sigaction) -> bool {
 /// The handler reaches it through [`SLOTS`], so it is only ever shared, and all of it is atomic.
 #[derive(Debug)]
 pub(crate) struct HandlerSlot {
-    page: RunPage,
+    pub(crate) page: RunPage,
     /// How many signals the handler has seen, modulo 2^32.
     signals: AtomicU32,
 }
@@ -60,13 +60,8 @@ extern "C" fn on_signal(number: libc::c_int) {
 }
 
 impl HandlerSlot {
-    /// How many signals the handler has seen, modulo 2^32.
     pub(crate) fn signals(&self) -> u32 {
         self.signals.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn immediate_exit(&self) -> &AtomicU8 {
-        self.page.immediate_exit()
     }
 }
 

@@ -109,10 +109,8 @@ pub(crate) fn is_pending(signal: Signal) -> bool {
 }
 
 /// A blocked signal that was pending and has been consumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Received {
-    FromTimer,
-    FromElsewhere,
+pub(crate) struct Received {
+    pub(crate) from_timer: bool,
 }
 
 /// Consumes one pending instance of a blocked signal, without waiting for one.
@@ -130,10 +128,6 @@ pub(crate) fn receive(signal: Signal) -> Option<Received> {
         return None;
     }
     // SAFETY: the call succeeded, so it has filled the siginfo.
-    let code = unsafe { info.assume_init() }.si_code;
-    Some(if code == libc::SI_TIMER {
-        Received::FromTimer
-    } else {
-        Received::FromElsewhere
-    })
+    let from_timer = unsafe { info.assume_init() }.si_code == libc::SI_TIMER;
+    Some(Received { from_timer })
 }

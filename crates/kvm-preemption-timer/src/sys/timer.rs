@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::signal::Tid;
+use super::signal::current_tid;
 use crate::{Error, Signal};
 
 /// A clock that a deadline can lie on.
@@ -50,12 +50,12 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    pub(crate) fn new(clock: Clock, signal: Signal, thread: Tid) -> Result<Self, Error> {
+    pub(crate) fn new(clock: Clock, signal: Signal) -> Result<Self, Error> {
         // SAFETY: sigevent is plain data, for which all zeroes is a value.
         let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = signal.number();
-        event.sigev_notify_thread_id = thread.0;
+        event.sigev_notify_thread_id = current_tid().0;
         let mut id: libc::timer_t = ptr::null_mut();
         // SAFETY: both pointers are to live values of the right types; the kernel copies the event.
         let result = unsafe { libc::timer_create(clock.id(), &raw mut event, &raw mut id) };

@@ -2,12 +2,15 @@
 
 #![expect(
     unsafe_code,
-    reason = "signals, users and limits have no safe interface in std"
+    reason = "signals and users of single threads have no safe interface"
 )]
 
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Pid, gettid};
 
 extern "C" fn ignore(_: libc::c_int) {}
 
@@ -39,10 +42,7 @@ pub(crate) fn block(signal: i32) {
 /// Sends the signal to the calling thread over and over. What it returns stops that, and says how
 /// often it was sent.
 pub(crate) fn pester_this_thread(signal: i32) -> impl FnOnce() -> u64 {
-    // SAFETY: getpid has no preconditions.
-    let process = unsafe { libc::getpid() };
-    // SAFETY: gettid has no preconditions.
-    let thread = unsafe { libc::gettid() };
+    let (process, thread) = (Pid::this().as_raw(), gettid().as_raw());
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let pester = std::thread::spawn(move || {
@@ -74,20 +74,8 @@ pub(crate) fn without_root<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 /// Sets this process's limit of queued signals, and so of timers, to none. What it returns brings
 /// the old limit back.
 pub(crate) fn allow_no_more_queued_signals() -> impl FnOnce() {
-    let mut before = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `before` is live.
-    unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut before) };
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        ..before
-    };
-    // SAFETY: `none` is live.
-    unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) };
-    move || {
-        // SAFETY: `before` is live.
-        unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const before) };
-    }
+    let set = |soft, hard| setrlimit(Resource::RLIMIT_SIGPENDING, soft, hard).unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_SIGPENDING).unwrap();
+    set(0, hard);
+    move || set(soft, hard)
 }

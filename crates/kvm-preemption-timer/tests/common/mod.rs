@@ -4,11 +4,13 @@
 
 pub(crate) mod foreign;
 
+use std::time::Duration;
+
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
-use kvm_preemption_timer::{Config, Error, Expiry, Mechanism, Outcome, PreemptibleVcpu, open_kvm};
-use vm_memory::{
-    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+use kvm_preemption_timer::{
+    Config, Deadline, Error, Expiry, Mechanism, Outcome, PreemptibleVcpu, open_kvm,
 };
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// `jmp .`
 pub(crate) const SPIN: &[u8] = &[0xeb, 0xfe];
@@ -71,8 +73,7 @@ pub(crate) fn one_vcpu(code: &[u8]) -> Option<(TestVm, VcpuFd)> {
 fn vcpu(vm: &VmFd, id: u64) -> VcpuFd {
     let vcpu = vm.create_vcpu(id).unwrap();
     let mut sregs = vcpu.get_sregs().unwrap();
-    sregs.cs.base = 0;
-    sregs.cs.selector = 0;
+    (sregs.cs.base, sregs.cs.selector) = (0, 0);
     vcpu.set_sregs(&sregs).unwrap();
     restart(&vcpu);
     vcpu
@@ -87,17 +88,15 @@ pub(crate) fn restart(vcpu: &VcpuFd) {
 
 #[expect(unsafe_code, reason = "KVM takes guest memory by address")]
 fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap) {
-    for (slot, region) in memory.iter().enumerate() {
-        let region = kvm_bindings::kvm_userspace_memory_region {
-            slot: slot as u32,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: memory.get_host_address(region.start_addr()).unwrap() as u64,
-            flags: 0,
-        };
-        // SAFETY: the memory is owned by the TestVm that owns the VM, and is dropped after it.
-        unsafe { vm.set_user_memory_region(region) }.unwrap();
-    }
+    let region = kvm_bindings::kvm_userspace_memory_region {
+        slot: 0,
+        guest_phys_addr: 0,
+        memory_size: MEMORY_BYTES as u64,
+        userspace_addr: memory.get_host_address(GuestAddress(0)).unwrap() as u64,
+        flags: 0,
+    };
+    // SAFETY: the memory is owned by the TestVm that owns the VM, and is dropped after it.
+    unsafe { vm.set_user_memory_region(region) }.unwrap();
 }
 
 /// Runs a test with each mechanism, on a vCPU at the beginning of `code`.
@@ -155,20 +154,9 @@ pub(crate) fn exited(outcome: Result<Outcome<'_>, Error>) -> VcpuExit<'_> {
     }
 }
 
-/// xorshift: enough randomness for moments in time.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Random(seed | 1)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
+/// Much longer than anything takes; what lasts until then is lost.
+pub(crate) fn far_deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(120))
 }
 
 /// The signals that the calling thread blocks, as the kernel says.

@@ -204,88 +204,52 @@ mod tests {
     const ID: &str = "3f4e8a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7";
     const POD: &str = "2b0d1c9e-7f4a-4f1e-9b1a-0c2d3e4f5a6b";
 
-    fn container_of(path: &str) -> Option<(Engine, String, Option<String>)> {
+    /// Engine, id and pod.
+    fn container_of(path: &str) -> Option<String> {
+        let systemd_pod = POD.replace('-', "_");
+        let path = path.replace("SYSTEMD_POD", &systemd_pod);
         let place = CgroupInfo::parse(&path.replace("ID", ID).replace("POD", POD));
-        let container = place.container?;
-        Some((container.engine, container.id, container.pod))
+        let Container { engine, id, pod } = place.container?;
+        let told = format!("{engine:?} {id} {}", pod.as_deref().unwrap_or("-"));
+        Some(told.replace(ID, "ID").replace(POD, "POD"))
     }
 
     #[test]
     fn engines_leave_their_names() {
-        let systemd_pod = POD.replace('-', "_");
-        for (path, engine, id, has_pod) in [
-            (
-                "0::/system.slice/docker-ID.scope",
-                Engine::Docker,
-                ID,
-                false,
-            ),
-            ("12:cpu,cpuacct:/docker/ID", Engine::Docker, ID, false),
-            (
-                "1:name=systemd:/docker/ID/init.scope",
-                Engine::Docker,
-                ID,
-                false,
-            ),
+        for (path, expected) in [
+            ("0::/system.slice/docker-ID.scope", "Docker ID -"),
+            ("12:cpu,cpuacct:/docker/ID", "Docker ID -"),
+            ("1:name=systemd:/docker/ID/init.scope", "Docker ID -"),
             (
                 "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
-                Engine::Podman,
-                ID,
-                false,
+                "Podman ID -",
+            ),
+            ("4:memory:/libpod_parent/libpod-ID", "Podman ID -"),
+            (
+                "0::/kubepods.slice/kubepods-burstable.slice/\
+                 kubepods-burstable-podSYSTEMD_POD.slice/cri-containerd-ID.scope",
+                "Containerd ID POD",
             ),
             (
-                "4:memory:/libpod_parent/libpod-ID",
-                Engine::Podman,
-                ID,
-                false,
-            ),
-            (
-                &format!(
-                    "0::/kubepods.slice/kubepods-burstable.slice/\
-                     kubepods-burstable-pod{systemd_pod}.slice/cri-containerd-ID.scope"
-                ),
-                Engine::Containerd,
-                ID,
-                true,
-            ),
-            (
-                &format!("0::/kubepods.slice/kubepods-pod{systemd_pod}.slice/crio-ID.scope"),
-                Engine::CriO,
-                ID,
-                true,
+                "0::/kubepods.slice/kubepods-podSYSTEMD_POD.slice/crio-ID.scope",
+                "CriO ID POD",
             ),
             (
                 "11:memory:/kubepods/besteffort/podPOD/ID",
-                Engine::Kubernetes,
-                ID,
-                true,
+                "Kubernetes ID POD",
             ),
-            ("0::/lxc.payload.web/init.scope", Engine::Lxc, "web", false),
-            (
-                "0::/lxc/101/ns/system.slice/x.service",
-                Engine::Lxc,
-                "101",
-                false,
-            ),
+            ("0::/lxc.payload.web/init.scope", "Lxc web -"),
+            ("0::/lxc/101/ns/system.slice/x.service", "Lxc 101 -"),
             (
                 r"0::/machine.slice/systemd-nspawn@deb\x2dian.service/payload",
-                Engine::SystemdNspawn,
-                "deb-ian",
-                false,
+                "SystemdNspawn deb-ian -",
             ),
             (
                 r"0::/machine.slice/machine-deb\x2dian.scope",
-                Engine::SystemdNspawn,
-                "deb-ian",
-                false,
+                "SystemdNspawn deb-ian -",
             ),
         ] {
-            let pod = has_pod.then(|| POD.to_owned());
-            assert_eq!(
-                container_of(path),
-                Some((engine, id.to_owned(), pod)),
-                "{path}"
-            );
+            assert_eq!(container_of(path).as_deref(), Some(expected), "{path}");
         }
     }
 

@@ -148,12 +148,11 @@ fn signal_exits(root: &Root, machine: &str) -> Observed<u64> {
 }
 
 fn sample(root: &Root) -> Observed<String> {
-    let mut machines = match Debugfs::look(root) {
-        Observed::Is(machines) => machines,
-        Observed::Absent => return Observed::Absent,
-        Observed::Unreadable { path, why } => return Observed::Unreadable { path, why },
-    };
-    machines.truncate(MOST_MACHINES);
+    Debugfs::look(root).and_then(|machines| sample_of(root, &machines))
+}
+
+fn sample_of(root: &Root, machines: &[String]) -> Observed<String> {
+    let machines = &machines[..machines.len().min(MOST_MACHINES)];
     let count = || machines.iter().map(|machine| signal_exits(root, machine));
     let first: Vec<_> = count().collect();
     if first.iter().all(|count| count.known().is_none()) {

@@ -64,20 +64,20 @@ impl Owner {
     /// The thread that has an id now.
     #[must_use]
     pub fn now(root: &Root, tid: u32) -> Self {
-        let status = match Status::read(root, tid) {
-            Observed::Is(status) => status,
-            Observed::Absent => return Self::absent(root, tid),
-            Observed::Unreadable { path, why } => return Owner::Unreadable { path, why },
-        };
-        let comm = match Stat::read(root, tid) {
-            Observed::Is(stat) => text::string(&stat.comm),
-            _ => String::new(),
-        };
-        match Process::read(root, status.pid) {
-            Observed::Is(process) => Owner::Lives {
-                comm,
+        let found = Status::read(root, tid).and_then(|status| {
+            let stat = Stat::read(root, tid);
+            let comm = stat.known().map(|stat| text::string(&stat.comm));
+            Process::read(root, status.pid).map(|process| Owner::Lives {
+                comm: comm.unwrap_or_default(),
                 process: Box::new(process),
-            },
+            })
+        });
+        Self::of(root, tid, found)
+    }
+
+    fn of(root: &Root, tid: u32, found: Observed<Self>) -> Self {
+        match found {
+            Observed::Is(owner) => owner,
             Observed::Absent => Self::absent(root, tid),
             Observed::Unreadable { path, why } => Owner::Unreadable { path, why },
         }
@@ -92,17 +92,15 @@ impl Owner {
         if let Some(owner) = Self::other_namespace(root) {
             return owner;
         }
-        match Stat::read(root, thread.tid) {
-            Observed::Is(stat) => match difference(root, &stat, thread) {
+        let found =
+            Stat::read(root, thread.tid).map(|stat| match difference(root, &stat, thread) {
                 Some(why) => Owner::Reused {
                     comm: text::string(&stat.comm),
                     why,
                 },
                 None => Self::now(root, thread.tid),
-            },
-            Observed::Absent => Self::absent(root, thread.tid),
-            Observed::Unreadable { path, why } => Owner::Unreadable { path, why },
-        }
+            });
+        Self::of(root, thread.tid, found)
     }
 
     /// With `hidepid=2` others' processes look like none. The first one is always there.

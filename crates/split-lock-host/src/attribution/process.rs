@@ -42,33 +42,26 @@ pub struct Process {
 impl Process {
     /// The process of this id; absent if there is none, or its id is that of another thread only.
     pub fn read(root: &Root, pid: u32) -> Observed<Self> {
-        match Status::read(root, pid) {
-            Observed::Is(status) if status.pid == pid => {
-                Observed::Is(Self::known(root, pid, Some(status)))
-            }
-            Observed::Is(_) | Observed::Absent => Observed::Absent,
-            Observed::Unreadable { path, why } => Observed::Unreadable { path, why },
-        }
+        let status = Status::read(root, pid);
+        let own = status.find(|status| (status.pid == pid).then_some(status));
+        own.map(|status| Self::with_status(root, pid, status))
     }
 
-    fn known(root: &Root, pid: u32, status: Option<Status>) -> Self {
+    fn with_status(root: &Root, pid: u32, status: Status) -> Self {
         let stat = Stat::read(root, pid);
         let stat = stat.known();
-        let place = CgroupInfo::read(root, pid)
-            .known()
-            .cloned()
-            .unwrap_or_default();
+        let place = CgroupInfo::read(root, pid);
+        let place = place.known().cloned().unwrap_or_default();
         let command_line = command_line(root, pid);
         let words = command_line.known().map_or(&[][..], Vec::as_slice);
+        let exe = root.link(format!("proc/{pid}/exe"));
         Process {
             pid,
             comm: stat.map_or_else(String::new, |stat| text::string(&stat.comm)),
-            exe: root
-                .link(format!("proc/{pid}/exe"))
-                .map(|path| path.to_string_lossy().into_owned()),
+            exe: exe.map(|path| path.to_string_lossy().into_owned()),
             started: stat.map(|stat| stat.started),
-            user: status.and_then(|status| status.user),
-            threads: status.and_then(|status| status.threads),
+            user: status.user,
+            threads: status.threads,
             vm: vm(words, &place),
             container: place.container,
             unit: place.unit,

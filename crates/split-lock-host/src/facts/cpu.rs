@@ -1,56 +1,45 @@
 //! `/proc/cpuinfo`: its first CPU, and how many there are.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use crate::Root;
 use crate::observed::{Fact, Observed};
 
 const FILE: &str = "proc/cpuinfo";
 
-pub(super) struct Cpu {
-    pub(super) vendor: Fact<String>,
-    pub(super) family: Fact<u32>,
-    pub(super) model_number: Fact<u32>,
-    pub(super) model: Fact<String>,
-    pub(super) flags: Fact<BTreeSet<String>>,
-    pub(super) online: Fact<usize>,
-}
+pub(super) struct CpuInfo(Observed<String>);
 
-impl Cpu {
+impl CpuInfo {
     pub(super) fn read(root: &Root) -> Self {
-        let cpuinfo = root.text(FILE);
-        Cpu {
-            vendor: said(field(&cpuinfo, "vendor_id")),
-            family: said(number(&cpuinfo, "cpu family")),
-            model_number: said(number(&cpuinfo, "model")),
-            model: said(field(&cpuinfo, "model name")),
-            flags: said(
-                field(&cpuinfo, "flags")
-                    .map(|flags| flags.split_whitespace().map(str::to_owned).collect()),
-            ),
-            online: said(cpuinfo.map(|text| {
-                let cpus = text.lines().filter(|line| line.starts_with("processor"));
-                cpus.count()
-            })),
-        }
+        Self(root.text(FILE))
     }
-}
 
-fn said<T>(seen: Observed<T>) -> Fact<T> {
-    seen.from(format!("/{FILE}"))
-}
+    /// The first line `name : value`.
+    pub(super) fn text(&self, name: &str) -> Fact<String> {
+        self.field(name, |value| Some(value.to_owned()))
+    }
 
-/// The first line `name : value`.
-fn field(text: &Observed<String>, name: &str) -> Observed<String> {
-    text.clone().find(|text| {
-        text.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            (key.trim() == name).then(|| value.trim().to_owned())
-        })
-    })
-}
+    pub(super) fn number(&self, name: &str) -> Fact<u32> {
+        self.field(name, |value| value.parse().ok())
+    }
 
-fn number<T: FromStr>(text: &Observed<String>, name: &str) -> Observed<T> {
-    field(text, name).find(|number| number.parse().ok())
+    pub(super) fn flags(&self) -> Fact<BTreeSet<String>> {
+        let words = |value: &str| value.split_whitespace().map(str::to_owned).collect();
+        self.field("flags", |value| Some(words(value)))
+    }
+
+    pub(super) fn online(&self) -> Fact<usize> {
+        let is_cpu = |line: &&str| line.starts_with("processor");
+        let count = |text: String| text.lines().filter(is_cpu).count();
+        self.0.clone().map(count).from(format!("/{FILE}"))
+    }
+
+    fn field<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Fact<T> {
+        let value = self.0.clone().find(|text| {
+            let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+            let (_, value) = fields.find(|(key, _)| key.trim() == name)?;
+            parse(value.trim())
+        });
+        value.from(format!("/{FILE}"))
+    }
 }

@@ -68,17 +68,18 @@ impl Facts {
     #[must_use]
     pub fn read(root: &Root) -> Self {
         let trimmed = |path: &str| trimmed(root, path);
-        let cpu = cpu::Cpu::read(root);
+        let cpu = cpu::CpuInfo::read(root);
+        let flags = cpu.flags();
         let release = trimmed("proc/sys/kernel/osrelease");
         let config = config::Config::read(root, release.known().map(String::as_str));
         Facts {
-            hypervisor: surroundings::hypervisor(root, &cpu.flags),
-            cpu_vendor: cpu.vendor,
-            cpu_family: cpu.family,
-            cpu_model_number: cpu.model_number,
-            cpu_model: cpu.model,
-            cpu_flags: cpu.flags,
-            online_cpus: cpu.online,
+            hypervisor: surroundings::hypervisor(root, &flags),
+            cpu_vendor: cpu.text("vendor_id"),
+            cpu_family: cpu.number("cpu family"),
+            cpu_model_number: cpu.number("model"),
+            cpu_model: cpu.text("model name"),
+            cpu_flags: flags,
+            online_cpus: cpu.online(),
             kernel_release: release,
             command_line: trimmed("proc/cmdline"),
             hz: config.hz(root),

@@ -244,99 +244,45 @@ mod tests {
     use super::*;
     use crate::facts::fixture;
 
-    /// Files, whose they are, and a part of how a parameter is added.
-    type Case<'a> = (&'a [(&'a str, &'a str)], BootLoader, &'a str);
+    const DEBIAN: &str = "ID=ubuntu\nID_LIKE=debian\n";
 
-    const DEBIAN: (&str, &str) = ("etc/os-release", "ID=ubuntu\nID_LIKE=debian\n");
-
-    fn found(files: &[(&str, &str)]) -> Option<BootLoader> {
-        let folder = fixture::folder(files);
+    /// The one of a machine with these files; with an os-release too, if it is given.
+    fn found(files: &str, os_release: &str) -> Option<BootLoader> {
+        let files = files.split_whitespace().map(|path| (path, ""));
+        let os_release = [("etc/os-release", os_release)];
+        let folder = fixture::folder(&files.chain(os_release).collect::<Vec<_>>());
         let root = Root::open(folder.path()).unwrap();
         BootLoader::of(&root, &Facts::read(&root))
     }
 
     #[test]
     fn each_is_known_by_its_files() {
-        let grub = ("etc/default/grub", "");
-        let cases: [Case<'_>; 13] = [
-            (
-                &[("etc/os-release", "ID=nixos\n"), grub],
-                BootLoader::NixOs,
-                "boot.kernelParams = [ \"a=b\" ]",
-            ),
-            (
-                &[("run/ostree-booted", ""), grub],
-                BootLoader::RpmOstree,
-                "rpm-ostree kargs --append-if-missing=a=b",
-            ),
-            (
-                &[("etc/kernelstub/configuration", "")],
-                BootLoader::KernelStub,
-                "kernelstub --add-options \"a=b\"",
-            ),
-            (
-                &[
-                    ("etc/kernel/proxmox-boot-uuids", ""),
-                    ("etc/kernel/cmdline", ""),
-                    grub,
-                ],
-                BootLoader::Proxmox { systemd_boot: true },
-                "/etc/kernel/cmdline\nsudo proxmox-boot-tool refresh",
-            ),
-            (
-                &[("etc/kernel/proxmox-boot-uuids", ""), grub],
-                BootLoader::Proxmox {
-                    systemd_boot: false,
-                },
-                "/etc/default/grub\nsudo proxmox-boot-tool refresh",
-            ),
-            (
-                &[("usr/sbin/grubby", ""), grub],
-                BootLoader::Grubby,
-                "grubby --update-kernel=ALL --args=\"a=b\"",
-            ),
-            (
-                &[("boot/limine.conf", "")],
-                BootLoader::Limine,
-                "add a=b in KERNEL_CMDLINE",
-            ),
-            (
-                &[DEBIAN, grub, ("etc/default/grub.d/x.cfg", "")],
-                BootLoader::GrubFolder,
-                "$GRUB_CMDLINE_LINUX a=b\"' | sudo tee /etc/default/grub.d/60-split-lock.cfg\nsudo update-grub",
-            ),
-            (
-                &[grub, ("boot/grub2/grub.cfg", "")],
-                BootLoader::Grub {
-                    is_called_grub2: true,
-                },
-                "/etc/default/grub\nsudo grub2-mkconfig -o /boot/grub2/grub.cfg",
-            ),
-            (
-                &[grub],
-                BootLoader::Grub {
-                    is_called_grub2: false,
-                },
-                "sudo grub-mkconfig -o /boot/grub/grub.cfg",
-            ),
-            (
-                &[("etc/kernel/cmdline", "")],
-                BootLoader::KernelInstall,
-                "sudo kernel-install add-all",
-            ),
-            (
-                &[("efi/loader/entries/x.conf", "")],
-                BootLoader::SystemdBoot,
-                "loader/entries",
-            ),
-            (
-                &[("boot/refind_linux.conf", "")],
-                BootLoader::Refind,
-                "/boot/refind_linux.conf",
-            ),
+        // Files, an os-release, the boot loader, and a part of how a parameter is added.
+        #[rustfmt::skip]
+        let cases = [
+            ("etc/default/grub", "ID=nixos\n", BootLoader::NixOs, "boot.kernelParams = [ \"a=b\" ]"),
+            ("run/ostree-booted etc/default/grub", "", BootLoader::RpmOstree,
+             "rpm-ostree kargs --append-if-missing=a=b"),
+            ("etc/kernelstub/configuration", "", BootLoader::KernelStub, "kernelstub --add-options \"a=b\""),
+            ("etc/kernel/proxmox-boot-uuids etc/kernel/cmdline etc/default/grub", "",
+             BootLoader::Proxmox { systemd_boot: true }, "/etc/kernel/cmdline\nsudo proxmox-boot-tool refresh"),
+            ("etc/kernel/proxmox-boot-uuids etc/default/grub", "", BootLoader::Proxmox { systemd_boot: false },
+             "/etc/default/grub\nsudo proxmox-boot-tool refresh"),
+            ("usr/sbin/grubby etc/default/grub", "", BootLoader::Grubby,
+             "grubby --update-kernel=ALL --args=\"a=b\""),
+            ("boot/limine.conf", "", BootLoader::Limine, "add a=b in KERNEL_CMDLINE"),
+            ("etc/default/grub etc/default/grub.d/x.cfg", DEBIAN, BootLoader::GrubFolder,
+             "$GRUB_CMDLINE_LINUX a=b\"' | sudo tee /etc/default/grub.d/60-split-lock.cfg\nsudo update-grub"),
+            ("etc/default/grub boot/grub2/grub.cfg", "", BootLoader::Grub { is_called_grub2: true },
+             "/etc/default/grub\nsudo grub2-mkconfig -o /boot/grub2/grub.cfg"),
+            ("etc/default/grub", "", BootLoader::Grub { is_called_grub2: false },
+             "/etc/default/grub\nsudo grub-mkconfig -o /boot/grub/grub.cfg"),
+            ("etc/kernel/cmdline", "", BootLoader::KernelInstall, "sudo kernel-install add-all"),
+            ("efi/loader/entries/x.conf", "", BootLoader::SystemdBoot, "loader/entries"),
+            ("boot/refind_linux.conf", "", BootLoader::Refind, "/boot/refind_linux.conf"),
         ];
-        for (files, boot_loader, command) in cases {
-            assert_eq!(found(files), Some(boot_loader), "{files:?}");
+        for (files, os_release, boot_loader, command) in cases {
+            assert_eq!(found(files, os_release), Some(boot_loader), "{files:?}");
             let commands = boot_loader.with("a=b", None).join("\n");
             assert!(commands.contains(command), "{boot_loader:?}: {commands}");
             // There is a way back, and a way to another value.
@@ -348,7 +294,7 @@ mod tests {
                 "{boot_loader:?}: {replaced}"
             );
         }
-        assert_eq!(found(&[]), None);
+        assert_eq!(found("", ""), None);
     }
 
     /// The commands for GRUB, tried on a file.

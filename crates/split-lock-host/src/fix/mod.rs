@@ -1,10 +1,9 @@
 //! What can be done, with exact commands, and what it gives up.
 
 use serde::Serialize;
-use split_lock_model::kernel::Release;
 
 use crate::{Condition, LogOnlyReason, OffReason};
-use crate::{Facts, mode};
+use crate::{Facts, facts, mode};
 
 mod boot_loader;
 
@@ -102,6 +101,25 @@ pub(crate) fn fixes(
     }
 }
 
+impl Fix {
+    fn giving_up(self, what: &str) -> Self {
+        let gives_up = Some(what.into());
+        Self { gives_up, ..self }
+    }
+
+    fn after_reboot(self) -> Self {
+        let needs_reboot = true;
+        Self {
+            needs_reboot,
+            ..self
+        }
+    }
+
+    fn at(self, place: FixLocation) -> Self {
+        Self { place, ..self }
+    }
+}
+
 /// What fixes are made from.
 struct FixBuilder<'a> {
     facts: &'a Facts,
@@ -111,6 +129,17 @@ struct FixBuilder<'a> {
 }
 
 impl FixBuilder<'_> {
+    /// Without anything that is given up, and at once.
+    fn fix(&self, what: &str, steps: Vec<Step>) -> Fix {
+        Fix {
+            what: what.into(),
+            steps,
+            gives_up: None,
+            needs_reboot: false,
+            place: self.place,
+        }
+    }
+
     fn against_the_sleep(&self) -> Vec<Fix> {
         let mut fixes = vec![];
         if self.facts.split_lock_mitigate.known().is_some() {
@@ -123,25 +152,22 @@ impl FixBuilder<'_> {
             "Switches detection off altogether",
             "the log lines that tell who splits locks, and all protection from them",
         ));
-        fixes.push(self.own_code());
+        let own_code = "If the VMM is your own, nothing has to be switched off: end its runs less often than the sleep \
+            is long, or after so much CPU time of the thread (kvm-preemption-timer), or do the guest's split locks in \
+            the CPU's place (split-lock-assist)";
+        fixes.push(self.fix(own_code, vec![]).at(FixLocation::Here));
         if self.lacks_sysctl() {
-            fixes.push(Fix {
-                what: "A newer kernel (6.2 or later, or a 6.1 with updates) can be told to warn without the sleep".into(),
-                steps: vec![],
-                gives_up: None,
-                needs_reboot: true,
-                place: self.place,
-            });
+            let newer_kernel = "A newer kernel (6.2 or later, or a 6.1 with updates) can be told to warn without the sleep";
+            fixes.push(self.fix(newer_kernel, vec![]).after_reboot());
         }
         fixes
     }
 
     /// Whether the kernel is too old for it, and it is not only that it could not be seen.
     fn lacks_sysctl(&self) -> bool {
-        let release = self.facts.kernel_release.known();
-        let release = release.and_then(|release| Release::parse_prefix(release).ok());
         self.facts.split_lock_mitigate.known().is_none()
-            && release.is_some_and(|(release, suffix)| !release.lookup(suffix).features.sysctl)
+            && facts::release(self.facts)
+                .is_some_and(|(release, suffix)| !release.lookup(suffix).features.sysctl)
     }
 
     fn not_mitigated(&self) -> Fix {
@@ -150,145 +176,85 @@ impl FixBuilder<'_> {
         } else {
             format!("echo 'kernel.split_lock_mitigate = 0' | sudo tee {SYSCTL_FILE}")
         };
-        Fix {
-            what: "Takes the sleep away, and keeps the log lines".into(),
-            steps: vec![
-                Step {
-                    lasts: Persistence::UntilReboot,
-                    command: "sudo sysctl kernel.split_lock_mitigate=0".into(),
-                },
-                Step {
-                    lasts: Persistence::FromNextBoot,
-                    command: persistent,
-                },
-            ],
-            gives_up: Some(
-                "whoever splits locks is no longer slowed down, and can slow down everybody else on this machine"
-                    .into(),
-            ),
-            needs_reboot: false,
-            place: self.place,
-        }
-    }
-
-    fn own_code(&self) -> Fix {
-        Fix {
-            what: "If the VMM is your own, nothing has to be switched off: end its runs less often than the sleep is long, \
-                   or after so much CPU time of the thread (kvm-preemption-timer), or do the guest's split locks in \
-                   the CPU's place (split-lock-assist)"
-                .into(),
-            steps: vec![],
-            gives_up: None,
-            needs_reboot: false,
-            place: FixLocation::Here,
-        }
+        let mut steps = now("sudo sysctl kernel.split_lock_mitigate=0");
+        steps.extend(from_next_boot(vec![persistent]));
+        self.fix("Takes the sleep away, and keeps the log lines", steps)
+            .giving_up(
+                "whoever splits locks is no longer slowed down, and can slow down everybody else on this machine",
+            )
     }
 
     fn rate_limit(&self) -> Fix {
-        Fix {
-            what: "Limits bus locks per second: programs that lock the bus share a limit, and nobody is held up for ever".into(),
-            steps: self.parameter("split_lock_detect=ratelimit:100"),
-            gives_up: Some(
+        let what = "Limits bus locks per second: programs that lock the bus share a limit, and nobody is held up for ever";
+        self.fix(what, self.parameter("split_lock_detect=ratelimit:100"))
+            .giving_up(
                 "virtual machines are then neither trapped nor throttled by this host: their VMM has to do \
-                 that (KVM_CAP_X86_BUS_LOCK_EXIT; QEMU: -machine bus-lock-ratelimit=N)"
-                    .into(),
-            ),
-            needs_reboot: true,
-            place: self.place,
-        }
+                 that (KVM_CAP_X86_BUS_LOCK_EXIT; QEMU: -machine bus-lock-ratelimit=N)",
+            )
+            .after_reboot()
     }
 
     fn detection_off(&self, what: &str, gives_up: &str) -> Fix {
-        Fix {
-            what: what.into(),
-            steps: self.parameter("split_lock_detect=off"),
-            gives_up: Some(gives_up.into()),
-            needs_reboot: true,
-            place: self.place,
-        }
+        self.fix(what, self.parameter("split_lock_detect=off"))
+            .giving_up(gives_up)
+            .after_reboot()
     }
 
     fn against_the_limit(&self) -> Vec<Fix> {
-        let guests = Fix {
-            what: "The limit does not hold for virtual machines. Their VMM can be told to hold them to one".into(),
-            steps: vec![Step {
-                lasts: Persistence::UntilReboot,
-                command: "for each of QEMU's: -machine bus-lock-ratelimit=100".into(),
-            }],
-            gives_up: None,
-            needs_reboot: false,
-            place: self.place,
-        };
-        let is_possible = self
-            .facts
-            .kvm
-            .bus_lock_exit
-            .known()
-            .is_some_and(|&modes| modes > 0);
-        let without = self.detection_off(
+        let mut fixes = vec![];
+        let modes = self.facts.kvm.bus_lock_exit.known();
+        if modes.is_some_and(|&modes| modes > 0) {
+            fixes.push(self.fix(
+                "The limit does not hold for virtual machines. Their VMM can be told to hold them to one",
+                now("for each of QEMU's: -machine bus-lock-ratelimit=100"),
+            ));
+        }
+        fixes.push(self.detection_off(
             "Takes the limit away",
             "all protection from programs that lock the bus",
-        );
-        is_possible
-            .then_some(guests)
-            .into_iter()
-            .chain([without])
-            .collect()
+        ));
+        fixes
     }
 
     fn against_sigbus(&self) -> Vec<Fix> {
-        let removed = Fix {
-            what: match self.facts.has_cpu_flag("split_lock_detect") {
-                Some(false) => "Goes back to the default, which warns: programs are then named in the log and not killed",
-                _ => {
-                    "Goes back to the default, which warns: programs and guests are then slowed down and not killed \
-                     (see what this says after that)"
-                }
+        let what = match self.facts.has_cpu_flag("split_lock_detect") {
+            Some(false) => {
+                "Goes back to the default, which warns: programs are then named in the log and not killed"
             }
-            .into(),
-            steps: self.without_parameter(),
-            gives_up: Some("that split locks are found at once".into()),
-            needs_reboot: true,
-            place: self.place,
+            _ => {
+                "Goes back to the default, which warns: programs and guests are then slowed down and not killed \
+                 (see what this says after that)"
+            }
         };
-        vec![removed]
+        vec![self.parameter_removed(what, "that split locks are found at once")]
     }
 
     fn limit_removed(&self) -> Fix {
-        Fix {
-            what: "The limit does nothing on this CPU. Without it the kernel warns of split locks, and slows down \
-                   who splits them"
-                .into(),
-            steps: self.without_parameter(),
-            gives_up: Some("that nobody is slowed down".into()),
-            needs_reboot: true,
-            place: self.place,
-        }
+        self.parameter_removed(
+            "The limit does nothing on this CPU. Without it the kernel warns of split locks, and slows down \
+             who splits them",
+            "that nobody is slowed down",
+        )
+    }
+
+    fn parameter_removed(&self, what: &str, gives_up: &str) -> Fix {
+        self.fix(what, self.without_parameter())
+            .giving_up(gives_up)
+            .after_reboot()
     }
 
     fn avoided(&self) -> Fix {
-        Fix {
-            what: "Find the program that the log names, and run another build of it (32-bit builds split more often \
-                   than 64-bit ones); whoever runs the host can switch detection off there"
-                .into(),
-            steps: vec![],
-            gives_up: None,
-            needs_reboot: false,
-            place: FixLocation::Here,
-        }
+        let what = "Find the program that the log names, and run another build of it (32-bit builds split more often \
+            than 64-bit ones); whoever runs the host can switch detection off there";
+        self.fix(what, vec![]).at(FixLocation::Here)
     }
 
     fn asked(&self) -> Fix {
-        Fix {
-            what: "Nothing in here helps: have whoever can do so run this".into(),
-            steps: vec![Step {
-                lasts: Persistence::UntilReboot,
-                command: "splitlock doctor".into(),
-            }],
-            gives_up: None,
-            needs_reboot: false,
-            place: FixLocation::HostOfVirtualMachine,
-        }
+        self.fix(
+            "Nothing in here helps: have whoever can do so run this",
+            now("splitlock doctor"),
+        )
+        .at(FixLocation::HostOfVirtualMachine)
     }
 
     fn parameter(&self, parameter: &str) -> Vec<Step> {
@@ -321,10 +287,15 @@ impl FixBuilder<'_> {
     }
 }
 
+fn now(command: &str) -> Vec<Step> {
+    steps(vec![command.into()], Persistence::UntilReboot)
+}
+
 fn from_next_boot(commands: Vec<String>) -> Vec<Step> {
-    let step = |command| Step {
-        lasts: Persistence::FromNextBoot,
-        command,
-    };
+    steps(commands, Persistence::FromNextBoot)
+}
+
+fn steps(commands: Vec<String>, lasts: Persistence) -> Vec<Step> {
+    let step = |command| Step { lasts, command };
     commands.into_iter().map(step).collect()
 }

@@ -9,7 +9,6 @@ mod cost;
 mod decide;
 
 pub use cost::{Cost, DurationRange};
-use decide::Decision;
 
 /// What is the matter with a machine.
 ///
@@ -45,19 +44,13 @@ impl Verdict {
     /// Judges a machine by what it says about itself, and what its kernel's log tells.
     #[must_use]
     pub fn of(root: &Root, facts: &Facts, history: &History) -> Self {
-        let Decision {
-            condition,
-            basis,
-            because,
-            doubts,
-        } = decide::decide(facts, history);
-        let is_history_known = history.known().is_some();
+        let (condition, judge) = decide::decide(facts, history);
         Verdict {
             condition,
-            basis,
-            because,
-            doubts,
-            is_history_known,
+            basis: judge.basis,
+            because: judge.because,
+            doubts: judge.doubts,
+            is_history_known: history.known().is_some(),
             cost: Cost::of(condition, facts),
             fixes: fixes(condition, facts, BootLoader::of(root, facts).as_ref()),
         }

@@ -5,12 +5,14 @@ use split_lock_repro::results::{HostFacts, Sweep};
 use crate::text::plain;
 
 /// The detection state of every host, each once. With several hosts, each says which it is.
-pub(crate) fn detection_states(sweeps: &[Sweep]) -> Vec<String> {
-    let all = sweeps.iter().filter_map(|sweep| sweep.provenance.as_ref());
+pub(crate) fn detection_states<'a>(sweeps: impl IntoIterator<Item = &'a Sweep>) -> Vec<String> {
     let mut hosts: Vec<&HostFacts> = vec![];
-    for from in all {
-        if !hosts.contains(&&from.host) {
-            hosts.push(&from.host);
+    let mut is_unknown = false;
+    for sweep in sweeps {
+        match &sweep.provenance {
+            Some(from) if !hosts.contains(&&from.host) => hosts.push(&from.host),
+            Some(_) => {}
+            None => is_unknown = true,
         }
     }
     let mut states: Vec<String> = match hosts.as_slice() {
@@ -27,7 +29,7 @@ pub(crate) fn detection_states(sweeps: &[Sweep]) -> Vec<String> {
             )
             .collect(),
     };
-    if sweeps.iter().any(|sweep| sweep.provenance.is_none()) {
+    if is_unknown {
         states.push("split-lock detection: not recorded in the table".into());
     }
     states

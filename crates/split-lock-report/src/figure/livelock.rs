@@ -1,7 +1,7 @@
 //! The beginnings of simulated scenarios as a picture, each with a sentence about what becomes of it.
 
 use split_lock_model::kernel::Profile;
-use split_lock_model::sim::{Report, Scenario, ScenarioError, TaskKind, Verdict, simulate};
+use split_lock_model::sim::{Report, Scenario, ScenarioError, Verdict, simulate};
 use split_lock_model::time::Nanos;
 
 use super::{Picture, TimelinePanel, timeline};
@@ -26,7 +26,7 @@ pub fn livelock_timeline(
     let mut panels = vec![];
     for scenario in scenarios {
         let report = simulate(kernel, scenario)?;
-        let period = period(scenario).unwrap_or(Nanos::ZERO);
+        let period = scenario.tasks[0].kind.period().unwrap_or(Nanos::ZERO);
         let length = if report.tasks[0].turns == 0 && period > Nanos::ZERO {
             Nanos(period.0 * KICKS_WITHOUT_PROGRESS)
         } else {
@@ -43,15 +43,11 @@ pub fn livelock_timeline(
     Ok(timeline(&title, &panels))
 }
 
-fn period(scenario: &Scenario) -> Option<Nanos> {
-    match scenario.tasks[0].kind {
-        TaskKind::Vcpu(budget) => budget.period(),
-        TaskKind::User { interval } => interval,
-    }
-}
-
 fn heading(scenario: &Scenario, report: &Report) -> String {
-    let timer = period(scenario).map_or("No timer".into(), |period| format!("A timer of {period}"));
+    let timer = scenario.tasks[0]
+        .kind
+        .period()
+        .map_or("No timer".into(), |period| format!("A timer of {period}"));
     let fate = match report.tasks[0].verdict {
         Verdict::Livelocked(_) => {
             "livelocked. Every signal ends the punishment early, with detection still on, and the \

@@ -111,16 +111,7 @@ impl LineStyle {
 impl Marker {
     /// The mark as one character, for terminals.
     pub(crate) fn symbol(self) -> char {
-        match self {
-            Marker::Disc => '●',
-            Marker::Square => '■',
-            Marker::Triangle => '▲',
-            Marker::Diamond => '◆',
-            Marker::Ring => '○',
-            Marker::Cross => '×',
-            Marker::Plus => '+',
-            Marker::OpenSquare => '□',
-        }
+        ['●', '■', '▲', '◆', '○', '×', '+', '□'][self as usize]
     }
 }
 

@@ -64,14 +64,14 @@ impl Plot {
 }
 
 fn draw(page: &mut Page, view: &View) {
-    let names = view.rows().iter().map(|&row| view.name(row));
+    let names = view.rows.iter().map(|&row| view.name(row));
     let names = names.map(|name| font::width(&name, LABEL));
     let plot = Plot {
         left: MARGIN + names.fold(0.0, f64::max) + 10.0,
         right: WIDTH - MARGIN,
         length: view.length,
     };
-    let (top, height) = (page.y, ROW * view.rows().len() as f64);
+    let (top, height) = (page.y, ROW * view.rows.len() as f64);
     let ticks: Vec<f64> = view.ticks().map(|tick| plot.x(tick)).collect();
     let mut gaps = ticks.windows(2).map(|pair| pair[1] - pair[0]);
     if gaps.all(|gap| gap >= TICKS_APART) {
@@ -80,7 +80,7 @@ fn draw(page: &mut Page, view: &View) {
                 .vertical(x, [top, top + height], Color::Grid, 1.0);
         }
     }
-    for &row in view.rows() {
+    for &row in &view.rows {
         let middle = page.y + ROW / 2.0;
         let (at, name) = ((plot.left - 10.0, middle), view.name(row));
         page.scene.text(at, &name, LABEL, Color::Text, Align::Right);
@@ -225,7 +225,7 @@ fn axis(page: &mut Page, plot: &Plot, view: &View) {
         scene.vertical(x, [y, y + 4.0], Color::Muted, 1.0);
         scene.text((x, y + 13.0), &tick.text, NOTE, Color::Muted, Align::Center);
     }
-    let unit = match view.from() {
+    let unit = match view.from {
         Nanos::ZERO => "time in ms".to_owned(),
         from => format!("time in ms, from {from} on"),
     };
@@ -240,7 +240,7 @@ fn legend(page: &mut Page, panels: &[TimelinePanel]) {
     let mut traps = false;
     for TimelinePanel { view, .. } in panels {
         let is_kicks = |row: &TimelineRow| matches!(row, TimelineRow::Kicks(_));
-        let rows = view.rows().iter().filter(|row| !is_kicks(row));
+        let rows = view.rows.iter().filter(|row| !is_kicks(row));
         for span in rows.flat_map(|row| view.spans(*row)) {
             traps |= span.kind == SpanKind::Trap;
             let style = style(span.kind);

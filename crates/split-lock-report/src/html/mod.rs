@@ -32,9 +32,9 @@ pub enum ReportError {
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    report: &'a Report,
+    report: &'a Report<'a>,
     detection: Vec<String>,
-    origins: Vec<Origin>,
+    origins: Vec<Origin<'a>>,
     downloads: Vec<Download>,
     dark_figures: String,
 }
@@ -50,16 +50,11 @@ struct Download {
 ///
 /// # Errors
 /// [`ReportError`] if a sweep cannot be written as CSV or JSON.
-pub fn render(report: &Report) -> Result<String, ReportError> {
-    let sweeps: Vec<_> = report
-        .sweeps
-        .iter()
-        .map(|named| named.sweep.clone())
-        .collect();
+pub fn render(report: &Report<'_>) -> Result<String, ReportError> {
     let downloads: Result<Vec<_>, _> = report.sweeps.iter().map(downloads).collect();
     let page = Page {
         report,
-        detection: detection_states(&sweeps),
+        detection: detection_states(report.sweeps.iter().map(|named| named.sweep)),
         origins: report.sweeps.iter().map(Origin::of).collect(),
         downloads: downloads?.into_iter().flatten().collect(),
         dark_figures: dark_scheme_css(),
@@ -67,8 +62,8 @@ pub fn render(report: &Report) -> Result<String, ReportError> {
     Ok(page.render()?)
 }
 
-fn downloads(named: &NamedSweep) -> Result<[Download; 2], ReportError> {
-    let failed = |error| ReportError::Data(named.name.clone(), error);
+fn downloads(named: &NamedSweep<'_>) -> Result<[Download; 2], ReportError> {
+    let failed = |error| ReportError::Data(named.name.into(), error);
     let (mut csv, mut json) = (vec![], vec![]);
     named.sweep.write_csv(&mut csv).map_err(failed)?;
     named.sweep.write_json(&mut json).map_err(failed)?;

@@ -6,7 +6,7 @@ use crate::figure::{FigureError, Picture};
 
 /// Everything on the page.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'a> {
     /// What the page is called.
     pub title: String,
     /// The one sentence for whoever reads no further.
@@ -14,16 +14,16 @@ pub struct Report {
     /// What was found, in the order in which it should be read.
     pub sections: Vec<Section>,
     /// Where it comes from: each is described, and carried along as CSV and JSON.
-    pub sweeps: Vec<NamedSweep>,
+    pub sweeps: Vec<NamedSweep<'a>>,
 }
 
 /// A sweep and the name of its files, without their extension.
-#[derive(Debug)]
-pub struct NamedSweep {
+#[derive(Debug, Clone, Copy)]
+pub struct NamedSweep<'a> {
     /// Such as `progress`.
-    pub name: String,
+    pub name: &'a str,
     /// The data.
-    pub sweep: Sweep,
+    pub sweep: &'a Sweep,
 }
 
 /// A heading and what stands below it.

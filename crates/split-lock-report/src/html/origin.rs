@@ -5,46 +5,43 @@ use split_lock_repro::results::{SCHEMA, SCHEMA_VERSION};
 use super::NamedSweep;
 use crate::figure::stopped_early_line;
 
-pub(super) struct Origin {
-    pub(super) name: String,
+pub(super) struct Origin<'a> {
+    pub(super) name: &'a str,
     /// As it can be pasted into a shell; `None` if unknown.
     pub(super) command: Option<String>,
     /// Names and values.
     pub(super) facts: Vec<(&'static str, String)>,
 }
 
-impl Origin {
-    pub(super) fn of(named: &NamedSweep) -> Self {
+impl<'a> Origin<'a> {
+    pub(super) fn of(named: &NamedSweep<'a>) -> Self {
         let mut facts = vec![("samples", named.sweep.samples.len().to_string())];
         facts.extend(stopped_early_line(&named.sweep).map(|line| ("complete", line)));
         let from = named.sweep.provenance.as_ref();
         if let Some(from) = from {
             let host = &from.host;
             let kind = if host.virtual_machine { "yes" } else { "no" };
+            let cpus = match host.online_cpus {
+                0 => "unknown".into(),
+                count => count.to_string(),
+            };
             facts.extend([
                 ("program", from.program.clone()),
                 ("schema", format!("{SCHEMA} {SCHEMA_VERSION}")),
                 ("begun (UTC)", from.started_utc.clone()),
                 ("seed of the order", from.seed.to_string()),
                 ("CPU", host.cpu.clone()),
-                ("logical CPUs", known(host.online_cpus)),
+                ("logical CPUs", cpus),
                 ("kernel", host.kernel.clone()),
                 ("itself a virtual machine", kind.into()),
                 ("detection", host.detection.clone()),
             ]);
         }
         Origin {
-            name: named.name.clone(),
+            name: named.name,
             command: from.map(|from| shell_line(&from.command)),
             facts,
         }
-    }
-}
-
-fn known(count: u32) -> String {
-    match count {
-        0 => "unknown".into(),
-        n => n.to_string(),
     }
 }
 

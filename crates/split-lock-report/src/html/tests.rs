@@ -1,14 +1,17 @@
 //! What the page must hold to.
 
 use roxmltree::{Document, ParsingOptions};
+use split_lock_repro::results::Sweep;
 
 use super::*;
 use crate::figure::{Figure, fixtures};
 
-fn report() -> Report {
-    let progress = fixtures::native();
-    let crowded = fixtures::crowded();
-    let offsets = fixtures::offsets();
+fn sweeps() -> [Sweep; 3] {
+    [fixtures::native(), fixtures::offsets(), fixtures::crowded()]
+}
+
+fn report(sweeps: &[Sweep; 3]) -> Report<'_> {
+    let [progress, offsets, crowded] = sweeps;
     let bystander = fixtures::bystander();
     let drawn = |section: Section, figure: &Figure| {
         section
@@ -22,14 +25,14 @@ fn report() -> Report {
         sections: vec![
             drawn(
                 Section::new("Progress against the pending timeout"),
-                &Figure::progress(std::slice::from_ref(&progress)).unwrap(),
+                &Figure::progress(std::slice::from_ref(progress)).unwrap(),
             )
-            .table(timeouts_table(&progress)),
+            .table(timeouts_table(progress)),
             drawn(
                 Section::new("Where the split begins"),
-                &Figure::offsets(&offsets).unwrap(),
+                &Figure::offsets(offsets).unwrap(),
             )
-            .table(offsets_table(&offsets)),
+            .table(offsets_table(offsets)),
             drawn(
                 Section::new("Beside a neighbour"),
                 &Figure::bystander(&bystander).unwrap(),
@@ -37,20 +40,15 @@ fn report() -> Report {
             .table(timeouts_table(&bystander)),
             drawn(
                 Section::new("Many <guests>"),
-                &Figure::progress(std::slice::from_ref(&crowded)).unwrap(),
+                &Figure::progress(std::slice::from_ref(crowded)).unwrap(),
             )
             .paragraph("A closing remark & more."),
         ],
-        sweeps: [
-            ("progress", progress),
-            ("offsets", offsets),
-            ("crowded", crowded),
-        ]
-        .map(|(name, sweep)| NamedSweep {
-            name: name.into(),
-            sweep,
-        })
-        .into(),
+        sweeps: ["progress", "offsets", "crowded"]
+            .into_iter()
+            .zip(sweeps)
+            .map(|(name, sweep)| NamedSweep { name, sweep })
+            .collect(),
     }
 }
 
@@ -64,7 +62,7 @@ fn parsed(html: &str) -> Document<'_> {
 
 #[test]
 fn the_page_loads_nothing() {
-    let html = render(&report()).unwrap();
+    let html = render(&report(&sweeps())).unwrap();
     let page = parsed(&html);
     for node in page.descendants().filter(roxmltree::Node::is_element) {
         let name = node.tag_name().name();
@@ -88,7 +86,7 @@ fn the_page_loads_nothing() {
 
 #[test]
 fn finding_and_detection_come_first() {
-    let html = render(&report()).unwrap();
+    let html = render(&report(&sweeps())).unwrap();
     let page = parsed(&html);
     let header = page
         .descendants()
@@ -102,9 +100,9 @@ fn finding_and_detection_come_first() {
 
 #[test]
 fn hostile_names_stay_text() {
-    let mut report = report();
     let hostile = r#"<script>&"'"#;
-    let sweep = &mut report.sweeps[0].sweep;
+    let mut sweeps = sweeps();
+    let sweep = &mut sweeps[0];
     sweep.samples[0].guest = hostile.into();
     sweep
         .provenance
@@ -113,11 +111,13 @@ fn hostile_names_stay_text() {
         .command
         .push(hostile.into());
     let figure = Figure::progress(std::slice::from_ref(sweep)).unwrap();
+    let table = timeouts_table(sweep);
+    let mut report = report(&sweeps);
     report.sections = vec![
         Section::new(hostile)
             .picture(&figure.picture(), hostile)
             .unwrap()
-            .table(timeouts_table(sweep)),
+            .table(table),
     ];
     let html = render(&report).unwrap();
     let page = parsed(&html);
@@ -130,10 +130,8 @@ fn hostile_names_stay_text() {
 
 #[test]
 fn the_data_inside_is_the_data() {
-    use split_lock_repro::results::Sweep;
-
-    let report = report();
-    let html = render(&report).unwrap();
+    let sweeps = sweeps();
+    let html = render(&report(&sweeps)).unwrap();
     let page = parsed(&html);
     let bytes = |name: &str| {
         let link = page
@@ -147,10 +145,9 @@ fn the_data_inside_is_the_data() {
             .unwrap();
         BASE64_STANDARD.decode(base64).unwrap()
     };
-    let sweep = &report.sweeps[1].sweep;
     let csv = Sweep::read_csv(bytes("offsets.csv").as_slice()).unwrap();
     let json = Sweep::read_json(bytes("offsets.json").as_slice()).unwrap();
-    assert_eq!((&csv, &json), (sweep, sweep));
+    assert_eq!((&csv, &json), (&sweeps[1], &sweeps[1]));
 }
 
 #[test]
@@ -170,10 +167,9 @@ fn tables_have_a_cell_for_every_heading() {
 
 #[test]
 fn a_sweep_without_origin_says_so() {
-    let mut report = report();
-    report.sweeps.truncate(1);
-    report.sweeps[0].sweep.provenance = None;
-    let html = render(&report).unwrap();
+    let mut sweeps = sweeps();
+    sweeps[0].provenance = None;
+    let html = render(&report(&sweeps)).unwrap();
     assert!(html.contains("not recorded in the table"));
     assert!(html.contains("carries no origin"));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
 use split_lock_assist::breakpoint_slots::dr7;
-use split_lock_repro::guest::{FileOptions, Guest, Level};
+use split_lock_repro::guest::{Guest, Level};
 use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::common::{file_guest, guest};
@@ -39,7 +39,7 @@ fn calls(machine: &Machine, hurry: Hurry) {
     const CALLS: u32 = 200;
     let mut vm = Vm::new(&machine.kvm).expect("KVM was there a moment ago");
     let mut vcpu = |guest: &Guest, level| vm.add_vcpu(guest, level).expect("it can be loaded");
-    let out = file_guest(&OUT_LOOP, FileOptions::default());
+    let out = file_guest(&OUT_LOOP);
     let split = guest("split");
     let [mut out_cpl0, mut out_cpl3] = [Level::Cpl0, Level::Cpl3].map(|level| vcpu(&out, level));
     let [mut stopped, asked] = [(), ()].map(|()| vcpu(&split, Level::Cpl0));

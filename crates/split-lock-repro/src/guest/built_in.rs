@@ -151,12 +151,10 @@ impl BuiltIn {
 mod tests {
     use super::super::WORK_LEFT;
     use super::*;
-    use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register as Iced};
+    use iced_x86::{Code, Instruction, OpKind, Register as Iced};
 
     fn instructions(guest: BuiltIn) -> Vec<Instruction> {
-        Decoder::with_ip(64, guest.code(), 0x10_0000, DecoderOptions::NONE)
-            .iter()
-            .collect()
+        super::super::instructions(0x10_0000, guest.code())
     }
 
     fn register_name(register: Iced) -> String {

@@ -172,6 +172,14 @@ impl fmt::Display for Guest {
     }
 }
 
+/// Guest code, disassembled.
+#[cfg(test)]
+pub(crate) fn instructions(address: u64, code: &[u8]) -> Vec<iced_x86::Instruction> {
+    let options = iced_x86::DecoderOptions::NONE;
+    let decoder = iced_x86::Decoder::with_ip(64, code, address, options);
+    decoder.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

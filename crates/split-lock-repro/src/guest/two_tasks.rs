@@ -37,15 +37,10 @@ pub(crate) fn start_registers(split_locks: NonZeroU64) -> kvm_regs {
 mod tests {
     use super::*;
     use crate::guest::Operand;
+    use crate::guest::instructions;
     use crate::layout::two_tasks::*;
     use crate::layout::{EXCEPTION_CODE, GDT, IDT, PAGE_TABLES, SYSTEM_END, TSS};
-    use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
-
-    fn instructions(address: u64, code: &[u8]) -> Vec<Instruction> {
-        Decoder::with_ip(64, code, address, DecoderOptions::NONE)
-            .iter()
-            .collect()
-    }
+    use iced_x86::{Code, Instruction};
 
     fn codes(all: &[Instruction]) -> Vec<Code> {
         all.iter().map(Instruction::code).collect()
@@ -95,27 +90,23 @@ mod tests {
     fn the_kernel_fits_into_what_tasks_cannot_touch_and_nobody_else_uses() {
         let gdt_end = GDT + 7 * 8;
         let (trap_idt, descriptors) = &crate::vm::trap::pieces()[0];
-        let in_order = [
-            gdt_end,
-            CURRENT,
-            INTERRUPTS,
-            DONE,
-            EXTRA_FLAGS,
-            BOOT_STACK_TOP - 64,
-            KERNEL_STACKS,
-            kernel_stack_top(0),
-            kernel_stack_top(1),
-            TSS,
-            PAGE_TABLES,
-            IDT,
-        ];
-        assert!(in_order.is_sorted(), "{in_order:x?}");
+        assert!([gdt_end, CURRENT, INTERRUPTS, DONE, EXTRA_FLAGS].is_sorted());
+        assert!(EXTRA_FLAGS < BOOT_STACK_TOP - 64 && BOOT_STACK_TOP <= KERNEL_STACKS);
+        assert!(
+            [
+                kernel_stack_top(0),
+                kernel_stack_top(1),
+                TSS,
+                PAGE_TABLES,
+                IDT
+            ]
+            .is_sorted()
+        );
         assert_eq!(*trap_idt, IDT);
         let end = KERNEL + code::two_tasks_kernel().len() as u64;
         assert!(IDT + descriptors.len() as u64 <= KERNEL_IDT);
         assert!(KERNEL_IDT + KERNEL_IDT_SIZE <= KERNEL && end <= EXCEPTION_CODE);
-        assert!(
-            SPLITTER >= SYSTEM_END && SPLITTER + code::two_tasks_splitter().len() as u64 <= COUNTER
-        );
+        let end = SPLITTER + code::two_tasks_splitter().len() as u64;
+        assert!(SPLITTER >= SYSTEM_END && end <= COUNTER);
     }
 }

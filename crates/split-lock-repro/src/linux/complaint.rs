@@ -78,42 +78,33 @@ mod tests {
 
     #[test]
     fn complaints_of_several_kernels_are_known() {
-        let lines = [
+        use Complaint::*;
+        for (complaint, line) in [
             (
+                RcuStall,
                 "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
-                Complaint::RcuStall,
+            ),
+            (RcuStall, "rcu: INFO: rcu_sched self-detected stall on CPU"),
+            (RcuStall, "INFO: rcu_sched detected stalls on CPUs/tasks:"),
+            (
+                RcuStarved,
+                "rcu: rcu_preempt kthread starved for 752 jiffies! g-531 f0x2",
             ),
             (
-                "rcu: INFO: rcu_sched self-detected stall on CPU",
-                Complaint::RcuStall,
-            ),
-            (
-                "INFO: rcu_sched detected stalls on CPUs/tasks:",
-                Complaint::RcuStall,
-            ),
-            (
-                "rcu: rcu_preempt kthread starved for 752 jiffies! g-531 f0x2 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=0",
-                Complaint::RcuStarved,
-            ),
-            (
+                SoftLockup,
                 "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [split:133]",
-                Complaint::SoftLockup,
             ),
             (
+                HungTask,
                 "INFO: task kworker/0:1:12 blocked for more than 120 seconds.",
-                Complaint::HungTask,
             ),
             (
-                "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
-                Complaint::WorkqueueLockup,
+                WorkqueueLockup,
+                "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0",
             ),
-            ("sched: RT throttling activated", Complaint::RtThrottling),
-            (
-                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
-                Complaint::Panic,
-            ),
-        ];
-        for (line, complaint) in lines {
+            (RtThrottling, "sched: RT throttling activated"),
+            (Panic, "Kernel panic - not syncing: Attempted to kill init!"),
+        ] {
             assert_eq!(Complaint::in_line(line), Some(complaint), "{line}");
         }
     }

@@ -45,9 +45,8 @@ fn split_lock(file: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, OpenOptions, Permissions};
-    use std::io::Write;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
@@ -86,11 +85,10 @@ mod tests {
         setrlimit(Resource::RLIMIT_RTPRIO, 0, 0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let everybody = Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path(), everybody).unwrap();
+        fs::set_permissions(folder.path(), everybody.clone()).unwrap();
         let path = folder.path().join("split");
-        let mut options = OpenOptions::new();
-        let out = options.write(true).create_new(true).mode(0o755).open(&path);
-        out.unwrap().write_all(&file(None)).unwrap();
+        fs::write(&path, file(None)).unwrap();
+        fs::set_permissions(&path, everybody).unwrap();
         let mut program = Command::new(&path);
         // As root it would change how this machine schedules.
         if fs::metadata("/proc/self").unwrap().uid() == 0 {
@@ -98,12 +96,8 @@ mod tests {
             program.uid(NOBODY).gid(NOBODY);
         }
         let said = String::from_utf8(program.output().unwrap().stdout).unwrap();
-        for part in [
-            BEGIN_MARK,
-            "splitlock: 1 done",
-            "splitlock: 1000 done",
-            END_MARK,
-        ] {
+        let done = ["splitlock: 1 done", "splitlock: 1000 done"];
+        for part in [BEGIN_MARK, done[0], done[1], END_MARK] {
             assert!(said.contains(part), "{said}");
         }
     }

@@ -210,6 +210,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(text: &str) -> Result<Sweep, ReadCsvError> {
+        Sweep::read_csv(text.as_bytes())
+    }
+
+    fn refusal(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    /// The fixture's lines, those that this is true of.
+    fn lines(is_kept: impl Fn(&&str) -> bool, end: &str) -> String {
+        let text = text(&fixtures::sweep());
+        let kept = text.lines().filter(is_kept);
+        kept.fold(String::new(), |all, line| all + line + end)
+    }
+
     fn text(sweep: &Sweep) -> String {
         let mut bytes = vec![];
         sweep.write_csv(&mut bytes).unwrap();
@@ -219,7 +234,7 @@ mod tests {
     #[test]
     fn comes_back_as_it_was_written() {
         let sweep = fixtures::sweep();
-        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+        assert_eq!(read(&text(&sweep)).unwrap(), sweep);
     }
 
     #[test]
@@ -228,16 +243,13 @@ mod tests {
         assert!(text(&sweep).contains("# work_turns_per_second: {\"cpl3\":1040000000}\n"));
         sweep.provenance.as_mut().unwrap().work_turns_per_second = BTreeMap::new();
         assert!(!text(&sweep).contains("work_turns"));
-        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+        assert_eq!(read(&text(&sweep)).unwrap(), sweep);
     }
 
     #[test]
     fn a_table_without_comments_has_no_provenance() {
-        let plain: String = text(&fixtures::sweep())
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .fold(String::new(), |all, line| all + line + "\r\n");
-        let read = Sweep::read_csv(plain.as_bytes()).unwrap();
+        let plain = lines(|line| !line.starts_with('#'), "\r\n");
+        let read = read(&plain).unwrap();
         assert_eq!(read.provenance, None);
         assert_eq!(read.samples, fixtures::sweep().samples);
     }
@@ -245,29 +257,25 @@ mod tests {
     #[test]
     fn a_damaged_row_is_named_by_line_and_column() {
         let damaged = text(&fixtures::sweep()).replace(",850,", ",many,");
-        let error = Sweep::read_csv(damaged.as_bytes()).unwrap_err().to_string();
+        let error = refusal(&damaged);
         let line = damaged.lines().position(|l| l.contains("many")).unwrap() + 1;
-        assert!(
-            error.starts_with(&format!("line {line}: column turns")),
-            "{error}"
-        );
+        let expected = format!("line {line}: column turns");
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]
     fn a_short_row_says_so() {
         let short = format!("{}\nmeasured,split\n", CSV_COLUMNS.join(","));
-        let error = Sweep::read_csv(short.as_bytes()).unwrap_err().to_string();
+        let error = refusal(&short);
         assert!(error.starts_with("line 2: "), "{error}");
     }
 
     #[test]
     fn something_else_is_not_taken_for_a_sweep() {
         for other in ["", "a,b\n1,2\n", "# a note\n\n", "\u{0}\u{0}"] {
-            let error = Sweep::read_csv(other.as_bytes()).unwrap_err();
-            assert!(
-                matches!(error, ReadCsvError::Header { .. }),
-                "{other:?}: {error}"
-            );
+            let error = read(other).unwrap_err();
+            let is_header = matches!(error, ReadCsvError::Header { .. });
+            assert!(is_header, "{other:?}: {error}");
         }
     }
 
@@ -275,13 +283,13 @@ mod tests {
     fn a_row_that_looks_like_a_comment_is_none() {
         let mut sweep = fixtures::sweep();
         sweep.samples[0].series = "# a series".into();
-        assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+        assert_eq!(read(&text(&sweep)).unwrap(), sweep);
     }
 
     #[test]
     fn a_later_schema_is_refused() {
         let later = format!("# {SCHEMA}: 99\n{}", text(&fixtures::sweep()));
-        let error = Sweep::read_csv(later.as_bytes()).unwrap_err();
+        let error = read(&later).unwrap_err();
         assert!(
             matches!(error, ReadCsvError::Schema { found: 99 }),
             "{error}"
@@ -291,12 +299,9 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_passed_over() {
         let marked = format!("\u{feff}{}", text(&fixtures::sweep()));
-        assert_eq!(
-            Sweep::read_csv(marked.as_bytes()).unwrap(),
-            fixtures::sweep()
-        );
+        assert_eq!(read(&marked).unwrap(), fixtures::sweep());
         let plain = format!("\u{feff}{}\n", CSV_COLUMNS.join(","));
-        assert_eq!(Sweep::read_csv(plain.as_bytes()).unwrap().samples, []);
+        assert_eq!(read(&plain).unwrap().samples, []);
     }
 
     #[test]
@@ -317,7 +322,7 @@ mod tests {
                 whole.lines().nth(line).unwrap(),
                 &format!("{beginning}{value}"),
             );
-            let error = Sweep::read_csv(damaged.as_bytes()).unwrap_err().to_string();
+            let error = refusal(&damaged);
             let expected = format!("line {}: the comment `{key}` is damaged: ", line + 1);
             assert!(error.starts_with(&expected), "{error}");
         }
@@ -325,11 +330,8 @@ mod tests {
 
     #[test]
     fn half_an_origin_is_none() {
-        let half: String = text(&fixtures::sweep())
-            .lines()
-            .filter(|line| !line.starts_with("# seed") && !line.starts_with("# host"))
-            .fold(String::new(), |all, line| all + line + "\n");
-        let error = Sweep::read_csv(half.as_bytes()).unwrap_err().to_string();
+        let kept = |line: &&str| !line.starts_with("# seed") && !line.starts_with("# host");
+        let error = refusal(&lines(kept, "\n"));
         assert_eq!(error, "the comments are incomplete: seed, host missing");
     }
 
@@ -358,7 +360,7 @@ mod tests {
             sweep.samples[0].series = series;
             sweep.samples[0].guest = guest;
             sweep.samples[0].turns = turns;
-            prop_assert_eq!(Sweep::read_csv(text(&sweep).as_bytes()).unwrap(), sweep);
+            prop_assert_eq!(read(&text(&sweep)).unwrap(), sweep);
         }
     }
 }

@@ -266,18 +266,17 @@ mod tests {
     use super::*;
     use crate::guest::FileOptions;
 
-    fn guests(names: &[&str]) -> Vec<Guest> {
+    fn scenario(names: &[&str]) -> Scenario {
         let find = |name: &&str| Guest::find(name, FileOptions::default()).unwrap();
-        names.iter().map(find).collect()
-    }
-
-    fn plan() -> Plan {
-        let scenario = |names| Scenario {
-            guests: guests(names),
+        Scenario {
+            guests: names.iter().map(find).collect(),
             level: Level::Cpl3,
             host: Host::Native,
             guard: None,
-        };
+        }
+    }
+
+    fn plan() -> Plan {
         Plan {
             scenarios: vec![scenario(&["split"]), scenario(&["aligned", "split"])],
             timeouts: (1..=10).map(Duration::from_millis).collect(),
@@ -290,18 +289,11 @@ mod tests {
 
     #[test]
     fn every_run_is_made_once_and_in_an_order_that_the_seed_decides() {
-        let plan = plan();
-        let steps = plan.steps();
+        let steps = plan().steps();
         assert_eq!(steps.len(), 2 * 10 * 5);
-        assert_eq!(steps, plan.steps());
-        assert_ne!(
-            steps,
-            Plan {
-                seed: 2,
-                ..plan.clone()
-            }
-            .steps()
-        );
+        assert_eq!(steps, plan().steps());
+        let other = Plan { seed: 2, ..plan() };
+        assert_ne!(steps, other.steps());
         let mut sorted = steps.clone();
         sorted.sort();
         assert_ne!(steps, sorted);
@@ -318,81 +310,44 @@ mod tests {
 
     #[test]
     fn a_plan_that_cannot_be_carried_out_is_refused() {
-        let with_timeout = |timeout| Plan {
-            timeouts: vec![timeout],
-            ..plan()
+        let refusal = |change: fn(&mut Plan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            plan.check().unwrap_err()
         };
-        assert_eq!(
-            with_timeout(Duration::ZERO).check(),
-            Err(PlanError::ZeroTimeout)
-        );
+        let zero = refusal(|plan| plan.timeouts = vec![Duration::ZERO]);
+        assert_eq!(zero, PlanError::ZeroTimeout);
         let timeout = Duration::MAX;
-        assert_eq!(
-            with_timeout(timeout).check(),
-            Err(PlanError::LongTimeout { timeout })
-        );
+        let long = refusal(|plan| plan.timeouts = vec![Duration::MAX]);
+        assert_eq!(long, PlanError::LongTimeout { timeout });
         let runs = MOST_WARM_UP_RUNS + 1;
-        let slow = Plan {
-            warm_up_runs: runs,
-            ..plan()
-        };
-        assert_eq!(slow.check(), Err(PlanError::WarmUp { runs }));
-        let endless = Plan {
-            repeats: u32::MAX,
-            ..plan()
-        };
-        let sleepy = Plan {
-            settle: Duration::from_secs(11),
-            ..plan()
-        };
-        assert!(matches!(sleepy.check(), Err(PlanError::LongSettle { .. })));
-        assert!(matches!(endless.check(), Err(PlanError::TooMany { .. })));
-        for empty in [
-            Plan {
-                timeouts: vec![],
-                ..plan()
-            },
-            Plan {
-                scenarios: vec![],
-                ..plan()
-            },
-            Plan {
-                repeats: 0,
-                ..plan()
-            },
-        ] {
-            assert!(matches!(empty.check(), Err(PlanError::Empty(_))));
+        let warm = refusal(|plan| plan.warm_up_runs = MOST_WARM_UP_RUNS + 1);
+        assert_eq!(warm, PlanError::WarmUp { runs });
+        let sleepy = refusal(|plan| plan.settle = Duration::from_secs(11));
+        assert!(matches!(sleepy, PlanError::LongSettle { .. }));
+        let endless = refusal(|plan| plan.repeats = u32::MAX);
+        assert!(matches!(endless, PlanError::TooMany { .. }));
+        let no_scenarios = refusal(|plan| plan.scenarios = vec![]);
+        let no_timeouts = refusal(|plan| plan.timeouts = vec![]);
+        let no_runs = refusal(|plan| plan.repeats = 0);
+        for empty in [no_scenarios, no_timeouts, no_runs] {
+            assert!(matches!(empty, PlanError::Empty(_)));
         }
     }
 
     #[test]
     fn neighbours_and_levels_become_part_of_a_series() {
-        let scenario = Scenario {
-            guests: guests(&["aligned", "split", "split", "none"]),
-            level: Level::Cpl0,
-            host: Host::Native,
-            guard: None,
-        };
+        assert_eq!(scenario(&["split"]).condition(0), "");
+        let mut scenario = scenario(&["aligned", "split", "split", "none"]);
+        scenario.level = Level::Cpl0;
+        let condition = scenario.condition(0);
+        assert_eq!(condition, "; at CPL0; beside 1 x none and 2 x split");
+        scenario.guard = Some(guard::Config {
+            reaction: guard::Reaction::Auto,
+            ..guard::Config::default()
+        });
         assert_eq!(
-            scenario.condition(0),
-            "; at CPL0; beside 1 x none and 2 x split"
-        );
-        let alone = Scenario {
-            guests: guests(&["split"]),
-            level: Level::Cpl3,
-            host: Host::Native,
-            guard: None,
-        };
-        assert_eq!(alone.condition(0), "");
-        let guarded = Scenario {
-            guard: Some(guard::Config {
-                reaction: guard::Reaction::Auto,
-                ..guard::Config::default()
-            }),
-            ..scenario
-        };
-        assert_eq!(
-            guarded.condition(1),
+            scenario.condition(1),
             "; guard auto; at CPL0; beside 1 x aligned and 1 x none and 1 x split"
         );
     }

@@ -196,13 +196,14 @@ mod tests {
     use super::*;
 
     fn at(rip: Option<u64>, bytes: &[u8], cause: ExitCause) -> String {
-        UnexpectedExit {
-            vcpu: 3,
+        let (vcpu, bytes) = (3, bytes.to_vec());
+        let exit = UnexpectedExit {
+            vcpu,
             cause,
             rip,
-            bytes: bytes.to_vec(),
-        }
-        .to_string()
+            bytes,
+        };
+        exit.to_string()
     }
 
     #[test]

@@ -114,13 +114,11 @@ fn interrupt_gate(entry: u64) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iced_x86::{Code, Decoder, DecoderOptions};
+    use iced_x86::Code;
 
     fn codes(bytes: &[u8]) -> Vec<Code> {
-        Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE)
-            .iter()
-            .map(|instruction| instruction.code())
-            .collect()
+        let instructions = crate::guest::instructions(0, bytes);
+        instructions.iter().map(|it| it.code()).collect()
     }
 
     #[test]

@@ -40,8 +40,10 @@ pub(crate) fn guest(name: &str) -> Guest {
     Guest::find(name, FileOptions::default()).unwrap()
 }
 
-pub(crate) fn file_guest(code: &[u8], options: FileOptions) -> Guest {
+/// A flat binary that counts in RCX.
+pub(crate) fn file_guest(code: &[u8]) -> Guest {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(code).unwrap();
-    GuestFile::read(file.path(), options).unwrap().into()
+    let guest = GuestFile::read(file.path(), FileOptions::default());
+    guest.unwrap().into()
 }

@@ -1,6 +1,7 @@
 //! The emulated host against the model of the same kernel: a real guest on real ticks with real
 //! signals, and a calculation.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use split_lock_repro::sweep::Host;
 use crate::{guest, runs, undetecting};
 
 /// Turns per run, by timeout in milliseconds.
-type Turns = Vec<(u64, Vec<u64>)>;
+type Turns = BTreeMap<u64, Vec<u64>>;
 
 /// Kernels, and whether their turns can be compared. The first 0.3 to 0.4 ms of a window are lost
 /// here: to a CPU that is cold after a sleep, and to the exits that an emulated window begins and ends
@@ -53,17 +54,21 @@ fn measure(kvm: &Kvm, profile: &Profile) -> Vec<Sample> {
 fn agree(profile: &Profile, compares_turns: bool, samples: &[Sample]) -> Result<(), String> {
     let (native, emulated): (Vec<_>, Vec<_>) =
         samples.iter().partition(|sample| sample.host == "native");
-    let measured = by_timeout(emulated.iter().map(|s| (s.timeout_ns / 1_000_000, s.turns)));
+    let measured = by_timeout(emulated.iter().map(|s| (s.timeout_ns, s.turns)));
     let modelled = model(profile, split_cost(&native), costs());
     let tick_ms = u64::from(1000 / profile.hz().get());
-    for (what, of) in [
+    for (what, measured, modelled) in [
         (
             "some run passes",
-            first_with as fn(&Turns, fn(&u64) -> bool) -> u64,
+            first_passed(&measured),
+            first_passed(&modelled),
         ),
-        ("all runs pass", all_from),
+        (
+            "all runs pass",
+            all_pass_from(&measured),
+            all_pass_from(&modelled),
+        ),
     ] {
-        let (measured, modelled) = (of(&measured, |&t| t > 0), of(&modelled, |&t| t > 0));
         if measured.abs_diff(modelled) > tick_ms {
             return Err(format!("{what} from {measured} ms, modelled {modelled} ms"));
         }
@@ -108,28 +113,27 @@ fn model(profile: &Profile, split_cost: Nanos, costs: Costs) -> Turns {
         repeats: 40,
         phase: Phase::Spread,
     };
-    let rows = plan.runs(profile).unwrap();
-    by_timeout(
-        rows.iter()
-            .map(|row| (row.timeout.0 / 1_000_000, row.run.turns)),
-    )
+    let runs = plan.runs(profile).unwrap();
+    let runs = runs.iter().map(|run| (run.timeout.0, run.run.turns));
+    by_timeout(runs)
 }
 
 fn by_timeout(runs: impl Iterator<Item = (u64, u64)>) -> Turns {
-    let mut all = std::collections::BTreeMap::<u64, Vec<u64>>::new();
-    for (timeout_ms, turns) in runs {
-        all.entry(timeout_ms).or_default().push(turns);
+    let mut all = Turns::new();
+    for (timeout_ns, turns) in runs {
+        all.entry(timeout_ns / 1_000_000).or_default().push(turns);
     }
-    all.into_iter().collect()
+    all
 }
 
-fn first_with(turns: &Turns, passes: fn(&u64) -> bool) -> u64 {
-    let first = turns.iter().find(|(_, runs)| runs.iter().any(passes));
+fn first_passed(turns: &Turns) -> u64 {
+    let mut turns = turns.iter();
+    let first = turns.find(|(_, runs)| runs.iter().any(|&turns| turns > 0));
     first.map_or(u64::MAX, |(timeout_ms, _)| *timeout_ms)
 }
 
-fn all_from(turns: &Turns, passes: fn(&u64) -> bool) -> u64 {
-    let last_miss = turns.iter().rfind(|(_, runs)| !runs.iter().all(passes));
+fn all_pass_from(turns: &Turns) -> u64 {
+    let last_miss = turns.iter().rfind(|(_, runs)| runs.contains(&0));
     last_miss.map_or(0, |(timeout_ms, _)| timeout_ms + 1)
 }
 

@@ -184,7 +184,7 @@ fn two_vcpus_share_the_semaphore() {
 #[test]
 fn a_flat_binary_has_no_trap_at_cpl0() {
     let Some(host) = machine() else { return };
-    let (guest, level) = (file_guest(&[0xeb, 0xfe], Default::default()), Level::Cpl0);
+    let (guest, level) = (file_guest(&[0xeb, 0xfe]), Level::Cpl0);
     let (kernel, [Vcpu { mut fd, slot }]) = emulated_host(&host.kvm, &guest, level, "6.6");
     let error = HostedVcpu::emulated(&mut fd, &slot, &guest, level, kernel).unwrap_err();
     assert!(error.to_string().contains("cpl3"), "{error}");

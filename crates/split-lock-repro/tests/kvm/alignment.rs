@@ -19,12 +19,18 @@ fn checking(kvm: &Kvm, name: &str) -> Vcpu {
     vm.add_vcpu_that_checks_alignment(&guest(name)).unwrap()
 }
 
-/// The port that the guest wrote to, or nothing if it ran for 20 ms without that.
+/// The port that the guest writes to, however busy this machine is.
 fn port(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>) -> Option<u16> {
-    let port = match vcpu
-        .run_until(Deadline::after(Duration::from_millis(20)))
-        .unwrap()
-    {
+    port_within(vcpu, Duration::from_secs(10))
+}
+
+/// Whether it runs for a while without that.
+fn runs_on(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>) -> bool {
+    port_within(vcpu, Duration::from_millis(20)).is_none()
+}
+
+fn port_within(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>, time: Duration) -> Option<u16> {
+    let port = match vcpu.run_until(Deadline::after(time)).unwrap() {
         Outcome::Exit(VcpuExit::IoOut(port, _)) => Some(port),
         Outcome::Expired(_) => None,
         other => panic!("{other:?}"),
@@ -53,7 +59,7 @@ fn a_split_lock_traps_before_it_happens_again_and_again_until_it_may() {
         assert_eq!(trapped, start);
     }
     change_flags(&slot, vcpu.vcpu(), 0, AC);
-    assert_eq!(port(&mut vcpu), None);
+    assert!(runs_on(&mut vcpu));
     assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
 
     change_flags(&slot, vcpu.vcpu(), AC, 0);
@@ -61,7 +67,7 @@ fn a_split_lock_traps_before_it_happens_again_and_again_until_it_may() {
     let trapped = slot.guest_registers(vcpu.vcpu()).unwrap();
     assert_eq!((trapped.rip, trapped.rsp), (start.rip, start.rsp));
     slot.reset(vcpu.vcpu()).unwrap();
-    assert_eq!(port(&mut vcpu), None, "it begins with AC clear");
+    assert!(runs_on(&mut vcpu), "it begins with AC clear");
 }
 
 #[test]
@@ -86,6 +92,6 @@ fn what_is_aligned_is_not_disturbed() {
     let Vcpu { mut fd, slot } = checking(&kvm, "aligned");
     let mut vcpu = PreemptibleVcpu::new(&mut fd).unwrap();
     change_flags(&slot, vcpu.vcpu(), AC, 0);
-    assert_eq!(port(&mut vcpu), None);
+    assert!(runs_on(&mut vcpu));
     assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
 }

@@ -1,16 +1,20 @@
 //! Flat binaries.
 
-use split_lock_repro::guest::FileOptions;
-
 use super::*;
 use split_lock_assist::cpu::Gpr;
-use split_lock_repro::guest::Register;
+use split_lock_repro::guest::{FileOptions, GuestFile, Register};
 
 // What the documentation of `GuestFile` promises.
 const FREE_START: u64 = 0x2_0000;
 const STACK_TOP: u64 = 0x2_0000;
 const OPERAND_LINE: u64 = 0x3_0800;
 const MEMORY_SIZE: u64 = 16 << 20;
+
+fn guest_with(code: &[u8], options: FileOptions) -> Guest {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), code).unwrap();
+    GuestFile::read(file.path(), options).unwrap().into()
+}
 
 #[test]
 fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
@@ -22,7 +26,7 @@ fn a_flat_binary_counts_in_its_own_register_at_its_own_address() {
             counter: Register(Gpr::R12),
         };
         for level in LEVELS {
-            let mut vcpu = vcpu(&kvm, &file_guest(&inc_r12, options), level);
+            let mut vcpu = vcpu(&kvm, &guest_with(&inc_r12, options), level);
             assert_eq!(vcpu.fd.get_regs().unwrap().rip, load_address);
             assert!(turns_in(&mut vcpu, 100).unwrap() > 10);
         }
@@ -37,7 +41,7 @@ fn a_flat_binary_has_a_stack_and_a_line_to_play_with() {
         0x56, 0x58, 0x0f, 0x29, 0x00, 0x88, 0x40, 0x3f, 0x48, 0xff, 0xc1, 0xeb, 0xf3,
     ];
     for level in LEVELS {
-        let guest = file_guest(&code, FileOptions::default());
+        let guest = file_guest(&code);
         let mut vcpu = vcpu(&kvm, &guest, level);
         assert!(turns_in(&mut vcpu, 100).unwrap() > 100);
         let pushed = vcpu.slot.read(STACK_TOP - 8).unwrap();
@@ -53,7 +57,7 @@ fn a_count_in_a_register_that_starts_elsewhere_is_still_one_from_zero() {
         ..Default::default()
     };
     let inc_rsi = [0x48, 0xff, 0xc6, 0xeb, 0xfb];
-    let vcpu = vcpu(&kvm, &file_guest(&inc_rsi, options), Level::Cpl3);
+    let vcpu = vcpu(&kvm, &guest_with(&inc_rsi, options), Level::Cpl3);
     assert_eq!(vcpu.slot.turns(&vcpu.fd).unwrap(), 0);
 }
 
@@ -62,8 +66,8 @@ fn the_debug_port_works_at_both_levels() {
     let Some(kvm) = kvm() else { return };
     let code = [0xe6, 0xe9, 0x48, 0xff, 0xc1, 0xeb, 0xf9]; // 1: out 0xe9, al; inc rcx; jmp 1b
     for level in LEVELS {
-        let mut vcpu = vcpu(&kvm, &file_guest(&code, FileOptions::default()), level);
-        let (writes, exit) = bounded::run_for(&mut vcpu.fd, Duration::from_millis(20));
+        let mut vcpu = vcpu(&kvm, &file_guest(&code), level);
+        let (writes, exit) = run_for(&mut vcpu.fd, Duration::from_millis(20));
         assert_eq!(exit, None);
         let turns = vcpu.slot.turns(&vcpu.fd).unwrap();
         // The last write's turn may not have been counted yet.
@@ -82,7 +86,7 @@ fn guests_can_load_their_segments_from_the_descriptor_table() {
         0x8c, 0xd8, 0x8e, 0xd8, 0x8c, 0xd0, 0x8e, 0xd0, 0x48, 0xff, 0xc1, 0xeb, 0xfb,
     ];
     for level in LEVELS {
-        let mut vcpu = vcpu(&kvm, &file_guest(&code, FileOptions::default()), level);
+        let mut vcpu = vcpu(&kvm, &file_guest(&code), level);
         let turns = turns_in(&mut vcpu, 100);
         assert!(turns.as_ref().is_ok_and(|turns| *turns > 1000), "{turns:?}");
     }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
 use split_lock_repro::guest::Guest;
 use split_lock_repro::guest::Level;
 use split_lock_repro::vm::{ExitCause, UnexpectedExit, Vcpu, Vm};
@@ -16,7 +17,6 @@ mod common;
 mod runs;
 
 mod alignment;
-mod bounded;
 mod built_in;
 mod contend;
 mod exits;
@@ -35,7 +35,7 @@ fn vcpu(kvm: &Kvm, guest: &Guest, level: Level) -> Vcpu {
 /// The turns that a guest makes from its start in `milliseconds`, or what went wrong.
 fn turns_in(vcpu: &mut Vcpu, milliseconds: u64) -> Result<u64, UnexpectedExit> {
     vcpu.slot.reset(&vcpu.fd).unwrap();
-    match bounded::run_for(&mut vcpu.fd, Duration::from_millis(milliseconds)) {
+    match run_for(&mut vcpu.fd, Duration::from_millis(milliseconds)) {
         (_, None) => Ok(vcpu.slot.turns(&vcpu.fd).unwrap()),
         (_, Some(cause)) => Err(unexpected(vcpu, cause)),
     }
@@ -43,4 +43,21 @@ fn turns_in(vcpu: &mut Vcpu, milliseconds: u64) -> Result<u64, UnexpectedExit> {
 
 fn unexpected(vcpu: &mut Vcpu, cause: ExitCause) -> UnexpectedExit {
     vcpu.slot.unexpected_exit(&mut vcpu.fd, cause)
+}
+
+/// Runs the vCPU until `duration` has passed, whatever it does in between to the debug port, or
+/// until it exits by itself. Returns how often it wrote to that port, and the exit.
+fn run_for(vcpu: &mut VcpuFd, duration: Duration) -> (u64, Option<ExitCause>) {
+    let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
+    let deadline = Deadline::after(duration);
+    let mut debug_writes = 0;
+    loop {
+        match vcpu.run_until(deadline).unwrap() {
+            Outcome::Exit(exit) => match ExitCause::from(&exit) {
+                cause if cause.is_debug_output() => debug_writes += 1,
+                cause => return (debug_writes, Some(cause)),
+            },
+            Outcome::Expired(_) | Outcome::Kicked => return (debug_writes, None),
+        }
+    }
 }

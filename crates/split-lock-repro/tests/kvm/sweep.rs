@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use split_lock_repro::guest::FileOptions;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::summary::{Point, Spread, curves};
 use split_lock_repro::sweep::{Finished, Host, Plan, Stop, SweepError, run};
@@ -85,7 +84,7 @@ fn neighbours_run_at_once_and_are_named() {
 fn exits_are_counted() {
     // 1: inc rcx; out 0xe9, al; jmp 1b
     let code = [0x48, 0xff, 0xc1, 0xe6, 0xe9, 0xeb, 0xf9];
-    let guest = file_guest(&code, FileOptions::default());
+    let guest = file_guest(&code);
     let Some(samples) = samples(&plan(vec![vec![guest]], [5])) else {
         return;
     };
@@ -97,7 +96,7 @@ fn exits_are_counted() {
 
 #[test]
 fn a_guest_that_ends_is_an_error_that_names_it() {
-    let crash = file_guest(&[0x0f, 0x0b], FileOptions::default());
+    let crash = file_guest(&[0x0f, 0x0b]);
     let plan = plan(vec![vec![guest("none"), crash]], [5]);
     let Some(error) = error_of(&plan) else { return };
     let error = error.to_string();
@@ -131,7 +130,7 @@ fn a_sweep_can_be_stopped_in_the_middle_of_a_long_run() {
 /// The others would go on for their whole timeout otherwise.
 #[test]
 fn a_guest_that_ends_ends_the_run_of_its_neighbours() {
-    let crash = file_guest(&[0x0f, 0x0b], FileOptions::default());
+    let crash = file_guest(&[0x0f, 0x0b]);
     let mut plan = plan(vec![vec![guest("aligned"), crash]], [600_000]);
     plan.warm_up_runs = 0;
     let start = Instant::now();

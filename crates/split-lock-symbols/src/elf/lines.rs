@@ -6,6 +6,7 @@
 //! is forgotten.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -40,6 +41,12 @@ pub struct SourceLine {
     pub line: u64,
 }
 
+impl fmt::Display for SourceLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.file, self.line)
+    }
+}
+
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// Where the code at an address comes from: the innermost line first, and then the lines that it
     /// was inlined into. Nothing if the file does not say so.
@@ -52,7 +59,9 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
                 continue;
             };
             let unit = unit.unit_ref(&dwarf);
-            if covers_all_of_it(unit, address) == Ok(true)
+            let mut entries = unit.entries();
+            if let Ok(Some(root)) = entries.next_dfs()
+                && covers(unit, root, address) == Ok(true)
                 && let Ok(Some(line)) = line_at(unit, address)
             {
                 let mut lines = vec![line];
@@ -65,13 +74,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     fn dwarf(&self) -> Dwarf<Bytes<'a>> {
         let mut left = MOST_BYTES;
-        let load = |id| {
-            Ok::<_, Error>(EndianSlice::new(
-                self.debug_section(id, &mut left),
-                LittleEndian,
-            ))
-        };
-        Dwarf::load(load).unwrap_or_default()
+        Dwarf::load(|id| {
+            let section = self.debug_section(id, &mut left);
+            Ok::<_, Error>(EndianSlice::new(section, LittleEndian))
+        })
+        .unwrap_or_default()
     }
 
     /// Nothing if there is none, or only a compressed one, or no room for it.
@@ -86,14 +93,6 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
                 section.data().ok()
             })
             .unwrap_or_default()
-    }
-}
-
-fn covers_all_of_it(unit: Unit, address: u64) -> Result<bool, Error> {
-    let mut entries = unit.entries();
-    match entries.next_dfs()? {
-        Some(root) => covers(unit, root, address),
-        None => Ok(false),
     }
 }
 
@@ -115,10 +114,8 @@ fn covers<'a>(unit: Unit<'a, '_>, entry: &Entry<'a>, address: u64) -> Result<boo
     ) else {
         return Ok(false);
     };
-    let Some(into) = unit
-        .attr_address(low)?
-        .and_then(|low| address.checked_sub(low))
-    else {
+    let low = unit.attr_address(low)?;
+    let Some(into) = low.and_then(|low| address.checked_sub(low)) else {
         return Ok(false);
     };
     // It is the size, or an address.

@@ -6,7 +6,7 @@ use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{MAX_INSTRUCTION_BYTES, PAGE_BYTES};
 
 use super::Image;
-use crate::listing::{Code, Listing};
+use crate::listing::{CodeBytes, Listing};
 
 /// Where Linux loads position-independent programs if it does not choose at random.
 const USUAL_BASE: u64 = 0x5555_5555_4000;
@@ -19,13 +19,12 @@ const MOST_PAGES: usize = 1 << 20;
 const MOST_CANDIDATES: usize = 64;
 const MOST_LISTED: usize = 8;
 
-/// An address and its place in a file.
+/// An address before a file was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loaded {
-    /// The address before the file was loaded.
-    pub(crate) in_file: u64,
-    /// What this place is only if it holds.
-    pub(crate) assumed: Option<String>,
+pub(crate) struct FileAddress {
+    pub(crate) address: u64,
+    /// Assumption behind this location.
+    pub(crate) assumption: Option<String>,
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
@@ -34,15 +33,23 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     ///
     /// # Errors
     /// If there is no such place, or nothing tells which of several it is.
-    pub(crate) fn locate(&self, address: u64, base: Option<u64>) -> Result<Loaded> {
+    pub(crate) fn locate(&self, address: u64, base: Option<u64>) -> Result<FileAddress> {
+        let certain = |address| FileAddress {
+            address,
+            assumption: None,
+        };
         if let Some(base) = base {
-            return self.locate_above(address, base);
+            if !base.is_multiple_of(PAGE_BYTES) {
+                bail!("--base {base:#x} is not the address of a page");
+            }
+            let Some(in_file) = self.below(address, base) else {
+                let extent = self.extent();
+                bail!("loaded at {base:#x} it has no code at {address:#x}{extent}");
+            };
+            return Ok(certain(in_file));
         }
         if self.code_segment(address).is_some() {
-            return Ok(Loaded {
-                in_file: address,
-                assumed: None,
-            });
+            return Ok(certain(address));
         }
         if !self.is_position_independent() {
             bail!("there is no code at {address:#x} in it{}", self.extent());
@@ -51,35 +58,16 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
             Mode::Bits64 => USUAL_BASE,
             Mode::Bits16 | Mode::Bits32 => USUAL_BASE_32,
         };
-        if let Some(in_file) = self
-            .below(address, usual)
-            .filter(|&place| self.locks_at(place))
-        {
-            let assumed = format!(
-                "It was loaded at {usual:#x}, where Linux puts programs if it does not choose at \
-                 random."
-            );
-            return Ok(Loaded {
-                in_file,
-                assumed: Some(assumed),
-            });
-        }
-        self.locate_by_page_offset(address)
-    }
-
-    fn locate_above(&self, address: u64, base: u64) -> Result<Loaded> {
-        if !base.is_multiple_of(PAGE_BYTES) {
-            bail!("--base {base:#x} is not the address of a page");
-        }
-        match self.below(address, base) {
-            Some(in_file) => Ok(Loaded {
-                in_file,
-                assumed: None,
+        let in_file = self.below(address, usual);
+        match in_file.filter(|&place| self.locks_at(place)) {
+            Some(address) => Ok(FileAddress {
+                address,
+                assumption: Some(format!(
+                    "It was loaded at {usual:#x}, where Linux puts programs if it does not choose \
+                     at random."
+                )),
             }),
-            None => bail!(
-                "loaded at {base:#x} it has no code at {address:#x}{}",
-                self.extent()
-            ),
+            None => self.locate_by_page_offset(address),
         }
     }
 
@@ -93,7 +81,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// Files are loaded by whole pages. So of all places that are as far into a page it is the one with
     /// an instruction that locks, if there is only one.
-    fn locate_by_page_offset(&self, address: u64) -> Result<Loaded> {
+    fn locate_by_page_offset(&self, address: u64) -> Result<FileAddress> {
         let into_page = address % PAGE_BYTES;
         let places = self.code_segments().flat_map(|segment| {
             let to_first = (into_page + PAGE_BYTES - segment.address % PAGE_BYTES) % PAGE_BYTES;
@@ -106,9 +94,9 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
             places.retain(|&place| self.is_an_instruction(place));
         }
         match places[..] {
-            [in_file] => Ok(Loaded {
-                in_file,
-                assumed: Some(format!(
+            [address] => Ok(FileAddress {
+                address,
+                assumption: Some(format!(
                     "Nothing says where it was loaded. Of all places that are {into_page:#x} bytes \
                      into a page of code this is the only one with an instruction that locks."
                 )),
@@ -143,8 +131,8 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
         })
     }
 
-    fn as_code<'b>(&self, address: u64, bytes: &'b [u8]) -> Code<'b> {
-        Code {
+    fn as_code<'b>(&self, address: u64, bytes: &'b [u8]) -> CodeBytes<'b> {
+        CodeBytes {
             bytes,
             address,
             mode: self.mode,

@@ -8,20 +8,20 @@ use split_lock_assist::cpu::Mode;
 
 use super::listing::BYTES_AFTER;
 
+mod file;
 #[cfg(test)]
 #[path = "../../tests/fixture/mod.rs"]
-mod fixture;
+pub(crate) mod fixture;
 mod lines;
 mod load;
 mod name;
-mod open;
 mod symbols;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::file::UntrustedFile;
 pub use self::lines::SourceLine;
-pub use self::name::Name;
-pub(crate) use self::open::Source;
+pub use self::name::FunctionName;
 pub use self::symbols::Function;
 
 /// What an ELF file begins with.

@@ -9,28 +9,26 @@ const MOST_CHARACTERS: usize = 512;
 
 /// The name of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct FunctionName {
     /// As the file has it.
-    pub in_file: String,
+    pub mangled: String,
     /// As people know it: that of Rust or C++ code without what the compiler did to it.
-    pub shown: String,
+    pub demangled: String,
 }
 
-impl Name {
-    pub(super) fn of(in_file: &str) -> Self {
-        let shown = rust(in_file)
-            .or_else(|| cpp(in_file))
-            .unwrap_or_else(|| Limited::text(|out| out.write_str(in_file)));
+impl FunctionName {
+    pub(super) fn of(mangled: &str) -> Self {
+        let demangled = rust(mangled).or_else(|| cpp(mangled));
         Self {
-            in_file: in_file.to_owned(),
-            shown,
+            mangled: mangled.to_owned(),
+            demangled: demangled.unwrap_or_else(|| LimitedText::text(|out| out.write_str(mangled))),
         }
     }
 }
 
 fn rust(name: &str) -> Option<String> {
     let name = rustc_demangle::try_demangle(name).ok()?;
-    Some(Limited::text(|out| write!(out, "{name:#}")))
+    Some(LimitedText::text(|out| write!(out, "{name:#}")))
 }
 
 fn cpp(name: &str) -> Option<String> {
@@ -40,7 +38,7 @@ fn cpp(name: &str) -> Option<String> {
         .ok()
         .filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
     let options = DemangleOptions::new().no_return_type();
-    Some(Limited::text(|out| {
+    Some(LimitedText::text(|out| {
         name.structured_demangle(out, &options)?;
         out.write_str(suffix)
     }))
@@ -48,12 +46,12 @@ fn cpp(name: &str) -> Option<String> {
 
 /// Text up to some length. A short mangled name can stand for one that fills the memory.
 #[derive(Debug, Default)]
-struct Limited {
+struct LimitedText {
     text: String,
     left: usize,
 }
 
-impl Limited {
+impl LimitedText {
     fn text(write: impl FnOnce(&mut Self) -> fmt::Result) -> String {
         let mut limited = Self {
             text: String::new(),
@@ -66,20 +64,13 @@ impl Limited {
     }
 }
 
-impl Write for Limited {
+impl Write for LimitedText {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        let characters = part.chars().count();
-        self.text.extend(part.chars().take(self.left));
-        match self.left.checked_sub(characters) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.left = 0;
-                Err(fmt::Error)
-            }
+        for character in part.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(character);
         }
+        Ok(())
     }
 }
 
@@ -91,7 +82,7 @@ mod tests {
 
     #[test]
     fn names_are_shown_as_they_were_written() {
-        for (in_file, shown) in [
+        for (mangled, demangled) in [
             ("main", "main"),
             ("_ZN4game4tickEv", "game::tick()"),
             ("_ZN4game4tickEv.cold", "game::tick() [clone .cold]"),
@@ -100,7 +91,7 @@ mod tests {
             ("_Znot a name", "_Znot a name"),
             ("", ""),
         ] {
-            assert_eq!(Name::of(in_file).shown, shown);
+            assert_eq!(FunctionName::of(mangled).demangled, demangled);
         }
     }
 
@@ -111,15 +102,12 @@ mod tests {
         for n in 0..60 {
             let last = match n {
                 0 => "S_".to_owned(),
-                n => format!(
-                    "S{}_",
-                    char::from_digit((n - 1) % 36, 36).unwrap().to_uppercase()
-                ),
+                n => format!("S{}_", char::from_digit((n - 1) % 36, 36).unwrap()).to_uppercase(),
             };
             name.push_str(&format!("1bI{last}{last}E"));
         }
         for name in [name, "x".repeat(4096)] {
-            assert!(Name::of(&name).shown.chars().count() <= MOST_CHARACTERS + 1);
+            assert!(FunctionName::of(&name).demangled.chars().count() <= MOST_CHARACTERS + 1);
         }
     }
 
@@ -127,7 +115,7 @@ mod tests {
         #[test]
         fn no_name_is_a_panic(name in "(_ZN?|_R)?[0-9A-Za-z_$.]{0,80}", any in any::<String>()) {
             for name in [name, any] {
-                prop_assert!(Name::of(&name).shown.chars().count() <= MOST_CHARACTERS + 1);
+                prop_assert!(FunctionName::of(&name).demangled.chars().count() <= MOST_CHARACTERS + 1);
             }
         }
     }

@@ -5,7 +5,7 @@ use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 
 use super::fixture::{CALLED_FROM, Elf, SOURCE, SPLIT, TEXT};
 use super::*;
-use crate::listing::{Code, Listing};
+use crate::listing::{CodeBytes, Listing};
 
 fn pie() -> Elf {
     Elf {
@@ -58,9 +58,9 @@ fn a_function_has_a_name_a_beginning_and_a_line() {
         let split = 0x40_0000 + SPLIT;
         let function = image.function_at(split + 2).unwrap();
         assert_eq!(function.start, split);
-        assert_eq!(function.name.unwrap().shown, "split");
+        assert_eq!(function.name.unwrap().demangled, "split");
         let wait = image.function_at(split - 1).unwrap();
-        assert_eq!(wait.name.unwrap().shown, "wait");
+        assert_eq!(wait.name.unwrap().demangled, "wait");
         let line = |line| SourceLine {
             file: SOURCE.0.to_owned(),
             line,
@@ -92,7 +92,7 @@ fn without_sizes_the_last_symbol_before_it_is_taken() {
     };
     let bytes = elf.bytes();
     let image = Image::parse(&bytes[..]).unwrap();
-    let name = |address| Some(image.function_at(address)?.name?.shown);
+    let name = |address| Some(image.function_at(address)?.name?.demangled);
     assert_eq!(name(0x40_0000 + SPLIT + 2).as_deref(), Some("split"));
     assert_eq!(name(0x40_0000 + TEXT).as_deref(), Some("wait"));
     assert_eq!(name(0x40_0000), None);
@@ -108,7 +108,7 @@ fn a_name_of_any_content_is_taken() {
     let bytes = elf.bytes();
     let image = Image::parse(&bytes[..]).unwrap();
     let name = image.function_at(0x40_0000 + SPLIT).unwrap().name.unwrap();
-    assert_eq!(name.shown, "\u{fffd}\u{1b}[31m");
+    assert_eq!(name.demangled, "\u{fffd}\u{1b}[31m");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_address_of_the_file_is_where_it_is() {
     let image = Image::parse(&bytes[..]).unwrap();
     let split = 0x40_0000 + SPLIT;
     let place = image.locate(split, None).unwrap();
-    assert_eq!((place.in_file, place.assumed), (split, None));
+    assert_eq!((place.address, place.assumption), (split, None));
     let message = image.locate(0x1000, None).unwrap_err().to_string();
     assert!(message.contains("it has code from 0x400000"), "{message}");
 }
@@ -128,14 +128,14 @@ fn an_address_after_loading_is_found_and_what_was_assumed_is_said() {
     let image = Image::parse(&bytes[..]).unwrap();
     let locate = |address, base| image.locate(address, base);
     let usual = locate(0x5555_5555_4000 + SPLIT, None).unwrap();
-    assert_eq!(usual.in_file, SPLIT);
-    assert!(usual.assumed.unwrap().contains("0x555555554000"));
+    assert_eq!(usual.address, SPLIT);
+    assert!(usual.assumption.unwrap().contains("0x555555554000"));
     let anywhere = locate(0x55d0_c0ff_e000 + SPLIT, None).unwrap();
-    assert_eq!(anywhere.in_file, SPLIT);
-    assert!(anywhere.assumed.unwrap().contains("the only one"));
+    assert_eq!(anywhere.address, SPLIT);
+    assert!(anywhere.assumption.unwrap().contains("the only one"));
     // With its base nothing is assumed, and it need not lock.
     let told = locate(0x55d0_c0ff_e000 + TEXT, Some(0x55d0_c0ff_e000)).unwrap();
-    assert_eq!((told.in_file, told.assumed), (TEXT, None));
+    assert_eq!((told.address, told.assumption), (TEXT, None));
 
     for (address, base, part) in [
         (
@@ -212,17 +212,17 @@ fn what_is_no_program_is_named() {
 /// Made by a compiler, and read from disk as far as it is needed.
 #[test]
 fn this_program_knows_itself() {
-    let source = Source::open(&std::env::current_exe().unwrap()).unwrap();
+    let source = UntrustedFile::open(&std::env::current_exe().unwrap()).unwrap();
     let image = Image::parse(source.data()).unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let base = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
     let address = this_program_knows_itself as *const () as u64;
     let place = image.locate(address, Some(base)).unwrap();
-    let function = image.function_at(place.in_file).unwrap();
-    assert_eq!(function.start, place.in_file);
-    let name = function.name.unwrap().shown;
+    let function = image.function_at(place.address).unwrap();
+    assert_eq!(function.start, place.address);
+    let name = function.name.unwrap().demangled;
     assert!(name.contains("this_program_knows_itself"), "{name}");
-    let lines = image.source_lines(place.in_file);
+    let lines = image.source_lines(place.address);
     assert!(lines[0].file.ends_with("elf/tests.rs"), "{lines:?}");
 }
 
@@ -236,7 +236,7 @@ fn ask_everything<'a>(data: impl ReadRef<'a>, address: u64) {
     let function = image.function_at(address);
     let _ = image.source_lines(address);
     if let Some((start, bytes)) = image.code_around(function.as_ref(), address) {
-        let code = Code {
+        let code = CodeBytes {
             bytes,
             address: start,
             mode: image.mode(),
@@ -321,5 +321,5 @@ fn a_small_file_with_large_claims_is_cut() {
     let found = image.code(SPLIT..u64::MAX).unwrap();
     assert_eq!(found.len() as u64, bytes.len() as u64 - SPLIT);
     let place = image.locate(0x55d0_c0ff_e000 + SPLIT, None).unwrap();
-    assert_eq!(place.in_file, SPLIT);
+    assert_eq!(place.address, SPLIT);
 }

@@ -4,7 +4,7 @@ use split_lock_model::handler::TrapOrigin;
 
 use super::error::WatchError;
 use super::format::{Field, Format};
-use super::probes::{GUEST_BACK, GUEST_TRAP, Probes, SLEPT, USER_BACK, USER_TRAP};
+use super::probes::{GUEST_TRAP, Probes, SLEPT, USER_TRAP};
 use super::record::Sample;
 use super::symbols::Symbols;
 use super::tracefs::Tracefs;
@@ -74,16 +74,7 @@ impl PerfEvent {
     /// Those of the probes.
     pub(super) fn of_probes(tracefs: &Tracefs, probes: &Probes) -> Result<Vec<Self>, WatchError> {
         let mut events = vec![];
-        for (name, argument) in [
-            (GUEST_TRAP, "rip"),
-            (USER_TRAP, "rip"),
-            (GUEST_BACK, "retry"),
-            (USER_BACK, "retry"),
-            (SLEPT, "left_ms"),
-        ] {
-            let Some(event) = probes.get(name) else {
-                continue;
-            };
+        for (name, event, argument) in probes.defined() {
             let format = tracefs.format(&event)?;
             let found = format.and_then(|format| {
                 let kind = kind(name, format.field(argument)?);

@@ -6,57 +6,24 @@ use std::process;
 use super::symbols::{HANDLE_GUEST, HANDLE_USER, MSLEEP, Symbols};
 use super::tracefs::Tracefs;
 
-/// One probe: what it is called, and what the kernel is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Definition {
-    name: &'static str,
-    function: &'static str,
-    /// `p`, or `r` for its return, of so many threads at once as may be in the handler.
-    kind: &'static str,
-    /// What is to be in its records. The handlers' arguments: the guest's RIP; the program's registers.
-    argument: &'static str,
-}
+/// A probe's name, its kind, the function, and what is to be in its records.
+///
+/// The kind is `p`, or `r` for the function's return, of so many threads at once as may be in the handler. The handlers'
+/// arguments are the guest's RIP, and the program's registers: in `struct pt_regs` RIP is the seventeenth word.
+type Definition = (&'static str, &'static str, &'static str, &'static str);
 
 pub(super) const GUEST_TRAP: &str = "guest_trap";
 pub(super) const USER_TRAP: &str = "user_trap";
-pub(super) const GUEST_BACK: &str = "guest_back";
-pub(super) const USER_BACK: &str = "user_back";
+const GUEST_BACK: &str = "guest_back";
+const USER_BACK: &str = "user_back";
 pub(super) const SLEPT: &str = "slept";
 
-const RETURN: &str = "r1024";
-
 const DEFINITIONS: [Definition; 5] = [
-    Definition {
-        name: GUEST_TRAP,
-        function: HANDLE_GUEST,
-        kind: "p",
-        argument: "rip=%di:x64",
-    },
-    Definition {
-        name: USER_TRAP,
-        function: HANDLE_USER,
-        kind: "p",
-        // struct pt_regs: RIP is the seventeenth of its words.
-        argument: "rip=+128(%di):x64",
-    },
-    Definition {
-        name: GUEST_BACK,
-        function: HANDLE_GUEST,
-        kind: RETURN,
-        argument: "retry=$retval:u8",
-    },
-    Definition {
-        name: USER_BACK,
-        function: HANDLE_USER,
-        kind: RETURN,
-        argument: "retry=$retval:u8",
-    },
-    Definition {
-        name: SLEPT,
-        function: MSLEEP,
-        kind: RETURN,
-        argument: "left_ms=$retval:u64",
-    },
+    (GUEST_TRAP, "p", HANDLE_GUEST, "rip=%di:x64"),
+    (USER_TRAP, "p", HANDLE_USER, "rip=+128(%di):x64"),
+    (GUEST_BACK, "r1024", HANDLE_GUEST, "retry=$retval:u8"),
+    (USER_BACK, "r1024", HANDLE_USER, "retry=$retval:u8"),
+    (SLEPT, "r1024", MSLEEP, "left_ms=$retval:u64"),
 ];
 
 /// What all our probes are below.
@@ -67,7 +34,8 @@ const GROUP: &str = "splitlock";
 #[derive(Debug)]
 pub(super) struct Probes {
     tracefs: Tracefs,
-    defined: Vec<&'static str>,
+    /// Names and arguments.
+    defined: Vec<(&'static str, &'static str)>,
     /// Of one process there may be several, too.
     suffix: String,
 }
@@ -89,31 +57,21 @@ impl Probes {
             defined: vec![],
             suffix: format!("{number}_{}", process::id()),
         };
-        for definition in &DEFINITIONS {
-            if symbols.has(definition.function) {
-                probes.add(definition)?;
+        for (name, kind, function, argument) in DEFINITIONS {
+            if symbols.has(function) {
+                let event = probes.event(name);
+                tracefs.change_probes(&format!("{kind}:{event} {function} {argument}"))?;
+                probes.defined.push((name, argument));
             }
         }
         Ok(Some(probes))
     }
 
-    fn add(&mut self, definition: &Definition) -> io::Result<()> {
-        let Definition {
-            name,
-            function,
-            kind,
-            argument,
-        } = definition;
-        let event = self.event(name);
-        let line = format!("{kind}:{event} {function} {argument}");
-        self.tracefs.change_probes(&line)?;
-        self.defined.push(name);
-        Ok(())
-    }
-
-    /// What a probe is called below tracefs' `events`, if it is there.
-    pub(super) fn get(&self, name: &'static str) -> Option<String> {
-        self.defined.contains(&name).then(|| self.event(name))
+    /// Those that are there: their names, what they are called below tracefs' `events`, and the field of their records.
+    pub(super) fn defined(&self) -> impl Iterator<Item = (&'static str, String, &'static str)> {
+        let field = |argument: &'static str| argument.split('=').next().unwrap_or(argument);
+        let defined = self.defined.iter();
+        defined.map(move |&(name, argument)| (name, self.event(name), field(argument)))
     }
 
     fn event(&self, name: &str) -> String {
@@ -129,7 +87,7 @@ impl Probes {
 
 impl Drop for Probes {
     fn drop(&mut self) {
-        for name in &self.defined {
+        for (name, _) in &self.defined {
             // There is nobody to tell; the next watch removes what is left.
             let _ = self
                 .tracefs
@@ -146,7 +104,7 @@ fn missed_in(profile: &str, suffix: &str) -> u64 {
         let name = name.rsplit('/').next()?;
         let ours = DEFINITIONS
             .iter()
-            .any(|known| name.strip_prefix(known.name) == Some(&format!("_{suffix}")));
+            .any(|(known, ..)| name.strip_prefix(known) == Some(&format!("_{suffix}")));
         let misses: u64 = words.nth(1)?.parse().ok()?;
         ours.then_some(misses)
     });
@@ -215,8 +173,13 @@ mod tests {
         let kallsyms = "ffffffff81322e50 T handle_guest_split_lock\n";
         let symbols = Symbols::read(kallsyms.as_bytes()).unwrap();
         let probes = Probes::define(&tracefs, &symbols, 3).unwrap().unwrap();
-        let event = probes.get(GUEST_TRAP).unwrap();
-        assert_eq!(probes.get(SLEPT), None);
+        let defined: Vec<_> = probes.defined().collect();
+        let names: Vec<_> = defined
+            .iter()
+            .map(|&(name, _, field)| (name, field))
+            .collect();
+        assert_eq!(names, [(GUEST_TRAP, "rip"), (GUEST_BACK, "retry")]);
+        let event = defined[0].1.clone();
         drop(probes);
         let written = tracefs.probes().unwrap();
         let lines: Vec<_> = written.lines().collect();

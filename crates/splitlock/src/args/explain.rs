@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use split_lock_assist::cpu::Mode;
-use split_lock_assist::partial::Setting;
+use split_lock_assist::partial::RegisterSetting;
 
 use super::Host;
 
@@ -45,7 +45,7 @@ pub(crate) struct ExplainArgs {
     /// What is known of a register when the instruction runs: `rsi=0x303c`, `edi=-1`, `fs_base=0x7000`,
     /// `eflags=0x246`; several separated by commas, or the option several times.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
-    pub(crate) reg: Vec<Setting>,
+    pub(crate) reg: Vec<RegisterSetting>,
     /// Address of the instruction whose bytes are given.
     #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with_all = ["exe", "pid"])]
     pub(crate) rip: Option<u64>,

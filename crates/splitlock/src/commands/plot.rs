@@ -37,7 +37,7 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
     let bytes = match form {
         Form::Svg => figure.picture().svg()?.into_bytes(),
         Form::Png => figure.picture().png(args.width)?,
-        Form::Html => page(&figure, sweeps, &args.files)?.into_bytes(),
+        Form::Html => page(&figure, &sweeps, &args.files)?.into_bytes(),
     };
     // Nothing is drafted while an input may keep us waiting.
     interrupt::leave_on_ctrl_c()?;
@@ -45,10 +45,10 @@ pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String> {
+fn page(figure: &Figure, sweeps: &[Sweep], files: &[PathBuf]) -> Result<String> {
     let caption = "How each series was obtained stands in the legend.";
     let mut section = Section::new(figure.title()).picture(&figure.picture(), caption)?;
-    for sweep in &sweeps {
+    for sweep in sweeps {
         section = section.table(if Figure::offsets(sweep).is_ok() {
             html::offsets_table(sweep)
         } else {
@@ -63,15 +63,14 @@ fn page(figure: &Figure, sweeps: Vec<Sweep>, files: &[PathBuf]) -> Result<String
         stem.to_string_lossy().into_owned()
     };
     let names: Vec<String> = files.iter().map(stem).collect();
-    let named = names.iter().zip(sweeps).map(|(name, sweep)| NamedSweep {
-        name: name.clone(),
-        sweep,
-    });
+    let named = names.iter().zip(sweeps);
     Ok(html::render(&Report {
         title: figure.title().into(),
         finding: format!("Drawn from {}.", names.join(", ")),
         sections: vec![section],
-        sweeps: named.collect(),
+        sweeps: named
+            .map(|(name, sweep)| NamedSweep { name, sweep })
+            .collect(),
     })?)
 }
 

@@ -216,14 +216,10 @@ fn chart(found: &[Assessment], value: Value) -> String {
             "{:name_width$} {}{}{number}\n",
             a.policy.name(),
             "█".repeat(length),
-            gap(length)
+            if length > 0 { " " } else { "" }
         )
     };
     found.iter().map(line).collect()
-}
-
-fn gap(bar: usize) -> &'static str {
-    if bar > 0 { " " } else { "" }
 }
 
 fn percent(share: f64) -> String {

@@ -8,17 +8,10 @@ mod settings;
 mod warned;
 
 use crate::facts::release;
-use crate::{Basis, Condition};
-use crate::{Events, Facts, History, Mode, Observed, mode};
+use crate::{Basis, Condition, Events, Facts, History, Mode, Observed, mode};
 
-pub(super) struct Decision {
-    pub(super) condition: Condition,
-    pub(super) basis: Basis,
-    pub(super) because: Vec<String>,
-    pub(super) doubts: Vec<String>,
-}
-
-pub(super) fn decide(facts: &Facts, history: &History) -> Decision {
+/// The condition of a machine, and what speaks for it and against it.
+pub(super) fn decide<'a>(facts: &'a Facts, history: &'a History) -> (Condition, Judge<'a>) {
     let lookup = release(facts).map(|(release, suffix)| release.lookup(suffix));
     let mut judge = Judge {
         facts,
@@ -31,25 +24,20 @@ pub(super) fn decide(facts: &Facts, history: &History) -> Decision {
     };
     let condition = judge.condition();
     judge.tell_of_history(condition, history);
-    Decision {
-        condition,
-        basis: judge.basis,
-        because: judge.because,
-        doubts: judge.doubts,
-    }
+    (condition, judge)
 }
 
 /// Gathers what speaks for a condition and against it.
-struct Judge<'a> {
+pub(super) struct Judge<'a> {
     facts: &'a Facts,
     /// `None` if the release could not be seen, or is none.
     features: Option<Features>,
     /// Why the release may not tell everything.
     note: Option<&'static str>,
     events: Option<&'a Events>,
-    basis: Basis,
-    because: Vec<String>,
-    doubts: Vec<String>,
+    pub(super) basis: Basis,
+    pub(super) because: Vec<String>,
+    pub(super) doubts: Vec<String>,
 }
 
 impl Judge<'_> {

@@ -5,13 +5,12 @@ use split_lock_host::attribution::{
     Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{AttributedTraps, Diagnosis};
-use split_lock_log::TrapKind;
+use split_lock_log::{Exception, TrapKind};
 use split_lock_model::analysis::PassPrediction;
 use split_lock_model::time::Nanos;
 use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
-use super::words::exception;
 
 use crate::page::Page;
 
@@ -327,4 +326,11 @@ fn suspected(suspect: &TimerSuspect) -> String {
         ),
     };
     format!("Process {}{name}: {seen}.{outlook}", suspect.pid)
+}
+
+pub(super) fn exception(kind: TrapKind) -> &'static str {
+    match kind.exception() {
+        Exception::AlignmentCheck => "AC",
+        Exception::Debug => "DB",
+    }
 }

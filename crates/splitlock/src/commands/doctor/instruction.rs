@@ -4,8 +4,7 @@ use serde::Serialize;
 use split_lock_host::attribution::{Group, Space};
 use split_lock_host::{Diagnosis, Root};
 use split_lock_report::text::plain;
-
-use split_lock_symbols::Found;
+use split_lock_symbols::ProcessInstruction;
 
 #[cfg(test)]
 #[path = "../../../../split-lock-symbols/tests/fixture/mod.rs"]
@@ -16,9 +15,9 @@ mod fixture;
 #[serde(rename_all = "snake_case", tag = "state")]
 pub(super) enum Instruction {
     /// An instruction that locks.
-    Found(Found),
+    Found(ProcessInstruction),
     /// An instruction that does not: other code is loaded there by now.
-    OtherCode(Found),
+    OtherCode(ProcessInstruction),
     /// The addresses are those of a guest, and in the VMM's memory they mean something else.
     OfAGuest,
     /// It cannot be looked at.
@@ -70,8 +69,8 @@ impl Instruction {
         // Another process of the group may have its code elsewhere.
         let mut answers = group.addresses.iter().map(|address| {
             let found = match group.is_after() {
-                true => split_lock_symbols::before(pid, address.address),
-                false => split_lock_symbols::at(pid, address.address),
+                true => ProcessInstruction::before(pid, address.address),
+                false => ProcessInstruction::at(pid, address.address),
             };
             match found {
                 Ok(found) if found.locks => Instruction::Found(found),
@@ -117,7 +116,7 @@ impl Instruction {
     }
 }
 
-fn place(found: &Found) -> String {
+fn place(found: &ProcessInstruction) -> String {
     let mut text = String::new();
     if let Some(function) = &found.function {
         text += &format!(" in {function}");
@@ -133,60 +132,25 @@ fn place(found: &Found) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::process::{Child, Command};
-    use std::{fs, io, thread};
-
     use split_lock_host::attribution::Traps;
     use split_lock_log::Records;
+    use tempfile::TempDir;
 
-    use super::fixture::{Elf, SPLIT, TEXT};
+    use super::fixture::{BASE, Elf, SPLIT, TEXT, Waiting};
     use super::*;
 
-    const BASE: u64 = 0x40_0000;
-
     /// A process in which a split lock waits.
-    struct Waiting(Child);
+    struct Target(Waiting, #[expect(dead_code, reason = "its file")] TempDir);
 
-    impl Waiting {
+    impl Target {
         fn start(elf: &Elf) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("waits");
-            #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-            fs::write(&path, elf.bytes()).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            loop {
-                match Command::new(&path).spawn() {
-                    Ok(child) => return Waiting(child).once_loaded(),
-                    // Another test has started a program while this one was written.
-                    Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                        thread::yield_now();
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }
-
-        /// The kernel lets the parent go on before it has mapped the child's program.
-        fn once_loaded(self) -> Self {
-            let maps = format!("/proc/{}/maps", self.0.id());
-            while !fs::read_to_string(&maps).unwrap().contains("/waits") {
-                thread::yield_now();
-            }
-            self
+            Target(Waiting::start(elf, &folder.path().join("waits")), folder)
         }
 
         fn instruction(&self, comm: &str, kind: &str, address: u64) -> Instruction {
             let root = Root::live().unwrap();
-            Instruction::of(&root, &group(comm, kind, address), self.0.id())
-        }
-    }
-
-    impl Drop for Waiting {
-        fn drop(&mut self) {
-            let killed = self.0.kill();
-            let ended = self.0.wait();
-            drop((killed, ended));
+            Instruction::of(&root, &group(comm, kind, address), self.0.pid())
         }
     }
 
@@ -216,7 +180,7 @@ mod tests {
             ..Elf::default()
         };
         for (elf, function) in [(elf, Some("split+0x0")), (nameless, None)] {
-            let process = Waiting::start(&elf);
+            let process = Target::start(&elf);
             for (kind, address) in [("#AC", BASE + SPLIT), ("#DB", BASE + SPLIT + 5)] {
                 let answer = process.instruction("game", kind, address);
                 let Instruction::Found(found) = &answer else {
@@ -239,7 +203,7 @@ mod tests {
 
     #[test]
     fn code_that_does_not_lock_is_not_the_culprit() {
-        let process = Waiting::start(&Elf::default());
+        let process = Target::start(&Elf::default());
         let answer = process.instruction("game", "#AC", BASE + TEXT);
         assert!(matches!(answer, Instruction::OtherCode(_)), "{answer:?}");
         assert!(answer.sentence().contains("does not lock"));
@@ -252,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_guests_address_is_not_looked_up() {
-        let process = Waiting::start(&Elf::default());
+        let process = Target::start(&Elf::default());
         let answer = process.instruction("CPU 0/KVM", "#AC", BASE + SPLIT);
         assert_eq!(answer, Instruction::OfAGuest);
         assert!(answer.sentence().contains("guest's"));
@@ -260,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_is_said() {
-        let process = Waiting::start(&Elf::default());
+        let process = Target::start(&Elf::default());
         let answer = process.instruction("game", "#AC", 0x10);
         assert!(
             answer.sentence().contains("nothing mapped at 0x10"),

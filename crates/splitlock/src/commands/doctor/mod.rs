@@ -20,7 +20,6 @@ mod instruction;
 mod json;
 mod page;
 mod prometheus;
-mod words;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     let prepare = |path: &Option<PathBuf>| path.as_deref().map(Output::prepare).transpose();
@@ -96,10 +95,8 @@ fn diagnosis(root: &Root, log: Option<&Path>) -> Result<Diagnosis> {
 /// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
 fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
     let (source, name) = if is_standard(path) {
-        (
-            Source::from_reader(io::stdin()),
-            "standard input".to_owned(),
-        )
+        let stdin = Source::from_reader(io::stdin());
+        (stdin, "standard input".to_owned())
     } else {
         (Source::open(path), path.display().to_string())
     };

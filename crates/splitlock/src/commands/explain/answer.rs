@@ -2,47 +2,52 @@
 
 use split_lock_assist::cpu::{Mode, rflags};
 use split_lock_assist::decode::ImplicitLock;
-use split_lock_assist::partial::{Known, Lock, Place, Split, Verdict};
-use split_lock_symbols::Subject;
+use split_lock_assist::partial::{Analysis, KnownRegisters, LockKind, OperandLocation, Split};
+use split_lock_symbols::LocatedCode;
 
 use super::linux::Treatment;
 
 /// A question's answer.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) subject: Subject,
-    pub(super) known: Known,
+    pub(super) code: LocatedCode,
+    pub(super) known: KnownRegisters,
     /// `None` if there is no instruction that the CPU knows.
-    pub(super) verdict: Option<Verdict>,
+    pub(super) analysis: Option<Analysis>,
     /// What Linux does, if it can be a split lock.
     pub(super) treatment: Option<Treatment>,
 }
 
 impl Answer {
     pub(super) fn is_split(&self) -> bool {
-        let split = self.verdict.as_ref().map(|verdict| verdict.split);
+        let split = self.analysis.as_ref().map(|analysis| analysis.split);
         split == Some(Split::Yes)
+    }
+
+    /// Where its operand is, if that is what it locks.
+    pub(super) fn location(&self) -> Option<&OperandLocation> {
+        self.analysis.as_ref()?.location.as_ref()
     }
 
     /// The answer in a sentence.
     pub(super) fn headline(&self) -> String {
-        let Some(verdict) = &self.verdict else {
+        let Some(analysis) = &self.analysis else {
             return format!(
                 "No lock: that is no instruction in {}-bit code, and the CPU raises an exception.",
-                self.subject.mode.bits()
+                self.code.mode.bits()
             );
         };
-        let text = &verdict.instruction;
-        match (&verdict.place, verdict.lock) {
-            (Some(place), _) => self.of_operand(verdict, place),
-            (None, Lock::Refused) => format!(
+        let text = &analysis.instruction;
+        match (&analysis.location, analysis.lock) {
+            (Some(location), _) => self.of_operand(analysis, location),
+            (None, LockKind::Refused) => format!(
                 "No lock: `{text}` may not have a LOCK prefix, and the CPU raises #UD (a program \
                  gets SIGILL)."
             ),
-            (None, Lock::Implicit(lock @ ImplicitLock::AtomicWithoutLock)) => {
+            (None, LockKind::Implicit(lock @ ImplicitLock::AtomicWithoutLock)) => {
                 format!("Perhaps a split lock: `{text}` {lock}, and is not looked into here.")
             }
-            (None, Lock::Implicit(lock)) => format!(
+            (None, LockKind::Implicit(lock)) => format!(
                 "Only in odd cases a split lock: `{text}` {lock}. That splits where a table of \
                  descriptors is not aligned to 8 bytes; Linux's own are."
             ),
@@ -52,76 +57,67 @@ impl Answer {
         }
     }
 
-    fn of_operand(&self, verdict: &Verdict, place: &Place) -> String {
-        let text = &verdict.instruction;
-        if let Some(fault) = &place.fault {
+    fn of_operand(&self, analysis: &Analysis, location: &OperandLocation) -> String {
+        let text = &analysis.instruction;
+        if let Some(fault) = &location.fault {
             return format!("No split lock: `{text}` faults before it locks: {fault}.");
         }
-        if place.operand.must_be_aligned {
+        if location.operand.must_be_aligned {
             return format!(
                 "No split lock: `{text}` faults unless its operand is aligned to 16 bytes, and so \
                  never crosses a cache line."
             );
         }
-        let bytes = match place.operand.bytes {
+        let bytes = match location.operand.bytes {
             1 => "1 byte".to_owned(),
             bytes => format!("{bytes} bytes"),
         };
-        let at = match place.address {
-            Some(address) => format!("`{text}` locks {bytes} at {address:#x}"),
-            None => format!("`{text}` locks {bytes}"),
+        let needs = joined(&location.needs, "and");
+        let (at, whatever) = match location.address {
+            Some(address) => (format!(" at {address:#x}"), String::new()),
+            None => (String::new(), format!(", whatever {needs} may be")),
         };
-        let whatever = match place.address {
-            Some(_) => String::new(),
-            None => format!(", whatever {} may be", joined(&place.needs)),
-        };
-        match verdict.split {
+        let at = format!("`{text}` locks {bytes}{at}");
+        match analysis.split {
             Split::Yes => format!("A split lock: {at}, across the end of a cache line{whatever}."),
             Split::No => format!("No split lock: {at}, within one cache line{whatever}."),
-            Split::Depends => format!(
-                "Perhaps a split lock: {at}, and where they are depends on {}.",
-                joined(&place.needs)
-            ),
+            Split::Depends => {
+                format!("Perhaps a split lock: {at}, and where they are depends on {needs}.")
+            }
         }
-    }
-
-    fn checks_alignment(&self) -> bool {
-        let is_set = |flags: u64| flags & rflags::ALIGNMENT_CHECK != 0;
-        self.known.flags.is_some_and(is_set) && self.is_split()
-    }
-
-    /// The upper half of the address space is the kernel's.
-    fn is_in_a_kernel(&self) -> bool {
-        let is_upper = |rip: u64| rip >> 63 == 1;
-        self.subject.mode == Mode::Bits64 && self.subject.rip.is_some_and(is_upper)
     }
 
     /// What has to be known besides to judge the answer.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = vec![];
-        if let (Some(inside), Some(rip)) = (self.subject.listing.inside, self.subject.rip) {
+        let code = &self.code;
+        if let (Some(inside), Some(rip)) = (code.listing.inside, code.rip) {
             notes.push(format!(
                 "Read from the beginning of its function, {rip:#x} is in the middle of the \
                  instruction at {inside:#x}, so it may not be the address of an instruction."
             ));
         }
         notes.extend(self.one_after_a_lock());
-        if self.checks_alignment() {
+        let flags = self.known.flags.unwrap_or(0);
+        if flags & rflags::ALIGNMENT_CHECK != 0 && self.is_split() {
             notes.push(
                 "EFLAGS.AC is set: a program gets SIGBUS for this misaligned access, whatever the \
                  mode."
                     .to_owned(),
             );
         }
-        if self.treatment.is_some() && self.is_in_a_kernel() {
+        // The upper half of the address space is the kernel's.
+        let is_in_a_kernel =
+            code.mode == Mode::Bits64 && code.rip.is_some_and(|rip| rip >> 63 == 1);
+        if self.treatment.is_some() && is_in_a_kernel {
             notes.push(
                 "The address is one of a kernel: in the host's own, a split lock that is detected is \
                  an oops, in mode warn as well."
                     .to_owned(),
             );
         }
-        let verdict = self.verdict.as_ref();
-        if verdict.is_some_and(|verdict| verdict.needs_five_level_paging) {
+        let analysis = self.analysis.as_ref();
+        if analysis.is_some_and(|analysis| analysis.needs_five_level_paging) {
             notes.push("The address takes five-level paging: it has more than 48 bits.".to_owned());
         }
         notes
@@ -129,32 +125,30 @@ impl Answer {
 
     /// Bus locks are reported after the instruction, so people come with the address of the next.
     fn one_after_a_lock(&self) -> Option<String> {
-        let locks = self
-            .verdict
-            .as_ref()
-            .is_some_and(|verdict| verdict.place.is_some());
-        let before = self.subject.listing.line_before()?;
-        let address = match self.subject.rip {
+        let before = self.code.listing.line_before()?;
+        if !before.locks || self.location().is_some() {
+            return None;
+        }
+        let address = match self.code.rip {
             Some(_) => format!(" at {:#x}", before.address),
             None => String::new(),
         };
-        (before.locks && !locks).then(|| {
-            format!(
-                "The instruction before it{address} locks: `{}`. If the address is from a `#DB: ... \
-                 took a bus_lock trap` line, which names the instruction after the one that locked, \
-                 explain that one.",
-                before.text
-            )
-        })
+        Some(format!(
+            "The instruction before it{address} locks: `{}`. If the address is from a `#DB: ... took a \
+             bus_lock trap` line, which names the instruction after the one that locked, explain that \
+             one.",
+            before.text
+        ))
     }
 }
 
 /// `rsi`, `rsi and rdi`, `fs_base, rax and rcx`.
-fn joined(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        [name] => name.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+pub(super) fn joined(parts: &[String], and: &str) -> String {
+    match parts {
+        [first @ .., last] if !first.is_empty() => {
+            format!("{} {and} {last}", first.join(", "))
+        }
+        parts => parts.concat(),
     }
 }
 
@@ -162,29 +156,29 @@ fn joined(names: &[String]) -> String {
 mod tests {
     use proptest::prelude::*;
     use split_lock_assist::cpu::Mode;
-    use split_lock_assist::partial::judge;
-    use split_lock_symbols::{Pasted, from_bytes};
+    use split_lock_assist::partial::analyze;
+    use split_lock_symbols::PastedBytes;
 
     use super::*;
 
-    fn answer(bytes: &[u8], known: Known, mode: Mode) -> Answer {
-        let pasted = Pasted {
+    fn answer(bytes: &[u8], known: KnownRegisters, mode: Mode) -> Answer {
+        let pasted = PastedBytes {
             bytes: bytes.to_owned(),
             start: 0,
         };
-        let verdict = judge(bytes, &known, mode).ok();
+        let analysis = analyze(bytes, &known, mode).ok();
         let treatment = Treatment::by(&"6.6".parse().unwrap());
         Answer {
-            subject: from_bytes(&pasted, mode, known.rip),
+            code: LocatedCode::from_bytes(&pasted, mode, known.rip),
             known,
-            verdict,
+            analysis,
             treatment: Some(treatment),
         }
     }
 
-    fn known(settings: &[impl AsRef<str>], mode: Mode) -> Known {
+    fn known(settings: &[impl AsRef<str>], mode: Mode) -> KnownRegisters {
         let settings = settings.iter().map(|text| text.as_ref().parse().unwrap());
-        Known::new(&settings.collect::<Vec<_>>(), None, mode).unwrap()
+        KnownRegisters::new(&settings.collect::<Vec<_>>(), None, mode).unwrap()
     }
 
     fn with(bytes: &[u8], settings: &[&str]) -> Answer {
@@ -224,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_joined_as_in_a_sentence() {
+    fn several_are_joined_as_in_a_sentence() {
         let names = ["a", "b", "c"].map(str::to_owned);
-        assert_eq!(joined(&names), "a, b and c");
-        assert_eq!(joined(&names[..2]), "a and b");
-        assert_eq!(joined(&names[..1]), "a");
+        for (count, sentence) in [(0, ""), (1, "a"), (2, "a or b"), (3, "a, b or c")] {
+            assert_eq!(joined(&names[..count], "or"), sentence);
+        }
     }
 
     proptest! {

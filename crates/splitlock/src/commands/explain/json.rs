@@ -1,67 +1,71 @@
 //! All there is to say about an instruction, for programs. The fields are described in docs/explain.md.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 use split_lock_assist::decode::{LINE_BYTES, PAGE_BYTES};
-use split_lock_assist::partial::{Crossing, Lock, Place, Split, Verdict};
-use split_lock_symbols::{Line, Origin};
+use split_lock_assist::partial::{Crossing, LockKind, OperandLocation, Split};
+use split_lock_symbols::{ListingLine, Origin};
 
 use super::answer::Answer;
-use super::text::{hexadecimal, last_byte};
+use super::text::hexadecimal;
 
 impl Answer {
     pub(super) fn json(&self) -> Value {
-        let verdict = self.verdict.as_ref();
+        let analysis = self.analysis.as_ref();
         json!({
             "schema": "splitlock-explanation",
             "schema_version": 1,
-            "split": split(verdict),
+            "split": match analysis.map_or(Split::No, |analysis| analysis.split) {
+                Split::Yes => "yes",
+                Split::No => "no",
+                Split::Depends => "depends",
+            },
             "answer": self.headline(),
-            "bits": self.subject.mode.bits(),
-            "address": self.subject.rip.map(address),
-            "instruction": verdict.map(|verdict| json!({
-                "bytes": hexadecimal(verdict.instruction.bytes(), ""),
-                "text": verdict.instruction.to_string(),
+            "bits": self.code.mode.bits(),
+            "address": self.code.rip.map(address),
+            "instruction": analysis.map(|analysis| json!({
+                "bytes": hexadecimal(analysis.instruction.bytes(), ""),
+                "text": analysis.instruction.to_string(),
             })),
-            "lock": verdict.map_or("no-instruction", |verdict| lock(verdict.lock)),
-            "operand": verdict
-                .and_then(|verdict| verdict.place.as_ref())
-                .map(|place| self.operand(place)),
-            "found_in": self.subject.origin.as_ref().map(origin),
+            "lock": analysis.map_or("no-instruction", |analysis| lock(analysis.lock)),
+            "operand": self.location().map(|location| self.operand(location)),
+            "found_in": self.code.origin.as_ref().map(origin),
             "around": self.around(),
             "linux": self.treatment,
             "durations_in": "ns",
-            "assumed": self.subject.assumed,
+            "assumed": self.code.assumptions,
             "notes": self.notes(),
         })
     }
 
-    fn operand(&self, place: &Place) -> Value {
-        let size = place.operand.bytes;
-        let last = |first| last_byte(first, size, self.subject.mode);
+    fn operand(&self, location: &OperandLocation) -> Value {
+        let size = location.operand.bytes;
+        let last = |first| self.last_byte(first, size);
         json!({
             "bytes": size,
-            "sum": place.operand.sum(&self.known),
-            "unknown": place.needs,
-            "first": place.address.map(address),
-            "last": place.address.map(last).map(address),
-            "line": crossing(&place.line, LINE_BYTES),
-            "page": crossing(&place.page, PAGE_BYTES),
-            "fault": place.fault.map(|fault| fault.to_string()),
-            "must_be_aligned": place.operand.must_be_aligned,
+            "sum": location.operand.sum(&self.known),
+            "unknown": location.needs,
+            "first": location.address.map(address),
+            "last": location.address.map(last).map(address),
+            "line": crossing(&location.line, LINE_BYTES),
+            "page": crossing(&location.page, PAGE_BYTES),
+            "fault": location.fault.map(|fault| fault.to_string()),
+            "must_be_aligned": location.operand.must_be_aligned,
         })
     }
 
     fn around(&self) -> Vec<Value> {
-        let line = |line: &Line| {
+        let line = |line: &ListingLine| {
             json!({
-                "address": self.subject.rip.map(|_| address(line.address)),
+                "address": self.code.rip.map(|_| address(line.address)),
                 "bytes": hexadecimal(&line.bytes, ""),
                 "text": line.text,
                 "locks": line.locks,
                 "here": line.is_here,
             })
         };
-        self.subject.listing.lines.iter().map(line).collect()
+        self.code.listing.lines.iter().map(line).collect()
     }
 }
 
@@ -70,34 +74,23 @@ fn address(value: u64) -> String {
     format!("{value:#x}")
 }
 
-fn split(verdict: Option<&Verdict>) -> &'static str {
-    match verdict.map_or(Split::No, |verdict| verdict.split) {
-        Split::Yes => "yes",
-        Split::No => "no",
-        Split::Depends => "depends",
-    }
-}
-
-fn lock(lock: Lock) -> &'static str {
+fn lock(lock: LockKind) -> &'static str {
     match lock {
-        Lock::Prefix => "prefix",
-        Lock::Exchange => "xchg",
-        Lock::Implicit(_) => "implicit",
-        Lock::None => "none",
-        Lock::Refused => "not-allowed",
+        LockKind::Prefix => "prefix",
+        LockKind::Exchange => "xchg",
+        LockKind::Implicit(_) => "implicit",
+        LockKind::None => "none",
+        LockKind::Refused => "not-allowed",
     }
 }
 
 fn crossing(crossing: &Crossing, unit: u64) -> Value {
+    let pair = |range: &RangeInclusive<u64>| [*range.start(), *range.end()];
     let (crosses, remainders) = match crossing {
         Crossing::Never => ("never", None),
         Crossing::Always => ("always", None),
-        Crossing::IfRemainder(remainders) => {
-            let pair = |range: &std::ops::RangeInclusive<u64>| [*range.start(), *range.end()];
-            (
-                "depends",
-                Some(remainders.iter().map(pair).collect::<Vec<_>>()),
-            )
+        Crossing::IfRemainder(ranges) => {
+            ("depends", Some(ranges.iter().map(pair).collect::<Vec<_>>()))
         }
     };
     json!({ "bytes": unit, "crosses": crosses, "if_remainder_in": remainders })
@@ -107,10 +100,10 @@ fn origin(origin: &Origin) -> Value {
     json!({
         "pid": origin.pid,
         "file": origin.file,
-        "address_in_file": origin.in_file.map(address),
+        "address_in_file": origin.address_in_file.map(address),
         "symbol": origin.symbol().map(|(name, offset)| json!({
-            "name": name.shown,
-            "mangled": name.in_file,
+            "name": name.demangled,
+            "mangled": name.mangled,
             "offset": offset,
         })),
         "source": origin

@@ -1,6 +1,7 @@
 //! What Linux does about a split lock.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 use split_lock_host::{Detection, Facts};
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::explain::kernel_in_words;
@@ -19,12 +20,12 @@ pub(super) struct Treatment {
     /// does not.
     pub(super) supposed: bool,
     /// `None` if this host's kernel is none that the model knows.
-    pub(super) kernel: Option<Treated>,
+    pub(super) kernel: Option<KernelTreatment>,
 }
 
 /// What one kernel does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Treated {
+pub(super) struct KernelTreatment {
     pub(super) kernel: Profile,
     /// The rule, in a sentence.
     pub(super) rule: String,
@@ -33,20 +34,27 @@ pub(super) struct Treated {
     /// What that means for a guest of KVM.
     pub(super) guest: String,
     /// If it makes threads sleep.
-    pub(super) limits: Option<Limits>,
+    #[serde(serialize_with = "in_nanoseconds")]
+    pub(super) limits: Option<Thresholds>,
 }
 
-/// The times of the sleep and of what follows, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct Limits {
-    pub(super) hz: u32,
-    pub(super) sleep_ticks: u64,
-    pub(super) sleep_longer_than: Nanos,
-    pub(super) sleep_at_most: Nanos,
-    pub(super) window_longer_than: Nanos,
-    pub(super) window_at_most: Nanos,
-    pub(super) never_up_to: Nanos,
-    pub(super) always_from: Nanos,
+/// The times of the sleep and of what follows.
+fn in_nanoseconds<S: Serializer>(limits: &Option<Thresholds>, to: S) -> Result<S::Ok, S::Error> {
+    let limits = limits.as_ref().map(|limits| {
+        let (sleep_longer_than, sleep_at_most) = limits.sleep();
+        let (window_longer_than, window_at_most) = limits.window();
+        json!({
+            "hz": limits.hz().get(),
+            "sleep_ticks": limits.sleep_ticks().0,
+            "sleep_longer_than": sleep_longer_than,
+            "sleep_at_most": sleep_at_most,
+            "window_longer_than": window_longer_than,
+            "window_at_most": window_at_most,
+            "never_up_to": limits.never_up_to(),
+            "always_from": limits.always_from(),
+        })
+    });
+    limits.serialize(to)
 }
 
 /// A CPU that notices all there is to notice.
@@ -61,7 +69,7 @@ impl Treatment {
         Self {
             this_host: None,
             supposed: false,
-            kernel: Some(Treated::of(kernel, DETECTS)),
+            kernel: Some(KernelTreatment::of(kernel, DETECTS)),
         }
     }
 
@@ -81,8 +89,8 @@ impl Treatment {
         let hardware = hardware(facts);
         let real = as_booted(&detection, &warn);
         let (kernel, supposed) = match real {
-            Some(kernel) => (Treated::of(&kernel, hardware), false),
-            None => (Treated::of(&warn, DETECTS), true),
+            Some(kernel) => (KernelTreatment::of(&kernel, hardware), false),
+            None => (KernelTreatment::of(&warn, DETECTS), true),
         };
         let reported = match supposed && warn.arms_bus_lock(hardware) {
             true => ". This CPU reports bus locks of programs after the fact (#DB)",
@@ -128,7 +136,7 @@ fn hardware(facts: &Facts) -> Hardware {
     }
 }
 
-impl Treated {
+impl KernelTreatment {
     fn of(kernel: &Profile, hardware: Hardware) -> Self {
         let (program, guest) = effects(kernel, hardware);
         Self {
@@ -136,24 +144,7 @@ impl Treated {
             rule: kernel_in_words(kernel),
             program,
             guest,
-            limits: Thresholds::of(kernel).map(Limits::from),
-        }
-    }
-}
-
-impl From<Thresholds> for Limits {
-    fn from(limits: Thresholds) -> Self {
-        let (sleep_longer_than, sleep_at_most) = limits.sleep();
-        let (window_longer_than, window_at_most) = limits.window();
-        Self {
-            hz: limits.hz().get(),
-            sleep_ticks: limits.sleep_ticks().0,
-            sleep_longer_than,
-            sleep_at_most,
-            window_longer_than,
-            window_at_most,
-            never_up_to: limits.never_up_to(),
-            always_from: limits.always_from(),
+            limits: Thresholds::of(kernel),
         }
     }
 }
@@ -177,14 +168,14 @@ fn effects(kernel: &Profile, hardware: Hardware) -> (String, String) {
             "SIGBUS.",
             "KVM_RUN ends with KVM_EXIT_EXCEPTION, vector 17, and SIGBUS for the VMM.",
         ),
-        Mode::Warn if kernel.features().era == Era::Thread => strings(
-            "a line in the log for the first one of each thread, and nothing from then on.",
-            "the same for the thread of the vCPU.",
-        ),
-        Mode::Warn => strings(
-            "a line in the log for the first one of each thread; no sleep.",
-            "the same for the thread of the vCPU.",
-        ),
+        Mode::Warn => {
+            let then = match kernel.features().era {
+                Era::Thread => ", and nothing from then on.",
+                _ => "; no sleep.",
+            };
+            let program = format!("a line in the log for the first one of each thread{then}");
+            strings(&program, "the same for the thread of the vCPU.")
+        }
     }
 }
 
@@ -217,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn by(kernel: &str) -> Treated {
+    fn by(kernel: &str) -> KernelTreatment {
         Treatment::by(&kernel.parse().unwrap()).kernel.unwrap()
     }
 
@@ -249,9 +240,9 @@ mod tests {
     fn a_kernel_that_makes_threads_sleep_has_limits() {
         let treated = by("6.6,hz=250");
         let limits = treated.limits.unwrap();
-        assert_eq!((limits.hz, limits.sleep_ticks), (250, 4));
-        assert_eq!(limits.sleep_longer_than, Nanos::from_millis(16));
-        assert_eq!(limits.window_at_most, Nanos::from_millis(12));
+        assert_eq!((limits.hz().get(), limits.sleep_ticks().0), (250, 4));
+        assert_eq!(limits.sleep().0, Nanos::from_millis(16));
+        assert_eq!(limits.window().1, Nanos::from_millis(12));
         for words in [&treated.program, &treated.guest] {
             assert!(words.contains("12ms") && words.contains("16ms"), "{words}");
         }

@@ -4,9 +4,9 @@ use std::io::{self, Read};
 
 use anyhow::{Context, Result, anyhow, bail};
 use split_lock_assist::cpu::Mode;
-use split_lock_assist::partial::{Known, NoInstruction, SettingError, Split, judge};
+use split_lock_assist::partial::{KnownRegisters, NotAnInstruction, Split, analyze};
 use split_lock_host::Facts;
-use split_lock_symbols::Subject;
+use split_lock_symbols::{LocatedCode, PastedBytes};
 
 use crate::args::Host;
 use crate::args::explain::{ExplainArgs, FailOn};
@@ -38,57 +38,45 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
 }
 
 fn answer(args: &ExplainArgs) -> Result<Answer> {
-    let (subject, known) = subject(args)?;
-    let verdict = match judge(&subject.bytes, &known, subject.mode) {
-        Ok(verdict) => Some(verdict),
-        Err(NoInstruction::Invalid) => None,
-        Err(NoInstruction::Incomplete(bytes)) => bail!(
-            "the instruction does not end within the {bytes} bytes that there are: it takes more \
-             of them"
-        ),
+    let (code, known) = code(args)?;
+    let analysis = match analyze(&code.bytes, &known, code.mode) {
+        Ok(analysis) => Some(analysis),
+        Err(NotAnInstruction::Invalid) => None,
+        Err(error @ NotAnInstruction::Incomplete(_)) => return Err(error.into()),
     };
-    let can_split = verdict
+    let can_split = analysis
         .as_ref()
-        .is_some_and(|verdict| verdict.place.is_some() && verdict.split != Split::No);
+        .is_some_and(|analysis| analysis.location.is_some() && analysis.split != Split::No);
     Ok(Answer {
         treatment: can_split.then(|| treatment(&args.host)).transpose()?,
-        subject,
+        code,
         known,
-        verdict,
+        analysis,
     })
 }
 
 /// What is asked about, and what is known of the registers while it runs.
-fn subject(args: &ExplainArgs) -> Result<(Subject, Known)> {
-    let subject = match (&args.exe, args.pid, args.address) {
-        (Some(file), _, Some(address)) => {
-            split_lock_symbols::from_file(file, address, args.base, args.bits.map(Mode::from))?
-        }
-        (_, Some(pid), Some(address)) => {
-            split_lock_symbols::from_process(pid, address, args.bits.map(Mode::from))?
-        }
-        _ => return from_bytes(args),
+fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters)> {
+    let mode = args.bits.map(Mode::from);
+    let known = |rip, mode| {
+        KnownRegisters::new(&args.reg, rip, mode).map_err(|error| anyhow!("--reg {error}"))
     };
-    let known = known(args, subject.rip, subject.mode)?;
-    Ok((subject, known))
-}
-
-fn from_bytes(args: &ExplainArgs) -> Result<(Subject, Known)> {
-    let text = match &args.bytes[..] {
-        [dash] if dash == "-" => standard_input()?,
-        words => words.join(" "),
+    let code = match (&args.exe, args.pid, args.address) {
+        (Some(file), _, Some(address)) => LocatedCode::from_file(file, address, args.base, mode)?,
+        (_, Some(pid), Some(address)) => LocatedCode::from_process(pid, address, mode)?,
+        _ => {
+            let text = match &args.bytes[..] {
+                [dash] if dash == "-" => standard_input()?,
+                words => words.join(" "),
+            };
+            let pasted = PastedBytes::parse(&text)?;
+            let mode = mode.unwrap_or(Mode::Bits64);
+            let known = known(args.rip, mode)?;
+            return Ok((LocatedCode::from_bytes(&pasted, mode, known.rip), known));
+        }
     };
-    let pasted = split_lock_symbols::parse(&text)?;
-    let mode = args.bits.map_or(Mode::Bits64, Mode::from);
-    let known = known(args, args.rip, mode)?;
-    Ok((
-        split_lock_symbols::from_bytes(&pasted, mode, known.rip),
-        known,
-    ))
-}
-
-fn known(args: &ExplainArgs, rip: Option<u64>, mode: Mode) -> Result<Known> {
-    Known::new(&args.reg, rip, mode).map_err(|error: SettingError| anyhow!("--reg {error}"))
+    let known = known(code.rip, code.mode)?;
+    Ok((code, known))
 }
 
 fn standard_input() -> Result<String> {

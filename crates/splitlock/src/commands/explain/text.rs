@@ -1,14 +1,16 @@
 //! The answer as people read it at a terminal.
 
+use std::ops::RangeInclusive;
+
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES, PAGE_BYTES};
-use split_lock_assist::partial::{Crossing, Lock, Place, listed};
+use split_lock_assist::partial::{Crossing, LockKind, OperandLocation};
 use split_lock_report::text::{plain, wrap};
-use split_lock_symbols::{Line, Origin};
+use split_lock_symbols::{ListingLine, Origin};
 use unicode_width::UnicodeWidthStr;
 
-use super::answer::Answer;
-use super::linux::{Treated, Treatment};
+use super::answer::{Answer, joined};
+use super::linux::Treatment;
 use super::picture;
 use crate::terminal::{self, paragraphs};
 
@@ -21,67 +23,57 @@ const MOST_BYTES: usize = 8;
 impl Answer {
     /// Everything, fit for a terminal.
     pub(super) fn text(&self) -> String {
-        let mut text = paragraphs(&self.headline());
-        if let Some(origin) = &self.subject.origin {
-            text.push('\n');
-            text.push_str(&self.found_in(origin));
-        }
-        if self.has_listing() {
-            text.push('\n');
-            text.push_str(&self.listing());
-        }
-        text.push('\n');
-        text.push_str(&self.facts());
-        text.push_str(&self.picture());
-        if let Some(treatment) = &self.treatment {
-            text.push('\n');
-            text.push_str(&self.treatment(treatment));
-        }
-        let notes = self.notes();
-        if !notes.is_empty() {
-            text.push('\n');
-            text.push_str(&paragraphs(&notes.join(" ")));
-        }
-        text
+        let origin = self.code.origin.as_ref();
+        let treatment = self.treatment.as_ref();
+        let sections = [
+            paragraphs(&self.headline()),
+            origin.map_or_else(String::new, |origin| self.found_in(origin)),
+            self.listing(),
+            self.facts(),
+            self.picture(),
+            treatment.map_or_else(String::new, treatment_in_words),
+            paragraphs(&self.notes().join(" ")),
+        ];
+        let sections = sections.iter().filter(|section| !section.is_empty());
+        sections.map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     fn found_in(&self, origin: &Origin) -> String {
-        let mut text = String::new();
         let what = match (origin.pid, &origin.file) {
             (Some(pid), Some(file)) => format!("process {pid}, {file}"),
             (Some(pid), None) => format!("process {pid}, in memory without a file"),
             (None, file) => file.clone().unwrap_or_default(),
         };
-        text.push_str(&fact("found in", &what));
-        let (rip, in_file) = (self.subject.rip, origin.in_file);
+        let mut text = fact("found in", &what);
+        let (rip, in_file) = (self.code.rip, origin.address_in_file);
         if let Some(in_file) = in_file.filter(|_| in_file != rip) {
             text.push_str(&fact("in file", &format!("{in_file:#x}")));
         }
         if let Some((name, offset)) = origin.symbol() {
-            text.push_str(&fact("function", &format!("{}+{offset:#x}", name.shown)));
+            let function = format!("{}+{offset:#x}", name.demangled);
+            text.push_str(&fact("function", &function));
         }
         for (n, source) in origin.source.iter().enumerate() {
             let name = if n == 0 { "source" } else { "inlined" };
-            text.push_str(&fact(name, &format!("{}:{}", source.file, source.line)));
+            text.push_str(&fact(name, &source.to_string()));
         }
-        for assumed in &self.subject.assumed {
-            text.push_str(&fact("assumed", assumed));
+        for assumption in &self.code.assumptions {
+            text.push_str(&fact("assumed", assumption));
         }
         text
     }
 
-    /// There is something around it to be shown.
-    fn has_listing(&self) -> bool {
-        self.subject.listing.lines.len() > 1
-    }
-
+    /// What is around it, if there is anything.
     fn listing(&self) -> String {
-        let lines = &self.subject.listing.lines;
+        let lines = match &self.code.listing.lines[..] {
+            [_] => &[],
+            lines => lines,
+        };
         let width = lines.iter().map(|line| shown_bytes(line).len()).max();
         let width = width.unwrap_or(0);
-        let line = |line: &Line| {
+        let line = |line: &ListingLine| {
             let mark = if line.is_here { '>' } else { ' ' };
-            let address = match self.subject.rip {
+            let address = match self.code.rip {
                 Some(_) => format!("{:#x}  ", line.address),
                 None => String::new(),
             };
@@ -92,75 +84,77 @@ impl Answer {
     }
 
     fn facts(&self) -> String {
-        let Some(verdict) = &self.verdict else {
-            let longest = self.subject.bytes.len().min(MAX_INSTRUCTION_BYTES);
-            return fact("bytes", &hexadecimal(&self.subject.bytes[..longest], " "));
+        let Some(analysis) = &self.analysis else {
+            let longest = self.code.bytes.len().min(MAX_INSTRUCTION_BYTES);
+            return fact("bytes", &hexadecimal(&self.code.bytes[..longest], " "));
         };
         let mut text = String::new();
-        if !self.has_listing() {
-            let instruction = &verdict.instruction;
+        if self.code.listing.lines.len() <= 1 {
+            let instruction = &analysis.instruction;
             let bytes = hexadecimal(instruction.bytes(), " ");
             text.push_str(&fact("bytes", &format!("{bytes}: {instruction}")));
         }
-        text.push_str(&fact("locks", why(verdict.lock)));
-        if let Some(place) = &verdict.place {
-            text.push_str(&self.place(place));
+        text.push_str(&fact("locks", why(analysis.lock)));
+        if let Some(location) = &analysis.location {
+            text.push_str(&self.operand_facts(location));
         }
         text
     }
 
-    fn place(&self, place: &Place) -> String {
-        let mut text = fact("operand", &self.extent(place));
-        if place.can_be_locked() {
-            let line = self.crossing(place, &place.line, LINE_BYTES);
-            text.push_str(&fact("line", &line));
-            let page = self.crossing(place, &place.page, PAGE_BYTES);
-            text.push_str(&fact("page", &page));
+    fn operand_facts(&self, location: &OperandLocation) -> String {
+        let mut text = fact("operand", &self.extent(location));
+        if location.can_be_locked() {
+            for (name, crossing, unit) in [
+                ("line", &location.line, LINE_BYTES),
+                ("page", &location.page, PAGE_BYTES),
+            ] {
+                text.push_str(&fact(name, &self.crossing(location, crossing, unit)));
+            }
         }
-        if !place.needs.is_empty() {
-            let options = place.needs.iter().map(|name| format!("--reg {name}=VALUE"));
-            let options = options.collect::<Vec<_>>().join(" ");
-            text.push_str(&fact("unknown", &format!("say more with {options}")));
+        if !location.needs.is_empty() {
+            let options = location
+                .needs
+                .iter()
+                .map(|name| format!(" --reg {name}=VALUE"));
+            let options: String = options.collect();
+            text.push_str(&fact("unknown", &format!("say more with{options}")));
         }
         text
     }
 
-    fn extent(&self, place: &Place) -> String {
-        let size = place.operand.bytes;
+    fn extent(&self, location: &OperandLocation) -> String {
+        let size = location.operand.bytes;
         let bytes = if size == 1 { "byte" } else { "bytes" };
-        let sum = place.operand.sum(&self.known);
-        let Some(address) = place.address else {
+        let sum = location.operand.sum(&self.known);
+        let Some(address) = location.address else {
             return format!("{size} {bytes} at {sum}");
         };
-        let last = last_byte(address, size, self.subject.mode);
+        let range = format!("{address:#x}..{:#x}", self.last_byte(address, size));
         match format!("{address:#x}") == sum {
-            true => format!("{size} {bytes} at {address:#x}..{last:#x}"),
-            false => format!("{size} {bytes} at {sum} = {address:#x}..{last:#x}"),
+            true => format!("{size} {bytes} at {range}"),
+            false => format!("{size} {bytes} at {sum} = {range}"),
         }
     }
 
-    fn crossing(&self, place: &Place, crossing: &Crossing, unit: u64) -> String {
-        let begin = |address: u64| address / unit * unit;
-        match (crossing, place.address) {
+    fn crossing(&self, location: &OperandLocation, crossing: &Crossing, unit: u64) -> String {
+        let (size, begin) = (location.operand.bytes, |address| address / unit * unit);
+        match (crossing, location.address) {
             (Crossing::Never, Some(address)) => format!("all in the one at {:#x}", begin(address)),
             (Crossing::Never, None) => "never crosses the end of one".to_owned(),
             (Crossing::Always, Some(address)) => {
-                let inside = unit - address % unit;
-                let size = place.operand.bytes;
-                let next = last_byte(begin(address), unit + 1, self.subject.mode);
+                let (begin, inside) = (begin(address), unit - address % unit);
+                let next = self.last_byte(begin, unit + 1);
                 format!(
-                    "crosses from the one at {:#x} to the one at {next:#x}, after {inside} of its \
-                     {size} bytes",
-                    begin(address)
+                    "crosses from the one at {begin:#x} to the one at {next:#x}, after {inside} of its \
+                     {size} bytes"
                 )
             }
             (Crossing::Always, None) => "always crosses the end of one".to_owned(),
             (Crossing::IfRemainder(remainders), _) => {
-                let mut text = format!(
-                    "crosses the end of one if its address mod {unit} is {}",
-                    listed(remainders)
-                );
-                let unknown = place.operand.the_unknown(&self.known);
+                let remainders = listed(remainders);
+                let mut text =
+                    format!("crosses the end of one if its address mod {unit} is {remainders}");
+                let unknown = location.operand.single_unknown_term(&self.known);
                 if let Some((register, rest)) = unknown
                     && rest.value % unit != 0
                     && let Some(values) = crossing.for_term(rest, unit)
@@ -174,55 +168,64 @@ impl Answer {
     }
 
     fn picture(&self) -> String {
-        let place = self
-            .verdict
-            .as_ref()
-            .and_then(|verdict| verdict.place.as_ref());
-        let Some(place) = place.filter(|place| place.can_be_locked()) else {
+        let location = self.location().filter(|location| location.can_be_locked());
+        let Some(location) = location.filter(|_| terminal::width() >= picture::WIDTH) else {
             return String::new();
         };
-        let residue = place.operand.residue(&self.known);
-        if residue.modulus < LINE_BYTES || terminal::width() < picture::WIDTH {
-            return String::new();
+        let into_line = location.operand.low_bits(&self.known);
+        let into_line = into_line.lowest(LINE_BYTES.ilog2());
+        match into_line.bits < LINE_BYTES.ilog2() {
+            true => String::new(),
+            false => picture::draw(location.address, into_line.value, location.operand.bytes),
         }
-        let into_line = residue.value % LINE_BYTES;
-        let drawn = picture::draw(place.address, into_line, place.operand.bytes);
-        format!("\n{drawn}")
     }
 
-    fn treatment(&self, treatment: &Treatment) -> String {
-        let mut text = paragraphs("What Linux does about a split lock:");
-        if let Some(this_host) = &treatment.this_host {
-            text.push_str(&fact("this host", this_host));
+    /// The address of the last of `size` bytes.
+    pub(super) fn last_byte(&self, address: u64, size: u64) -> u64 {
+        let last = address.wrapping_add(size - 1);
+        match self.code.mode {
+            Mode::Bits64 => last,
+            Mode::Bits16 | Mode::Bits32 => last & u64::from(u32::MAX),
         }
-        if let Some(treated) = &treatment.kernel {
-            if treatment.supposed {
-                let kernel = "Where the CPU detects split locks and the kernel is booted with \
-                              split_lock_detect=warn, this one does:";
-                text.push_str(&paragraphs(kernel));
-            }
-            text.push_str(&treated_in_words(treated));
-        }
-        text
     }
 }
 
-fn treated_in_words(treated: &Treated) -> String {
-    let mut rule = treated.rule.clone();
-    if let Some(limits) = &treated.limits {
-        let (ticks, hz) = (limits.sleep_ticks, limits.hz);
+fn treatment_in_words(treatment: &Treatment) -> String {
+    let mut text = paragraphs("What Linux does about a split lock:");
+    if let Some(this_host) = &treatment.this_host {
+        text.push_str(&fact("this host", this_host));
+    }
+    let Some(by_kernel) = &treatment.kernel else {
+        return text;
+    };
+    if treatment.supposed {
+        text.push_str(&paragraphs(
+            "Where the CPU detects split locks and the kernel is booted with \
+             split_lock_detect=warn, this one does:",
+        ));
+    }
+    let mut rule = by_kernel.rule.clone();
+    if let Some(limits) = &by_kernel.limits {
+        let (ticks, hz) = (limits.sleep_ticks().0, limits.hz().get());
         rule.push_str(&format!(" The sleep asks for {ticks} ticks of {hz} Hz."));
     }
-    [
-        paragraphs(&rule),
-        fact("program", &treated.program),
-        fact("KVM guest", &treated.guest),
-    ]
-    .concat()
+    text.push_str(&paragraphs(&rule));
+    text.push_str(&fact("program", &by_kernel.program));
+    text.push_str(&fact("KVM guest", &by_kernel.guest));
+    text
+}
+
+/// `57..63`, `0..2 or 60..63`, `58, 60 or 62`.
+fn listed(ranges: &[RangeInclusive<u64>]) -> String {
+    let range = |range: &RangeInclusive<u64>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}..{last}"),
+    };
+    joined(&ranges.iter().map(range).collect::<Vec<_>>(), "or")
 }
 
 /// The bytes of the one in question, and of the others as many as there is room for.
-fn shown_bytes(line: &Line) -> String {
+fn shown_bytes(line: &ListingLine) -> String {
     match line.is_here || line.bytes.len() <= MOST_BYTES {
         true => hexadecimal(&line.bytes, " "),
         false => format!("{} ..", hexadecimal(&line.bytes[..MOST_BYTES - 1], " ")),
@@ -230,13 +233,13 @@ fn shown_bytes(line: &Line) -> String {
 }
 
 /// Why it locks.
-fn why(lock: Lock) -> &'static str {
+fn why(lock: LockKind) -> &'static str {
     match lock {
-        Lock::Prefix => "yes, by its LOCK prefix",
-        Lock::Exchange => "yes: XCHG with memory always does",
-        Lock::Implicit(_) => "not an operand, but by itself what it has to mark",
-        Lock::None => "no",
-        Lock::Refused => "no: the LOCK prefix is not allowed here",
+        LockKind::Prefix => "yes, by its LOCK prefix",
+        LockKind::Exchange => "yes: XCHG with memory always does",
+        LockKind::Implicit(_) => "not an operand, but by itself what it has to mark",
+        LockKind::None => "no",
+        LockKind::Refused => "no: the LOCK prefix is not allowed here",
     }
 }
 
@@ -251,16 +254,7 @@ fn fact(name: &str, text: &str) -> String {
     named.collect()
 }
 
-/// The address of the last of `size` bytes.
-pub(super) fn last_byte(address: u64, size: u64, mode: Mode) -> u64 {
-    let last = address.wrapping_add(size - 1);
-    match mode {
-        Mode::Bits64 => last,
-        Mode::Bits16 | Mode::Bits32 => last & u64::from(u32::MAX),
-    }
-}
-
 pub(super) fn hexadecimal(bytes: &[u8], gap: &str) -> String {
-    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.join(gap)
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    digits.collect::<Vec<_>>().join(gap)
 }

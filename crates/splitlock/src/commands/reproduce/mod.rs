@@ -88,11 +88,11 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
     let (mut chapters, mut missing) = measure(session, parts)?;
     if let Some(first) = chapters.first_mut() {
         // A kernel that the model cannot place has no other side to show.
-        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweep)).ok();
+        let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweeps[0])).ok();
         if let Some(kernel) = &kernel {
-            first.add_companion(kernel.other_side(&session.facts, repeats, seed)?)?;
+            first.add_modelled(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
-        let finding = finding::of_progress(&first.sweep);
+        let finding = finding::of_progress(&first.sweeps[0]);
         let tasks = emulated.and_then(|kernel| play(session, &kernel, &mut missing));
         let found = Found {
             finding,

@@ -16,48 +16,38 @@ use crate::{stdout, terminal};
 /// A part of the report with its numbers.
 pub(super) struct Chapter {
     part: Part,
-    pub(super) sweep: Sweep,
-    /// From the model, in the same figure.
-    companion: Option<Sweep>,
+    /// What was measured, and perhaps what the model says, which the same figure shows.
+    pub(super) sweeps: Vec<Sweep>,
     /// `None` if the sweep was stopped before there was anything to compare.
     figure: Option<Figure>,
 }
 
 impl Chapter {
     pub(super) fn new(part: Part, sweep: Sweep) -> Result<Self> {
-        let figure = match (part.figure)(std::slice::from_ref(&sweep)) {
+        let sweeps = vec![sweep];
+        let figure = match (part.figure)(&sweeps) {
             Ok(figure) => Some(figure),
-            Err(_) if sweep.stopped_early() == Some(true) => None,
+            Err(_) if sweeps[0].stopped_early() == Some(true) => None,
             Err(error) => return Err(error.into()),
         };
         Ok(Chapter {
             part,
-            sweep,
-            companion: None,
+            sweeps,
             figure,
         })
     }
 
-    pub(super) fn add_companion(&mut self, companion: Sweep) -> Result<()> {
-        let sweeps = [self.sweep.clone(), companion];
-        self.figure = Some((self.part.figure)(&sweeps)?);
-        let [_, companion] = sweeps;
-        self.companion = Some(companion);
+    pub(super) fn add_modelled(&mut self, modelled: Sweep) -> Result<()> {
+        self.sweeps.push(modelled);
+        self.figure = Some((self.part.figure)(&self.sweeps)?);
         Ok(())
     }
 
     /// The sweeps, by the names of their files.
-    fn sweeps(&self) -> Vec<NamedSweep> {
-        let named = |name: &str, sweep: &Sweep| NamedSweep {
-            name: name.into(),
-            sweep: sweep.clone(),
-        };
-        let companion = self
-            .companion
-            .as_ref()
-            .map(|sweep| named("modelled", sweep));
-        let own = named(self.part.name, &self.sweep);
-        std::iter::once(own).chain(companion).collect()
+    fn sweeps(&self) -> impl Iterator<Item = NamedSweep<'_>> {
+        let names = [self.part.name, "modelled"].into_iter();
+        let named = names.zip(&self.sweeps);
+        named.map(|(name, sweep)| NamedSweep { name, sweep })
     }
 
     fn write(&self, folder: &OutputFolder) -> Result<()> {
@@ -73,20 +63,18 @@ impl Chapter {
 
     fn section(&self) -> Result<Section> {
         let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
-        if let Some(remark) = finding::of_overlap(&self.sweep) {
+        if let Some(remark) = finding::of_overlap(&self.sweeps[0]) {
             section = section.paragraph(remark);
         }
         if let Some(figure) = &self.figure {
-            let how = match self.companion {
-                Some(_) => format!("{} What is called modelled is not measured.", self.part.how),
-                None => self.part.how.to_owned(),
+            let how = match self.sweeps.len() {
+                1 => self.part.how.to_owned(),
+                _ => format!("{} What is called modelled is not measured.", self.part.how),
             };
             section = section.picture(&figure.picture(), &how)?;
         }
-        let sweeps = self.sweeps();
-        Ok(sweeps.iter().fold(section, |section, named| {
-            section.table((self.part.table)(&named.sweep))
-        }))
+        let tables = self.sweeps.iter().map(self.part.table);
+        Ok(tables.fold(section, Section::table))
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn as_text(
     text.push_str(&where_time_went(scenario, report));
     text.push_str("\nWhat became of the traps:\n");
     text.push_str(&what_became_of_traps(report));
-    text.push_str(&format!("\n{} from {} on:\n", view.length, view.from()));
+    text.push_str(&format!("\n{} from {} on:\n", view.length, view.from));
     text.push_str(&timeline::text(view, terminal::width()));
     text
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
-use split_lock_model::sim::{Budget, Program, Scenario, TaskKind, TaskSpec};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
 
 use crate::args::model::{BudgetKind, GuestKind, HardwareKind, SimulateArgs};
@@ -55,13 +55,10 @@ pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenari
 
 /// A simulation always ends, but it should do so while somebody waits for it.
 fn refuse_to_take_for_ever(scenario: &Scenario) -> Result<()> {
-    let timers = scenario.tasks.iter().flat_map(|task| {
-        let period = match task.kind {
-            TaskKind::Vcpu(budget) => budget.period(),
-            TaskKind::User { interval } => interval,
-        };
-        [period, task.noise, task.migrate_every]
-    });
+    let timers = scenario
+        .tasks
+        .iter()
+        .flat_map(|task| [task.kind.period(), task.noise, task.migrate_every]);
     // Ticks go on whether or not there are timers.
     let shortest = timers.flatten().fold(Nanos::from_millis(1), Nanos::min);
     let steps = u128::from(scenario.horizon.0) / u128::from(shortest.0.max(1));

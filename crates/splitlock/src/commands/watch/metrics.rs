@@ -19,81 +19,77 @@ pub(super) fn of(snapshot: &Snapshot) -> String {
 fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
     let help = "What the kernel told and this program did not hear: what is counted is too little";
     let lost = snapshot.lost_events as f64;
-    metrics.counter("watch_lost_events_total", help, &[], lost);
+    let metric = metrics.counter("watch_lost_events_total", help);
+    metric.value(&[], lost);
     let help = "CPU time of this program";
     let cpu = snapshot.cost.cpu.as_secs_f64();
-    metrics.counter("watch_cpu_seconds_total", help, &[], cpu);
+    metrics
+        .counter("watch_cpu_seconds_total", help)
+        .value(&[], cpu);
     let help = "CPUs that have switched detection off for a window; it is off on the other threads of their cores, too";
     let cpus_off = snapshot.cpus_off.len() as f64;
-    metrics.gauge("watch_cpus_in_windows", help, &[], cpus_off);
+    metrics
+        .gauge("watch_cpus_in_windows", help)
+        .value(&[], cpus_off);
     let help = "How long windows were open, those of all CPUs together";
     let unprotected = snapshot.unprotected.as_secs_f64();
-    metrics.counter("watch_windows_seconds_total", help, &[], unprotected);
+    let metric = metrics.counter("watch_windows_seconds_total", help);
+    metric.value(&[], unprotected);
+    metrics.gauge("watch_threads", "Threads by how they fare");
     for state in [
         ThreadState::Slowed,
         ThreadState::HeldUp,
         ThreadState::Livelocked,
     ] {
-        let help = "Threads by how they fare";
         let threads = snapshot.threads.iter().filter(|row| row.state == state);
-        let labels = [("state", word(state))];
-        metrics.gauge("watch_threads", help, &labels, threads.count() as f64);
+        metrics.value(&[("state", word(state))], threads.count() as f64);
     }
 }
 
 fn of_all(totals: &Totals, metrics: &mut Metrics) {
     let help = "Traps of all threads, by what became of them";
-    for (outcome, count) in outcomes(totals) {
-        metrics.counter("watch_traps_total", help, &[("outcome", outcome)], count);
+    let metric = metrics.counter("watch_traps_total", help);
+    for (outcome, count) in [
+        ("past", totals.windows),
+        ("interrupted_asleep", totals.interrupted_asleep),
+        ("interrupted_queued", totals.interrupted_queued),
+        ("interrupted_somewhere", totals.interrupted_somewhere),
+    ] {
+        metric.value(&[("outcome", outcome)], count as f64);
     }
     let help = "Time of all threads in the kernel's split-lock handler";
     let lost = totals.lost.as_secs_f64();
-    metrics.counter("watch_handler_seconds_total", help, &[], lost);
+    let metric = metrics.counter("watch_handler_seconds_total", help);
+    metric.value(&[], lost);
 }
 
 fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
     let worst = snapshot.worst_threads(MOST_THREADS).into_iter();
     let worst: Vec<_> = worst.map(|row| (row, labels(row))).collect();
-    let mut each = |name, help: &str, value: &dyn Fn(&ThreadRow) -> f64, rises: bool| {
+    let each = |metric: &mut Metrics, value: fn(&ThreadRow) -> f64| {
         for (row, labels) in &worst {
             let labels = labels.each_ref().map(|(name, value)| (*name, &value[..]));
-            if rises {
-                metrics.counter(name, help, &labels, value(row));
-            } else {
-                metrics.gauge(name, help, &labels, value(row));
-            }
+            metric.value(&labels, value(row));
         }
     };
-    each(
-        "watch_thread_traps_total",
-        "Traps of one thread",
-        &|row| row.totals.traps as f64,
-        true,
-    );
-    each(
-        "watch_thread_interrupted_total",
-        "Traps of one thread that a signal sent back to their instruction",
-        &|row| row.totals.interrupted() as f64,
-        true,
-    );
-    each(
-        "watch_thread_handler_seconds_total",
-        "Time of one thread in the kernel's split-lock handler",
-        &|row| row.totals.lost.as_secs_f64(),
-        true,
-    );
-    each(
-        "watch_thread_stuck_seconds",
-        "How long one thread has not got past an instruction",
-        &|row| row.stuck_for.as_secs_f64(),
-        false,
-    );
-    each(
-        "watch_thread_livelocked",
-        "Whether one thread will not get past an instruction",
-        &|row| f64::from(row.state == ThreadState::Livelocked),
-        false,
-    );
+    let help = "Traps of one thread";
+    each(metrics.counter("watch_thread_traps_total", help), |row| {
+        row.totals.traps as f64
+    });
+    let help = "Traps of one thread that a signal sent back to their instruction";
+    let metric = metrics.counter("watch_thread_interrupted_total", help);
+    each(metric, |row| row.totals.interrupted() as f64);
+    let help = "Time of one thread in the kernel's split-lock handler";
+    let metric = metrics.counter("watch_thread_handler_seconds_total", help);
+    each(metric, |row| row.totals.lost.as_secs_f64());
+    let help = "How long one thread has not got past an instruction";
+    let metric = metrics.gauge("watch_thread_stuck_seconds", help);
+    each(metric, |row| row.stuck_for.as_secs_f64());
+    let help = "Whether one thread will not get past an instruction";
+    let metric = metrics.gauge("watch_thread_livelocked", help);
+    each(metric, |row| {
+        f64::from(row.state == ThreadState::Livelocked)
+    });
 }
 
 fn labels(row: &ThreadRow) -> [(&'static str, String); 4] {
@@ -103,16 +99,6 @@ fn labels(row: &ThreadRow) -> [(&'static str, String); 4] {
         ("comm", plain(row.identity.name())),
         ("place", plain(&row.identity.place())),
     ]
-}
-
-fn outcomes(totals: &Totals) -> [(&'static str, f64); 4] {
-    [
-        ("past", totals.windows),
-        ("interrupted_asleep", totals.interrupted_asleep),
-        ("interrupted_queued", totals.interrupted_queued),
-        ("interrupted_somewhere", totals.interrupted_somewhere),
-    ]
-    .map(|(outcome, count)| (outcome, count as f64))
 }
 
 /// As in the JSON.

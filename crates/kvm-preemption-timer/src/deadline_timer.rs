@@ -5,25 +5,16 @@
 //! interrupted by what is none of our business. And a timer that has fired is armed again before
 //! the guest is entered again: its signal is used up, so nothing else would end the run.
 
+use std::mem;
 use std::time::Duration;
 
 use crate::Deadline;
 
 /// What is known about the timer that enforces a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimerState {
+pub(crate) struct DeadlineTimer {
     /// The deadline that the timer will send a signal for, or has sent one for that is pending.
     armed: Deadline,
-}
-
-/// What can be observed about an interrupted run. Each is looked at once.
-pub(crate) trait InterruptSources {
-    /// Consumes a signal; whether it may have been a timer's.
-    fn take_signal(&mut self) -> bool;
-    /// Whether somebody has kicked since the last run that said so.
-    fn take_kick(&mut self) -> bool;
-    /// How far the deadline has passed, if it has.
-    fn overshoot(&mut self) -> Option<Duration>;
 }
 
 /// What an interruption means.
@@ -37,39 +28,48 @@ pub(crate) enum Interruption {
     Spurious,
 }
 
-impl TimerState {
+impl DeadlineTimer {
     pub(crate) const fn new() -> Self {
-        TimerState {
+        DeadlineTimer {
             armed: Deadline::Never,
         }
     }
 
-    /// Whether the timer has to be set before a run until `deadline`.
+    /// Before a run until `deadline`: has `set` set the timer, unless it is set so already. `set` is
+    /// told what the timer was set to.
     #[inline]
-    pub(crate) fn must_arm(&self, deadline: Deadline) -> bool {
-        self.armed != deadline
+    pub(crate) fn arm<E>(
+        &mut self,
+        deadline: Deadline,
+        set: impl FnOnce(Deadline) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.armed != deadline {
+            // If setting it fails half-way, the timer is in no known state.
+            set(mem::replace(&mut self.armed, Deadline::Never))?;
+            self.armed = deadline;
+        }
+        Ok(())
     }
 
-    /// The deadline that the timer is set for at the moment.
-    pub(crate) const fn armed(&self) -> Deadline {
-        self.armed
-    }
-
-    pub(crate) const fn set_armed(&mut self, deadline: Deadline) {
-        self.armed = deadline;
-    }
-
+    /// After an interruption: `take_signal` consumes a signal and says whether it may have been a
+    /// timer's, `take_kick` whether somebody has kicked since the last run that said so, and
+    /// `overshoot` how far the deadline has passed, if it has. Each is called once at most.
+    ///
     /// The order is what loses nothing: a kick or a deadline that comes after it was looked for
     /// sends a signal after the signal was taken, and that interrupts the next run.
-    pub(crate) fn interrupted(&mut self, by: &mut impl InterruptSources) -> Interruption {
-        if by.take_signal() {
+    pub(crate) fn interrupted(
+        &mut self,
+        take_signal: impl FnOnce() -> bool,
+        take_kick: impl FnOnce() -> bool,
+        overshoot: impl FnOnce() -> Option<Duration>,
+    ) -> Interruption {
+        if take_signal() {
             self.armed = Deadline::Never;
         }
-        if by.take_kick() {
+        if take_kick() {
             return Interruption::Kicked;
         }
-        by.overshoot()
-            .map_or(Interruption::Spurious, Interruption::Expired)
+        overshoot().map_or(Interruption::Spurious, Interruption::Expired)
     }
 }
 
@@ -79,6 +79,9 @@ mod tests {
     //! between any two steps.
 
     use super::*;
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+
     use crate::MonotonicTime;
     use proptest::prelude::*;
 
@@ -124,55 +127,27 @@ mod tests {
 
         /// A standard signal that is pending is not queued twice for kicks.
         fn finish_kick(&mut self) {
-            if std::mem::take(&mut self.kick_to_send) {
+            if mem::take(&mut self.kick_to_send) {
                 self.kick_pending |= !self.timer_pending;
             }
         }
 
-        fn arm(&mut self, deadline: Deadline) {
+        fn arm(&mut self, deadline: Deadline) -> Result<(), Infallible> {
             self.expires_at = deadline.timer().map(|(_, at)| at);
             self.happen(Event::Pass(0));
+            Ok(())
         }
 
         fn signal_is_pending(&self) -> bool {
             self.timer_pending || self.kick_pending
         }
-    }
 
-    /// What an interrupted run finds, with events before each look.
-    struct Scene<'a> {
-        kernel: &'a mut Kernel,
-        deadline_ns: u64,
-        between: std::vec::IntoIter<Vec<Event>>,
-    }
-
-    impl Scene<'_> {
-        fn pause(&mut self) {
-            for event in self.between.next().into_iter().flatten() {
-                self.kernel.happen(event);
-            }
-        }
-    }
-
-    impl InterruptSources for Scene<'_> {
         fn take_signal(&mut self) -> bool {
-            self.pause();
-            if std::mem::take(&mut self.kernel.timer_pending) {
+            if mem::take(&mut self.timer_pending) {
                 return true;
             }
-            self.kernel.kick_pending = false;
+            self.kick_pending = false;
             false
-        }
-
-        fn take_kick(&mut self) -> bool {
-            self.pause();
-            std::mem::take(&mut self.kernel.kick_flag)
-        }
-
-        fn overshoot(&mut self) -> Option<Duration> {
-            self.pause();
-            let late = self.kernel.now.checked_sub(self.deadline_ns);
-            late.map(Duration::from_nanos)
         }
     }
 
@@ -214,7 +189,7 @@ mod tests {
             steps in prop::collection::vec((step(), between()), 1..60),
         ) {
             let mut kernel = Kernel { now: 1, ..Kernel::default() };
-            let mut state = TimerState::new();
+            let mut state = DeadlineTimer::new();
             let mut deadline_ns = 40;
             for (step, between) in steps {
                 let mut stray = false;
@@ -224,18 +199,27 @@ mod tests {
                     Step::MoveDeadline(ahead) => deadline_ns = kernel.now + ahead,
                 }
                 let deadline = Deadline::Wall(MonotonicTime::from_nanos(deadline_ns));
-                if state.must_arm(deadline) {
-                    kernel.arm(deadline);
-                    state.set_armed(deadline);
-                }
+                state.arm(deadline, |_| kernel.arm(deadline)).unwrap();
                 let in_time = kernel.expires_at.is_some_and(|at| at <= deadline_ns);
                 prop_assert!(kernel.timer_pending || in_time, "entered without an end in sight");
                 let kick_will_end_it = kernel.kick_to_send || kernel.signal_is_pending();
                 prop_assert!(!kernel.kick_unreported || kick_will_end_it, "lost a kick");
                 if stray || kernel.signal_is_pending() {
-                    let between = between.into_iter();
-                    let mut scene = Scene { kernel: &mut kernel, deadline_ns, between };
-                    match state.interrupted(&mut scene) {
+                    let (late_kernel, between) = (RefCell::new(&mut kernel), RefCell::new(between.into_iter()));
+                    // The kernel as it is after more events.
+                    let look = || {
+                        let mut kernel = late_kernel.borrow_mut();
+                        for event in between.borrow_mut().next().into_iter().flatten() {
+                            kernel.happen(event);
+                        }
+                        kernel
+                    };
+                    let interruption = state.interrupted(
+                        || look().take_signal(),
+                        || mem::take(&mut look().kick_flag),
+                        || look().now.checked_sub(deadline_ns).map(Duration::from_nanos),
+                    );
+                    match interruption {
                         Interruption::Kicked => kernel.kick_unreported = kernel.kick_flag,
                         Interruption::Expired(late) => {
                             prop_assert!(kernel.now >= deadline_ns + late.as_nanos() as u64);

@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 1 << 30;
 
 /// An open file, of which nothing is in memory yet.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct UntrustedFile {
     cache: ReadCache<File>,
     left: Cell<u64>,
 }
@@ -24,12 +24,12 @@ pub(crate) struct Source {
 /// What an ELF file's structures ask for, until that is too much: sizes in a hostile file are no
 /// reason to allocate as much.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limited<'a> {
+pub(crate) struct LimitedReader<'a> {
     cache: &'a ReadCache<File>,
     left: &'a Cell<u64>,
 }
 
-impl Source {
+impl UntrustedFile {
     /// # Errors
     /// If it cannot be opened, or is no ordinary file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -53,15 +53,15 @@ impl Source {
         }
     }
 
-    pub(crate) fn data(&self) -> Limited<'_> {
-        Limited {
+    pub(crate) fn data(&self) -> LimitedReader<'_> {
+        LimitedReader {
             cache: &self.cache,
             left: &self.left,
         }
     }
 }
 
-impl<'a> ReadRef<'a> for Limited<'a> {
+impl<'a> ReadRef<'a> for LimitedReader<'a> {
     fn len(self) -> Result<u64, ()> {
         self.cache.len()
     }
@@ -85,10 +85,10 @@ mod tests {
     use super::*;
 
     /// A file of 1 TB, of which 1 MB may be read.
-    fn sparse() -> Source {
+    fn sparse() -> UntrustedFile {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 40).unwrap();
-        Source::new(file, 1 << 20)
+        UntrustedFile::new(file, 1 << 20)
     }
 
     #[test]
@@ -113,10 +113,13 @@ mod tests {
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
         for path in [&pipe, folder.path(), Path::new("/dev/zero")] {
-            let message = Source::open(path).unwrap_err().to_string();
+            let message = UntrustedFile::open(path).unwrap_err().to_string();
             assert!(message.contains("no ordinary file"), "{message}");
         }
-        let message = format!("{:#}", Source::open(Path::new("/missing")).unwrap_err());
+        let message = format!(
+            "{:#}",
+            UntrustedFile::open(Path::new("/missing")).unwrap_err()
+        );
         assert!(message.contains("No such file"), "{message}");
     }
 }
