@@ -92,30 +92,18 @@ mod tests {
     #[test]
     fn each_kind_of_machine_gets_its_sentence() {
         let sld = "fpu split_lock_detect";
-        let one = || Some("1");
+        let (no, one) = (None, Some("1"));
+        let guest = "not available in this virtual machine (its host decides)";
+        let off = "split_lock_detect=fatal split_lock_detect=off";
+        let rate = "split_lock_detect=ratelimit:100";
         for (flags, command_line, mitigate, expected) in [
-            ("fpu", "", one(), "not supported by this CPU"),
-            (
-                "fpu hypervisor",
-                "",
-                one(),
-                "not available in this virtual machine (its host decides)",
-            ),
-            (sld, "quiet", one(), "on (warn, split_lock_mitigate=1)"),
-            (sld, "", None, "on (warn)"),
-            (sld, "split_lock_detect=fatal", None, "on (fatal)"),
-            (
-                sld,
-                "split_lock_detect=fatal split_lock_detect=off",
-                one(),
-                "off (split_lock_detect=off)",
-            ),
-            (
-                sld,
-                "split_lock_detect=ratelimit:100",
-                one(),
-                "off (split_lock_detect=ratelimit:100)",
-            ),
+            ("fpu", "", one, "not supported by this CPU"),
+            ("fpu hypervisor", "", one, guest),
+            (sld, "quiet", one, "on (warn, split_lock_mitigate=1)"),
+            (sld, "", no, "on (warn)"),
+            (sld, "split_lock_detect=fatal", no, "on (fatal)"),
+            (sld, off, one, "off (split_lock_detect=off)"),
+            (sld, rate, one, "off (split_lock_detect=ratelimit:100)"),
         ] {
             let expected = format!("split-lock detection: {expected}");
             assert_eq!(sentence(flags, command_line, mitigate), expected);

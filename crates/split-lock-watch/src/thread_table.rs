@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_belong_to_cpus_and_are_closed_by_whom_it_concerns_not() {
+    fn windows_belong_to_cpus_and_any_thread_may_close_them() {
         let mut table = ThreadTable::new(LivelockThreshold::default());
         table.record(&step(0, 3, 7, TRAP));
         table.record(&step(10, 3, 7, PAST));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_silent_for_longest_makes_room_and_nothing_is_uncounted() {
+    fn the_longest_silent_thread_makes_room_and_stays_in_the_totals() {
         let mut table = ThreadTable::new(LivelockThreshold::default());
         let most = u32::try_from(MAX_THREADS).unwrap();
         for tid in 0..most + 10 {

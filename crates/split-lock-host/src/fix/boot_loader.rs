@@ -86,27 +86,54 @@ impl BootLoader {
     /// How to add a parameter; `old` is the one that it replaces, if there is one.
     pub(crate) fn with(self, parameter: &str, old: Option<&str>) -> Vec<String> {
         // The kernel looks at the last one alone, but two of them would puzzle the next reader.
-        match old {
-            Some(old) if old != parameter => self.replaced(old, parameter),
-            _ => self.added(parameter),
+        self.changed(old.filter(|&old| old != parameter), parameter)
+    }
+
+    /// How to take a parameter away.
+    pub(crate) fn without(self, parameter: &str) -> Vec<String> {
+        self.changed(Some(parameter), "")
+    }
+
+    /// From an old parameter, or none, to a new one, or an empty one.
+    fn changed(self, old: Option<&str>, new: &str) -> Vec<String> {
+        let new_one = Some(new).filter(|new| !new.is_empty());
+        match self {
+            BootLoader::NixOs => {
+                let change = match (old, new) {
+                    (None, new) => format!(r#"boot.kernelParams = [ "{new}" ];"#),
+                    (Some(old), "") => format!(r#"take "{old}" out of boot.kernelParams"#),
+                    (Some(old), new) => {
+                        format!(r#""{new}" in the place of "{old}" in boot.kernelParams"#)
+                    }
+                };
+                vec![
+                    format!("in configuration.nix: {change}"),
+                    "sudo nixos-rebuild boot".into(),
+                ]
+            }
+            BootLoader::RpmOstree => {
+                let old = old.map_or(String::new(), |old| format!(" --delete-if-present={old}"));
+                let new =
+                    new_one.map_or(String::new(), |new| format!(" --append-if-missing={new}"));
+                vec![format!("sudo rpm-ostree kargs{old}{new}")]
+            }
+            BootLoader::KernelStub => {
+                let old = old.map(|old| format!("sudo kernelstub --delete-options \"{old}\""));
+                let new = new_one.map(|new| format!("sudo kernelstub --add-options \"{new}\""));
+                let commands: Vec<_> = [old, new].into_iter().flatten().collect();
+                vec![commands.join(" && ")]
+            }
+            BootLoader::Grubby => {
+                let old = old.map_or(String::new(), |old| format!(" --remove-args=\"{old}\""));
+                let new = new_one.map_or(String::new(), |new| format!(" --args=\"{new}\""));
+                vec![format!("sudo grubby --update-kernel=ALL{old}{new}")]
+            }
+            _ => old.map_or_else(|| self.added(new), |old| self.edited(old, new)),
         }
     }
 
     fn added(self, parameter: &str) -> Vec<String> {
         let lines = match self {
-            BootLoader::NixOs => vec![
-                format!(r#"in configuration.nix: boot.kernelParams = [ "{parameter}" ];"#),
-                "sudo nixos-rebuild boot".into(),
-            ],
-            BootLoader::RpmOstree => vec![format!(
-                "sudo rpm-ostree kargs --append-if-missing={parameter}"
-            )],
-            BootLoader::KernelStub => {
-                vec![format!("sudo kernelstub --add-options \"{parameter}\"")]
-            }
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --args=\"{parameter}\""
-            )],
             BootLoader::GrubFolder => vec![
                 format!(
                     "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee {GRUB_ADDITION}"
@@ -122,62 +149,18 @@ impl BootLoader {
             BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![format!(
                 "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee -a /etc/default/grub"
             )],
-            BootLoader::Limine | BootLoader::SystemdBoot | BootLoader::Refind => {
-                vec![format!("add {parameter} {}", self.by_hand())]
-            }
+            _ => vec![format!("add {parameter} {}", self.by_hand())],
         };
         self.then_applied(lines)
-    }
-
-    /// How to take a parameter away.
-    pub(crate) fn without(self, parameter: &str) -> Vec<String> {
-        match self {
-            BootLoader::NixOs => vec![
-                format!(r#"in configuration.nix: take "{parameter}" out of boot.kernelParams"#),
-                "sudo nixos-rebuild boot".into(),
-            ],
-            BootLoader::RpmOstree => {
-                vec![format!(
-                    "sudo rpm-ostree kargs --delete-if-present={parameter}"
-                )]
-            }
-            BootLoader::KernelStub => {
-                vec![format!("sudo kernelstub --delete-options \"{parameter}\"")]
-            }
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --remove-args=\"{parameter}\""
-            )],
-            _ => self.edited(parameter, ""),
-        }
-    }
-
-    fn replaced(self, old: &str, new: &str) -> Vec<String> {
-        match self {
-            BootLoader::NixOs => vec![
-                format!(
-                    r#"in configuration.nix: "{new}" in the place of "{old}" in boot.kernelParams"#
-                ),
-                "sudo nixos-rebuild boot".into(),
-            ],
-            BootLoader::RpmOstree => {
-                vec![format!(
-                    "sudo rpm-ostree kargs --delete-if-present={old} --append-if-missing={new}"
-                )]
-            }
-            BootLoader::KernelStub => vec![format!(
-                "sudo kernelstub --delete-options \"{old}\" && sudo kernelstub --add-options \"{new}\""
-            )],
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --remove-args=\"{old}\" --args=\"{new}\""
-            )],
-            _ => self.edited(old, new),
-        }
     }
 
     /// In a file that a person may have written: the old one has to be found there first.
     fn edited(self, old: &str, new: &str) -> Vec<String> {
         // It may be there more than once, and may be the beginning of another one.
-        let new_one = spaced(new);
+        let new_one = match new {
+            "" => String::new(),
+            new => format!(" {new}"),
+        };
         let edit = |files: &str| {
             format!("sudo sed -Ei 's/ *\\b{old}($|[^[:alnum:]:])/{new_one}\\1/g' {files}")
         };
@@ -230,14 +213,6 @@ impl BootLoader {
 
 /// A file of its own, so that it is easily taken away again.
 const GRUB_ADDITION: &str = "/etc/default/grub.d/60-split-lock.cfg";
-
-fn spaced(new: &str) -> String {
-    if new.is_empty() {
-        String::new()
-    } else {
-        format!(" {new}")
-    }
-}
 
 #[cfg(test)]
 mod tests {

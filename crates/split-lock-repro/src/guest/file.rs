@@ -91,12 +91,12 @@ impl GuestFile {
     /// Reads the file.
     ///
     /// ```
-    /// use split_lock_repro::guest::{FileOptions, GuestFile, Register};
+    /// use split_lock_repro::guest::{FileOptions, GuestFile};
     ///
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("count.bin");
     /// std::fs::write(&path, [0x48, 0xff, 0xc0, 0xeb, 0xfb])?; // 1: inc rax; jmp 1b
-    /// let options = FileOptions { counter: Register(Gpr::Rax), ..Default::default() };
+    /// let options = FileOptions { counter: "rax".parse()?, ..Default::default() };
     /// let guest = GuestFile::read(&path, options)?;
     /// assert_eq!(guest.code().len(), 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -91,7 +91,7 @@ mod tests {
         let gdt_end = GDT + 7 * 8;
         let (trap_idt, descriptors) = &crate::vm::trap::pieces()[0];
         assert!([gdt_end, CURRENT, INTERRUPTS, DONE, EXTRA_FLAGS].is_sorted());
-        assert!(EXTRA_FLAGS < BOOT_STACK_TOP - 64 && BOOT_STACK_TOP <= KERNEL_STACKS);
+        const { assert!(EXTRA_FLAGS < BOOT_STACK_TOP - 64 && BOOT_STACK_TOP <= KERNEL_STACKS) };
         assert!(
             [
                 kernel_stack_top(0),

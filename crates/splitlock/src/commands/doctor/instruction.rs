@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn code_that_does_not_lock_is_not_the_culprit() {
+    fn code_that_does_not_lock_was_loaded_later() {
         let process = Target::start(&Elf::default());
         let answer = process.instruction("game", "#AC", BASE + TEXT);
         assert!(matches!(answer, Instruction::OtherCode(_)), "{answer:?}");

@@ -187,16 +187,17 @@ mod tests {
 
     /// Any values for some registers, of a few only the lowest byte.
     fn some_settings() -> impl Strategy<Value = Vec<String>> {
-        let names = "al cl dl bl rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip fs_base gs_base";
-        let names: Vec<_> = names.split(' ').collect();
-        let setting = |(name, value): (&str, u64)| match name.ends_with('l') {
-            true => format!("{name}={:#x}", value as u8),
-            false => format!("{name}={value:#x}"),
-        };
-        let all = 0..=names.len();
-        let values = proptest::collection::vec(any::<u64>(), names.len());
-        (proptest::sample::subsequence(names, all), values)
-            .prop_map(move |(names, values)| names.into_iter().zip(values).map(setting).collect())
+        const NAMES: &[&str] = &[
+            "al", "cl", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "rip", "fs_base", "gs_base",
+        ];
+        let settings = proptest::collection::vec(any::<u64>(), NAMES.len()).prop_map(|values| {
+            let setting = |(name, value): (&&str, u64)| match name.ends_with('l') {
+                true => format!("{name}={:#x}", value as u8),
+                false => format!("{name}={value:#x}"),
+            };
+            NAMES.iter().zip(values).map(setting).collect::<Vec<_>>()
+        });
+        settings.prop_flat_map(|settings| proptest::sample::subsequence(settings, 0..=NAMES.len()))
     }
 
     /// lock inc dword ptr [rsi]; ret

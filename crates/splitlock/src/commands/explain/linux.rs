@@ -276,22 +276,24 @@ mod tests {
 
     #[test]
     fn this_host_is_told_as_it_is_booted() {
-        let kernel = |treatment: &Treatment| treatment.kernel.as_ref().unwrap().kernel.to_string();
+        let kernel = |treatment: Treatment| treatment.kernel.unwrap().kernel.to_string();
         let warn = on("split_lock_detect", "", "1");
         assert!(!warn.supposed);
-        let warn_kernel = kernel(&warn);
-        let without = on("split_lock_detect", "", "0");
-        assert_eq!(kernel(&without), format!("{warn_kernel},mitigate=0"));
-        let fatal = on("split_lock_detect", "split_lock_detect=fatal", "1");
-        assert_eq!(kernel(&fatal), format!("{warn_kernel},mode=fatal"));
-        let limited = on(
-            "split_lock_detect bus_lock_detect",
-            "split_lock_detect=ratelimit:9",
-            "1",
-        );
-        assert_eq!(kernel(&limited), format!("{warn_kernel},mode=ratelimit:9"));
-        assert!(!limited.supposed);
-        assert!(limited.kernel.unwrap().program.contains("9 bus locks"));
+        let warn = kernel(warn);
+        let both = "split_lock_detect bus_lock_detect";
+        for (command_line, mitigate, setting) in [
+            ("", "0", "mitigate=0"),
+            ("split_lock_detect=fatal", "1", "mode=fatal"),
+            ("split_lock_detect=ratelimit:9", "1", "mode=ratelimit:9"),
+        ] {
+            let treatment = on(both, command_line, mitigate);
+            assert!(!treatment.supposed);
+            assert_eq!(kernel(treatment), format!("{warn},{setting}"));
+        }
+        let limited = on(both, "split_lock_detect=ratelimit:9", "1")
+            .kernel
+            .unwrap();
+        assert!(limited.program.contains("9 bus locks"));
     }
 
     #[test]

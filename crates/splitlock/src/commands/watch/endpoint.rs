@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_drop_by_drop_is_left_and_others_are_served() {
+    fn a_slow_client_is_dropped_and_others_are_served() {
         let (endpoint, address) = Endpoint::at("127.0.0.1:0".parse().unwrap()).unwrap();
         endpoint.publish("a 1\n".to_owned());
         let mut slow = TcpStream::connect(address).unwrap();

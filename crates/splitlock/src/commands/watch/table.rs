@@ -109,7 +109,9 @@ fn group_cells(process: &ProcessRow) -> Vec<String> {
     } else {
         &process.place
     };
-    vec![plain(&format!("{place} [{}]", process.pid))]
+    let mut cells = vec![String::new(); HEADING.len()];
+    cells[0] = plain(&format!("{place} [{}]", process.pid));
+    cells
 }
 
 fn row_cells(row: &ThreadRow) -> Vec<String> {
