@@ -8,8 +8,7 @@ use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
 use split_lock_model::random::SplitMix64;
 
-use crate::guest::Guest;
-use crate::guest::Level;
+use crate::guest::{Guest, Level};
 use crate::results::Origin;
 
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
