@@ -17,6 +17,12 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use crate::INCREMENT;
 use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm, long_mode};
 
+/// Unlike the memory of a vCPU, RAM on its own can be used by any thread.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<GuestRam<'static, GuestMemoryMmap>>();
+};
+
 fn with_parts<T>(
     vcpu: &mut VcpuFd,
     vm: &TestVm,
