@@ -330,10 +330,10 @@ fn machine() -> impl Strategy<Value = Machine> {
     );
     let vendors = ["GenuineIntel", "AuthenticAMD", "HygonGenuine", ""];
     let releases =
-        " x 4.18.0-553.el8 5.4.0 5.10.0 5.15.0 5.19.0 6.1.0 6.6.58 6.12.0-55.el10 6.14.2 7.2.0";
-    let releases: Vec<_> = releases.split(' ').collect();
-    let words = " off warn fatal ratelimit:100 ratelimit: ratelimit:0 none o'f;f";
-    let words: Vec<_> = words.split(' ').collect();
+        "x 4.18.0-553.el8 5.4.0 5.10.0 5.15.0 5.19.0 6.1.0 6.6.58 6.12.0-55.el10 6.14.2 7.2.0";
+    let releases: Vec<_> = releases.split(' ').chain([""]).collect();
+    let words = "off warn fatal ratelimit:100 ratelimit: ratelimit:0 none o'f;f";
+    let words: Vec<_> = words.split(' ').chain([""]).collect();
     let word = prop::sample::select(words);
     let parameters = prop::collection::vec(word, 0..3).prop_map(|words| {
         let parameters = words

@@ -13,6 +13,10 @@ pub fn columns(
 ) -> String {
     let headings = headings.into_iter().map(|heading| heading.to_string());
     let rows: Vec<Vec<String>> = iter::once(headings.collect()).chain(rows).collect();
+    debug_assert!(
+        rows.iter().all(|row| row.len() <= rows[0].len()),
+        "a cell has no heading"
+    );
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).max().unwrap_or(0)
@@ -39,11 +43,17 @@ mod tests {
 
     #[test]
     fn words_are_on_the_left_and_numbers_on_the_right() {
-        let rows: [&[&str]; 3] = [&["up", "1"], &["debt", "22.5"], &["gone"]];
-        let rows = rows.map(|row| row.iter().map(ToString::to_string).collect());
+        let rows = [["up", "1"], ["debt", "22.5"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(
             columns(["policy", "gain"], rows),
-            "policy  gain\nup         1\ndebt    22.5\ngone\n"
+            "policy  gain\nup         1\ndebt    22.5\n"
         );
+    }
+
+    #[test]
+    fn a_row_may_end_early() {
+        let rows = [vec!["a group".to_owned()], vec![]];
+        assert_eq!(columns(["who", "gain"], rows), "who      gain\na group\n\n");
     }
 }

@@ -116,7 +116,7 @@ impl ThreadTable {
         }
     }
 
-    /// Removes a thread that is no more. Its traps stay in [`ThreadTable::removed`].
+    /// Removes a thread that is no more. Its traps stay in [`ThreadTable::removed_totals`].
     pub fn remove(&mut self, thread: ThreadId) {
         if let Some(stats) = self.threads.remove(&thread) {
             self.removed.threads += 1;
@@ -165,7 +165,7 @@ impl ThreadTable {
 
     /// Threads that are no longer in the table.
     #[must_use]
-    pub fn removed(&self) -> &RemovedThreads {
+    pub fn removed_totals(&self) -> &RemovedThreads {
         &self.removed
     }
 
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(table.threads().count(), MAX_THREADS);
         assert!(table.thread(ThreadId { pid: 9, tid: 9 }).is_none());
         assert!(table.thread(ThreadId { pid: 10, tid: 10 }).is_some());
-        assert_eq!(table.removed().threads, 10);
+        assert_eq!(table.removed_totals().threads, 10);
         assert_eq!(table.take_removed().len(), 10);
         assert_eq!(table.totals().windows, u64::from(most) + 10);
     }

@@ -24,7 +24,7 @@ mod stdout;
 mod terminal;
 
 use args::{Cli, Command};
-use error::{error_chain, report_error};
+use error::{error_chain, print_to_stderr};
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    report_error(&error_chain(error));
+    print_to_stderr(&error_chain(error));
     ExitCode::from(EXIT_ERROR)
 }
 
@@ -110,6 +110,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let sentence = text.split("\n\n").next().unwrap_or_default();
     let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
     let words: Vec<&str> = sentence.split_whitespace().collect();
-    report_error(&format!("{}; see --help", words.join(" ")));
+    print_to_stderr(&format!("{}; see --help", words.join(" ")));
     ExitCode::from(EXIT_ERROR)
 }

@@ -17,7 +17,7 @@ use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::two_tasks::{Moment, TwoTasks};
 use split_lock_repro::vm::{open_kvm, work_rate};
 
-use crate::error::report_error;
+use crate::error::print_note;
 use crate::interrupt::stop_on_ctrl_c;
 
 /// Anything shorter is over before a bar has been read.
@@ -88,8 +88,8 @@ impl KvmSession {
     pub(crate) fn warn_if_crowded(&self, vcpus: u32) {
         if vcpus as usize > usable_cpus() {
             let cpus = usable_cpus();
-            report_error(&format!(
-                "note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
+            print_note(&format!(
+                "{vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
             ));
         }
     }
@@ -97,8 +97,8 @@ impl KvmSession {
     /// An emulated host does not keep the real one out of it.
     pub(crate) fn warn_if_punished_twice(&self) {
         if let Detection::On { .. } = self.facts.detection() {
-            report_error(
-                "note: this host detects split locks itself, so its own punishment comes on top of \
+            print_note(
+                "this host detects split locks itself, so its own punishment comes on top of \
                  the emulated kernel's",
             );
         }

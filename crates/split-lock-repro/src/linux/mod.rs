@@ -100,7 +100,7 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LongestStall {
     /// The instruction.
-    pub culprit: SplitInstruction,
+    pub instruction: SplitInstruction,
     /// From when the vCPU was first found there to when it was last.
     pub time: Duration,
 }

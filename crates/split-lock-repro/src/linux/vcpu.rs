@@ -122,9 +122,9 @@ impl Vcpu {
         if stood < WORTH_A_LOOK || longest.is_some_and(|longest| stood <= longest) {
             return Ok(());
         }
-        if let Some(culprit) = self.parts(memory).split_instruction()? {
+        if let Some(instruction) = self.parts(memory).split_instruction()? {
             self.counts.longest_stall = Some(LongestStall {
-                culprit,
+                instruction,
                 time: stood,
             });
         }

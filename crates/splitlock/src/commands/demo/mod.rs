@@ -12,7 +12,7 @@ use split_lock_repro::sweep::Stop;
 use split_lock_repro::vm::open_kvm;
 
 use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
-use crate::error::report_error;
+use crate::error::{print_note, print_to_stderr};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::kernel_choice::of_this_host;
 use crate::output::Output;
@@ -43,7 +43,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
     let mut guest = LinuxVm::new(&kvm, &boot(args), guard_config::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
-        report_error(&format!("note: {note}"));
+        print_note(&note);
     }
     let mut console = Console::new(!args.json);
     console.say(&heading(args, &guest))?;
@@ -59,7 +59,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     console.end_line()?;
     console.say("\n")?;
     let Some(ending) = ended? else {
-        report_error("stopped before the guest came to an end");
+        print_to_stderr("stopped before the guest came to an end");
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
@@ -115,7 +115,7 @@ fn listen(
 fn say_where(stall: &Stall) {
     let done = guard_config::in_words(&stall.response);
     let at = stall.instruction;
-    report_error(&format!("note: the guest is held up at {at}; {done}"));
+    print_note(&format!("the guest is held up at {at}; {done}"));
 }
 
 /// Says why nothing was shown, if that is so.

@@ -1,8 +1,8 @@
-//! Who has split locks, and attribution could be held up.
+//! Who has split locks, and who could be held up.
 
 use split_lock_host::attribution::{
-    Address, Confidence, Container, Engine, Evidence, Group, Manager, OwnerProcess, Owners,
-    Process, Space, Suspicion, TimerSuspect, Vm,
+    Address, Confidence, Engine, Evidence, Group, Manager, OwnerProcess, Owners, Process, Space,
+    Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{AttributedTraps, Diagnosis};
 use split_lock_log::{Exception, TrapKind};
@@ -11,7 +11,6 @@ use split_lock_model::time::Nanos;
 use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
-
 use crate::page::Page;
 
 /// More programs and instructions than these are only counted.
@@ -148,14 +147,29 @@ fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
         let more = count(more as u64, "more process", "more processes");
         lines.push(format!("And {more}."));
     }
-    #[rustfmt::skip]
-    let threads = [
-        (owners.gone, "thread has ended since", "threads have ended since"),
-        (owners.reused, "thread's id is another's now", "threads' ids are others' now"),
-        (owners.earlier_boot, "thread is of an earlier boot", "threads are of earlier boots"),
-        (owners.not_looked_for, "was not looked for", "were not looked for"),
+    let counts = [
+        (
+            owners.gone,
+            "thread has ended since",
+            "threads have ended since",
+        ),
+        (
+            owners.reused,
+            "thread's id is another's now",
+            "threads' ids are others' now",
+        ),
+        (
+            owners.earlier_boot,
+            "thread is of an earlier boot",
+            "threads are of earlier boots",
+        ),
+        (
+            owners.not_looked_for,
+            "was not looked for",
+            "were not looked for",
+        ),
     ];
-    let some = threads.into_iter().filter(|(number, ..)| *number > 0);
+    let some = counts.into_iter().filter(|(number, ..)| *number > 0);
     let rest: Vec<_> = some
         .map(|(number, one, many)| count(number as u64, one, many))
         .collect();
@@ -183,8 +197,12 @@ fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
         format!(" It has a timer that sends it signal {signal}; how often cannot be seen.")
     });
     let container = process.container.as_ref();
-    let container = container.map_or(String::new(), |Container { engine: by, id, .. }| {
-        format!(", in the {} container {id}", engine(*by))
+    let container = container.map_or(String::new(), |container| {
+        format!(
+            ", in the {} container {}",
+            engine(container.engine),
+            container.id
+        )
     });
     format!("Process {}: {what}{container}.{timer}", process.pid)
 }

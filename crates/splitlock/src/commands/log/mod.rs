@@ -9,7 +9,7 @@ use split_lock_report::text::count;
 
 use crate::args::is_standard;
 use crate::args::log::{LogArgs, LogFormat};
-use crate::error::report_error;
+use crate::error::print_to_stderr;
 use crate::{Exit, interrupt, stdout, terminal};
 
 mod data;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     match args.format {
         LogFormat::Table => stdout::print(&format!("\n{}", terminal::paragraphs(&summary)))?,
         // What is printed is for programs.
-        LogFormat::Json | LogFormat::Csv => report_error(&summary),
+        LogFormat::Json | LogFormat::Csv => print_to_stderr(&summary),
     }
     Ok(Exit::Fine)
 }

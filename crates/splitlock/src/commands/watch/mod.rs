@@ -13,7 +13,7 @@ use split_lock_watch::{
 };
 
 use crate::args::watch::{FailOn, WatchArgs};
-use crate::error::report_error;
+use crate::error::print_to_stderr;
 use crate::{Exit, interrupt, stdout, terminal};
 
 mod endpoint;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         endpoint
     });
     // On a terminal they would be hidden at once; there they stand below the table.
-    host.notes.iter().for_each(|note| report_error(note));
+    host.notes.iter().for_each(|note| print_to_stderr(note));
     let out = Printer::new(args, host)?;
     if !out.start(&watch)? {
         return Ok(Exit::Fine);

@@ -109,9 +109,7 @@ fn group_cells(process: &ProcessRow) -> Vec<String> {
     } else {
         &process.place
     };
-    let mut cells = vec![String::new(); HEADING.len()];
-    cells[0] = plain(&format!("{place} [{}]", process.pid));
-    cells
+    vec![plain(&format!("{place} [{}]", process.pid))]
 }
 
 fn row_cells(row: &ThreadRow) -> Vec<String> {
@@ -381,5 +379,20 @@ pub(super) mod tests {
             "{text}"
         );
         assert!(text.contains("LIVELOCK: CPU 0/KVM (5670)"), "{text}");
+    }
+
+    #[test]
+    fn nothing_and_nobody_have_words_of_their_own() {
+        let mut snapshot = snapshot();
+        snapshot.processes[0].place.clear();
+        let text = render(&snapshot, &host(), room(110, None));
+        let pid = snapshot.processes[0].pid;
+        assert!(text.contains(&format!("\n(gone) [{pid}]\n")), "{text}");
+        snapshot.threads.clear();
+        let text = render(&snapshot, &host(), room(110, None));
+        assert!(
+            text.contains("\n\nNo split-lock traps so far.\n\n"),
+            "{text}"
+        );
     }
 }
