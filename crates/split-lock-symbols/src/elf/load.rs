@@ -5,7 +5,7 @@ use object::ReadRef;
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{MAX_INSTRUCTION_BYTES, PAGE_BYTES};
 
-use super::Image;
+use super::image::Image;
 use crate::listing::{CodeBytes, Listing};
 
 /// Where Linux loads position-independent programs if it does not choose at random.

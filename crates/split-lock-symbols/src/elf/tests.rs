@@ -1,9 +1,12 @@
 //! Files made by hand, files made by a compiler, and damaged ones.
 
+use object::ReadRef;
 use proptest::prelude::*;
+use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 
 use super::fixture::{BASE, CALLED_FROM, Elf, SOURCE, SPLIT, TEXT};
+use super::image::MAGIC;
 use super::*;
 use crate::listing::{CodeBytes, Listing};
 
