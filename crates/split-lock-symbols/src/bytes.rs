@@ -20,7 +20,11 @@ impl PastedBytes {
     /// # Errors
     /// If that is not what it is, or there is no byte.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        Ok(parse(text)?)
+        let pasted = parse(text).map_err(Error::other)?;
+        match pasted.bytes.is_empty() {
+            true => Err(Error::NoBytes),
+            false => Ok(pasted),
+        }
     }
 }
 
@@ -43,9 +47,6 @@ fn parse(text: &str) -> Result<PastedBytes> {
             }
         };
         bytes.extend(hexadecimal(digits)?);
-    }
-    if bytes.is_empty() {
-        bail!("there are no bytes to explain");
     }
     let start = start.unwrap_or(0);
     Ok(PastedBytes { bytes, start })
@@ -113,7 +114,7 @@ mod tests {
             ("<>", "``"),
             ("é0", "`é0`"),
         ] {
-            let message = parse(text).unwrap_err().to_string();
+            let message = PastedBytes::parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
         }
     }

@@ -8,6 +8,7 @@ use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
 use super::fixture::{BASE, CALLED_FROM, Elf, SOURCE, SPLIT, TEXT};
 use super::image::MAGIC;
 use super::*;
+use crate::error::Error;
 use crate::listing::{CodeBytes, Listing};
 
 const AT_SPLIT: u64 = BASE + SPLIT;
@@ -165,10 +166,9 @@ fn what_can_be_at_several_places_is_not_chosen_from() {
     bytes[64 + 40..][..8].copy_from_slice(&all);
     let image = image(&bytes);
     let error = image.locate(0x55d0_c0ff_e000 + SPLIT, None).unwrap_err();
+    assert!(matches!(error, Error::SeveralPlaces(_)), "{error:?}");
     let message = error.to_string();
-    for part in ["0x109, 0x1109, 0x2109", "--base"] {
-        assert!(message.contains(part), "{message}");
-    }
+    assert!(message.contains("0x109, 0x1109, 0x2109"), "{message}");
 }
 
 #[test]

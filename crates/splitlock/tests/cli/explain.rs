@@ -241,6 +241,35 @@ fn an_address_after_loading_is_explained_with_what_is_assumed() {
 }
 
 #[test]
+fn a_complaint_names_the_option_that_helps() {
+    let program = Program::new(&Elf {
+        is_position_independent: true,
+        base: 0,
+        ..Elf::default()
+    });
+    let at = |address, more: &[&str]| {
+        program.at(address, more, |arguments| {
+            fail(&[&["explain"], arguments].concat())
+        })
+    };
+    for (said, part) in [
+        (
+            at(0x7f12_3456_7ff0, &[]),
+            "its pages; --base says where it was loaded",
+        ),
+        (
+            at(0x2000, &["--base", "0x1234"]),
+            "--base 0x1234 is not the address of a page",
+        ),
+    ] {
+        assert!(said.contains("cannot explain 0x"), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    let said = fail(&["explain", ""]);
+    assert!(said.contains("there are no bytes to explain"), "{said}");
+}
+
+#[test]
 fn names_cannot_steer_the_terminal() {
     let elf = Elf {
         symbols: vec![(b"\x1b[31mevil\n\xc2\x9b0m", SPLIT, 6)],
