@@ -10,7 +10,7 @@ use crate::text::paragraphs;
 /// Columns that a full bar takes.
 const BAR: usize = 40;
 
-/// The comparison in words, tables and bars, in lines no wider than `width`.
+/// The comparison in words, tables and bars, its paragraphs wrapped at `width` columns.
 pub fn text(kernel: &Profile, plan: &Comparison, found: &[Assessment], width: usize) -> String {
     let timeouts = plan.timeouts.len();
     let intro = format!(

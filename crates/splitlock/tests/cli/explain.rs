@@ -137,7 +137,7 @@ fn what_does_not_lock_is_told_from_what_must_not() {
         (
             "prefix",
             "f0 48 0f c7 0e",
-            "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults",
+            "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults unless",
         ),
         (
             "xchg",

@@ -185,10 +185,12 @@ mod tests {
         answer(bytes, known(settings, Mode::Bits64), Mode::Bits64)
     }
 
-    /// Any values for some registers, of a few only the lowest byte.
+    /// Any values for some registers, of a few only the lowest byte. Code of 64 bits cannot have all
+    /// of them.
     fn some_settings() -> impl Strategy<Value = Vec<String>> {
         const NAMES: &[&str] = &[
-            "al", "cl", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "rip", "fs_base", "gs_base",
+            "al", "cl", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r12", "rip", "fs_base",
+            "gs_base", "ds_base", "ss_base",
         ];
         let settings = proptest::collection::vec(any::<u64>(), NAMES.len()).prop_map(|values| {
             let setting = |(name, value): (&&str, u64)| match name.ends_with('l') {
@@ -233,8 +235,11 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 1..24),
             prefix in proptest::option::of(Just(0xf0)),
             mode in prop_oneof![Just(Mode::Bits16), Just(Mode::Bits32), Just(Mode::Bits64)],
-            settings in some_settings(),
+            mut settings in some_settings(),
         ) {
+            if mode == Mode::Bits64 {
+                settings.retain(|text| !text.starts_with("ds_base") && !text.starts_with("ss_base"));
+            }
             let bytes: Vec<u8> = prefix.into_iter().chain(bytes).collect();
             let answer = answer(&bytes, known(&settings, mode), mode);
             prop_assert!(answer.text().starts_with(answer.headline().split(' ').next().unwrap()));
