@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use split_lock_model::kernel::{self, Profile};
+
 use crate::{Facts, Mode};
 
 /// What the machine does about split locks, as far as its settings tell.
@@ -48,6 +50,30 @@ impl Facts {
                     mitigate: self.split_lock_mitigate.known().cloned(),
                 },
             },
+        }
+    }
+}
+
+impl Detection {
+    /// This machine's kernel in the mode that it runs in, if it notices anything; `warn` is what the kernel would be in
+    /// mode `warn`.
+    #[must_use]
+    pub fn as_booted(&self, warn: &Profile) -> Option<Profile> {
+        match self {
+            Detection::On { mode, mitigate } => {
+                let mode = match mode.as_str() {
+                    "fatal" => kernel::Mode::Fatal,
+                    _ => kernel::Mode::Warn,
+                };
+                let booted = warn.with_mode(mode).ok()?;
+                let mitigates = mitigate.as_deref() != Some("0");
+                Some(booted.with_mitigate(mitigates).unwrap_or(booted))
+            }
+            Detection::Off { parameter } => {
+                let rate = parameter.rsplit_once("ratelimit:")?.1.parse().ok()?;
+                warn.with_mode(kernel::Mode::Ratelimit(rate)).ok()
+            }
+            _ => None,
         }
     }
 }

@@ -23,9 +23,6 @@ use crate::interrupt::stop_on_ctrl_c;
 /// Anything shorter is over before a bar has been read.
 const WORTH_A_BAR: Duration = Duration::from_secs(1);
 
-/// Detection is off for at most three ticks, at 100 ticks a second, and a worker's delay.
-const LONGEST_WINDOW: Duration = Duration::from_millis(40);
-
 /// Everything that several sweeps of one command have in common.
 pub(crate) struct KvmSession {
     kvm: Kvm,
@@ -107,7 +104,7 @@ impl KvmSession {
     /// How long to wait before each run, so that none profits from what the one before it left.
     pub(crate) fn settle(&self) -> Duration {
         match self.facts.detection() {
-            Detection::On { .. } => LONGEST_WINDOW,
+            Detection::On { .. } => sweep::LONGEST_WINDOW,
             _ => Duration::ZERO,
         }
     }

@@ -10,8 +10,9 @@ use split_lock_model::policy::{Alternative, Assessment, CompareError, Comparison
 use split_lock_report::{figure, policies};
 
 use crate::args::model::PoliciesArgs;
+use crate::exit::Exit;
 use crate::picture_file::PictureFile;
-use crate::{Exit, stdout, terminal};
+use crate::{stdout, terminal};
 
 pub(crate) fn run(args: &PoliciesArgs) -> Result<Exit> {
     let picture = args.out.as_deref().map(PictureFile::prepare).transpose()?;

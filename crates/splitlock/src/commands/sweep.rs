@@ -13,10 +13,11 @@ use split_lock_repro::sweep::{self, Plan, Scenario};
 use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
 use crate::error::{print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::kernel_choice::asked_or_of_this_host;
 use crate::measuring::{KvmSession, provenance, seed};
 use crate::output::Output;
-use crate::{Exit, guard_config, terminal};
+use crate::{guard_config, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {

@@ -13,10 +13,11 @@ use split_lock_repro::vm::open_kvm;
 
 use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
 use crate::error::{print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::kernel_choice::of_this_host;
 use crate::output::Output;
-use crate::{Exit, guard_config, stdout};
+use crate::{guard_config, stdout};
 
 mod console;
 mod expectation;
@@ -125,23 +126,23 @@ fn complain_about(
     ending: Ending,
     console: &Console,
 ) -> Result<()> {
-    let patience = args.boot_timeout;
+    let boot_timeout = args.boot_timeout;
     let has_begun = matches!(
         session.stage(),
         Stage::Splitting { .. } | Stage::Done { .. }
     );
     match ending {
         Ending::NoOutput => bail!(
-            "no serial output from the guest in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
+            "no serial output from the guest in {boot_timeout:?}: try --append earlyprintk=serial,ttyS0, a \
              kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
         ),
         Ending::NoPrompt => bail!(
-            "the guest has not come to a prompt in {patience:?}; the last that it said was `{}`: try \
+            "the guest has not come to a prompt in {boot_timeout:?}; the last that it said was `{}`: try \
              --append loglevel=7 to see more, or a longer --boot-timeout",
             console.last_line()
         ),
         Ending::NotStarted => bail!(
-            "the guest's shell has not started the program in {patience:?}; the last that it said was `{}`",
+            "the guest's shell has not started the program in {boot_timeout:?}; the last that it said was `{}`",
             console.last_line()
         ),
         Ending::Panicked if !has_begun => bail!(

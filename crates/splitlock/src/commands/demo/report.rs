@@ -82,10 +82,10 @@ impl Report {
         page.item(
             "-",
             &format!(
-                "{} and {}; {} runs without progress",
+                "{} and {}; {} without progress",
                 count(counts.runs, "run", "runs"),
                 count(counts.exits, "exit", "exits"),
-                counts.runs_without_progress
+                count(counts.runs_without_progress, "run", "runs")
             ),
         );
         if let Some(statistics) = &self.statistics {

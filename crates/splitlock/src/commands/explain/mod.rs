@@ -10,7 +10,8 @@ use split_lock_symbols::{Error, LocatedCode, PastedBytes};
 
 use crate::args::Host;
 use crate::args::explain::{ExplainArgs, FailOn};
-use crate::{Exit, stdout};
+use crate::exit::Exit;
+use crate::stdout;
 
 mod answer;
 mod json;

@@ -6,9 +6,9 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::finding;
 use split_lock_repro::vm::VmError;
 
-use crate::Exit;
 use crate::args::measure::ReproduceArgs;
 use crate::error::{error_chain, print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
 
