@@ -1,9 +1,7 @@
 //! Why code is not to be had.
 
-use thiserror::Error;
-
 /// What failed, and why: a sentence, and its causes.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A text has no byte in it.
@@ -29,7 +27,7 @@ pub enum Error {
 }
 
 /// The sentence and the causes of an [`Error`].
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Cause(anyhow::Error);
 
