@@ -75,7 +75,7 @@ impl DeadlineTimer {
 
 #[cfg(test)]
 mod tests {
-    //! The state against a small model of the kernel, in which signals, kicks and time come
+    //! The timer state against a small model of the kernel, in which signals, kicks and time come
     //! between any two steps.
 
     use super::*;
@@ -85,7 +85,7 @@ mod tests {
     use crate::MonotonicTime;
     use proptest::prelude::*;
 
-    /// As much of the kernel and of a kicker as it sees: one timer, one signal that can be
+    /// As much of the kernel and of a kicker as `DeadlineTimer` sees: one timer, one signal that can be
     /// pending for two reasons, a flag, and a clock.
     #[derive(Default)]
     struct Kernel {
@@ -205,10 +205,11 @@ mod tests {
                 let kick_will_end_it = kernel.kick_to_send || kernel.signal_is_pending();
                 prop_assert!(!kernel.kick_unreported || kick_will_end_it, "lost a kick");
                 if stray || kernel.signal_is_pending() {
-                    let (late_kernel, between) = (RefCell::new(&mut kernel), RefCell::new(between.into_iter()));
+                    let shared_kernel = RefCell::new(&mut kernel);
+                    let between = RefCell::new(between.into_iter());
                     // The kernel as it is after more events.
                     let look = || {
-                        let mut kernel = late_kernel.borrow_mut();
+                        let mut kernel = shared_kernel.borrow_mut();
                         for event in between.borrow_mut().next().into_iter().flatten() {
                             kernel.happen(event);
                         }

@@ -21,6 +21,7 @@ pub struct Signal(i32);
 
 /// Why a signal cannot force a vCPU out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("signal {number} cannot be used to force a vCPU out: {why}; choose another one")]
 pub struct UnusableSignal {
     /// The signal's number.

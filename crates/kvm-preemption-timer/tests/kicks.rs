@@ -6,14 +6,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{
-    OUT_LOOP, SPIN, both_configs, each_bounded, each_mechanism, expired, far_deadline, kicked,
-    one_vcpu,
+    GIVE_UP, OUT_LOOP, SPIN, both_configs, each_bounded, each_mechanism, expired, far_deadline,
+    kicked, one_vcpu,
 };
 use kvm_preemption_timer::{Config, Deadline, KickError, Outcome, PreemptibleVcpu, Signal};
 use split_lock_model::random::SplitMix64;
-
-/// Much longer than anything takes here; what lasts until then has lost its kick.
-const GIVE_UP: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_kick_while_no_run_is_active_ends_the_next_run_and_only_that() {

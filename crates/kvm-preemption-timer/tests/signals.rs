@@ -121,7 +121,7 @@ fn a_signal_of_somebody_else_does_not_reach_the_caller() {
         let noise = Signal::realtime(11).unwrap();
         foreign::handle(noise.number());
         let mut vcpu = PreemptibleVcpu::with_config(vcpu, config).unwrap();
-        let stop = foreign::pester_this_thread(noise.number());
+        let stop = foreign::signal_this_thread_repeatedly(noise.number());
         for _ in 0..20 {
             let deadline = MonotonicTime::now() + Duration::from_millis(5);
             expired(vcpu.run_until(deadline));

@@ -29,12 +29,12 @@ const INSTRUCTIONS: [(&str, &[u8]); 6] = [
 ];
 
 /// The instruction, and an operand that lies over two cache lines.
-struct PagedPermit {
+struct Pages {
     code: &'static [u8],
     operand: [u8; 16],
 }
 
-impl Memory for PagedPermit {
+impl Memory for Pages {
     type Permit<'a> = Bytes<'a>;
 
     fn fetch(&mut self, _: u64, bytes: &mut [u8]) -> usize {
@@ -83,8 +83,8 @@ fn main() {
         };
         registers.set(Gpr::Rsi, OPERAND);
         let context = Context::long_mode(3);
-        let guest = CpuState { registers, context };
-        let mut pages = PagedPermit {
+        let mut guest = CpuState { registers, context };
+        let mut pages = Pages {
             code,
             operand: [0; 16],
         };
@@ -99,7 +99,9 @@ fn main() {
             black_box(perform(black_box(&access), black_box(&registers), 1));
         });
         let all = median_ns(|| {
-            let Ok(emulated) = emulate(&mut { guest }, &mut pages, &SingleVcpu);
+            guest.registers = registers;
+            let Ok(emulated) = emulate(&mut guest, &mut pages, &SingleVcpu);
+            black_box(&guest);
             assert!(matches!(black_box(emulated), Emulated::Done(_)));
         });
         println!("{name:26} {decoding:7.1} {performing:7.1} {all:7.1}");

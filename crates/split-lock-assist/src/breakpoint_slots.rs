@@ -183,7 +183,6 @@ mod tests {
                 prop_assert_eq!(present, expected);
                 let changed = before.iter().zip(&now).filter(|(old, new)| old != new).count();
                 prop_assert!(changed <= 1, "an address has moved: {before:?} -> {now:?}");
-
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use split_lock_model::kernel::{self, Profile};
+
 use crate::{Facts, Mode};
 
 /// What the machine does about split locks, as far as its settings tell.
@@ -52,6 +54,30 @@ impl Facts {
     }
 }
 
+impl Detection {
+    /// This machine's kernel in the mode that it runs in, if it notices anything; `warn` is what the kernel would be in
+    /// mode `warn`.
+    #[must_use]
+    pub fn as_booted(&self, warn: &Profile) -> Option<Profile> {
+        match self {
+            Detection::On { mode, mitigate } => {
+                let mode = match mode.as_str() {
+                    "fatal" => kernel::Mode::Fatal,
+                    _ => kernel::Mode::Warn,
+                };
+                let booted = warn.with_mode(mode).ok()?;
+                let mitigates = mitigate.as_deref() != Some("0");
+                Some(booted.with_mitigate(mitigates).unwrap_or(booted))
+            }
+            Detection::Off { parameter } => {
+                let rate = parameter.rsplit_once("ratelimit:")?.1.parse().ok()?;
+                warn.with_mode(kernel::Mode::Ratelimit(rate)).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("split-lock detection: ")?;
@@ -92,30 +118,18 @@ mod tests {
     #[test]
     fn each_kind_of_machine_gets_its_sentence() {
         let sld = "fpu split_lock_detect";
-        let one = || Some("1");
+        let (no, one) = (None, Some("1"));
+        let guest = "not available in this virtual machine (its host decides)";
+        let off = "split_lock_detect=fatal split_lock_detect=off";
+        let rate = "split_lock_detect=ratelimit:100";
         for (flags, command_line, mitigate, expected) in [
-            ("fpu", "", one(), "not supported by this CPU"),
-            (
-                "fpu hypervisor",
-                "",
-                one(),
-                "not available in this virtual machine (its host decides)",
-            ),
-            (sld, "quiet", one(), "on (warn, split_lock_mitigate=1)"),
-            (sld, "", None, "on (warn)"),
-            (sld, "split_lock_detect=fatal", None, "on (fatal)"),
-            (
-                sld,
-                "split_lock_detect=fatal split_lock_detect=off",
-                one(),
-                "off (split_lock_detect=off)",
-            ),
-            (
-                sld,
-                "split_lock_detect=ratelimit:100",
-                one(),
-                "off (split_lock_detect=ratelimit:100)",
-            ),
+            ("fpu", "", one, "not supported by this CPU"),
+            ("fpu hypervisor", "", one, guest),
+            (sld, "quiet", one, "on (warn, split_lock_mitigate=1)"),
+            (sld, "", no, "on (warn)"),
+            (sld, "split_lock_detect=fatal", no, "on (fatal)"),
+            (sld, off, one, "off (split_lock_detect=off)"),
+            (sld, rate, one, "off (split_lock_detect=ratelimit:100)"),
         ] {
             let expected = format!("split-lock detection: {expected}");
             assert_eq!(sentence(flags, command_line, mitigate), expected);

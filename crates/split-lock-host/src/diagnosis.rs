@@ -145,11 +145,11 @@ impl Diagnosis {
             .attribution
             .groups
             .iter()
-            .filter_map(|met| met.owners.as_ref())
+            .filter_map(|traps| traps.owners.as_ref())
         {
-            for owning in &owners.processes {
-                processes.push(owning.process.pid);
-                processes.extend(&owning.threads);
+            for owner in &owners.processes {
+                processes.push(owner.process.pid);
+                processes.extend(&owner.threads);
             }
         }
         Capture::of(root, &self.history, &self.log, &processes)

@@ -100,19 +100,9 @@ mod tests {
 
     #[test]
     fn a_mode_that_the_kernel_does_not_know_leaves_it_at_warn() {
-        for mode in [
-            "",
-            "on",
-            "OFF",
-            "offline",
-            "fatal,",
-            "ratelimit",
-            "ratelimit:0",
-            "ratelimit:1001",
-            "ratelimit:-1",
-            "ratelimit:ten",
-            "ratelimit:99999999999999999999",
-        ] {
+        let unknown = "on OFF offline fatal, ratelimit ratelimit:0 ratelimit:1001 ratelimit:-1 \
+            ratelimit:ten ratelimit:99999999999999999999";
+        for mode in unknown.split(' ').chain([""]) {
             let line = format!("split_lock_detect=off split_lock_detect={mode}");
             assert_eq!(Mode::of(&line), Mode::Warn, "{mode}");
         }

@@ -6,6 +6,9 @@ use split_lock_host::{
     NotApplicableReason, OffReason, Root, Verdict,
 };
 
+#[path = "common/files.rs"]
+mod files;
+
 /// What a machine says; what is `None` is not there.
 #[derive(Debug, Clone, Default)]
 struct Machine {
@@ -37,25 +40,19 @@ impl Machine {
         }
     }
 
-    fn with_command_line(self, command_line: &str) -> Self {
-        Machine {
-            command_line: command_line.into(),
-            ..self
-        }
+    fn with_command_line(mut self, command_line: &str) -> Self {
+        self.command_line = command_line.into();
+        self
     }
 
-    fn with_mitigate(self, value: &str) -> Self {
-        Machine {
-            mitigate: Some(value.into()),
-            ..self
-        }
+    fn with_mitigate(mut self, value: &str) -> Self {
+        self.mitigate = Some(value.into());
+        self
     }
 
-    fn with_config(self, config: &str) -> Self {
-        Machine {
-            config: Some(config.into()),
-            ..self
-        }
+    fn with_config(mut self, config: &str) -> Self {
+        self.config = Some(config.into());
+        self
     }
 
     /// With lines of its kernel, since it started.
@@ -64,22 +61,18 @@ impl Machine {
         self.with_log_of(&release, lines)
     }
 
-    fn with_log_of(self, release: &str, lines: &[&str]) -> Self {
+    fn with_log_of(mut self, release: &str, lines: &[&str]) -> Self {
         let mut log = format!("[    0.000000] Linux version {release} (x)\n");
         for line in lines {
             log += &format!("[    0.100000] {line}\n");
         }
-        Machine {
-            log: Some(log),
-            ..self
-        }
+        self.log = Some(log);
+        self
     }
 
-    fn with_files(self, more: &[(&'static str, &'static str)]) -> Self {
-        Machine {
-            more: more.to_vec(),
-            ..self
-        }
+    fn with_files(mut self, more: &[(&'static str, &'static str)]) -> Self {
+        self.more = more.to_vec();
+        self
     }
 
     fn verdict(&self) -> Verdict {
@@ -88,12 +81,7 @@ impl Machine {
 
     fn folder(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| files::write(folder.path(), path, text);
         let (vendor, flags) = (&self.vendor, &self.flags);
         let cpuinfo = format!("processor : 0\nvendor_id : {vendor}\nflags : {flags}\n");
         write("proc/cpuinfo", &cpuinfo);
@@ -341,32 +329,12 @@ fn machine() -> impl Strategy<Value = Machine> {
         0..=3,
     );
     let vendors = ["GenuineIntel", "AuthenticAMD", "HygonGenuine", ""];
-    let releases = [
-        "",
-        "x",
-        "4.18.0-553.el8",
-        "5.4.0",
-        "5.10.0",
-        "5.15.0",
-        "5.19.0",
-        "6.1.0",
-        "6.6.58",
-        "6.12.0-55.el10",
-        "6.14.2",
-        "7.2.0",
-    ];
-    let words = [
-        "",
-        "off",
-        "warn",
-        "fatal",
-        "ratelimit:100",
-        "ratelimit:",
-        "ratelimit:0",
-        "none",
-        "o'f;f",
-    ];
-    let word = prop::sample::select(words.to_vec());
+    let releases =
+        "x 4.18.0-553.el8 5.4.0 5.10.0 5.15.0 5.19.0 6.1.0 6.6.58 6.12.0-55.el10 6.14.2 7.2.0";
+    let releases: Vec<_> = releases.split(' ').chain([""]).collect();
+    let words = "off warn fatal ratelimit:100 ratelimit: ratelimit:0 none o'f;f";
+    let words: Vec<_> = words.split(' ').chain([""]).collect();
+    let word = prop::sample::select(words);
     let parameters = prop::collection::vec(word, 0..3).prop_map(|words| {
         let parameters = words
             .iter()
@@ -393,7 +361,7 @@ fn machine() -> impl Strategy<Value = Machine> {
     (
         prop::sample::select(vendors.to_vec()),
         flags,
-        prop::sample::select(releases.to_vec()),
+        prop::sample::select(releases),
         parameters,
         mitigate,
         config,

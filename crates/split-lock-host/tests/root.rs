@@ -8,11 +8,12 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use split_lock_host::{Capture, History, LogCopy, MOST_BYTES, Observed, Root};
 
-fn write(root: &Path, path: &str, bytes: &[u8]) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-    fs::write(path, bytes).unwrap();
+#[path = "common/files.rs"]
+mod files;
+use files::write;
+
+fn fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
 }
 
 fn why<T: std::fmt::Debug>(seen: Observed<T>) -> String {
@@ -50,7 +51,7 @@ fn nothing_outside_of_the_root_is_reached() {
 fn what_would_block_or_never_end_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    fifo(&path("fifo"));
     symlink("loop", path("loop")).unwrap();
     symlink("b", path("a")).unwrap();
     symlink("a", path("b")).unwrap();
@@ -155,16 +156,9 @@ fn an_archive_is_as_good_as_a_folder() {
 #[test]
 fn what_is_no_machine_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "text", &[b'x'; 1000]);
+    write(folder.path(), "text", [b'x'; 1000]);
     write(folder.path(), "empty", b"");
-    mknodat(
-        CWD,
-        folder.path().join("fifo"),
-        FileType::Fifo,
-        Mode::RUSR,
-        0,
-    )
-    .unwrap();
+    fifo(&folder.path().join("fifo"));
     for name in ["text", "fifo", "missing"] {
         assert!(Root::open(&folder.path().join(name)).is_err(), "{name}");
     }

@@ -12,7 +12,8 @@ use crate::{
 /// A record as flat fields. What does not apply is `None`.
 ///
 /// Serialized it is what `splitlock log` prints as JSON and CSV: the fields' names and order are an interface.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Event<'a> {
     /// The log, as the caller calls it.
     pub file: &'a str,

@@ -8,12 +8,6 @@ pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
 /// What nearly all messages begin with.
 pub(crate) const PREFIX: &[u8] = b"x86/split lock detection: ";
 
-/// Names of functions, before a count of messages that were left out.
-const RATE_LIMITED: [(&[u8], Exception); 2] = [
-    (b"split_lock_warn: ", Exception::AlignmentCheck),
-    (b"handle_bus_lock: ", Exception::Debug),
-];
-
 /// What the kernel prints when it may not write a register that it did not expect to be refused.
 pub(crate) const REFUSED_WRITE: &[u8] = b"unchecked MSR access error: WRMSR to ";
 
@@ -29,6 +23,7 @@ const CALLBACKS_SUPPRESSED: &[u8] = b" callbacks suppressed";
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Opening {
     Prefix,
+    /// The name of the function whose messages were left out, before their count.
     RateLimited(Exception),
     RefusedWrite,
 }
@@ -36,8 +31,11 @@ pub(crate) enum Opening {
 /// What messages begin with.
 pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
     (PREFIX, Opening::Prefix),
-    (RATE_LIMITED[0].0, Opening::RateLimited(RATE_LIMITED[0].1)),
-    (RATE_LIMITED[1].0, Opening::RateLimited(RATE_LIMITED[1].1)),
+    (
+        b"split_lock_warn: ",
+        Opening::RateLimited(Exception::AlignmentCheck),
+    ),
+    (b"handle_bus_lock: ", Opening::RateLimited(Exception::Debug)),
     (REFUSED_WRITE, Opening::RefusedWrite),
 ];
 
@@ -218,7 +216,7 @@ fn is_beginning_of_trap(body: &[u8]) -> bool {
     who.is_some_and(|who| who.len() <= longest && memchr::memmem::find(who, PREFIX).is_none())
 }
 
-/// Reads what follows one of [`RATE_LIMITED`], which are names of functions: stack traces have them, too.
+/// Reads what follows [`Opening::RateLimited`], the name of a function: stack traces have it, too.
 fn after_function(body: &[u8], exception: Exception) -> Parsed {
     match counted(body, CALLBACKS_SUPPRESSED) {
         Ok(count) => Parsed::Whole(Message::Suppressed(Suppressed { exception, count })),
@@ -279,7 +277,7 @@ fn cut_short_if(may_go_on: bool) -> Parsed {
     }
 }
 
-/// A number, if it is followed by `unit`, or what a beginning of that is.
+/// The number before `unit`; otherwise whether more text could make it one.
 fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = text.split_at(digits);
@@ -325,7 +323,9 @@ impl Message {
             }
             Message::Boot(boot) => [PREFIX, BOOT.iter().find(|(_, of)| of == boot)?.0].concat(),
             Message::Suppressed(Suppressed { exception, count }) => {
-                let (function, _) = RATE_LIMITED.iter().find(|(_, of)| of == exception)?;
+                let (function, _) = OPENINGS.iter().find(
+                    |(_, opening)| matches!(opening, Opening::RateLimited(of) if of == exception),
+                )?;
                 [function, count.to_string().as_bytes(), CALLBACKS_SUPPRESSED].concat()
             }
             Message::RefusedWrite(RefusedWrite { value, rip }) => format!(

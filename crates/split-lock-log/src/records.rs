@@ -17,7 +17,7 @@ pub struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// Of all that can be read of `input`, which is read in large chunks: it needs no buffer.
+    /// Reads `input` to its end, in large chunks, so it needs no `BufReader`.
     pub fn new(input: R) -> Self {
         Records {
             input,
@@ -41,12 +41,15 @@ impl<R: Read> Records<R> {
 
     fn read_on(&mut self) -> io::Result<()> {
         match self.input.read(&mut self.chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Ok(count @ 1..) => self.scanner.feed(&self.chunk[..count]),
-            end_or_error => {
+            Ok(0) => {
                 self.has_ended = true;
-                end_or_error?;
                 self.scanner.finish();
+            }
+            Ok(count) => self.scanner.feed(&self.chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.has_ended = true;
+                return Err(error);
             }
         }
         Ok(())

@@ -59,6 +59,13 @@ impl Topology {
         Ok(Self { cpus, siblings })
     }
 
+    /// The CPU of the `n`th thread as Linux spreads threads: first one on each core, then on the cores' other CPUs.
+    #[must_use]
+    pub const fn spread(self, n: u32) -> CpuId {
+        let n = n % self.cpus;
+        CpuId(n % self.cores() * self.siblings + n / self.cores())
+    }
+
     /// The number of logical CPUs.
     #[must_use]
     pub const fn cpus(self) -> u32 {
@@ -151,6 +158,13 @@ mod tests {
             machine.cpus_of(CoreId(2)).collect::<Vec<_>>(),
             [CpuId(4), CpuId(5)]
         );
+    }
+
+    #[test]
+    fn threads_are_spread_over_cores_first() {
+        let machine = Topology::new(4, 2).expect("a plain machine");
+        let places: Vec<_> = (0..5).map(|n| machine.spread(n).0).collect();
+        assert_eq!(places, [0, 2, 1, 3, 0]);
     }
 
     #[test]

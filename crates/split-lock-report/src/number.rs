@@ -62,7 +62,7 @@ pub fn grouped(value: f64) -> String {
     }
 }
 
-/// A time in the unit that suits it.
+/// A time of so many nanoseconds, in the unit that suits it.
 pub fn duration(ns: f64) -> String {
     let (unit, name) = match ns.abs() {
         x if x >= 10e9 => (1e9, "s"),

@@ -1,5 +1,7 @@
 //! Text that comes from elsewhere, made fit to be shown: free of control characters, and wrapped.
 
+use unicode_width::UnicodeWidthStr;
+
 /// Replaces what no picture, page or terminal should be made to interpret: control characters
 /// (a guest's name could carry escape sequences) and what XML cannot hold even escaped.
 pub fn plain(text: &str) -> String {
@@ -18,6 +20,13 @@ pub fn plain_lines(lines: &str) -> String {
 /// `1 trap`, `2 traps`
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Running text in lines no wider than `width` columns of a terminal; each line of `text` is a paragraph.
+pub fn paragraphs(text: &str, width: usize) -> String {
+    let wrapped = |line: &str| wrap(line, width as f64, |part| part.width() as f64);
+    let lines = text.lines().flat_map(wrapped);
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Breaks `text` into lines that `measure` finds no wider than `width`: between words where that

@@ -75,9 +75,9 @@ pub(crate) const EXCEPTION_STACK_TOP: u64 = 0x1_0000;
 /// The end of what only CPL0 may touch.
 pub(crate) const SYSTEM_END: u64 = 0x1_0000;
 
-pub(crate) const KERNEL_CODE: u16 = LongMode::SELECTORS[0];
-pub(crate) const USER_DATA: u16 = LongMode::SELECTORS[2];
-pub(crate) const USER_CODE: u16 = LongMode::SELECTORS[3];
+pub(crate) const KERNEL_CODE: u16 = LongMode::KERNEL_CODE;
+pub(crate) const USER_DATA: u16 = LongMode::USER_DATA;
+pub(crate) const USER_CODE: u16 = LongMode::USER_CODE;
 
 /// Where the TSS has the stack for whatever enters CPL0.
 pub(crate) const TSS_RSP0: u64 = 0x04;

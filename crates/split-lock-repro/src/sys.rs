@@ -1,4 +1,4 @@
-//! All unsafe code of this crate: the assembled payloads, memory lent to KVM, interrupts, and the union
+//! All unsafe code of this crate: the assembled payloads, memory registered with KVM, interrupts, and the union
 //! that carries KVM's internal errors.
 #![expect(
     unsafe_code,
@@ -73,9 +73,9 @@ impl RegisteredMemory {
         slot: u32,
         memory: Arc<GuestRegionMmap>,
     ) -> Result<Self, kvm_ioctls::Error> {
-        let lent = Self { vm, slot, memory };
-        lent.set_region(lent.memory.len())?;
-        Ok(lent)
+        let registered = Self { vm, slot, memory };
+        registered.set_region(registered.memory.len())?;
+        Ok(registered)
     }
 
     pub(crate) fn memory(&self) -> &Arc<GuestRegionMmap> {

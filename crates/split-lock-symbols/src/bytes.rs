@@ -20,7 +20,11 @@ impl PastedBytes {
     /// # Errors
     /// If that is not what it is, or there is no byte.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        Ok(parse(text)?)
+        let pasted = parse(text).map_err(Error::other)?;
+        match pasted.bytes.is_empty() {
+            true => Err(Error::NoBytes),
+            false => Ok(pasted),
+        }
     }
 }
 
@@ -44,29 +48,21 @@ fn parse(text: &str) -> Result<PastedBytes> {
         };
         bytes.extend(hexadecimal(digits)?);
     }
-    if bytes.is_empty() {
-        bail!("there are no bytes to explain");
-    }
     let start = start.unwrap_or(0);
     Ok(PastedBytes { bytes, start })
 }
 
 fn hexadecimal(word: &str) -> Result<Vec<u8>> {
-    let digits = word
-        .strip_prefix("0x")
-        .or_else(|| word.strip_prefix("0X"))
-        .unwrap_or(word);
-    let value = |digit: char| digit.to_digit(16).map(|value| value as u8);
-    match digits.chars().map(value).collect::<Option<Vec<_>>>() {
-        None => bail!("`{word}` is not a byte in hexadecimal digits, such as f0"),
-        Some(values) if values.is_empty() || values.len() % 2 == 1 => {
-            bail!("`{word}` is not a whole number of bytes of two hexadecimal digits each")
-        }
-        Some(values) => Ok(values
-            .chunks_exact(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect()),
+    let digits = word.strip_prefix("0x").or(word.strip_prefix("0X"));
+    let digits = digits.unwrap_or(word);
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        bail!("`{word}` is not a byte in hexadecimal digits, such as f0");
     }
+    if digits.is_empty() || digits.len() % 2 == 1 {
+        bail!("`{word}` is not a whole number of bytes of two hexadecimal digits each");
+    }
+    let byte = |n| Ok(u8::from_str_radix(&digits[n..n + 2], 16)?);
+    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 #[cfg(test)]
@@ -118,7 +114,7 @@ mod tests {
             ("<>", "``"),
             ("é0", "`é0`"),
         ] {
-            let message = parse(text).unwrap_err().to_string();
+            let message = PastedBytes::parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
         }
     }

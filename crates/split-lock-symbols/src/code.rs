@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::anyhow;
 use object::ReadRef;
 use split_lock_assist::cpu::Mode;
 
@@ -100,11 +100,9 @@ impl LocatedCode {
         base: Option<u64>,
         mode: Option<Mode>,
     ) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        let cannot = || format!("cannot explain {address:#x} of {name}");
-        let file = UntrustedFile::open(path)?;
-        let image = Image::parse(file.data()).with_context(cannot)?;
-        let found = image.locate(address, base).with_context(cannot)?;
+        let file = UntrustedFile::open(path).map_err(Error::other)?;
+        let image = Image::parse(file.data()).map_err(Error::not_in_file)?;
+        let found = image.locate(address, base)?;
         let mut assumptions: Vec<_> = found.assumption.into_iter().collect();
         if image.is_position_independent() && found.address == address {
             assumptions.push(
@@ -114,12 +112,13 @@ impl LocatedCode {
             );
         }
         let mut origin = Origin {
-            file: Some(name.clone()),
+            file: Some(path.display().to_string()),
             ..Origin::default()
         };
         origin.describe(&image, found.address);
         let code = origin.code(&image);
-        let (to_there, bytes) = code.with_context(|| format!("{}: it ends too early", cannot()))?;
+        let (to_there, bytes) =
+            code.ok_or_else(|| Error::not_in_file(anyhow!("it ends too early")))?;
         let code = CodeBytes {
             bytes,
             address: address.wrapping_sub(to_there),
@@ -135,7 +134,7 @@ impl LocatedCode {
     /// If there is no such process, it has no code there, or may not be looked at.
     pub fn from_process(pid: u32, address: u64, mode: Option<Mode>) -> Result<Self, Error> {
         let process = Process::new(pid);
-        let mapping = process.mapping(address)?;
+        let mapping = process.mapping(address).map_err(Error::other)?;
         let file = process.file(&mapping);
         let image = file.as_ref().ok();
         let image = image.and_then(|file| Image::parse(file.data()).ok());
@@ -162,7 +161,7 @@ impl LocatedCode {
             Err(error) => {
                 assumptions.push(format!("The bytes are those of its file: {error:#}."));
                 let code = image.as_ref().and_then(|image| origin.code(image));
-                let (to_there, bytes) = code.ok_or(error)?;
+                let (to_there, bytes) = code.ok_or(Error::other(error))?;
                 (address.wrapping_sub(to_there), bytes.to_owned())
             }
         };

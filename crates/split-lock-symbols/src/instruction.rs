@@ -1,6 +1,6 @@
 //! An instruction of a process, for commands that are told of addresses.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::{Serialize, Serializer};
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::MAX_INSTRUCTION_BYTES;
@@ -43,7 +43,8 @@ impl ProcessInstruction {
     pub fn at(pid: u32, address: u64) -> Result<Self, Error> {
         let code = LocatedCode::from_process(pid, address, None)?;
         let line = code.listing.lines.iter().find(|line| line.is_here);
-        let line = line.with_context(|| format!("the instruction at {address:#x} has no end"))?;
+        let endless = || Error::other(anyhow!("the instruction at {address:#x} has no end"));
+        let line = line.ok_or_else(endless)?;
         let origin = code.origin.as_ref();
         let symbol = origin.and_then(|origin| origin.symbol());
         let source = origin.map_or(&[][..], |origin| &origin.source).iter();
@@ -73,8 +74,9 @@ impl ProcessInstruction {
             Some(line) if code.listing.inside.is_none() => line.address,
             _ => {
                 let longest = MAX_INSTRUCTION_BYTES as u64;
-                let bytes = Process::new(pid).memory(end.saturating_sub(longest)..end)?;
-                only_lock_before(&bytes, code.mode, end)?
+                let bytes = Process::new(pid).memory(end.saturating_sub(longest)..end);
+                let start = bytes.and_then(|bytes| only_lock_before(&bytes, code.mode, end));
+                start.map_err(Error::other)?
             }
         };
         Self::at(pid, start)

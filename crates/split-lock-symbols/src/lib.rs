@@ -34,6 +34,6 @@ mod process;
 pub use bytes::PastedBytes;
 pub use code::{LocatedCode, Origin};
 pub use elf::{Function, FunctionName, SourceLine};
-pub use error::Error;
+pub use error::{Cause, Error};
 pub use instruction::ProcessInstruction;
 pub use listing::{Listing, ListingLine};

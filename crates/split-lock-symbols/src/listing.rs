@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use split_lock_assist::cpu::Mode;
+use split_lock_assist::cpu::{Mode, Registers};
 use split_lock_assist::decode::{Decoded, Instruction, MAX_INSTRUCTION_BYTES, decode};
 use split_lock_assist::partial::KnownRegisters;
 
@@ -110,8 +110,12 @@ impl<'a> CodeBytes<'a> {
 
 impl ListingLine {
     fn first(code: CodeBytes) -> Option<Self> {
-        let known = KnownRegisters::at(code.address);
-        let decoded = decode(code.bytes, &known.registers(), &known.context(code.mode));
+        let registers = Registers {
+            rip: code.address,
+            ..Registers::default()
+        };
+        let context = KnownRegisters::default().context(code.mode);
+        let decoded = decode(code.bytes, &registers, &context);
         let of = |instruction: &Instruction| (instruction.length(), instruction.to_string());
         let (length, text) = match &decoded {
             Decoded::Locked(access) => of(access.instruction()),

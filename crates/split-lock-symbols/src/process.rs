@@ -51,7 +51,10 @@ impl Process {
     /// If there is none, or it may not be looked at.
     pub(crate) fn mapping(&self, address: u64) -> Result<Mapping> {
         let pid = self.pid;
-        let maps = self.maps().map_err(|error| match error.kind() {
+        let mut maps = vec![];
+        let file = File::open(self.folder.join("maps"));
+        let read = file.and_then(|file| file.take(MOST_BYTES_OF_MAPS).read_to_end(&mut maps));
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow!("there is no process {pid}"),
             _ => anyhow!(error).context(self.cannot("see what is mapped in")),
         })?;
@@ -80,13 +83,6 @@ impl Process {
             ),
             Some(mapping) => Ok(mapping),
         }
-    }
-
-    fn maps(&self) -> io::Result<Vec<u8>> {
-        let mut maps = vec![];
-        let file = File::open(self.folder.join("maps"))?;
-        file.take(MOST_BYTES_OF_MAPS).read_to_end(&mut maps)?;
-        Ok(maps)
     }
 
     /// What is in memory at these addresses, from the first on; fewer bytes where it cannot be read to
@@ -163,30 +159,21 @@ fn how_to_be_allowed() -> String {
 impl Mapping {
     /// A line of /proc/PID/maps.
     fn parse(line: &[u8]) -> Option<Self> {
-        let mut rest = line;
-        let mut word = || {
-            let end = rest.iter().position(|&byte| byte == b' ')?;
-            let word = str::from_utf8(&rest[..end]).ok()?;
-            rest = rest[end..].trim_ascii_start();
-            Some(word)
-        };
+        let mut words = line.splitn(6, |&byte| byte == b' ');
+        let mut word = || str::from_utf8(words.next()?).ok();
         let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
         let (start, end) = word()?.split_once('-')?;
         let addresses = hexadecimal(start)?..hexadecimal(end)?;
         let is_code = word()?.contains('x');
         let offset = hexadecimal(word()?)?;
         let _device = word()?;
-        // Where nothing follows, no blank does either.
-        let (inode, name) = match word() {
-            Some(inode) => (inode, rest),
-            None => (str::from_utf8(rest).ok()?, &[][..]),
-        };
+        let inode = word()?.parse().ok()?;
         Some(Self {
             addresses,
             is_code,
             offset,
-            inode: inode.parse().ok()?,
-            name: unescaped(name),
+            inode,
+            name: unescaped(words.next().unwrap_or_default().trim_ascii_start()),
         })
     }
 

@@ -37,11 +37,11 @@ const HOPELESS_TIME: Duration = Duration::from_millis(100);
 
 /// Attempts that might have ended well, and did not for so long, are some hundred times the delay that
 /// the kernel means to impose.
-const ATTEMPTS: u64 = 10;
-const TIME: Duration = Duration::from_secs(1);
+const LIVELOCK_ATTEMPTS: u64 = 10;
+const LIVELOCK_TIME: Duration = Duration::from_secs(1);
 
 /// Fewer interruptions in a row happen to any thread that gets a signal now and then.
-const ATTEMPTS_HELD_UP: u64 = 3;
+const HELD_UP_ATTEMPTS: u64 = 3;
 
 /// A thread's attempts since it last got past a split lock, all of which have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +102,10 @@ impl Attempts {
     pub(super) fn state(&self) -> ThreadState {
         let is_hopeless =
             |run: Run| run.count >= HOPELESS_ATTEMPTS && run.lasting() >= HOPELESS_TIME;
-        let for_long = self.all.count >= ATTEMPTS && self.all.lasting() >= TIME;
+        let for_long = self.all.count >= LIVELOCK_ATTEMPTS && self.all.lasting() >= LIVELOCK_TIME;
         match self.all.count {
             _ if self.hopeless.is_some_and(is_hopeless) || for_long => ThreadState::Livelocked,
-            ATTEMPTS_HELD_UP.. => ThreadState::HeldUp,
+            HELD_UP_ATTEMPTS.. => ThreadState::HeldUp,
             _ => ThreadState::Slowed,
         }
     }

@@ -169,7 +169,7 @@ impl Session {
             unprotected: self.table.unprotected(),
             totals: self.table.totals(),
             processes,
-            threads_forgotten: self.table.removed().threads - ended,
+            threads_forgotten: self.table.removed_totals().threads - ended,
             threads,
         };
         self.last_ns = now;

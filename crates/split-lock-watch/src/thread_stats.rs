@@ -36,7 +36,7 @@ pub struct ThreadStats {
     origin: Option<TrapOrigin>,
     rip: Option<u64>,
     state: ThreadState,
-    stage: HandlerStage,
+    stage: Stage,
     /// Since it last got past.
     attempts: Option<Attempts>,
     /// How long it has been in the handler, if that is long.
@@ -46,7 +46,7 @@ pub struct ThreadStats {
 
 /// Where a thread is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum HandlerStage {
+enum Stage {
     #[default]
     Outside,
     /// In the handler: its return will be seen.
@@ -132,7 +132,7 @@ impl ThreadStats {
         match kind {
             EventKind::Trap { origin, rip } => {
                 self.begin(at_ns, origin, rip, threshold);
-                self.stage = HandlerStage::Handled {
+                self.stage = Stage::Handled {
                     since_ns: at_ns,
                     sleep: Sleep::NotSeen,
                 };
@@ -143,7 +143,7 @@ impl ThreadStats {
                 at_most_ns,
             } => {
                 self.begin(at_ns, origin, rip, threshold);
-                self.stage = HandlerStage::AsleepOrBack {
+                self.stage = Stage::AsleepOrBack {
                     since_ns: at_ns,
                     at_most_ns,
                 };
@@ -159,11 +159,9 @@ impl ThreadStats {
     fn concerns(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Trap { .. } | EventKind::Asleep { .. } => true,
-            EventKind::Slept { .. } | EventKind::Back { .. } => self.stage != HandlerStage::Outside,
+            EventKind::Slept { .. } | EventKind::Back { .. } => self.stage != Stage::Outside,
             EventKind::Detection { on: true, .. } => false,
-            EventKind::Detection { on: false, of } => {
-                of.is_some() || self.stage != HandlerStage::Outside
-            }
+            EventKind::Detection { on: false, of } => of.is_some() || self.stage != Stage::Outside,
         }
     }
 
@@ -173,12 +171,12 @@ impl ThreadStats {
         if idle < LONG {
             return;
         }
-        if let HandlerStage::Handled { since_ns, .. } = self.stage {
+        if let Stage::Handled { since_ns, .. } = self.stage {
             self.in_handler_for = Duration::from_nanos(now_ns.saturating_sub(since_ns));
             self.state = self.state.max(ThreadState::HeldUp);
         } else {
             self.attempts = None;
-            self.stage = HandlerStage::Outside;
+            self.stage = Stage::Outside;
             self.state = ThreadState::Quiet;
         }
     }
@@ -192,11 +190,9 @@ impl ThreadStats {
         threshold: LivelockThreshold,
     ) {
         match self.stage {
-            HandlerStage::Outside => {}
-            HandlerStage::Handled { since_ns, sleep } => {
-                self.fail(since_ns, at_ns, sleep, threshold)
-            }
-            HandlerStage::AsleepOrBack {
+            Stage::Outside => {}
+            Stage::Handled { since_ns, sleep } => self.fail(since_ns, at_ns, sleep, threshold),
+            Stage::AsleepOrBack {
                 since_ns,
                 at_most_ns,
             } => {
@@ -209,7 +205,7 @@ impl ThreadStats {
     }
 
     fn wake(&mut self, left_ms: u64) {
-        if let HandlerStage::Handled { sleep, .. } = &mut self.stage {
+        if let Stage::Handled { sleep, .. } = &mut self.stage {
             *sleep = match left_ms {
                 0 => Sleep::Over,
                 _ => Sleep::CutShort,
@@ -218,14 +214,14 @@ impl ThreadStats {
     }
 
     fn come_back(&mut self, at_ns: u64, retry: bool, threshold: LivelockThreshold) {
-        let HandlerStage::Handled { since_ns, sleep } = self.stage else {
+        let Stage::Handled { since_ns, sleep } = self.stage else {
             return;
         };
         if retry {
             self.fail(since_ns, at_ns, sleep, threshold);
         } else {
             self.totals.refused += 1;
-            self.stage = HandlerStage::Outside;
+            self.stage = Stage::Outside;
         }
     }
 
@@ -241,13 +237,11 @@ impl ThreadStats {
         totals.lost += took;
         let is_hopeless = sleep != Sleep::Over && took <= threshold.never_up_to();
         self.attempts = Some(Attempts::add(self.attempts, since_ns, at_ns, is_hopeless));
-        self.stage = HandlerStage::Outside;
+        self.stage = Stage::Outside;
     }
 
     fn get_past(&mut self, at_ns: u64, of: Option<(TrapOrigin, Option<u64>)>) {
-        if let HandlerStage::Handled { since_ns, .. }
-        | HandlerStage::AsleepOrBack { since_ns, .. } = self.stage
-        {
+        if let Stage::Handled { since_ns, .. } | Stage::AsleepOrBack { since_ns, .. } = self.stage {
             self.totals.lost += Duration::from_nanos(at_ns.saturating_sub(since_ns));
         }
         if let Some((origin, rip)) = of {
@@ -257,7 +251,7 @@ impl ThreadStats {
         self.totals.traps += 1;
         self.totals.windows += 1;
         self.attempts = None;
-        self.stage = HandlerStage::Outside;
+        self.stage = Stage::Outside;
     }
 
     fn judge(&mut self) {
@@ -331,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_back_is_told_from_the_others() {
+    fn each_way_back_to_the_instruction_is_counted_apart() {
         let steps = [
             // Asleep, and then in the queue.
             (0, TRAP),
@@ -445,13 +439,13 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_may_go_well_have_a_second() {
+    fn attempts_that_might_succeed_are_a_livelock_after_a_second() {
         assert_eq!(stats(&kicked(9, 100)).state(), ThreadState::HeldUp);
         assert_eq!(stats(&kicked(9, 112)).state(), ThreadState::Livelocked);
     }
 
     #[test]
-    fn who_does_not_come_back_is_quiet() {
+    fn a_thread_without_traps_for_two_seconds_is_quiet() {
         let mut stats = stats(&kicked(1, 200));
         stats.advance_to(2199 * MS);
         assert_eq!(stats.state(), ThreadState::Livelocked);
@@ -463,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_others_is_not_quiet_and_counts_in_the_end() {
+    fn a_wait_in_the_handler_is_held_up_and_counts_when_it_ends() {
         let mut stats = stats(&[(0, TRAP), (15, slept(0))]);
         stats.advance_to(5000 * MS);
         assert_eq!(stats.state(), ThreadState::HeldUp);

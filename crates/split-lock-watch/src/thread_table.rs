@@ -116,7 +116,7 @@ impl ThreadTable {
         }
     }
 
-    /// Removes a thread that is no more. Its traps stay in [`ThreadTable::removed`].
+    /// Removes a thread that is no more. Its traps stay in [`ThreadTable::removed_totals`].
     pub fn remove(&mut self, thread: ThreadId) {
         if let Some(stats) = self.threads.remove(&thread) {
             self.removed.threads += 1;
@@ -165,7 +165,7 @@ impl ThreadTable {
 
     /// Threads that are no longer in the table.
     #[must_use]
-    pub fn removed(&self) -> &RemovedThreads {
+    pub fn removed_totals(&self) -> &RemovedThreads {
         &self.removed
     }
 
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_belong_to_cpus_and_are_closed_by_whom_it_concerns_not() {
+    fn windows_belong_to_cpus_and_any_thread_may_close_them() {
         let mut table = ThreadTable::new(LivelockThreshold::default());
         table.record(&step(0, 3, 7, TRAP));
         table.record(&step(10, 3, 7, PAST));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_silent_for_longest_makes_room_and_nothing_is_uncounted() {
+    fn the_longest_silent_thread_makes_room_and_stays_in_the_totals() {
         let mut table = ThreadTable::new(LivelockThreshold::default());
         let most = u32::try_from(MAX_THREADS).unwrap();
         for tid in 0..most + 10 {
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(table.threads().count(), MAX_THREADS);
         assert!(table.thread(ThreadId { pid: 9, tid: 9 }).is_none());
         assert!(table.thread(ThreadId { pid: 10, tid: 10 }).is_some());
-        assert_eq!(table.removed().threads, 10);
+        assert_eq!(table.removed_totals().threads, 10);
         assert_eq!(table.take_removed().len(), 10);
         assert_eq!(table.totals().windows, u64::from(most) + 10);
     }

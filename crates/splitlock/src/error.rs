@@ -5,8 +5,13 @@ use std::io::{self, Write};
 use split_lock_report::text;
 
 /// Prints one sentence. If even that is impossible, the exit code has to do.
-pub(crate) fn report_error(sentence: &str) {
+pub(crate) fn print_to_stderr(sentence: &str) {
     let _ = writeln!(io::stderr(), "splitlock: {}", text::plain(sentence));
+}
+
+/// The same of what is worth knowing, and is no error.
+pub(crate) fn print_note(note: &str) {
+    print_to_stderr(&format!("note: {note}"));
 }
 
 /// An error and its causes in one sentence. Many errors end in their cause already; it is not

@@ -8,7 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use split_lock_repro::sweep::Stop;
 
-use crate::{EXIT_STOPPED, output};
+use crate::exit::EXIT_STOPPED;
+use crate::output;
 
 /// From now on, Ctrl-C (and SIGTERM, and a closed terminal) asks the sweep to stop. A second time
 /// ends the program at once: files are whole or absent at any moment, so nothing is lost.

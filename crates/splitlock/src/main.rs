@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 mod args;
 mod commands;
 mod error;
+mod exit;
 mod guard_config;
 mod interrupt;
 mod kernel_choice;
@@ -24,39 +25,8 @@ mod stdout;
 mod terminal;
 
 use args::{Cli, Command};
-use error::{error_chain, report_error};
-
-/// How a command ended that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Fine,
-    /// The problem that was asked for was found.
-    Found,
-    /// Not enough could be seen to say whether there is a problem.
-    CannotSay,
-    /// By Ctrl-C, with everything measured so far written.
-    Stopped,
-}
-
-/// The problem that the user asked to be told about.
-const EXIT_FOUND: u8 = 1;
-/// Usage and environment errors.
-const EXIT_ERROR: u8 = 2;
-/// `doctor` could not see enough.
-const EXIT_CANNOT_SAY: u8 = 3;
-/// What shells report for a program that SIGINT has ended.
-const EXIT_STOPPED: u8 = 130;
-
-impl Exit {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Exit::Fine => 0,
-            Exit::Found => EXIT_FOUND,
-            Exit::CannotSay => EXIT_CANNOT_SAY,
-            Exit::Stopped => EXIT_STOPPED,
-        }
-    }
-}
+use error::{error_chain, print_to_stderr};
+use exit::EXIT_ERROR;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -84,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    report_error(&error_chain(error));
+    print_to_stderr(&error_chain(error));
     ExitCode::from(EXIT_ERROR)
 }
 
@@ -110,6 +80,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let sentence = text.split("\n\n").next().unwrap_or_default();
     let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
     let words: Vec<&str> = sentence.split_whitespace().collect();
-    report_error(&format!("{}; see --help", words.join(" ")));
+    print_to_stderr(&format!("{}; see --help", words.join(" ")));
     ExitCode::from(EXIT_ERROR)
 }

@@ -17,14 +17,11 @@ use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::two_tasks::{Moment, TwoTasks};
 use split_lock_repro::vm::{open_kvm, work_rate};
 
-use crate::error::report_error;
+use crate::error::print_note;
 use crate::interrupt::stop_on_ctrl_c;
 
 /// Anything shorter is over before a bar has been read.
 const WORTH_A_BAR: Duration = Duration::from_secs(1);
-
-/// Detection is off for at most three ticks, at 100 ticks a second, and a worker's delay.
-const LONGEST_WINDOW: Duration = Duration::from_millis(40);
 
 /// Everything that several sweeps of one command have in common.
 pub(crate) struct KvmSession {
@@ -88,8 +85,8 @@ impl KvmSession {
     pub(crate) fn warn_if_crowded(&self, vcpus: u32) {
         if vcpus as usize > usable_cpus() {
             let cpus = usable_cpus();
-            report_error(&format!(
-                "note: {vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
+            print_note(&format!(
+                "{vcpus} vCPUs share {cpus} CPU(s) here, so they do not all run at once"
             ));
         }
     }
@@ -97,8 +94,8 @@ impl KvmSession {
     /// An emulated host does not keep the real one out of it.
     pub(crate) fn warn_if_punished_twice(&self) {
         if let Detection::On { .. } = self.facts.detection() {
-            report_error(
-                "note: this host detects split locks itself, so its own punishment comes on top of \
+            print_note(
+                "this host detects split locks itself, so its own punishment comes on top of \
                  the emulated kernel's",
             );
         }
@@ -107,7 +104,7 @@ impl KvmSession {
     /// How long to wait before each run, so that none profits from what the one before it left.
     pub(crate) fn settle(&self) -> Duration {
         match self.facts.detection() {
-            Detection::On { .. } => LONGEST_WINDOW,
+            Detection::On { .. } => sweep::LONGEST_WINDOW,
             _ => Duration::ZERO,
         }
     }

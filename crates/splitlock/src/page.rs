@@ -1,9 +1,8 @@
 //! Text with headings and lists, for a person at a terminal.
 
+use anyhow::Result;
 use split_lock_report::text::{plain, wrap};
 use unicode_width::UnicodeWidthStr;
-
-use anyhow::Result;
 
 use crate::stdout;
 use crate::terminal::{self, USUAL_WIDTH};

@@ -1,11 +1,17 @@
-//! Standard output, whose reader may stop when it has seen enough.
+//! Standard streams: the name `-`, and printing to a reader may stop when it has seen enough.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use split_lock_report::text;
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
+
+/// Whether a file's name is `-`, for a standard stream.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
+}
 
 /// Whoever reads a pipe may close it early.
 pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
@@ -22,11 +28,11 @@ pub(crate) fn print(lines: &str) -> Result<()> {
 
 /// Prints text that is free of foreign control characters already, such as a page in colours.
 pub(crate) fn print_plain(text: &str) -> Result<()> {
-    print_on(text).map(|_| ())
+    print_unless_closed(text).map(|_| ())
 }
 
-/// The same of a command that goes on; whether somebody still reads.
-pub(crate) fn print_on(text: &str) -> Result<bool> {
+/// Prints plain text of a command that goes on; false if the reader has closed the pipe.
+pub(crate) fn print_unless_closed(text: &str) -> Result<bool> {
     match write_all(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).context(CANNOT_WRITE),

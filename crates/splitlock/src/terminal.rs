@@ -3,10 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use anyhow::Result;
-use split_lock_report::chart;
 use split_lock_report::figure::Figure;
-use split_lock_report::text::wrap;
-use unicode_width::UnicodeWidthStr;
+use split_lock_report::{chart, text};
 
 use crate::stdout;
 
@@ -34,7 +32,5 @@ pub(crate) fn width() -> usize {
 
 /// Running text, wrapped at the terminal's width; each line of `text` is a paragraph.
 pub(crate) fn paragraphs(text: &str) -> String {
-    let wrapped = |line: &str| wrap(line, width() as f64, |part| part.width() as f64);
-    let lines = text.lines().flat_map(wrapped);
-    lines.map(|line| format!("{line}\n")).collect()
+    text::paragraphs(text, width())
 }

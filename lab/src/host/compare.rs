@@ -97,7 +97,7 @@ pub(crate) fn compare(
         Workload::Single {
             timeouts_us,
             phases,
-        } => Some(foretell(
+        } => Some(predict(
             &profile,
             &ticks,
             timeouts_us,
@@ -116,7 +116,7 @@ pub(crate) fn compare(
 }
 
 /// Each trap's fate from nothing but its moment, its signal's, and the phase of the ticks.
-fn foretell(
+fn predict(
     profile: &Profile,
     ticks: &Ticks,
     timeouts_us: &[u64],
@@ -136,8 +136,8 @@ fn foretell(
         let count = passed.entry(timeout).or_default();
         count.0 += u32::from(has_passed);
         count.1 += 1;
-        match fate(&limits, ticks, trap) {
-            Some(fate) if fate == has_passed => found.foretold += 1,
+        match predicted_pass(&limits, ticks, trap) {
+            Some(passes) if passes == has_passed => found.foretold += 1,
             Some(_) => wrong.push(Mismatch {
                 ns: trap.ns,
                 pid: trap.pid,
@@ -175,7 +175,7 @@ fn end_of_run<'a>(
 /// Whether a trap gets past its sleep. The kernel reads the ticks once between the trap and the note of the sleep's timer,
 /// and again between the signal and the note of the sleep's end. `None`: a tick came just there, so both fates are
 /// possible.
-fn fate(limits: &Thresholds, ticks: &Ticks, trap: &TrapRow) -> Option<bool> {
+fn predicted_pass(limits: &Thresholds, ticks: &Ticks, trap: &TrapRow) -> Option<bool> {
     let Some(signal) = trap.signal_after_ns else {
         // The handler was done before the signal was due.
         return Some(true);

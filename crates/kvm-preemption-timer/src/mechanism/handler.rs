@@ -138,7 +138,7 @@ mod tests {
     }
 
     /// Repeats `check` under a flood of signals, until it has said often enough that there were any.
-    fn under_fire(signal: Signal, mut check: impl FnMut() -> bool) {
+    fn under_signal_flood(signal: Signal, mut check: impl FnMut() -> bool) {
         const OFTEN: usize = 1000;
         /// Also when a check fails: the flood would go on for ever.
         struct StopAtEnd<'a>(&'a AtomicBool);
@@ -169,7 +169,7 @@ mod tests {
     fn taking_a_signal_never_forgets_the_next_one() {
         let signal = signal(0);
         let mut handled = HandledSignal::new(&run_page(), signal).unwrap();
-        under_fire(signal, || {
+        under_signal_flood(signal, || {
             let taken = handled.take_signal();
             assert!(nothing_is_forgotten(&handled));
             taken
@@ -180,7 +180,7 @@ mod tests {
     fn completing_io_never_forgets_a_signal() {
         let signal = signal(1);
         let mut handled = HandledSignal::new(&run_page(), signal).unwrap();
-        under_fire(signal, || {
+        under_signal_flood(signal, || {
             handled.begin_completion();
             handled.end_completion();
             assert!(nothing_is_forgotten(&handled));

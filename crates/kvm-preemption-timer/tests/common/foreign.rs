@@ -41,11 +41,11 @@ pub(crate) fn block(signal: i32) {
 
 /// Sends the signal to the calling thread over and over. What it returns stops that, and says how
 /// often it was sent.
-pub(crate) fn pester_this_thread(signal: i32) -> impl FnOnce() -> u64 {
+pub(crate) fn signal_this_thread_repeatedly(signal: i32) -> impl FnOnce() -> u64 {
     let (process, thread) = (Pid::this().as_raw(), gettid().as_raw());
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
-    let pester = std::thread::spawn(move || {
+    let sender = std::thread::spawn(move || {
         let mut sent = 0;
         while !seen.load(Ordering::Relaxed) {
             // SAFETY: the thread lives until this one has been joined.
@@ -57,7 +57,7 @@ pub(crate) fn pester_this_thread(signal: i32) -> impl FnOnce() -> u64 {
     });
     move || {
         stop.store(true, Ordering::Relaxed);
-        pester.join().unwrap()
+        sender.join().unwrap()
     }
 }
 

@@ -155,8 +155,10 @@ pub(crate) fn exited(outcome: Result<Outcome<'_>, Error>) -> VcpuExit<'_> {
 }
 
 /// Much longer than anything takes; what lasts until then is lost.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(120);
+
 pub(crate) fn far_deadline() -> Deadline {
-    Deadline::after(Duration::from_secs(120))
+    Deadline::after(GIVE_UP)
 }
 
 /// The signals that the calling thread blocks, as the kernel says.

@@ -92,14 +92,14 @@ pub fn emulate<C: Cpu>(
     let paused = pause.pause_others();
     let mut operand = [0; 16];
     let bytes = ..access.size();
-    let granted = match memory.load_for_update(access.address(), &mut operand[bytes]) {
-        Ok(granted) => granted,
-        Err(refusal) => return Ok(Emulated::LeftToCpu(Reason::Access(refusal))),
+    let permit = match memory.load_for_update(access.address(), &mut operand[bytes]) {
+        Ok(permit) => permit,
+        Err(error) => return Ok(Emulated::LeftToCpu(Reason::Access(error))),
     };
     let (after, result) = perform(&access, &before, u128::from_le_bytes(operand));
     // In this order: this one can fail, and must not leave a write behind that is then done again.
     cpu.retire(&after)?;
-    granted.store(&result.to_le_bytes()[bytes]);
+    permit.store(&result.to_le_bytes()[bytes]);
     drop(paused);
     Ok(Emulated::Done(access))
 }

@@ -17,7 +17,7 @@ use crate::pause::Pause;
 ///
 /// [`VcpuParts`] is this, made of the parts that the rest of the crate knows.
 pub trait VcpuAccess {
-    /// What can go wrong whenever the vCPU is asked or changed. Nothing has changed then.
+    /// What can go wrong whenever the vCPU is asked or changed.
     type Error: Error + Send + Sync + 'static;
     /// What is known of an exit that a breakpoint may have caused.
     type Exit;
@@ -40,7 +40,7 @@ pub trait VcpuAccess {
     /// The next instruction, if it is going to split a lock, or perhaps going to.
     fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, Self::Error>;
 
-    /// Emulates the next instruction.
+    /// Emulates the next instruction. If it fails, nothing has changed.
     fn emulate(&mut self) -> Result<Emulated, Self::Error>;
 
     /// See [`Breakpoints::work_at`].

@@ -21,8 +21,8 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 /// Notices that a vCPU is held up by split locks, and gets it on. One for each vCPU.
 ///
 /// The VMM asks for a [`budget`](Self::budget) before each bounded run, reports the run
-/// [afterwards](Self::after_run), and
-/// hands over the exits that [breakpoints](Self::handle_breakpoint) cause.
+/// [afterwards](Self::after_run), and hands over the exits that
+/// [breakpoints](Self::handle_breakpoint) cause.
 ///
 /// ```
 /// use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuAccess, VcpuGuard, VcpuProgress};
@@ -110,7 +110,8 @@ impl VcpuGuard {
     /// A run is over. Nothing is asked of a vCPU that has used its time.
     ///
     /// # Errors
-    /// If the vCPU cannot be asked, or not be changed.
+    /// If the vCPU cannot be asked, or not be changed. It is not certain then which breakpoints are set:
+    /// after an error call [`clear_breakpoints`](Self::clear_breakpoints).
     pub fn after_run<V: VcpuAccess>(
         &mut self,
         run: &Run,
@@ -129,7 +130,8 @@ impl VcpuGuard {
     /// A breakpoint may have been hit. This comes first after such an exit.
     ///
     /// # Errors
-    /// If the vCPU cannot be asked, or not be changed.
+    /// If the vCPU cannot be asked, or not be changed. It is not certain then which breakpoints are set:
+    /// after an error call [`clear_breakpoints`](Self::clear_breakpoints).
     pub fn handle_breakpoint<V: VcpuAccess>(
         &mut self,
         exit: V::Exit,

@@ -26,17 +26,23 @@ pub struct LongMode {
 }
 
 impl LongMode {
-    /// The selectors of code and data at CPL 0, data and code at CPL 3, and the task, without their
-    /// privilege level.
-    pub const SELECTORS: [u16; 5] = [0x08, 0x10, 0x18, 0x20, 0x28];
+    /// The selector of code at CPL 0.
+    pub const KERNEL_CODE: u16 = 0x08;
+    /// The selector of data at CPL 0.
+    pub const KERNEL_DATA: u16 = 0x10;
+    /// The selector of data at CPL 3, without that level.
+    pub const USER_DATA: u16 = 0x18;
+    /// The selector of code at CPL 3, without that level.
+    pub const USER_CODE: u16 = 0x20;
+    /// The selector of the task.
+    pub const TASK: u16 = 0x28;
 
     /// The special registers at CPL 0 or CPL 3; `reset` is what KVM had in them.
     #[must_use]
     pub fn special_registers(&self, reset: kvm_sregs, cpl: u8) -> kvm_sregs {
-        let [code_0, data_0, data_3, code_3, _] = Self::SELECTORS;
         let (code, data) = match cpl {
-            0 => (code_0, data_0),
-            _ => (code_3, data_3),
+            0 => (Self::KERNEL_CODE, Self::KERNEL_DATA),
+            _ => (Self::USER_CODE, Self::USER_DATA),
         };
         let data = segment(data, DATA, cpl);
         kvm_sregs {
@@ -68,13 +74,12 @@ impl LongMode {
     /// The same segments as in the registers, for CPUs and hypervisors that read them from memory.
     #[must_use]
     pub fn descriptors(&self) -> [u64; 7] {
-        let [code_0, data_0, data_3, code_3, _] = Self::SELECTORS;
         [
             0,
-            descriptor(&segment(code_0, CODE, 0)),
-            descriptor(&segment(data_0, DATA, 0)),
-            descriptor(&segment(data_3, DATA, 3)),
-            descriptor(&segment(code_3, CODE, 3)),
+            descriptor(&segment(Self::KERNEL_CODE, CODE, 0)),
+            descriptor(&segment(Self::KERNEL_DATA, DATA, 0)),
+            descriptor(&segment(Self::USER_DATA, DATA, 3)),
+            descriptor(&segment(Self::USER_CODE, CODE, 3)),
             descriptor(&self.task()),
             self.task >> 32,
         ]
@@ -85,7 +90,7 @@ impl LongMode {
         kvm_segment {
             base: self.task,
             limit: TASK_BYTES - 1,
-            selector: Self::SELECTORS[4],
+            selector: Self::TASK,
             type_: BUSY_TASK,
             present: 1,
             ..kvm_segment::default()

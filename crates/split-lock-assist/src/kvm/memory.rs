@@ -23,18 +23,23 @@ pub struct KvmMemory<'a, M> {
     vcpu: Rc<StoppedVcpu<'a>>,
     ram: &'a M,
     /// How the vCPU translates addresses, once that was needed.
-    paged: Option<PagedMemory<GuestRam<'a, M>>>,
+    paged: Option<PagedMemory<KvmRam<'a, M>>>,
 }
 
 /// RAM that vm-memory knows.
 ///
-/// On its own it cannot ask a CPU: translations that depend on more than the page tables are refused.
+/// It cannot ask a CPU: translations that depend on more than the page tables are refused.
 #[derive(Debug)]
 pub struct GuestRam<'a, M> {
     memory: &'a M,
     start: u64,
-    /// Can be asked about translations.
-    vcpu: Option<Rc<StoppedVcpu<'a>>>,
+}
+
+/// RAM, and a vCPU to ask about translations.
+#[derive(Debug)]
+struct KvmRam<'a, M> {
+    vcpu: Rc<StoppedVcpu<'a>>,
+    ram: GuestRam<'a, M>,
 }
 
 /// Some bytes of RAM that vm-memory knows.
@@ -50,12 +55,14 @@ impl<'a, M: GuestMemoryBackend> KvmMemory<'a, M> {
         }
     }
 
-    fn paged(&mut self) -> Result<&mut PagedMemory<GuestRam<'a, M>>, KvmError> {
+    fn paged(&mut self) -> Result<&mut PagedMemory<KvmRam<'a, M>>, KvmError> {
         let paged = match self.paged.take() {
             Some(paged) => paged,
             None => {
-                let mut ram = GuestRam::new(self.ram);
-                ram.vcpu = Some(Rc::clone(&self.vcpu));
+                let ram = KvmRam {
+                    vcpu: Rc::clone(&self.vcpu),
+                    ram: GuestRam::new(self.ram),
+                };
                 PagedMemory::new(self.walk()?, ram)
             }
         };
@@ -103,11 +110,7 @@ impl<'a, M: GuestMemoryBackend> Memory for KvmMemory<'a, M> {
 impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
     /// RAM at the addresses that `memory` has.
     pub fn new(memory: &'a M) -> Self {
-        Self {
-            memory,
-            start: 0,
-            vcpu: None,
-        }
+        Self { memory, start: 0 }
     }
 
     /// The guest finds address 0 of the memory at this physical address.
@@ -138,10 +141,10 @@ impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
     }
 
     fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
-        let Some(piece) = self.slice(address, 8) else {
+        let Some(slice) = self.slice(address, 8) else {
             return false;
         };
-        let Ok(word) = piece.0.get_atomic_ref::<AtomicU64>(0) else {
+        let Ok(word) = slice.0.get_atomic_ref::<AtomicU64>(0) else {
             return false;
         };
         let (current, new) = (current.to_le(), new.to_le());
@@ -150,17 +153,38 @@ impl<M: GuestMemoryBackend> Ram for GuestRam<'_, M> {
             .is_ok();
         if exchanged {
             // What is written through a reference is not seen by the one who migrates the VM.
-            piece.0.bitmap().mark_dirty(0, 8);
+            slice.0.bitmap().mark_dirty(0, 8);
         }
         exchanged
     }
 
+    fn confirms(&self, _linear: u64, _physical: u64) -> bool {
+        false
+    }
+}
+
+impl<'a, M: GuestMemoryBackend> Ram for KvmRam<'a, M> {
+    type Slice<'b>
+        = <GuestRam<'a, M> as Ram>::Slice<'b>
+    where
+        Self: 'b;
+
+    fn slice(&self, address: u64, bytes: usize) -> Option<Self::Slice<'_>> {
+        self.ram.slice(address, bytes)
+    }
+
+    fn load(&self, address: u64) -> Option<u64> {
+        self.ram.load(address)
+    }
+
+    fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {
+        self.ram.compare_exchange(address, current, new)
+    }
+
     fn confirms(&self, linear: u64, physical: u64) -> bool {
         let translate = |fd: &VcpuFd| fd.translate_gva(linear);
-        self.vcpu.as_ref().is_some_and(|vcpu| {
-            let result = vcpu.call("KVM_TRANSLATE", translate);
-            result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
-        })
+        let result = self.vcpu.call("KVM_TRANSLATE", translate);
+        result.is_ok_and(|at| at.valid != 0 && at.physical_address == physical)
     }
 }
 

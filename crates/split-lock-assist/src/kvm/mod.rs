@@ -5,6 +5,7 @@
 //! * [`GuestRam`] is the [`Ram`](crate::paging::Ram) for whoever walks page tables on behalf of somebody
 //!   else.
 //! * [`DebugRegisters`] stays with the vCPU; [`BreakpointSupport`] says whether they are of any use.
+//! * [`LongMode`] is the state of a vCPU in 64-bit mode, for guests without an operating system.
 //!
 //! # What KVM does not tell
 //! - Which memory the guest may only read: do not put it into the `GuestMemory`.

@@ -43,8 +43,8 @@ impl<R: Ram> PagedMemory<R> {
         at: &Translation,
         bytes: usize,
     ) -> Result<R::Slice<'_>, AccessError> {
-        let piece = self.ram.slice(at.physical(), bytes);
-        piece.ok_or(AccessError::NotRam { address })
+        let slice = self.ram.slice(at.physical(), bytes);
+        slice.ok_or(AccessError::NotRam { address })
     }
 
     /// Both pages of an access, before anything is marked.
@@ -66,7 +66,7 @@ impl<R: Ram> PagedMemory<R> {
         let (second_at, second) = second.unzip();
         Ok(PendingPermit {
             translations: [Some(first_at), second_at],
-            pages: PagedPermit {
+            permit: PagedPermit {
                 first,
                 first_bytes,
                 second,
@@ -75,10 +75,10 @@ impl<R: Ram> PagedMemory<R> {
     }
 }
 
-/// What will be granted once it has been marked.
+/// What will be permitted once it has been marked.
 struct PendingPermit<P> {
     translations: [Option<Translation>; 2],
-    pages: PagedPermit<P>,
+    permit: PagedPermit<P>,
 }
 
 impl<R: Ram> Memory for PagedMemory<R> {
@@ -93,11 +93,11 @@ impl<R: Ram> Memory for PagedMemory<R> {
             let here = address.wrapping_add(fetched as u64);
             let end = bytes.len().min(fetched + bytes_to_page_end(here));
             let page = &mut bytes[fetched..end];
-            let piece = self
+            let slice = self
                 .translate(here, Access::Fetch)
                 .and_then(|at| self.slice(here, &at, page.len()));
-            let Ok(piece) = piece else { break };
-            piece.read(page);
+            let Ok(slice) = slice else { break };
+            slice.read(page);
             fetched = end;
         }
         fetched
@@ -109,11 +109,11 @@ impl<R: Ram> Memory for PagedMemory<R> {
         bytes: &mut [u8],
     ) -> Result<Self::Permit<'_>, AccessError> {
         for _ in 0..ATTEMPTS {
-            let granting = self.pages(address, bytes.len())?;
-            let mut translations = granting.translations.iter().flatten();
+            let pending = self.pages(address, bytes.len())?;
+            let mut translations = pending.translations.iter().flatten();
             if translations.all(|translation| translation.mark_written(&self.ram)) {
-                granting.pages.read(bytes);
-                return Ok(granting.pages);
+                pending.permit.read(bytes);
+                return Ok(pending.permit);
             }
         }
         let on = "page tables that keep changing";
@@ -125,8 +125,8 @@ impl<P: RamSlice> PagedPermit<P> {
     fn read(&self, bytes: &mut [u8]) {
         let (first, second) = bytes.split_at_mut(self.first_bytes);
         self.first.read(first);
-        if let Some(piece) = &self.second {
-            piece.read(second);
+        if let Some(slice) = &self.second {
+            slice.read(second);
         }
     }
 }
@@ -135,8 +135,8 @@ impl<P: RamSlice> WritePermit for PagedPermit<P> {
     fn store(self, bytes: &[u8]) {
         let (first, second) = bytes.split_at(self.first_bytes);
         self.first.write(first);
-        if let Some(piece) = &self.second {
-            piece.write(second);
+        if let Some(slice) = &self.second {
+            slice.write(second);
         }
     }
 }

@@ -160,8 +160,10 @@ impl OperandLocation {
     }
 
     fn split(&self) -> Split {
+        if !self.can_be_locked() {
+            return Split::No;
+        }
         match self.line {
-            _ if !self.can_be_locked() => Split::No,
             Crossing::Never => Split::No,
             Crossing::Always => Split::Yes,
             Crossing::IfRemainder(_) => Split::Depends,
@@ -187,9 +189,10 @@ mod tests {
     const XCHG: &[u8] = &[0x48, 0x87, 0x3e];
     /// lock dec byte ptr [rsi]
     const DEC: &[u8] = &[0xf0, 0xfe, 0x0e];
-    /// lock mov [rsi],rdi, and without LOCK
+    /// mov [rsi],rdi
+    const MOV: &[u8] = &[0x48, 0x89, 0x3e];
+    /// lock mov [rsi],rdi
     const LOCK_MOV: &[u8] = &[0xf0, 0x48, 0x89, 0x3e];
-    const MOV: &[u8] = LOCK_MOV.split_at(1).1;
 
     #[test]
     fn it_splits_if_it_locks_and_crosses() {

@@ -106,15 +106,6 @@ impl KnownRegisters {
         Ok(known)
     }
 
-    /// Nothing but the address of the instruction.
-    #[must_use]
-    pub fn at(rip: u64) -> Self {
-        Self {
-            rip: Some(rip),
-            ..Self::default()
-        }
-    }
-
     fn set(&mut self, setting: &RegisterSetting, mode: Mode) -> Result<(), SettingError> {
         use SegmentRegister::{Fs, Gs};
         let RegisterSetting {
@@ -224,29 +215,26 @@ impl Register {
 /// As disassemblers print it.
 impl fmt::Display for Register {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (gpr, bits) = match self {
-            Self::Gpr(gpr, bits) => (gpr, bits),
-            Self::Rip => return out.write_str("rip"),
-            Self::Flags => return out.write_str("rflags"),
-            Self::Base(segment) => {
-                return write!(out, "{}_base", format!("{segment:?}").to_ascii_lowercase());
+        out.write_str(&match *self {
+            Self::Rip => "rip".to_owned(),
+            Self::Flags => "rflags".to_owned(),
+            Self::Base(segment) => format!("{segment}_base").to_ascii_lowercase(),
+            Self::Selector(segment) => segment.to_string().to_ascii_lowercase(),
+            Self::Gpr(gpr, bits) => {
+                let full = format!("{gpr:?}").to_ascii_lowercase();
+                let stem = &full[1..];
+                match (bits, gpr as u8) {
+                    (64, _) => full,
+                    (32, 0..8) => format!("e{stem}"),
+                    (16, 0..8) => stem.to_owned(),
+                    (_, 0..4) => stem.replace('x', "l"),
+                    (_, 4..8) => format!("{stem}l"),
+                    (32, _) => format!("{full}d"),
+                    (16, _) => format!("{full}w"),
+                    _ => format!("{full}b"),
+                }
             }
-            Self::Selector(segment) => {
-                return out.write_str(&format!("{segment:?}").to_ascii_lowercase());
-            }
-        };
-        let full = format!("{gpr:?}").to_ascii_lowercase();
-        let stem = &full[1..];
-        match (bits, *gpr as u8) {
-            (64, _) => out.write_str(&full),
-            (32, 0..8) => write!(out, "e{stem}"),
-            (16, 0..8) => out.write_str(stem),
-            (_, 0..4) => out.write_str(&stem.replace('x', "l")),
-            (_, 4..8) => write!(out, "{stem}l"),
-            (32, _) => write!(out, "{full}d"),
-            (16, _) => write!(out, "{full}w"),
-            _ => write!(out, "{full}b"),
-        }
+        })
     }
 }
 

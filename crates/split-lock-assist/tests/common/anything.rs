@@ -106,7 +106,7 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) -> Result<Emulated, Stuck> 
                 ]
             ));
         }
-        Ok(Emulated::LeftToCpu(Reason::Access(refusal))) => {
+        Ok(Emulated::LeftToCpu(Reason::Access(error))) => {
             assert!(untouched);
             let Decoded::Locked(access) = decoded else {
                 panic!("{decoded} would not be loaded");
@@ -114,8 +114,8 @@ fn check_emulation(guest: &Guest, decoded: &Decoded) -> Result<Emulated, Stuck> 
             let (address, bytes) = (access.address(), access.size());
             let order = [Event::Pause, load(bytes, address), Event::Resume];
             assert_eq!(log.events(), order);
-            let mut refusals = (0..bytes as u64).map(|n| memory.refusal(address + n));
-            assert_eq!(refusals.find_map(|refusal| refusal), Some(refusal));
+            let expected = (0..bytes as u64).find_map(|n| memory.error(address + n));
+            assert_eq!(expected, Some(error));
         }
         Ok(Emulated::LeftToCpu(reason)) => {
             assert!(untouched && log.events().is_empty());

@@ -100,7 +100,7 @@ pub(crate) struct WorldMemory<'a> {
 
 impl WorldMemory<'_> {
     /// What stands against writing a byte.
-    pub(crate) fn refusal(&self, address: u64) -> Option<AccessError> {
+    pub(crate) fn error(&self, address: u64) -> Option<AccessError> {
         let page = match address.wrapping_sub(self.pages_at) / 4096 {
             0 => self.pages[0],
             1 => self.pages[1],
@@ -121,7 +121,7 @@ impl WorldMemory<'_> {
 
 impl<'a> Memory for WorldMemory<'a> {
     type Permit<'b>
-        = WorldGrant<'a, 'b>
+        = WorldPermit<'a, 'b>
     where
         Self: 'b;
 
@@ -143,19 +143,19 @@ impl<'a> Memory for WorldMemory<'a> {
         &mut self,
         address: u64,
         bytes: &mut [u8],
-    ) -> Result<WorldGrant<'a, '_>, AccessError> {
+    ) -> Result<WorldPermit<'a, '_>, AccessError> {
         self.log.note(Event::Load {
             address,
             bytes: bytes.len(),
         });
         for n in 0..bytes.len() as u64 {
             let address = address.checked_add(n).expect("it wraps around");
-            if let Some(refusal) = self.refusal(address) {
-                return Err(refusal);
+            if let Some(error) = self.error(address) {
+                return Err(error);
             }
         }
         bytes.copy_from_slice(&self.operand[..bytes.len()]);
-        Ok(WorldGrant {
+        Ok(WorldPermit {
             bytes: bytes.len(),
             address,
             memory: self,
@@ -164,15 +164,15 @@ impl<'a> Memory for WorldMemory<'a> {
 }
 
 #[derive(Debug)]
-pub(crate) struct WorldGrant<'a, 'b> {
+pub(crate) struct WorldPermit<'a, 'b> {
     memory: &'b mut WorldMemory<'a>,
     address: u64,
     bytes: usize,
 }
 
-impl WritePermit for WorldGrant<'_, '_> {
+impl WritePermit for WorldPermit<'_, '_> {
     fn store(self, bytes: &[u8]) {
-        assert_eq!(bytes.len(), self.bytes, "not what was granted");
+        assert_eq!(bytes.len(), self.bytes, "not what was loaded");
         self.memory.log.note(Event::Store { bytes: bytes.len() });
         self.memory.written = Some((self.address, bytes.to_vec()));
     }

@@ -17,6 +17,12 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use crate::INCREMENT;
 use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm, long_mode};
 
+/// Unlike the memory of a vCPU, RAM on its own can be used by any thread.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<GuestRam<'static, GuestMemoryMmap>>();
+};
+
 fn with_parts<T>(
     vcpu: &mut VcpuFd,
     vm: &TestVm,
@@ -226,9 +232,9 @@ fn page_tables_can_be_walked_without_a_vcpu() {
     let ram = GuestRam::new(&vm.memory).starting_at(START);
     let mut memory = PagedMemory::new(walk, ram);
     let mut bytes = [0; 8];
-    let granted = memory.load_for_update(SPLIT, &mut bytes).unwrap();
+    let permit = memory.load_for_update(SPLIT, &mut bytes).unwrap();
     assert_eq!(u64::from_le_bytes(bytes), 7);
-    granted.store(&8u64.to_le_bytes());
+    permit.store(&8u64.to_le_bytes());
     assert_eq!(vm.word(SPLIT), 8);
 }
 

@@ -167,7 +167,7 @@ fn the_walker_finds_what_kvm_finds() {
                         missing.set(missing.get() + 1);
                     }
                     Err(AccessError::NotWritable { .. }) => {
-                        prop_assert!(false, "nobody forbids it")
+                        prop_assert!(false, "nobody forbids it");
                     }
                     // Not RAM, or too odd for anybody to know.
                     Err(_) => {}

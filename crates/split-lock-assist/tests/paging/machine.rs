@@ -66,7 +66,7 @@ impl Machine {
         let mut memory = PagedMemory::new(walk, self);
         memory
             .load_for_update(address, &mut before)
-            .map(|granted| granted.store(bytes))?;
+            .map(|permit| permit.store(bytes))?;
         Ok(before)
     }
 

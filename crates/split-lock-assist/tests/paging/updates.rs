@@ -68,7 +68,7 @@ fn an_update_is_refused_as_a_whole() {
     let missing = |address| AccessError::NotMapped { address };
     let read_only = |address| AccessError::NotWritable { address };
     let device = |address| AccessError::NotRam { address };
-    for (first, second, refusal) in [
+    for (first, second, error) in [
         (0, 0x7000 | FREE, missing(0xffc)),
         (0xa000 | FREE, 0, missing(0x1000)),
         (0xa000 | PRESENT | USER, 0x7000 | FREE, read_only(0xffc)),
@@ -80,7 +80,7 @@ fn an_update_is_refused_as_a_whole() {
         machine.set(0x4000, first);
         machine.set(0x4008, second);
         let before = machine.contents();
-        assert_eq!(machine.update(LONG, 0xffc, &[9; 8]), Err(refusal));
+        assert_eq!(machine.update(LONG, 0xffc, &[9; 8]), Err(error));
         assert_eq!(machine.contents(), before);
     }
 }

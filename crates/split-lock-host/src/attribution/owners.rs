@@ -50,8 +50,8 @@ impl Owners {
         for thread in &threads[..count] {
             owners.add(Owner::of_event(root, thread), thread.tid);
         }
-        for owning in &mut owners.processes {
-            owning.look_at_timers(root);
+        for owner in &mut owners.processes {
+            owner.look_at_timers(root);
         }
         owners
     }
@@ -71,8 +71,8 @@ impl Owners {
 
     fn add_process(&mut self, process: Process, tid: u32) {
         let mut known = self.processes.iter_mut();
-        match known.find(|owning| owning.process.pid == process.pid) {
-            Some(owning) => owning.threads.push(tid),
+        match known.find(|owner| owner.process.pid == process.pid) {
+            Some(owner) => owner.threads.push(tid),
             None => self.processes.push(OwnerProcess {
                 process,
                 threads: vec![tid],

@@ -45,7 +45,7 @@ pub struct Traps {
     /// Starts of a kernel so far.
     starts: u32,
     /// Groups so far, those that are no longer there among them.
-    met: u64,
+    groups_seen: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -176,8 +176,8 @@ impl Traps {
             self.make_room();
         }
         let group = self.groups.entry(key).or_insert_with_key(|key| {
-            self.met += 1;
-            Group::new(key, trap, stamp, self.met)
+            self.groups_seen += 1;
+            Group::new(key, trap, stamp, self.groups_seen)
         });
         group.add(trap, stamp, self.starts);
     }

@@ -68,9 +68,12 @@ fn kernel_command_line(line: &[u8]) -> Vec<u8> {
 
 /// What a virtual machine is recognized by, and what tells how it is run. Any other word may be a secret, also one
 /// that begins like an option.
-const OPTIONS: &str = "-name --name -uuid --uuid -id --id -smbios --smbios -enable-kvm --enable-kvm -accel \
-    -machine -M -cpu -smp -m --parent-cpu-time-us --api-sock --api-socket --disk --socket -s \
-    -n --startvm -startvm --comment -comment";
+#[rustfmt::skip]
+const OPTIONS: [&str; 27] = [
+    "-name", "--name", "-uuid", "--uuid", "-id", "--id", "-smbios", "--smbios", "-enable-kvm", "--enable-kvm",
+    "-accel", "-machine", "-M", "-cpu", "-smp", "-m", "--parent-cpu-time-us", "--api-sock", "--api-socket", "--disk",
+    "--socket", "-s", "-n", "--startvm", "-startvm", "--comment", "-comment",
+];
 
 /// The program stays, and the names of options that are no secret.
 fn command_line(line: &[u8]) -> Vec<u8> {
@@ -81,7 +84,7 @@ fn command_line(line: &[u8]) -> Vec<u8> {
             program if index == 0 => program_name(program),
             // What comes first is a command, such as crosvm's.
             b"run" if index == 1 => argument,
-            option if OPTIONS.split(' ').any(|known| known.as_bytes() == option) => option,
+            option if OPTIONS.iter().any(|known| known.as_bytes() == option) => option,
             _ => GONE.as_bytes(),
         })
         .collect();
@@ -96,8 +99,11 @@ fn program_name(program: &[u8]) -> &[u8] {
 }
 
 /// The words that tell which kind of container or service it is.
-const KINDS: &str = "docker libpod crio cri-containerd containerd kubepods lxc machine.slice machine-qemu \
-    system.slice user.slice init.scope emulator libvirt";
+#[rustfmt::skip]
+const KINDS: [&str; 14] = [
+    "docker", "libpod", "crio", "cri-containerd", "containerd", "kubepods", "lxc", "machine.slice", "machine-qemu",
+    "system.slice", "user.slice", "init.scope", "emulator", "libvirt",
+];
 
 fn cgroups(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
@@ -122,7 +128,7 @@ fn cgroup(part: &str) -> String {
     let suffix = [".scope", ".service", ".slice"]
         .iter()
         .find(|suffix| part.ends_with(**suffix));
-    match KINDS.split(' ').find(|kind| part.starts_with(kind)) {
+    match KINDS.into_iter().find(|kind| part.starts_with(kind)) {
         _ if part.is_empty() => String::new(),
         Some(kind) if kind == part => part.to_owned(),
         Some(kind) => format!("{kind}-{GONE}{}", suffix.unwrap_or(&"")),

@@ -1,6 +1,7 @@
-//! Which kernels a machine's may be, for the model.
+//! A machine as the model sees it: which kernels its may be, and what its processors notice.
 
 use split_lock_model::kernel::{Era, Features, Profile, Release};
+use split_lock_model::machine::{Hardware, Vendor};
 use split_lock_model::time::Hz;
 
 use crate::Facts;
@@ -18,6 +19,20 @@ impl Facts {
             None => unnamed(self, hz),
         };
         rates.iter().flat_map(of_rate).collect()
+    }
+
+    /// What the processors notice, from their flags: a flag that could not be seen is none.
+    #[must_use]
+    pub fn hardware(&self) -> Hardware {
+        let has = |flag| self.has_cpu_flag(flag) == Some(true);
+        let vendor = match self.is_amd() {
+            true => Vendor::Amd,
+            false => Vendor::Intel,
+        };
+        Hardware {
+            split_lock_ac: has("split_lock_detect"),
+            bus_lock_db: has("bus_lock_detect").then_some(vendor),
+        }
     }
 }
 

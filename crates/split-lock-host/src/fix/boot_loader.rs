@@ -1,5 +1,7 @@
 //! Where the kernel's command line is written down: each boot loader, and each distribution, has its own place.
 
+use std::iter;
+
 use serde::Serialize;
 
 use crate::{Facts, Os, Root};
@@ -86,158 +88,134 @@ impl BootLoader {
     /// How to add a parameter; `old` is the one that it replaces, if there is one.
     pub(crate) fn with(self, parameter: &str, old: Option<&str>) -> Vec<String> {
         // The kernel looks at the last one alone, but two of them would puzzle the next reader.
-        match old {
-            Some(old) if old != parameter => self.replaced(old, parameter),
-            _ => self.added(parameter),
-        }
-    }
-
-    fn added(self, parameter: &str) -> Vec<String> {
-        let lines = match self {
-            BootLoader::NixOs => vec![
-                format!(r#"in configuration.nix: boot.kernelParams = [ "{parameter}" ];"#),
-                "sudo nixos-rebuild boot".into(),
-            ],
-            BootLoader::RpmOstree => vec![format!(
-                "sudo rpm-ostree kargs --append-if-missing={parameter}"
-            )],
-            BootLoader::KernelStub => {
-                vec![format!("sudo kernelstub --add-options \"{parameter}\"")]
-            }
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --args=\"{parameter}\""
-            )],
-            BootLoader::GrubFolder => vec![
-                format!(
-                    "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee {GRUB_ADDITION}"
-                ),
-                "sudo update-grub".into(),
-            ],
-            BootLoader::Proxmox { systemd_boot: true } | BootLoader::KernelInstall => {
-                vec![format!(
-                    "sudo sed -i '1s/$/ {parameter}/' /etc/kernel/cmdline"
-                )]
-            }
-            // A shell reads that file: another line works however, and whether at all, the variable is set there.
-            BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![format!(
-                "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {parameter}\"' | sudo tee -a /etc/default/grub"
-            )],
-            BootLoader::Limine | BootLoader::SystemdBoot | BootLoader::Refind => {
-                vec![format!("add {parameter} {}", self.by_hand())]
-            }
-        };
-        self.then_applied(lines)
+        self.changed(old.filter(|&old| old != parameter), Some(parameter))
     }
 
     /// How to take a parameter away.
     pub(crate) fn without(self, parameter: &str) -> Vec<String> {
-        match self {
-            BootLoader::NixOs => vec![
-                format!(r#"in configuration.nix: take "{parameter}" out of boot.kernelParams"#),
-                "sudo nixos-rebuild boot".into(),
-            ],
+        self.changed(Some(parameter), None)
+    }
+
+    /// From an old parameter, if there is one, to a new one, if there is to be one.
+    fn changed(self, old: Option<&str>, new: Option<&str>) -> Vec<String> {
+        let option = |name: &str, value: Option<&str>| {
+            value.map_or(String::new(), |value| format!(" --{name}={value}"))
+        };
+        let (change, then) = match self {
+            BootLoader::NixOs => {
+                let change = match (old, new) {
+                    (Some(old), Some(new)) => {
+                        format!(r#""{new}" in the place of "{old}" in boot.kernelParams"#)
+                    }
+                    (Some(old), None) => format!(r#"take "{old}" out of boot.kernelParams"#),
+                    (None, new) => {
+                        let new = new.unwrap_or_default();
+                        format!(r#"boot.kernelParams = [ "{new}" ];"#)
+                    }
+                };
+                let change = format!("in configuration.nix: {change}");
+                (change, Some("sudo nixos-rebuild boot"))
+            }
             BootLoader::RpmOstree => {
-                vec![format!(
-                    "sudo rpm-ostree kargs --delete-if-present={parameter}"
-                )]
+                let old = option("delete-if-present", old);
+                let new = option("append-if-missing", new);
+                (format!("sudo rpm-ostree kargs{old}{new}"), None)
             }
             BootLoader::KernelStub => {
-                vec![format!("sudo kernelstub --delete-options \"{parameter}\"")]
+                let old = old.map(|old| format!("sudo kernelstub --delete-options \"{old}\""));
+                let new = new.map(|new| format!("sudo kernelstub --add-options \"{new}\""));
+                let commands: Vec<_> = [old, new].into_iter().flatten().collect();
+                (commands.join(" && "), None)
             }
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --remove-args=\"{parameter}\""
-            )],
-            _ => self.edited(parameter, ""),
-        }
-    }
-
-    fn replaced(self, old: &str, new: &str) -> Vec<String> {
-        match self {
-            BootLoader::NixOs => vec![
-                format!(
-                    r#"in configuration.nix: "{new}" in the place of "{old}" in boot.kernelParams"#
-                ),
-                "sudo nixos-rebuild boot".into(),
-            ],
-            BootLoader::RpmOstree => {
-                vec![format!(
-                    "sudo rpm-ostree kargs --delete-if-present={old} --append-if-missing={new}"
-                )]
+            BootLoader::Grubby => {
+                let quoted = |value: &str| format!("\"{value}\"");
+                let old = option("remove-args", old.map(quoted).as_deref());
+                let new = option("args", new.map(quoted).as_deref());
+                (format!("sudo grubby --update-kernel=ALL{old}{new}"), None)
             }
-            BootLoader::KernelStub => vec![format!(
-                "sudo kernelstub --delete-options \"{old}\" && sudo kernelstub --add-options \"{new}\""
-            )],
-            BootLoader::Grubby => vec![format!(
-                "sudo grubby --update-kernel=ALL --remove-args=\"{old}\" --args=\"{new}\""
-            )],
-            _ => self.edited(old, new),
-        }
-    }
-
-    /// In a file that a person may have written: the old one has to be found there first.
-    fn edited(self, old: &str, new: &str) -> Vec<String> {
-        // It may be there more than once, and may be the beginning of another one.
-        let new_one = spaced(new);
-        let edit = |files: &str| {
-            format!("sudo sed -Ei 's/ *\\b{old}($|[^[:alnum:]:])/{new_one}\\1/g' {files}")
-        };
-        let lines = match self {
-            BootLoader::Proxmox { systemd_boot: true } | BootLoader::KernelInstall => {
-                vec![edit("/etc/kernel/cmdline")]
+            BootLoader::Proxmox { systemd_boot } => {
+                let change = match systemd_boot {
+                    true => in_kernel_cmdline(old, new),
+                    false => in_grub_defaults(old, new),
+                };
+                (change, Some("sudo proxmox-boot-tool refresh"))
             }
-            BootLoader::GrubFolder => vec![
-                edit("/etc/default/grub /etc/default/grub.d/*.cfg"),
-                "sudo update-grub".into(),
-            ],
-            BootLoader::Proxmox { .. } | BootLoader::Grub { .. } => vec![edit("/etc/default/grub")],
-            _ if new.is_empty() => vec![format!("take {old} out {}", self.by_hand())],
-            _ => vec![format!(
-                "put {new} in the place of {old} {}",
-                self.by_hand()
-            )],
-        };
-        self.then_applied(lines)
-    }
-
-    /// Where it is edited by hand.
-    fn by_hand(self) -> &'static str {
-        match self {
+            BootLoader::KernelInstall => (
+                in_kernel_cmdline(old, new),
+                Some("sudo kernel-install add-all"),
+            ),
+            BootLoader::GrubFolder => {
+                let files = "/etc/default/grub /etc/default/grub.d/*.cfg";
+                let change = in_grub_variable(old, new, files, GRUB_ADDITION);
+                (change, Some("sudo update-grub"))
+            }
+            BootLoader::Grub { is_called_grub2 } => {
+                let then = match is_called_grub2 {
+                    true => "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
+                    false => "sudo grub-mkconfig -o /boot/grub/grub.cfg",
+                };
+                (in_grub_defaults(old, new), Some(then))
+            }
             BootLoader::Limine => {
-                "in KERNEL_CMDLINE of /etc/default/limine (or in cmdline of limine.conf)"
+                let place =
+                    "in KERNEL_CMDLINE of /etc/default/limine (or in cmdline of limine.conf)";
+                (by_hand(old, new, place), Some("sudo limine-update"))
             }
-            BootLoader::Refind => "in the options of /boot/refind_linux.conf",
-            _ => "in the options line of each file of loader/entries on the boot partition",
-        }
-    }
-
-    fn then_applied(self, mut lines: Vec<String>) -> Vec<String> {
-        let apply = match self {
-            BootLoader::Proxmox { .. } => Some("sudo proxmox-boot-tool refresh"),
-            BootLoader::KernelInstall => Some("sudo kernel-install add-all"),
-            BootLoader::Limine => Some("sudo limine-update"),
-            BootLoader::Grub {
-                is_called_grub2: true,
-            } => Some("sudo grub2-mkconfig -o /boot/grub2/grub.cfg"),
-            BootLoader::Grub {
-                is_called_grub2: false,
-            } => Some("sudo grub-mkconfig -o /boot/grub/grub.cfg"),
-            _ => None,
+            BootLoader::SystemdBoot => {
+                let place =
+                    "in the options line of each file of loader/entries on the boot partition";
+                (by_hand(old, new, place), None)
+            }
+            BootLoader::Refind => {
+                let place = "in the options of /boot/refind_linux.conf";
+                (by_hand(old, new, place), None)
+            }
         };
-        lines.extend(apply.map(str::to_owned));
-        lines
+        iter::once(change).chain(then.map(str::to_owned)).collect()
+    }
+}
+
+fn in_kernel_cmdline(old: Option<&str>, new: Option<&str>) -> String {
+    let file = "/etc/kernel/cmdline";
+    match old {
+        Some(old) => replaced(old, new, file),
+        None => format!("sudo sed -i '1s/$/ {}/' {file}", new.unwrap_or_default()),
+    }
+}
+
+fn in_grub_defaults(old: Option<&str>, new: Option<&str>) -> String {
+    let file = "/etc/default/grub";
+    in_grub_variable(old, new, file, &format!("-a {file}"))
+}
+
+/// A shell reads these files: another line works however, and whether at all, the variable is set there.
+fn in_grub_variable(old: Option<&str>, new: Option<&str>, files: &str, tee_to: &str) -> String {
+    match old {
+        Some(old) => replaced(old, new, files),
+        None => format!(
+            "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\"' | sudo tee {tee_to}",
+            new.unwrap_or_default()
+        ),
+    }
+}
+
+/// In files that a person may have written: the old one has to be found there first. It may be there more than once,
+/// and may be the beginning of another one.
+fn replaced(old: &str, new: Option<&str>, files: &str) -> String {
+    let new = new.map_or(String::new(), |new| format!(" {new}"));
+    format!("sudo sed -Ei 's/ *\\b{old}($|[^[:alnum:]:])/{new}\\1/g' {files}")
+}
+
+fn by_hand(old: Option<&str>, new: Option<&str>, place: &str) -> String {
+    match (old, new) {
+        (Some(old), Some(new)) => format!("put {new} in the place of {old} {place}"),
+        (Some(old), None) => format!("take {old} out {place}"),
+        (None, new) => format!("add {} {place}", new.unwrap_or_default()),
     }
 }
 
 /// A file of its own, so that it is easily taken away again.
 const GRUB_ADDITION: &str = "/etc/default/grub.d/60-split-lock.cfg";
-
-fn spaced(new: &str) -> String {
-    if new.is_empty() {
-        String::new()
-    } else {
-        format!(" {new}")
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -246,10 +224,10 @@ mod tests {
 
     const DEBIAN: &str = "ID=ubuntu\nID_LIKE=debian\n";
 
-    /// The one of a machine with these files; with an os-release too, if it is given.
+    /// The one of a machine with these files; with an os-release too, unless that is empty.
     fn found(files: &str, os_release: &str) -> Option<BootLoader> {
         let files = files.split_whitespace().map(|path| (path, ""));
-        let os_release = [("etc/os-release", os_release)];
+        let os_release = Some(("etc/os-release", os_release)).filter(|(_, text)| !text.is_empty());
         let folder = fixture::folder(&files.chain(os_release).collect::<Vec<_>>());
         let root = Root::open(folder.path()).unwrap();
         BootLoader::of(&root, &Facts::read(&root))

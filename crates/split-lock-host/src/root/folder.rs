@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::MOST_NAMES;
+use super::{MOST_NAMES, bounded};
 
 /// A folder, taken for the root of a machine's files.
 #[derive(Debug)]
@@ -48,6 +48,10 @@ impl Folder {
             return Err(io::Error::other("it changes while it is read"));
         }
         Ok(file.into())
+    }
+
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        bounded(self.open_file(path)?)
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {

@@ -102,12 +102,8 @@ impl Root {
 
     /// What a file holds.
     pub fn read(&self, path: impl AsRef<Path>) -> Observed<Vec<u8>> {
-        let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.backing {
-            Backing::Folder(folder) => bounded(folder.open_file(path)?),
-            Backing::Archive(archive) => archive.read(path),
-        });
-        self.answer(path, found, |bytes| Entry::File(bytes.clone()))
+        let entry = |bytes: &Vec<u8>| Entry::File(bytes.clone());
+        self.look(path.as_ref(), Folder::read, Archive::read, entry)
     }
 
     /// What a file holds, as a text. Bytes that are no UTF-8 are replaced.
@@ -119,31 +115,19 @@ impl Root {
     /// The names in a folder, sorted.
     pub fn list(&self, path: impl AsRef<Path>) -> Observed<Vec<OsString>> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.backing {
-            Backing::Folder(folder) => folder.list(path),
-            Backing::Archive(archive) => archive.list(path),
-        });
-        self.answer(path, found, |_| Entry::Folder)
+        self.look(path, Folder::list, Archive::list, |_| Entry::Folder)
     }
 
     /// Where a symbolic link points.
     pub fn link(&self, path: impl AsRef<Path>) -> Observed<PathBuf> {
-        let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.backing {
-            Backing::Folder(folder) => folder.link(path),
-            Backing::Archive(archive) => archive.link(path),
-        });
-        self.answer(path, found, |target| Entry::Link(target.clone()))
+        let entry = |target: &PathBuf| Entry::Link(target.clone());
+        self.look(path.as_ref(), Folder::link, Archive::link, entry)
     }
 
     /// Whether something is there, whatever it is.
     pub fn has(&self, path: impl AsRef<Path>) -> Observed<()> {
         let path = path.as_ref();
-        let found = self.may_see(path).and_then(|()| match &self.backing {
-            Backing::Folder(folder) => folder.has(path),
-            Backing::Archive(archive) => archive.has(path),
-        });
-        self.answer(path, found, |()| Entry::There)
+        self.look(path, Folder::has, Archive::has, |()| Entry::There)
     }
 
     /// Opens the last bytes of a plain file of any length, to be read once; if they are not all, from the beginning
@@ -213,12 +197,18 @@ impl Root {
         }
     }
 
-    fn answer<T>(
+    /// Asks the folder or the archive, and remembers the answer.
+    fn look<T>(
         &self,
         path: &Path,
-        found: io::Result<T>,
+        in_folder: fn(&Folder, &Path) -> io::Result<T>,
+        in_archive: fn(&Archive, &Path) -> io::Result<T>,
         entry: impl FnOnce(&T) -> Entry,
     ) -> Observed<T> {
+        let found = self.may_see(path).and_then(|()| match &self.backing {
+            Backing::Folder(folder) => in_folder(folder, path),
+            Backing::Archive(archive) => in_archive(archive, path),
+        });
         let (entry, answer) = match found {
             Ok(value) => (entry(&value), Observed::Is(value)),
             Err(error) if is_absence(&error) => return Observed::Absent,

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 #[path = "../common/any_host.rs"]
 mod any_host;
 mod anything;
+#[path = "../common/files.rs"]
+mod files;
 mod live;
 mod machines;
 mod owners;
@@ -30,10 +32,7 @@ impl Host {
     }
 
     fn file(&self, path: &str, text: impl AsRef<[u8]>) {
-        let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-        fs::write(path, text).unwrap();
+        files::write(self.0.path(), path, text);
     }
 
     fn link(&self, path: &str, target: &str) {

@@ -17,6 +17,11 @@ fn thread(log: &str) -> Thread {
     groups.pop().unwrap().threads.pop().unwrap()
 }
 
+/// The owner of the thread of one line.
+fn owner(host: &Host, uptime: u32, comm: &str, tid: u32) -> Owner {
+    Owner::of_event(&host.root(), &thread(&line(uptime, comm, tid)))
+}
+
 fn line(uptime: u32, comm: &str, tid: u32) -> String {
     format!(
         "[{uptime}.0] x86/split lock detection: #AC: {comm}/{tid} took a split_lock trap at address: \
@@ -51,10 +56,7 @@ fn process(owner: Owner) -> split_lock_host::attribution::Process {
 fn a_vcpus_thread_leads_to_its_machine() {
     let host = with_a_machine();
     host.link("proc/700/exe", "/usr/bin/qemu-system-x86_64");
-    let process = process(Owner::of_event(
-        &host.root(),
-        &thread(&line(500, "CPU 0/KVM", 705)),
-    ));
+    let process = process(owner(&host, 500, "CPU 0/KVM", 705));
     assert_eq!((process.pid, &process.comm[..]), (700, "qemu-system-x86"));
     assert_eq!(process.started, Some(Duration::from_secs(100)));
     assert_eq!(process.exe.known().unwrap(), "/usr/bin/qemu-system-x86_64");
@@ -92,16 +94,12 @@ fn a_programs_thread_leads_to_its_container() {
 #[test]
 fn what_is_gone_is_not_found() {
     let host = with_a_machine();
-    let root = host.root();
-    assert_eq!(
-        Owner::of_event(&root, &thread(&line(500, "CPU 3/KVM", 708))),
-        Owner::Gone
-    );
-    assert_eq!(Owner::now(&root, 708), Owner::Gone);
+    assert_eq!(owner(&host, 500, "CPU 3/KVM", 708), Owner::Gone);
+    assert_eq!(Owner::now(&host.root(), 708), Owner::Gone);
 }
 
 #[test]
-fn whoever_has_got_the_id_since_is_not_blamed() {
+fn a_later_thread_of_the_same_id_is_not_blamed() {
     let host = with_a_machine();
     let root = host.root();
     let reused = |comm: &str, why| Owner::Reused {
@@ -109,41 +107,27 @@ fn whoever_has_got_the_id_since_is_not_blamed() {
         why,
     };
     // The process started after 100 s.
-    let earlier = thread(&line(90, "CPU 0/KVM", 705));
-    assert_eq!(
-        Owner::of_event(&root, &earlier),
-        reused("CPU 0/KVM", Difference::StartedLater)
-    );
-    let other = thread(&line(500, "CPU 1/KVM", 705));
-    assert_eq!(
-        Owner::of_event(&root, &other),
-        reused("CPU 0/KVM", Difference::OtherName)
-    );
+    let earlier = owner(&host, 90, "CPU 0/KVM", 705);
+    assert_eq!(earlier, reused("CPU 0/KVM", Difference::StartedLater));
+    let other = owner(&host, 500, "CPU 1/KVM", 705);
+    assert_eq!(other, reused("CPU 0/KVM", Difference::OtherName));
     // Clocks are not that exact.
-    process(Owner::of_event(&root, &thread(&line(99, "CPU 0/KVM", 705))));
+    process(owner(&host, 99, "CPU 0/KVM", 705));
     // A line without a time.
     let line = line(90, "CPU 0/KVM", 705);
-    process(Owner::of_event(
-        &root,
-        &thread(line.split_once("] ").unwrap().1),
-    ));
+    let without_time = thread(line.split_once("] ").unwrap().1);
+    process(Owner::of_event(&root, &without_time));
     // The kernel has cut the name off, and somebody has restored it.
-    process(Owner::of_event(
-        &root,
-        &thread(
-            "x86/split lock detection: #AC: qemu-system-x86_64/700 took a split_lock trap at address: 0x1e3\n",
-        ),
-    ));
+    process(owner(&host, 500, "qemu-system-x86_64", 700));
 }
 
 #[test]
 fn time_that_the_machine_was_suspended_is_taken_into_account() {
     let host = with_a_machine();
     host.file("splitlock/suspended-ns", "60000000000");
-    let root = host.root();
     // The log's clock may have stood still for a minute before the process started, or after.
-    process(Owner::of_event(&root, &thread(&line(50, "CPU 0/KVM", 705))));
-    let before = Owner::of_event(&root, &thread(&line(30, "CPU 0/KVM", 705)));
+    process(owner(&host, 50, "CPU 0/KVM", 705));
+    let before = owner(&host, 30, "CPU 0/KVM", 705);
     assert!(matches!(before, Owner::Reused { .. }), "{before:?}");
 }
 
@@ -151,15 +135,12 @@ fn time_that_the_machine_was_suspended_is_taken_into_account() {
 fn another_boot_has_other_threads() {
     let host = with_a_machine();
     host.file("proc/uptime", "1000.50 2000.00\n");
-    let root = host.root();
-    let later_than_now = thread(&line(1100, "CPU 0/KVM", 705));
-    assert_eq!(Owner::of_event(&root, &later_than_now), Owner::EarlierBoot);
-    process(Owner::of_event(
-        &root,
-        &thread(&line(1001, "CPU 0/KVM", 705)),
-    ));
+    let later_than_now = owner(&host, 1100, "CPU 0/KVM", 705);
+    assert_eq!(later_than_now, Owner::EarlierBoot);
+    process(owner(&host, 1001, "CPU 0/KVM", 705));
     let log = line(500, "CPU 0/KVM", 705) + "[    0.000000] Linux version 6.6.1 (x@y) #1 SMP\n";
-    assert_eq!(Owner::of_event(&root, &thread(&log)), Owner::EarlierBoot);
+    let before_last_start = Owner::of_event(&host.root(), &thread(&log));
+    assert_eq!(before_last_start, Owner::EarlierBoot);
 }
 
 #[test]
@@ -168,10 +149,10 @@ fn what_cannot_be_seen_is_not_said_to_be_gone() {
         Owner::Unreadable { path, why } => format!("{}: {why}", path.display()),
         other => panic!("{other:?}"),
     };
-    let event = thread(&line(500, "CPU 0/KVM", 705));
+    let told_of = |host: &Host| why(owner(host, 500, "CPU 0/KVM", 705));
     // With hidepid=2 not even the first process is there.
     let empty = Host(tempfile::tempdir().unwrap());
-    let told = why(Owner::of_event(&empty.root(), &event));
+    let told = told_of(&empty);
     assert!(
         told.contains("/proc/705") && told.contains("hidepid"),
         "{told}"
@@ -182,11 +163,11 @@ fn what_cannot_be_seen_is_not_said_to_be_gone() {
         "splitlock/refused",
         "proc/705/stat\tOperation not permitted\n",
     );
-    let told = why(Owner::of_event(&host.root(), &event));
+    let told = told_of(&host);
     assert!(told.contains("not permitted"), "{told}");
     // In a container thread ids mean something else.
     host.link("proc/self/ns/pid", "pid:[4026532000]");
-    let told = why(Owner::of_event(&host.root(), &event));
+    let told = told_of(&host);
     assert!(told.contains("container"), "{told}");
     process(Owner::now(&host.root(), 700));
 }

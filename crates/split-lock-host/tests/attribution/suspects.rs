@@ -36,6 +36,13 @@ fn timer(notify: &str, clock: i32) -> String {
     format!("ID: 0\nsignal: 34/0000000000000000\nnotify: {notify}\nClockID: {clock}\n")
 }
 
+/// Gives a process a timerfd.
+fn timerfd(host: &Host, pid: u32, file: u32, interval: &str) {
+    host.link(&format!("proc/{pid}/fd/{file}"), "anon_inode:[timerfd]");
+    let info = format!("it_interval: {interval}\n");
+    host.file(&format!("proc/{pid}/fdinfo/{file}"), info);
+}
+
 #[test]
 fn a_measured_period_is_the_strongest_evidence() {
     let host = host();
@@ -65,14 +72,13 @@ fn a_measured_period_is_the_strongest_evidence() {
 }
 
 #[test]
-fn whoever_was_counted_and_is_not_interrupted_is_acquitted() {
+fn a_machine_without_signal_exits_is_no_suspect() {
     let host = host();
     host.file(
         "proc/100/timers",
         timer("signal/tid.101", 1) + &timer("signal/pid.100", 1),
     );
-    host.link("proc/100/fd/7", "anon_inode:[timerfd]");
-    host.file("proc/100/fdinfo/7", "it_interval: (0, 1000000)\n");
+    timerfd(&host, 100, 7, "(0, 1000000)");
     for exits in [0, 1, 3] {
         let counted = format!("40000000\n100 2 {exits}\n");
         host.file("splitlock/signal-exits", counted);
@@ -127,11 +133,7 @@ fn a_process_that_is_its_own_vcpu_is_signalled_by_any_timer() {
 fn a_short_timerfd_is_no_more_than_a_hint() {
     let host = host();
     for (file, interval) in [(7, "(0, 0)"), (8, "(0, 1000000)"), (9, "(1, 0)")] {
-        host.link(&format!("proc/100/fd/{file}"), "anon_inode:[timerfd]");
-        host.file(
-            &format!("proc/100/fdinfo/{file}"),
-            format!("it_interval: {interval}\n"),
-        );
+        timerfd(&host, 100, file, interval);
     }
     let expected = Evidence::Timerfd {
         period_ns: 1_000_000,
@@ -142,12 +144,11 @@ fn a_short_timerfd_is_no_more_than_a_hint() {
 }
 
 #[test]
-fn nobody_is_accused_who_runs_no_machine() {
+fn a_program_that_runs_no_machine_is_no_suspect() {
     let host = Host::new();
     host.process(300, "game", &["./game"], "0::/\n");
     host.file("proc/300/timers", timer("signal/tid.300", 1));
-    host.link("proc/300/fd/7", "anon_inode:[timerfd]");
-    host.file("proc/300/fdinfo/7", "it_interval: (0, 1000000)\n");
+    timerfd(&host, 300, 7, "(0, 1000000)");
     assert_eq!(told(&host), []);
 }
 

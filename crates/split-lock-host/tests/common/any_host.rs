@@ -11,40 +11,14 @@ use split_lock_host::{Facts, Root};
 use split_lock_log::Records;
 use split_lock_model::analysis::Thresholds;
 
-/// Plain files, then links.
-const FILES: [&str; 31] = [
-    "proc/7/stat",
-    "proc/7/status",
-    "proc/7/cgroup",
-    "proc/7/cmdline",
-    "proc/7/timers",
-    "proc/7/task/7/comm",
-    "proc/7/task/8/comm",
-    "proc/7/fdinfo/4",
-    "proc/8/stat",
-    "proc/8/status",
-    "proc/1/environ",
-    "proc/uptime",
-    "proc/cpuinfo",
-    "proc/cmdline",
-    "proc/sys/kernel/osrelease",
-    "proc/sys/kernel/split_lock_mitigate",
-    "proc/sys/kernel/dmesg_restrict",
-    "boot/config-6",
-    "etc/os-release",
-    "run/systemd/container",
-    "sys/kernel/debug/kvm/7-4/vcpu0/pid",
-    "splitlock/machines",
-    "splitlock/signal-exits",
-    "splitlock/suspended-ns",
-    "splitlock/refused",
-    "splitlock/kvm-bus-lock-exit",
-    "log",
-    "proc/7/exe",
-    "proc/7/fd/4",
-    "proc/config.gz",
-    "proc/self/ns/pid",
-];
+/// Plain files, but for some links.
+const FILES: &str = "proc/7/stat proc/7/status proc/7/cgroup proc/7/cmdline proc/7/timers proc/7/task/7/comm \
+    proc/7/task/8/comm proc/7/fdinfo/4 proc/8/stat proc/8/status proc/1/environ proc/uptime proc/cpuinfo \
+    proc/cmdline proc/sys/kernel/osrelease proc/sys/kernel/split_lock_mitigate \
+    proc/sys/kernel/dmesg_restrict boot/config-6 etc/os-release run/systemd/container \
+    sys/kernel/debug/kvm/7-4/vcpu0/pid splitlock/machines splitlock/signal-exits splitlock/suspended-ns \
+    splitlock/refused splitlock/kvm-bus-lock-exit log proc/7/exe proc/7/fd/4 proc/config.gz \
+    proc/self/ns/pid";
 const LINKS: [&str; 3] = ["proc/7/exe", "proc/7/fd/4", "proc/self/ns/pid"];
 
 /// What is between two files of an input; their first bytes say which ones they are.
@@ -68,7 +42,9 @@ fn packed(input: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let Some((&number, content)) = file.split_first() else {
             continue;
         };
-        let path = FILES[usize::from(number) % FILES.len()];
+        let files = || FILES.split(' ');
+        let path = files().nth(usize::from(number) % files().count());
+        let path = path.expect("a number below their count");
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         // A link without a target, or with a NUL in it, is none.

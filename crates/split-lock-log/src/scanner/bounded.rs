@@ -1,4 +1,4 @@
-//! Something whose end has not come yet.
+//! A buffer that keeps only the first 64 KiB of a line or value.
 
 /// Of a longer line only the beginning is looked at; the kernel's have a few hundred bytes.
 pub const MAX_LINE_BYTES: usize = 64 << 10;

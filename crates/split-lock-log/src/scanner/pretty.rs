@@ -56,15 +56,17 @@ impl Pretty {
     fn end_line(&mut self, output: &mut ScanOutput) {
         let text = self.line.kept().trim_ascii();
         self.object.push(text);
-        let start = *self.start.get_or_insert(self.line_start);
-        // Outside of an object a line of something else stands alone.
-        let is_outside = start.line == self.line_start.line;
-        let is_end = if is_outside {
-            text != b"{"
-        } else {
-            text == b"}"
+        let start = match (self.start, text) {
+            (None, b"{") => {
+                self.start = Some(self.line_start);
+                None
+            }
+            (Some(start), b"}") => Some(start),
+            (Some(_), _) => None,
+            // Something else.
+            (None, _) => Some(self.line_start),
         };
-        if is_end {
+        if let Some(start) = start {
             self.start = None;
             self.end_object(start, output);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use split_lock_log::{Damage, LogStart, Message, Record, Records, WallFormat};
 
-use crate::written::{Event, event};
+use crate::written::{Event, event, kernel_text};
 use crate::{anything, in_chunks, in_words, messages, records};
 
 /// What `journalctl` prints of one journal, in each form.
@@ -106,7 +106,7 @@ fn what_is_too_long_is_not_kept_and_not_hidden() {
 }
 
 fn export(event: &Event) -> Vec<u8> {
-    let message = event.message.to_kernel_text().unwrap();
+    let message = kernel_text(&event.message);
     let is_text = std::str::from_utf8(&message).is_ok() && !message.contains(&b'\n');
     let message = if is_text {
         [b"MESSAGE=", &message[..]].concat()
@@ -123,7 +123,7 @@ fn export(event: &Event) -> Vec<u8> {
 }
 
 fn pretty(event: &Event) -> Vec<u8> {
-    let message = event.message.to_kernel_text().unwrap();
+    let message = kernel_text(&event.message);
     let message = match std::str::from_utf8(&message) {
         Ok(text) => serde_json::json!(text).to_string(),
         Err(_) => {

@@ -61,42 +61,42 @@ const JSON: Style = wall(
     r#"{"__REALTIME_TIMESTAMP":"{time}","_SOURCE_MONOTONIC_TIMESTAMP":"{us}","_TRANSPORT":"kernel","_HOSTNAME":"host","MESSAGE":"#,
 );
 
+/// Each with the program that writes it.
 #[rustfmt::skip]
-pub(crate) const STYLES: [Style; 29] = {
+pub(crate) const STYLES: [Style; 28] = {
     use WallFormat::{Ctime, Full, Iso, Minute, Syslog, Unix};
     [
-        plain(""),
-        plain("[{uptime}]{caller} "),
-        plain("<4>[{uptime}]{caller} "),
-        plain("kern  :warn  : [{uptime}]{caller} "),
-        wall(Ctime, "Tue Aug 18 23:42:51 2026", "[{time}] {caller} "),
-        wall(Ctime, "mar. août 18 23:42:51 2026", "[{time}] {caller} "),
-        plain("[{uptime} <    0.000012>] {caller} "),
-        wall(Minute, "Nov22 14:53", "[{time}] {caller} "),
-        plain("[  +0.000012] {caller} "),
-        wall(Iso, "2026-11-22T14:53:09,123456+00:00", "{time} {caller} "),
-        Style { form: Form::DmesgColours, ..plain("[{uptime}]{caller} ") },
-        Style { form: Form::DmesgColours, ..wall(Ctime, "Tue Aug 18 23:42:51 2026", "[{time}] {caller} ") },
-        Style { form: Form::KmsgEscapes, ..plain("4,1234,{us},-{caller};") },
-        wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: {caller} "),
-        wall(Syslog, "Mär 22 14:53:09", "{time} host kernel: {caller} "),
-        wall(Syslog, "11月 22 14:53:09", "{time} host kernel: {caller} "),
-        wall(Syslog, "Nov 22 14:53:09.123456", "{time} host kernel: {caller} "),
-        wall(Iso, "2026-11-22T14:53:09+0100", "{time} host kernel: {caller} "),
-        wall(Full, "Sun 2026-11-22 14:53:09 UTC", "{time} host kernel: {caller} "),
-        wall(Unix, "1763823189.123456", "{time} host kernel: {caller} "),
-        plain("[{uptime}] host kernel: {caller} "),
-        Style {
+        plain(""), // as people paste it
+        plain("[{uptime}]{caller} "), // dmesg
+        plain("<4>[{uptime}]{caller} "), // dmesg -r
+        plain("kern  :warn  : [{uptime}]{caller} "), // dmesg -x
+        wall(Ctime, "Tue Aug 18 23:42:51 2026", "[{time}] {caller} "), // dmesg -T
+        wall(Ctime, "mar. août 18 23:42:51 2026", "[{time}] {caller} "), // dmesg -T, in French
+        plain("[{uptime} <    0.000012>] {caller} "), // dmesg -d
+        wall(Minute, "Nov22 14:53", "[{time}] {caller} "), // dmesg -e, the first of a minute
+        plain("[  +0.000012] {caller} "), // dmesg -e, the others
+        wall(Iso, "2026-11-22T14:53:09,123456+00:00", "{time} {caller} "), // dmesg --time-format iso
+        Style { form: Form::DmesgColours, ..plain("[{uptime}]{caller} ") }, // dmesg -L
+        Style { form: Form::DmesgColours, ..wall(Ctime, "Tue Aug 18 23:42:51 2026", "[{time}] {caller} ") }, // dmesg -LT
+        Style { form: Form::KmsgEscapes, ..plain("4,1234,{us},-{caller};") }, // /dev/kmsg
+        wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: {caller} "), // journalctl, syslog
+        wall(Syslog, "Mär 22 14:53:09", "{time} host kernel: {caller} "), // journalctl, in German
+        wall(Syslog, "11月 22 14:53:09", "{time} host kernel: {caller} "), // journalctl, in Japanese
+        wall(Syslog, "Nov 22 14:53:09.123456", "{time} host kernel: {caller} "), // journalctl -o short-precise
+        wall(Iso, "2026-11-22T14:53:09+0100", "{time} host kernel: {caller} "), // journalctl -o short-iso
+        wall(Full, "Sun 2026-11-22 14:53:09 UTC", "{time} host kernel: {caller} "), // journalctl -o short-full
+        wall(Unix, "1763823189.123456", "{time} host kernel: {caller} "), // journalctl -o short-unix
+        plain("[{uptime}] host kernel: {caller} "), // journalctl -o short-monotonic
+        Style { // journalctl, on a terminal
             form: Form::JournalColour,
             ..wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: \x1b[0;1;38;5;185m{caller} ")
         },
-        Style { form: Form::Json, ..JSON },
-        Style { form: Form::JsonBytes, ..JSON },
-        wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: {caller} "),
-        wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: [{uptime}]{caller} "),
-        wall(Syslog, "Nov  2 14:53:09", "> > {time} host kernel: {caller} "),
-        wall(Iso, "2026-11-22T14:53:09.123456Z", "<4>1 {time} host kernel - - - {caller} "),
-        wall(Iso, "2026-11-22T14:53:09.123456+01:00", "{time} host kernel: {caller} "),
+        Style { form: Form::Json, ..JSON }, // journalctl -o json
+        Style { form: Form::JsonBytes, ..JSON }, // journalctl -o json, of what is no text
+        wall(Syslog, "Nov  2 14:53:09", "{time} host kernel: [{uptime}]{caller} "), // syslog, with the uptime
+        wall(Syslog, "Nov  2 14:53:09", "> > {time} host kernel: {caller} "), // syslog, quoted in a mail
+        wall(Iso, "2026-11-22T14:53:09.123456Z", "<4>1 {time} host kernel - - - {caller} "), // RFC 5424
+        wall(Iso, "2026-11-22T14:53:09.123456+01:00", "{time} host kernel: {caller} "), // rsyslog
     ]
 };
 
@@ -120,9 +120,10 @@ impl Style {
                 text: text.into_bytes(),
                 wall: self.wall.map(|(format, _)| format),
                 uptime: (has("{uptime}") || has("{us}")).then_some(uptime),
+                // Behind the uptime, or with a plus and instead of it.
                 since_previous: has("0.000012").then_some(Duration::from_micros(12)),
             },
-            host: has("host").then(|| b"host".to_vec()),
+            host: (has("host kernel") || has("_HOSTNAME")).then(|| b"host".to_vec()),
             caller: event.caller.filter(|_| has("{caller}")),
             message: event.message.clone(),
         }
@@ -142,7 +143,7 @@ impl Style {
             .replace("{uptime}", &format!("{:>12}", seconds(event.uptime_us)))
             .replace("{us}", &event.uptime_us.to_string())
             .replace("{caller}", &caller);
-        let text = event.message.to_kernel_text().unwrap();
+        let text = kernel_text(&event.message);
         let message = match self.form {
             Form::Plain => text,
             Form::DmesgColours => return dmesg_in_colours(&head, &text),
@@ -168,6 +169,17 @@ impl Style {
         };
         [head.into_bytes(), message].concat()
     }
+}
+
+/// The kernel's words with its usual endings, which [`Message::to_kernel_text`] does not know.
+pub(crate) fn kernel_text(message: &Message) -> Vec<u8> {
+    let text = message.to_kernel_text().unwrap();
+    let (end, usual): (&[u8], &[u8]) = match message {
+        Message::RefusedWrite(_) => (b")", b"+0xf/0x30)"),
+        Message::Started { .. } => (b"()", b"(builder@host) (gcc 14) #1 SMP"),
+        _ => return text,
+    };
+    [text.strip_suffix(end).unwrap(), usual].concat()
 }
 
 /// The time, the subsystem (what ends in a colon) and the text each have a colour of their own.

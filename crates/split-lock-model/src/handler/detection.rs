@@ -64,8 +64,8 @@ impl Detection {
     /// Schedules the work, then switches detection off on the CPU's core. The answer is the tick at
     /// which the work can run: one more than its delay, because a timer never fires early.
     ///
-    /// ReenableWork that is already pending is not scheduled again; that is harmless for a CPU's own work,
-    /// and is the old bug where one work item serves all CPUs.
+    /// Work that is already pending is not scheduled again; that is harmless for a CPU's own work, and
+    /// is the old bug where one work item serves all CPUs.
     pub(super) fn open(
         &mut self,
         now: Jiffies,

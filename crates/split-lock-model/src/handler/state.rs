@@ -272,7 +272,8 @@ impl Handler {
     }
 
     /// Appends everything that decides the handler's future, with times relative to `now`: two
-    /// handlers with the same answer behave alike from here on.
+    /// handlers with the same answer behave alike from here on. The proof of a livelock rests on this:
+    /// leaving something out makes it unsound.
     pub fn relative_state(&self, now: Jiffies, out: &mut Vec<u64>) {
         for task in &self.tasks {
             self.relative_task(task, now, out);

@@ -135,18 +135,22 @@ const FLAGS: [(&str, Flag); 6] = [
     ("amd_bus_lock", |features| &mut features.amd_bus_lock),
 ];
 
-const ERAS: [(Era, &str); 3] = [
-    (Era::None, "none"),
-    (Era::Thread, "thread"),
-    (Era::Misery, "misery"),
-];
+const ERAS: [Era; 3] = [Era::None, Era::Thread, Era::Misery];
+
+impl Era {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Thread => "thread",
+            Self::Misery => "misery",
+        }
+    }
+}
 
 fn set_feature(features: &mut Features, field: &str, value: &str) -> Result<(), ParseProfileError> {
     if field == "era" {
-        let era = ERAS.iter().find(|(_, name)| *name == value);
-        features.era = era
-            .ok_or_else(|| wrong("era", value, "none, thread or misery"))?
-            .0;
+        let era = ERAS.into_iter().find(|era| era.name() == value);
+        features.era = era.ok_or_else(|| wrong("era", value, "none, thread or misery"))?;
     } else if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| *name == field) {
         *flag(features) = read_flag(field, value)?;
     } else {
@@ -201,8 +205,7 @@ impl fmt::Display for Profile {
         let mut was = base(&self.base).map_or(Features::NONE, |(features, ..)| features);
         write!(f, "{},hz={}", self.base, self.hz)?;
         if is.era != was.era {
-            let era = ERAS.iter().find(|(era, _)| *era == is.era);
-            write!(f, ",era={}", era.map_or("", |(_, name)| name))?;
+            write!(f, ",era={}", is.era.name())?;
         }
         for (name, flag) in FLAGS {
             let set = *flag(&mut is);

@@ -61,6 +61,7 @@ impl Machine<'_> {
         let Some(done) = self.handler.reenable(self.jiffies(), CpuId(cpu as u32)) else {
             return;
         };
+        debug_assert_eq!(self.handler.holder(), done.handed_to);
         (self.observer)(&self.handler, None);
         self.refresh_core(done.core);
         self.close_window(done.core);

@@ -14,7 +14,10 @@ use crate::machine::CpuId;
 use crate::random::SplitMix64;
 use crate::time::{Jiffies, Nanos, TickClock};
 
-/// Sees the handler after each thing that happened to it, and its answer if that was one for a thread.
+/// Is called after each call of the handler, with the handler and its answer to a thread.
+///
+/// `None` if detection came back on a core, if a thread ended, or if the handler had no answer: then
+/// the thread tries its instruction again.
 pub type Observer<'a> = &'a mut dyn FnMut(&Handler, Option<(TaskId, Action)>);
 
 /// The events of a thread, in the order in which they happen if they coincide.

@@ -47,7 +47,8 @@ pub fn simulate(kernel: &Profile, scenario: &Scenario) -> Result<Report, Scenari
     simulate_observed(kernel, Rules::UPSTREAM, scenario, &mut |_, _| ())
 }
 
-/// Runs a scenario on a kernel with other rules, and shows the handler to an observer.
+/// Runs a scenario on a kernel with other rules. After each call of the handler, the observer sees it
+/// and its answer; [`Observer`] says when there is none.
 ///
 /// # Errors
 /// [`ScenarioError`], which names the field that is wrong.

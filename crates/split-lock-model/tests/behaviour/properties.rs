@@ -22,6 +22,9 @@ struct Invariants {
     forgets: bool,
     mitigates: bool,
     window_open: bool,
+    /// Who held the semaphore, and who was first in line, after the event before.
+    holder: Option<TaskId>,
+    first: Option<TaskId>,
 }
 
 impl Invariants {
@@ -31,6 +34,8 @@ impl Invariants {
             forgets: !kernel.mitigate() && !kernel.features().per_cpu_reenable,
             mitigates: kernel.mitigate() && kernel.features().era == Era::Misery,
             window_open: false,
+            holder: None,
+            first: None,
         }
     }
 
@@ -46,6 +51,11 @@ impl Invariants {
             nobody_waits || handler.holder().is_some(),
             "they wait for nothing"
         );
+        let holder = handler.holder();
+        if self.holder.is_some() && holder != self.holder {
+            assert_eq!(holder, self.first, "a hand-over past the first in line");
+        }
+        (self.holder, self.first) = (holder, handler.waiters().next());
         if !self.mitigates {
             return;
         }
@@ -157,6 +167,23 @@ fn any_rules() -> impl Strategy<Value = Alternative> {
     prop::sample::select(&Alternative::ALL[..])
 }
 
+/// What must hold for any simulation.
+fn check_simulation(kernel: &Profile, rules: Alternative, mut scenario: Scenario) {
+    scenario.trace_spans = 20_000;
+    let mut invariants = Invariants::of(kernel, scenario.topology);
+    let report = simulate_observed(kernel, rules.rules(), &scenario, &mut |handler, answer| {
+        invariants.check(handler, answer);
+    });
+    let report = report.expect("valid");
+    check_timeline(&report);
+    for (task, spec) in report.tasks.iter().zip(&scenario.tasks) {
+        let end = task.died_at.unwrap_or(report.elapsed);
+        let there = end.since(spec.start.min(end));
+        assert_eq!(task.time.total(), there, "time adds up");
+    }
+    assert!(report.windows.used <= report.windows.open);
+}
+
 /// Spans of one track follow each other, within the simulated time.
 fn check_timeline(report: &Report) {
     let timeline = report.timeline.as_ref().expect("asked for");
@@ -171,6 +198,18 @@ fn check_timeline(report: &Report) {
     }
 }
 
+#[test]
+fn a_thread_that_starts_with_a_tick_keeps_the_laws() {
+    let program = Program::new(Nanos(1), 1, Nanos(1)).expect("costs something");
+    let vcpu = TaskSpec::vcpu(program, Budget::Unbounded).starting_at(Nanos(1));
+    let mut scenario = Scenario::single(vcpu);
+    (scenario.costs, scenario.tick_phase) = (Costs::ZERO, Nanos(1));
+    scenario.hardware = Hardware::ICE_LAKE;
+    scenario.horizon = Nanos::from_millis(400);
+    let kernel = profile("custom,hz=100,era=misery,sysctl=1");
+    check_simulation(&kernel, Alternative::Upstream, scenario);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -180,19 +219,7 @@ proptest! {
         scenario in any_scenario(),
         rules in any_rules(),
     ) {
-        let mut scenario = scenario;
-        scenario.trace_spans = 20_000;
-        let mut invariants = Invariants::of(&kernel, scenario.topology);
-        let report = simulate_observed(&kernel, rules.rules(), &scenario, &mut |handler, answer| {
-            invariants.check(handler, answer);
-        });
-        let report = report.expect("valid");
-        check_timeline(&report);
-        for (task, spec) in report.tasks.iter().zip(&scenario.tasks) {
-            let end = task.died_at.unwrap_or(report.elapsed);
-            prop_assert_eq!(task.time.total(), end.since(spec.start.min(end)), "time adds up");
-        }
-        prop_assert!(report.windows.used <= report.windows.open);
+        check_simulation(&kernel, rules, scenario);
     }
 
     #[test]
@@ -203,8 +230,14 @@ proptest! {
         let traced = Scenario { trace_spans: 20_000, ..scenario.clone() };
         let mut report = simulate(&kernel, &traced).expect("valid");
         prop_assert_eq!(&report, &simulate(&kernel, &traced).expect("valid"));
-        report.timeline = None;
-        prop_assert_eq!(report, simulate(&kernel, &scenario).expect("valid"));
+        let whole = report.timeline.take().expect("asked for");
+        prop_assert_eq!(&report, &simulate(&kernel, &scenario).expect("valid"));
+        let short = Scenario { trace_spans: 50, ..scenario };
+        let mut cut = simulate(&kernel, &short).expect("valid");
+        let timeline = cut.timeline.take().expect("asked for");
+        prop_assert_eq!(report, cut);
+        prop_assert!(timeline.spans.len() <= 50);
+        prop_assert!(timeline.truncated || whole.spans.len() <= 50);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Scenes that people meet, each with its known outcome.
 
 use split_lock_model::machine::{CpuId, Hardware};
-use split_lock_model::sim::{Budget, End, Report, Scenario, TaskSpec, Until, Verdict, simulate};
+use split_lock_model::sim::{
+    Budget, End, Program, Report, Scenario, TaskSpec, Until, Verdict, simulate,
+};
 use split_lock_model::time::Nanos;
 
 use crate::{guest, machine, profile};
@@ -100,6 +102,23 @@ fn fatal_ends_the_thread_at_its_first_split_lock() {
         (report.tasks[0].turns, report.tasks[0].traps.sigbus),
         (0, 1)
     );
+}
+
+#[test]
+fn consecutive_runs_leave_their_window_to_the_next() {
+    let longest = |runs| {
+        let program = Program::split_loop(Nanos(1_000)).expect("a program");
+        let budget = Budget::Relative(Nanos::from_millis(12));
+        let mut scenario = Scenario::single(TaskSpec::vcpu(program, budget));
+        (scenario.tick_phase, scenario.until) = (Nanos(1), Until::Runs(runs));
+        let report = simulate(&profile("6.6,hz=1000"), &scenario).expect("runs");
+        assert_eq!(report.runs.len(), runs as usize);
+        let turns = report.runs.iter().map(|run| run.turns);
+        turns.max().expect("runs")
+    };
+    // The sleep takes more than 11 of the 12 ms, and a window lasts up to 3.
+    assert!(longest(1) < 1_000);
+    assert!(longest(40) > 1_000);
 }
 
 #[test]

@@ -20,7 +20,7 @@ const MEASURED_VCPU: u32 = 0;
 /// the lower one is lost, and the axis must be logarithmic.
 const LINEAR_UP_TO: f64 = 20.0;
 
-/// Room for the vertical axis, and for a annotation.
+/// Room for the vertical axis, and for an annotation.
 const MARGINS: f64 = 260.0;
 const ANNOTATION: f64 = 210.0;
 

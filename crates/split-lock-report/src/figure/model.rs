@@ -16,7 +16,7 @@ pub struct Figure {
     pub(crate) notes: Vec<String>,
     pub(crate) x: XAxis,
     pub(crate) panels: Vec<Panel>,
-    /// Where the terminal's table of numbers styles at the curves: place and heading.
+    /// Where the terminal's table of numbers looks at the curves: place and heading.
     pub(crate) table_at: Vec<(f64, String)>,
     /// What the numbers of that table are.
     pub(crate) quantity: &'static str,

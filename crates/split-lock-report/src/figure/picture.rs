@@ -191,18 +191,23 @@ fn rgb(color: Color) -> RGBColor {
 /// Averages squares of fine pixels.
 fn averaged(fine: &[u8], width: usize, height: usize) -> Vec<u8> {
     let times = OVERSAMPLING as usize;
-    let row = width * times * 3;
-    let pixel =
-        |y: usize, x: usize| (0..3).map(move |channel| y * times * row + x * times * 3 + channel);
-    let squares = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(y, x)));
-    let average = |first: usize| {
-        let rows = (0..times).map(|y| first + y * row);
-        let sum: u32 = rows
-            .flat_map(|at| (0..times).map(move |x| u32::from(fine[at + x * 3])))
-            .sum();
-        (sum / (OVERSAMPLING * OVERSAMPLING)) as u8
-    };
-    squares.map(average).collect()
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    let mut sums = vec![0u32; width * 3];
+    for rows in fine.chunks_exact(width * times * 3 * times).take(height) {
+        sums.fill(0);
+        for row in rows.chunks_exact(width * times * 3) {
+            for (sum, fine_pixels) in sums.chunks_exact_mut(3).zip(row.chunks_exact(3 * times)) {
+                for pixel in fine_pixels.chunks_exact(3) {
+                    for (channel, value) in sum.iter_mut().zip(pixel) {
+                        *channel += u32::from(*value);
+                    }
+                }
+            }
+        }
+        let averages = sums.iter().map(|sum| sum / (OVERSAMPLING * OVERSAMPLING));
+        pixels.extend(averages.map(|average| average as u8));
+    }
+    pixels
 }
 
 fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {

@@ -111,7 +111,16 @@ impl LineStyle {
 impl Marker {
     /// The mark as one character, for terminals.
     pub(crate) fn symbol(self) -> char {
-        ['●', '■', '▲', '◆', '○', '×', '+', '□'][self as usize]
+        match self {
+            Marker::Disc => '●',
+            Marker::Square => '■',
+            Marker::Triangle => '▲',
+            Marker::Diamond => '◆',
+            Marker::Ring => '○',
+            Marker::Cross => '×',
+            Marker::Plus => '+',
+            Marker::OpenSquare => '□',
+        }
     }
 }
 
@@ -186,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn inks_differ_so_that_a_dark_scheme_can_tell_them_apart() {
+    fn colors_differ_so_that_a_dark_scheme_can_tell_them_apart() {
         let colors: Vec<_> = Color::all().map(Color::light).collect();
         for (index, color) in colors.iter().enumerate() {
             assert!(!colors[..index].contains(color), "color {index}");

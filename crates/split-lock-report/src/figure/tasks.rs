@@ -9,7 +9,7 @@ use crate::number::si;
 /// More marks than this run into each other.
 const MOST_MARKS: usize = 50;
 
-/// How far the tasks came in one play.
+/// How far the tasks came in one run.
 #[derive(Debug)]
 pub struct TaskProgress {
     /// Under what condition.
@@ -23,14 +23,14 @@ pub struct TaskProgress {
 
 impl Figure {
     /// The progress of each task, in a panel of its own.
-    pub fn tasks(courses: &[TaskProgress], detection: String, notes: Vec<String>) -> Self {
-        let last = courses.iter().filter_map(|course| course.points.last());
+    pub fn tasks(runs: &[TaskProgress], detection: String, notes: Vec<String>) -> Self {
+        let last = runs.iter().filter_map(|run| run.points.last());
         let end = last.map(|(at, _)| *at).fold(0.0, f64::max);
         let panel = |task: usize, label: &str| {
-            let curves: Vec<Curve> = courses
+            let curves: Vec<Curve> = runs
                 .iter()
                 .enumerate()
-                .map(|(index, course)| drawn(index, course, task))
+                .map(|(index, run)| drawn(index, run, task))
                 .collect();
             let values = curves.iter().flat_map(|c| &c.marks).map(|mark| mark.y.max);
             Panel::new(YAxis::linear(label.into(), values), curves)
@@ -51,23 +51,20 @@ impl Figure {
     }
 }
 
-fn drawn(index: usize, course: &TaskProgress, task: usize) -> Curve {
-    let every = course.points.len().div_ceil(MOST_MARKS).max(1);
-    let last = course.points.len().saturating_sub(1);
-    let shown = course.points.iter().enumerate();
+fn drawn(index: usize, run: &TaskProgress, task: usize) -> Curve {
+    let every = run.points.len().div_ceil(MOST_MARKS).max(1);
+    let last = run.points.len().saturating_sub(1);
+    let shown = run.points.iter().enumerate();
     let shown = shown.filter(|(n, _)| n % every == 0 || *n == last);
     let mark = |(_, (at, progress)): (usize, &(f64, [u64; 2]))| {
         let y = Spread::of([progress[task] as f64])?;
         Some(Mark { x: *at, y })
     };
-    let end = course
-        .points
-        .last()
-        .map_or(0, |(_, progress)| progress[task]);
+    let end = run.points.last().map_or(0, |(_, progress)| progress[task]);
     Curve {
-        name: course.name.clone(),
+        name: run.name.clone(),
         facts: format!("{} in the end", si(end as f64)),
-        style: CurveStyle::new(index, &course.series),
+        style: CurveStyle::new(index, &run.series),
         connected: true,
         marks: shown.filter_map(mark).collect(),
         runs: vec![],

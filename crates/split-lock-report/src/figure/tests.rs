@@ -153,7 +153,7 @@ fn no_text_overlaps_another_or_leaves_the_picture() {
 }
 
 #[test]
-fn only_remarks_are_written_among_the_curves() {
+fn only_annotations_are_written_among_the_curves() {
     for (name, figure) in every_figure() {
         let annotations: Vec<&str> = figure
             .panels
@@ -317,7 +317,7 @@ fn decoded(png: &[u8]) -> (u32, u32, Vec<u8>) {
 }
 
 #[test]
-fn a_png_has_the_asked_width_and_ink_of_every_curve() {
+fn a_png_has_the_asked_width_and_the_color_of_every_curve() {
     let figure = Figure::progress(&[fixtures::native()]).unwrap();
     let (width, height, pixels) = decoded(&figure.picture().png(480).unwrap());
     assert_eq!(width, 480);

@@ -16,7 +16,7 @@ pub(super) struct Origin<'a> {
 impl<'a> Origin<'a> {
     pub(super) fn of(named: &NamedSweep<'a>) -> Self {
         let mut facts = vec![("samples", named.sweep.samples.len().to_string())];
-        facts.extend(stopped_early_line(&named.sweep).map(|line| ("complete", line)));
+        facts.extend(stopped_early_line(named.sweep).map(|line| ("complete", line)));
         let from = named.sweep.provenance.as_ref();
         if let Some(from) = from {
             let host = &from.host;

@@ -4,28 +4,29 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
-use split_lock_assist::breakpoint_slots::dr7;
 use split_lock_repro::guest::{Guest, Level};
 use split_lock_repro::vm::{Vcpu, Vm};
 
 use crate::common::{file_guest, guest};
-use crate::rounds::{Hurry, interleave, ratios, text};
-use crate::runs::{EMULATE_AT_BREAKPOINTS, GUARDED, Machine, NO_DETECTION, Scheme, Setting};
+use crate::rounds::{Divisor, interleave, ratios, text};
+use crate::runs::{
+    EMULATE_AT_BREAKPOINTS, GUARDED, Machine, NO_DETECTION, NO_DETECTION_ARMED, Scheme, Setting,
+    set_breakpoint,
+};
 
 /// `out 0xe9, al`, and a jump back to it.
 const OUT_LOOP: [u8; 4] = [0xe6, 0xe9, 0xeb, 0xfc];
 
 const SPAN: Duration = Duration::from_millis(20);
 
-pub(crate) fn measure(machine: &Machine, hurry: Hurry) {
+pub(crate) fn measure(machine: &Machine, divisor: Divisor) {
     println!("\nCosts");
-    calls(machine, hurry);
-    bus_lock(machine, hurry);
+    calls(machine, divisor);
+    bus_lock(machine, divisor);
     if machine.support.at(0).is_some() {
-        breakpoint(machine, hurry);
+        breakpoint(machine, divisor);
     }
-    guard(machine, hurry);
+    guard(machine, divisor);
 }
 
 fn row(what: &str, values: impl IntoIterator<Item = f64>, digits: usize, unit: &str) {
@@ -35,7 +36,7 @@ fn row(what: &str, values: impl IntoIterator<Item = f64>, digits: usize, unit: &
 type Call<'a> = Box<dyn FnMut() + 'a>;
 
 /// The way out of the guest and back, and what KVM takes for a question.
-fn calls(machine: &Machine, hurry: Hurry) {
+fn calls(machine: &Machine, divisor: Divisor) {
     const CALLS: u32 = 200;
     let mut vm = Vm::new(&machine.kvm).expect("KVM was there a moment ago");
     let mut vcpu = |guest: &Guest, level| vm.add_vcpu(guest, level).expect("it can be loaded");
@@ -43,7 +44,8 @@ fn calls(machine: &Machine, hurry: Hurry) {
     let split = guest("split");
     let [mut out_cpl0, mut out_cpl3] = [Level::Cpl0, Level::Cpl3].map(|level| vcpu(&out, level));
     let [mut stopped, asked] = [(), ()].map(|()| vcpu(&split, Level::Cpl0));
-    set_breakpoint(&stopped, split.load_address());
+    // Where it stays.
+    set_breakpoint(&stopped.fd, split.load_address());
     let mut calls: Vec<(&str, Call<'_>)> = vec![
         (
             "exit and back, OUT at cpl0",
@@ -64,7 +66,7 @@ fn calls(machine: &Machine, hurry: Hurry) {
         let name = "exit and back, breakpoint at cpl0";
         calls.push((name, Box::new(|| run(&mut stopped))));
     }
-    let us = interleave(calls.len(), hurry.short_rounds(), |i| {
+    let us = interleave(calls.len(), divisor.short_rounds(), |i| {
         let start = Instant::now();
         (0..CALLS).for_each(|_| calls[i].1());
         start.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS)
@@ -78,25 +80,14 @@ fn run(vcpu: &mut Vcpu) {
     black_box(vcpu.fd.run().expect("the guest can run"));
 }
 
-/// The vCPU stops whenever it is about to execute what is there, and so stays there.
-fn set_breakpoint(vcpu: &Vcpu, address: u64) {
-    let mut debug = kvm_guest_debug {
-        control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
-        ..Default::default()
-    };
-    debug.arch.debugreg[0] = address;
-    debug.arch.debugreg[7] = dr7(&[Some(address), None, None, None]);
-    vcpu.fd.set_guest_debug(&debug).expect("every KVM has it");
-}
-
 /// Turns per second of several settings: a guest, a scheme, and the length of runs.
 fn rates<const N: usize>(
     machine: &Machine,
-    hurry: Hurry,
+    divisor: Divisor,
     level: Level,
     settings: [(&str, Scheme, Duration); N],
 ) -> [Vec<f64>; N] {
-    let rates = interleave(N, hurry.short_rounds(), |i| {
+    let rates = interleave(N, divisor.short_rounds(), |i| {
         let (guest, scheme, timeout) = settings[i];
         let setting = Setting {
             guest,
@@ -110,9 +101,9 @@ fn rates<const N: usize>(
 }
 
 /// At CPL3 without detection, where the CPU itself executes the guest.
-fn bus_lock(machine: &Machine, hurry: Hurry) {
+fn bus_lock(machine: &Machine, divisor: Divisor) {
     let settings = ["aligned", "split"].map(|guest| (guest, NO_DETECTION, SPAN));
-    let [aligned, split] = rates(machine, hurry, Level::Cpl3, settings);
+    let [aligned, split] = rates(machine, divisor, Level::Cpl3, settings);
     let ns = |rates: &[f64]| rates.iter().map(|rate| 1e9 / rate).collect::<Vec<_>>();
     row("a turn of `aligned` at cpl3", ns(&aligned), 2, "ns");
     row("a turn of `split` at cpl3: a bus lock", ns(&split), 0, "ns");
@@ -126,20 +117,21 @@ fn bus_lock(machine: &Machine, hurry: Hurry) {
 }
 
 /// What a turn of a dense loop takes longer if its split lock is emulated at a breakpoint.
-fn breakpoint(machine: &Machine, hurry: Hurry) {
-    let settings = [NO_DETECTION, EMULATE_AT_BREAKPOINTS].map(|scheme| ("split", scheme, SPAN));
-    let [native, emulated] = rates(machine, hurry, Level::Cpl0, settings);
+fn breakpoint(machine: &Machine, divisor: Divisor) {
+    let settings =
+        [NO_DETECTION_ARMED, EMULATE_AT_BREAKPOINTS].map(|scheme| ("split", scheme, SPAN));
+    let [native, emulated] = rates(machine, divisor, Level::Cpl0, settings);
     let lost = native.iter().zip(&emulated);
     let lost_us = lost.map(|(native, emulated)| (1.0 / emulated - 1.0 / native) * 1e6);
     row("emulating at a breakpoint, all told", lost_us, 1, "us");
 }
 
 /// What a guard costs a guest that never splits a lock, and what the same without one seems to cost.
-fn guard(machine: &Machine, hurry: Hurry) {
+fn guard(machine: &Machine, divisor: Divisor) {
     for timeout in [1000, 100].map(Duration::from_micros) {
         let settings =
             [NO_DETECTION, NO_DETECTION, GUARDED].map(|scheme| ("aligned", scheme, timeout));
-        let [without, again, guarded] = rates(machine, hurry, Level::Cpl3, settings);
+        let [without, again, guarded] = rates(machine, divisor, Level::Cpl3, settings);
         let what = format!("`aligned` in runs of {timeout:?}, guarded");
         row(&what, ratios(&guarded, &without), 4, "of unguarded");
         row(

@@ -19,20 +19,19 @@ use std::{env, fs};
 
 use split_lock_assist::kvm::BreakpointSupport;
 
-use crate::rounds::Hurry;
+use crate::rounds::Divisor;
 use crate::runs::Machine;
 
 const USUAL_KERNEL: &str = "6.12,hz=250";
 
 fn main() -> ExitCode {
     let mut kernel = USUAL_KERNEL.to_owned();
-    // `cargo test --benches` also runs this, to see whether it can; `cargo bench` passes --bench.
-    let mut hurry = Hurry(20);
+    let (mut is_bench, mut is_quick) = (false, false);
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--bench" => hurry = Hurry(1),
-            "--quick" => hurry = Hurry(4),
+            "--bench" => is_bench = true,
+            "--quick" => is_quick = true,
             "--kernel" => kernel = arguments.next().unwrap_or_default(),
             other => {
                 eprintln!("unknown argument `{other}`: use --quick or --kernel PROFILE");
@@ -40,18 +39,31 @@ fn main() -> ExitCode {
             }
         }
     }
+    // `cargo test --benches` also runs this, to see whether it can; `cargo bench` adds --bench at the end.
+    let divisor = Divisor(match (is_bench, is_quick) {
+        (_, true) => 4,
+        (true, false) => 1,
+        (false, false) => 20,
+    });
+    let kernel = match kernel.parse() {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
     let Some(kvm) = common::kvm().filter(|_| !common::detects_split_locks()) else {
         return ExitCode::SUCCESS;
     };
     let support = BreakpointSupport::probe(&kvm).expect("KVM was there a moment ago");
     let machine = Machine {
-        kernel: kernel.parse().expect("--kernel takes a kernel profile"),
         kvm,
+        kernel,
         support,
     };
     println!("Split locks under {}: median (quartiles)", machine.kernel);
-    costs::measure(&machine, hurry);
-    table::measure(&machine, hurry);
+    costs::measure(&machine, divisor);
+    table::measure(&machine, divisor);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("\nLoad average: {}", load.trim_end());
     ExitCode::SUCCESS

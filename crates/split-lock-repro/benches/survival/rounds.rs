@@ -2,11 +2,11 @@
 
 use split_lock_repro::summary::Spread;
 
-/// How much is measured: everything is divided by this.
+/// By what the rounds and spans of a full measurement are divided.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hurry(pub(crate) u32);
+pub(crate) struct Divisor(pub(crate) u32);
 
-impl Hurry {
+impl Divisor {
     /// Rounds of what takes milliseconds.
     pub(crate) fn short_rounds(self) -> usize {
         50_usize.div_ceil(self.0 as usize)

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::Kvm;
+use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, kvm_guest_debug};
+use kvm_ioctls::{Kvm, VcpuFd};
 use kvm_preemption_timer::MonotonicTime;
+use split_lock_assist::breakpoint_slots::dr7;
 use split_lock_assist::guard::{Config, Reaction};
 use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_assist::pause::PauseGate;
@@ -30,7 +32,7 @@ pub(crate) struct Scheme {
     detects: bool,
     /// What a guard does about it, if there is one.
     reaction: Option<Reaction>,
-    /// Whether the guard may use breakpoints.
+    /// Whether the guard may use breakpoints; without a guard, whether there is one that is never hit.
     breakpoints: bool,
 }
 
@@ -40,6 +42,12 @@ pub(crate) const NO_DETECTION: Scheme = Scheme {
     detects: false,
     reaction: None,
     breakpoints: false,
+};
+/// The same with a breakpoint where the guest never comes. A KVM that emulates the guest looks for it
+/// at every instruction, which is not the guard's cost.
+pub(crate) const NO_DETECTION_ARMED: Scheme = Scheme {
+    breakpoints: true,
+    ..NO_DETECTION
 };
 /// With a guard that finds nothing to do.
 pub(crate) const GUARDED: Scheme = Scheme {
@@ -78,8 +86,9 @@ pub(crate) struct Setting<'a> {
 impl Machine {
     /// Turns per second of a guest in consecutive runs, as a VMM makes them, for at least `span`.
     ///
-    /// A turn that is not complete counts by the work in it. The measurement begins after half a span,
-    /// anywhere in the second punishment: a sleep at the beginning of each would count too much.
+    /// A turn that is not complete counts by the work in it. A guard that can use breakpoints first gets
+    /// time to set one. The measurement begins half a span and a random part of a punishment later: a
+    /// sleep at the beginning of each would count too much.
     pub(crate) fn rate(&self, setting: Setting<'_>, span: Duration) -> f64 {
         let (level, scheme) = (setting.level, setting.scheme);
         let guest = guest(setting.guest);
@@ -94,6 +103,9 @@ impl Machine {
             let kernel = Arc::new(Kernel::new(self.kernel.clone(), 1));
             HostedVcpu::emulated(&mut fd, &slot, &guest, level, kernel)
         } else {
+            if scheme == NO_DETECTION_ARMED {
+                set_breakpoint(&fd, guest.load_address() - 1);
+            }
             HostedVcpu::native(&mut fd, &slot)
         };
         let guard = scheme.reaction.map(|reaction| Config {
@@ -107,6 +119,9 @@ impl Machine {
         };
         let hosted = hosted.expect("the vCPU can be bounded");
         let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), support);
+        if scheme.detects && scheme.breakpoints {
+            run_to_breakpoint(&mut vcpu, setting.timeout);
+        }
         run_for(&mut vcpu, setting.timeout, span / 2 + self.phase());
         let before = work(&vcpu, &slot);
         let start = Instant::now();
@@ -119,6 +134,29 @@ impl Machine {
     fn phase(&self) -> Duration {
         let cycle_ns = grace(&self.kernel, 0).unwrap_or_default().as_nanos() as u64;
         Duration::from_nanos(MonotonicTime::now().as_nanos() % (cycle_ns + 1))
+    }
+}
+
+/// The vCPU stops whenever it is about to execute what is there.
+pub(crate) fn set_breakpoint(vcpu: &VcpuFd, address: u64) {
+    let mut debug = kvm_guest_debug {
+        control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+        ..Default::default()
+    };
+    debug.arch.debugreg[0] = address;
+    debug.arch.debugreg[7] = dr7(&[Some(address), None, None, None]);
+    vcpu.set_guest_debug(&debug).expect("every KVM has it");
+}
+
+/// Runs until the guard has emulated at a breakpoint, or until it is clear that it will not.
+fn run_to_breakpoint(vcpu: &mut GuardedVcpu<'_>, timeout: Duration) {
+    let start = Instant::now();
+    let has_hit = |vcpu: &GuardedVcpu<'_>| {
+        let statistics = vcpu.statistics();
+        statistics.is_some_and(|statistics| statistics.emulated_at_breakpoints > 0)
+    };
+    while !has_hit(vcpu) && start.elapsed() < Duration::from_secs(1) {
+        run_for(vcpu, timeout, timeout);
     }
 }
 

@@ -16,7 +16,15 @@ use crate::layout::{FREE_START, MEMORY_SIZE};
 /// - SSE enabled, no interrupt table: an exception ends the guest.
 ///
 /// It must not end. The one exit that it may make is to write to port 0xe9, at any privilege level.
-/// Memory from 0x2_0000 to 16 MiB is its own, and the 2 MiB at 0x2000_0000 are shared by all vCPUs.
+///
+/// | guest address | what |
+/// |---|---|
+/// | 0 | not mapped: a stray null pointer is an exception |
+/// | 0x1000 | descriptors, TSS, page tables, exception handlers: CPL0 only |
+/// | 0x1_0000 | stack, down from 0x2_0000 |
+/// | 0x2_0000 | its own, up to 16 MiB |
+/// | 16 MiB | mapped up to 1 GiB, but there is no memory: an access is an MMIO exit |
+/// | 0x2000_0000 | 2 MiB of memory that all vCPUs of a VM share |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestFile {
     path: PathBuf,
@@ -91,12 +99,12 @@ impl GuestFile {
     /// Reads the file.
     ///
     /// ```
-    /// use split_lock_repro::guest::{FileOptions, GuestFile, Register};
+    /// use split_lock_repro::guest::{FileOptions, GuestFile};
     ///
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("count.bin");
     /// std::fs::write(&path, [0x48, 0xff, 0xc0, 0xeb, 0xfb])?; // 1: inc rax; jmp 1b
-    /// let options = FileOptions { counter: Register(Gpr::Rax), ..Default::default() };
+    /// let options = FileOptions { counter: "rax".parse()?, ..Default::default() };
     /// let guest = GuestFile::read(&path, options)?;
     /// assert_eq!(guest.code().len(), 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -18,7 +18,17 @@ use split_lock_assist::cpu::{Gpr, Registers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register(pub Gpr);
 
+/// In the order of [`Gpr::ALL`].
+const NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
+
 impl Register {
+    fn name(self) -> &'static str {
+        NAMES[self.0 as usize]
+    }
+
     pub(crate) fn read(self, from: &kvm_regs) -> u64 {
         Registers::from(from).get(self.0)
     }
@@ -40,7 +50,7 @@ impl Default for Register {
 
 impl fmt::Display for Register {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:?}", self.0).to_lowercase())
+        f.pad(self.name())
     }
 }
 
@@ -49,7 +59,7 @@ impl FromStr for Register {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let mut all = Gpr::ALL.into_iter().map(Register);
-        all.find(|register| name.eq_ignore_ascii_case(&register.to_string()))
+        all.find(|register| name.eq_ignore_ascii_case(register.name()))
             .ok_or_else(|| UnknownRegister(name.into()))
     }
 }
@@ -62,6 +72,7 @@ mod tests {
     fn every_register_is_found_by_its_name() {
         for register in Gpr::ALL.map(Register) {
             let name = register.to_string();
+            assert_eq!(name, format!("{:?}", register.0).to_lowercase());
             assert_eq!(name.parse(), Ok(register));
             assert_eq!(name.to_uppercase().parse(), Ok(register));
         }

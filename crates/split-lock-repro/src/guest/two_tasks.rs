@@ -2,16 +2,16 @@
 //!
 //! The kernel runs at CPL0 and the tasks at CPL3. At each timer interrupt, which the VMM injects, it
 //! goes on with the other task, as long as there are two. What the VMM wants to know lies in memory, at
-//! the addresses in [`two_tasks`](crate::layout::two_tasks). #AC and #DB lead to the stubs of [`crate::vm::trap`], on the same stack
-//! as in all other guests: whatever deals with a misaligned access there can do so here.
+//! the addresses in [`two_tasks`](crate::layout::two_tasks). #AC and #DB lead to the stubs of
+//! [`crate::vm::trap`], on the same stack as in all other guests: whatever deals with a misaligned
+//! access there can do so here.
 
 use std::num::NonZeroU64;
 
 use kvm_bindings::kvm_regs;
 
-use crate::sys::two_tasks as code;
-
 use crate::layout::two_tasks::{BOOT_STACK_TOP, COUNTER, KERNEL, SPLITTER};
+use crate::sys::two_tasks as code;
 
 /// What has to be in memory, and where.
 pub(crate) fn pieces() -> [(u64, &'static [u8]); 3] {
@@ -36,8 +36,7 @@ pub(crate) fn start_registers(split_locks: NonZeroU64) -> kvm_regs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::Operand;
-    use crate::guest::instructions;
+    use crate::guest::{Operand, instructions};
     use crate::layout::two_tasks::*;
     use crate::layout::{EXCEPTION_CODE, GDT, IDT, PAGE_TABLES, SYSTEM_END, TSS};
     use iced_x86::{Code, Instruction};
@@ -88,10 +87,10 @@ mod tests {
 
     #[test]
     fn the_kernel_fits_into_what_tasks_cannot_touch_and_nobody_else_uses() {
-        let gdt_end = GDT + 7 * 8;
+        let gdt_end = GDT + size_of_val(&crate::vm::long_mode(0).descriptors()) as u64;
         let (trap_idt, descriptors) = &crate::vm::trap::pieces()[0];
         assert!([gdt_end, CURRENT, INTERRUPTS, DONE, EXTRA_FLAGS].is_sorted());
-        assert!(EXTRA_FLAGS < BOOT_STACK_TOP - 64 && BOOT_STACK_TOP <= KERNEL_STACKS);
+        const { assert!(EXTRA_FLAGS < BOOT_STACK_TOP - 64 && BOOT_STACK_TOP <= KERNEL_STACKS) };
         assert!(
             [
                 kernel_stack_top(0),

@@ -31,7 +31,7 @@ pub struct Punishments {
     /// Split locks that trapped.
     pub traps: u64,
     /// Those among them that a signal let off early, with detection still on.
-    pub in_vain: u64,
+    pub interrupted: u64,
     /// Times that detection was switched off, so that the instruction could complete.
     pub windows: u64,
 }
@@ -180,7 +180,7 @@ impl State {
             },
             Action::Queue { .. } => self.keep_waiting(),
             Action::Retry(Retry::DetectionOn(_)) => {
-                punishments.in_vain += 1;
+                punishments.interrupted += 1;
                 NextStep::Retry
             }
             Action::Retry(Retry::WindowOpen { .. }) => {

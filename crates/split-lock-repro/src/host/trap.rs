@@ -8,8 +8,7 @@ use kvm_ioctls::VcpuFd;
 use split_lock_assist::breakpoint_slots::{SLOTS, dr7};
 use split_lock_assist::cpu::rflags;
 
-use crate::guest::Guest;
-use crate::guest::Level;
+use crate::guest::{Guest, Level};
 use crate::vm::{ALIGNMENT_CHECK_PORT, ExitCause, STEPPED_PORT, VcpuSlot, VmError};
 
 /// Something that stops the guest before it executes a split lock, and can be switched off.

@@ -19,8 +19,7 @@ use super::kernel::{Kernel, NextStep};
 use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
 use super::trap::{Trap, TrapExit};
 use super::wait::{Waiter, Woken};
-use crate::guest::Guest;
-use crate::guest::Level;
+use crate::guest::{Guest, Level};
 use crate::vm::{ExitCause, UnexpectedExit, VcpuSlot, VmError};
 
 /// A vCPU whose runs end, on this host as it is or on one that treats its split locks as a given

@@ -88,7 +88,7 @@ mod tests {
             (RcuStall, "INFO: rcu_sched detected stalls on CPUs/tasks:"),
             (
                 RcuStarved,
-                "rcu: rcu_preempt kthread starved for 752 jiffies! g-531 f0x2",
+                "rcu: rcu_preempt kthread starved for 752 jiffies! g-531 f0x2 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=0",
             ),
             (
                 SoftLockup,
@@ -100,10 +100,13 @@ mod tests {
             ),
             (
                 WorkqueueLockup,
-                "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0",
+                "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
             ),
             (RtThrottling, "sched: RT throttling activated"),
-            (Panic, "Kernel panic - not syncing: Attempted to kill init!"),
+            (
+                Panic,
+                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
+            ),
         ] {
             assert_eq!(Complaint::in_line(line), Some(complaint), "{line}");
         }

@@ -100,7 +100,7 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LongestStall {
     /// The instruction.
-    pub culprit: SplitInstruction,
+    pub instruction: SplitInstruction,
     /// From when the vCPU was first found there to when it was last.
     pub time: Duration,
 }
@@ -155,7 +155,7 @@ impl LinuxVm {
         let mut image = Image::open(&boot.kernel)?;
         let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix, boot.memory_bytes)?;
         let vm = machine(kvm)?;
-        let registered = add_memory(&vm, MEMORY_SLOT, NAME, 0, boot.memory_bytes)?;
+        let registered = add_memory(&vm, MEMORY_SLOT, (NAME, NAME), 0, boot.memory_bytes)?;
         let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(registered.memory())])
             .expect("one region overlaps no other");
         let command_line = format!("{COMMAND_LINE} {}", boot.append);

@@ -45,8 +45,9 @@ fn split_lock(file: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::fs::{self, OpenOptions, Permissions};
+    use std::io::Write;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
@@ -85,10 +86,11 @@ mod tests {
         setrlimit(Resource::RLIMIT_RTPRIO, 0, 0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let everybody = Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path(), everybody.clone()).unwrap();
+        fs::set_permissions(folder.path(), everybody).unwrap();
         let path = folder.path().join("split");
-        fs::write(&path, file(None)).unwrap();
-        fs::set_permissions(&path, everybody).unwrap();
+        let mut options = OpenOptions::new();
+        let out = options.write(true).create_new(true).mode(0o755).open(&path);
+        out.unwrap().write_all(&file(None)).unwrap();
         let mut program = Command::new(&path);
         // As root it would change how this machine schedules.
         if fs::metadata("/proc/self").unwrap().uid() == 0 {

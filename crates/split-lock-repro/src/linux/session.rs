@@ -33,7 +33,7 @@ pub struct SessionTimeouts {
     pub split: Duration,
 }
 
-/// Somebody at the guest's console who waits for the prompt, starts the program, and listens.
+/// A session at the guest's console: waits for the prompt, starts the program, and reads its output.
 #[derive(Debug)]
 pub struct Session {
     timeouts: SessionTimeouts,

@@ -97,7 +97,8 @@ impl Vcpu {
                 VcpuExit::MmioWrite(..) => {}
                 VcpuExit::Shutdown => return Ok(Step::Reset),
                 VcpuExit::Debug(exit) if self.guard.is_some() => {
-                    if let (Some(guard), mut parts) = self.parts(memory) {
+                    if let Some(guard) = &mut self.guard {
+                        let mut parts = parts(&mut self.vcpu, &mut self.debug_registers, memory);
                         guard.handle_breakpoint(exit, &mut parts)?;
                     }
                 }
@@ -113,7 +114,7 @@ impl Vcpu {
         let Some(stood) = self.stall_detector.ran(run, &registers) else {
             return Ok(());
         };
-        if self.parts(memory).1.is_halted()? {
+        if self.parts(memory).is_halted()? {
             return Ok(());
         }
         self.counts.runs_without_progress += 1;
@@ -121,9 +122,9 @@ impl Vcpu {
         if stood < WORTH_A_LOOK || longest.is_some_and(|longest| stood <= longest) {
             return Ok(());
         }
-        if let Some(culprit) = self.parts(memory).1.split_instruction()? {
+        if let Some(instruction) = self.parts(memory).split_instruction()? {
             self.counts.longest_stall = Some(LongestStall {
-                culprit,
+                instruction,
                 time: stood,
             });
         }
@@ -131,7 +132,7 @@ impl Vcpu {
     }
 
     fn guard(&mut self, run: &RunSample, memory: &GuestMemoryMmap) -> Result<(), LinuxError> {
-        let (Some(guard), mut parts) = self.parts(memory) else {
+        let Some(guard) = &mut self.guard else {
             return Ok(());
         };
         let run = Run {
@@ -139,22 +140,25 @@ impl Vcpu {
             cpu: run.cpu,
             ended: guard::Ended::Expired,
         };
+        let mut parts = parts(&mut self.vcpu, &mut self.debug_registers, memory);
         let progress = guard.after_run(&run, &mut parts)?;
         let stall = progress.stall().filter(|stall| stall.is_new);
         self.new_stalls.extend(stall);
         Ok(())
     }
 
-    /// What a guard works on, and the guard if there is one.
-    fn parts<'a>(
-        &'a mut self,
-        memory: &'a GuestMemoryMmap,
-    ) -> (
-        Option<&'a mut VcpuGuard>,
-        KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu>,
-    ) {
-        let (vcpu, debug_registers) = (self.vcpu.vcpu_mut(), &mut self.debug_registers);
-        let parts = vcpu_parts(vcpu, memory, &SingleVcpu, debug_registers);
-        (self.guard.as_mut(), parts)
+    fn parts<'a>(&'a mut self, memory: &'a GuestMemoryMmap) -> Parts<'a> {
+        parts(&mut self.vcpu, &mut self.debug_registers, memory)
     }
+}
+
+type Parts<'a> = KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu>;
+
+/// What a guard works on.
+fn parts<'a>(
+    vcpu: &'a mut PreemptibleVcpu,
+    debug_registers: &'a mut DebugRegisters,
+    memory: &'a GuestMemoryMmap,
+) -> Parts<'a> {
+    vcpu_parts(vcpu.vcpu_mut(), memory, &SingleVcpu, debug_registers)
 }

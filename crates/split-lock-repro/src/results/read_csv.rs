@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use serde::de::DeserializeOwned;
 
 use super::bounded_lines::BoundedLines;
-use super::{CSV_COLUMNS, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
+use super::{CSV_COLUMNS, HostFacts, Provenance, SCHEMA, SCHEMA_VERSION, Sample, Sweep};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -62,7 +62,8 @@ impl Sweep {
     /// A byte order mark, which some programs put in front, is passed over.
     ///
     /// # Errors
-    /// The first thing that is not as it should be, with its line.
+    /// The first thing from the top that is not as it should be, with its line unless the schema is a
+    /// later one. Only if all lines are good, comments that are missing.
     pub fn read_csv(input: impl BufRead) -> Result<Self, ReadCsvError> {
         let mut input = BoundedLines::new(input);
         let mut comments = Comments::default();
@@ -81,9 +82,10 @@ impl Sweep {
                 None => return Err(ReadCsvError::Header { line: line_number }),
             }
         }
+        let samples = read_rows(input, line_number as u64)?;
         Ok(Sweep {
             provenance: comments.into_provenance()?,
-            samples: read_rows(input, line_number as u64)?,
+            samples,
         })
     }
 }
@@ -128,22 +130,18 @@ fn row_error(error: csv::Error, header_line: u64) -> ReadCsvError {
     ReadCsvError::Row { line, why }
 }
 
-/// The comments that every [`Provenance`] has.
-const REQUIRED: [&str; 6] = [
-    "program",
-    "command",
-    "seed",
-    "started_utc",
-    "planned_samples",
-    "host",
-];
-
-/// Only there if a guest worked.
-const WORK_RATES: &str = "work_turns_per_second";
-
-/// The comments that make up a [`Provenance`], each with the line that it is in.
+/// The comments that make up a [`Provenance`], as far as they have been read.
 #[derive(Default)]
-struct Comments(BTreeMap<String, (usize, String)>);
+struct Comments {
+    program: Option<String>,
+    command: Option<Vec<String>>,
+    seed: Option<u64>,
+    started_utc: Option<String>,
+    planned_samples: Option<u64>,
+    host: Option<HostFacts>,
+    /// Only there if a guest worked.
+    work_turns_per_second: BTreeMap<String, u64>,
+}
 
 impl Comments {
     /// Takes one comment. Those with other keys are somebody's notes.
@@ -151,48 +149,52 @@ impl Comments {
         let Some((key, text)) = comment.trim().split_once(": ") else {
             return Ok(());
         };
-        if key == SCHEMA {
-            let found = parse(key, line, text)?;
-            if found > u64::from(SCHEMA_VERSION) {
-                return Err(ReadCsvError::Schema { found });
+        match key {
+            SCHEMA => {
+                let found = parse(key, line, text)?;
+                if found > u64::from(SCHEMA_VERSION) {
+                    return Err(ReadCsvError::Schema { found });
+                }
             }
-        } else if key == WORK_RATES || REQUIRED.contains(&key) {
-            self.0.insert(key.into(), (line, text.into()));
+            "program" => self.program = Some(parse(key, line, text)?),
+            "command" => self.command = Some(parse(key, line, text)?),
+            "seed" => self.seed = Some(parse(key, line, text)?),
+            "started_utc" => self.started_utc = Some(parse(key, line, text)?),
+            "planned_samples" => self.planned_samples = Some(parse(key, line, text)?),
+            "host" => self.host = Some(parse(key, line, text)?),
+            "work_turns_per_second" => self.work_turns_per_second = parse(key, line, text)?,
+            _ => {}
         }
         Ok(())
     }
 
     /// All of them, or none: half an origin would be taken for a whole one.
     fn into_provenance(self) -> Result<Option<Provenance>, ReadCsvError> {
-        let missing = REQUIRED
-            .into_iter()
-            .filter(|&key| !self.0.contains_key(key));
-        let keys: Vec<_> = missing.collect();
-        if keys.len() == REQUIRED.len() {
+        let given = [
+            ("program", self.program.is_some()),
+            ("command", self.command.is_some()),
+            ("seed", self.seed.is_some()),
+            ("started_utc", self.started_utc.is_some()),
+            ("planned_samples", self.planned_samples.is_some()),
+            ("host", self.host.is_some()),
+        ];
+        let missing = given.iter().filter(|(_, is_given)| !is_given);
+        let keys: Vec<_> = missing.map(|&(key, _)| key).collect();
+        if keys.len() == given.len() {
             return Ok(None);
         }
-        if !keys.is_empty() {
-            return Err(ReadCsvError::Missing { keys });
-        }
-        Ok(Some(Provenance {
-            program: self.value("program")?,
-            command: self.value("command")?,
-            seed: self.value("seed")?,
-            started_utc: self.value("started_utc")?,
-            planned_samples: self.value("planned_samples")?,
-            host: self.value("host")?,
-            work_turns_per_second: if self.0.contains_key(WORK_RATES) {
-                self.value(WORK_RATES)?
-            } else {
-                BTreeMap::new()
-            },
-        }))
-    }
-
-    /// What a comment that is there holds.
-    fn value<T: DeserializeOwned>(&self, key: &str) -> Result<T, ReadCsvError> {
-        let (line, json) = &self.0[key];
-        parse(key, *line, json)
+        let whole = || {
+            Some(Provenance {
+                program: self.program?,
+                command: self.command?,
+                seed: self.seed?,
+                started_utc: self.started_utc?,
+                planned_samples: self.planned_samples?,
+                host: self.host?,
+                work_turns_per_second: self.work_turns_per_second,
+            })
+        };
+        whole().map(Some).ok_or(ReadCsvError::Missing { keys })
     }
 }
 
@@ -326,6 +328,16 @@ mod tests {
             let expected = format!("line {}: the comment `{key}` is damaged: ", line + 1);
             assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn the_first_damage_from_the_top_is_reported() {
+        let damaged = text(&fixtures::sweep()).replace("# seed: 7", "# seed: x");
+        let header = damaged.replace("series,guest", "series;guest");
+        assert!(refusal(&header).contains("comment `seed`"));
+        let row = |line: &&str| !line.starts_with("# host");
+        let row = lines(row, "\n").replace(",850,", ",many,");
+        assert!(refusal(&row).contains("column turns"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod plan;
 mod stop;
 mod vcpu_threads;
 
-pub use plan::{Host, Plan, PlanError, Scenario};
+pub use plan::{Host, LONGEST_WINDOW, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
 use measure::Measurement;

@@ -8,8 +8,7 @@ use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
 use split_lock_model::random::SplitMix64;
 
-use crate::guest::Guest;
-use crate::guest::Level;
+use crate::guest::{Guest, Level};
 use crate::results::Origin;
 
 /// Longer than anybody waits for a single run, and far from where nanoseconds overflow.
@@ -20,6 +19,10 @@ const MOST_SAMPLES: u64 = 2_000_000;
 
 /// Nothing gets any warmer after that.
 const MOST_WARM_UP_RUNS: u32 = 1000;
+
+/// Detection is off for at most three ticks, at 100 ticks a second, and a worker's delay: the pause
+/// before each run ([`Plan::settle`]) on a host that detects split locks.
+pub const LONGEST_WINDOW: Duration = Duration::from_millis(40);
 
 /// More than any kernel's window, by far.
 const LONGEST_SETTLE: Duration = Duration::from_secs(10);
@@ -39,7 +42,7 @@ pub struct Plan {
     /// Runs of each scenario before the first that counts.
     pub warm_up_runs: u32,
     /// A pause before each run. Where split locks are detected, a run may leave detection off for
-    /// some ticks, and the next one would profit: wait until that is over.
+    /// some ticks, and the next one would profit: wait until that is over ([`LONGEST_WINDOW`]).
     pub settle: Duration,
     /// Decides on the order of the runs: it is random, so that a machine that becomes slower does
     /// not look like a curve, and the same for the same seed.

@@ -13,8 +13,7 @@ use split_lock_model::time::Nanos;
 
 use super::measure::{Measurement, measure};
 use super::{Host, Scenario, Stop, SweepError};
-use crate::guest::Guest;
-use crate::guest::Level;
+use crate::guest::{Guest, Level};
 use crate::host::{GuardedVcpu, HostedVcpu, Kernel};
 use crate::vm::{Vcpu, Vm};
 

@@ -49,23 +49,24 @@ pub(crate) fn create_vcpu(
     Ok(fd)
 }
 
-/// Fresh memory, all zero, that begins at the physical address `start`.
+/// Fresh memory, all zero, that begins at the physical address `start`. If that fails, the error says
+/// whose memory it would be, or what KVM was asked to add it to.
 pub(crate) fn add_memory(
     vm: &Arc<VmFd>,
     slot: u32,
-    name: &str,
+    (of, on): (&str, &str),
     start: u64,
     bytes: u64,
 ) -> Result<RegisteredMemory, VmError> {
     let region = GuestRegionMmap::from_range(GuestAddress(start), bytes as usize, None);
     let region = region.map_err(|error| VmError::Memory {
-        of: name.into(),
+        of: of.into(),
         bytes,
         why: error.to_string(),
     })?;
     RegisteredMemory::new(Arc::clone(vm), slot, Arc::new(region)).map_err(failed(
         "KVM_SET_USER_MEMORY_REGION",
-        name,
+        on,
         REPORT,
     ))
 }

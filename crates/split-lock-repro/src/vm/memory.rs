@@ -33,7 +33,7 @@ impl Memory {
         shared: &Arc<RegisteredMemory>,
     ) -> Result<Self, VmError> {
         let (name, base) = (format!("vCPU {vcpu}"), vcpu * PHYSICAL_STRIDE);
-        let own = add_memory(vm, vcpu as u32, &name, base, MEMORY_SIZE)?;
+        let own = add_memory(vm, vcpu as u32, (&name, &name), base, MEMORY_SIZE)?;
         let mut regions = vec![Arc::clone(own.memory()), Arc::clone(shared.memory())];
         regions.sort_by_key(|region| region.start_addr());
         let reachable = GuestMemoryMmap::from_arc_regions(regions)
@@ -68,5 +68,6 @@ impl Memory {
 
 /// The page that all vCPUs share.
 pub(super) fn shared_page(vm: &Arc<VmFd>) -> Result<Arc<RegisteredMemory>, VmError> {
-    add_memory(vm, SHARED_SLOT, "the VM", SHARED_PHYSICAL, SHARED_PAGE_SIZE).map(Arc::new)
+    let names = ("all vCPUs", "the VM");
+    add_memory(vm, SHARED_SLOT, names, SHARED_PHYSICAL, SHARED_PAGE_SIZE).map(Arc::new)
 }

@@ -185,7 +185,7 @@ enum Exceptions {
 }
 
 /// Where a vCPU whose memory begins at this physical address has its tables.
-fn long_mode(base: u64) -> LongMode {
+pub(crate) fn long_mode(base: u64) -> LongMode {
     LongMode {
         page_tables: base + PAGE_TABLES,
         descriptors: GDT,

@@ -2,6 +2,7 @@
 
 use kvm_bindings::{kvm_guest_debug, kvm_regs, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
+use split_lock_assist::cpu::rflags;
 use split_lock_assist::paging::PageWalk;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
@@ -11,11 +12,8 @@ use super::trap::{
     ABOUT_TO_RETURN_RIP, ABOUT_TO_RETURN_RSP, FRAME_RFLAGS, FRAME_RIP, FRAME_RSP, is_in_handler,
 };
 use super::{Exceptions, REPORT, VmError, failed, special_registers};
-use crate::guest::Level;
+use crate::guest::{Level, Register};
 use crate::layout::PHYSICAL_STRIDE;
-use split_lock_assist::cpu::rflags;
-
-use crate::guest::Register;
 use crate::sys;
 
 const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;

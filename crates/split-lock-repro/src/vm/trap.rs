@@ -118,7 +118,10 @@ mod tests {
 
     fn codes(bytes: &[u8]) -> Vec<Code> {
         let instructions = crate::guest::instructions(0, bytes);
-        instructions.iter().map(|it| it.code()).collect()
+        instructions
+            .iter()
+            .map(iced_x86::Instruction::code)
+            .collect()
     }
 
     #[test]

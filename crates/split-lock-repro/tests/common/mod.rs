@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use kvm_ioctls::Kvm;
-use split_lock_repro::guest::Level;
-use split_lock_repro::guest::{FileOptions, Guest, GuestFile};
+use split_lock_repro::guest::{FileOptions, Guest, GuestFile, Level};
 use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
 pub(crate) const LEVELS: [Level; 2] = [Level::Cpl3, Level::Cpl0];

@@ -22,7 +22,7 @@ const KERNEL: &str = "6.12,hz=250";
 
 /// What became of a vCPU.
 #[derive(Debug)]
-struct Fate {
+struct RunResult {
     turns: u64,
     punished: Punishments,
     guard: Statistics,
@@ -39,7 +39,7 @@ fn run<const VCPUS: usize>(
     guest: (&str, Level),
     reaction: Reaction,
     runs: (Duration, u32),
-) -> [Fate; VCPUS] {
+) -> [RunResult; VCPUS] {
     let support = BreakpointSupport::probe(kvm).unwrap();
     run_supported(kvm, support, guest, reaction, runs)
 }
@@ -51,7 +51,7 @@ fn run_supported<const VCPUS: usize>(
     (name, level): (&str, Level),
     reaction: Reaction,
     (timeout, runs): (Duration, u32),
-) -> [Fate; VCPUS] {
+) -> [RunResult; VCPUS] {
     let built_in: BuiltIn = name.parse().unwrap();
     let guest = &Guest::from(built_in);
     let (kernel, vcpus) = emulated_host(kvm, guest, level, KERNEL);
@@ -68,7 +68,7 @@ fn run_supported<const VCPUS: usize>(
         together.wait();
         let fd = vcpu.vcpu().fd();
         let registers = slot.guest_registers(fd).unwrap();
-        Fate {
+        RunResult {
             turns: slot.turns(fd).unwrap(),
             punished: kernel.punishments(slot.vcpu() as u32),
             guard: *vcpu.statistics().unwrap(),
@@ -107,14 +107,15 @@ fn below_the_threshold_every_turn_is_emulated_once() {
     let Some(host) = undetecting() else { return };
     for level in LEVELS {
         for name in ["split", "page", "xchg", "sparse:100us"] {
-            let [fate] = run(&host.kvm, (name, level), Reaction::Emulate, (MS, 150));
-            assert!(fate.turns > 10, "{name} at {level}: {fate:?}");
-            if fate.punished.windows == 0 {
-                let emulated = fate.guard.emulated_at_stalls + fate.guard.emulated_at_breakpoints;
-                let completed = fate.turns + u64::from(fate.is_between);
-                assert_eq!(emulated, completed, "{name} at {level}: {fate:?}");
+            let [result] = run(&host.kvm, (name, level), Reaction::Emulate, (MS, 150));
+            assert!(result.turns > 10, "{name} at {level}: {result:?}");
+            if result.punished.windows == 0 {
+                let emulated =
+                    result.guard.emulated_at_stalls + result.guard.emulated_at_breakpoints;
+                let completed = result.turns + u64::from(result.is_between);
+                assert_eq!(emulated, completed, "{name} at {level}: {result:?}");
             }
-            assert_eq!(fate.guard.left_to_cpu, 0, "{name} at {level}: {fate:?}");
+            assert_eq!(result.guard.left_to_cpu, 0, "{name} at {level}: {result:?}");
         }
     }
 }
@@ -123,43 +124,46 @@ fn below_the_threshold_every_turn_is_emulated_once() {
 fn where_breakpoints_reach_a_split_lock_stalls_once_and_never_again() {
     let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl0);
-    let [fate] = run(&host.kvm, guest, Reaction::Emulate, (MS, 150));
-    assert!(fate.guard.emulated_at_breakpoints > 10, "{fate:?}");
+    let [result] = run(&host.kvm, guest, Reaction::Emulate, (MS, 150));
+    assert!(result.guard.emulated_at_breakpoints > 10, "{result:?}");
     // It takes two runs to see that a vCPU does not move. After that nothing traps; on a busy machine a
     // run can still end there with hardly any CPU time.
-    assert!(fate.punished.traps <= 4, "{fate:?}");
-    let at_stalls = fate.guard.emulated_at_stalls;
+    assert!(result.punished.traps <= 4, "{result:?}");
+    let at_stalls = result.guard.emulated_at_stalls;
     assert!(
-        (1..fate.guard.emulated_at_breakpoints / 4).contains(&at_stalls),
-        "{fate:?}"
+        (1..result.guard.emulated_at_breakpoints / 4).contains(&at_stalls),
+        "{result:?}"
     );
-    assert_eq!(fate.guard.misses, 0, "{fate:?}");
+    assert_eq!(result.guard.misses, 0, "{result:?}");
 }
 
 #[test]
 fn where_breakpoints_do_not_reach_every_split_lock_stalls() {
     let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl0);
-    let [fate] = run_supported(
+    let [result] = run_supported(
         &host.kvm,
         BreakpointSupport::NONE,
         guest,
         Reaction::Emulate,
         (MS, 150),
     );
-    assert!(fate.guard.emulated_at_stalls > 10, "{fate:?}");
-    assert_eq!(fate.guard.emulated_at_breakpoints, 0, "{fate:?}");
+    assert!(result.guard.emulated_at_stalls > 10, "{result:?}");
+    assert_eq!(result.guard.emulated_at_breakpoints, 0, "{result:?}");
 }
 
 #[test]
 fn reporting_changes_nothing_and_names_each_instruction_once() {
     let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl3);
-    let [fate] = run(&host.kvm, guest, Reaction::Report, (2 * MS, 30));
-    assert!(fate.turns == 0 || fate.punished.windows > 0, "{fate:?}");
-    assert!(fate.guard.stalls > 1, "{fate:?}");
-    let [stall] = &fate.stalls[..] else {
-        panic!("{fate:?}")
+    let [result] = run(&host.kvm, guest, Reaction::Report, (2 * MS, 30));
+    assert!(
+        result.turns == 0 || result.punished.windows > 0,
+        "{result:?}"
+    );
+    assert!(result.guard.stalls > 1, "{result:?}");
+    let [stall] = &result.stalls[..] else {
+        panic!("{result:?}")
     };
     let text = stall.instruction.to_string();
     assert!(
@@ -172,21 +176,21 @@ fn reporting_changes_nothing_and_names_each_instruction_once() {
 fn grace_lets_the_kernel_finish_its_punishment() {
     let Some(host) = undetecting() else { return };
     let guest = ("split", Level::Cpl3);
-    let [fate] = run(&host.kvm, guest, Reaction::Grace, (MS, 60));
+    let [result] = run(&host.kvm, guest, Reaction::Grace, (MS, 60));
     assert!(
-        fate.guard.graces > 0 && fate.punished.windows > 0,
-        "{fate:?}"
+        result.guard.graces > 0 && result.punished.windows > 0,
+        "{result:?}"
     );
-    assert!(fate.turns > 100, "{fate:?}");
-    assert_eq!(fate.guard.emulated_at_stalls, 0, "{fate:?}");
+    assert!(result.turns > 100, "{result:?}");
+    assert_eq!(result.guard.emulated_at_stalls, 0, "{result:?}");
 }
 
 #[test]
 fn left_to_itself_the_guard_gets_a_guest_on() {
     let Some(host) = undetecting() else { return };
     for level in LEVELS {
-        let [fate] = run(&host.kvm, ("split", level), Reaction::Auto, (MS, 300));
-        assert!(fate.turns > 10, "{level}: {fate:?}");
+        let [result] = run(&host.kvm, ("split", level), Reaction::Auto, (MS, 300));
+        assert!(result.turns > 10, "{level}: {result:?}");
     }
 }
 
@@ -194,14 +198,15 @@ fn left_to_itself_the_guard_gets_a_guest_on() {
 fn two_vcpus_that_count_on_one_word_lose_nothing() {
     let Some(host) = undetecting() else { return };
     for level in LEVELS {
-        let fates: [Fate; 2] = run(&host.kvm, ("contend", level), Reaction::Emulate, (MS, 300));
-        let counted: u64 = fates
+        let results: [RunResult; 2] =
+            run(&host.kvm, ("contend", level), Reaction::Emulate, (MS, 300));
+        let counted: u64 = results
             .iter()
             .map(|f| f.turns + u64::from(f.is_between))
             .sum();
-        for fate in &fates {
-            assert!(fate.turns > 10, "{level}: {fate:?}");
-            assert_eq!(fate.shared_count, counted, "{level}: {fates:?}");
+        for result in &results {
+            assert!(result.turns > 10, "{level}: {result:?}");
+            assert_eq!(result.shared_count, counted, "{level}: {results:?}");
         }
     }
 }

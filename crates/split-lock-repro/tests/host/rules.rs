@@ -15,7 +15,7 @@ use crate::{LEVELS, emulated_host, file_guest, guest, machine, undetecting};
 const MS: Duration = Duration::from_millis(1);
 
 /// What became of a guest.
-struct Fate {
+struct RunResult {
     turns: u64,
     punished: Punishments,
     /// The longest of its runs, as it really was.
@@ -28,7 +28,7 @@ fn run(
     (name, level): (&str, Level),
     kernel: &str,
     (timeout, runs): (Duration, u32),
-) -> Result<Fate, HostError> {
+) -> Result<RunResult, HostError> {
     let guest = guest(name);
     let (kernel, [Vcpu { mut fd, slot }]) = emulated_host(kvm, &guest, level, kernel);
     let mut vcpu = HostedVcpu::emulated(&mut fd, &slot, &guest, level, Arc::clone(&kernel))?;
@@ -39,7 +39,7 @@ fn run(
         assert_eq!(ended, Ended::Expired);
         longest_run = longest_run.max(MonotonicTime::now().saturating_since(start));
     }
-    Ok(Fate {
+    Ok(RunResult {
         turns: slot.turns(vcpu.fd()).unwrap(),
         punished: kernel.punishments(0),
         longest_run,
@@ -48,12 +48,12 @@ fn run(
 
 /// The same with runs of 2 ms, until other work on this machine has let none of them become as long
 /// as the kernel's sleep.
-fn run_below_the_threshold(kvm: &Kvm, guest: (&str, Level)) -> Fate {
+fn run_below_the_threshold(kvm: &Kvm, guest: (&str, Level)) -> RunResult {
     const SHORTEST_SLEEP: Duration = Duration::from_millis(12);
     for _ in 0..50 {
-        let fate = run(kvm, guest, "6.6,hz=250", (2 * MS, 20)).unwrap();
-        if fate.longest_run < SHORTEST_SLEEP {
-            return fate;
+        let result = run(kvm, guest, "6.6,hz=250", (2 * MS, 20)).unwrap();
+        if result.longest_run < SHORTEST_SLEEP {
+            return result;
         }
     }
     panic!("this machine is too busy for timers of 2 ms");
@@ -63,15 +63,19 @@ fn run_below_the_threshold(kvm: &Kvm, guest: (&str, Level)) -> Fate {
 fn below_the_threshold_nothing_ever_passes_and_above_it_something_does() {
     let Some(host) = undetecting() else { return };
     for level in LEVELS {
-        let fate = run_below_the_threshold(&host.kvm, ("split", level));
-        let punished = fate.punished;
-        assert_eq!((fate.turns, punished.windows), (0, 0), "{level}");
+        let result = run_below_the_threshold(&host.kvm, ("split", level));
+        let punished = result.punished;
+        assert_eq!((result.turns, punished.windows), (0, 0), "{level}");
         assert!(punished.traps > 1, "{level}: {punished:?}");
-        assert_eq!(punished.in_vain, punished.traps, "{level}");
+        assert_eq!(punished.interrupted, punished.traps, "{level}");
 
-        let fate = run(&host.kvm, ("split", level), "6.6,hz=250", (60 * MS, 3)).unwrap();
-        assert!(fate.turns > 100, "{level}: {}", fate.turns);
-        assert!(fate.punished.windows >= 2, "{level}: {:?}", fate.punished);
+        let result = run(&host.kvm, ("split", level), "6.6,hz=250", (60 * MS, 3)).unwrap();
+        assert!(result.turns > 100, "{level}: {}", result.turns);
+        assert!(
+            result.punished.windows >= 2,
+            "{level}: {:?}",
+            result.punished
+        );
     }
 }
 
@@ -81,9 +85,9 @@ fn a_guest_that_does_not_split_is_left_alone() {
     for level in LEVELS {
         // Misaligned, but within a line: at CPL3 the trap is not for this, and it is let past.
         for name in ["aligned", "split@12", "none"] {
-            let fate = run(&host.kvm, (name, level), "6.6,hz=250", (50 * MS, 2)).unwrap();
-            assert!(fate.turns > 1, "{name} at {level}: {}", fate.turns);
-            assert_eq!(fate.punished, Punishments::default(), "{name} at {level}");
+            let result = run(&host.kvm, (name, level), "6.6,hz=250", (50 * MS, 2)).unwrap();
+            assert!(result.turns > 1, "{name} at {level}: {}", result.turns);
+            assert_eq!(result.punished, Punishments::default(), "{name} at {level}");
         }
     }
 }
@@ -93,9 +97,9 @@ fn every_split_lock_is_one() {
     let Some(host) = undetecting() else { return };
     for name in ["split", "split@57", "page", "xchg"] {
         for level in LEVELS {
-            let fate = run_below_the_threshold(&host.kvm, (name, level));
-            assert_eq!(fate.turns, 0, "{name} at {level}");
-            assert!(fate.punished.traps > 0, "{name} at {level}");
+            let result = run_below_the_threshold(&host.kvm, (name, level));
+            assert_eq!(result.turns, 0, "{name} at {level}");
+            assert!(result.punished.traps > 0, "{name} at {level}");
         }
     }
 }
@@ -104,31 +108,35 @@ fn every_split_lock_is_one() {
 fn without_mitigation_every_kick_sees_progress() {
     let Some(host) = undetecting() else { return };
     let kernel = "6.12,hz=250,mitigate=0";
-    let fate = run(&host.kvm, ("split", Level::Cpl3), kernel, (MS, 30)).unwrap();
-    assert!(fate.turns > 100, "{}", fate.turns);
-    assert_eq!(fate.punished.in_vain, 0);
+    let result = run(&host.kvm, ("split", Level::Cpl3), kernel, (MS, 30)).unwrap();
+    assert!(result.turns > 100, "{}", result.turns);
+    assert_eq!(result.punished.interrupted, 0);
 }
 
 #[test]
 fn kernels_that_do_not_make_threads_sleep_let_the_guest_go_on() {
     let Some(host) = undetecting() else { return };
     for kernel in ["5.10", "6.6,mode=off", "5.4"] {
-        let fate = run(&host.kvm, ("split", Level::Cpl3), kernel, (5 * MS, 2)).unwrap();
-        assert!(fate.turns > 100, "{kernel}: {}", fate.turns);
-        assert!(fate.punished.traps <= 1, "{kernel}: {:?}", fate.punished);
+        let result = run(&host.kvm, ("split", Level::Cpl3), kernel, (5 * MS, 2)).unwrap();
+        assert!(result.turns > 100, "{kernel}: {}", result.turns);
+        assert!(
+            result.punished.traps <= 1,
+            "{kernel}: {:?}",
+            result.punished
+        );
     }
 }
 
 #[test]
 fn a_kernel_that_kills_says_so() {
     let Some(host) = undetecting() else { return };
-    let fate = run(
+    let result = run(
         &host.kvm,
         ("split", Level::Cpl3),
         "6.6,mode=fatal",
         (500 * MS, 1),
     );
-    let error = fate.err().unwrap().to_string();
+    let error = result.err().unwrap().to_string();
     assert!(error.contains("SIGBUS"), "{error}");
 }
 
@@ -155,7 +163,7 @@ fn a_kick_ends_a_punishment_and_a_reboot_forgets_it() {
         });
         assert_eq!(vcpu.run_until(far).unwrap(), Ended::Kicked);
     });
-    assert!(kernel.punishments(0).in_vain <= 1);
+    assert!(kernel.punishments(0).interrupted <= 1);
     assert_eq!(kernel.punishments(0).traps, 1);
 }
 

@@ -13,9 +13,9 @@ fn end_of(kvm: &Kvm, code: &[u8], level: Level) -> UnexpectedExit {
 
 /// Its cause, in these words, and where it is: the bytes at RIP are those of the guest, from the first
 /// or from the second instruction on.
-fn assert_end(kvm: &Kvm, code: &[u8], level: Level, cause: ExitCause, words: &str) {
+fn assert_end(kvm: &Kvm, code: &[u8], level: Level, cause: &ExitCause, words: &str) {
     let exit = end_of(kvm, code, level);
-    assert_eq!(exit.cause, cause);
+    assert_eq!(exit.cause, *cause);
     let sentence = exit.to_string();
     assert!(sentence.contains(words), "{sentence}");
     let Some(rip) = exit.rip else {
@@ -34,7 +34,7 @@ fn an_exception_is_a_triple_fault() {
     let undefined = [0x0f, 0x0b, 0xeb, 0xfe];
     for level in LEVELS {
         let cause = ExitCause::TripleFault;
-        assert_end(&kvm, &undefined, level, cause, "triple fault");
+        assert_end(&kvm, &undefined, level, &cause, "triple fault");
     }
 }
 
@@ -60,7 +60,7 @@ fn user_mode_cannot_touch_the_page_tables_and_kernel_mode_can() {
 fn a_halt_is_named() {
     let Some(kvm) = kvm() else { return };
     let halt = [0xf4, 0xeb, 0xfd];
-    assert_end(&kvm, &halt, Level::Cpl0, ExitCause::Halt, "halted");
+    assert_end(&kvm, &halt, Level::Cpl0, &ExitCause::Halt, "halted");
     // In user mode the instruction is not allowed.
     let exit = end_of(&kvm, &halt, Level::Cpl3);
     assert_eq!(exit.cause, ExitCause::TripleFault);
@@ -72,9 +72,9 @@ fn other_ports_are_named() {
     let (out, input) = ([0xe6, 0x80, 0xeb, 0xfc], [0xe4, 0x60, 0xeb, 0xfc]);
     for level in LEVELS {
         let cause = ExitCause::PortWrite { port: 0x80 };
-        assert_end(&kvm, &out, level, cause, "wrote to I/O port 0x80");
+        assert_end(&kvm, &out, level, &cause, "wrote to I/O port 0x80");
         let cause = ExitCause::PortRead { port: 0x60 };
-        assert_end(&kvm, &input, level, cause, "read from I/O port 0x60");
+        assert_end(&kvm, &input, level, &cause, "read from I/O port 0x60");
     }
 }
 
@@ -86,9 +86,9 @@ fn an_access_beyond_memory_is_named_with_the_guests_own_address() {
     let (address, size) = (0x0200_0010, 4);
     for level in LEVELS {
         let cause = ExitCause::MmioWrite { address, size };
-        assert_end(&kvm, &store, level, cause, "0x2000010");
+        assert_end(&kvm, &store, level, &cause, "0x2000010");
         let cause = ExitCause::MmioRead { address, size };
-        assert_end(&kvm, &load, level, cause, "0x2000010");
+        assert_end(&kvm, &load, level, &cause, "0x2000010");
     }
     let mut vm = Vm::new(&kvm).unwrap();
     vm.add_vcpu(&guest("split"), Level::Cpl3).unwrap();

@@ -1,5 +1,7 @@
 //! Flat binaries.
 
+use std::io::Write;
+
 use super::*;
 use split_lock_assist::cpu::Gpr;
 use split_lock_repro::guest::{FileOptions, GuestFile, Register};
@@ -11,8 +13,8 @@ const OPERAND_LINE: u64 = 0x3_0800;
 const MEMORY_SIZE: u64 = 16 << 20;
 
 fn guest_with(code: &[u8], options: FileOptions) -> Guest {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), code).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(code).unwrap();
     GuestFile::read(file.path(), options).unwrap().into()
 }
 

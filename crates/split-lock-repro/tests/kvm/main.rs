@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use kvm_ioctls::{Kvm, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
-use split_lock_repro::guest::Guest;
-use split_lock_repro::guest::Level;
+use split_lock_repro::guest::{Guest, Level};
 use split_lock_repro::vm::{ExitCause, UnexpectedExit, Vcpu, Vm};
 
 use common::{LEVELS, detects_split_locks, file_guest, guest, kvm};

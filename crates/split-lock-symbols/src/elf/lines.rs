@@ -17,7 +17,7 @@ use gimli::{
 };
 use object::{CompressionFormat, Object, ObjectSection, ReadRef};
 
-use super::Image;
+use super::image::Image;
 
 /// Debug information of more bytes than this is not read: nobody waits for it.
 const MOST_BYTES: u64 = 512 << 20;

@@ -1,11 +1,12 @@
 //! Where in a file an instruction is, of which the address is known that it had while it ran.
 
-use anyhow::{Result, bail};
+use anyhow::anyhow;
 use object::ReadRef;
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::decode::{MAX_INSTRUCTION_BYTES, PAGE_BYTES};
 
-use super::Image;
+use super::image::Image;
+use crate::error::Error;
 use crate::listing::{CodeBytes, Listing};
 
 /// Where Linux loads position-independent programs if it does not choose at random.
@@ -33,18 +34,20 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
     ///
     /// # Errors
     /// If there is no such place, or nothing tells which of several it is.
-    pub(crate) fn locate(&self, address: u64, base: Option<u64>) -> Result<FileAddress> {
+    pub(crate) fn locate(&self, address: u64, base: Option<u64>) -> Result<FileAddress, Error> {
         let certain = |address| FileAddress {
             address,
             assumption: None,
         };
         if let Some(base) = base {
             if !base.is_multiple_of(PAGE_BYTES) {
-                bail!("--base {base:#x} is not the address of a page");
+                return Err(Error::UnalignedBase(base));
             }
             let Some(in_file) = self.below(address, base) else {
                 let extent = self.extent();
-                bail!("loaded at {base:#x} it has no code at {address:#x}{extent}");
+                return Err(Error::not_in_file(anyhow!(
+                    "loaded at {base:#x} it has no code at {address:#x}{extent}"
+                )));
             };
             return Ok(certain(in_file));
         }
@@ -52,7 +55,10 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
             return Ok(certain(address));
         }
         if !self.is_position_independent() {
-            bail!("there is no code at {address:#x} in it{}", self.extent());
+            let extent = self.extent();
+            return Err(Error::not_in_file(anyhow!(
+                "there is no code at {address:#x} in it{extent}"
+            )));
         }
         let usual = match self.mode {
             Mode::Bits64 => USUAL_BASE,
@@ -81,7 +87,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// Files are loaded by whole pages. So of all places that are as far into a page it is the one with
     /// an instruction that locks, if there is only one.
-    fn locate_by_page_offset(&self, address: u64) -> Result<FileAddress> {
+    fn locate_by_page_offset(&self, address: u64) -> Result<FileAddress, Error> {
         let into_page = address % PAGE_BYTES;
         let places = self.code_segments().flat_map(|segment| {
             let to_first = (into_page + PAGE_BYTES - segment.address % PAGE_BYTES) % PAGE_BYTES;
@@ -101,12 +107,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
                      into a page of code this is the only one with an instruction that locks."
                 )),
             }),
-            [] => bail!(
+            [] => Err(Error::NoPlace(format!(
                 "there is no code at {address:#x} in it{}, and if it was loaded elsewhere there is \
-                 no instruction that locks {into_page:#x} bytes into any of its pages; --base says \
-                 where it was loaded",
+                 no instruction that locks {into_page:#x} bytes into any of its pages",
                 self.extent()
-            ),
+            ))),
             ref several => {
                 let listed = several.iter().take(MOST_LISTED);
                 let listed: Vec<_> = listed.map(|place| format!("{place:#x}")).collect();
@@ -114,11 +119,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
                     0 => String::new(),
                     more => format!(" and {more} more"),
                 };
-                bail!(
+                Err(Error::SeveralPlaces(format!(
                     "there is no code at {address:#x} in it, and it could have been loaded so that \
-                     it is {}{more}: --base says where it was loaded, as in /proc/PID/maps",
+                     it is {}{more}",
                     listed.join(", ")
-                )
+                )))
             }
         }
     }

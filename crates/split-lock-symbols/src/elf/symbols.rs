@@ -1,13 +1,20 @@
 //! Functions by their addresses: from symbols, or from what is there for unwinding the stack.
 
+use std::ops::Range;
+
 use gimli::{BaseAddresses, EhFrame, LittleEndian, UnwindSection};
 use object::{Object, ObjectSection, ObjectSymbol, ReadRef, Symbol, SymbolKind};
 use split_lock_assist::cpu::Mode;
 
-use super::{FunctionName, Image};
+use super::image::Image;
+use super::name::FunctionName;
+use crate::listing::BYTES_AFTER;
 
 /// More of a name is not looked at.
 const LONGEST_NAME: usize = 4096;
+
+/// A function in which more than that comes before an instruction is not read from its beginning.
+const MOST_BEFORE: u64 = 1 << 20;
 
 /// A function that has an address in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +27,15 @@ pub struct Function {
     pub name: Option<FunctionName>,
 }
 
+/// What to read, so as to show the instruction at `address` among others of its function.
+pub(crate) fn to_read(function: Option<&Function>, address: u64) -> Range<u64> {
+    let start = function.map(|function| function.start);
+    let is_near = |start: &u64| address - start <= MOST_BEFORE;
+    let end = function.and_then(|function| function.end);
+    let enough = address.saturating_add(BYTES_AFTER as u64);
+    start.filter(is_near).unwrap_or(address)..end.unwrap_or(enough).min(enough)
+}
+
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     /// The function that an address of code is in.
     pub(crate) fn function_at(&self, address: u64) -> Option<Function> {
@@ -27,6 +43,20 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
             .or_else(|| self.unwound_at(address))
             // Assembly often does not say where a function ends.
             .or_else(|| self.best_symbol(address, |symbol| symbol.size() == 0))
+    }
+
+    /// The code around an address, which is in `function`, and where it begins. It reaches back to the
+    /// beginning of the function, from which on instructions can be told apart, if that is near.
+    pub(crate) fn code_around(
+        &self,
+        function: Option<&Function>,
+        address: u64,
+    ) -> Option<(u64, &'a [u8])> {
+        let Range { start, end } = to_read(function, address);
+        let mut parts = [start, address]
+            .into_iter()
+            .filter_map(|start| Some((start, self.code(start..end)?)));
+        parts.find(|(start, bytes)| bytes.len() as u64 > address - start)
     }
 
     /// The last symbol before an address, of those that will do; of several at the same place a

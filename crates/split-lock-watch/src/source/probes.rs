@@ -6,11 +6,17 @@ use std::process;
 use super::symbols::{HANDLE_GUEST, HANDLE_USER, MSLEEP, Symbols};
 use super::tracefs::Tracefs;
 
-/// A probe's name, its kind, the function, and what is to be in its records.
-///
-/// The kind is `p`, or `r` for the function's return, of so many threads at once as may be in the handler. The handlers'
-/// arguments are the guest's RIP, and the program's registers: in `struct pt_regs` RIP is the seventeenth word.
-type Definition = (&'static str, &'static str, &'static str, &'static str);
+/// A probe that can be defined.
+#[derive(Debug)]
+struct Definition {
+    name: &'static str,
+    /// `p`, or `r` for the function's return, of so many threads at once as may be in the handler.
+    kind: &'static str,
+    function: &'static str,
+    /// What is to be in its records. The handlers' arguments are the guest's RIP, and the program's registers: in
+    /// `struct pt_regs` RIP is the seventeenth word.
+    argument: &'static str,
+}
 
 pub(super) const GUEST_TRAP: &str = "guest_trap";
 pub(super) const USER_TRAP: &str = "user_trap";
@@ -18,12 +24,13 @@ const GUEST_BACK: &str = "guest_back";
 const USER_BACK: &str = "user_back";
 pub(super) const SLEPT: &str = "slept";
 
-const DEFINITIONS: [Definition; 5] = [
-    (GUEST_TRAP, "p", HANDLE_GUEST, "rip=%di:x64"),
-    (USER_TRAP, "p", HANDLE_USER, "rip=+128(%di):x64"),
-    (GUEST_BACK, "r1024", HANDLE_GUEST, "retry=$retval:u8"),
-    (USER_BACK, "r1024", HANDLE_USER, "retry=$retval:u8"),
-    (SLEPT, "r1024", MSLEEP, "left_ms=$retval:u64"),
+#[rustfmt::skip]
+static DEFINITIONS: [Definition; 5] = [
+    Definition { name: GUEST_TRAP, kind: "p", function: HANDLE_GUEST, argument: "rip=%di:x64" },
+    Definition { name: USER_TRAP, kind: "p", function: HANDLE_USER, argument: "rip=+128(%di):x64" },
+    Definition { name: GUEST_BACK, kind: "r1024", function: HANDLE_GUEST, argument: "retry=$retval:u8" },
+    Definition { name: USER_BACK, kind: "r1024", function: HANDLE_USER, argument: "retry=$retval:u8" },
+    Definition { name: SLEPT, kind: "r1024", function: MSLEEP, argument: "left_ms=$retval:u64" },
 ];
 
 /// What all our probes are below.
@@ -34,8 +41,7 @@ const GROUP: &str = "splitlock";
 #[derive(Debug)]
 pub(super) struct Probes {
     tracefs: Tracefs,
-    /// Names and arguments.
-    defined: Vec<(&'static str, &'static str)>,
+    defined: Vec<&'static Definition>,
     /// Of one process there may be several, too.
     suffix: String,
 }
@@ -57,11 +63,17 @@ impl Probes {
             defined: vec![],
             suffix: format!("{number}_{}", process::id()),
         };
-        for (name, kind, function, argument) in DEFINITIONS {
+        for definition in &DEFINITIONS {
+            let Definition {
+                name,
+                kind,
+                function,
+                argument,
+            } = definition;
             if symbols.has(function) {
                 let event = probes.event(name);
                 tracefs.change_probes(&format!("{kind}:{event} {function} {argument}"))?;
-                probes.defined.push((name, argument));
+                probes.defined.push(definition);
             }
         }
         Ok(Some(probes))
@@ -69,9 +81,12 @@ impl Probes {
 
     /// Those that are there: their names, what they are called below tracefs' `events`, and the field of their records.
     pub(super) fn defined(&self) -> impl Iterator<Item = (&'static str, String, &'static str)> {
-        let field = |argument: &'static str| argument.split('=').next().unwrap_or(argument);
-        let defined = self.defined.iter();
-        defined.map(move |&(name, argument)| (name, self.event(name), field(argument)))
+        self.defined
+            .iter()
+            .map(|&&Definition { name, argument, .. }| {
+                let field = argument.split('=').next().unwrap_or(argument);
+                (name, self.event(name), field)
+            })
     }
 
     fn event(&self, name: &str) -> String {
@@ -87,7 +102,7 @@ impl Probes {
 
 impl Drop for Probes {
     fn drop(&mut self) {
-        for (name, _) in &self.defined {
+        for Definition { name, .. } in &self.defined {
             // There is nobody to tell; the next watch removes what is left.
             let _ = self
                 .tracefs
@@ -104,7 +119,7 @@ fn missed_in(profile: &str, suffix: &str) -> u64 {
         let name = name.rsplit('/').next()?;
         let ours = DEFINITIONS
             .iter()
-            .any(|(known, ..)| name.strip_prefix(known) == Some(&format!("_{suffix}")));
+            .any(|known| name.strip_prefix(known.name) == Some(&format!("_{suffix}")));
         let misses: u64 = words.nth(1)?.parse().ok()?;
         ours.then_some(misses)
     });

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
     sudo splitlock doctor --capture my-host.tar --redact\n  \
     splitlock doctor --root my-host.tar --json\n  \
     sudo splitlock doctor --format prometheus --out /var/lib/prometheus/node-exporter/splitlock.prom\n\n\
-    Exit codes: 0 not affected, 1 somebody is or can be, 2 usage or environment error, \
+    Exit codes: 0 not affected, 1 affected or can be, 2 usage or environment error, \
     3 could not see enough to say.")]
 pub(crate) struct DoctorArgs {
     /// Look at another machine: its root directory, or a capture of it.

@@ -15,7 +15,6 @@ mod values;
 pub(crate) mod watch;
 
 pub(crate) use host::Host;
-pub(crate) use values::is_standard;
 
 use demo::DemoArgs;
 use doctor::DoctorArgs;

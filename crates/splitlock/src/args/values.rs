@@ -1,7 +1,6 @@
 //! Values as they are written: durations, and lists of timeouts and offsets (`1ms..49ms/1ms`,
 //! `250us,2s`, `0..63`).
 
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -98,11 +97,6 @@ fn range(
         ));
     }
     Ok((0..count as u64).map(move |i| first + i * step))
-}
-
-/// Whether a file's name is `-`, for a standard stream.
-pub(crate) fn is_standard(path: &Path) -> bool {
-    path == Path::new("-")
 }
 
 /// A single duration, as an argument of its own.

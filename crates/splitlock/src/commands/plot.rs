@@ -9,10 +9,11 @@ use split_lock_report::figure::Figure;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
-use crate::args::is_standard;
 use crate::args::measure::PlotArgs;
+use crate::exit::Exit;
+use crate::interrupt;
 use crate::output::Output;
-use crate::{Exit, interrupt};
+use crate::stdout::is_standard;
 
 /// A file larger than this is not a sweep that anybody has made.
 const LARGEST_FILE_BYTES: u64 = 4 << 30;

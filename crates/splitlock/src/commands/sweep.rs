@@ -12,11 +12,12 @@ use split_lock_repro::sweep::{self, Plan, Scenario};
 
 use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
-use crate::error::report_error;
+use crate::error::{print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::kernel_choice::asked_or_of_this_host;
 use crate::measuring::{KvmSession, provenance, seed};
 use crate::output::Output;
-use crate::{Exit, guard_config, terminal};
+use crate::{guard_config, terminal};
 
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     match (args.on, &args.host) {
@@ -63,7 +64,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
         samples,
     })?;
     if let Some(taken) = taken {
-        report_error(&format!("note: {taken}"));
+        print_note(&taken);
     }
     Ok(Exit::Fine)
 }
@@ -80,13 +81,13 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
         session.warn_if_punished_twice();
     }
     let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
-        report_error("stopped before anything was measured");
+        print_to_stderr("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
     if session.was_stopped() {
         let (done, planned) = (sweep.samples.len(), plan.samples());
-        report_error(&format!("stopped after {done} of {planned} samples"));
+        print_to_stderr(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -100,9 +101,7 @@ fn say_where(guest: &str, stall: &Stall) {
         ..
     } = stall;
     let done = guard_config::in_words(response);
-    report_error(&format!(
-        "note: `{guest}` is held up at {instruction}; {done}"
-    ));
+    print_note(&format!("`{guest}` is held up at {instruction}; {done}"));
 }
 
 fn plan(args: &SweepArgs) -> Result<Plan> {

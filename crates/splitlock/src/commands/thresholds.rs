@@ -11,8 +11,8 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Hz, Nanos};
 use split_lock_report::columns::columns;
 
-use crate::Exit;
 use crate::args::model::ThresholdsArgs;
+use crate::exit::Exit;
 use crate::stdout;
 use crate::terminal::paragraphs;
 

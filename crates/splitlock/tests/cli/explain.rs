@@ -137,7 +137,7 @@ fn what_does_not_lock_is_told_from_what_must_not() {
         (
             "prefix",
             "f0 48 0f c7 0e",
-            "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults",
+            "No split lock: `lock cmpxchg16b xmmword ptr [rsi]` faults unless",
         ),
         (
             "xchg",
@@ -238,6 +238,35 @@ fn an_address_after_loading_is_explained_with_what_is_assumed() {
     let told = program.at(0x7f12_3456_7000 + TEXT, &base, json);
     assert_eq!(told["found_in"]["address_in_file"], hexadecimal(TEXT));
     assert_eq!(told["assumed"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_complaint_names_the_option_that_helps() {
+    let program = Program::new(&Elf {
+        is_position_independent: true,
+        base: 0,
+        ..Elf::default()
+    });
+    let at = |address, more: &[&str]| {
+        program.at(address, more, |arguments| {
+            fail(&[&["explain"], arguments].concat())
+        })
+    };
+    for (said, part) in [
+        (
+            at(0x7f12_3456_7ff0, &[]),
+            "its pages; --base says where it was loaded",
+        ),
+        (
+            at(0x2000, &["--base", "0x1234"]),
+            "--base 0x1234 is not the address of a page",
+        ),
+    ] {
+        assert!(said.contains("cannot explain 0x"), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    let said = fail(&["explain", ""]);
+    assert!(said.contains("there are no bytes to explain"), "{said}");
 }
 
 #[test]

@@ -8,19 +8,11 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complaint, fail};
+use super::{complaint, fail, in_mount_namespace, signal};
 
 /// Runs a script in a mount namespace of its own, so that this machine stays as it is; `$splitlock` is the program.
 fn in_own_namespace(script: &str) -> Option<Output> {
-    let can = Command::new("unshare").args(["--mount", "true"]).output();
-    if !can.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no mount namespace is to be had here");
-        return None;
-    }
-    let program = assert_cmd::cargo::cargo_bin!("splitlock");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script]);
-    Some(command.env("splitlock", program).output().unwrap())
+    in_mount_namespace(&format!("export splitlock=\"$0\"; {script}"))
 }
 
 const MOUNT: &str = "test -e /sys/kernel/tracing/events || mount -t tracefs tracefs /sys/kernel/tracing || exit 99; ";
@@ -155,7 +147,7 @@ impl Running {
 
     /// SIGTERM does what Ctrl-C does, and is not ignored by what a shell runs in the background.
     fn stop(&self) {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        signal(&self.0, Signal::TERM);
     }
 }
 

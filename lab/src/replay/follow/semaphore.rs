@@ -131,7 +131,7 @@ impl Follower {
 
     /// Before the semaphore is handed over: who is first in line, has a signal, and does not get it, has
     /// left. That happens under the semaphore's lock and is noted later, maybe after the hand-over.
-    pub(super) fn let_leavers_leave(&mut self) {
+    pub(super) fn remove_leavers(&mut self) {
         while let Some(first) = self.first_in_line() {
             let thread = self.threads.values_mut().find(|thread| thread.id == first);
             let Some(thread) = thread.filter(|thread| thread.has_left_queue()) else {

@@ -109,7 +109,7 @@ impl Follower {
         let owner = self.owner_of_work(event.cpu);
         if unlocks {
             self.unlocked_on = Some(event.cpu);
-            self.let_leavers_leave();
+            self.remove_leavers();
         }
         if let Some(window) = self.windows.remove(&owner)
             && let Some((ns, tick)) = window.queued

@@ -78,7 +78,7 @@ impl Console {
 
     fn show(&mut self, text: &str) -> Result<()> {
         if self.is_shown {
-            self.is_shown = stdout::print_on(text)?;
+            self.is_shown = stdout::print_unless_closed(text)?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ pub(super) fn of(args: &LinuxArgs, detection: &Detection, report: &Report) -> Re
         exits: report.counts.exits,
         runs_without_progress: report.counts.runs_without_progress,
         stood: report.counts.longest_stall.as_ref().map(|stall| Stood {
-            at: stall.culprit.to_string(),
+            at: stall.instruction.to_string(),
             time_ns: ns(stall.time),
         }),
         guard_did: report.statistics.map(|did| GuardDid {

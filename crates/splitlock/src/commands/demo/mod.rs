@@ -12,11 +12,12 @@ use split_lock_repro::sweep::Stop;
 use split_lock_repro::vm::open_kvm;
 
 use crate::args::demo::{Demo, DemoArgs, FailOn, LinuxArgs};
-use crate::error::report_error;
+use crate::error::{print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::kernel_choice::of_this_host;
 use crate::output::Output;
-use crate::{Exit, guard_config, stdout};
+use crate::{guard_config, stdout};
 
 mod console;
 mod expectation;
@@ -43,7 +44,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
     let mut guest = LinuxVm::new(&kvm, &boot(args), guard_config::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
-        report_error(&format!("note: {note}"));
+        print_note(&note);
     }
     let mut console = Console::new(!args.json);
     console.say(&heading(args, &guest))?;
@@ -59,7 +60,7 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     console.end_line()?;
     console.say("\n")?;
     let Some(ending) = ended? else {
-        report_error("stopped before the guest came to an end");
+        print_to_stderr("stopped before the guest came to an end");
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
@@ -115,7 +116,7 @@ fn listen(
 fn say_where(stall: &Stall) {
     let done = guard_config::in_words(&stall.response);
     let at = stall.instruction;
-    report_error(&format!("note: the guest is held up at {at}; {done}"));
+    print_note(&format!("the guest is held up at {at}; {done}"));
 }
 
 /// Says why nothing was shown, if that is so.
@@ -125,23 +126,23 @@ fn complain_about(
     ending: Ending,
     console: &Console,
 ) -> Result<()> {
-    let patience = args.boot_timeout;
+    let boot_timeout = args.boot_timeout;
     let has_begun = matches!(
         session.stage(),
         Stage::Splitting { .. } | Stage::Done { .. }
     );
     match ending {
         Ending::NoOutput => bail!(
-            "no serial output from the guest in {patience:?}: try --append earlyprintk=serial,ttyS0, a \
+            "no serial output from the guest in {boot_timeout:?}: try --append earlyprintk=serial,ttyS0, a \
              kernel with a serial console (CONFIG_SERIAL_8250_CONSOLE), or a longer --boot-timeout"
         ),
         Ending::NoPrompt => bail!(
-            "the guest has not come to a prompt in {patience:?}; the last that it said was `{}`: try \
+            "the guest has not come to a prompt in {boot_timeout:?}; the last that it said was `{}`: try \
              --append loglevel=7 to see more, or a longer --boot-timeout",
             console.last_line()
         ),
         Ending::NotStarted => bail!(
-            "the guest's shell has not started the program in {patience:?}; the last that it said was `{}`",
+            "the guest's shell has not started the program in {boot_timeout:?}; the last that it said was `{}`",
             console.last_line()
         ),
         Ending::Panicked if !has_begun => bail!(

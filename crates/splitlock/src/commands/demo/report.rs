@@ -82,10 +82,10 @@ impl Report {
         page.item(
             "-",
             &format!(
-                "{} and {}; {} runs without progress",
+                "{} and {}; {} without progress",
                 count(counts.runs, "run", "runs"),
                 count(counts.exits, "exit", "exits"),
-                counts.runs_without_progress
+                count(counts.runs_without_progress, "run", "runs")
             ),
         );
         if let Some(statistics) = &self.statistics {
@@ -150,9 +150,9 @@ impl Report {
 
     fn where_it_stood(&self) -> String {
         match &self.counts.longest_stall {
-            Some(LongestStall { culprit, time }) => {
+            Some(LongestStall { instruction, time }) => {
                 let time = ms(*time);
-                format!("For {time} its vCPU stood at {culprit}.")
+                format!("For {time} its vCPU stood at {instruction}.")
             }
             None => "Its vCPU was never seen at one split lock for 20 ms or more.".into(),
         }

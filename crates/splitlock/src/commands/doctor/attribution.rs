@@ -11,7 +11,6 @@ use split_lock_model::time::Nanos;
 use split_lock_report::text::count;
 
 use super::instruction::{Instruction, Located};
-
 use crate::page::Page;
 
 /// More programs and instructions than these are only counted.
@@ -24,19 +23,21 @@ const MOST_SOURCES: usize = 2;
 const MOST_PROCESSES: usize = 4;
 
 pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Located]) {
-    let who = &diagnosis.attribution;
-    if !who.groups.is_empty() {
+    let attribution = &diagnosis.attribution;
+    if !attribution.groups.is_empty() {
         page.heading("Who");
-        for (n, met) in who.groups.iter().enumerate().take(MOST_GROUPS) {
-            put_group(page, met, who.timers.is_some());
+        for (n, traps) in attribution.groups.iter().enumerate().take(MOST_GROUPS) {
+            put_group(page, traps, attribution.timers.is_some());
             if let Some(located) = instructions.iter().find(|located| located.group == n) {
                 put_instruction(page, located);
             }
         }
         put_rest(page, diagnosis);
     }
-    let Some(timers) = &who.timers else { return };
-    if who.machines.machines.is_empty() && timers.not_looked_into == 0 {
+    let Some(timers) = &attribution.timers else {
+        return;
+    };
+    if attribution.machines.machines.is_empty() && timers.not_looked_into == 0 {
         return;
     }
     page.heading("Virtual machines with short timers");
@@ -44,66 +45,49 @@ pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Loc
         page.item("-", &suspected(suspect));
     }
     if timers.suspects.is_empty() {
-        let machines = count(
-            who.machines.machines.len() as u64,
-            "virtual machine",
-            "virtual machines",
-        );
-        page.item(
-            "-",
-            &format!("No timer that is too short is to be seen among {machines}."),
-        );
+        let machines = attribution.machines.machines.len() as u64;
+        let machines = count(machines, "virtual machine", "virtual machines");
+        let text = format!("No timer that is too short is to be seen among {machines}.");
+        page.item("-", &text);
     }
-    let not_seen = timers.not_looked_into + who.machines.not_looked_into;
+    let not_seen = timers.not_looked_into + attribution.machines.not_looked_into;
     if not_seen > 0 {
-        page.item(
-            "?",
-            &format!(
-                "{} could not be looked into; root can.",
-                count(not_seen.into(), "process", "processes")
-            ),
-        );
+        let processes = count(not_seen.into(), "process", "processes");
+        let text = format!("{processes} could not be looked into; root can.");
+        page.item("?", &text);
     }
 }
 
 /// What there is no room for.
 fn put_rest(page: &mut Page, diagnosis: &Diagnosis) {
-    let who = &diagnosis.attribution;
-    let hidden = who.groups.iter().skip(MOST_GROUPS);
-    let (groups, traps) = hidden.fold((0, 0), |(groups, traps), met| {
-        (groups + 1, traps + met.group.traps)
+    let attribution = &diagnosis.attribution;
+    let hidden = attribution.groups.iter().skip(MOST_GROUPS);
+    let (groups, traps) = hidden.fold((0, 0), |(groups, traps), more| {
+        (groups + 1, traps + more.group.traps)
     });
-    let traps: u64 = traps + who.in_other_groups;
+    let traps: u64 = traps + attribution.in_other_groups;
     if traps > 0 {
         let groups = count(groups, "more instruction", "more instructions");
-        page.item(
-            "-",
-            &format!(
-                "{} of at least {groups} (--json has them).",
-                count(traps, "trap", "traps")
-            ),
-        );
+        let traps = count(traps, "trap", "traps");
+        let text = format!("{traps} of at least {groups} (--json has them).");
+        page.item("-", &text);
     }
-    let suppressed = who
-        .suppressed
-        .split_locks
-        .saturating_add(who.suppressed.bus_locks);
+    let suppressed = attribution.suppressed;
+    let suppressed = suppressed.split_locks.saturating_add(suppressed.bus_locks);
     if suppressed > 0 {
         let messages = count(suppressed, "more message", "more messages");
-        page.item(
-            "?",
-            &format!("The kernel left out {messages}: it does not say whose."),
-        );
+        let text = format!("The kernel left out {messages}: it does not say whose.");
+        page.item("?", &text);
     }
 }
 
-fn put_group(page: &mut Page, met: &AttributedTraps, may_livelock: bool) {
-    page.item("-", &trapped(&met.group));
-    let owners = met.owners.iter();
+fn put_group(page: &mut Page, traps: &AttributedTraps, may_livelock: bool) {
+    page.item("-", &trapped(&traps.group));
+    let owners = traps.owners.iter();
     for line in owners.flat_map(|owners| whose(owners, may_livelock)) {
         page.item("", &line);
     }
-    if let Some(suspicion) = &met.suspicion {
+    if let Some(suspicion) = &traps.suspicion {
         page.item("", &suspected_of(suspicion));
     }
 }
@@ -112,10 +96,10 @@ fn put_instruction(page: &mut Page, located: &Located) {
     match located.instruction {
         // That is said of the address already.
         Instruction::OfAGuest => {}
-        _ => page.item(
-            "",
-            &format!("The instruction: {}.", located.instruction.sentence()),
-        ),
+        _ => {
+            let sentence = located.instruction.sentence();
+            page.item("", &format!("The instruction: {sentence}."));
+        }
     }
 }
 
@@ -135,10 +119,9 @@ fn trapped(group: &Group) -> String {
         true => " (virtual CPUs)",
         false => "",
     };
-    let after = if group.is_after() {
-        "by the instruction before "
-    } else {
-        "at "
+    let after = match group.is_after() {
+        true => "by the instruction before ",
+        false => "at ",
     };
     let what = match group.kind {
         TrapKind::SplitLock => "trap",
@@ -149,59 +132,47 @@ fn trapped(group: &Group) -> String {
     let traps = count(group.traps, what, &format!("{what}s"));
     let threads = match group.threads.len() {
         1 if group.traps_of_other_threads == 0 => String::new(),
-        threads => {
-            let more = if group.traps_of_other_threads > 0 {
-                "more than "
-            } else {
-                ""
-            };
-            format!(" of {more}{threads} threads")
-        }
+        threads if group.traps_of_other_threads > 0 => format!(" of more than {threads} threads"),
+        threads => format!(" of {threads} threads"),
     };
     let exception = exception(group.kind);
     format!("{name}{cpus}: {traps}{threads} (#{exception}), {after}{place}{whose}.")
 }
 
 fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
-    let mut lines: Vec<String> = owners
-        .processes
-        .iter()
-        .take(MOST_PROCESSES)
-        .map(|owning| of_process(owning, may_livelock))
-        .collect();
+    let shown = owners.processes.iter().take(MOST_PROCESSES);
+    let mut lines: Vec<_> = shown.map(|owner| of_process(owner, may_livelock)).collect();
     let more = owners.processes.len().saturating_sub(MOST_PROCESSES);
     if more > 0 {
-        lines.push(format!(
-            "And {}.",
-            count(more as u64, "more process", "more processes")
-        ));
+        let more = count(more as u64, "more process", "more processes");
+        lines.push(format!("And {more}."));
     }
-    let mut rest = vec![];
-    let mut tell = |number: usize, one: &str, many: &str| {
-        if number > 0 {
-            rest.push(count(number as u64, one, many));
-        }
-    };
-    tell(
-        owners.gone,
-        "thread has ended since",
-        "threads have ended since",
-    );
-    tell(
-        owners.reused,
-        "thread's id is another's now",
-        "threads' ids are others' now",
-    );
-    tell(
-        owners.earlier_boot,
-        "thread is of an earlier boot",
-        "threads are of earlier boots",
-    );
-    tell(
-        owners.not_looked_for,
-        "was not looked for",
-        "were not looked for",
-    );
+    let counts = [
+        (
+            owners.gone,
+            "thread has ended since",
+            "threads have ended since",
+        ),
+        (
+            owners.reused,
+            "thread's id is another's now",
+            "threads' ids are others' now",
+        ),
+        (
+            owners.earlier_boot,
+            "thread is of an earlier boot",
+            "threads are of earlier boots",
+        ),
+        (
+            owners.not_looked_for,
+            "was not looked for",
+            "were not looked for",
+        ),
+    ];
+    let some = counts.into_iter().filter(|(number, ..)| *number > 0);
+    let rest: Vec<_> = some
+        .map(|(number, one, many)| count(number as u64, one, many))
+        .collect();
     if !rest.is_empty() {
         lines.push(format!("{}.", rest.join(", ")));
     }
@@ -212,29 +183,27 @@ fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
     lines
 }
 
-fn of_process(owning: &OwnerProcess, may_livelock: bool) -> String {
-    let process = &owning.process;
+fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
+    let process = &owner.process;
     let what = match &process.vm {
         Some(vm) => machine(vm),
         None => program(process),
     };
     // Those of machines have a section of their own.
     let concerns = may_livelock && process.vm.is_none();
-    let timer = owning.timers.first().filter(|_| concerns);
+    let timer = owner.timers.first().filter(|_| concerns);
     let timer = timer.map_or(String::new(), |timer| {
         let signal = timer.signal;
         format!(" It has a timer that sends it signal {signal}; how often cannot be seen.")
     });
-    let container = process
-        .container
-        .as_ref()
-        .map_or(String::new(), |container| {
-            format!(
-                ", in the {} container {}",
-                engine(container.engine),
-                container.id
-            )
-        });
+    let container = process.container.as_ref();
+    let container = container.map_or(String::new(), |container| {
+        format!(
+            ", in the {} container {}",
+            engine(container.engine),
+            container.id
+        )
+    });
     format!("Process {}: {what}{container}.{timer}", process.pid)
 }
 

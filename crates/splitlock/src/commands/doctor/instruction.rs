@@ -21,6 +21,7 @@ pub(super) enum Instruction {
     /// The addresses are those of a guest, and in the VMM's memory they mean something else.
     OfAGuest,
     /// It cannot be looked at.
+    #[serde(rename = "could_not_see")]
     Unreadable {
         /// A sentence.
         why: String,
@@ -43,10 +44,10 @@ const MOST_INSTRUCTIONS: usize = 8;
 /// The instructions of those groups that have a process which lives.
 pub(super) fn of_groups(root: &Root, diagnosis: &Diagnosis) -> Vec<Located> {
     let groups = diagnosis.attribution.groups.iter().enumerate();
-    let living = groups.filter_map(|(group, met)| {
-        let owning = met.owners.as_ref()?.processes.first()?;
-        let pid = owning.process.pid;
-        let instruction = Instruction::of(root, &met.group, pid);
+    let living = groups.filter_map(|(group, traps)| {
+        let owner = traps.owners.as_ref()?.processes.first()?;
+        let pid = owner.process.pid;
+        let instruction = Instruction::of(root, &traps.group, pid);
         Some(Located {
             group,
             pid,
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn code_that_does_not_lock_is_not_the_culprit() {
+    fn code_that_does_not_lock_was_loaded_later() {
         let process = Target::start(&Elf::default());
         let answer = process.instruction("game", "#AC", BASE + TEXT);
         assert!(matches!(answer, Instruction::OtherCode(_)), "{answer:?}");
@@ -230,6 +231,8 @@ mod tests {
             answer.sentence().contains("nothing mapped at 0x10"),
             "{answer:?}"
         );
+        let json = serde_json::to_value(&answer).unwrap();
+        assert_eq!(json["state"], "could_not_see");
         let captured = tempfile::tempdir().unwrap();
         let root = Root::open(captured.path()).unwrap();
         let answer = Instruction::of(&root, &group("game", "#AC", 0x1000), 1);

@@ -10,10 +10,11 @@ use split_lock_report::text;
 
 use self::instruction::Located;
 use crate::args::doctor::{DoctorArgs, DoctorFormat};
-use crate::args::is_standard;
+use crate::exit::Exit;
 use crate::output::Output;
 use crate::page::Page;
-use crate::{Exit, stdout};
+use crate::stdout;
+use crate::stdout::is_standard;
 
 mod attribution;
 mod instruction;

@@ -13,12 +13,12 @@ use crate::page::{Page, Severity};
 /// Writes everything on an empty page.
 pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page) -> Page {
     let verdict = &diagnosis.verdict;
-    let mood = match verdict.answer() {
+    let severity = match verdict.answer() {
         Answer::Fine => Severity::Good,
         Answer::Found => Severity::Bad,
         Answer::CannotSay => Severity::Unsure,
     };
-    page.title(&verdict.title(), mood);
+    page.title(&verdict.title(), severity);
     page.paragraph(&verdict.condition.meaning());
     why(&mut page, verdict);
     attribution::put_on(&mut page, diagnosis, instructions);

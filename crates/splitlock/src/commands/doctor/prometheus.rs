@@ -19,7 +19,7 @@ pub(super) fn of(diagnosis: &Diagnosis) -> String {
     ];
     let help = "What may become of whoever splits a lock on this host";
     metrics.gauge("verdict_info", help).value(&labels, 1.0);
-    let help = "0 not affected, 1 somebody is or can be, 3 could not see enough to say";
+    let help = "0 not affected, 1 affected or can be, 3 could not see enough to say";
     let code = f64::from(super::exit(verdict.answer()).code());
     metrics.gauge("verdict_exit_code", help).value(&[], code);
     let help = "Whether the kernel's log could be read";

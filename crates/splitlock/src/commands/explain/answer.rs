@@ -185,18 +185,21 @@ mod tests {
         answer(bytes, known(settings, Mode::Bits64), Mode::Bits64)
     }
 
-    /// Any values for some registers, of a few only the lowest byte.
+    /// Any values for some registers, of a few only the lowest byte. Code of 64 bits cannot have all
+    /// of them.
     fn some_settings() -> impl Strategy<Value = Vec<String>> {
-        let names = "al cl dl bl rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip fs_base gs_base";
-        let names: Vec<_> = names.split(' ').collect();
-        let setting = |(name, value): (&str, u64)| match name.ends_with('l') {
-            true => format!("{name}={:#x}", value as u8),
-            false => format!("{name}={value:#x}"),
-        };
-        let all = 0..=names.len();
-        let values = proptest::collection::vec(any::<u64>(), names.len());
-        (proptest::sample::subsequence(names, all), values)
-            .prop_map(move |(names, values)| names.into_iter().zip(values).map(setting).collect())
+        const NAMES: &[&str] = &[
+            "al", "cl", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r12", "rip", "fs_base",
+            "gs_base", "ds_base", "ss_base",
+        ];
+        let settings = proptest::collection::vec(any::<u64>(), NAMES.len()).prop_map(|values| {
+            let setting = |(name, value): (&&str, u64)| match name.ends_with('l') {
+                true => format!("{name}={:#x}", value as u8),
+                false => format!("{name}={value:#x}"),
+            };
+            NAMES.iter().zip(values).map(setting).collect::<Vec<_>>()
+        });
+        settings.prop_flat_map(|settings| proptest::sample::subsequence(settings, 0..=NAMES.len()))
     }
 
     /// lock inc dword ptr [rsi]; ret
@@ -232,8 +235,11 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 1..24),
             prefix in proptest::option::of(Just(0xf0)),
             mode in prop_oneof![Just(Mode::Bits16), Just(Mode::Bits32), Just(Mode::Bits64)],
-            settings in some_settings(),
+            mut settings in some_settings(),
         ) {
+            if mode == Mode::Bits64 {
+                settings.retain(|text| !text.starts_with("ds_base") && !text.starts_with("ss_base"));
+            }
             let bytes: Vec<u8> = prefix.into_iter().chain(bytes).collect();
             let answer = answer(&bytes, known(&settings, mode), mode);
             prop_assert!(answer.text().starts_with(answer.headline().split(' ').next().unwrap()));

@@ -2,11 +2,11 @@
 
 use serde::{Serialize, Serializer};
 use serde_json::json;
-use split_lock_host::{Detection, Facts};
+use split_lock_host::Facts;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::explain::kernel_in_words;
 use split_lock_model::kernel::{Era, Mode, Profile};
-use split_lock_model::machine::{Hardware, Vendor};
+use split_lock_model::machine::Hardware;
 use split_lock_model::time::Nanos;
 
 use crate::kernel_choice::of_this_host;
@@ -86,8 +86,8 @@ impl Treatment {
                 };
             }
         };
-        let hardware = hardware(facts);
-        let real = as_booted(&detection, &warn);
+        let hardware = facts.hardware();
+        let real = detection.as_booted(&warn);
         let (kernel, supposed) = match real {
             Some(kernel) => (KernelTreatment::of(&kernel, hardware), false),
             None => (KernelTreatment::of(&warn, DETECTS), true),
@@ -101,38 +101,6 @@ impl Treatment {
             supposed,
             kernel: Some(kernel),
         }
-    }
-}
-
-/// This host's kernel in the mode that it runs in, if it detects anything.
-fn as_booted(detection: &Detection, warn: &Profile) -> Option<Profile> {
-    match detection {
-        Detection::On { mode, mitigate } => {
-            let mode = match mode.as_str() {
-                "fatal" => Mode::Fatal,
-                _ => Mode::Warn,
-            };
-            let booted = warn.with_mode(mode).ok()?;
-            let mitigates = mitigate.as_deref() != Some("0");
-            Some(booted.with_mitigate(mitigates).unwrap_or(booted))
-        }
-        Detection::Off { parameter } => {
-            let rate = parameter.rsplit_once("ratelimit:")?.1.parse().ok()?;
-            warn.with_mode(Mode::Ratelimit(rate)).ok()
-        }
-        _ => None,
-    }
-}
-
-fn hardware(facts: &Facts) -> Hardware {
-    let has = |flag| facts.has_cpu_flag(flag) == Some(true);
-    let vendor = match facts.is_amd() {
-        true => Vendor::Amd,
-        false => Vendor::Intel,
-    };
-    Hardware {
-        split_lock_ac: has("split_lock_detect"),
-        bus_lock_db: has("bus_lock_detect").then_some(vendor),
     }
 }
 
@@ -276,22 +244,24 @@ mod tests {
 
     #[test]
     fn this_host_is_told_as_it_is_booted() {
-        let kernel = |treatment: &Treatment| treatment.kernel.as_ref().unwrap().kernel.to_string();
+        let kernel = |treatment: Treatment| treatment.kernel.unwrap().kernel.to_string();
         let warn = on("split_lock_detect", "", "1");
         assert!(!warn.supposed);
-        let warn_kernel = kernel(&warn);
-        let without = on("split_lock_detect", "", "0");
-        assert_eq!(kernel(&without), format!("{warn_kernel},mitigate=0"));
-        let fatal = on("split_lock_detect", "split_lock_detect=fatal", "1");
-        assert_eq!(kernel(&fatal), format!("{warn_kernel},mode=fatal"));
-        let limited = on(
-            "split_lock_detect bus_lock_detect",
-            "split_lock_detect=ratelimit:9",
-            "1",
-        );
-        assert_eq!(kernel(&limited), format!("{warn_kernel},mode=ratelimit:9"));
-        assert!(!limited.supposed);
-        assert!(limited.kernel.unwrap().program.contains("9 bus locks"));
+        let warn = kernel(warn);
+        let both = "split_lock_detect bus_lock_detect";
+        for (command_line, mitigate, setting) in [
+            ("", "0", "mitigate=0"),
+            ("split_lock_detect=fatal", "1", "mode=fatal"),
+            ("split_lock_detect=ratelimit:9", "1", "mode=ratelimit:9"),
+        ] {
+            let treatment = on(both, command_line, mitigate);
+            assert!(!treatment.supposed);
+            assert_eq!(kernel(treatment), format!("{warn},{setting}"));
+        }
+        let limited = on(both, "split_lock_detect=ratelimit:9", "1")
+            .kernel
+            .unwrap();
+        assert!(limited.program.contains("9 bus locks"));
     }
 
     #[test]

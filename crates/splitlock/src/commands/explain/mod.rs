@@ -6,11 +6,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::partial::{KnownRegisters, NotAnInstruction, Split, analyze};
 use split_lock_host::Facts;
-use split_lock_symbols::{LocatedCode, PastedBytes};
+use split_lock_symbols::{Error, LocatedCode, PastedBytes};
 
 use crate::args::Host;
 use crate::args::explain::{ExplainArgs, FailOn};
-use crate::{Exit, stdout};
+use crate::exit::Exit;
+use crate::stdout;
 
 mod answer;
 mod json;
@@ -62,14 +63,21 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters)> {
         KnownRegisters::new(&args.reg, rip, mode).map_err(|error| anyhow!("--reg {error}"))
     };
     let code = match (&args.exe, args.pid, args.address) {
-        (Some(file), _, Some(address)) => LocatedCode::from_file(file, address, args.base, mode)?,
+        (Some(file), _, Some(address)) => LocatedCode::from_file(file, address, args.base, mode)
+            .map_err(|error| {
+                let file = file.display();
+                not_found(error, &format!("cannot explain {address:#x} of {file}"))
+            })?,
         (_, Some(pid), Some(address)) => LocatedCode::from_process(pid, address, mode)?,
         _ => {
             let text = match &args.bytes[..] {
                 [dash] if dash == "-" => standard_input()?,
                 words => words.join(" "),
             };
-            let pasted = PastedBytes::parse(&text)?;
+            let pasted = PastedBytes::parse(&text).map_err(|error| match error {
+                Error::NoBytes => anyhow!("{error} to explain"),
+                other => other.into(),
+            })?;
             let mode = mode.unwrap_or(Mode::Bits64);
             let known = known(args.rip, mode)?;
             return Ok((LocatedCode::from_bytes(&pasted, mode, known.rip), known));
@@ -77,6 +85,20 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters)> {
     };
     let known = known(code.rip, code.mode)?;
     Ok((code, known))
+}
+
+/// Why there is no code at an address of a file, and which option helps.
+fn not_found(error: Error, cannot: &str) -> anyhow::Error {
+    let error = match error {
+        Error::UnalignedBase(_) => anyhow!("--base {error}"),
+        Error::NoPlace(_) => anyhow!("{error}; --base says where it was loaded"),
+        Error::SeveralPlaces(_) => {
+            anyhow!("{error}: --base says where it was loaded, as in /proc/PID/maps")
+        }
+        Error::Other(_) => return error.into(),
+        _ => error.into(),
+    };
+    error.context(cannot.to_owned())
 }
 
 fn standard_input() -> Result<String> {

@@ -9,8 +9,9 @@ use clap_complete::Shell;
 
 use crate::args::Cli;
 use crate::args::generate::GenerateArgs;
+use crate::exit::Exit;
 use crate::output::Output;
-use crate::{Exit, stdout};
+use crate::stdout;
 
 mod man;
 

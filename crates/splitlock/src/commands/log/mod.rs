@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use split_lock_log::{Event, LogStart, MessageCounts, Records, Source};
 use split_lock_report::text::count;
 
-use crate::args::is_standard;
 use crate::args::log::{LogArgs, LogFormat};
-use crate::error::report_error;
-use crate::{Exit, interrupt, stdout, terminal};
+use crate::error::print_to_stderr;
+use crate::exit::Exit;
+use crate::stdout::is_standard;
+use crate::{interrupt, stdout, terminal};
 
 mod data;
 mod table;
@@ -21,8 +22,8 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     }
     interrupt::leave_on_ctrl_c()?;
     let is_read = match args.format {
-        LogFormat::Table => stdout::print_on(&table::heading())?,
-        LogFormat::Csv => stdout::print_on(&data::csv_heading()?)?,
+        LogFormat::Table => stdout::print_unless_closed(&table::heading())?,
+        LogFormat::Csv => stdout::print_unless_closed(&data::csv_heading()?)?,
         LogFormat::Json => true,
     };
     if !is_read {
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     match args.format {
         LogFormat::Table => stdout::print(&format!("\n{}", terminal::paragraphs(&summary)))?,
         // What is printed is for programs.
-        LogFormat::Json | LogFormat::Csv => report_error(&summary),
+        LogFormat::Json | LogFormat::Csv => print_to_stderr(&summary),
     }
     Ok(Exit::Fine)
 }
@@ -60,7 +61,7 @@ fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<bool> {
             LogFormat::Json => data::json(&event)?,
             LogFormat::Csv => data::csv(&event)?,
         };
-        if !stdout::print_on(&text)? {
+        if !stdout::print_unless_closed(&text)? {
             return Ok(false);
         }
     }

@@ -6,9 +6,9 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::finding;
 use split_lock_repro::vm::VmError;
 
-use crate::Exit;
 use crate::args::measure::ReproduceArgs;
-use crate::error::{error_chain, report_error};
+use crate::error::{error_chain, print_note, print_to_stderr};
+use crate::exit::Exit;
 use crate::measuring::{KvmSession, seed, usable_cpus};
 use crate::output::OutputFolder;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
         Ok(session) => measured(folder, &session, args.repeat, seed),
         Err(error) if is_without_kvm(&error) => {
             let why = error_chain(&error);
-            report_error(&format!("note: {why}; everything here is modelled"));
+            print_note(&format!("{why}; everything here is modelled"));
             modelled_only(folder, args.repeat, seed)
         }
         Err(error) => Err(error),
@@ -107,7 +107,7 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
         write(folder, &found)?;
     }
     if session.was_stopped() {
-        report_error("stopped before everything was measured");
+        print_to_stderr("stopped before everything was measured");
         return Ok(Exit::Stopped);
     }
     Ok(Exit::Fine)
@@ -154,7 +154,7 @@ fn stopped_before(heading: &str) -> String {
 /// Said at once, and in the report.
 fn failed(heading: &str, error: &anyhow::Error) -> String {
     let why = format!("{heading}: {}.", error_chain(error));
-    report_error(&format!("note: {why}"));
+    print_note(&why);
     why
 }
 

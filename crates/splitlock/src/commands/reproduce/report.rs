@@ -44,14 +44,14 @@ impl Chapter {
     }
 
     /// The sweeps, by the names of their files.
-    fn sweeps(&self) -> impl Iterator<Item = NamedSweep<'_>> {
+    fn named_sweeps(&self) -> impl Iterator<Item = NamedSweep<'_>> {
         let names = [self.part.name, "modelled"].into_iter();
         let named = names.zip(&self.sweeps);
         named.map(|(name, sweep)| NamedSweep { name, sweep })
     }
 
     fn write(&self, folder: &OutputFolder) -> Result<()> {
-        for NamedSweep { name, sweep } in self.sweeps() {
+        for NamedSweep { name, sweep } in self.named_sweeps() {
             folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
             folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
         }
@@ -97,7 +97,11 @@ pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
         title: "Split locks on this host".into(),
         finding: finding.clone(),
         sections,
-        sweeps: found.chapters.iter().flat_map(Chapter::sweeps).collect(),
+        sweeps: found
+            .chapters
+            .iter()
+            .flat_map(Chapter::named_sweeps)
+            .collect(),
     })?;
     folder.write("report.html", |out| out.write_all(page.as_bytes()))?;
     let path = folder.finish()?;

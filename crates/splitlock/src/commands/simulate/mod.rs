@@ -12,8 +12,8 @@ use split_lock_model::trace;
 use split_lock_report::figure::livelock_timeline;
 use split_lock_report::timeline::{self, View};
 
-use crate::Exit;
 use crate::args::model::{FailOn, SimulateArgs};
+use crate::exit::Exit;
 use crate::kernel_choice::asked_or_of_this_host;
 use crate::output::Output;
 use crate::picture_file::PictureFile;

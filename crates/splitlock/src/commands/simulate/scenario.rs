@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use split_lock_model::machine::{CpuId, Hardware, Topology};
+use split_lock_model::machine::{Hardware, Topology};
 use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
 use split_lock_model::time::Nanos;
 
@@ -21,9 +21,7 @@ pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenari
     }
     let topology = topology(args)?;
     let subject = subject(args, timeout.into())?;
-    let (splitting, on) = (Program::split_loop(args.split_cost.into())?, |n| {
-        place(topology, n)
-    });
+    let splitting = Program::split_loop(args.split_cost.into())?;
     let mut tasks = vec![];
     for n in 0..args.threads {
         let name = match args.threads {
@@ -31,13 +29,23 @@ pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenari
             _ => format!("{} {n}", subject.name),
         };
         let start = if args.others > 0 { JOIN } else { Nanos::ZERO };
-        tasks.push(subject.clone().named(name).on(on(n)).starting_at(start));
+        tasks.push(
+            subject
+                .clone()
+                .named(name)
+                .on(topology.spread(n))
+                .starting_at(start),
+        );
     }
     for n in 0..args.others {
         // Not all at once, and all well before the timed ones join.
         let start = Nanos::from_micros(1_300 * u64::from(n) % 50_000);
         let other = TaskSpec::user(splitting, None).named(format!("other {n}"));
-        tasks.push(other.on(on(args.threads + n)).starting_at(start));
+        tasks.push(
+            other
+                .on(topology.spread(args.threads + n))
+                .starting_at(start),
+        );
     }
     let mut scenario = Scenario::new(topology, tasks);
     scenario.tick_phase = args.phase.into();
@@ -81,12 +89,6 @@ fn topology(args: &SimulateArgs) -> Result<Topology> {
     Ok(Topology::new(cpus, args.smt)?)
 }
 
-/// As Linux spreads threads: first one on each core, then on the cores' other CPUs.
-fn place(machine: Topology, n: u32) -> CpuId {
-    let n = n % machine.cpus();
-    CpuId(n % machine.cores() * machine.siblings() + n / machine.cores())
-}
-
 fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
     let (compute, splits) = match args.guest {
         Some(GuestKind::Split) => (Duration::ZERO, 1),
@@ -108,16 +110,4 @@ fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
     task.noise = args.noise.map(Nanos::from);
     task.migrate_every = args.migrate.map(Nanos::from);
     Ok(task)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_are_spread_over_cores_first() {
-        let machine = Topology::new(4, 2).unwrap();
-        let places: Vec<_> = (0..5).map(|n| place(machine, n).0).collect();
-        assert_eq!(places, [0, 2, 1, 3, 0]);
-    }
 }

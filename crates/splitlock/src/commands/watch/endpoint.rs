@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use httparse::Status;
 
 /// Serves the text that was published last, for as long as the program runs.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +15,6 @@ pub(super) struct Endpoint(Arc<Mutex<String>>);
 /// A client that takes longer to ask and to listen, or asks for more, is not Prometheus.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: usize = 8 << 10;
-const MOST_HEADERS: usize = 64;
 
 impl Endpoint {
     /// Begins to serve at an address, which is returned: its port may have been left open by 0.
@@ -76,7 +74,11 @@ impl Endpoint {
         let mut rest = answer.as_bytes();
         while !rest.is_empty() {
             client.set_write_timeout(time_left(deadline)?)?;
-            rest = &rest[client.write(rest)?..];
+            match client.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -91,29 +93,30 @@ enum Target {
     NotHttp,
 }
 
-/// Reads up to the empty line that ends a request, or until there is too much of it.
+/// Reads up to the empty line that ends a request, or until there is no more or too much of it.
 fn read_target(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Target> {
     let mut head = [0; LONGEST_REQUEST];
     let mut length = 0;
-    loop {
-        let count = read(&mut head[length..])?;
-        length += count;
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&head[..length]) {
-            Ok(Status::Partial) if count > 0 => {}
-            Ok(Status::Complete(_)) => return Ok(target(&request)),
-            Ok(Status::Partial) | Err(_) => return Ok(Target::NotHttp),
+    let is_over = |head: &[u8]| head.windows(4).any(|end| end == b"\r\n\r\n");
+    while length < head.len() && !is_over(&head[..length]) {
+        match read(&mut head[length..])? {
+            0 => break,
+            count => length += count,
         }
     }
+    Ok(target(&head[..length]))
 }
 
-/// What follows a question mark does not matter.
-fn target(request: &httparse::Request<'_, '_>) -> Target {
+/// What the first line asks for; what follows a question mark does not matter.
+fn target(head: &[u8]) -> Target {
+    let mut request = httparse::Request::new(&mut []);
+    // With no room for headers it ends in an error at the first one.
+    let _only_line_is_wanted = request.parse(head);
     let path = request.path.and_then(|path| path.split('?').next());
-    match (request.method, path) {
-        (Some("GET"), Some("/metrics" | "/")) => Target::Metrics,
-        (Some("GET"), _) => Target::OtherPath,
+    match (request.version, request.method, path) {
+        (None, ..) => Target::NotHttp,
+        (_, Some("GET"), Some("/metrics" | "/")) => Target::Metrics,
+        (_, Some("GET"), _) => Target::OtherPath,
         _ => Target::OtherMethod,
     }
 }
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_drop_by_drop_is_left_and_others_are_served() {
+    fn a_slow_client_is_dropped_and_others_are_served() {
         let (endpoint, address) = Endpoint::at("127.0.0.1:0".parse().unwrap()).unwrap();
         endpoint.publish("a 1\n".to_owned());
         let mut slow = TcpStream::connect(address).unwrap();
@@ -176,9 +179,27 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_an_end_is_cut() {
-        let mut endless = io::repeat(b'x');
-        let target = read_target(|part| endless.read(part)).unwrap();
-        assert_eq!(target, Target::NotHttp);
+    fn the_first_line_decides_whatever_comes_after_it() {
+        let line = "GET /metrics HTTP/1.1\r\n";
+        let headers = "X: y\r\n".repeat(65);
+        let endless = "x".repeat(LONGEST_REQUEST + 1);
+        for (parts, target) in [
+            (&["GET /metr", "ics HTTP/1.0\r\n\r\n"][..], Target::Metrics),
+            // The client has nothing more to say.
+            (&[line, "Host: x\r\n"], Target::Metrics),
+            (&[line, "no header\r\n\r\n"], Target::Metrics),
+            (&[line, &headers, "\r\n"], Target::Metrics),
+            (&[line, "X: ", &endless], Target::Metrics),
+            (&["GET /metrics HT"], Target::NotHttp),
+            (&[&endless], Target::NotHttp),
+            (&[], Target::NotHttp),
+        ] {
+            let mut rest = parts.iter();
+            let read = |into: &mut [u8]| match rest.next() {
+                Some(part) => part.as_bytes().read(into),
+                None => Ok(0),
+            };
+            assert_eq!(read_target(read).unwrap(), target, "{parts:?}");
+        }
     }
 }

@@ -13,8 +13,9 @@ use split_lock_watch::{
 };
 
 use crate::args::watch::{FailOn, WatchArgs};
-use crate::error::report_error;
-use crate::{Exit, interrupt, stdout, terminal};
+use crate::error::print_to_stderr;
+use crate::exit::Exit;
+use crate::{interrupt, stdout, terminal};
 
 mod endpoint;
 mod host;
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         endpoint
     });
     // On a terminal they would be hidden at once; there they stand below the table.
-    host.notes.iter().for_each(|note| report_error(note));
+    host.notes.iter().for_each(|note| print_to_stderr(note));
     let out = Printer::new(args, host)?;
     if !out.start(&watch)? {
         return Ok(Exit::Fine);
@@ -183,7 +184,7 @@ impl Printer {
     /// Each of these tells whether somebody still reads.
     fn start(&self, watch: &Watch) -> Result<bool> {
         match self.form {
-            Form::Json => stdout::print_on(&json::start(watch, &self.host)?),
+            Form::Json => stdout::print_unless_closed(&json::start(watch, &self.host)?),
             Form::Screen(_) | Form::Lines => Ok(true),
         }
     }
@@ -191,8 +192,8 @@ impl Printer {
     fn changes(&self, reports: &[StateReport]) -> Result<bool> {
         for report in reports {
             let is_read = match self.form {
-                Form::Json => stdout::print_on(&json::change(report)?)?,
-                Form::Lines => stdout::print_on(&self.line(report))?,
+                Form::Json => stdout::print_unless_closed(&json::change(report)?)?,
+                Form::Lines => stdout::print_unless_closed(&self.line(report))?,
                 Form::Screen(_) => true,
             };
             if !is_read {
@@ -217,7 +218,7 @@ impl Printer {
 
     fn sample(&self, snapshot: &Snapshot) -> Result<bool> {
         match &self.form {
-            Form::Json => stdout::print_on(&json::snapshot("sample", snapshot)?),
+            Form::Json => stdout::print_unless_closed(&json::snapshot("sample", snapshot)?),
             Form::Screen(screen) => {
                 let table = table::render(snapshot, &self.host, screen.room());
                 // A terminal that is closed ends the watch.
@@ -238,6 +239,6 @@ impl Printer {
             Form::Screen(_) | Form::Lines => table::render(snapshot, &self.host, room),
         };
         screen::leave();
-        stdout::print_on(&text).map(|_| ())
+        stdout::print_unless_closed(&text).map(|_| ())
     }
 }

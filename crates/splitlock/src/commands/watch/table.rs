@@ -380,4 +380,19 @@ pub(super) mod tests {
         );
         assert!(text.contains("LIVELOCK: CPU 0/KVM (5670)"), "{text}");
     }
+
+    #[test]
+    fn nothing_and_nobody_have_words_of_their_own() {
+        let mut snapshot = snapshot();
+        snapshot.processes[0].place.clear();
+        let text = render(&snapshot, &host(), room(110, None));
+        let pid = snapshot.processes[0].pid;
+        assert!(text.contains(&format!("\n(gone) [{pid}]\n")), "{text}");
+        snapshot.threads.clear();
+        let text = render(&snapshot, &host(), room(110, None));
+        assert!(
+            text.contains("\n\nNo split-lock traps so far.\n\n"),
+            "{text}"
+        );
+    }
 }
