@@ -21,6 +21,9 @@ void hide_what_is_not_emulated(Bit32u function, cpuid_function_t *leaf)
   case 0x16: // The model's own frequencies, which are not that of this TSC.
     leaf->eax = leaf->ebx = leaf->ecx = leaf->edx = 0;
     break;
+  case 0x8000001f: // The Ryzen announces memory encryption without the MSR that says whether it is on.
+    leaf->eax = leaf->ebx = leaf->ecx = leaf->edx = 0;
+    break;
   case 0x15: // The TSC runs at `ips` Hz. Said here, no kernel has to measure it, with another result each time.
     leaf->eax = leaf->ebx = 1;
     leaf->ecx = SIM->get_param_num(BXPN_IPS)->get();

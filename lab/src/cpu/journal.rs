@@ -104,7 +104,8 @@ impl Journal {
         });
         let mut journal = match lines.next() {
             Some((fail, line)) => {
-                Self::begin(line.map_err(|e| fail(e.to_string()))?).map_err(fail)?
+                let line = line.map_err(|error| fail(error.to_string()))?;
+                Self::begin(&line).map_err(fail)?
             }
             None => {
                 return Err(JournalError {
@@ -120,23 +121,24 @@ impl Journal {
         Ok(journal)
     }
 
-    fn begin(line: Line) -> Result<Self, String> {
-        match line {
-            Line::Begin { format, .. } if format != FORMAT => {
-                Err(format!("format {format}, and only {FORMAT} is known"))
-            }
-            Line::Begin {
-                ticks_per_second,
-                cpus,
-                ..
-            } => Ok(Self {
-                ticks_per_second,
-                cpus,
-                events: Vec::new(),
-                totals: None,
-            }),
-            _ => Err("a journal starts with \"begin\"".to_owned()),
+    fn begin(line: &Line) -> Result<Self, String> {
+        let &Line::Begin {
+            format,
+            ticks_per_second,
+            cpus,
+        } = line
+        else {
+            return Err("a journal starts with \"begin\"".to_owned());
+        };
+        if format != FORMAT {
+            return Err(format!("format {format}, and only {FORMAT} is known"));
         }
+        Ok(Self {
+            ticks_per_second,
+            cpus,
+            events: Vec::new(),
+            totals: None,
+        })
     }
 
     fn add(&mut self, line: Line) -> Result<(), String> {
