@@ -88,6 +88,10 @@ pub struct WatchedExperiment {
     pub argv: Vec<String>,
 }
 
+/// What a guest's kernel says when an interrupt came while its interrupts were off, in the middle of the entry of another
+/// one (the interrupted frame has IF clear): QEMU's nested SVM does that now and then, and the guest shows nothing.
+pub const QEMU_INTERRUPTED: &str = "ENTRY_TRAMPOLINE stack guard page was hit";
+
 /// A program to run in the machine, and what it prints goes out as bundles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestCommand {
@@ -97,7 +101,7 @@ pub struct GuestCommand {
     pub mitigate: bool,
     /// Whether detection is on meanwhile.
     pub detection: bool,
-    /// How often it may be tried until it does not end with exit code 2.
+    /// How often it may be tried until it does not end with exit code 2, or with [`QEMU_INTERRUPTED`].
     pub attempts: u32,
     /// The program and its arguments.
     pub argv: Vec<String>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use split_lock_lab::bundle::Bundles;
-use split_lock_lab::plan::{GuestCommand, Plan};
+use split_lock_lab::plan::{GuestCommand, Plan, QEMU_INTERRUPTED};
 
 use super::apt;
 use super::cache::Cache;
@@ -136,6 +136,12 @@ fn judge(demo: &DemoRun, bundles: &Bundles, folder: &Path) -> Result<bool> {
     if code == NOTHING_SHOWN && NO_PROMPT.iter().any(|words| notes.contains(words)) {
         bail!(
             "a guest's guest did not come to its prompt in {ATTEMPTS} attempts, which is QEMU's fault as far as is known: see {}",
+            file.display()
+        );
+    }
+    if said.contains(QEMU_INTERRUPTED) {
+        bail!(
+            "a guest's guest was not done after {ATTEMPTS} attempts: it took an interrupt while interrupts were off, which is QEMU's fault as far as is known: see {}",
             file.display()
         );
     }

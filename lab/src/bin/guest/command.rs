@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 use split_lock_lab::bundle;
-use split_lock_lab::plan::GuestCommand;
+use split_lock_lab::plan::{GuestCommand, QEMU_INTERRUPTED};
 
 use crate::lab_device::LabDevice;
 use crate::tick::settle;
@@ -17,11 +17,16 @@ const COULD_NOT_BE_DONE: i32 = 2;
 pub(crate) fn run(command: &GuestCommand, device: &LabDevice, line: &mut File) -> Result<()> {
     let mut output = attempt(command, device)?;
     for _ in 1..command.attempts {
-        if output.status.code() != Some(COULD_NOT_BE_DONE) {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let why = if output.status.code() == Some(COULD_NOT_BE_DONE) {
+            complaint.trim()
+        } else if printed.contains(QEMU_INTERRUPTED) {
+            QEMU_INTERRUPTED
+        } else {
             break;
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        eprintln!("lab-guest: {} once more: {}", command.name, why.trim());
+        };
+        eprintln!("lab-guest: {} once more: {why}", command.name);
         output = attempt(command, device)?;
     }
     let code = output.status.code().map_or(-1, i64::from).to_string();
