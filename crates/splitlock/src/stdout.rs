@@ -1,4 +1,4 @@
-//! Standard streams: the name `-`, and printing to a reader may stop when it has seen enough.
+//! Standard streams: the name `-`, and printing to a reader that may stop when it has seen enough.
 
 use std::io::{self, Write};
 use std::path::Path;

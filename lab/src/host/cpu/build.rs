@@ -134,7 +134,7 @@ fn build(source: &Source, files: &Files, flags: &[&str], draft: &Path) -> Result
 
 /// The answer is the only folder in the archive.
 fn unpack(source: &Source, into: &Path) -> Result<PathBuf> {
-    let bytes = source::archive_bytes(source)?;
+    let bytes = source.archive()?;
     let plain = lzma_rust2::XzReader::new(&bytes[..], true);
     tar::Archive::new(plain)
         .unpack(into)

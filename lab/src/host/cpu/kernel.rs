@@ -21,6 +21,11 @@ pub(super) struct BootKernel {
     pub(super) modules: Option<PathBuf>,
 }
 
+/// Of every kernel. A printk at 9600 baud would take 100 ms of the trap that it is about, and with several CPUs Bochs
+/// misses wake-ups from MWAIT. Without the last word 6.12 warns when KVM is loaded.
+pub(super) const COMMAND_LINE: &str =
+    "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off";
+
 /// What the newest kernel that Debian offers for a stable release is called here, and where Debian has it.
 const NEWEST: &str = "newest";
 const NEWEST_SUITE: &str = "trixie-backports";
@@ -90,12 +95,6 @@ impl BootKernel {
             image,
             modules: None,
         })
-    }
-
-    /// A printk at 9600 baud would take 100 ms of the trap that it is about, and with several CPUs Bochs misses
-    /// wake-ups from MWAIT. The last one spares 6.12 a warning when KVM is loaded.
-    pub(super) fn command_line(&self) -> String {
-        "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off".to_owned()
     }
 }
 

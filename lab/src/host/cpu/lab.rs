@@ -9,7 +9,7 @@ use split_lock_lab::cpu::script::Script;
 
 use super::build::Build;
 use super::image::ImageTools;
-use super::kernel::BootKernel;
+use super::kernel::{BootKernel, COMMAND_LINE};
 use super::machine::{Console, Limits, Machine, Outcome};
 use super::rootfs::{GuestPrograms, Rootfs};
 use super::source::Source;
@@ -66,12 +66,8 @@ impl Lab {
     ) -> Result<Machine> {
         output::empty_folder(folder)?;
         let rootfs = Rootfs::new(kernel, &self.programs, script, with)?;
-        self.tools.write(
-            folder,
-            &kernel.image,
-            &rootfs.archive()?,
-            &kernel.command_line(),
-        )?;
+        self.tools
+            .write(folder, &kernel.image, &rootfs.archive()?, COMMAND_LINE)?;
         Machine::new(&self.build, &self.source, folder, options)
     }
 

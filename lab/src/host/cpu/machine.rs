@@ -23,9 +23,9 @@ use crate::host::output;
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Of its own time.
+    /// In guest time.
     pub(super) guest: Duration,
-    /// Of everybody's.
+    /// In wall-clock time.
     pub(super) wall: Duration,
 }
 

@@ -20,7 +20,7 @@ use crate::host::step::step;
 const PROGRAM: &str = "program";
 const GUEST: &str = "guest";
 
-/// Boot and script take about 20 s of the machine's time, and twice that of everybody's.
+/// Boot and script take about 20 s of guest time, and twice that of wall-clock time.
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(120),
     wall: Duration::from_secs(300),

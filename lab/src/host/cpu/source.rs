@@ -41,8 +41,9 @@ impl Source {
         Ok(Self { root, sha256 })
     }
 
-    pub(super) fn archive(&self) -> PathBuf {
-        self.root.join(ARCHIVE)
+    /// The bytes of the archive.
+    pub(super) fn archive(&self) -> Result<Vec<u8>> {
+        read(&self.root.join(ARCHIVE))
     }
 
     pub(super) fn bios(&self) -> PathBuf {
@@ -106,11 +107,6 @@ pub(super) fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of the archive.
-pub(super) fn archive_bytes(source: &Source) -> Result<Vec<u8>> {
-    read(&source.archive())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn sha256_is_that_of_everybody() {
+    fn sha256_of_nothing_is_the_published_one() {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(sha256(b""), empty);
     }

@@ -239,6 +239,6 @@ impl Printer {
             Form::Screen(_) | Form::Lines => table::render(snapshot, &self.host, room),
         };
         screen::leave();
-        stdout::print_unless_closed(&text).map(|_| ())
+        stdout::print_plain(&text)
     }
 }
