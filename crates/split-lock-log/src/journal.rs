@@ -106,11 +106,26 @@ pub(crate) fn object(line: &[u8]) -> Option<&[u8]> {
     line.starts_with(b"{").then_some(line)
 }
 
-impl Entry {
-    /// `None` if the line is no such entry.
-    pub(crate) fn read(line: &[u8]) -> Option<Self> {
-        let fields: Fields = serde_json::from_slice(object(line)?).ok()?;
-        fields.entry()
+/// What a line is as JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum JsonLine {
+    Entry(Entry),
+    /// An object that has no end, or is damaged otherwise.
+    Broken,
+    /// No object, or none with a message.
+    Other,
+}
+
+impl JsonLine {
+    pub(crate) fn read(line: &[u8]) -> Self {
+        let Some(object) = object(line).filter(|object| object.starts_with(b"{\"")) else {
+            return JsonLine::Other;
+        };
+        match serde_json::from_slice::<Fields>(object) {
+            Ok(fields) => fields.entry().map_or(JsonLine::Other, JsonLine::Entry),
+            Err(error) if error.is_data() => JsonLine::Other,
+            Err(_) => JsonLine::Broken,
+        }
     }
 }
 
@@ -121,11 +136,13 @@ mod tests {
     #[test]
     fn an_entry_as_journalctl_writes_it() {
         let line = br#"{"__REALTIME_TIMESTAMP":"1763823189123456","_HOSTNAME":"h","_TRANSPORT":"kernel","_SOURCE_MONOTONIC_TIMESTAMP":"688792264","MESSAGE":[97,27,255],"_X":["a","b"]}"#;
-        let entry = Entry::read(line).unwrap();
+        let JsonLine::Entry(entry) = JsonLine::read(line) else {
+            panic!("no entry");
+        };
         assert_eq!(entry.message, b"a\x1b\xff");
         for before in BEFORE_JSON {
             let line = [before, &line[..], b"\r"].concat();
-            assert_eq!(Entry::read(&line).as_ref(), Some(&entry));
+            assert_eq!(JsonLine::read(&line), JsonLine::Entry(entry.clone()));
         }
         assert_eq!(entry.stamp.uptime, Some(Duration::from_micros(688_792_264)));
         assert_eq!(
@@ -147,8 +164,16 @@ mod tests {
             r#"{"MESSAGE":null}"#,
             r#"{"MESSAGE":["a","b"]}"#,
             "{}",
+            "{x86/split lock detection: disabled}",
         ] {
-            assert_eq!(Entry::read(line.as_bytes()), None, "{line}");
+            assert_eq!(JsonLine::read(line.as_bytes()), JsonLine::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_entry_without_its_end_is_broken() {
+        for line in [r#"{"MESSAGE":"a"#, r#"{"MESSAGE":"a"}}"#, r#"{"MESSAGE":"#] {
+            assert_eq!(JsonLine::read(line.as_bytes()), JsonLine::Broken, "{line}");
         }
     }
 }

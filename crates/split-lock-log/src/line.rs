@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 
 use crate::colour::without_colours;
 use crate::header::{Header, Origin};
-use crate::journal::Entry;
+use crate::journal::{Entry, JsonLine};
 use crate::message::{
     END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, LINUX_VERSION, OPENINGS, Opening, PREFIX, Parsed,
     REFUSED_WRITE, hexadecimal_digits,
@@ -37,9 +37,21 @@ pub(crate) enum Certainty {
 
 impl Line {
     pub(crate) fn read(line: &[u8]) -> Self {
-        match Entry::read(line) {
-            Some(entry) => Self::of_entry(&entry),
-            None => Self::of_text(line),
+        match JsonLine::read(line) {
+            JsonLine::Entry(entry) => Self::of_entry(&entry),
+            JsonLine::Broken => Self::of_broken_entry(line),
+            JsonLine::Other => Self::of_text(line),
+        }
+    }
+
+    /// Without its end nobody knows what of it is escaped, and how much is missing.
+    fn of_broken_entry(line: &[u8]) -> Self {
+        match Self::of_text(line) {
+            Line::Whole(header, _) | Line::Partial(header, Certainty::Certain) => {
+                Line::Damaged(header, Damage::CutShort)
+            }
+            Line::Partial(_, Certainty::Possible) => Line::Other,
+            line => line,
         }
     }
 
@@ -202,6 +214,20 @@ mod tests {
             "sudo: bob : COMMAND=/usr/bin/less arch/x86/split.c",
         ] {
             assert_eq!(Line::read(line.as_bytes()), Line::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_cut_short_is_damaged() {
+        for line in [
+            r#"{"MESSAGE":"x86/split lock detection: #AC: a\\/1 took a split_lock trap at address: 0x1"#,
+            r#"{"MESSAGE":"x86/split lock detection: disabled"#,
+        ] {
+            let read = Line::read(line.as_bytes());
+            assert!(
+                matches!(read, Line::Damaged(_, Damage::CutShort)),
+                "{read:?}"
+            );
         }
     }
 

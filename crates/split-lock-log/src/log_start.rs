@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::colour::without_colours;
 use crate::header::{Header, Origin};
-use crate::journal::Entry;
+use crate::journal::{Entry, JsonLine};
 use crate::message::LINUX_VERSION;
 
 /// Whether a log begins where the kernel does: if so, a message of the boot that is not there was not
@@ -45,7 +45,7 @@ impl LogStartDetector {
         if self.has_decided() {
             return;
         }
-        if let Some(entry) = Entry::read(line) {
+        if let JsonLine::Entry(entry) = JsonLine::read(line) {
             return self.add_entry(&entry);
         }
         self.lines += 1;
