@@ -8,6 +8,7 @@ use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
 use split_lock_model::random::SplitMix64;
 
+use crate::cpu::Cpu;
 use crate::guest::{Guest, Level};
 use crate::results::Origin;
 
@@ -73,12 +74,15 @@ pub enum Host {
 }
 
 impl Host {
-    /// How a measurement on it was obtained.
+    /// How a measurement on it is obtained where this runs.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        match self {
-            Host::Native => Origin::MeasuredNative,
-            Host::Emulated(kernel) => Origin::MeasuredEmulated(kernel.to_string()),
+        Origin::Measured {
+            cpu: Cpu::of_this_host(),
+            trap: match self {
+                Host::Native => None,
+                Host::Emulated(kernel) => Some(kernel.to_string()),
+            },
         }
     }
 }
