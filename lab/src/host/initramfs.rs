@@ -68,6 +68,9 @@ pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<P
                 .flat_map(|(package, name)| ["--package", package, "--bin", name]),
         )
         .args(["--config", "profile.release.strip=true"])
+        .args(["--config", "profile.release.debug=false"])
+        // For those who change them and look at once.
+        .args(["--config", "profile.release.incremental=true"])
         .arg("--target-dir")
         .arg(&folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");

@@ -1,5 +1,6 @@
 //! What all commands on this machine share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,9 @@ use split_lock_lab::cpu::script::Script;
 use super::build::Build;
 use super::image::ImageTools;
 use super::kernel::{BootKernel, COMMAND_LINE};
-use super::machine::{Console, Limits, Machine, Outcome};
+use super::machine::{Console, Machine, Outcome};
 use super::rootfs::{GuestPrograms, Rootfs};
+use super::runner::Scene;
 use super::source::Source;
 use crate::host::cache::Cache;
 use crate::host::output;
@@ -21,7 +23,8 @@ use crate::host::step::step;
 #[derive(Debug)]
 pub(super) struct Lab {
     pub(super) cache: Cache,
-    build: Build,
+    /// By whether they are for several CPUs.
+    builds: BTreeMap<bool, Build>,
     source: Source,
     tools: ImageTools,
     programs: GuestPrograms,
@@ -30,18 +33,23 @@ pub(super) struct Lab {
 }
 
 impl Lab {
-    pub(super) fn open(cpus: u8) -> Result<Self> {
+    /// `cpus`: of each machine that is to be booted.
+    pub(super) fn open(cpus: impl IntoIterator<Item = u8>) -> Result<Self> {
         let cache = Cache::new();
         let lock = cache.lock()?;
         let source = step("the source of Bochs and its BIOS", || Source::get(&cache))?;
         let tools = step("the tools for boot images", || ImageTools::get(&cache))?;
-        let build = step("the CPU", || Build::get(&source, cpus > 1, &cache))?;
+        let kinds: BTreeSet<bool> = cpus.into_iter().map(|cpus| cpus > 1).collect();
+        let builds = step("the CPU", || {
+            let build = |&kind| Ok((kind, Build::get(&source, kind, &cache)?));
+            kinds.iter().map(build).collect()
+        })?;
         let programs = step("building the programs for the machine", || {
             GuestPrograms::build(&cache)
         })?;
         Ok(Self {
             cache,
-            build,
+            builds,
             source,
             tools,
             programs,
@@ -52,7 +60,7 @@ impl Lab {
     /// Where what comes out of a kernel's machine is kept.
     pub(super) fn results(&self, kernel: &BootKernel, name: &str) -> PathBuf {
         let results = self.cache.folder("results").join(&kernel.release);
-        results.join("cpu").join(name)
+        results.join("cpu").join(name.replace(' ', "-"))
     }
 
     /// A folder with everything that a machine needs, and nothing of an earlier one.
@@ -60,28 +68,37 @@ impl Lab {
         &self,
         folder: &Path,
         kernel: &BootKernel,
+        boot_words: &str,
         script: &Script,
         with: &[PathBuf],
         options: &CpuOptions,
     ) -> Result<Machine> {
+        let build = self.builds.get(&(options.cpus > 1));
+        let build = build.context("the CPU was built for another number of CPUs")?;
+        let command_line = format!("{COMMAND_LINE} {boot_words}");
         output::empty_folder(folder)?;
         let rootfs = Rootfs::new(kernel, &self.programs, script, with)?;
-        self.tools
-            .write(folder, &kernel.image, &rootfs.archive()?, COMMAND_LINE)?;
-        Machine::new(&self.build, &self.source, folder, options)
+        self.tools.write(
+            folder,
+            &kernel.image,
+            &rootfs.archive()?,
+            command_line.trim_end(),
+        )?;
+        Machine::new(build, &self.source, folder, options)
     }
 
-    /// Boots a kernel, lets it carry out a script, and reads what came.
-    pub(super) fn boot(
-        &self,
-        folder: &Path,
-        kernel: &BootKernel,
-        script: &Script,
-        options: &CpuOptions,
-        limits: Limits,
-    ) -> Result<Outcome> {
-        let machine = self.machine(folder, kernel, script, &[], options)?;
-        machine.run(Console::Log, limits)?;
+    /// Boots a scene's kernel, lets it carry out the script, and reads what came.
+    pub(super) fn boot(&self, folder: &Path, scene: &Scene<'_>) -> Result<Outcome> {
+        let Scene {
+            kernel,
+            options,
+            boot_words,
+            script,
+            limits,
+            ..
+        } = scene;
+        let machine = self.machine(folder, kernel, boot_words, script, &[], options)?;
+        machine.run(Console::Log, *limits)?;
         let outcome = machine.outcome();
         outcome.with_context(|| format!("see {}", machine.serial_log().display()))
     }

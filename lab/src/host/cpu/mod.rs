@@ -7,6 +7,7 @@ mod kernel;
 mod lab;
 mod machine;
 mod rootfs;
+mod runner;
 mod scene;
 mod shell;
 mod source;

@@ -1,6 +1,7 @@
 //! The check: an unmodified kernel takes real #ACs, and it and the CPU tell the same of each of them.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -13,6 +14,7 @@ use super::kernel::BootKernel;
 use super::lab::Lab;
 use super::machine::{Limits, Outcome};
 use super::rootfs;
+use super::runner::{self, Findings, Scene};
 use crate::host::args::CpuArgs;
 use crate::host::lab::{bytes, output_of};
 use crate::host::step::step;
@@ -31,26 +33,37 @@ const SETTLE_MS: u64 = 3000;
 
 /// Whether all kernels and the CPU tell the same, and the same twice.
 pub(in crate::host) fn run(args: &CpuArgs) -> Result<bool> {
-    let options = &args.cpu.options()?;
-    let lab = Lab::open(options.cpus)?;
-    let mut is_fine = true;
-    for name in &args.kernel {
-        let kernel = step(&format!("kernel {name}"), || {
+    let options = args.cpu.options()?;
+    let lab = Lab::open([options.cpus])?;
+    let get = |name: &String| {
+        step(&format!("kernel {name}"), || {
             BootKernel::get(name, &lab.cache)
-        })?;
-        let boot = |run: &str| {
-            let what = format!("booting {} ({run} run)", kernel.release);
-            let folder = lab.results(&kernel, run);
-            let boot = || lab.boot(&folder, &kernel, &script(&kernel, options), options, LIMITS);
-            step(&what, boot)
-        };
-        let first = boot("first")?;
-        is_fine &= compare(&kernel, options, &first, &lab.results(&kernel, "first"))?;
-        if !args.once {
-            is_fine &= is_repeated(&first, &boot("second")?);
-        }
+        })
+    };
+    let kernels = args.kernel.iter().map(get).collect::<Result<Vec<_>>>()?;
+    let runs: &[&str] = if args.once {
+        &["first"]
+    } else {
+        &["first", "second"]
+    };
+    let journals: Vec<OnceLock<String>> = kernels.iter().map(|_| OnceLock::new()).collect();
+    let mut scenes = Vec::new();
+    for (kernel, journal) in kernels.iter().zip(&journals) {
+        scenes.extend(runs.iter().map(|run| Scene {
+            name: format!("{run} run"),
+            kernel,
+            options,
+            boot_words: "",
+            script: script(kernel, &options),
+            limits: LIMITS,
+            judge: Box::new(move |outcome, folder| {
+                let mut findings = compare(kernel, &options, outcome, folder)?;
+                check_repeated(&mut findings, journal, &outcome.journal_text);
+                Ok(findings)
+            }),
+        }));
     }
-    Ok(is_fine)
+    runner::run(&lab, scenes)
 }
 
 fn script(kernel: &BootKernel, options: &CpuOptions) -> Script {
@@ -81,7 +94,7 @@ fn compare(
     options: &CpuOptions,
     outcome: &Outcome,
     folder: &Path,
-) -> Result<bool> {
+) -> Result<Findings> {
     let text = |name| bytes(&outcome.bundles, name).map(String::from_utf8_lossy);
     let [said, complaints, code] = output_of(&outcome.bundles, PROGRAM)?;
     ensure!(code == "0", "lab-split failed: {}", complaints.trim());
@@ -99,21 +112,21 @@ fn compare(
             .next()
             .and_then(|word| hexadecimal(word.trim())),
     };
-    println!("\n{}: {accounts}", kernel.release);
-    let checks = accounts.checks(options.detect, with_guest);
-    for (what, is_so) in &checks {
-        println!("  {} {what}", if *is_so { "yes:" } else { "NO: " });
+    let mut findings = Findings::new(&format!("\n{}: {accounts}", kernel.release));
+    for (what, is_so) in accounts.checks(options.detect, with_guest) {
+        findings.check(what, is_so);
     }
-    println!("  all of it: {}", folder.display());
-    Ok(checks.iter().all(|(_, is_so)| *is_so))
+    findings.say(&format!("  all of it: {}", folder.display()));
+    Ok(findings)
 }
 
-fn is_repeated(first: &Outcome, second: &Outcome) -> bool {
-    let is_same = first.journal_text == second.journal_text;
-    let lines = first.journal_text.lines().count();
-    let verdict = if is_same { "yes:" } else { "NO: " };
-    println!(
-        "  {verdict} a second run with the same seed has the same journal, to the byte ({lines} lines)"
-    );
-    is_same
+/// The run that is done first leaves its journal for the other one to be held against.
+fn check_repeated(findings: &mut Findings, first: &OnceLock<String>, journal: &str) {
+    if let Err(journal) = first.set(journal.to_owned()) {
+        let lines = journal.lines().count();
+        let what = format!(
+            "another run with the same seed has the same journal, to the byte ({lines} lines)"
+        );
+        findings.check(&what, first.get() == Some(&journal));
+    }
 }

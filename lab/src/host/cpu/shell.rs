@@ -31,7 +31,7 @@ const ESCAPE: u8 = 0x1d;
 
 pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
     let options = args.cpu.options()?;
-    let lab = Lab::open(options.cpus)?;
+    let lab = Lab::open([options.cpus])?;
     let kernel = step(&format!("kernel {}", args.kernel), || {
         BootKernel::get(&args.kernel, &lab.cache)
     })?;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
         ..Script::default()
     };
     let folder: PathBuf = lab.results(&kernel, "shell");
-    let machine = lab.machine(&folder, &kernel, &script, &args.with, &options)?;
+    let machine = lab.machine(&folder, &kernel, "", &script, &args.with, &options)?;
     let pty = openpty(None, None).context("no pseudo terminal")?;
     make_raw(pty.slave.as_fd())?;
     let path = ttyname(&pty.slave)?;
