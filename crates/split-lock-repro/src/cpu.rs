@@ -15,6 +15,23 @@ pub enum Cpu {
 const SOFTWARE: &str = "Splitlock CPU in software";
 
 impl Cpu {
+    /// What a result calls a host as it is, with this CPU.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Cpu::Hardware => "native",
+            Cpu::Software => "CPU emulated",
+        }
+    }
+
+    /// The CPU of a host that a result calls so; `None` where the host was emulated or modelled.
+    #[must_use]
+    pub fn of_host(name: &str) -> Option<Self> {
+        [Cpu::Hardware, Cpu::Software]
+            .into_iter()
+            .find(|cpu| cpu.name() == name)
+    }
+
     /// The CPU that this runs on.
     #[must_use]
     pub fn of_this_host() -> Self {
@@ -62,6 +79,13 @@ mod tests {
         ] {
             assert_eq!(cpu(other), Cpu::Hardware, "{other}");
         }
+    }
+
+    #[test]
+    fn host_as_it_is_is_told_from_a_kernel() {
+        assert_eq!(Cpu::of_host("native"), Some(Cpu::Hardware));
+        assert_eq!(Cpu::of_host("CPU emulated"), Some(Cpu::Software));
+        assert_eq!(Cpu::of_host("6.6,hz=250"), None);
     }
 
     #[test]

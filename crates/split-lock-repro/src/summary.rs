@@ -9,7 +9,7 @@ pub struct Curve {
     pub series: String,
     /// The guest's name.
     pub guest: String,
-    /// `native` or a kernel profile.
+    /// See [`Sample::host`].
     pub host: String,
     /// Which vCPU.
     pub vcpu: u32,

@@ -92,7 +92,8 @@ fn longest_ns(curves: &[summary::Curve]) -> Option<u64> {
 }
 
 /// What tells each curve from every other: the vCPU only if there are several, the host only if
-/// the series does not name it, the sweep only if two would otherwise be called the same.
+/// the series does not name it; and if two would otherwise be called the same, what their hosts do about split
+/// locks, or if that is the same, too, the sweep.
 fn names(sweeps: &[Sweep]) -> Vec<String> {
     let named = |sweep: &Sweep| {
         let curves = summary::curves(sweep);
@@ -105,16 +106,30 @@ fn names(sweeps: &[Sweep]) -> Vec<String> {
     let by_sweep: Vec<Vec<String>> = sweeps.iter().map(named).collect();
     let all: Vec<&String> = by_sweep.iter().flatten().collect();
     let clash = |name: &&String| all.iter().filter(|other| *other == name).count() > 1;
-    let numbered = by_sweep.iter().enumerate().flat_map(|(index, names)| {
-        names.iter().map(move |name| {
-            if clash(&name) {
-                format!("{name}, sweep {}", index + 1)
-            } else {
-                name.clone()
-            }
+    let detections: Vec<Option<&str>> = sweeps.iter().map(detection).collect();
+    let told = sweeps.iter().zip(&by_sweep).enumerate();
+    let told = told.flat_map(|(index, (sweep, names))| {
+        let is_alone = detections
+            .iter()
+            .filter(|it| **it == detection(sweep))
+            .count()
+            == 1;
+        let difference = match detection(sweep) {
+            Some(detection) if is_alone => plain(detection),
+            _ => format!("sweep {}", index + 1),
+        };
+        let (all, clash) = (names.iter(), &clash);
+        all.map(move |name| match clash(&name) {
+            true => format!("{name}, {difference}"),
+            false => name.clone(),
         })
     });
-    numbered.collect()
+    told.collect()
+}
+
+fn detection(sweep: &Sweep) -> Option<&str> {
+    let provenance = sweep.provenance.as_ref()?;
+    Some(&provenance.host.detection)
 }
 
 /// Names a curve: the guest, how the numbers were obtained, and which vCPU if that is a question.

@@ -284,6 +284,23 @@ fn curves_of_several_sweeps_keep_their_names_apart() {
 }
 
 #[test]
+fn what_two_hosts_do_about_split_locks_tells_their_curves_apart() {
+    let on = |detection: &str| {
+        let mut sweep =
+            fixtures::sweep(fixtures::curve(fixtures::EMULATED_CPU, "split", 3, |ms| ms));
+        let provenance = sweep.provenance.as_mut().unwrap();
+        provenance.host.detection = format!("split-lock detection: {detection}");
+        sweep
+    };
+    let figure = Figure::progress(&[on("off"), on("on (warn)")]).unwrap();
+    let mut names: Vec<_> = figure.curves().map(|curve| &*curve.name).collect();
+    names.sort_unstable();
+    let expected = ["off", "on (warn)"]
+        .map(|state| format!("split, measured (CPU emulated), split-lock detection: {state}"));
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn nothing_to_draw_is_an_error_that_says_so() {
     let empty = fixtures::sweep(vec![]);
     let message = |result: Result<Figure, FigureError>| result.unwrap_err().to_string();

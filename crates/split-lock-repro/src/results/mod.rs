@@ -80,7 +80,8 @@ pub struct Sample {
     pub series: String,
     /// The guest's name, with the operand's offset if that was chosen: `split`, `split@57`.
     pub guest: String,
-    /// `native`, or the kernel profile that the trap or the model followed.
+    /// A host as it is, by its CPU's name ([`Cpu::name`]), or the kernel profile that the trap or the model
+    /// followed.
     pub host: String,
     /// Which of the vCPUs that ran at once.
     pub vcpu: u32,
@@ -131,11 +132,10 @@ impl fmt::Display for Origin {
             Origin::Modelled(kernel) => return write!(f, "modelled ({kernel})"),
         };
         match (cpu, trap) {
-            (Cpu::Hardware, None) => f.write_str("measured (native)"),
+            (_, None) => write!(f, "measured ({})", cpu.name()),
             (Cpu::Hardware, Some(kernel)) => write!(f, "measured (trap emulated: {kernel})"),
-            (Cpu::Software, None) => f.write_str("measured (CPU emulated)"),
             (Cpu::Software, Some(kernel)) => {
-                write!(f, "measured (CPU emulated; trap emulated: {kernel})")
+                write!(f, "measured ({}; trap emulated: {kernel})", cpu.name())
             }
         }
     }
