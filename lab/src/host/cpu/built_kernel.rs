@@ -82,7 +82,7 @@ impl BuiltKernel {
     pub(super) fn image(&self, cache: &Cache) -> Result<PathBuf> {
         let (source, tools) = self.fetch(cache)?;
         let configuration = self.configuration();
-        let key = source::key([&source.version, &configuration].map(|text| text.as_bytes()));
+        let key = source::key([&source.version, &configuration].map(String::as_bytes));
         let kernels = cache.folder("build/kernels");
         let folder = kernels.join(self.to_string()).join(key);
         if !folder.exists() {

@@ -61,6 +61,7 @@ fn places(image: &Path, release: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::output;
 
     #[test]
     fn kvm_is_told_for_each_vendor() {
@@ -80,8 +81,7 @@ mod tests {
             let root = tempfile::tempdir().expect("a folder");
             let (image, config) = (root.path().join(image), root.path().join(config));
             for path in [&image, &config] {
-                fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
-                fs::write(path, "CONFIG_KVM_INTEL=y\n").expect("it can be written");
+                output::write(path, b"CONFIG_KVM_INTEL=y\n").expect("it can be written");
             }
             KernelConfig::beside(&image, "6.16.0+").is_some()
         };
