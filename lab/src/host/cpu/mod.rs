@@ -2,8 +2,12 @@
 
 mod accounts;
 mod build;
+mod built_kernel;
+mod fetch;
 mod image;
 mod kernel;
+mod kernel_config;
+mod kernel_source;
 mod lab;
 mod machine;
 mod rootfs;
@@ -12,5 +16,8 @@ mod scene;
 mod shell;
 mod source;
 
+pub(super) use built_kernel::tick_rate;
+pub(super) use fetch::{build_kernel, fetch};
+pub(super) use kernel::{KernelName, KernelSeries};
 pub(super) use scene::run as check;
 pub(super) use shell::run as shell;
