@@ -84,9 +84,10 @@ pub(crate) struct OwnKernel {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo lab demo --kernel 6.12")]
 pub(crate) struct DemoArgs {
-    /// Debian's kernels to boot, each as host and guest, by series; can be given several times.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
+    /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Only download what booting these kernels takes, so that it can be done offline.
@@ -111,24 +112,24 @@ pub(crate) struct KernelArgs {
     pub(crate) hz: Hz,
 }
 
-/// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.
+/// Run the project's own tools in a machine: sweeps with and without guards, a report, the doctor, the log, an explanation.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab tools --out docs/figures/lab.svg")]
+#[command(after_help = "Example:\n  cargo lab tools --out docs/figures")]
 pub(crate) struct ToolsArgs {
-    /// Debian's kernel to boot, by series.
-    #[arg(long, value_name = "SERIES", default_value = "6.12")]
-    pub(crate) kernel: String,
-    /// Draw the sweeps.
-    #[arg(long, value_name = "FILE")]
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_value = "6.12")]
+    pub(crate) kernel: KernelName,
+    /// A folder to write the sweeps and their figures to.
+    #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
 
 /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Debian's kernels to boot, by series; can be given several times.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Boot unmodified kernels on a CPU in software that detects split locks, and hold the kernel's account of each trap

@@ -3,6 +3,8 @@
 
 use std::arch::asm;
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 /// Two cache lines, and a 32-bit word that lies in both.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -14,6 +16,18 @@ impl Default for CrossingWord {
     fn default() -> Self {
         Self([0; 128])
     }
+}
+
+/// Lets a signal interrupt what the kernel does, and nothing else.
+pub(crate) fn handle(signal: Signal) -> nix::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(signal, &action) }.map(drop)
 }
 
 impl CrossingWord {

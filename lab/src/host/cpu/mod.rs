@@ -3,6 +3,7 @@
 mod accounts;
 mod build;
 mod built_kernel;
+mod demo;
 mod fetch;
 mod image;
 mod kernel;
@@ -10,14 +11,20 @@ mod kernel_config;
 mod kernel_source;
 mod lab;
 mod machine;
+mod outputs;
 mod rootfs;
 mod runner;
 mod scene;
 mod shell;
 mod source;
+mod tools;
+mod watch;
 
 pub(super) use built_kernel::tick_rate;
+pub(super) use demo::run as demo;
 pub(super) use fetch::{build_kernel, fetch};
 pub(super) use kernel::{KernelName, KernelSeries};
 pub(super) use scene::run as check;
 pub(super) use shell::run as shell;
+pub(super) use tools::run as tools;
+pub(super) use watch::run as watch;
