@@ -8,6 +8,7 @@ use super::report::{End, Run, Windows};
 use super::scenario::Scenario;
 use super::thread::Thread;
 use super::timeline::Timeline;
+use super::worker::Worker;
 use crate::handler::{Action, Handler, Rules, TaskId};
 use crate::kernel::Profile;
 use crate::machine::CpuId;
@@ -70,6 +71,9 @@ pub(super) struct CoreWindow {
 pub(super) struct Cpu {
     pub(super) running: Option<usize>,
     pub(super) ready: VecDeque<usize>,
+    /// When the running thread got it.
+    pub(super) since: u64,
+    pub(super) worker: Worker,
 }
 
 impl<'a> Machine<'a> {
