@@ -11,6 +11,8 @@ mod runner;
 mod scene;
 mod shell;
 mod source;
+mod windows;
 
 pub(super) use scene::run as check;
 pub(super) use shell::run as shell;
+pub(super) use windows::run as windows;
