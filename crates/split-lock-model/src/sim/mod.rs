@@ -20,7 +20,8 @@ mod worker;
 pub use machine::Observer;
 pub use program::{Program, ProgramError};
 pub use report::{
-    Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, Verdict, Windows,
+    Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, UnusedWindows,
+    Verdict, Windows,
 };
 pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
 pub use timeline::{Span, SpanKind, Timeline, Track};

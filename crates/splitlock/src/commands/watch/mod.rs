@@ -94,6 +94,11 @@ fn follow(
     endpoint: Option<&Endpoint>,
     stop: &Stop,
 ) -> Result<Exit> {
+    let wanted = args.fail_on.map(state_to_find);
+    let is_found = |reports: &[StateReport]| {
+        let mut changes = reports.iter().map(|report| report.change);
+        changes.any(|change| Some(change.to) == wanted)
+    };
     let mut found = false;
     let mut next = Duration::ZERO;
     loop {
@@ -111,13 +116,13 @@ fn follow(
         let end = args.duration.map_or(next, |duration| duration.min(next));
         let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
         let changes = session.listen(timeout)?;
-        found |= has_livelock(&changes);
+        found |= is_found(&changes);
         if !out.changes(&changes)? {
             return Ok(exit(args, found, stop));
         }
     }
     let changes = session.finish()?;
-    found |= has_livelock(&changes);
+    found |= is_found(&changes);
     if out.changes(&changes)? {
         let (snapshot, reports) = session.snapshot(SnapshotKind::End)?;
         publish(endpoint, &snapshot);
@@ -128,9 +133,11 @@ fn follow(
     Ok(exit(args, found, stop))
 }
 
-fn has_livelock(reports: &[StateReport]) -> bool {
-    let mut changes = reports.iter().map(|report| report.change);
-    changes.any(|change| change.to == ThreadState::Livelocked)
+fn state_to_find(what: FailOn) -> ThreadState {
+    match what {
+        FailOn::Livelock => ThreadState::Livelocked,
+        FailOn::WindowsUnused => ThreadState::WindowsUnused,
+    }
 }
 
 /// Shows and prints what there is now; whether somebody still reads.
@@ -148,7 +155,7 @@ fn publish(endpoint: Option<&Endpoint>, snapshot: &Snapshot) {
 
 fn exit(args: &WatchArgs, found: bool, stop: &Stop) -> Exit {
     match args.fail_on {
-        Some(FailOn::Livelock) if found => Exit::Found,
+        Some(_) if found => Exit::Found,
         // Without a time, Ctrl-C is how a watch ends.
         _ if stop.is_requested() && args.duration.is_some() => Exit::Stopped,
         _ => Exit::Fine,
@@ -205,7 +212,7 @@ impl Printer {
 
     fn line(&self, StateReport { change, thread }: &StateReport) -> String {
         let word = match change.to {
-            ThreadState::Livelocked => {
+            state if table::is_alarming(state) => {
                 let alarm = table::alarm(thread, self.host.threshold);
                 return format!("{}\n", text::plain(&alarm));
             }
