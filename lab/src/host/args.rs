@@ -154,9 +154,9 @@ pub(crate) struct CpuArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo lab windows --kernel 6.12 --bus-lock-ns 700000")]
 pub(crate) struct WindowsArgs {
-    /// Debian's kernel to boot, by series, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES|FILE", default_values = ["6.1", "6.12", "newest"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "6.12@1000", "newest"])]
+    pub(crate) kernel: Vec<KernelName>,
     /// How long a bus lock takes, in nanoseconds; can be given several times.
     #[arg(
         long,

@@ -17,7 +17,8 @@ use split_lock_model::sim::{
 };
 use split_lock_model::time::{Hz, Nanos};
 
-use super::kernel::BootKernel;
+use super::kernel::{BootKernel, KernelName};
+use super::kernel_config::Kvm;
 use super::lab::Lab;
 use super::machine::{Limits, Outcome};
 use super::rootfs;
@@ -52,7 +53,7 @@ const TOLERANCE: u32 = 1;
 /// Whether all windows are as long as the model says.
 pub(in crate::host) fn run(args: &WindowsArgs) -> Result<bool> {
     let lab = Lab::open([1])?;
-    let get = |name: &String| {
+    let get = |name: &KernelName| {
         step(&format!("kernel {name}"), || {
             BootKernel::get(name, &lab.cache)
         })
@@ -76,7 +77,7 @@ fn scene(kernel: &BootKernel, bus_lock_ns: u32) -> Scene<'_> {
         Command::new(TICK, "/bin/lab-split --tick-ns"),
         Command::new(PROGRAM, &format!("/bin/lab-split --count {count}")),
     ];
-    let has_guest = kernel.modules.is_some();
+    let has_guest = kernel.kvm(options.vendor) != Kvm::Missing;
     if has_guest {
         let guest = format!("/bin/lab-split --guest --count {count}");
         commands.push(Command::new(GUEST, &guest));
