@@ -43,6 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
             let series = slice::from_ref(&args.kernel);
             Lab::open()?.with_each(series, "tools", |prepared| tools::run(args, prepared))
         }
+        Command::Windows(args) => cpu::windows(args),
         Command::Watch(args) => Lab::open()?.with_each(&args.kernel, "watch", watch::run),
     }
 }
