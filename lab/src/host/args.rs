@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
+    Windows(WindowsArgs),
 }
 
 /// Boot kernels, and compare every trap with the model.
@@ -147,6 +148,24 @@ pub(crate) struct CpuArgs {
     pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) cpu: CpuOptionArgs,
+}
+
+/// Count the split locks in each window of detection that a thread gets which splits locks without pause, and hold the
+/// model against them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab windows --kernel 6.12 --bus-lock-ns 700000")]
+pub(crate) struct WindowsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "6.12@1000", "newest"])]
+    pub(crate) kernel: Vec<KernelName>,
+    /// How long a bus lock takes, in nanoseconds; can be given several times.
+    #[arg(
+        long,
+        value_name = "NS",
+        default_values = ["100000", "500000", "700000", "1500000"],
+        value_parser = clap::value_parser!(u32).range(1000..=10_000_000)
+    )]
+    pub(crate) bus_lock_ns: Vec<u32>,
 }
 
 /// A console on a machine whose CPU detects split locks.

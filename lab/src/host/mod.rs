@@ -34,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Kernel(args) => cpu::build_kernel(args),
         Command::Shell(args) => cpu::shell(args),
         Command::Tools(args) => cpu::tools(args),
+        Command::Windows(args) => cpu::windows(args),
         Command::Watch(args) => cpu::watch(args),
     }
 }

@@ -19,6 +19,7 @@ mod shell;
 mod source;
 mod tools;
 mod watch;
+mod windows;
 
 pub(super) use built_kernel::tick_rate;
 pub(super) use demo::run as demo;
@@ -28,3 +29,4 @@ pub(super) use scene::run as check;
 pub(super) use shell::run as shell;
 pub(super) use tools::run as tools;
 pub(super) use watch::run as watch;
+pub(super) use windows::run as windows;
