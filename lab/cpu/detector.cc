@@ -5,11 +5,10 @@
 #include "cpu/cpu.h"
 #include "pc_system.h"
 #include "cpu/decoder/ia_opcodes.h"
-#include "gui/siminterface.h"
-#include "param_names.h"
 #include "detector.h"
 #include "journal.h"
 #include "options.h"
+#include "topology.h"
 
 namespace splitlock {
 
@@ -18,16 +17,6 @@ const bxInstruction_c *current_instruction[MAX_CPUS];
 Cpu cpus[MAX_CPUS];
 
 static Bit64u test_ctrl_of_core[MAX_CPUS];
-
-static unsigned core_of(unsigned cpu)
-{
-#if BX_SUPPORT_SMP
-  static const unsigned threads = SIM->get_param_num(BXPN_CPU_NTHREADS)->get();
-  return cpu / threads;
-#else
-  return cpu;
-#endif
-}
 
 Bit64u test_ctrl(unsigned cpu) { return test_ctrl_of_core[core_of(cpu)]; }
 

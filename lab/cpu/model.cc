@@ -7,6 +7,7 @@
 #include "journal.h"
 #include "limits.h"
 #include "options.h"
+#include "topology.h"
 #include "workarounds.h"
 #include <stdlib.h>
 
@@ -20,11 +21,15 @@ constexpr Bit64u DEBUGCTL_BUS_LOCK = 1 << 2;
 class DetectingModel : public bx_cpuid_t {
   bx_cpuid_t *model;
   MissingMsrs missing;
+  bool is_amd;
 
 public:
   DetectingModel(BX_CPU_C *cpu, bx_cpuid_t *model) : bx_cpuid_t(cpu), model(model)
   {
     model->get_cpu_extensions(ia_extensions_bitmask);
+    cpuid_function_t leaf;
+    model->get_cpuid_leaf(0, 0, &leaf);
+    is_amd = leaf.ebx == 0x68747541; // "Auth"
 #if BX_SUPPORT_VMX
     vmcs_map = *model->get_vmcs();
 #endif
@@ -43,6 +48,10 @@ public:
   {
     model->get_cpuid_leaf(function, subfunction, leaf);
     hide_what_is_not_emulated(function, leaf);
+    if (is_amd)
+      describe_amd_topology(cpu->which_cpu(), function, leaf);
+    else
+      describe_intel_topology(cpu->which_cpu(), function, subfunction, leaf);
     if (function == 7 && subfunction == 0) {
       constexpr Bit32u HAS_CORE_CAPABILITIES = 1u << 30, BUS_LOCK_DETECT = 1u << 24;
       leaf->edx = (leaf->edx & ~HAS_CORE_CAPABILITIES) | (options.split_lock_ac ? HAS_CORE_CAPABILITIES : 0);

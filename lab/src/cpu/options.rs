@@ -45,7 +45,7 @@ pub enum Detect {
 
 /// A CPU that cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{cpus} CPUs cannot be cores of {threads_per_core} threads each")]
+#[error("{cpus} CPUs cannot be cores of {threads_per_core} threads each; a core has 1, 2, 4 or 8")]
 pub struct TopologyError {
     cpus: u8,
     threads_per_core: u8,
@@ -69,7 +69,8 @@ impl CpuOptions {
     /// Processors, cores and threads, as Bochs wants them.
     ///
     /// # Errors
-    /// If the last core would lack a thread, or there is no CPU at all.
+    /// If the last core would lack a thread, there is no CPU at all, or a core's threads do not fill their bits of an
+    /// APIC ID.
     pub fn topology(&self) -> Result<String, TopologyError> {
         let Self {
             cpus,
@@ -77,7 +78,9 @@ impl CpuOptions {
             ..
         } = *self;
         match cpus.checked_rem(threads_per_core) {
-            Some(0) if cpus > 0 => Ok(format!("1:{}:{threads_per_core}", cpus / threads_per_core)),
+            Some(0) if cpus > 0 && threads_per_core.is_power_of_two() => {
+                Ok(format!("1:{}:{threads_per_core}", cpus / threads_per_core))
+            }
             _ => Err(TopologyError {
                 cpus,
                 threads_per_core,
@@ -146,6 +149,7 @@ mod tests {
         assert_eq!(topology(1, 1).as_deref(), Some("1:1:1"));
         assert_eq!(topology(4, 2).as_deref(), Some("1:2:2"));
         assert_eq!(topology(3, 2), None);
+        assert_eq!(topology(6, 3), None);
         assert_eq!(topology(2, 0), None);
         assert_eq!(topology(0, 1), None);
     }

@@ -33,6 +33,13 @@ impl Apt {
         })
     }
 
+    /// That of the machine's package sources, with its lists fetched.
+    pub(crate) fn of_machine(cache: &Cache) -> Result<Self> {
+        let apt = Self::new(cache.folder("apt"))?;
+        apt.update()?;
+        Ok(apt)
+    }
+
     /// Uses these package sources, in the format of sources.list, and none of the machine's.
     pub(crate) fn with_sources(home: PathBuf, sources: &str) -> Result<Self> {
         let list = home.join("sources.list");
@@ -166,11 +173,7 @@ pub(crate) fn unpacked(
     folder: &Path,
     fill: impl FnOnce(&Apt, &Path) -> Result<()>,
 ) -> Result<()> {
-    unpacked_from(what, folder, |draft| {
-        let apt = Apt::new(cache.folder("apt"))?;
-        apt.update()?;
-        fill(&apt, draft)
-    })
+    unpacked_from(what, folder, |draft| fill(&Apt::of_machine(cache)?, draft))
 }
 
 /// The same with any apt.

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use split_lock_lab::cpu::options::{CpuOptions, Detect, TopologyError, Vendor};
 use split_lock_model::kernel::Profile;
+use split_lock_model::time::Hz;
+
+use super::cpu::{KernelName, KernelSeries, tick_rate};
 
 /// Hold the model of split locks against real Linux kernels under QEMU.
 #[derive(Debug, Parser)]
@@ -23,9 +26,11 @@ pub(crate) enum Command {
     Cpu(CpuArgs),
     Demo(DemoArgs),
     Fetch(FetchArgs),
+    Kernel(KernelArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
+    Windows(WindowsArgs),
 }
 
 /// Boot kernels, and compare every trap with the model.
@@ -85,12 +90,26 @@ pub(crate) struct DemoArgs {
     pub(crate) kernel: Vec<String>,
 }
 
-/// Only download what a check needs, so that it can run offline.
+/// Only download what booting these kernels takes, so that it can be done offline.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000")]
 pub(crate) struct FetchArgs {
-    /// Debian's kernels, by series.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Build a small kernel with another tick rate from Debian's source, and print where it is. `--kernel SERIES@HZ` of the
+/// other commands does the same.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab kernel --source 6.12 --hz 1000")]
+pub(crate) struct KernelArgs {
+    /// Debian's series, or `newest`.
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    pub(crate) source: KernelSeries,
+    /// Ticks a second: 100, 250, 300 or 1000.
+    #[arg(long, value_name = "HZ", default_value = "1000", value_parser = tick_rate)]
+    pub(crate) hz: Hz,
 }
 
 /// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.
@@ -120,14 +139,32 @@ pub(crate) struct WatchArgs {
     cargo lab cpu\n  \
     cargo lab cpu --kernel linux/arch/x86/boot/bzImage --cpus 2")]
 pub(crate) struct CpuArgs {
-    /// Debian's kernel to boot, by series, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES|FILE", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
     /// Boot each kernel once only, and do not compare two journals.
     #[arg(long)]
     pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) cpu: CpuOptionArgs,
+}
+
+/// Count the split locks in each window of detection that a thread gets which splits locks without pause, and hold the
+/// model against them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab windows --kernel 6.12 --bus-lock-ns 700000")]
+pub(crate) struct WindowsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "6.12@1000", "newest"])]
+    pub(crate) kernel: Vec<KernelName>,
+    /// How long a bus lock takes, in nanoseconds; can be given several times.
+    #[arg(
+        long,
+        value_name = "NS",
+        default_values = ["100000", "500000", "700000", "1500000"],
+        value_parser = clap::value_parser!(u32).range(1000..=10_000_000)
+    )]
+    pub(crate) bus_lock_ns: Vec<u32>,
 }
 
 /// A console on a machine whose CPU detects split locks.
@@ -136,9 +173,9 @@ pub(crate) struct CpuArgs {
     after_help = "Example:\n  cargo lab shell --kernel linux/arch/x86/boot/bzImage --with my-program"
 )]
 pub(crate) struct ShellArgs {
-    /// Debian's kernel to boot, by series, or a bzImage.
-    #[arg(long, value_name = "SERIES|FILE", default_value = "6.12")]
-    pub(crate) kernel: String,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_value = "6.12")]
+    pub(crate) kernel: KernelName,
     /// A file to lay into the machine's root folder; can be given several times. Programs have to be static.
     #[arg(long, value_name = "FILE")]
     pub(crate) with: Vec<PathBuf>,

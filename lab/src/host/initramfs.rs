@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use split_lock_lab::plan::{MODULES, PLAN_FILE, Plan};
 
-use super::cache::{Cache, workspace};
+use super::cache::Cache;
 use super::kernel::Kernel;
 use super::{module, programs};
 
@@ -57,10 +56,8 @@ pub(crate) fn build_programs(cache: &Cache) -> Result<Programs> {
 /// Builds programs, by package and name, that need no library. The answer is the folder in which they are.
 pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = cache.folder("build/programs");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = programs::cargo();
     command
-        .current_dir(workspace())
         .args(["build", "--locked", "--release", "--target", TARGET])
         .args(
             binaries

@@ -26,7 +26,6 @@ mod watch;
 
 use args::{Cli, Command, FetchArgs};
 use cache::Cache;
-use kernel::Kernel;
 use lab::Lab;
 use machine::Qemu;
 use step::step;
@@ -38,11 +37,13 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Cpu(args) => cpu::check(args),
         Command::Demo(args) => Lab::open()?.with_each(&args.kernel, "demo", demo::run),
         Command::Fetch(args) => fetch(args),
+        Command::Kernel(args) => cpu::build_kernel(args),
         Command::Shell(args) => cpu::shell(args),
         Command::Tools(args) => {
             let series = slice::from_ref(&args.kernel);
             Lab::open()?.with_each(series, "tools", |prepared| tools::run(args, prepared))
         }
+        Command::Windows(args) => cpu::windows(args),
         Command::Watch(args) => Lab::open()?.with_each(&args.kernel, "watch", watch::run),
     }
 }
@@ -50,12 +51,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
 fn fetch(args: &FetchArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
-    step("fetching QEMU", || Qemu::get(&cache))?;
-    step("fetching busybox", || demo::busybox(&cache))?;
-    for series in &args.kernel {
-        step(&format!("fetching Debian's kernel {series}"), || {
-            Kernel::debian(series, &cache)
-        })?;
-    }
+    step("QEMU", || Qemu::get(&cache))?;
+    cpu::fetch(args, &cache)?;
     Ok(true)
 }

@@ -30,6 +30,18 @@ pub(crate) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     fs::rename(draft.keep(), path).with_context(place)
 }
 
+/// The same in a folder for all of its versions, of which no other one stays.
+pub(crate) fn only_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let above = path
+        .parent()
+        .context("a version has a folder of all versions")?;
+    empty_folder(above)?;
+    folder(path, fill)
+}
+
 /// Makes a folder with nothing in it.
 pub(crate) fn empty_folder(path: &Path) -> Result<()> {
     let place = || format!("cannot empty {}", path.display());

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use super::source::{self, Source};
 use crate::host::cache::{Cache, workspace};
@@ -62,33 +61,21 @@ impl Build {
         };
         let flags: Vec<&str> = FLAGS.iter().chain(more).copied().collect();
         let key = key(&source.sha256, &files, &flags);
-        let folder = cache.folder("build/cpu").join(kind).join(&key[..16]);
+        let folder = cache.folder("build/cpu").join(kind).join(key);
         let program = folder.join("bochs");
-        if !program.exists() {
-            remove_others(&folder)?;
-            output::folder(&folder, |draft| build(source, &files, &flags, draft))
-                .context("cannot build the CPU")?;
-        }
+        output::only_folder(&folder, |draft| build(source, &files, &flags, draft))
+            .context("cannot build the CPU")?;
         Ok(Self { program })
     }
 }
 
 /// Another key for anything that could make another program.
 fn key(source: &str, files: &Files, flags: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    add(source.as_bytes());
-    for (name, bytes) in files {
-        add(name.as_bytes());
-        add(bytes);
-    }
-    for flag in flags {
-        add(flag.as_bytes());
-    }
-    source::digits(&hash.finalize())
+    let files = files
+        .iter()
+        .flat_map(|(name, bytes)| [name.as_bytes(), bytes]);
+    let flags = flags.iter().map(|flag| flag.as_bytes());
+    source::key([source.as_bytes()].into_iter().chain(files).chain(flags))
 }
 
 fn our_files() -> Result<Files> {
@@ -105,15 +92,6 @@ fn our_files() -> Result<Files> {
     Ok(files)
 }
 
-/// Builds that nothing asks for any more.
-fn remove_others(folder: &Path) -> Result<()> {
-    let above = folder.parent().context("a build has a folder above it")?;
-    if above.exists() {
-        fs::remove_dir_all(above).with_context(|| format!("cannot empty {}", above.display()))?;
-    }
-    Ok(())
-}
-
 /// All in the draft; only the program stays.
 fn build(source: &Source, files: &Files, flags: &[&str], draft: &Path) -> Result<()> {
     let tree = unpack(source, &draft.join("tree"))?;
@@ -122,11 +100,8 @@ fn build(source: &Source, files: &Files, flags: &[&str], draft: &Path) -> Result
     }
     let mut configure = Command::new("./configure");
     programs::run(configure.args(flags).current_dir(&tree))?;
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut make = Command::new("make");
-    make.arg(format!("-j{jobs}"))
-        .arg("bochs")
-        .current_dir(&tree);
+    make.args([&programs::jobs(), "bochs"]).current_dir(&tree);
     programs::run(&mut make).context("this needs make and g++")?;
     fs::rename(tree.join("bochs"), draft.join("bochs"))?;
     Ok(fs::remove_dir_all(draft.join("tree"))?)

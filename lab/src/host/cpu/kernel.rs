@@ -1,10 +1,15 @@
 //! A kernel to boot on the detecting CPU: one of Debian's, or any bzImage.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail, ensure};
+use split_lock_lab::cpu::options::Vendor;
 
+use super::built_kernel::BuiltKernel;
+use super::kernel_config::{KernelConfig, Kvm};
 use crate::host::apt::{self, Apt};
 use crate::host::cache::Cache;
 use crate::host::initramfs::read;
@@ -17,44 +22,131 @@ pub(super) struct BootKernel {
     pub(super) release: String,
     /// Bootable.
     pub(super) image: PathBuf,
-    /// Its modules; none where KVM is built in, or missing.
+    /// Its modules, if it has any.
     pub(super) modules: Option<PathBuf>,
+    /// Where it is known.
+    config: Option<KernelConfig>,
 }
 
 /// Of every kernel. A printk at 9600 baud would take 100 ms of the trap that it is about, and with several CPUs Bochs
-/// misses wake-ups from MWAIT. Without the last word 6.12 warns when KVM is loaded.
-pub(super) const COMMAND_LINE: &str =
-    "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off";
+/// misses wake-ups from MWAIT. Without the next word 6.12 warns when KVM is loaded. The last one is for kernels that have
+/// KVM built in: see [`super::rootfs::kvm_modules`].
+pub(super) const COMMAND_LINE: &str = "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off kvm_intel.enable_apicv=0";
 
 /// What the newest kernel that Debian offers for a stable release is called here, and where Debian has it.
-const NEWEST: &str = "newest";
+pub(super) const NEWEST: &str = "newest";
 const NEWEST_SUITE: &str = "trixie-backports";
 
+/// One of Debian's kernels: `6.12`, or `newest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KernelSeries(String);
+
+impl FromStr for KernelSeries {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_number =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_series = text
+            .split_once('.')
+            .is_some_and(|(major, minor)| is_number(major) && is_number(minor));
+        ensure!(
+            text == NEWEST || is_series,
+            "{text:?} is neither a series such as 6.12 nor {NEWEST:?}"
+        );
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for KernelSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What `--kernel` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KernelName {
+    Debian(KernelSeries),
+    Built(BuiltKernel),
+    File(PathBuf),
+}
+
+impl FromStr for KernelName {
+    type Err = Error;
+
+    /// A file has a slash in its name, or exists.
+    fn from_str(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        if text.contains('/') || path.is_file() {
+            return Ok(Self::File(path.to_owned()));
+        }
+        let parsed = if text.contains('@') {
+            text.parse().map(Self::Built)
+        } else {
+            text.parse().map(Self::Debian)
+        };
+        parsed.with_context(|| {
+            format!("there is no kernel {text}: name a series (6.12), one with a tick rate (6.12@1000), {NEWEST}, or a bzImage")
+        })
+    }
+}
+
+impl fmt::Display for KernelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Debian(series) => series.fmt(f),
+            Self::Built(kernel) => kernel.fmt(f),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl BootKernel {
-    /// One of Debian's by its series, the newest, or a file: what has a slash in it, or exists.
-    pub(super) fn get(name: &str, cache: &Cache) -> Result<Self> {
-        if name == NEWEST {
+    /// From the cache, or else fetched, and built if it has to be.
+    pub(super) fn get(name: &KernelName, cache: &Cache) -> Result<Self> {
+        match name {
+            KernelName::Debian(series) => Self::debian(series, cache),
+            KernelName::Built(kernel) => Self::file(&kernel.image(cache)?),
+            KernelName::File(path) => Self::file(path),
+        }
+    }
+
+    /// Gets all of it that comes from the network.
+    pub(super) fn fetch(name: &KernelName, cache: &Cache) -> Result<()> {
+        match name {
+            KernelName::Debian(series) => Self::debian(series, cache).map(drop),
+            KernelName::Built(kernel) => kernel.fetch(cache).map(drop),
+            KernelName::File(path) => bail!("{} is a file: nothing to fetch", path.display()),
+        }
+    }
+
+    /// How it has KVM; unless its configuration says otherwise, it has none.
+    pub(super) fn kvm(&self, vendor: Vendor) -> Kvm {
+        let config = self.config.as_ref();
+        match config.map_or(Kvm::Missing, |config| config.kvm(vendor)) {
+            Kvm::Modules if self.modules.is_none() => Kvm::Missing,
+            kvm => kvm,
+        }
+    }
+
+    fn debian(series: &KernelSeries, cache: &Cache) -> Result<Self> {
+        if series.0 == NEWEST {
             return Self::newest(cache);
         }
-        let path = Path::new(name);
-        if name.contains('/') || path.is_file() {
-            return Self::file(path);
-        }
-        let kernel = Kernel::debian(name, cache)?;
-        Ok(Self {
-            release: kernel.release,
-            image: kernel.image,
-            modules: Some(kernel.modules),
-        })
+        let kernel = Kernel::debian(&series.0, cache)?;
+        Ok(Self::new(
+            kernel.release,
+            kernel.image,
+            Some(kernel.modules),
+        ))
     }
 
     fn newest(cache: &Cache) -> Result<Self> {
         let root = cache.folder("kernels").join(NEWEST);
         let what = format!("Debian's kernel of {NEWEST_SUITE}");
         apt::unpacked_from(&what, &root, |draft| {
-            let sources = apt::sources(NEWEST_SUITE)?;
-            let apt = Apt::with_sources(cache.folder("apt-newest"), &sources)?;
-            apt.update()?;
+            let apt = newest_apt(cache)?;
             let needed = apt.dependencies("linux-image-cloud-amd64")?;
             let image = needed
                 .into_iter()
@@ -78,11 +170,8 @@ impl BootKernel {
             root.join(format!("boot/vmlinuz-{release}")),
         ];
         let image = images.into_iter().find(|path| path.exists());
-        Ok(Self {
-            release: release.into_owned(),
-            image: image.with_context(|| format!("no kernel in {}", root.display()))?,
-            modules: Some(modules),
-        })
+        let image = image.with_context(|| format!("no kernel in {}", root.display()))?;
+        Ok(Self::new(release.into_owned(), image, Some(modules)))
     }
 
     fn file(path: &Path) -> Result<Self> {
@@ -90,18 +179,30 @@ impl BootKernel {
             .with_context(|| format!("there is no kernel {}", path.display()))?;
         let release = release(&read(&image)?)
             .with_context(|| format!("{} is no bzImage", image.display()))?;
-        Ok(Self {
+        Ok(Self::new(release, image, None))
+    }
+
+    fn new(release: String, image: PathBuf, modules: Option<PathBuf>) -> Self {
+        Self {
+            config: KernelConfig::beside(&image, &release),
             release,
             image,
-            modules: None,
-        })
+            modules,
+        }
     }
+}
+
+/// That of the suite with the newest kernel, with its lists fetched.
+pub(super) fn newest_apt(cache: &Cache) -> Result<Apt> {
+    let apt = Apt::with_sources(cache.folder("apt-newest"), &apt::sources(NEWEST_SUITE)?)?;
+    apt.update()?;
+    Ok(apt)
 }
 
 const FILES_OF_KERNELS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
 
 /// What the header of a bzImage says that the kernel is.
-fn release(image: &[u8]) -> Option<String> {
+pub(super) fn release(image: &[u8]) -> Option<String> {
     const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
     const POINTER: usize = 0x20e;
     if image.get(MAGIC.0..MAGIC.0 + MAGIC.1.len())? != MAGIC.1 {
@@ -121,6 +222,21 @@ fn release(image: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_are_named_by_series_tick_rate_and_file() {
+        let name = |text: &str| text.parse::<KernelName>().ok();
+        let series = |text: &str| KernelSeries(text.to_owned());
+        assert_eq!(name("6.12"), Some(KernelName::Debian(series("6.12"))));
+        assert_eq!(name(NEWEST), Some(KernelName::Debian(series(NEWEST))));
+        assert!(matches!(name("6.12@100"), Some(KernelName::Built(_))));
+        assert!(matches!(name("./6.12@100"), Some(KernelName::File(_))));
+        for bad in [
+            "", ".", "..", "6", "6.", "6.12.1", "-x.1", "6.12@", "6.12@7",
+        ] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+    }
 
     fn image(text: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 0x300];

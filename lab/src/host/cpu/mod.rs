@@ -2,8 +2,12 @@
 
 mod accounts;
 mod build;
+mod built_kernel;
+mod fetch;
 mod image;
 mod kernel;
+mod kernel_config;
+mod kernel_source;
 mod lab;
 mod machine;
 mod rootfs;
@@ -11,6 +15,11 @@ mod runner;
 mod scene;
 mod shell;
 mod source;
+mod windows;
 
+pub(super) use built_kernel::tick_rate;
+pub(super) use fetch::{build_kernel, fetch};
+pub(super) use kernel::{KernelName, KernelSeries};
 pub(super) use scene::run as check;
 pub(super) use shell::run as shell;
+pub(super) use windows::run as windows;

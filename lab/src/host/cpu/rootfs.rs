@@ -7,6 +7,7 @@ use split_lock_lab::cpu::options::Vendor;
 use split_lock_lab::cpu::script::{MODULES, Module, SCRIPT_FILE, Script};
 
 use super::kernel::BootKernel;
+use super::kernel_config::Kvm;
 use crate::host::cache::Cache;
 use crate::host::demo::busybox;
 use crate::host::initramfs::{self, archive, file, folder, kernel_module, read};
@@ -86,10 +87,10 @@ fn in_modules(name: &str) -> String {
     Path::new(MODULES).join(name).display().to_string()
 }
 
-/// The modules of KVM on this CPU, of a kernel that has any. With APIC virtualization, entries into a guest with an
+/// The modules of KVM on this CPU, of a kernel that has them as modules. With APIC virtualization, entries into a guest with an
 /// in-kernel irqchip fail.
 pub(super) fn kvm_modules(kernel: &BootKernel, vendor: Vendor) -> Vec<Module> {
-    if kernel.modules.is_none() {
+    if kernel.kvm(vendor) != Kvm::Modules {
         return Vec::new();
     }
     let module = |(name, parameters): (&str, &str)| Module {

@@ -10,7 +10,8 @@ use split_lock_lab::cpu::script::{Command, KERNEL_LOG, Script, TRACE};
 use split_lock_lab::cpu::trace::{PROBES, hexadecimal, logged_addresses, traps};
 
 use super::accounts::{Accounts, COUNT, THREADS};
-use super::kernel::BootKernel;
+use super::kernel::{BootKernel, KernelName};
+use super::kernel_config::Kvm;
 use super::lab::Lab;
 use super::machine::{Limits, Outcome};
 use super::rootfs;
@@ -35,7 +36,7 @@ const SETTLE_MS: u64 = 3000;
 pub(in crate::host) fn run(args: &CpuArgs) -> Result<bool> {
     let options = args.cpu.options()?;
     let lab = Lab::open([options.cpus])?;
-    let get = |name: &String| {
+    let get = |name: &KernelName| {
         step(&format!("kernel {name}"), || {
             BootKernel::get(name, &lab.cache)
         })
@@ -85,7 +86,8 @@ fn script(kernel: &BootKernel, options: &CpuOptions) -> Script {
 
 /// Guests raise #AC only.
 fn has_guest(kernel: &BootKernel, options: &CpuOptions) -> bool {
-    kernel.modules.is_some() && matches!(options.detect, Detect::SplitLock | Detect::Both)
+    kernel.kvm(options.vendor) != Kvm::Missing
+        && matches!(options.detect, Detect::SplitLock | Detect::Both)
 }
 
 /// Prints what the kernel, the program and the CPU tell, and whether it is the same.

@@ -103,7 +103,17 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     digits(&Sha256::digest(bytes))
 }
 
-pub(super) fn digits(bytes: &[u8]) -> String {
+/// Names what was made from these parts: other parts, or parts that are cut elsewhere, have another key.
+pub(super) fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    digits(&hash.finalize())[..16].to_owned()
+}
+
+fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
