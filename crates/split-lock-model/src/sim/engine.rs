@@ -57,6 +57,9 @@ impl Machine<'_> {
         if let Some(free) = self.busy_until(cpu) {
             return self.calendar.set(cpu, free);
         }
+        if let Some(later) = self.worker_waits(cpu) {
+            return self.calendar.set(cpu, later);
+        }
         self.calendar.set(cpu, NEVER);
         let Some(done) = self.handler.reenable(self.jiffies(), CpuId(cpu as u32)) else {
             return;
@@ -477,6 +480,7 @@ impl Machine<'_> {
             out.push(cpu.running.map_or(0, |task| task as u64 + 1));
             out.push(cpu.ready.len() as u64);
             out.extend(cpu.ready.iter().map(|&task| task as u64));
+            cpu.relative_worker_state(self.now, self.scenario.worker_wakeup, out);
         }
         for core in &self.cores {
             let is_unused = |window: OpenWindow| self.executed_no_split(&window);

@@ -50,6 +50,7 @@ impl Machine<'_> {
         };
         self.update_time(task);
         self.cpus[cpu].running = Some(task);
+        self.cpus[cpu].since = self.now;
         self.threads[task].state = State::OnCpu;
         // Detection may have changed, and signals come, while it waited.
         match self.threads[task].activity {
