@@ -66,8 +66,9 @@ impl Machine<'_> {
         };
         debug_assert_eq!(self.handler.holder(), done.handed_to);
         (self.observer)(&self.handler, None);
+        let kind = self.judge_window(done.core);
         self.refresh_core(done.core);
-        self.window_over(done.core);
+        self.note_window(done.core, kind);
         self.note_holder();
         if let Some(next) = done.handed_to {
             self.hand_over(next);

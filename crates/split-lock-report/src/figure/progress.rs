@@ -12,7 +12,7 @@
 //! axis from zero, says by how much it is magnified against the one above, and all share the time.
 
 use split_lock_repro::results::Sweep;
-use split_lock_repro::summary::{self, Point};
+use split_lock_repro::summary::{self, Point, Trend};
 
 use super::caption;
 use super::model::{Curve, Figure, Mark, Panel};
@@ -38,11 +38,14 @@ impl Figure {
         let names = names(sweeps);
         let unit = Unit::for_longest(longest_ns(&curves).ok_or(FigureError::Empty)?);
         let counts = curves.iter().flat_map(|c| &c.points).map(|p| p.turns.count);
-        let reading = format!(
+        let mut reading = format!(
             "Marks: median of {}; bars: smallest to largest; turns: how often the guest got round \
              its loop before the timeout ended its run.",
             caption::runs(counts)
         );
+        if curves.iter().any(is_independent) {
+            reading += INDEPENDENT;
+        }
         let drawn = curves
             .iter()
             .zip(names)
@@ -64,6 +67,14 @@ impl Figure {
             width: 960.0,
         })
     }
+}
+
+/// The rule of [`summary::Curve::trend`], for whoever reads the figure.
+const INDEPENDENT: &str = " Independent of the timeout: one number for all timeouts is nearer to the medians than turns in \
+                           proportion to the timeout, and no slope can be told from zero (t-test, 95 %).";
+
+fn is_independent(curve: &summary::Curve) -> bool {
+    curve.trend() == Some(Trend::Independent) && !curve.points.iter().all(never_turned)
 }
 
 /// The unit of the time axis.
@@ -156,7 +167,7 @@ fn drawn(index: usize, name: String, curve: &summary::Curve, unit: Unit) -> Curv
         connected: true,
         marks: curve.points.iter().map(mark).collect(),
         runs: vec![],
-        line: curve.line(),
+        line: curve.trend().and_then(Trend::line),
     }
 }
 
@@ -166,10 +177,13 @@ fn facts(curve: &summary::Curve, unit: Unit) -> String {
     if curve.points.iter().all(never_turned) {
         return stood_still.unwrap_or_default();
     }
-    let fit = curve.line().map(|line| {
-        let digits = if line.r_squared > 0.999 { 5 } else { 3 };
-        let r_squared = floor_to(line.r_squared, digits);
-        format!("{}, R² {r_squared:.digits$}", turns_per_s(line.slope))
+    let fit = curve.trend().map(|trend| match trend {
+        Trend::Line(line) => {
+            let digits = if line.r_squared > 0.999 { 5 } else { 3 };
+            let r_squared = floor_to(line.r_squared, digits);
+            format!("{}, R² {r_squared:.digits$}", turns_per_s(line.slope))
+        }
+        Trend::Independent => "independent of the timeout".into(),
     });
     let both: Vec<String> = stood_still.into_iter().chain(fit).collect();
     both.join("; ")

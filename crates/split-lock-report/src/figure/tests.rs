@@ -54,6 +54,21 @@ fn axes_have_units() {
 }
 
 #[test]
+fn no_rate_is_claimed_of_a_guest_whose_turns_do_not_depend_on_the_timeout() {
+    let granted = [795_211, 795_304, 794_877, 795_190, 795_002];
+    let samples = (1..)
+        .zip(granted)
+        .map(|(ms, turns)| fixtures::sample(fixtures::NATIVE, "split", ms * 1_000_000, 0, turns));
+    let figure = Figure::progress(&[fixtures::sweep(samples.collect())]).unwrap();
+    let curve = figure.curves().next().unwrap();
+    assert_eq!(curve.facts, "independent of the timeout");
+    assert_eq!(curve.line, None);
+    assert!(figure.notes[0].contains("Independent of the timeout: "));
+    let steady = Figure::progress(&[fixtures::native()]).unwrap();
+    assert!(!steady.notes[0].contains("Independent"));
+}
+
+#[test]
 fn an_svg_names_only_a_generic_font_and_no_other_document() {
     for (name, figure) in every_figure() {
         let svg = figure.picture().svg().unwrap();
