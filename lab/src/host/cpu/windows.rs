@@ -83,7 +83,7 @@ fn scene(kernel: &BootKernel, bus_lock_ns: u32) -> Scene<'_> {
         commands.push(Command::new(GUEST, &guest));
     }
     Scene {
-        name: format!("windows, {bus_lock_ns} ns a bus lock"),
+        name: format!("windows at {bus_lock_ns} ns"),
         kernel,
         options,
         boot_words: "",
@@ -183,14 +183,15 @@ fn judge(
     Ok(findings)
 }
 
-/// The program may end within its last window.
+/// From its first window until before its last, in which it ends. Windows without a split lock between them count.
 fn measured(all: &[Window], origin: TrapOrigin) -> Vec<u32> {
     let locks = all.iter().map(|window| match origin {
         TrapOrigin::User => window.program_locks,
         TrapOrigin::Guest => window.guest_locks,
     });
-    let mut locks: Vec<u32> = locks.filter(|&locks| locks > 0).collect();
-    locks.pop();
+    let mut locks: Vec<u32> = locks.skip_while(|&locks| locks == 0).collect();
+    let last = locks.iter().rposition(|&locks| locks > 0);
+    locks.truncate(last.unwrap_or(0));
     locks
 }
 
@@ -273,6 +274,22 @@ fn summary(locks: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn window_that_is_not_used_counts() {
+        let window = |program_locks, guest_locks| Window {
+            cpu: 0,
+            opened: 0,
+            closed: 1,
+            program_locks,
+            guest_locks,
+        };
+        let all = [(0, 0), (8, 0), (0, 0), (8, 0), (3, 0), (0, 8), (0, 2)]
+            .map(|(program_locks, guest_locks)| window(program_locks, guest_locks));
+        assert_eq!(measured(&all, TrapOrigin::User), [8, 0, 8]);
+        assert_eq!(measured(&all, TrapOrigin::Guest), [8]);
+        assert!(measured(&all[..1], TrapOrigin::User).is_empty());
+    }
 
     #[test]
     fn windows_differ_by_the_nearest_modelled_one() {
