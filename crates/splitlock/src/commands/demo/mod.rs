@@ -74,7 +74,6 @@ fn boot(args: &LinuxArgs) -> Boot {
         initrd: args.initrd.clone(),
         memory_bytes: args.memory,
         append: args.append.clone(),
-        prefix: args.stand_in,
     }
 }
 
