@@ -1,5 +1,6 @@
 //! Windows: how many split locks a thread executes in each, if it splits without pause. Counted in the CPU's journal,
-//! and by the model from the kernel's rules, the cost of a bus lock, and the time that the thread did not have the CPU.
+//! and by the model from the kernel's rules, the cost of a bus lock, and what the machine did otherwise: a window that
+//! opened late in its tick, and time that the thread did not have the CPU.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use split_lock_lab::cpu::windows::{Window, windows};
 use split_lock_model::handler::TrapOrigin;
 use split_lock_model::kernel::{Profile, Release};
 use split_lock_model::sim::{
-    Budget, Program, Scenario, SpanKind, TaskSpec, Track, Until, WorkerWakeup, simulate,
+    Budget, Costs, Program, Scenario, SpanKind, TaskSpec, Track, Until, WorkerWakeup, simulate,
 };
-use split_lock_model::time::{Hz, Nanos};
+use split_lock_model::time::{Hz, Jiffies, Nanos};
 
 use super::kernel::{BootKernel, KernelName};
 use super::kernel_config::Kvm;
@@ -126,8 +127,16 @@ struct Compared {
     modelled: u32,
     /// In the model the worker had to wait for the CPU.
     worker_waited: bool,
-    /// Until its last split lock, the time in which others had the CPU, or the kernel for itself. The model is told.
-    others_ns: u64,
+    told: Told,
+}
+
+/// What the model is told of a window: when the thread did not have the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Told {
+    /// How much later after its tick than usual it opened.
+    late: Nanos,
+    /// Until its last split lock, the time in which others had the CPU, or the kernel for itself.
+    others: Nanos,
 }
 
 fn judge(
@@ -168,10 +177,7 @@ fn judge(
     };
     let all = windows(journal);
     for origin in origins {
-        let windows: Vec<Compared> = measured(&all, origin)
-            .iter()
-            .map(|window| model.compare(window, origin))
-            .collect::<Result<_>>()?;
+        let windows = model.compare(measured(&all, origin), origin)?;
         let Some(largest_difference) = largest_difference(&windows) else {
             bail!("no window of a {} to compare", origin.name());
         };
@@ -214,6 +220,7 @@ struct Model {
     worker_wakeup: WorkerWakeup,
     program: Program,
     instruction: Nanos,
+    tick: Nanos,
 }
 
 /// Split locks in a window, by what the worker last did.
@@ -237,16 +244,36 @@ impl Model {
             worker_wakeup: WorkerWakeup::of(number),
             program: Program::new(rest, 1, split)?,
             instruction,
+            tick: hz.shortest_span(Jiffies(1)),
         })
     }
 
-    fn compare(&self, window: &Window, origin: TrapOrigin) -> Result<Compared> {
+    fn compare(&self, windows: &[Window], origin: TrapOrigin) -> Result<Vec<Compared>> {
+        let opened = |window: &Window| self.time(window.opened).0 % self.tick.0;
+        let usual = median(windows.iter().map(opened)).unwrap_or(0);
+        // They open soon after a tick, so few of them are much earlier than usual, and some much later.
+        let early = self.tick.0 / 8;
+        let late = |window| (opened(window) + self.tick.0 + early - usual) % self.tick.0;
+        let compare = |window| {
+            let late = Nanos(late(window).saturating_sub(early));
+            self.compare_one(window, origin, late)
+        };
+        windows.iter().map(compare).collect()
+    }
+
+    fn time(&self, instructions: u64) -> Nanos {
+        Nanos(instructions * self.instruction.0)
+    }
+
+    fn compare_one(&self, window: &Window, origin: TrapOrigin, late: Nanos) -> Result<Compared> {
         let measured = locks(window, origin);
-        let until_last = Nanos((window.last_lock - window.opened) * self.instruction.0);
-        let others = until_last.since(Nanos(
-            u64::from(measured.saturating_sub(1)) * self.program.turn().0,
-        ));
-        let expected = self.expected(origin, others)?;
+        let until_last = self.time(window.last_lock - window.opened);
+        let used = u64::from(measured.saturating_sub(1)) * self.program.turn().0;
+        let told = Told {
+            late,
+            others: until_last.since(Nanos(used)),
+        };
+        let expected = self.expected(origin, told)?;
         let worker_waited =
             expected.after_alone.abs_diff(measured) < expected.after_wait.abs_diff(measured);
         Ok(Compared {
@@ -256,24 +283,28 @@ impl Model {
                 false => expected.after_wait,
             },
             worker_waited,
-            others_ns: others.0,
+            told,
         })
     }
 
-    /// In a window in which others have the CPU for so long. Which of both it is depends on what else the worker had
-    /// to do before, of which the model knows nothing.
-    fn expected(&self, origin: TrapOrigin, others: Nanos) -> Result<Expected> {
+    /// Which of both it is depends on what else the worker had to do before, of which the model knows nothing.
+    fn expected(&self, origin: TrapOrigin, told: Told) -> Result<Expected> {
         let task = match origin {
             TrapOrigin::User => TaskSpec::user(self.program, None),
             TrapOrigin::Guest => TaskSpec::vcpu(self.program, Budget::Unbounded),
         };
+        let costs = Costs::default();
         let scenario = Scenario {
+            costs: Costs {
+                wakeup: costs.wakeup.plus(told.late),
+                ..costs
+            },
             worker_wakeup: self.worker_wakeup,
             horizon: Nanos::from_millis(200),
             until: Until::Horizon,
             trace_spans: 1000,
             ..Scenario::single(TaskSpec {
-                work_after_wait: others,
+                work_after_wait: told.others,
                 ..task
             })
         };
@@ -305,8 +336,8 @@ fn largest_difference(windows: &[Compared]) -> Option<u32> {
     Some(largest.max(median.abs_diff(usual)))
 }
 
-fn median(locks: impl Iterator<Item = u32>) -> Option<u32> {
-    let mut sorted: Vec<u32> = locks.collect();
+fn median<T: Copy + Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut sorted: Vec<T> = values.collect();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied()
 }
@@ -371,7 +402,7 @@ mod tests {
                 measured,
                 modelled,
                 worker_waited,
-                others_ns: 0,
+                told: Told::default(),
             })
             .collect();
         largest_difference(&windows)
@@ -399,16 +430,44 @@ mod tests {
             last_lock: 2_380_000,
             ..window(118, 0)
         };
-        let compared = model.compare(&window, TrapOrigin::User).expect("a window");
-        assert_eq!(compared.others_ns, 11_900_000 - 117 * 100_015);
+        let compared = model.compare(&[window], TrapOrigin::User);
+        let [compared] = compared.expect("a comparison")[..] else {
+            panic!("one window")
+        };
+        let told = Told {
+            late: Nanos::ZERO,
+            others: Nanos(11_900_000 - 117 * 100_015),
+        };
+        assert_eq!(compared.told, told);
         assert_eq!((compared.modelled, compared.worker_waited), (118, false));
+    }
+
+    #[test]
+    fn late_window_ends_with_the_same_tick() {
+        let model = model("6.12.117+deb12-cloud-amd64", Hz::HZ_1000, 100_000);
+        let turn = 20_003;
+        let windows = [(600_000, 30), (1_800_200, 30), (3_140_000, 24)].map(|(opened, locks)| {
+            let last_lock = opened + u64::from(locks - 1) * turn;
+            Window {
+                opened,
+                last_lock,
+                ..window(locks, 0)
+            }
+        });
+        let compared = model
+            .compare(&windows, TrapOrigin::User)
+            .expect("a comparison");
+        let late: Vec<_> = compared.iter().map(|window| window.told.late.0).collect();
+        assert_eq!(late, [0, 0, 699_000]);
+        let modelled: Vec<_> = compared.iter().map(|window| window.modelled).collect();
+        assert_eq!(modelled, [30, 30, 24]);
     }
 
     #[test]
     fn windows_follow_the_cost_of_a_bus_lock_and_the_scheduler() {
         let expected = |release, hz, bus_lock_ns| {
             let model = model(release, hz, bus_lock_ns);
-            let expected = model.expected(TrapOrigin::User, Nanos::ZERO);
+            let expected = model.expected(TrapOrigin::User, Told::default());
             let Expected {
                 after_alone,
                 after_wait,
