@@ -12,7 +12,9 @@ pub struct Window {
     pub cpu: u32,
     /// When, in ticks of the CPU.
     pub opened: u64,
-    /// When it was on again.
+    /// When the last split lock in it began; when it opened if there was none.
+    pub last_lock: u64,
+    /// When detection was on again.
     pub closed: u64,
     /// Split locks of programs on that CPU meanwhile.
     pub program_locks: u32,
@@ -38,6 +40,7 @@ pub fn windows(journal: &Journal) -> Vec<Window> {
             })),
             Kind::BusLock(_) => {
                 if let Some(window) = slot {
+                    window.last_lock = event.tick;
                     let locks = match event.guest {
                         true => &mut window.guest_locks,
                         false => &mut window.program_locks,
@@ -55,6 +58,7 @@ fn opened_by(event: &Event) -> Window {
     Window {
         cpu: event.cpu,
         opened: event.tick,
+        last_lock: event.tick,
         closed: event.tick,
         program_locks: 0,
         guest_locks: 0,
@@ -105,9 +109,9 @@ mod tests {
         ]);
         let times: Vec<_> = both
             .iter()
-            .map(|window| (window.cpu, window.opened, window.closed))
+            .map(|window| (window.cpu, window.opened, window.last_lock, window.closed))
             .collect();
-        assert_eq!(times, [(1, 2, 6), (0, 1, 8)]);
+        assert_eq!(times, [(1, 2, 5, 6), (0, 1, 7, 8)]);
         let locks: Vec<_> = both
             .iter()
             .map(|window| (window.program_locks, window.guest_locks))

@@ -94,6 +94,7 @@ impl Machine<'_> {
         let cpu = self.threads[task].cpu;
         self.threads[task].state = state;
         self.cpus[cpu].running = None;
+        self.let_worker_run(cpu);
         self.set(task, Source::Activity, NEVER);
         self.watch_cpu_time(task);
     }

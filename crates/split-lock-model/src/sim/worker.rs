@@ -58,6 +58,8 @@ pub(super) struct Worker {
 
 #[derive(Clone, Copy, Debug)]
 struct Wait {
+    /// Which thread has the CPU.
+    for_task: usize,
     since: u64,
     /// When the thread's request began.
     request: u64,
@@ -84,58 +86,71 @@ impl Machine<'_> {
     /// When to look again, if the worker of a CPU has its work due and does not get the CPU yet.
     pub(super) fn worker_waits(&mut self, cpu: usize) -> Option<u64> {
         let rule = self.scenario.worker_wakeup;
-        let worker = self.cpus[cpu].worker;
-        if rule == WorkerWakeup::First || self.cpus[cpu].running.is_none() {
+        let Worker { owed, waits } = self.cpus[cpu].worker;
+        let running = self.cpus[cpu].running;
+        let length = request(self.scenario.topology.cpus());
+        if let Some(wait) = waits {
+            if running != Some(wait.for_task) || self.now >= wait.request + length {
+                self.worker_runs(cpu, owed + self.now - wait.since, length);
+                return None;
+            }
+            return Some(self.next_look(wait, length));
+        }
+        let Some(for_task) = running.filter(|_| rule != WorkerWakeup::First) else {
             // Alone, it is as far as everybody.
             self.cpus[cpu].worker = Worker::default();
             return None;
-        }
-        let length = request(self.scenario.topology.cpus());
-        let wait = match worker.waits {
-            Some(wait) => wait,
-            None => {
-                let begun = self.request_began(cpu, length);
-                if begun.is_some_and(|begun| worker.owed > self.now - begun) {
-                    self.worker_runs(cpu, worker.owed, length);
-                    return None;
-                }
-                Wait {
-                    since: self.now,
-                    request: begun.unwrap_or(self.cpus[cpu].since),
-                }
-            }
         };
-        let end = wait.request + length;
-        if worker.waits.is_some() && self.now >= end {
-            self.worker_runs(cpu, worker.owed + self.now - wait.since, length);
+        let request = self.request_began(cpu, length);
+        if request.is_some_and(|request| owed > self.now - request) {
+            self.worker_runs(cpu, owed, length);
             return None;
         }
+        let wait = Wait {
+            for_task,
+            since: self.now,
+            request: request.unwrap_or(self.cpus[cpu].since),
+        };
         self.cpus[cpu].worker.waits = Some(wait);
-        Some(match rule {
-            WorkerWakeup::AtRequestEnd => end,
+        Some(self.next_look(wait, length))
+    }
+
+    fn next_look(&self, wait: Wait, length: u64) -> u64 {
+        match self.scenario.worker_wakeup {
+            WorkerWakeup::AtRequestEnd => wait.request + length,
             _ => self.clock.tick_from(Nanos(self.now + 1)).0,
-        })
+        }
+    }
+
+    /// A thread leaves its CPU: a worker that waits for that gets it.
+    pub(super) fn let_worker_run(&mut self, cpu: usize) {
+        if self.cpus[cpu].worker.waits.is_some() {
+            self.calendar.set(cpu, self.now);
+        }
     }
 
     /// When the running thread's request began; `None` in its first, which nothing ends early.
     fn request_began(&self, cpu: usize, length: u64) -> Option<u64> {
-        let first_end = self.clock.tick_from(Nanos(self.cpus[cpu].since + length));
-        if self.now < first_end.0 {
+        let first_end = self.cpus[cpu].since + length;
+        if self.now < first_end {
             return None;
         }
-        let first = self.clock.jiffies_at(first_end).0;
-        let ticks = length.div_ceil(self.clock.hz().shortest_span(Jiffies(1)).0);
-        let last = Jiffies(first + (self.jiffies().0 - first) / ticks * ticks);
-        // A tick that a split lock delayed, the worker's own among them, renews the request when it comes.
-        let is_late = self
-            .handler
-            .work_due(CpuId(cpu as u32))
-            .is_some_and(|due| last >= due);
-        Some(if is_late {
-            self.now
-        } else {
-            self.clock.time_of(last).0
-        })
+        let tick = self.clock.hz().shortest_span(Jiffies(1)).0;
+        let first = self
+            .clock
+            .jiffies_at(self.clock.tick_from(Nanos(first_end)));
+        let ticks = self.jiffies().0.checked_sub(first.0);
+        let last = ticks.map(|ticks| Jiffies(first.0 + ticks - ticks % length.div_ceil(tick)));
+        // The worker's own tick renews a request that is used up, although a split lock has delayed it; without a tick
+        // the wake-up does.
+        let due = self.handler.work_due(CpuId(cpu as u32));
+        let before = last.filter(|last| due.is_none_or(|due| *last < due));
+        let began = before.map(|last| self.clock.time_of(last).0);
+        Some(
+            began
+                .filter(|began| self.now < began + length)
+                .unwrap_or(self.now),
+        )
     }
 
     /// What is remembered is limited to two requests, or a tick, from the middle of both.
@@ -192,6 +207,22 @@ mod tests {
         assert_eq!(windows[..3], [12_700, 12_000, 12_000]);
         let windows = windows_us("7.1", WorkerWakeup::AtRequestEnd, 500);
         assert_eq!(windows[..3], [13_000, 12_000, 12_000]);
+    }
+
+    #[test]
+    fn worker_runs_when_the_thread_leaves_the_cpu() {
+        let kernel: Profile = "6.12".parse().expect("a kernel");
+        let program = Program::split_loop(Nanos::from_micros(100)).expect("a program");
+        let mut thread = TaskSpec::user(program, None);
+        // In the tick that the worker would wait for.
+        thread.kill_at = Some(Nanos::from_millis(30));
+        let scenario = Scenario {
+            worker_wakeup: WorkerWakeup::AtTick,
+            ..Scenario::single(thread)
+        };
+        let report = simulate(&kernel, &scenario).expect("a scenario");
+        assert_eq!(report.tasks[0].died_at, Some(Nanos(30_005_000)));
+        assert_eq!(report.windows.open.0, 14_000_000);
     }
 
     #[test]
