@@ -54,11 +54,11 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
     match KvmSession::begin(&args.kvm) {
-        Ok(session) => measured(folder, &session, args.repeat, seed),
+        Ok(session) => measured(folder, &session, args, seed),
         Err(error) if is_without_kvm(&error) => {
             let why = error_chain(&error);
             print_note(&format!("{why}; everything here is modelled"));
-            modelled_only(folder, args.repeat, seed)
+            modelled_only(folder, args, seed)
         }
         Err(error) => Err(error),
     }
@@ -69,7 +69,13 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 }
 
 /// What this host does, and beside it what its kernel would do.
-fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
+fn measured(
+    folder: OutputFolder,
+    session: &KvmSession,
+    args: &ReproduceArgs,
+    seed: u64,
+) -> Result<Exit> {
+    let repeats = args.repeat;
     let punishing = punishing_host(&session.facts);
     let mut parts = vec![progress(repeats, seed, punishing.as_ref())];
     parts.extend(punishing.as_ref().map(|host| sparse(repeats, seed, host)));
@@ -99,6 +105,7 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
                 (tasks, tasks.figure(detection))
             }),
             missing: &missing,
+            with_png: !args.no_png,
         };
         write(folder, &found)?;
     }
@@ -154,7 +161,8 @@ fn failed(heading: &str, error: &anyhow::Error) -> String {
     why
 }
 
-fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> {
+fn modelled_only(folder: OutputFolder, args: &ReproduceArgs, seed: u64) -> Result<Exit> {
+    let repeats = args.repeat;
     let facts = Facts::live()?;
     let kernel = Kernel::of_this_host(&facts, None)?;
     let part = Part {
@@ -171,6 +179,7 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
         kernel: Some(&kernel),
         tasks: None,
         missing: &[],
+        with_png: !args.no_png,
     };
     write(folder, &found)?;
     Ok(Exit::Fine)

@@ -95,8 +95,13 @@ impl Tasks {
     }
 
     /// The picture, and the numbers behind it.
-    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure) -> Result<()> {
-        write_picture(folder, "tasks", &figure.picture())?;
+    pub(super) fn write(
+        &self,
+        folder: &OutputFolder,
+        figure: &Figure,
+        with_png: bool,
+    ) -> Result<()> {
+        write_picture(folder, "tasks", &figure.picture(), with_png)?;
         let table = self.csv();
         folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
     }

@@ -26,7 +26,7 @@ pub(super) fn commands() -> Vec<Command> {
     vec![
         Command::new(
             REPRODUCE,
-            "/bin/splitlock reproduce --repeat 1 --seed 1 --out /tmp/report",
+            "/bin/splitlock reproduce --repeat 1 --seed 1 --no-png --out /tmp/report",
         ),
         Command::shell(FILES, "cd /tmp/report && find . -type f -size +0"),
         Command::new(PROGRESS, "/bin/busybox cat /tmp/report/progress.csv"),
