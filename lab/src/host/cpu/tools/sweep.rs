@@ -296,10 +296,7 @@ mod tests {
     fn csv(runs: &[(u64, u64)]) -> String {
         let rows = runs.iter().map(|(ms, turns)| {
             let elapsed_ns = ms * 1_000_000 + 30_000;
-            format!(
-                "measured (CPU emulated),CPU emulated,{}000000,{turns},{elapsed_ns}\n",
-                ms
-            )
+            format!("measured (CPU emulated),CPU emulated,{ms}000000,{turns},{elapsed_ns}\n")
         });
         let heading = "# schema: \"splitlock-sweep\"\nseries,host,timeout_ns,turns,elapsed_ns\n";
         [heading.to_owned()].into_iter().chain(rows).collect()
