@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Cpu(CpuArgs),
     Demo(DemoArgs),
+    Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
     Shell(ShellArgs),
@@ -88,6 +89,16 @@ pub(crate) struct DemoArgs {
     /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
     /// several times.
     #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Look for faults that the CPU which detects split locks has shown once: runs that end too late, rates that are none,
+/// a guest that hangs without a word.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
+pub(crate) struct FaultsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
     pub(crate) kernel: Vec<KernelName>,
 }
 

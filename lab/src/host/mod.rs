@@ -30,6 +30,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Check(args) => check::run(args),
         Command::Cpu(args) => cpu::check(args),
         Command::Demo(args) => cpu::demo(args),
+        Command::Faults(args) => cpu::faults(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => cpu::build_kernel(args),
         Command::Shell(args) => cpu::shell(args),

@@ -13,8 +13,8 @@ pub const TRAP_PROBES: [&str; 2] = [
 /// And those by which it knows how they ended.
 pub const END_PROBES: [&str; 4] = [
     "p:split_lock/sleeps schedule_timeout",
-    "r:split_lock/slept msleep_interruptible left=$retval",
-    "r:split_lock/waited down_interruptible error=$retval",
+    "r:split_lock/slept msleep_interruptible left=$retval:x32",
+    "r:split_lock/waited down_interruptible error=$retval:x32",
     "r:split_lock/warned split_lock_warn",
 ];
 

@@ -115,27 +115,30 @@ fn names(sweeps: &[Sweep]) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     let by_sweep: Vec<Vec<String>> = sweeps.iter().map(named).collect();
-    let all: Vec<&String> = by_sweep.iter().flatten().collect();
-    let clash = |name: &&String| all.iter().filter(|other| *other == name).count() > 1;
-    let detections: Vec<Option<&str>> = sweeps.iter().map(detection).collect();
-    let told = sweeps.iter().zip(&by_sweep).enumerate();
-    let told = told.flat_map(|(index, (sweep, names))| {
-        let is_alone = detections
-            .iter()
-            .filter(|it| **it == detection(sweep))
-            .count()
-            == 1;
-        let difference = match detection(sweep) {
-            Some(detection) if is_alone => plain(detection),
-            _ => format!("sweep {}", index + 1),
+    let told_apart = |index: usize, name: &String| {
+        let namesakes = || {
+            sweeps
+                .iter()
+                .zip(&by_sweep)
+                .filter(|(_, all)| all.contains(name))
         };
-        let (all, clash) = (names.iter(), &clash);
-        all.map(move |name| match clash(&name) {
-            true => format!("{name}, {difference}"),
-            false => name.clone(),
-        })
-    });
-    told.collect()
+        if namesakes().count() == 1 {
+            return name.clone();
+        }
+        let detection = detection(&sweeps[index]);
+        let is_same = |(sweep, _): &(&Sweep, _)| self::detection(sweep) == detection;
+        match detection {
+            Some(detection) if namesakes().filter(is_same).count() == 1 => {
+                format!("{name}, {}", plain(detection))
+            }
+            _ => format!("{name}, sweep {}", index + 1),
+        }
+    };
+    let names = by_sweep.iter().enumerate();
+    names
+        .flat_map(|(index, names)| names.iter().map(move |name| (index, name)))
+        .map(|(index, name)| told_apart(index, name))
+        .collect()
 }
 
 fn detection(sweep: &Sweep) -> Option<&str> {

@@ -307,12 +307,21 @@ fn what_two_hosts_do_about_split_locks_tells_their_curves_apart() {
         provenance.host.detection = format!("split-lock detection: {detection}");
         sweep
     };
-    let figure = Figure::progress(&[on("off"), on("on (warn)")]).unwrap();
+    let mut guarded = on("on (warn)");
+    for sample in &mut guarded.samples {
+        sample.series += "; guard auto";
+    }
+    let figure = Figure::progress(&[on("off"), on("on (warn)"), guarded]).unwrap();
     let mut names: Vec<_> = figure.curves().map(|curve| &*curve.name).collect();
     names.sort_unstable();
-    let expected = ["off", "on (warn)"]
-        .map(|state| format!("split, measured (CPU emulated), split-lock detection: {state}"));
+    let expected = [
+        "split, measured (CPU emulated), split-lock detection: off",
+        "split, measured (CPU emulated), split-lock detection: on (warn)",
+        "split, measured (CPU emulated); guard auto",
+    ];
     assert_eq!(names, expected);
+    let states = ["off", "on (warn)"].map(|state| format!("split-lock detection: {state}"));
+    assert_eq!(figure.detection, states);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, Script};
 
@@ -32,7 +33,7 @@ struct DemoRun {
 
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// At its first split lock, with an RCU stall.
+    /// At its first split lock. Whether its kernel notices depends on what RCU was about.
     Hangs,
     /// Each split lock is done by the guard.
     Emulated,
@@ -64,6 +65,10 @@ const DEMOS: [DemoRun; 3] = [
 
 const GUEST: &str = "guest";
 const CONSOLE: &str = "console";
+
+/// How long each guest is listened to, in seconds, and most of that.
+const SECONDS_SHOWN: u64 = 8;
+const MOST_OF_THE_TIME_NS: u64 = 7_000_000_000;
 
 /// The guest's shell is that of the machine.
 const MAKE_INITRD: &str = "mkdir -p /tmp/root/bin && cp /bin/busybox /tmp/root/bin/sh && cd /tmp/root && \
@@ -98,7 +103,7 @@ impl DemoRun {
         let image = image.to_str().context("a kernel's name is text")?;
         let demo = format!(
             "/bin/splitlock demo linux --kernel /{image} --initrd /tmp/initrd --memory 192MiB --guard {} \
-             --boot-timeout 60s --duration 8s --json --log /tmp/console",
+             --boot-timeout 60s --duration {SECONDS_SHOWN}s --json --log /tmp/console",
             self.guard
         );
         Ok(Script {
@@ -124,12 +129,13 @@ impl DemoRun {
         let mut findings = Findings::new(&format!("\n{}, {}", kernel.release, self.name));
         match self.expected {
             Expected::Hangs => {
-                let stood = shown.stood.as_ref().map_or("", |stood| &stood.at);
-                let is_there = |rip: u64| stood.starts_with(&format!("{rip:#x}: "));
-                findings.check("the guest hangs at its first split lock", shown.hangs());
+                let stood = shown.stood.as_ref();
+                let at = stood.map_or("", |stood| &stood.at);
+                let is_there = |rip: u64| at.starts_with(&format!("{rip:#x}: "));
+                let most = stood.is_some_and(|stood| stood.time_ns > MOST_OF_THE_TIME_NS);
                 findings.check(
-                    "its kernel complains of an RCU stall",
-                    shown.complaints.iter().any(|it| it.kind == "rcu-stall"),
+                    "the guest hangs at its first split lock, and for all of the time",
+                    shown.hangs() && most,
                 );
                 findings.check(
                     &format!(
@@ -180,19 +186,15 @@ struct Shown {
     hung: bool,
     split_locks: u64,
     split_locks_done: u64,
-    complaints: Vec<Complaint>,
+    complaints: Vec<IgnoredAny>,
     stood: Option<Stood>,
     guard_did: Option<GuardDid>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Complaint {
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
 struct Stood {
     at: String,
+    time_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

@@ -4,6 +4,7 @@ mod accounts;
 mod build;
 mod built_kernel;
 mod demo;
+mod faults;
 mod fetch;
 mod image;
 mod kernel;
@@ -23,6 +24,7 @@ mod windows;
 
 pub(super) use built_kernel::tick_rate;
 pub(super) use demo::run as demo;
+pub(super) use faults::run as faults;
 pub(super) use fetch::{build_kernel, fetch};
 pub(super) use kernel::{KernelName, KernelSeries};
 pub(super) use scene::run as check;

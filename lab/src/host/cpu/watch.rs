@@ -251,7 +251,10 @@ fn judge_all(
     outcome: &Outcome,
     folder: &Path,
 ) -> Result<Findings> {
-    let title = format!("\n{}, as `splitlock watch` has seen it", kernel.release);
+    let title = format!(
+        "\n{}, as `splitlock watch` has seen it; each trap is an #AC in the CPU's journal",
+        kernel.release
+    );
     let mut findings = Findings::new(&title);
     for (index, case) in cases.iter().enumerate() {
         let judged = case.judge(index, outcome, &mut findings);

@@ -33,6 +33,8 @@ pub(super) fn commands() -> Vec<Command> {
         Command::shell(EXPLAIN, explain),
         command(AFTERWARDS),
         Command::new(LOG, "/bin/splitlock log /dev/kmsg --format json"),
+        // So that it traps no more once the trace has been read.
+        Command::shell("stop", "kill $(pidof lab-split); sleep 1"),
     ]
 }
 

@@ -83,7 +83,7 @@ pub(in crate::host) fn run(args: &ToolsArgs) -> Result<bool> {
         kernel,
         options,
         boot_words: boot.boot_words,
-        script: boot.script(kernel),
+        script: boot.script(kernel, args.out.is_some()),
         limits: LIMITS,
         judge: Box::new(move |outcome, folder| boot.judge(kernel, outcome, folder)),
     };
@@ -95,13 +95,13 @@ pub(in crate::host) fn run(args: &ToolsArgs) -> Result<bool> {
 }
 
 fn scene_name(boot: &str) -> String {
-    format!("tools, {boot}")
+    format!("tools {boot}")
 }
 
 impl Boot {
-    fn script(&self, kernel: &BootKernel) -> Script {
+    fn script(&self, kernel: &BootKernel, for_figures: bool) -> Script {
         let mut commands = vec![doctor::command(doctor::BEFORE)];
-        commands.extend(self.sweeps.iter().map(Sweep::command));
+        commands.extend(self.sweeps.iter().map(|it| it.command(for_figures)));
         commands.extend((self.commands)());
         Script {
             modules: rootfs::kvm_modules(kernel, Vendor::Intel),
