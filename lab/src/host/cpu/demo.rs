@@ -19,7 +19,7 @@ use crate::host::output;
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(240),
-    wall: Duration::from_secs(900),
+    wall: Duration::from_secs(1800),
 };
 
 /// A guest under one guard, and what has to come of it.

@@ -21,7 +21,7 @@ use crate::host::output;
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(300),
-    wall: Duration::from_secs(900),
+    wall: Duration::from_secs(1800),
 };
 
 /// A trap that is still being handled right after boot meets a busy kernel.

@@ -27,7 +27,7 @@ use sweep::{BUS_LOCK, SWEEPS_DETECTION_OFF, SWEEPS_WARN, Sweep};
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(240),
-    wall: Duration::from_secs(900),
+    wall: Duration::from_secs(1800),
 };
 
 /// A trap that is still being handled right after boot meets a busy kernel.
