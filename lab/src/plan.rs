@@ -13,8 +13,6 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// What to measure, in this order.
     pub experiments: Vec<Experiment>,
-    /// Experiments beside which a program watches, afterwards.
-    pub watched: Vec<WatchedExperiment>,
     /// Programs to run at the end.
     pub commands: Vec<GuestCommand>,
 }
@@ -77,15 +75,6 @@ pub enum Kick {
     Every(u64),
     /// One every so many microseconds of the thread's own CPU time.
     EveryCpu(u64),
-}
-
-/// An experiment that begins when a program has said its first line, and ends before the program does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WatchedExperiment {
-    /// What is watched.
-    pub experiment: Experiment,
-    /// The program that watches, and its arguments.
-    pub argv: Vec<String>,
 }
 
 /// What a guest's kernel says when an interrupt came while its interrupts were off, in the middle of the entry of another

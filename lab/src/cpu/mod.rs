@@ -5,8 +5,10 @@
 //! * [`journal`]: its own account of traps, bus locks and TEST_CTRL.
 //! * [`script`]: what `lab-init` does in the machine.
 //! * [`trace`]: the kernel's account of the same traps, from kprobe events.
+//! * [`windows`]: windows in the journal, and the split locks in them.
 
 pub mod journal;
 pub mod options;
 pub mod script;
 pub mod trace;
+pub mod windows;

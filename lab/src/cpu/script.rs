@@ -1,5 +1,7 @@
 //! What the first program of the machine does. It goes into the machine as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// Everything for one boot.
@@ -15,6 +17,9 @@ pub struct Script {
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
     pub shell: bool,
+    /// Files from here that lie in the machine's root folder, by their names.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
 }
 
 /// A kernel module.
@@ -26,7 +31,8 @@ pub struct Module {
     pub parameters: String,
 }
 
-/// A program; what it prints comes out as the bundles `NAME.out`, `NAME.err` and `NAME.code`.
+/// A program; what it prints comes out as the bundles `NAME.out`, `NAME.err` and `NAME.code`, and when it began and was
+/// over, in ticks of the CPU's journal, as `NAME.ticks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Names the bundles.
@@ -42,6 +48,15 @@ impl Command {
         Self {
             name: name.to_owned(),
             argv: line.split(' ').map(str::to_owned).collect(),
+        }
+    }
+
+    /// `text` is for busybox's shell.
+    #[must_use]
+    pub fn shell(name: &str, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            argv: ["/bin/busybox", "sh", "-c", text].map(str::to_owned).into(),
         }
     }
 }

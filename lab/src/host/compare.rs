@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use split_lock_lab::bundle::Bundles;
-use split_lock_lab::journal::{self, Event, State};
+use split_lock_lab::journal::{self, State};
 use split_lock_lab::plan::{Experiment, Workload};
 use split_lock_lab::replay::{Machine, Mismatch, Report, Ticks, TrapRow, Verdict, replay};
 use split_lock_model::analysis::Thresholds;
@@ -22,8 +22,6 @@ pub(crate) struct Comparison {
     pub(crate) experiment: Experiment,
     pub(crate) state: State,
     pub(crate) report: Report,
-    #[serde(skip)]
-    pub(crate) journal: Vec<Event>,
     /// Of an experiment with one trap at a time.
     pub(crate) thresholds: Option<MeasuredThresholds>,
 }
@@ -110,7 +108,6 @@ pub(crate) fn compare(
         experiment: experiment.clone(),
         state,
         report,
-        journal,
         thresholds,
     })
 }

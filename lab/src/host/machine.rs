@@ -27,11 +27,8 @@ pub(crate) enum Shape {
     TwoCpusRealClock,
 }
 
-/// What an instruction takes where the clock counts them: some twenty times as long as on an ordinary CPU, so that there
-/// are not as many of them in a second that has to be waited for.
-pub(crate) const INSTRUCTION_NS: u64 = 8;
-
-/// A clock that counts instructions: 2^3 ns each.
+/// A clock that counts instructions: 2^3 ns each, some twenty times as long as on an ordinary CPU, so that there are not as
+/// many of them in a second that has to be waited for.
 const COUNTED: &str =
     "-accel tcg -icount shift=3,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm -seed 42";
 

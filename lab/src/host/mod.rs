@@ -1,7 +1,5 @@
 //! The side of the lab that fetches, builds, boots and compares.
 
-use std::slice;
-
 use anyhow::Result;
 
 mod apt;
@@ -10,7 +8,6 @@ mod cache;
 mod check;
 mod compare;
 mod cpu;
-mod demo;
 mod initramfs;
 mod kernel;
 mod lab;
@@ -21,12 +18,9 @@ mod plans;
 mod programs;
 mod step;
 mod summary;
-mod tools;
-mod watch;
 
 use args::{Cli, Command, FetchArgs};
 use cache::Cache;
-use lab::Lab;
 use machine::Qemu;
 use step::step;
 
@@ -35,15 +29,14 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
         Command::Cpu(args) => cpu::check(args),
-        Command::Demo(args) => Lab::open()?.with_each(&args.kernel, "demo", demo::run),
+        Command::Demo(args) => cpu::demo(args),
+        Command::Faults(args) => cpu::faults(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => cpu::build_kernel(args),
         Command::Shell(args) => cpu::shell(args),
-        Command::Tools(args) => {
-            let series = slice::from_ref(&args.kernel);
-            Lab::open()?.with_each(series, "tools", |prepared| tools::run(args, prepared))
-        }
-        Command::Watch(args) => Lab::open()?.with_each(&args.kernel, "watch", watch::run),
+        Command::Tools(args) => cpu::tools(args),
+        Command::Windows(args) => cpu::windows(args),
+        Command::Watch(args) => cpu::watch(args),
     }
 }
 

@@ -41,26 +41,23 @@ impl Machine<'_> {
         }
     }
 
-    /// A window closed.
-    pub(super) fn window_over(&mut self, core: CoreId) {
+    /// A window closes: counts it if it was not used, and says what it is on the timeline.
+    pub(super) fn judge_window(&mut self, core: CoreId) -> SpanKind {
         let Some(window) = self.cores[core.0 as usize].opened else {
-            return;
+            return SpanKind::DetectionOff;
         };
         self.update_time(window.by);
-        let unused = self.why_unused(&window, core);
-        if let Some(cause) = unused {
-            let counts = &mut self.threads[window.by].report.traps.unused;
-            *match cause {
-                Unused::Interrupts => &mut counts.interrupts,
-                Unused::WithoutCpu => &mut counts.without_cpu,
-                Unused::Outside => &mut counts.outside,
-                Unused::Moved => &mut counts.moved,
-            } += 1;
-        }
-        self.note_window(
-            core,
-            unused.map_or(SpanKind::DetectionOff, |_| SpanKind::WindowUnused),
-        );
+        let Some(cause) = self.why_unused(&window, core) else {
+            return SpanKind::DetectionOff;
+        };
+        let counts = &mut self.threads[window.by].report.traps.unused;
+        *match cause {
+            Unused::Interrupts => &mut counts.interrupts,
+            Unused::WithoutCpu => &mut counts.without_cpu,
+            Unused::Outside => &mut counts.outside,
+            Unused::Moved => &mut counts.moved,
+        } += 1;
+        SpanKind::WindowUnused
     }
 
     /// Whether the thread that a window is for has executed no split lock since it opened, as far as its time is
@@ -94,7 +91,7 @@ impl Machine<'_> {
     }
 
     /// A window closed, or the simulation ends while it is open.
-    fn note_window(&mut self, core: CoreId, kind: SpanKind) {
+    pub(super) fn note_window(&mut self, core: CoreId, kind: SpanKind) {
         let window = std::mem::take(&mut self.cores[core.0 as usize]);
         let Some(OpenWindow { at: opened, by, .. }) = window.opened else {
             return;

@@ -57,14 +57,18 @@ impl Machine<'_> {
         if let Some(free) = self.busy_until(cpu) {
             return self.calendar.set(cpu, free);
         }
+        if let Some(later) = self.worker_waits(cpu) {
+            return self.calendar.set(cpu, later);
+        }
         self.calendar.set(cpu, NEVER);
         let Some(done) = self.handler.reenable(self.jiffies(), CpuId(cpu as u32)) else {
             return;
         };
         debug_assert_eq!(self.handler.holder(), done.handed_to);
         (self.observer)(&self.handler, None);
+        let kind = self.judge_window(done.core);
         self.refresh_core(done.core);
-        self.window_over(done.core);
+        self.note_window(done.core, kind);
         self.note_holder();
         if let Some(next) = done.handed_to {
             self.hand_over(next);
@@ -476,6 +480,7 @@ impl Machine<'_> {
             out.push(cpu.running.map_or(0, |task| task as u64 + 1));
             out.push(cpu.ready.len() as u64);
             out.extend(cpu.ready.iter().map(|&task| task as u64));
+            cpu.relative_worker_state(self.now, self.scenario.worker_wakeup, out);
         }
         for core in &self.cores {
             let is_unused = |window: OpenWindow| self.executed_no_split(&window);

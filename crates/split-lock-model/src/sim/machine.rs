@@ -8,6 +8,7 @@ use super::report::{End, Run, TimeByCause, Windows};
 use super::scenario::Scenario;
 use super::thread::Thread;
 use super::timeline::Timeline;
+use super::worker::Worker;
 use crate::handler::{Action, Handler, Rules, TaskId};
 use crate::kernel::Profile;
 use crate::machine::CpuId;
@@ -79,6 +80,9 @@ pub(super) struct OpenWindow {
 pub(super) struct Cpu {
     pub(super) running: Option<usize>,
     pub(super) ready: VecDeque<usize>,
+    /// When the running thread got it.
+    pub(super) since: u64,
+    pub(super) worker: Worker,
 }
 
 impl<'a> Machine<'a> {

@@ -15,6 +15,7 @@ mod scenario;
 mod scheduler;
 mod thread;
 mod timeline;
+mod worker;
 
 pub use machine::Observer;
 pub use program::{Program, ProgramError};
@@ -24,6 +25,7 @@ pub use report::{
 };
 pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
 pub use timeline::{Span, SpanKind, Timeline, Track};
+pub use worker::WorkerWakeup;
 
 use crate::handler::Rules;
 use crate::kernel::Profile;

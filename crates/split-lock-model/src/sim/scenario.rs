@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::program::Program;
+use super::worker::WorkerWakeup;
 use crate::machine::{CpuId, Hardware, Topology};
 use crate::time::Nanos;
 
@@ -21,6 +22,8 @@ pub struct Scenario {
     pub tick_phase: Nanos,
     /// How long a thread runs before the next one waiting for its CPU gets its turn.
     pub slice: Nanos,
+    /// When a worker gets a CPU that a thread has.
+    pub worker_wakeup: WorkerWakeup,
     /// CPUs on which something of higher priority keeps kernel workers from running, so that a
     /// window opened there never closes.
     pub starved_workers: Vec<CpuId>,
@@ -145,7 +148,8 @@ pub struct Costs {
     pub trap: Nanos,
     /// From a timer's or signal's wake-up to the thread running on an idle CPU.
     pub wakeup: Nanos,
-    /// From the tick that expires delayed work to the worker running it.
+    /// From the tick that expires delayed work to the worker running it; and the CPU time that it then uses, which
+    /// [`WorkerWakeup`] remembers.
     pub kworker: Nanos,
     /// From EINTR through the VMM's loop back into the guest, re-arming the timer included.
     pub vmm_loop: Nanos,
@@ -236,6 +240,7 @@ impl Scenario {
             costs: Costs::default(),
             tick_phase: Nanos::ZERO,
             slice: Nanos::from_millis(3),
+            worker_wakeup: WorkerWakeup::default(),
             starved_workers: Vec::new(),
             tasks,
             seed: 0,

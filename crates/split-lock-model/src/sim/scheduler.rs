@@ -50,6 +50,7 @@ impl Machine<'_> {
         };
         self.update_time(task);
         self.cpus[cpu].running = Some(task);
+        self.cpus[cpu].since = self.now;
         self.threads[task].state = State::OnCpu;
         // Detection may have changed, and signals come, while it waited.
         match self.threads[task].activity {
@@ -93,6 +94,7 @@ impl Machine<'_> {
         let cpu = self.threads[task].cpu;
         self.threads[task].state = state;
         self.cpus[cpu].running = None;
+        self.let_worker_run(cpu);
         self.set(task, Source::Activity, NEVER);
         self.watch_cpu_time(task);
     }

@@ -9,8 +9,8 @@ use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Alternative;
 use split_lock_model::sim::{
-    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict, simulate,
-    simulate_observed,
+    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict,
+    WorkerWakeup, simulate, simulate_observed,
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
@@ -156,10 +156,17 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
             Hardware::SAPPHIRE_RAPIDS,
             Hardware::ZEN_5,
         ]);
-        (tasks, any_costs(), hardware, any_time(10_000), any::<u64>()).prop_map(
-            move |(tasks, costs, hardware, tick_phase, seed)| {
+        let wakeup = prop::sample::select(vec![
+            WorkerWakeup::First,
+            WorkerWakeup::AtTick,
+            WorkerWakeup::AtRequestEnd,
+        ]);
+        let machines = (hardware, wakeup);
+        (tasks, any_costs(), machines, any_time(10_000), any::<u64>()).prop_map(
+            move |(tasks, costs, (hardware, wakeup), tick_phase, seed)| {
                 let mut scenario = Scenario::new(machine(cpus, siblings), tasks);
                 (scenario.costs, scenario.hardware) = (costs, hardware);
+                scenario.worker_wakeup = wakeup;
                 (scenario.tick_phase, scenario.seed) = (tick_phase, seed);
                 scenario.horizon = Nanos::from_millis(400);
                 scenario

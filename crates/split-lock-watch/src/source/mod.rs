@@ -101,6 +101,11 @@ impl Watch {
         Ok(watch)
     }
 
+    /// How many ticks the kernel has in a second; until this is known it is taken for the least that it may be.
+    pub fn set_tick_rate(&mut self, hz: u32) {
+        self.sources.tick_ns = 1_000_000_000 / u64::from(hz.max(1));
+    }
+
     /// The last event comes to those that are listened to.
     fn listen_to_sleeps(&mut self) -> Result<(), WatchError> {
         let events = &self.sources.events;
@@ -140,7 +145,7 @@ impl Watch {
     }
 
     /// Tells from now on when a thread leaves its CPU and when it comes back, which is cheap for one thread, and not for
-    /// all. For [`MOST_FOLLOWED`] at most; and not where the kernel refuses, or the thread has gone.
+    /// all. For 256 threads at most; and not where the kernel refuses, or the thread has gone.
     pub fn follow_thread(&mut self, thread: ThreadId) {
         let mut threads = self.threads.iter();
         let is_followed = threads.any(|switches| switches.thread == thread);

@@ -19,8 +19,6 @@ use super::tracefs::{SystemPaths, Tracefs};
 pub struct Settings {
     /// Whether to define kernel probes.
     pub probing: Probing,
-    /// The kernel's ticks in a second, if known.
-    pub hz: Option<u32>,
     /// Bytes of the ring of each CPU; rounded up to a power of two.
     pub buffer_bytes: usize,
 }
@@ -29,7 +27,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             probing: Probing::WherePossible,
-            hz: None,
             buffer_bytes: 256 << 10,
         }
     }
@@ -86,13 +83,12 @@ impl Sources {
         if let Some(probes) = &probes {
             events.extend(PerfEvent::of_probes(&tracefs, probes)?);
         }
-        let tick_ns = |hz: u32| 1_000_000_000 / u64::from(hz.max(1));
         Ok(Self {
             tracefs,
             events,
             probes,
             symbols: Symbols::default(),
-            tick_ns: settings.hz.map_or(LONGEST_TICK_NS, tick_ns),
+            tick_ns: LONGEST_TICK_NS,
             missing,
         })
     }

@@ -5,21 +5,12 @@ use std::time::Duration;
 use nix::sys::signal::{SigEvent, SigevNotify};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
-use nix::unistd::{Pid, gettid};
+use nix::unistd::gettid;
 
 use crate::sys::KICK;
 
-fn now_ns(clock: ClockId) -> nix::Result<u64> {
-    Ok(Duration::from(clock.now()?).as_nanos() as u64)
-}
-
 pub(crate) fn monotonic_ns() -> nix::Result<u64> {
-    now_ns(ClockId::CLOCK_MONOTONIC)
-}
-
-/// CPU time of all threads of a process that has not been waited for.
-pub(crate) fn cpu_time_ns(pid: u32) -> nix::Result<u64> {
-    now_ns(ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed()))?)
+    Ok(Duration::from(ClockId::CLOCK_MONOTONIC.now()?).as_nanos() as u64)
 }
 
 /// A timer that kicks the thread that made it.

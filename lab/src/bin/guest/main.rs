@@ -21,7 +21,6 @@ mod lab_device;
 mod splitter;
 mod sys;
 mod tick;
-mod watched;
 
 fn main() {
     if let Err(error) = carry_out() {
@@ -46,11 +45,6 @@ fn carry_out() -> Result<()> {
         let outcome = experiment::run(experiment, &mut device)
             .with_context(|| format!("experiment {}", experiment.name))?;
         outcome.send(&mut line, &experiment.name)?;
-    }
-    for watched in &plan.watched {
-        eprintln!("lab-guest: {}, watched", watched.experiment.name);
-        watched::run(watched, &mut device, &mut line)
-            .with_context(|| format!("watching {}", watched.experiment.name))?;
     }
     for command in &plan.commands {
         eprintln!("lab-guest: {}", command.name);

@@ -1,10 +1,11 @@
 //! The CPU's results port, and the kernel's log.
 #![expect(
     unsafe_code,
-    reason = "an I/O instruction; ioperm and klogctl have no safe wrappers"
+    reason = "I/O and time-stamp instructions; ioperm and klogctl have no safe wrappers"
 )]
 
 use std::arch::asm;
+use std::arch::x86_64::_rdtsc;
 use std::io::{self, Write};
 
 use split_lock_lab::cpu::script::RESULTS_PORT;
@@ -47,6 +48,12 @@ impl Write for ResultsPort {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The moment, in ticks of the CPU's journal.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: any program may read the CPU's count of ticks, unless it has forbidden that to itself.
+    unsafe { _rdtsc() }
 }
 
 /// Everything that the kernel has logged so far, as `dmesg` shows it.

@@ -10,7 +10,7 @@ use split_lock_lab::cpu::script::{Command, KERNEL_LOG, Script, TRACE};
 use split_lock_lab::cpu::trace::{PROBES, hexadecimal, logged_addresses, traps};
 
 use super::accounts::{Accounts, COUNT, THREADS};
-use super::kernel::{BootKernel, KernelName};
+use super::kernel::BootKernel;
 use super::kernel_config::Kvm;
 use super::lab::Lab;
 use super::machine::{Limits, Outcome};
@@ -18,7 +18,6 @@ use super::rootfs;
 use super::runner::{self, Findings, Scene};
 use crate::host::args::CpuArgs;
 use crate::host::lab::{bytes, output_of};
-use crate::host::step::step;
 
 const PROGRAM: &str = "program";
 const GUEST: &str = "guest";
@@ -36,12 +35,7 @@ const SETTLE_MS: u64 = 3000;
 pub(in crate::host) fn run(args: &CpuArgs) -> Result<bool> {
     let options = args.cpu.options()?;
     let lab = Lab::open([options.cpus])?;
-    let get = |name: &KernelName| {
-        step(&format!("kernel {name}"), || {
-            BootKernel::get(name, &lab.cache)
-        })
-    };
-    let kernels = args.kernel.iter().map(get).collect::<Result<Vec<_>>>()?;
+    let kernels = lab.kernels(&args.kernel)?;
     let runs: &[&str] = if args.once {
         &["first"]
     } else {

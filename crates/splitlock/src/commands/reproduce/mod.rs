@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use split_lock_host::Facts;
-use split_lock_model::kernel::Profile;
 use split_lock_report::finding;
+use split_lock_repro::sweep::Host;
 use split_lock_repro::vm::VmError;
 
 use crate::args::measure::ReproduceArgs;
@@ -17,7 +17,7 @@ mod parts;
 mod report;
 mod tasks;
 
-use kernel::Kernel;
+use kernel::{Kernel, punishing_host};
 use parts::{Part, neighbours, offsets, progress, sparse};
 use report::{Chapter, Found, write};
 use tasks::Tasks;
@@ -70,13 +70,9 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 
 /// What this host does, and beside it what its kernel would do.
 fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
-    let emulated = Kernel::to_emulate(&session.facts);
-    let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
-    parts.extend(
-        emulated
-            .as_ref()
-            .map(|kernel| sparse(repeats, seed, kernel)),
-    );
+    let punishing = punishing_host(&session.facts);
+    let mut parts = vec![progress(repeats, seed, punishing.as_ref())];
+    parts.extend(punishing.as_ref().map(|host| sparse(repeats, seed, host)));
     parts.push(offsets(seed));
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
@@ -93,7 +89,7 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
             first.add_modelled(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
         let finding = finding::of_progress(&first.sweeps[0]);
-        let tasks = emulated.and_then(|kernel| play(session, &kernel, &mut missing));
+        let tasks = punishing.and_then(|host| play(session, &host, &mut missing));
         let found = Found {
             finding,
             chapters: &chapters,
@@ -133,12 +129,12 @@ fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<
     Ok((chapters, missing))
 }
 
-fn play(session: &KvmSession, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+fn play(session: &KvmSession, punishing: &Host, missing: &mut Vec<String>) -> Option<Tasks> {
     if session.was_stopped() {
         missing.push(stopped_before(tasks::HEADING));
         return None;
     }
-    let played = Tasks::play(session, kernel);
+    let played = Tasks::play(session, punishing);
     match &played {
         Ok(Some(_)) => {}
         Ok(None) => missing.push(stopped_before(tasks::HEADING)),

@@ -34,10 +34,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     let endpoint = args.listen.map(Endpoint::at).transpose()?;
+    raise_file_limit();
+    // Before anything else: what ends meanwhile would not be seen.
+    let mut watch = Watch::open(&settings(args))?;
     let root = Root::live().context("cannot look at this machine")?;
     let mut host = Host::of(&Facts::read(&root));
-    raise_file_limit();
-    let watch = Watch::open(&settings(args, &host))?;
+    if let Some(hz) = host.hz {
+        watch.set_tick_rate(hz);
+    }
     let stop = interrupt::stop_on_ctrl_c_and(screen::leave_at_once)?;
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
@@ -55,14 +59,13 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     follow(session, args, &out, endpoint.as_ref(), &stop)
 }
 
-fn settings(args: &WatchArgs, host: &Host) -> Settings {
+fn settings(args: &WatchArgs) -> Settings {
     Settings {
         probing: if args.no_probes {
             Probing::Never
         } else {
             Probing::WherePossible
         },
-        hz: host.hz,
         buffer_bytes: args.buffer_kib as usize * 1024,
     }
 }

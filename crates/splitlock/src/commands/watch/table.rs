@@ -6,7 +6,7 @@ use split_lock_report::columns::columns;
 use split_lock_report::number::{duration, grouped};
 use split_lock_report::text::{count, plain, wrap};
 use split_lock_watch::{
-    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, TrapOrigin,
+    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, Totals, TrapOrigin,
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -185,11 +185,12 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
     if row.state == ThreadState::WindowsUnused {
         return format!(
             "WINDOWS UNUSED: {} ({}){of} was let past the split lock{at} {} in a row, in {}, and did not come to it \
-             while detection was off: its guest has interrupts to serve, or others have its CPU.",
+             while detection was off: {}.",
             row.identity.name(),
             row.tid,
             count(row.unused_in_a_row, "time", "times"),
             span(row.stuck_for),
+            why_unused(row),
         );
     }
     let every = row.interrupted_every.map_or(String::new(), |every| {
@@ -211,6 +212,22 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
         count(row.failed_in_a_row, "time", "times"),
         span(row.stuck_for),
     )
+}
+
+/// What such a thread does instead, mostly.
+fn why_unused(row: &ThreadRow) -> &'static str {
+    let Totals {
+        windows_unused,
+        windows_without_cpu,
+        ..
+    } = row.totals;
+    match row.origin {
+        _ if 2 * windows_without_cpu > windows_unused => "others have its CPU",
+        Some(TrapOrigin::Guest) => {
+            "its guest does something else first, such as serving interrupts"
+        }
+        Some(TrapOrigin::User) | None => "it does something else first, such as handling signals",
+    }
 }
 
 fn foot(snapshot: &Snapshot) -> String {
@@ -283,7 +300,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use split_lock_host::attribution::Vm;
-    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable, Totals};
+    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable};
 
     use super::*;
 
@@ -385,6 +402,26 @@ pub(super) mod tests {
     #[test]
     fn the_worst_comes_first_and_says_why() {
         insta::assert_snapshot!(render(&snapshot(), &host(), room(110, None)));
+    }
+
+    #[test]
+    fn unused_windows_are_no_livelock_and_have_their_reason() {
+        let mut snapshot = snapshot();
+        let row = &mut snapshot.threads[0];
+        (row.state, row.unused_in_a_row) = (ThreadState::WindowsUnused, 17);
+        row.totals.windows_unused = 20;
+        let text = render(&snapshot, &host(), room(300, None));
+        assert!(!text.contains("LIVELOCK"), "{text}");
+        for part in [
+            "(5670) of windows-11",
+            "17 times in a row",
+            "serving interrupts",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        snapshot.threads[0].totals.windows_without_cpu = 11;
+        let text = render(&snapshot, &host(), room(300, None));
+        assert!(text.contains("others have its CPU"), "{text}");
     }
 
     #[test]
