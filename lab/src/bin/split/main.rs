@@ -26,6 +26,9 @@ struct Args {
     /// Pause after each split lock, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pause_ms: u64,
+    /// Pause before the first one, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    start_after_ms: u64,
     /// Let a guest of KVM do it instead, on one vCPU for each thread.
     #[arg(long, conflicts_with = "pause_ms")]
     guest: bool,
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         println!("{}", tick.as_nanos());
         return Ok(());
     }
+    thread::sleep(Duration::from_millis(args.start_after_ms));
     for _ in 0..args.threads {
         let thread = thread::spawn(move || {
             let signals = args.signal_every_us;

@@ -41,6 +41,9 @@ const LIMITS: Limits = Limits {
 /// A kernel that has just booted has more to do than a window's worker.
 const SETTLE_MS: u64 = 2000;
 
+/// The serial line's driver suspends it half a second after the last output, in the worker that ends windows too.
+const START_AFTER_MS: u64 = 1000;
+
 /// So many windows of 12 ms are enough for all split locks of a boot.
 const WINDOWS: u32 = 32;
 const WINDOW_NS: u32 = 12_000_000;
@@ -74,14 +77,14 @@ fn scene(kernel: &BootKernel, bus_lock_ns: u32) -> Scene<'_> {
         ..CpuOptions::default()
     };
     let count = WINDOWS * WINDOW_NS.div_ceil(bus_lock_ns);
+    let split = format!("/bin/lab-split --start-after-ms {START_AFTER_MS} --count {count}");
     let mut commands = vec![
         Command::new(TICK, "/bin/lab-split --tick-ns"),
-        Command::new(PROGRAM, &format!("/bin/lab-split --count {count}")),
+        Command::new(PROGRAM, &split),
     ];
     let has_guest = kernel.kvm(options.vendor) != Kvm::Missing;
     if has_guest {
-        let guest = format!("/bin/lab-split --guest --count {count}");
-        commands.push(Command::new(GUEST, &guest));
+        commands.push(Command::new(GUEST, &format!("{split} --guest")));
     }
     Scene {
         name: format!("windows at {bus_lock_ns} ns"),

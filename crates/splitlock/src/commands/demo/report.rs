@@ -175,8 +175,8 @@ impl Report {
         if self.is_gone() {
             "nothing"
         } else if self.stands_still() {
-            "no complaints in the guest's log, although it hangs: its kernel notices only if it was in the middle of a \
-             grace period of RCU when the split locks began, and not before 3 s"
+            "no complaints in the guest's log, although it hangs: its kernel complains only of a grace period of RCU that \
+             does not end, and not before 3 s"
         } else {
             "no complaints in the guest's log"
         }
