@@ -88,7 +88,7 @@ pub(crate) struct OwnKernel {
 pub(crate) struct DemoArgs {
     /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
     /// several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
     pub(crate) kernel: Vec<KernelName>,
 }
 
