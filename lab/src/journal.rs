@@ -1,4 +1,4 @@
-//! The kernel module's events. The C side of this is `lab/module/lab.h`.
+//! What a kernel did to threads that split locks. The old lab's module writes it: `lab/module/lab.h`.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,6 @@ pub struct Event {
     pub kind: Kind,
     /// A signal waits for the thread.
     pub signal_pending: bool,
-    /// This CPU detects split locks.
-    pub detects: bool,
     /// The thread is a vCPU in KVM_RUN.
     pub guest: bool,
 }
@@ -29,6 +27,8 @@ pub struct Event {
 pub enum Kind {
     /// A split lock met detection, at this address.
     Trap(u64),
+    /// A bus lock was done, and the instruction behind it, at this address, met a debug exception.
+    BusLock(u64),
     /// The handler begins its sleep of so many milliseconds.
     Sleep(i64),
     /// The thread sets a timer that asks for this tick.
@@ -78,6 +78,8 @@ pub enum Kind {
     Signal(i64),
     /// A number from user space.
     Mark(i64),
+    /// This CPU has counted a tick.
+    Tick,
 }
 
 /// The module's own account, when an experiment was over: `struct lab_state`.
@@ -163,7 +165,6 @@ fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
         cpu: u16::from_le_bytes(bytes[28..30].try_into().expect("2 bytes")),
         kind,
         signal_pending: flags & 1 != 0,
-        detects: flags & 2 != 0,
         guest: flags & 4 != 0,
     })
 }
@@ -188,7 +189,6 @@ mod tests {
             cpu: 1,
             kind: Kind::Took { taken: false },
             signal_pending: true,
-            detects: false,
             guest: true,
         };
         assert_eq!(parse(&bytes), Ok(vec![expected]));

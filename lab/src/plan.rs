@@ -4,7 +4,6 @@ use std::iter;
 
 use serde::{Deserialize, Serialize};
 use split_lock_model::handler::TrapOrigin;
-use split_lock_model::policy::Alternative;
 
 /// Everything for one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +25,9 @@ pub struct Experiment {
     pub name: String,
     /// `kernel.split_lock_mitigate`.
     pub mitigate: bool,
-    /// Whose handler it is: the kernel's own ([`Alternative::Upstream`]) or one of the module's.
-    pub policy: Alternative,
     /// Whether the threads split locks themselves, or their guests do.
-    #[serde(rename = "way")]
     pub origin: TrapOrigin,
     /// What they do.
-    #[serde(rename = "course")]
     pub workload: Workload,
 }
 
@@ -47,7 +42,7 @@ pub enum Workload {
         /// Moments within a tick at which the trap is made, evenly spread.
         phases: u32,
     },
-    /// All threads at once, without pause.
+    /// All threads at once.
     Loop {
         /// For how long.
         ms: u64,
@@ -65,6 +60,8 @@ pub struct Thread {
     pub cpu: u16,
     /// What signals it gets.
     pub kick: Kick,
+    /// How long it sleeps after each split lock, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// Signals for a thread.
@@ -77,6 +74,21 @@ pub enum Kick {
     Every(u64),
     /// One every so many microseconds of the thread's own CPU time.
     EveryCpu(u64),
+}
+
+/// What the machine says of an experiment, beside the kernel's trace of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Split locks that the threads or their guests have completed.
+    pub completed: u64,
+    /// SIGBUS that the threads got.
+    pub sigbus: u64,
+    /// Times that KVM_RUN gave up with KVM_EXIT_EXCEPTION.
+    pub exceptions: u64,
+    /// Events that found the kernel's trace buffer full.
+    pub lost_events: u64,
+    /// Calls that the kernel's probes missed.
+    pub missed_probes: u64,
 }
 
 /// An experiment that begins when a program has said its first line, and ends before the program does.

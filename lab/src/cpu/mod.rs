@@ -4,8 +4,10 @@
 //! * [`options`]: which CPU it is to be.
 //! * [`journal`]: its own account of traps, bus locks and TEST_CTRL.
 //! * [`script`]: what `lab-init` does in the machine.
-//! * [`trace`]: the kernel's account of the same traps, from kprobe events.
+//! * [`trace`]: the kernel's account of the same traps, from its probes.
+//! * [`join`]: both accounts as one.
 
+pub mod join;
 pub mod journal;
 pub mod options;
 pub mod script;

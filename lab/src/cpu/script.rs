@@ -2,15 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Experiment;
+
 /// Everything for one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Kernel modules to load, in this order.
     pub modules: Vec<Module>,
-    /// Lines for `kprobe_events`, as in [`super::trace::PROBES`].
-    pub probes: Vec<String>,
-    /// How long to wait before the first command: a kernel that has just booted is busy.
+    /// How long to wait before anything is tried: a kernel that has just booted is busy.
     pub settle_ms: u64,
+    /// What to measure, in this order.
+    pub experiments: Vec<Experiment>,
     /// Programs to run, one after the other.
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
@@ -54,9 +56,6 @@ pub const MODULES: &str = "/modules";
 
 /// The I/O port through which the machine sends its bundles: `lab/cpu/instrument.h`.
 pub const RESULTS_PORT: u16 = 0x800;
-
-/// The bundle with the kernel's trace.
-pub const TRACE: &str = "trace";
 
 /// The bundle with the kernel's log.
 pub const KERNEL_LOG: &str = "kernel-log";

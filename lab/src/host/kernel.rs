@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use split_lock_model::kernel::Profile;
 
 use super::apt::{self, Apt};
-use super::args::OwnKernel;
 use super::cache::Cache;
 use super::output;
 
@@ -34,36 +33,6 @@ const RELEASE: &str = "release";
 const VERSION: &str = "version";
 
 impl Kernel {
-    /// One that somebody has built.
-    pub(crate) fn own(own: &OwnKernel) -> Result<Option<Self>> {
-        let (Some(image), Some(headers)) = (&own.image, &own.headers) else {
-            return Ok(None);
-        };
-        let headers = absolute(headers)?;
-        let note = headers.join("include/config/kernel.release");
-        let release = fs::read_to_string(&note).with_context(|| {
-            format!("no built kernel's headers: cannot read {}", note.display())
-        })?;
-        let release = release.trim().to_owned();
-        let profile = match &own.profile {
-            Some(profile) => profile.clone(),
-            None => release.parse().with_context(|| {
-                format!("the model does not know {release}: say with --profile what it is")
-            })?,
-        };
-        Ok(Some(Self {
-            image: absolute(image)?,
-            modules: own
-                .modules
-                .as_deref()
-                .map_or(Ok(headers.clone()), absolute)?,
-            headers,
-            two_cpus_on_counted_clock: own.two_cpus,
-            profile,
-            release,
-        }))
-    }
-
     /// Debian's cloud kernel of a series, from the cache or else the network.
     pub(crate) fn debian(series: &str, cache: &Cache) -> Result<Self> {
         let root = cache.folder("kernels").join(series);
@@ -132,9 +101,4 @@ fn make_movable(headers: &Path) -> Result<()> {
         fs::remove_file(types)?;
     }
     Ok(())
-}
-
-/// make and QEMU run elsewhere.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    fs::canonicalize(path).with_context(|| format!("there is no {}", path.display()))
 }

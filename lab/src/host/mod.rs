@@ -7,7 +7,6 @@ use anyhow::Result;
 mod apt;
 pub(crate) mod args;
 mod cache;
-mod check;
 mod compare;
 mod cpu;
 mod demo;
@@ -20,7 +19,6 @@ mod output;
 mod plans;
 mod programs;
 mod step;
-mod summary;
 mod tools;
 mod watch;
 
@@ -33,8 +31,7 @@ use step::step;
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
-        Command::Check(args) => check::run(args),
-        Command::Cpu(args) => cpu::check(args),
+        Command::Check(args) => cpu::check(args),
         Command::Demo(args) => Lab::open()?.with_each(&args.kernel, "demo", demo::run),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => cpu::build_kernel(args),

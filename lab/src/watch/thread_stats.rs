@@ -68,6 +68,8 @@ impl ThreadStats {
             Verdict::NoSleep => &mut self.not_slept,
             Verdict::CutShort => &mut self.interrupted_asleep,
             Verdict::LeftQueue => &mut self.interrupted_queued,
+            // Of a thread that ends, or catches it.
+            Verdict::Sigbus => return,
         } += 1;
     }
 }

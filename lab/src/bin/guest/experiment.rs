@@ -45,7 +45,6 @@ pub(crate) fn run(experiment: &Experiment, device: &mut LabDevice) -> Result<Out
     sys::install_kick()?;
     crate::set_mitigate(experiment.mitigate)?;
     settle(device)?;
-    crate::set_policy(experiment.policy)?;
     // Some kernels have left a CPU without detection.
     device.detect(true)?;
     device.clear()?;

@@ -12,7 +12,6 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
 use split_lock_lab::bundle;
 use split_lock_lab::plan::{LAST_BUNDLE, MODULES, PLAN_FILE, Plan};
-use split_lock_model::policy::Alternative;
 
 mod clock;
 mod command;
@@ -125,12 +124,4 @@ fn set_mitigate(on: bool) -> Result<()> {
         return Ok(());
     }
     write_setting(path, if on { "1" } else { "0" })
-}
-
-/// Whose handler the module leads threads through.
-fn set_policy(policy: Alternative) -> Result<()> {
-    write_setting(
-        "/sys/module/split_lock_lab/parameters/policy",
-        policy.name(),
-    )
 }

@@ -56,11 +56,16 @@ impl Rootfs {
     ) -> Result<Self> {
         let mut files = vec![
             ("init".to_owned(), read(&programs.init)?),
-            ("bin/lab-split".to_owned(), read(&programs.split)?),
-            ("bin/splitlock".to_owned(), read(&programs.splitlock)?),
-            ("bin/busybox".to_owned(), read(&programs.busybox)?),
             (SCRIPT_FILE.to_owned(), serde_json::to_vec(script)?),
         ];
+        // The machine's BIOS takes seconds to load what nobody runs.
+        if script.shell || !script.commands.is_empty() {
+            files.extend([
+                ("bin/lab-split".to_owned(), read(&programs.split)?),
+                ("bin/splitlock".to_owned(), read(&programs.splitlock)?),
+                ("bin/busybox".to_owned(), read(&programs.busybox)?),
+            ]);
+        }
         for module in &script.modules {
             let modules = kernel.modules.as_deref();
             let modules = modules.with_context(|| format!("no modules of {}", kernel.release))?;
