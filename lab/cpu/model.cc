@@ -9,7 +9,9 @@
 #include "options.h"
 #include "topology.h"
 #include "workarounds.h"
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 namespace splitlock {
 
@@ -57,6 +59,23 @@ public:
       leaf->edx = (leaf->edx & ~HAS_CORE_CAPABILITIES) | (options.split_lock_ac ? HAS_CORE_CAPABILITIES : 0);
       leaf->ecx = (leaf->ecx & ~BUS_LOCK_DETECT) | (options.bus_lock_db ? BUS_LOCK_DETECT : 0);
     }
+    constexpr Bit32u BRAND = 0x80000002, BRAND_END = 0x80000005;
+    if (function >= BRAND && function < BRAND_END)
+      get_brand_part(function - BRAND, leaf);
+  }
+
+  // No number from this CPU is to be taken for one from hardware: programs know it by this name, which is also the
+  // kernel's model name. crates/split-lock-repro/src/cpu.rs has the first words.
+  void get_brand_part(Bit32u part, cpuid_function_t *leaf) const
+  {
+    char brand[48] = {};
+    snprintf(brand, sizeof brand, "Splitlock CPU in software (Bochs %s)", model->get_name());
+    Bit32u words[4];
+    memcpy(words, brand + part * sizeof words, sizeof words);
+    leaf->eax = words[0];
+    leaf->ebx = words[1];
+    leaf->ecx = words[2];
+    leaf->edx = words[3];
   }
 
   virtual int rdmsr(Bit32u index, Bit64u *value)

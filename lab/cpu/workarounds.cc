@@ -2,6 +2,7 @@
 #include "bochs.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
+#include "cpu/svm.h"
 #include "gui/siminterface.h"
 #include "param_names.h"
 #include "options.h"
@@ -36,14 +37,20 @@ void hide_what_is_not_emulated(Bit32u function, cpuid_function_t *leaf)
 void seed_random_numbers() { srand(options.seed); }
 
 // Bochs looks which events are masked while a VM entry is under way, before the CPU counts as being in the guest. With
-// the guest's IF clear, external interrupts would then not exit. So it has to look again.
+// the guest's IF clear, external interrupts would then not exit. So it has to look again. For SVM that is not enough: it
+// leaves masked what the host's IF should unmask.
 void evaluate_interrupt_mask_again(unsigned cpu)
 {
 #if BX_SUPPORT_VMX
   if (BX_CPU(cpu)->in_vmx_guest)
     BX_CPU(cpu)->handleInterruptMaskChange();
-#else
-  (void)cpu;
+#endif
+#if BX_SUPPORT_SVM
+  if (BX_CPU(cpu)->in_svm_guest) {
+    const VMCB_CACHE &vmcb = *BX_CPU(cpu)->vmcb;
+    if (vmcb.ctrls.v_intr_masking && (vmcb.host_state.eflags & EFlagsIFMask))
+      BX_CPU(cpu)->unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);
+  }
 #endif
 }
 

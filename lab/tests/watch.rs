@@ -1,87 +1,85 @@
 //! What is held against a watch: one that says what the kernel did is believed, and none that says anything else.
 
-mod recorded;
-
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde_json::{Value, json};
-use split_lock_lab::watch::{
-    Expected, OutputLine, Run, ThreadStats, WatchMode, WatchReport, judge, thread_stats,
-};
-
-use recorded::Recorded;
+use split_lock_lab::watch::{Expected, ThreadStats, WatchMode, WatchReport, judge, thread_stats};
 
 const MS: u64 = 1_000_000;
-/// What it took to begin, and to watch.
-const BEFORE_NS: u64 = 10 * MS;
-const CPU_NS: u64 = 60 * MS;
+const TID: i32 = 71;
+const ADDRESS: u64 = 0x40_1000;
 
-/// A watch that has seen it all.
-struct WatchedExperiment {
+/// A thread's traps, a millisecond apart: each but the last is cut short, and the last one passes.
+fn trace(traps: u64) -> String {
+    let mut trace = String::new();
+    for trap in 0..traps {
+        let last = trap + 1 == traps;
+        let mut line = |micros: u64, event: &str| {
+            let at = 9_000_000 + trap * 1000 + micros;
+            let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
+            let _ = writeln!(
+                trace,
+                "   lab-split-{TID}  [000] .....  {seconds}.{micros:06}: {event}"
+            );
+        };
+        line(
+            0,
+            &format!("warn: (split_lock_warn+0x0/0x1c0) ip={ADDRESS:#x}"),
+        );
+        line(1, "sleeps: (schedule_timeout+0x0/0x110)");
+        let left = if last { 0 } else { 12 };
+        line(
+            900,
+            &format!("slept: (split_lock_warn+0x5/0x1c0 <- msleep_interruptible) left={left:#x}"),
+        );
+        if last {
+            line(
+                901,
+                "waited: (split_lock_warn+0x5/0x1c0 <- down_interruptible) error=0x0",
+            );
+        }
+        line(
+            902,
+            "warned: (handle_user_split_lock+0x5/0x30 <- split_lock_warn)",
+        );
+    }
+    trace
+}
+
+/// A watch that has seen it all, of a thread that trapped so often.
+struct Watch {
     threads: BTreeMap<i32, ThreadStats>,
-    span: (u64, u64),
     lines: Vec<Value>,
 }
 
-impl WatchedExperiment {
-    /// It says of the first thread, if of any, that it is in a livelock.
-    fn new(recorded: &Recorded, livelock: Option<u64>) -> Self {
-        let threads = thread_stats(&recorded.journal, &recorded.report().traps);
-        let journal = &recorded.journal;
-        let (first, last) = (journal[0].ns, journal[journal.len() - 1].ns);
-        let rows: Vec<Value> = threads
-            .iter()
-            .map(|(tid, stats)| row(*tid, stats))
-            .collect();
-        let mut lines =
-            vec![json!({"event": "start", "schema_version": 1, "at_ns": first - MS, "hz": 250})];
-        if let (Some(after_ns), Some((tid, stats))) = (livelock, threads.iter().next()) {
-            let at_ns = stats.first_ns + after_ns;
-            lines.push(json!({"event": "state", "at_ns": at_ns, "tid": tid, "from": "held_up", "to": "livelocked"}));
+impl Watch {
+    /// It says so long after the first trap, if at all, that this is a livelock.
+    fn new(traps: u64, livelock_after_ms: Option<u64>) -> Self {
+        let threads = thread_stats(&trace(traps));
+        let stats = &threads[&TID];
+        let mut lines = vec![
+            json!({"event": "start", "schema_version": 1, "at_ns": stats.first_ns - MS, "hz": 250}),
+        ];
+        if let Some(after_ms) = livelock_after_ms {
+            let at_ns = stats.first_ns + after_ms * MS;
+            lines.push(json!({"event": "state", "at_ns": at_ns, "tid": TID, "from": "held_up", "to": "livelocked"}));
         }
         for event in ["sample", "end"] {
-            let cost = json!({"cpu_ns": CPU_NS - MS, "wall_ns": 5_000 * MS});
-            lines.push(json!({"event": event, "at_ns": last + MS, "lost_events": 0, "cost": cost, "threads": rows}));
+            let cost = json!({"cpu_ns": 7 * MS, "wall_ns": 5_000 * MS});
+            let at_ns = stats.last_ns + MS;
+            lines.push(json!({"event": event, "at_ns": at_ns, "lost_events": 0, "cost": cost, "threads": [row(stats)]}));
         }
-        Self {
-            threads,
-            span: (first, last),
-            lines,
-        }
+        Self { threads, lines }
     }
 
-    fn kicked() -> Self {
-        Self::new(&Recorded::kicked(), None)
-    }
-
-    fn run(&self) -> Run {
-        let said = self
-            .lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| OutputLine {
-                ns: line["at_ns"].as_u64().expect("a moment"),
-                cpu_ns: if index == 0 {
-                    BEFORE_NS
-                } else {
-                    BEFORE_NS + CPU_NS
-                },
-                text: line.to_string(),
-            });
-        Run {
-            said: said.collect(),
-            complaints: String::new(),
-            exit_code: Some(0),
-            cpu_ns: BEFORE_NS + CPU_NS + MS,
-        }
-    }
-
-    fn judge(&self, run: &Run, expected: Expected) -> WatchReport {
-        judge(run, &self.threads, self.span, expected, WatchMode::Probes)
+    fn judged_as(&self, expected: Expected, mode: WatchMode) -> WatchReport {
+        let lines = self.lines.iter().map(|line| format!("{line}\n"));
+        judge(&lines.collect::<String>(), &self.threads, expected, mode)
     }
 
     fn judged(&self, expected: Expected) -> WatchReport {
-        self.judge(&self.run(), expected)
+        self.judged_as(expected, WatchMode::Probes)
     }
 
     /// With something else in its last line.
@@ -92,46 +90,28 @@ impl WatchedExperiment {
     }
 }
 
-fn row(tid: i32, stats: &ThreadStats) -> Value {
+fn row(stats: &ThreadStats) -> Value {
     json!({
-        "tid": tid,
-        "pid": 1,
-        "comm": "init",
-        "way": if stats.guest { "guest" } else { "user" },
-        "traps": stats.traps,
+        "tid": TID,
+        "pid": 70,
+        "comm": "lab-split",
+        "way": "user",
+        "traps": stats.traps(),
         "interrupted_asleep": stats.interrupted_asleep + stats.not_slept,
         "interrupted_queued": stats.interrupted_queued,
         "interrupted_somewhere": 0,
         "windows": stats.windows,
         "lost_ns": stats.lost_ns,
         "state": "slowed",
-        "rip": format!("{:#x}", stats.addresses[0]),
+        "rip": format!("{ADDRESS:#x}"),
     })
 }
 
 #[test]
 fn what_the_kernel_did_is_believed() {
-    for recorded in Recorded::all() {
-        let report = WatchedExperiment::new(&recorded, None).judged(Expected::Progress);
-        assert_eq!(report.wrong, [""; 0], "{}", recorded.profile);
-        assert_eq!(report.lost_apart_ns, 0);
-    }
-}
-
-#[test]
-fn journals_add_up() {
-    let recorded = Recorded::some_interrupted();
-    let threads = thread_stats(&recorded.journal, &recorded.report().traps);
-    assert_eq!(threads.len(), 4);
-    let sum = |of: fn(&ThreadStats) -> u64| threads.values().map(of).sum::<u64>();
-    let ends = sum(|stats| {
-        stats.windows + stats.interrupted_asleep + stats.interrupted_queued + stats.not_slept
-    });
-    assert_eq!(sum(|stats| stats.traps), ends);
-    assert!(sum(|stats| stats.interrupted_queued) > 0);
-    // Four threads that are punished most of a second each.
-    let lost_ms = sum(|stats| stats.lost_ns) / MS;
-    assert!((2_000..4_100).contains(&lost_ms), "{lost_ms}");
+    let report = Watch::new(9, None).judged(Expected::Progress);
+    assert_eq!(report.wrong, [""; 0]);
+    assert_eq!(report.cpu_ns, 7 * MS);
 }
 
 #[test]
@@ -139,53 +119,42 @@ fn anything_else_is_noticed() {
     for (place, value) in [
         ("/lost_events", json!(1)),
         ("/at_ns", json!(0)),
-        ("/cost/cpu_ns", json!(CPU_NS + 11 * MS)),
-        ("/cost/cpu_ns", json!(CPU_NS - 11 * MS)),
         ("/threads", json!([])),
         ("/threads/0/tid", json!(7)),
-        ("/threads/0/way", json!("user")),
+        ("/threads/0/way", json!("guest")),
         ("/threads/0/way", json!(null)),
         ("/threads/0/traps", json!(1)),
         ("/threads/0/interrupted_asleep", json!(1)),
         ("/threads/0/interrupted_queued", json!(1)),
-        ("/threads/0/windows", json!(1)),
-        ("/threads/0/lost_ns", json!(0)),
+        ("/threads/0/windows", json!(0)),
+        ("/threads/0/lost_ns", json!(9_000 * MS)),
         ("/threads/0/rip", json!("0x1003")),
         ("/threads/0/rip", json!(null)),
         ("/threads/0/state", json!("livelocked")),
         ("/event", json!("sample")),
         ("/event", json!("goodbye")),
     ] {
-        let watched = WatchedExperiment::kicked().claiming(place, value.clone());
-        let wrong = watched.judged(Expected::Progress).wrong;
+        let watch = Watch::new(9, None).claiming(place, value.clone());
+        let wrong = watch.judged(Expected::Progress).wrong;
         assert!(!wrong.is_empty(), "{place}: {value}");
     }
 }
 
 #[test]
-fn whoever_comes_late_or_ends_badly_is_noticed() {
-    let watched = WatchedExperiment::kicked();
-    let wrong = |change: fn(&mut Run)| {
-        let mut run = watched.run();
-        change(&mut run);
-        watched.judge(&run, Expected::Progress).wrong
-    };
-    assert_eq!(wrong(|_| ()), [""; 0]);
-    assert_ne!(wrong(|run| run.said[0].ns += 2 * MS), [""; 0]);
-    assert_ne!(wrong(|run| drop(run.said.remove(0))), [""; 0]);
-    assert_ne!(wrong(|run| run.exit_code = Some(2)), [""; 0]);
-    assert_ne!(wrong(|run| run.exit_code = None), [""; 0]);
-    assert_ne!(wrong(|run| run.said[1].text.truncate(9)), [""; 0]);
-    assert_ne!(wrong(|run| run.said.clear()), [""; 0]);
+fn whoever_comes_late_or_says_nothing_is_noticed() {
+    let mut late = Watch::new(9, None);
+    late.lines[0]["at_ns"] = json!(late.threads[&TID].first_ns + 1);
+    assert_ne!(late.judged(Expected::Progress).wrong, [""; 0]);
+    late.lines.clear();
+    assert_ne!(late.judged(Expected::Progress).wrong, [""; 0]);
+    let mut idle = Watch::new(9, None);
+    idle.threads.clear();
+    assert_ne!(idle.judged(Expected::Progress).wrong, [""; 0]);
 }
 
 #[test]
 fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
-    let recorded = Recorded::kicked();
-    let judged = |after_ms: Option<u64>, expected| {
-        let watched = WatchedExperiment::new(&recorded, after_ms.map(|ms| ms * MS));
-        watched.judged(expected)
-    };
+    let judged = |after_ms, expected| Watch::new(9, after_ms).judged(expected);
     let soon = judged(Some(200), Expected::Livelock);
     assert_eq!(
         (&soon.wrong[..], soon.said_after_ns),
@@ -195,20 +164,15 @@ fn a_livelock_is_said_soon_where_there_is_one_and_nowhere_else() {
     assert_ne!(judged(None, Expected::Livelock).wrong, [""; 0]);
     assert_ne!(judged(Some(200), Expected::Progress).wrong, [""; 0]);
     assert_eq!(judged(Some(200), Expected::Either).wrong, [""; 0]);
-    // Each thread has to be named.
-    let several = WatchedExperiment::new(&Recorded::contended(), Some(200 * MS));
-    assert_eq!(several.judged(Expected::Livelock).wrong.len(), 4);
 }
 
 /// The last failure is told by nobody.
 #[test]
 fn without_probes_less_is_seen_and_none_of_it_may_be_wrong() {
-    let watched = WatchedExperiment::new(&Recorded::kicked(), None);
-    let stats = watched.threads.values().next().expect("a thread");
-    let slept = stats.interrupted_asleep + stats.interrupted_queued;
-    assert!(slept > 2);
+    let stats = &Watch::new(9, None).threads[&TID];
+    let (interrupted, windows) = (stats.interrupted_asleep, stats.windows);
     let wrong = |interrupted: u64, windows: u64, traps: u64| {
-        let mut watched = WatchedExperiment::kicked();
+        let mut watch = Watch::new(9, None);
         for (place, value) in [
             ("/threads/0/interrupted_asleep", 0),
             ("/threads/0/interrupted_somewhere", interrupted),
@@ -216,18 +180,32 @@ fn without_probes_less_is_seen_and_none_of_it_may_be_wrong() {
             ("/threads/0/traps", traps),
             ("/threads/0/lost_ns", 0),
         ] {
-            watched = watched.claiming(place, value);
+            watch = watch.claiming(place, value);
         }
-        let watched = watched.claiming("/threads/0/rip", json!(null));
-        let (threads, span) = (&watched.threads, watched.span);
-        let mode = WatchMode::Tracepoints;
-        judge(&watched.run(), threads, span, Expected::Progress, mode).wrong
+        let watch = watch.claiming("/threads/0/rip", json!(null));
+        watch
+            .judged_as(Expected::Progress, WatchMode::Tracepoints)
+            .wrong
     };
-    let windows = stats.windows;
-    assert_eq!(wrong(slept, windows, slept + windows), [""; 0]);
-    assert_eq!(wrong(slept - 1, windows, slept - 1 + windows), [""; 0]);
-    assert_ne!(wrong(slept - 2, windows, slept - 2 + windows), [""; 0]);
-    assert_ne!(wrong(slept + 1, windows, slept + 1 + windows), [""; 0]);
-    assert_ne!(wrong(slept, windows + 1, slept + windows + 1), [""; 0]);
-    assert_ne!(wrong(slept, windows, slept + windows + 1), [""; 0]);
+    assert_eq!(wrong(interrupted, windows, interrupted + windows), [""; 0]);
+    assert_eq!(
+        wrong(interrupted - 1, windows, interrupted - 1 + windows),
+        [""; 0]
+    );
+    assert_ne!(
+        wrong(interrupted - 2, windows, interrupted - 2 + windows),
+        [""; 0]
+    );
+    assert_ne!(
+        wrong(interrupted + 1, windows, interrupted + windows + 1),
+        [""; 0]
+    );
+    assert_ne!(
+        wrong(interrupted, windows + 1, interrupted + windows + 1),
+        [""; 0]
+    );
+    assert_ne!(
+        wrong(interrupted, windows, interrupted + windows + 1),
+        [""; 0]
+    );
 }

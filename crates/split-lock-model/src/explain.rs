@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::analysis::{PassPrediction, Thresholds};
+use crate::analysis::{PassPrediction, Thresholds, WindowUse};
 use crate::kernel::{Era, Mode, Profile};
-use crate::sim::{Budget, Report, Scenario, TaskKind, TaskReport, Verdict};
+use crate::sim::{Budget, Report, Scenario, TaskKind, TaskReport, TaskSpec, Verdict};
 use crate::time::Nanos;
 
 /// Explains what happened to each thread of a simulation and why, a paragraph per thread.
@@ -35,7 +35,10 @@ pub fn explain(kernel: &Profile, scenario: &Scenario, report: &Report) -> String
             task.name,
             outcome(kernel, task, report)
         );
-        if let Some(advice) = advice(kernel, spec.kind, task, report.tasks.len() as u32 - 1) {
+        if task.traps.unused.total() > 0 {
+            let _ = writeln!(text, "{}", why_unused(kernel, spec, task));
+        } else if let Some(advice) = advice(kernel, spec.kind, task, report.tasks.len() as u32 - 1)
+        {
             let _ = writeln!(text, "{advice}");
         }
     }
@@ -108,6 +111,22 @@ fn outcome(kernel: &Profile, task: &TaskReport, report: &Report) -> String {
                 traps.interrupted(),
             )
         }
+        Verdict::WindowsUnused {
+            granted, unused, ..
+        } => {
+            let proof = match task.cycle {
+                Some(share) if share.turns == 0 => {
+                    " Everything repeats like this, so it never completes another turn."
+                }
+                _ => "",
+            };
+            format!(
+                "leaves its windows unused: {granted} traps led to a window, and {unused} of these \
+                 closed before it had come back to its split lock, which then trapped again. {} turns \
+                 in {}.{proof}",
+                task.turns, report.elapsed,
+            )
+        }
         Verdict::Livelocked(cycle) => {
             let traps = task.cycle.unwrap_or_default().traps;
             format!(
@@ -154,14 +173,41 @@ fn why_stuck(kernel: &Profile, traps: &crate::sim::TrapCounts) -> String {
     }
 }
 
+/// What a thread did in windows that it did not use, and what is to be expected from how long that takes.
+fn why_unused(kernel: &Profile, spec: &TaskSpec, task: &TaskReport) -> String {
+    let unused = &task.traps.unused;
+    let causes = [
+        (unused.interrupts, "its guest served interrupts"),
+        (unused.without_cpu, "others had its CPU"),
+        (unused.outside, "it was outside its program"),
+        (unused.moved, "it had been moved to another core"),
+    ];
+    let causes = causes.iter().filter(|(windows, _)| *windows > 0);
+    let causes: Vec<_> = causes
+        .map(|(windows, cause)| format!("{cause} ({windows})"))
+        .collect();
+    let mut text = format!("Why windows were unused: {}.", causes.join(", "));
+    let delay = spec.work_after_wait.plus(spec.preempted_after_wait);
+    if let Some(limits) = Thresholds::of(kernel).filter(|_| delay > Nanos::ZERO) {
+        let (over, up_to) = limits.window();
+        let expected = match limits.window_use(delay) {
+            WindowUse::Used => "less than any window lasts, if nothing else holds it up",
+            WindowUse::DependsOnPhase => "which only a window of the longer ones outlasts",
+            WindowUse::Unused => "which no window outlasts",
+        };
+        let _ = write!(
+            text,
+            " After each wait in the kernel {delay} pass before it is back at its instruction, \
+             {expected}: they last more than {over} and at most {up_to}."
+        );
+    }
+    text
+}
+
 fn advice(kernel: &Profile, kind: TaskKind, task: &TaskReport, others: u32) -> Option<String> {
     let limits = Thresholds::of(kernel)?;
     let period = kind.period()?;
-    let stuck = matches!(
-        task.verdict,
-        Verdict::Livelocked(_) | Verdict::NoProgressSeen
-    );
-    if !stuck {
+    if !task.is_stuck() {
         return None;
     }
     let alone = match limits.predict(period) {
@@ -242,6 +288,25 @@ mod tests {
             !words("5.19", 1).contains("mitigate=0"),
             "there is no such sysctl yet"
         );
+    }
+
+    #[test]
+    fn unused_windows_are_told_from_a_livelock_with_their_cause() {
+        let kernel = "6.12,hz=250".parse().expect("a kernel");
+        let mut vcpu = TaskSpec::vcpu(guest(), Budget::Unbounded);
+        vcpu.work_after_wait = Nanos::from_millis(13);
+        let scenario = Scenario::single(vcpu);
+        let report = simulate(&kernel, &scenario).expect("runs");
+        let words = explain(&kernel, &scenario, &report);
+        for part in [
+            "leaves its windows unused",
+            "never completes another turn",
+            "its guest served interrupts",
+            "which no window outlasts",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!words.contains("livelock"), "{words}");
     }
 
     #[test]

@@ -94,7 +94,9 @@ fn describe(timeline: &Timeline, kind: SpanKind) -> String {
         SpanKind::Vmm => "VMM between two runs".to_owned(),
         SpanKind::SignalHandler => "signal handler".to_owned(),
         SpanKind::WaitingForCpu => "waits for its CPU".to_owned(),
+        SpanKind::Interrupts => "serves interrupts".to_owned(),
         SpanKind::DetectionOff => "detection off".to_owned(),
+        SpanKind::WindowUnused => "detection off, unused".to_owned(),
         SpanKind::Running(task) => task_name(timeline, task),
         SpanKind::Held(task) => format!("held by {}", task_name(timeline, task)),
     }

@@ -1,13 +1,11 @@
 //! What a sweep shows, in a few sentences that claim no more than that.
 
+use split_lock_repro::cpu::Cpu;
 use split_lock_repro::results::Sweep;
 use split_lock_repro::summary::{Curve, Line, Spread, curves};
 
 use crate::number;
 use crate::text::plain;
-
-/// What a sample calls this host as it is.
-const NATIVE: &str = "native";
 
 /// A line that explains more of the variance than this is a line.
 const LINEAR_R_SQUARED: f64 = 0.99;
@@ -25,11 +23,14 @@ const ENOUGH_OVERLAP: f64 = 0.9;
 fn of_guarded(split: &Curve) -> Option<String> {
     let runs = split.points.iter().map(|point| point.turns.min);
     let least = runs.min_by(f64::total_cmp)?;
+    let treated = match Cpu::of_host(&split.host) {
+        Some(_) => "On the same host".to_owned(),
+        None => format!("Treated as kernel {} does it", plain(&split.host)),
+    };
     (least > 0.0).then(|| {
         format!(
-            " Treated as kernel {} does it, but with a guard that emulates its split locks, it made \
-             progress in every single run.",
-            plain(&split.host)
+            " {treated}, but with a guard that emulates its split locks, it made progress in every \
+             single run."
         )
     })
 }
@@ -41,17 +42,18 @@ pub fn of_progress(sweep: &Sweep) -> String {
         let is_wanted = move |curve: &&Curve| curve.guest == guest;
         curves.iter().filter(is_wanted)
     };
-    let native = |guest| of(guest).find(|curve| curve.host == NATIVE);
-    let emulated = |guarded: bool| {
-        of("split").find(|c| c.host != NATIVE && c.series.contains("; guard ") == guarded)
-    };
+    let is_guarded = |curve: &&Curve| curve.series.contains("; guard ");
+    let is_as_it_is = |curve: &&Curve| Cpu::of_host(&curve.host).is_some();
+    let undisturbed = |guest| of(guest).find(|it| is_as_it_is(it) && !is_guarded(it));
+    let punished = of("split").find(|it| !is_as_it_is(it) && !is_guarded(it));
     let stopped = stopped(sweep);
-    let progress = match native("split") {
-        Some(split) => progress(split, native("aligned")),
+    let progress = match undisturbed("split") {
+        Some(split) => progress(split, undisturbed("aligned")),
         None => "The splitting guest was not measured.".into(),
     };
-    let punished = emulated(false).and_then(of_punished).unwrap_or_default();
-    let guarded = emulated(true).and_then(of_guarded).unwrap_or_default();
+    let punished = punished.and_then(of_punished).unwrap_or_default();
+    let guarded = of("split").find(is_guarded).and_then(of_guarded);
+    let guarded = guarded.unwrap_or_default();
     format!("{stopped}{progress}{punished}{guarded}")
 }
 
@@ -209,6 +211,21 @@ mod tests {
         let stuck = |ms| if ms < 12 { 0.0 } else { ms as f64 };
         let finding = finding(runs("split", |ms| (stuck(ms), 0.0)));
         assert!(finding.contains("up to 11 ms: a livelock"), "{finding}");
+    }
+
+    #[test]
+    fn guard_on_the_same_host_is_told_from_what_it_guards_against() {
+        let stuck = runs("split", |ms| (if ms < 12 { 0.0 } else { 9.0 }, 0.0));
+        let guarded = runs("split", steady).into_iter().map(|sample| Sample {
+            series: format!("{}; guard emulate", sample.series),
+            ..sample
+        });
+        let finding = finding(guarded.chain(stuck).collect());
+        assert!(finding.contains("up to 11 ms: a livelock"), "{finding}");
+        assert!(
+            finding.contains("On the same host, but with a guard"),
+            "{finding}"
+        );
     }
 
     #[test]

@@ -209,10 +209,11 @@ pub fn text(view: &View, width: usize) -> String {
 }
 
 /// What each symbol stands for. The most of a column decides, so what is short may not be seen.
-const KEY: [(char, &str); 12] = [
+const KEY: [(char, &str); 14] = [
     ('|', "a signal interrupts"),
     ('#', "runs, and split locks complete"),
     ('=', "runs, detection on"),
+    ('i', "its guest serves interrupts"),
     ('z', "asleep for splitting a lock"),
     ('q', "waits for the semaphore"),
     ('k', "in the kernel, about a trap"),
@@ -220,6 +221,10 @@ const KEY: [(char, &str); 12] = [
     ('w', "waits for its CPU"),
     ('+', "detection is on"),
     ('-', "detection is off"),
+    (
+        'u',
+        "detection is off, and the thread does not come to its split lock",
+    ),
     ('.', "nobody holds the semaphore"),
     ('H', "somebody holds the semaphore"),
 ];
@@ -288,12 +293,14 @@ fn symbol(kind: SpanKind) -> char {
     match kind {
         SpanKind::GuestUndetected => '#',
         SpanKind::Guest => '=',
+        SpanKind::Interrupts => 'i',
         SpanKind::Asleep => 'z',
         SpanKind::Queued => 'q',
         SpanKind::Trap | SpanKind::Waking => 'k',
         SpanKind::Vmm | SpanKind::SignalHandler => 'v',
         SpanKind::WaitingForCpu => 'w',
         SpanKind::DetectionOff => '-',
+        SpanKind::WindowUnused => 'u',
         SpanKind::Held(_) => 'H',
         SpanKind::Running(_) => ' ',
     }

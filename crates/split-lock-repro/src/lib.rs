@@ -6,6 +6,7 @@ compile_error!(
     "split locks are a matter of x86, and KVM is one of Linux: build for x86_64-*-linux-*"
 );
 
+pub mod cpu;
 pub mod duration;
 pub mod guest;
 pub mod host;

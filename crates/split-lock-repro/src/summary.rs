@@ -1,5 +1,7 @@
 //! From samples to curves: one point per timeout, with its median and its spread.
 
+use std::f64::consts::FRAC_PI_2;
+
 use crate::results::{Sample, Sweep};
 
 /// All samples of one series, guest, host and vCPU.
@@ -9,7 +11,7 @@ pub struct Curve {
     pub series: String,
     /// The guest's name.
     pub guest: String,
-    /// `native` or a kernel profile.
+    /// See [`Sample::host`].
     pub host: String,
     /// Which vCPU.
     pub vcpu: u32,
@@ -62,6 +64,26 @@ pub struct Line {
     pub r_squared: f64,
 }
 
+/// What a curve's points say of turns and timeouts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Trend {
+    /// Turns change with the timeout: along this line, as far as it fits.
+    Line(Line),
+    /// The timeout says nothing about the turns.
+    Independent,
+}
+
+impl Trend {
+    /// The line, if there is one.
+    #[must_use]
+    pub fn line(self) -> Option<Line> {
+        match self {
+            Self::Line(line) => Some(line),
+            Self::Independent => None,
+        }
+    }
+}
+
 impl Spread {
     /// Describes `values`; `None` if there are none. Quantiles are interpolated linearly.
     ///
@@ -112,6 +134,41 @@ impl Line {
             },
         })
     }
+
+    /// How many of its standard errors the slope is away from zero, with so many degrees of freedom.
+    fn t_of_slope(&self, degrees: usize) -> f64 {
+        if self.slope == 0.0 {
+            return 0.0;
+        }
+        (self.r_squared * degrees as f64 / (1.0 - self.r_squared).max(0.0)).sqrt()
+    }
+}
+
+/// Whether the points lie nearer to the best horizontal line than to the best line through the origin.
+fn is_constant_nearer(points: &[(f64, f64)]) -> bool {
+    let sum = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>();
+    // What the one line and the other explain of the sum of squares.
+    let constant = sum(|p| p.1).powi(2) / points.len() as f64;
+    let proportional = sum(|p| p.0 * p.1).powi(2) / sum(|p| p.0 * p.0);
+    constant >= proportional
+}
+
+/// The probability that Student's t lies between `-t` and `t`, as the finite series that it is for whole degrees of
+/// freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+fn student(t: f64, degrees: usize) -> f64 {
+    let (sin, cos) = (t / (degrees as f64).sqrt()).atan().sin_cos();
+    let is_odd = degrees % 2 == 1;
+    let mut term = if is_odd { cos } else { 1.0 };
+    let mut sum = 0.0;
+    for n in (2 + usize::from(is_odd)..=degrees).step_by(2) {
+        sum += term;
+        term *= cos * cos * (n - 1) as f64 / n as f64;
+    }
+    if is_odd {
+        (sin.atan2(cos) + sin * sum) / FRAC_PI_2
+    } else {
+        sin * sum
+    }
 }
 
 impl Curve {
@@ -122,6 +179,27 @@ impl Curve {
         self.line_of(|point| point.timeout_ns as f64)
     }
 
+    /// Whether turns depend on the timeout. `None` for fewer than three timeouts, which do not show it.
+    ///
+    /// They are independent of it if both are so:
+    /// - one number of turns for all timeouts is nearer to the medians, in the sum of squares, than turns in proportion
+    ///   to the timeout are;
+    /// - the slope of the line through the medians cannot be told from zero (Student's t-test, 95 %).
+    #[must_use]
+    pub fn trend(&self) -> Option<Trend> {
+        const FEWEST: usize = 3;
+        const CONFIDENCE: f64 = 0.95;
+        let medians = self.medians(|point| point.timeout_ns as f64);
+        let line = Line::fit(&medians).filter(|_| medians.len() >= FEWEST)?;
+        let degrees = medians.len() - 2;
+        let slopes = student(line.t_of_slope(degrees), degrees) >= CONFIDENCE;
+        Some(if slopes || !is_constant_nearer(&medians) {
+            Trend::Line(line)
+        } else {
+            Trend::Independent
+        })
+    }
+
     /// The same against the median CPU time in seconds: what other work on the machine takes from
     /// the vCPU's thread does not bend it.
     #[must_use]
@@ -130,11 +208,12 @@ impl Curve {
     }
 
     fn line_of(&self, time_ns: impl Fn(&Point) -> f64) -> Option<Line> {
-        let medians = self.points.iter();
-        let medians: Vec<_> = medians
-            .map(|p| (time_ns(p) / 1e9, p.turns.median))
-            .collect();
-        Line::fit(&medians)
+        Line::fit(&self.medians(time_ns))
+    }
+
+    fn medians(&self, time_ns: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
+        let points = self.points.iter();
+        points.map(|p| (time_ns(p) / 1e9, p.turns.median)).collect()
     }
 }
 
@@ -223,7 +302,90 @@ mod tests {
         assert_eq!(Line::fit(&[]), None);
     }
 
+    /// Median turns at timeouts of 1 ms, 2 ms and so on.
+    fn curve(turns: impl IntoIterator<Item = u64>) -> Curve {
+        let samples = (1..).zip(turns);
+        let samples = samples.map(|(ms, turns)| sample("split", ms, 0, turns));
+        let sweep = Sweep {
+            provenance: None,
+            samples: samples.collect(),
+        };
+        curves(&sweep).remove(0)
+    }
+
+    #[test]
+    fn turns_that_vary_about_the_same_number_are_independent_of_the_timeout() {
+        // What a grant of 28 ms leaves room for, whatever the timeout.
+        let granted = [795_211, 795_304, 794_877, 795_190, 795_002];
+        assert_eq!(curve(granted).trend(), Some(Trend::Independent));
+        assert_eq!(curve([7; 9]).trend(), Some(Trend::Independent));
+        assert_eq!(curve([0; 9]).trend(), Some(Trend::Independent));
+    }
+
+    #[test]
+    fn a_threshold_is_no_independence() {
+        let late = curve([0, 0, 0, 0, 0, 0, 0, 0, 0, 3]).trend();
+        assert!(matches!(late, Some(Trend::Line(_))), "{late:?}");
+    }
+
+    #[test]
+    fn turns_that_grow_from_a_high_beginning_have_a_line() {
+        let beginning = (1..10).map(|ms| 800_000 + 900 * ms + ms % 3);
+        let line = curve(beginning).trend().and_then(Trend::line).unwrap();
+        assert!((899_000.0..901_000.0).contains(&line.slope), "{line:?}");
+    }
+
+    #[test]
+    fn few_points_in_proportion_are_not_taken_for_a_constant() {
+        let steep = curve([10, 60, 200]).trend();
+        assert!(matches!(steep, Some(Trend::Line(_))), "{steep:?}");
+    }
+
+    /// From the tables in every book.
+    #[test]
+    fn student_is_95_percent_sure_at_the_known_places() {
+        for (degrees, t) in [
+            (1, 12.706),
+            (2, 4.303),
+            (3, 3.182),
+            (4, 2.776),
+            (5, 2.571),
+            (10, 2.228),
+            (30, 2.042),
+            (47, 2.012),
+        ] {
+            let probability = student(t, degrees);
+            assert!(
+                (probability - 0.95).abs() < 5e-5,
+                "{degrees}: {probability}"
+            );
+        }
+        assert_eq!(student(0.0, 7), 0.0);
+        assert!((student(f64::INFINITY, 7) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn two_timeouts_show_no_trend() {
+        assert_eq!(curve([900, 1800]).trend(), None);
+        assert!(curve([900, 1800, 2700]).trend().is_some());
+    }
+
     proptest! {
+        #[test]
+        fn turns_in_proportion_to_the_timeout_have_a_line_although_the_machine_is_busy(
+            lost_percent in prop::collection::vec(0..50u64, 20),
+        ) {
+            let turns = (1..).zip(lost_percent).map(|(ms, lost): (u64, _)| 900 * ms * (100 - lost) / 100);
+            let line = curve(turns).trend().and_then(Trend::line);
+            prop_assert!(line.is_some_and(|line| line.slope > 0.0), "{:?}", line);
+        }
+
+        #[test]
+        fn the_unit_of_turns_does_not_matter(turns in prop::collection::vec(1..1000u64, 3..20)) {
+            let is_line = |scale: u64| curve(turns.iter().map(|n| n * scale)).trend().map(|it| it.line().is_some());
+            prop_assert_eq!(is_line(1), is_line(1 << 20));
+        }
+
         #[test]
         fn a_spread_is_in_order(values in prop::collection::vec(-1e12..1e12, 1..40)) {
             let s = Spread::of(values).unwrap();

@@ -55,4 +55,13 @@ pub enum EventKind {
         /// that is seen. This tells of a trap if no sleep did.
         of: Option<(TrapOrigin, Option<u64>)>,
     },
+    /// From now on it is seen when the thread leaves its CPU and when it comes back to one.
+    SwitchesSeen,
+    /// The thread leaves its CPU.
+    OffCpu {
+        /// It would have gone on: others have the CPU. Otherwise it waits for something.
+        is_preempted: bool,
+    },
+    /// It is on a CPU again.
+    OnCpu,
 }

@@ -28,6 +28,7 @@
 //! | the sleep ends, and how much was left | return of `msleep_interruptible` | not seen |
 //! | back to the instruction | return of the handler | the next trap tells of it |
 //! | a window opens and closes | `msr:write_msr` of MSR_TEST_CTRL | the same |
+//! | the thread leaves its CPU | switch records of threads that had a window ([`Watch::follow_thread`]) | the same |
 //!
 //! So without probes, traps that a signal sends back before any sleep are not seen, nor is it whether a
 //! signal ended the sleep or the wait for the semaphore.
@@ -42,6 +43,7 @@ mod source;
 mod sys;
 mod thread_stats;
 mod thread_table;
+mod window;
 
 pub use event::{Event, EventKind};
 pub use identity::ThreadIdentity;

@@ -24,6 +24,9 @@ pub enum ThreadState {
     Quiet,
     /// It gets past its split locks, each after its punishment.
     Slowed,
+    /// It is given windows without detection, and in several of them in a row it did not come to its split lock, as far
+    /// as can be told.
+    WindowsUnused,
     /// Signals have sent it back to the same instruction several times in a row, or it has been in the handler for
     /// long, because others are before it.
     HeldUp,
@@ -39,6 +42,9 @@ const HOPELESS_TIME: Duration = Duration::from_millis(100);
 /// the kernel means to impose.
 const LIVELOCK_ATTEMPTS: u64 = 10;
 const LIVELOCK_TIME: Duration = Duration::from_secs(1);
+
+/// Fewer windows in a row may be anybody's bad luck.
+const UNUSED_WINDOWS: u64 = 3;
 
 /// Fewer interruptions in a row happen to any thread that gets a signal now and then.
 const HELD_UP_ATTEMPTS: u64 = 3;
@@ -61,7 +67,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn add(run: Option<Self>, since_ns: u64, until_ns: u64) -> Self {
+    pub(super) fn add(run: Option<Self>, since_ns: u64, until_ns: u64) -> Self {
         let run = run.unwrap_or(Self {
             since_ns,
             until_ns,
@@ -71,6 +77,14 @@ impl Run {
             until_ns,
             count: run.count + 1,
             ..run
+        }
+    }
+
+    /// For windows in a row that were not used.
+    pub(super) fn state_of_unused_windows(&self) -> ThreadState {
+        match self.count {
+            UNUSED_WINDOWS.. => ThreadState::WindowsUnused,
+            _ => ThreadState::Slowed,
         }
     }
 

@@ -102,7 +102,11 @@ impl Session {
     pub fn listen(&mut self, timeout: Duration) -> Result<Vec<StateReport>, WatchError> {
         self.watch.wait(timeout)?;
         let events = self.watch.collect();
-        Ok(self.record(&events))
+        let reports = self.record(&events);
+        for thread in self.table.threads_to_follow() {
+            self.watch.follow_thread(thread);
+        }
+        Ok(reports)
     }
 
     /// Ends the watch, and takes in what has happened up to now.
@@ -198,6 +202,7 @@ impl Session {
         let mut reports = vec![];
         for (thread, stats) in self.table.take_removed() {
             self.last_totals.remove(&thread);
+            self.watch.unfollow_thread(thread);
             // One that ended before it was ever identified has no name; the rest of it is known all the same.
             let identity = self.identities.remove(thread);
             let row = ThreadRow::new(thread, &stats, identity).ended();

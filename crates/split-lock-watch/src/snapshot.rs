@@ -77,6 +77,8 @@ pub struct ThreadRow {
     pub stuck_for: Duration,
     /// Attempts in a row that have failed.
     pub failed_in_a_row: u64,
+    /// Windows in a row that it has not used, as far as can be told.
+    pub unused_in_a_row: u64,
     /// How far apart the interruptions are.
     #[serde(rename = "interrupted_every_ns", serialize_with = "maybe_nanos")]
     pub interrupted_every: Option<Duration>,
@@ -131,6 +133,7 @@ impl ThreadRow {
             state: stats.state(),
             stuck_for: stats.stuck_for(),
             failed_in_a_row: stats.failed_in_a_row(),
+            unused_in_a_row: stats.unused_in_a_row(),
             interrupted_every: stats.interrupted_every(),
             rip: stats.rip(),
             ended: false,

@@ -16,21 +16,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_event_mmap_page};
 use perf_event_open_sys::{ioctls, perf_event_open};
 
-/// An event on one CPU, whoever runs there.
+/// An event on one CPU, whoever runs there, or of one thread.
 #[derive(Debug)]
 pub(crate) struct PerfEventFd(OwnedFd);
 
 impl PerfEventFd {
     pub(crate) fn open(attributes: &perf_event_attr, cpu: u32) -> io::Result<Self> {
         const ANYBODY: libc::pid_t = -1;
-        const NO_GROUP: RawFd = -1;
         let cpu = i32::try_from(cpu).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Self::open_for(attributes, ANYBODY, cpu)
+    }
+
+    /// An event of one thread, on whatever CPU it runs.
+    pub(crate) fn open_on_thread(attributes: &perf_event_attr, tid: u32) -> io::Result<Self> {
+        const ANY_CPU: i32 = -1;
+        let tid = libc::pid_t::try_from(tid).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Self::open_for(attributes, tid, ANY_CPU)
+    }
+
+    fn open_for(attributes: &perf_event_attr, tid: libc::pid_t, cpu: i32) -> io::Result<Self> {
+        const NO_GROUP: RawFd = -1;
         let mut attributes = *attributes;
         attributes.size = size_of::<perf_event_attr>() as u32;
         let flags = PERF_FLAG_FD_CLOEXEC.into();
         // SAFETY: the attributes are a live structure of the size that they say, which the kernel
         // reads, and of which it writes at most the size.
-        let fd = unsafe { perf_event_open(&raw mut attributes, ANYBODY, cpu, NO_GROUP, flags) };
+        let fd = unsafe { perf_event_open(&raw mut attributes, tid, cpu, NO_GROUP, flags) };
         let fd = checked(fd)?;
         // SAFETY: the call has just made this descriptor, and nobody else knows it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))

@@ -6,16 +6,21 @@ use serde::Serialize;
 use split_lock_model::handler::TrapOrigin;
 
 use crate::event::EventKind;
-use crate::livelock::{Attempts, LivelockThreshold, ThreadState};
+use crate::livelock::{Attempts, LivelockThreshold, Run, ThreadState};
 use crate::serialize::nanos;
+use crate::window::{GrantedWindow, UnusedCause};
 
 /// What has become of the traps of a thread, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Traps of which it is known what became of them: the sum of the next four.
+    /// Traps of which it is known what became of them: the sum of `windows` and the three that were interrupted.
     pub traps: u64,
     /// The thread got past, in a window without detection.
     pub windows: u64,
+    /// Of these windows, the ones that were over before the thread came to its instruction, as far as can be told.
+    pub windows_unused: u64,
+    /// Of those, the ones in which the thread was without a CPU.
+    pub windows_without_cpu: u64,
     /// A signal ended the sleep, or was there before it.
     pub interrupted_asleep: u64,
     /// A signal ended the wait for the semaphore.
@@ -39,6 +44,12 @@ pub struct ThreadStats {
     stage: Stage,
     /// Since it last got past.
     attempts: Option<Attempts>,
+    /// Since when it is seen whether it is on a CPU.
+    switches_seen_ns: Option<u64>,
+    /// Its last one, until its next trap tells what it made of it.
+    window: Option<GrantedWindow>,
+    /// Its last windows, as far as none of them was used.
+    unused_windows: Option<Run>,
     /// How long it has been in the handler, if that is long.
     in_handler_for: Duration,
     last_ns: u64,
@@ -101,8 +112,23 @@ impl ThreadStats {
     /// For how long it has not got past an instruction.
     #[must_use]
     pub fn stuck_for(&self) -> Duration {
-        let lasting = self.attempts.map(|attempts| attempts.all().lasting());
+        let runs = [
+            self.attempts.map(|attempts| *attempts.all()),
+            self.unused_windows,
+        ];
+        let lasting = runs.iter().flatten().map(Run::lasting).max();
         lasting.unwrap_or_default() + self.in_handler_for
+    }
+
+    /// How many windows in a row it has not used, as far as can be told.
+    #[must_use]
+    pub fn unused_in_a_row(&self) -> u64 {
+        self.unused_windows.map_or(0, |run| run.count)
+    }
+
+    /// Whether it has been given a window, and it is not seen what it makes of it.
+    pub(super) fn is_to_be_followed(&self) -> bool {
+        self.totals.windows > 0 && self.switches_seen_ns.is_none()
     }
 
     /// How many attempts to get past it have failed in a row.
@@ -123,9 +149,21 @@ impl ThreadStats {
     }
 
     /// Takes note of a step.
-    pub(super) fn record(&mut self, at_ns: u64, kind: EventKind, threshold: LivelockThreshold) {
+    pub(super) fn record(
+        &mut self,
+        at_ns: u64,
+        cpu: u32,
+        kind: EventKind,
+        threshold: LivelockThreshold,
+    ) {
         if !self.concerns(kind) {
             return;
+        }
+        if self.note_switch(at_ns, kind) {
+            return;
+        }
+        if let EventKind::Trap { rip, .. } | EventKind::Asleep { rip, .. } = kind {
+            self.judge_window(at_ns, cpu, rip);
         }
         self.last_ns = at_ns;
         self.in_handler_for = Duration::ZERO;
@@ -150,15 +188,54 @@ impl ThreadStats {
             }
             EventKind::Slept { left_ms } => self.wake(left_ms),
             EventKind::Back { retry } => self.come_back(at_ns, retry, threshold),
-            EventKind::Detection { of, .. } => self.get_past(at_ns, of),
+            EventKind::Detection { of, .. } => self.get_past(at_ns, cpu, of),
+            EventKind::SwitchesSeen | EventKind::OffCpu { .. } | EventKind::OnCpu => {}
         }
         self.judge();
+    }
+
+    /// Whether it was one.
+    fn note_switch(&mut self, at_ns: u64, kind: EventKind) -> bool {
+        let window = self.window.as_mut();
+        match (kind, window) {
+            (EventKind::SwitchesSeen, _) => self.switches_seen_ns = Some(at_ns),
+            (EventKind::OffCpu { is_preempted }, Some(window)) => {
+                window.leave_cpu(at_ns, is_preempted);
+            }
+            (EventKind::OnCpu, Some(window)) => window.enter_cpu(at_ns),
+            (EventKind::OffCpu { .. } | EventKind::OnCpu, None) => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Its window is over: its CPU detects again.
+    pub(super) fn close_window(&mut self, cpu: u32, at_ns: u64) {
+        if let Some(window) = self.window.as_mut().filter(|window| window.cpu == cpu) {
+            window.close(at_ns);
+        }
+    }
+
+    fn judge_window(&mut self, at_ns: u64, cpu: u32, rip: Option<u64>) {
+        let Some(window) = self.window.take() else {
+            return;
+        };
+        let seen = self
+            .switches_seen_ns
+            .filter(|&seen_ns| seen_ns <= window.opened_ns);
+        let cause = seen.and_then(|_| window.why_unused(at_ns, cpu, rip));
+        self.unused_windows = cause.map(|cause| {
+            self.totals.windows_unused += 1;
+            self.totals.windows_without_cpu += u64::from(cause == UnusedCause::WithoutCpu);
+            Run::add(self.unused_windows, window.trapped_ns, at_ns)
+        });
     }
 
     /// A thread sleeps, and switches, for other reasons too.
     fn concerns(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Trap { .. } | EventKind::Asleep { .. } => true,
+            EventKind::SwitchesSeen | EventKind::OffCpu { .. } | EventKind::OnCpu => true,
             EventKind::Slept { .. } | EventKind::Back { .. } => self.stage != Stage::Outside,
             EventKind::Detection { on: true, .. } => false,
             EventKind::Detection { on: false, of } => of.is_some() || self.stage != Stage::Outside,
@@ -176,6 +253,8 @@ impl ThreadStats {
             self.state = self.state.max(ThreadState::HeldUp);
         } else {
             self.attempts = None;
+            self.window = None;
+            self.unused_windows = None;
             self.stage = Stage::Outside;
             self.state = ThreadState::Quiet;
         }
@@ -240,14 +319,18 @@ impl ThreadStats {
         self.stage = Stage::Outside;
     }
 
-    fn get_past(&mut self, at_ns: u64, of: Option<(TrapOrigin, Option<u64>)>) {
+    fn get_past(&mut self, at_ns: u64, cpu: u32, of: Option<(TrapOrigin, Option<u64>)>) {
+        let mut trapped_ns = at_ns;
         if let Stage::Handled { since_ns, .. } | Stage::AsleepOrBack { since_ns, .. } = self.stage {
             self.totals.lost += Duration::from_nanos(at_ns.saturating_sub(since_ns));
+            trapped_ns = since_ns;
         }
         if let Some((origin, rip)) = of {
             self.origin = Some(origin);
             self.rip = rip;
         }
+        let window = |rip| GrantedWindow::new(trapped_ns, rip, cpu, at_ns);
+        self.window = self.rip.map(window);
         self.totals.traps += 1;
         self.totals.windows += 1;
         self.attempts = None;
@@ -260,6 +343,9 @@ impl ThreadStats {
             None if self.totals.traps > 0 => ThreadState::Slowed,
             None => self.state,
         };
+        if let Some(unused) = &self.unused_windows {
+            self.state = self.state.max(unused.state_of_unused_windows());
+        }
     }
 }
 
@@ -274,6 +360,8 @@ impl Totals {
     pub fn add(&mut self, more: &Totals) {
         self.traps += more.traps;
         self.windows += more.windows;
+        self.windows_unused += more.windows_unused;
+        self.windows_without_cpu += more.windows_without_cpu;
         self.interrupted_asleep += more.interrupted_asleep;
         self.interrupted_queued += more.interrupted_queued;
         self.interrupted_somewhere += more.interrupted_somewhere;
@@ -308,6 +396,7 @@ mod tests {
         for &(at_ms, kind) in steps {
             stats.record(
                 at_ms * MS,
+                0,
                 kind,
                 LivelockThreshold::new(Duration::from_millis(8)),
             );
@@ -472,6 +561,74 @@ mod tests {
         );
     }
 
+    /// Traps, is granted a window from 16 to 28 ms later, and does not come back for so long.
+    fn busy(times: u64, every_ms: u64) -> ThreadStats {
+        let mut stats = ThreadStats::new(0);
+        record(&mut stats, &[(0, EventKind::SwitchesSeen)]);
+        for at in (0..times).map(|n| n * every_ms) {
+            let ways = [
+                (at, TRAP),
+                (at + 16, slept(0)),
+                (at + 16, PAST),
+                (at + 16, BACK),
+            ];
+            record(&mut stats, &ways);
+            stats.close_window(0, (at + 28) * MS);
+        }
+        stats
+    }
+
+    #[test]
+    fn windows_that_pass_by_are_told_from_a_livelock_and_from_a_loop() {
+        let stats = busy(4, 35);
+        assert_eq!(
+            (stats.totals().windows, stats.totals().windows_unused),
+            (4, 3)
+        );
+        assert_eq!(stats.state(), ThreadState::WindowsUnused);
+        assert_eq!((stats.unused_in_a_row(), stats.failed_in_a_row()), (3, 0));
+        assert_eq!(stats.stuck_for(), Duration::from_millis(105));
+        assert_eq!(busy(3, 35).state(), ThreadState::Slowed);
+        // One that splits in a loop comes back as soon as detection does.
+        let looping = busy(100, 28);
+        assert_eq!(looping.totals().windows_unused, 0);
+        assert_eq!(looping.state(), ThreadState::Slowed);
+    }
+
+    #[test]
+    fn a_window_that_was_used_ends_the_row() {
+        let mut stats = busy(5, 35);
+        let elsewhere = EventKind::Trap {
+            origin: TrapOrigin::User,
+            rip: Some(0x1004),
+        };
+        record(&mut stats, &[(200, elsewhere)]);
+        assert_eq!(
+            (stats.unused_in_a_row(), stats.totals().windows_unused),
+            (0, 4)
+        );
+        assert_eq!(stats.state(), ThreadState::Slowed);
+    }
+
+    #[test]
+    fn a_window_before_switches_are_seen_is_not_judged() {
+        let mut stats = busy(2, 35);
+        assert!(!stats.is_to_be_followed());
+        // After a loss of records they are seen again from now on.
+        record(&mut stats, &[(60, EventKind::SwitchesSeen), (70, TRAP)]);
+        assert_eq!(stats.totals().windows_unused, 1);
+        let unseen = stats_of_one_window();
+        assert!(unseen.is_to_be_followed());
+        assert_eq!(unseen.totals().windows_unused, 0);
+    }
+
+    fn stats_of_one_window() -> ThreadStats {
+        let mut stats = stats(&[(0, TRAP), (16, PAST)]);
+        stats.close_window(0, 28 * MS);
+        record(&mut stats, &[(40, TRAP)]);
+        stats
+    }
+
     fn any_step() -> impl Strategy<Value = EventKind> {
         let detection = (any::<bool>(), any::<Option<Option<u64>>>());
         prop_oneof![
@@ -488,6 +645,9 @@ mod tests {
                 at_most_ns,
             }),
             (0u64..20).prop_map(slept),
+            Just(EventKind::SwitchesSeen),
+            any::<bool>().prop_map(|is_preempted| EventKind::OffCpu { is_preempted }),
+            Just(EventKind::OnCpu),
         ]
     }
 
@@ -499,11 +659,16 @@ mod tests {
             let mut stats = ThreadStats::new(0);
             let mut traps = 0;
             for &(at_ns, kind) in &steps {
-                stats.record(at_ns, kind, LivelockThreshold::default());
+                stats.record(at_ns, 0, kind, LivelockThreshold::default());
+                if at_ns % 3 == 0 {
+                    stats.close_window(0, at_ns);
+                }
                 stats.advance_to(at_ns / 2);
                 let totals = stats.totals();
                 prop_assert_eq!(totals.traps, totals.windows + totals.interrupted());
                 prop_assert!(totals.traps >= traps);
+                prop_assert!(totals.windows_without_cpu <= totals.windows_unused);
+                prop_assert!(totals.windows_unused <= totals.windows);
                 traps = totals.traps;
             }
         }

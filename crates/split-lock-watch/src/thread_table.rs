@@ -35,8 +35,8 @@ pub const MAX_THREADS: usize = 4096;
 pub struct ThreadTable {
     threshold: LivelockThreshold,
     threads: HashMap<ThreadId, ThreadStats>,
-    /// By CPU: since when its detection is off.
-    windows: BTreeMap<u32, u64>,
+    /// By CPU: since when its detection is off, and who has switched it off.
+    windows: BTreeMap<u32, (u64, ThreadId)>,
     unprotected: Duration,
     changes: Vec<StateChange>,
     last_removed: Vec<(ThreadId, ThreadStats)>,
@@ -86,14 +86,20 @@ impl ThreadTable {
 
     /// Takes note of what has happened. What is older than what was seen last is taken as if it were not.
     pub fn record(&mut self, event: &Event) {
-        let Event { at_ns, kind, .. } = *event;
-        if let EventKind::Detection { on, .. } = kind {
-            self.switch(event.cpu, at_ns, on);
-        }
+        let Event {
+            at_ns, cpu, kind, ..
+        } = *event;
         let thread = ThreadId {
             pid: event.pid,
             tid: event.tid,
         };
+        match kind {
+            EventKind::Detection { on: true, .. } => self.close_window(cpu, at_ns),
+            EventKind::Detection { on: false, .. } => {
+                self.windows.entry(cpu).or_insert((at_ns, thread));
+            }
+            _ => {}
+        }
         if !self.threads.contains_key(&thread) {
             if !begins_something(kind) {
                 return;
@@ -103,7 +109,7 @@ impl ThreadTable {
         let new = || ThreadStats::new(at_ns);
         let stats = self.threads.entry(thread).or_insert_with(new);
         let from = stats.state();
-        stats.record(at_ns, kind, self.threshold);
+        stats.record(at_ns, cpu, kind, self.threshold);
         note(&mut self.changes, at_ns, thread, from, stats.state());
     }
 
@@ -138,6 +144,12 @@ impl ThreadTable {
     /// Each thread that has met detection, in no order.
     pub fn threads(&self) -> impl Iterator<Item = (ThreadId, &ThreadStats)> {
         self.threads.iter().map(|(&thread, stats)| (thread, stats))
+    }
+
+    /// Threads of which it is to be seen whether they are on a CPU, and is not seen so far.
+    pub(crate) fn threads_to_follow(&self) -> impl Iterator<Item = ThreadId> {
+        let to_follow = |(_, stats): &(_, &ThreadStats)| stats.is_to_be_followed();
+        self.threads().filter(to_follow).map(|(thread, _)| thread)
     }
 
     /// The statistics of one thread.
@@ -179,13 +191,13 @@ impl ThreadTable {
         totals
     }
 
-    fn switch(&mut self, cpu: u32, at_ns: u64, on: bool) {
-        if on {
-            if let Some(since) = self.windows.remove(&cpu) {
-                self.unprotected += Duration::from_nanos(at_ns.saturating_sub(since));
-            }
-        } else {
-            self.windows.entry(cpu).or_insert(at_ns);
+    fn close_window(&mut self, cpu: u32, at_ns: u64) {
+        let Some((since, thread)) = self.windows.remove(&cpu) else {
+            return;
+        };
+        self.unprotected += Duration::from_nanos(at_ns.saturating_sub(since));
+        if let Some(stats) = self.threads.get_mut(&thread) {
+            stats.close_window(cpu, at_ns);
         }
     }
 
@@ -224,6 +236,7 @@ fn begins_something(kind: EventKind) -> bool {
         EventKind::Trap { .. } | EventKind::Asleep { .. } => true,
         EventKind::Detection { on, of } => of.is_some() && !on,
         EventKind::Slept { .. } | EventKind::Back { .. } => false,
+        EventKind::SwitchesSeen | EventKind::OffCpu { .. } | EventKind::OnCpu => false,
     }
 }
 

@@ -52,12 +52,21 @@ impl PictureFile {
     }
 }
 
-/// Both forms, in a report.
+/// As SVG, and as PNG if that is wanted, in a report.
 ///
 /// # Errors
 /// If it cannot be drawn or written.
-pub(crate) fn write_picture(folder: &OutputFolder, name: &str, picture: &Picture) -> Result<()> {
-    let (svg, png) = (picture.svg()?, picture.png(REPORT_PNG_WIDTH)?);
+pub(crate) fn write_picture(
+    folder: &OutputFolder,
+    name: &str,
+    picture: &Picture,
+    with_png: bool,
+) -> Result<()> {
+    let svg = picture.svg()?;
     folder.write(&format!("{name}.svg"), |out| out.write_all(svg.as_bytes()))?;
-    folder.write(&format!("{name}.png"), |out| out.write_all(&png))
+    if with_png {
+        let png = picture.png(REPORT_PNG_WIDTH)?;
+        folder.write(&format!("{name}.png"), |out| out.write_all(&png))?;
+    }
+    Ok(())
 }

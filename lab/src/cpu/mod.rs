@@ -6,9 +6,11 @@
 //! * [`script`]: what `lab-init` does in the machine.
 //! * [`trace`]: the kernel's account of the same traps, from its probes.
 //! * [`join`]: both accounts as one.
+//! * [`windows`]: windows in the journal, and the split locks in them.
 
 pub mod join;
 pub mod journal;
 pub mod options;
 pub mod script;
 pub mod trace;
+pub mod windows;

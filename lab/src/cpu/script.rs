@@ -1,5 +1,7 @@
 //! What the first program of the machine does. It goes into the machine as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Experiment;
@@ -9,6 +11,8 @@ use crate::plan::Experiment;
 pub struct Script {
     /// Kernel modules to load, in this order.
     pub modules: Vec<Module>,
+    /// Lines for `kprobe_events`, of the group [`super::trace::GROUP`]; the trace of all of the script comes out as [`TRACE`].
+    pub probes: Vec<String>,
     /// How long to wait before anything is tried: a kernel that has just booted is busy.
     pub settle_ms: u64,
     /// What to measure, in this order.
@@ -17,6 +21,9 @@ pub struct Script {
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
     pub shell: bool,
+    /// Files from here that lie in the machine's root folder, by their names.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
 }
 
 /// A kernel module.
@@ -28,7 +35,8 @@ pub struct Module {
     pub parameters: String,
 }
 
-/// A program; what it prints comes out as the bundles `NAME.out`, `NAME.err` and `NAME.code`.
+/// A program; what it prints comes out as the bundles `NAME.out`, `NAME.err` and `NAME.code`, and when it began and was
+/// over, in ticks of the CPU's journal, as `NAME.ticks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Names the bundles.
@@ -46,6 +54,15 @@ impl Command {
             argv: line.split(' ').map(str::to_owned).collect(),
         }
     }
+
+    /// `text` is for busybox's shell.
+    #[must_use]
+    pub fn shell(name: &str, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            argv: ["/bin/busybox", "sh", "-c", text].map(str::to_owned).into(),
+        }
+    }
 }
 
 /// Where the script lies in the machine.
@@ -56,6 +73,9 @@ pub const MODULES: &str = "/modules";
 
 /// The I/O port through which the machine sends its bundles: `lab/cpu/instrument.h`.
 pub const RESULTS_PORT: u16 = 0x800;
+
+/// The bundle with the kernel's trace.
+pub const TRACE: &str = "trace";
 
 /// The bundle with the kernel's log.
 pub const KERNEL_LOG: &str = "kernel-log";

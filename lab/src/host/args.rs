@@ -24,11 +24,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Check(CheckArgs),
     Demo(DemoArgs),
+    Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
+    Windows(WindowsArgs),
 }
 
 /// Boot unmodified kernels on a CPU in software that detects split locks, and hold every trap against the model.
@@ -62,9 +64,20 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo lab demo --kernel 6.12")]
 pub(crate) struct DemoArgs {
-    /// Debian's kernels to boot, each as host and guest, by series; can be given several times.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
+    /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Look for faults that the CPU which detects split locks has shown once: runs that end too late, rates that are none,
+/// a guest that hangs without a word.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
+pub(crate) struct FaultsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Only download what booting these kernels takes, so that it can be done offline.
@@ -89,24 +102,42 @@ pub(crate) struct KernelArgs {
     pub(crate) hz: Hz,
 }
 
-/// Run the project's own tools in a machine: sweeps against the real kernel's livelock, and its log.
+/// Run the project's own tools in a machine: sweeps with and without guards, a report, the doctor, the log, an explanation.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab tools --out docs/figures/lab.svg")]
+#[command(after_help = "Example:\n  cargo lab tools --out docs/figures")]
 pub(crate) struct ToolsArgs {
-    /// Debian's kernel to boot, by series.
-    #[arg(long, value_name = "SERIES", default_value = "6.12")]
-    pub(crate) kernel: String,
-    /// Draw the sweeps.
-    #[arg(long, value_name = "FILE")]
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_value = "6.12")]
+    pub(crate) kernel: KernelName,
+    /// A folder to write the sweeps and their figures to.
+    #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
 
 /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Debian's kernels to boot, by series; can be given several times.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Count the split locks in each window of detection that a thread gets which splits locks without pause, and hold the
+/// model against them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab windows --kernel 6.12 --bus-lock-ns 700000")]
+pub(crate) struct WindowsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "6.12@1000", "newest"])]
+    pub(crate) kernel: Vec<KernelName>,
+    /// How long a bus lock takes, in nanoseconds; can be given several times.
+    #[arg(
+        long,
+        value_name = "NS",
+        default_values = ["100000", "500000", "700000", "1500000"],
+        value_parser = clap::value_parser!(u32).range(1000..=10_000_000)
+    )]
+    pub(crate) bus_lock_ns: Vec<u32>,
 }
 
 /// A console on a machine whose CPU detects split locks.

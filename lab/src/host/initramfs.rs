@@ -1,57 +1,17 @@
-//! What the machine boots into: our programs, the kernel's modules for KVM, ours, and the plan.
+//! Parts of what a machine boots into.
 
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use split_lock_lab::plan::{MODULES, PLAN_FILE, Plan};
 
 use super::cache::Cache;
-use super::kernel::Kernel;
-use super::{module, programs};
-
-/// In the order in which they depend on each other.
-const KVM_MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-amd"];
-
-/// Where the guest of the sweeps lies in the machine.
-pub(crate) const GUEST: &str = "/guests/split";
-
-/// Some work, then a split lock, for ever. The stand-in comes right before the locked instruction;
-/// RSI is a cache line of its own. A turn takes 0.2 ms on a CPU of 8 ns an instruction.
-const GUEST_CODE: &[u8] = &[
-    0xba, 0xd4, 0x30, 0x00, 0x00, // 1: mov edx, 12500
-    0xff, 0xca, // 2: dec edx
-    0x75, 0xfc, // jnz 2b
-    0x0f, 0x01, 0xd9, // vmmcall
-    0xf0, 0x48, 0x0f, 0xba, 0x6e, 0x3c, 0x00, // lock bts qword [rsi+60], 0
-    0x48, 0xff, 0xc1, // inc rcx
-    0xeb, 0xe8, // jmp 1b
-];
+use super::programs;
 
 /// The machine's CPU as Rust calls it. A target that is named keeps build scripts out of what
 /// RUSTFLAGS does to programs.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Our programs, linked so that they need nothing in the machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Programs {
-    init: PathBuf,
-    /// The command line, which runs here as well.
-    pub(crate) splitlock: PathBuf,
-}
-
-/// Builds them.
-pub(crate) fn build_programs(cache: &Cache) -> Result<Programs> {
-    let built = build_static(
-        cache,
-        &[("split-lock-lab", "lab-guest"), ("splitlock", "splitlock")],
-    )?;
-    Ok(Programs {
-        init: built.join("lab-guest"),
-        splitlock: built.join("splitlock"),
-    })
-}
 
 /// Builds programs, by package and name, that need no library. The answer is the folder in which they are.
 pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<PathBuf> {
@@ -73,40 +33,6 @@ pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<P
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     programs::run(&mut command).context("cannot build the programs for the machine")?;
     Ok(folder.join(TARGET).join("release"))
-}
-
-/// Puts it all together.
-pub(crate) fn pack(
-    kernel: &Kernel,
-    programs: &Programs,
-    our_module: &Path,
-    plan: &Plan,
-) -> Result<Vec<u8>> {
-    let folders = ["dev", "proc", "sys", "tmp", "bin", "modules", "guests"];
-    let mut entries: Vec<_> = folders.into_iter().map(folder).collect();
-    entries.extend([
-        file("init", read(&programs.init)?),
-        file("bin/splitlock", read(&programs.splitlock)?),
-        file(GUEST, GUEST_CODE.to_vec()),
-        file(&in_modules(module::NAME), read(our_module)?),
-    ]);
-    let mut modules = Vec::new();
-    for name in KVM_MODULES {
-        let (file_name, bytes) = (format!("{name}.ko"), kernel_module(&kernel.modules, name)?);
-        entries.push(file(&in_modules(&file_name), bytes));
-        modules.push(file_name);
-    }
-    modules.push(module::NAME.to_owned());
-    let plan = Plan {
-        modules,
-        ..plan.clone()
-    };
-    entries.push(file(PLAN_FILE, serde_json::to_vec(&plan)?));
-    archive(entries)
-}
-
-fn in_modules(name: &str) -> String {
-    format!("{MODULES}/{name}")
 }
 
 /// Of an archive. Folders have to come before what is in them.

@@ -1,9 +1,9 @@
 //! The machine that a kernel ran on: above all, where its ticks lie on its clock.
 
 use split_lock_model::machine::{Hardware, Topology};
-use split_lock_model::time::{Hz, Nanos, TickClock, UnknownHz};
+use split_lock_model::time::{Hz, Nanos, TickClock};
 
-use crate::journal::{Event, State};
+use crate::journal::Event;
 
 /// How long after its moment a tick may be counted: interrupts are off for a while now and then.
 pub const LATE_TICK_NS: u64 = 100_000;
@@ -47,15 +47,6 @@ pub enum TicksError {
 }
 
 impl Ticks {
-    /// From one tick that the module has named.
-    ///
-    /// # Errors
-    /// If no x86 kernel ticks at the rate that it names.
-    pub fn new(state: &State) -> Result<Self, UnknownHz> {
-        let clock = TickClock::new(Hz::new(state.hz)?, Nanos(state.tick_ns));
-        Ok(Self::through(clock, state.tick_ns, state.tick_jiffies))
-    }
-
     /// From moments at which the kernel has counted a tick, and what it had counted then. It may have been late for some
     /// of them, and never early.
     ///

@@ -10,9 +10,13 @@ pub(super) enum Line {
     Start {
         /// Of the layout of the lines.
         schema_version: u32,
+        /// The moment, on CLOCK_MONOTONIC.
+        at_ns: u64,
     },
     /// A thread fares otherwise than before.
     State {
+        /// The moment.
+        at_ns: u64,
         /// The thread.
         tid: i32,
         /// As now.
@@ -40,7 +44,7 @@ pub(super) struct Snapshot {
 /// What watching takes, as the program itself has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Cost {
-    /// CPU time of all its threads, since it began to watch.
+    /// CPU time of all its threads, in nanoseconds, since it began to watch.
     pub(super) cpu_ns: u64,
 }
 

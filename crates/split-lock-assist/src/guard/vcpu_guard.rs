@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::access::{CodePosition, VcpuAccess};
 use super::breakpoints::DebugExit;
-use super::config::Config;
+use super::config::{Config, Reaction};
 use super::progress::{Response, SplitInstruction, Stall, VcpuProgress};
 use super::run::Run;
 use super::state::{GuardState, StallCheck};
 use crate::breakpoint_slots::{BreakpointSlots, SLOTS};
-use crate::decode::LockedAccess;
+use crate::decode::{self, LockedAccess};
 use crate::emulate::{Emulated, Reason};
 
 /// A breakpoint that is hit so often in a row without a split lock there is given up.
@@ -86,9 +86,13 @@ pub enum BreakpointOutcome {
 }
 
 impl VcpuGuard {
-    /// For a vCPU that has not run yet.
+    /// For a vCPU that has not run yet. Unless the guard is off, the first in a process takes about a millisecond:
+    /// see [`decode::set_up`].
     #[must_use]
     pub fn new(config: Config) -> Self {
+        if config.reaction != Reaction::Off {
+            decode::set_up();
+        }
         Self {
             state: GuardState::new(config),
             watched: BreakpointSlots::default(),

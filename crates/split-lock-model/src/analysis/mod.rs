@@ -9,4 +9,4 @@ mod thresholds;
 
 pub use contention::{Contended, signal_delay_uninterruptible};
 pub use row::ThresholdRow;
-pub use thresholds::{PassPrediction, Ratio, Saturation, Thresholds};
+pub use thresholds::{PassPrediction, Ratio, Saturation, Thresholds, WindowUse};

@@ -59,6 +59,18 @@ pub enum PassPrediction {
     Always,
 }
 
+/// Whether a thread comes to its split lock while its window is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WindowUse {
+    /// It comes before the shortest window closes.
+    Used,
+    /// It depends on where between two ticks the window opens.
+    DependsOnPhase,
+    /// Even the longest window has closed by then.
+    Unused,
+}
+
 /// Threads that split as fast as they are let, and are interrupted by nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Saturation {
@@ -162,6 +174,22 @@ impl Thresholds {
             part,
             whole: pattern,
         })
+    }
+
+    /// What becomes of a window if its thread comes to the instruction `delay` after it has opened: because its guest
+    /// serves interrupts first, or others have its CPU.
+    ///
+    /// After a sleep a window opens right after a tick, and lasts nearly as long as it can.
+    #[must_use]
+    pub fn window_use(&self, delay: Nanos) -> WindowUse {
+        let (over, up_to) = self.window();
+        if delay <= over {
+            WindowUse::Used
+        } else if delay >= up_to {
+            WindowUse::Unused
+        } else {
+            WindowUse::DependsOnPhase
+        }
     }
 
     /// Whether a trap at `trap`, on a machine with these ticks, gets past its sleep if a signal

@@ -1,12 +1,21 @@
 //! Where the time went, and what it amounts to.
 
-use super::machine::Machine;
+use super::machine::{Machine, OpenWindow};
 use super::report::{Cycle, CycleShare, End, Report, TaskReport, Verdict};
 use super::thread::{Activity, State, Thread};
 use super::timeline::{SpanKind, Timeline, Track};
 use crate::handler::TaskId;
 use crate::machine::CoreId;
 use crate::time::{Jiffies, Nanos};
+
+/// Why a thread did not come to its split lock in its window: what it did for the longest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unused {
+    Interrupts,
+    WithoutCpu,
+    Outside,
+    Moved,
+}
 
 impl Machine<'_> {
     /// Adds a thread's time up to now to what it did.
@@ -32,10 +41,59 @@ impl Machine<'_> {
         }
     }
 
+    /// A window closes: counts it if it was not used, and says what it is on the timeline.
+    pub(super) fn judge_window(&mut self, core: CoreId) -> SpanKind {
+        let Some(window) = self.cores[core.0 as usize].opened else {
+            return SpanKind::DetectionOff;
+        };
+        self.update_time(window.by);
+        let Some(cause) = self.why_unused(&window, core) else {
+            return SpanKind::DetectionOff;
+        };
+        let counts = &mut self.threads[window.by].report.traps.unused;
+        *match cause {
+            Unused::Interrupts => &mut counts.interrupts,
+            Unused::WithoutCpu => &mut counts.without_cpu,
+            Unused::Outside => &mut counts.outside,
+            Unused::Moved => &mut counts.moved,
+        } += 1;
+        SpanKind::WindowUnused
+    }
+
+    /// Whether the thread that a window is for has executed no split lock since it opened, as far as its time is
+    /// added up.
+    pub(super) fn executed_no_split(&self, window: &OpenWindow) -> bool {
+        let thread = &self.threads[window.by];
+        thread.report.splits == window.splits && thread.split_in_progress(self.now).is_none()
+    }
+
+    /// What the thread that a window was for did instead of coming to its split lock; `None` if it came.
+    fn why_unused(&self, window: &OpenWindow, core: CoreId) -> Option<Unused> {
+        let thread = &self.threads[window.by];
+        if thread.state == State::Dead || !self.executed_no_split(window) {
+            return None;
+        }
+        if self.scenario.topology.core_of(self.cpu_id(window.by)) != core {
+            return Some(Unused::Moved);
+        }
+        let (before, now) = (&window.time, &thread.report.time);
+        let interrupts = now.interrupts.since(before.interrupts);
+        let without_cpu = now.waiting_for_cpu.since(before.waiting_for_cpu);
+        let all = now.total().since(before.total());
+        let outside = all.since(interrupts.plus(without_cpu));
+        Some(if outside > interrupts.max(without_cpu) {
+            Unused::Outside
+        } else if interrupts > without_cpu {
+            Unused::Interrupts
+        } else {
+            Unused::WithoutCpu
+        })
+    }
+
     /// A window closed, or the simulation ends while it is open.
-    pub(super) fn close_window(&mut self, core: CoreId) {
+    pub(super) fn note_window(&mut self, core: CoreId, kind: SpanKind) {
         let window = std::mem::take(&mut self.cores[core.0 as usize]);
-        let Some((opened, by)) = window.opened else {
+        let Some(OpenWindow { at: opened, by, .. }) = window.opened else {
             return;
         };
         let open = self.now - opened;
@@ -45,7 +103,7 @@ impl Machine<'_> {
         self.windows.used.0 += used;
         self.threads[by].report.time.window_unused.0 += open - used;
         if let Some(timeline) = &mut self.timeline {
-            timeline.add(Track::Core(core), SpanKind::DetectionOff, opened, self.now);
+            timeline.add(Track::Core(core), kind, opened, self.now);
         }
     }
 
@@ -58,7 +116,7 @@ impl Machine<'_> {
             }
         }
         for core in 0..self.cores.len() as u32 {
-            self.close_window(CoreId(core));
+            self.note_window(CoreId(core), SpanKind::DetectionOff);
         }
         self.change_holder(None);
         let ticks = self.ticks();
@@ -114,7 +172,8 @@ impl Thread {
             (State::NotStarted | State::Dead, _) => return,
             (State::Asleep(_), _) => &mut time.asleep,
             (State::Queued(_), _) => &mut time.queued,
-            (State::Ready, _) => &mut time.waiting_for_cpu,
+            (State::Ready | State::Preempted, _) => &mut time.waiting_for_cpu,
+            (State::OnCpu, Activity::Interrupts) => &mut time.interrupts,
             (State::OnCpu, Activity::Vmm) => &mut time.vmm,
             (State::OnCpu, Activity::Trap | Activity::Wake(_)) => &mut time.kernel,
             (State::OnCpu, Activity::Program) => {
@@ -146,12 +205,21 @@ impl Thread {
         if self.state == State::Dead {
             return Verdict::Dead;
         }
-        if let Some((cycle, CycleShare { turns: 0, .. })) = cycle {
-            return Verdict::Livelocked(cycle);
-        }
-        let time = &self.report.time;
+        let (time, traps) = (&self.report.time, &self.report.traps);
         let (got, wanted) = (time.guest, time.guest.plus(time.punished()));
-        if self.report.turns == 0 && time.punished() > Nanos::ZERO {
+        let (granted, unused) = (traps.window, traps.unused.total());
+        let stuck = cycle.filter(|(_, share)| share.turns == 0);
+        let stuck_despite_windows = stuck.is_some_and(|(_, share)| share.traps.window > 0);
+        if stuck_despite_windows || 2 * unused > granted {
+            Verdict::WindowsUnused {
+                granted,
+                unused,
+                wanted,
+                got,
+            }
+        } else if let Some((cycle, _)) = stuck {
+            Verdict::Livelocked(cycle)
+        } else if self.report.turns == 0 && time.punished() > Nanos::ZERO {
             Verdict::NoProgressSeen
         } else if wanted.0 - got.0 > wanted.0 / 100 {
             Verdict::Slowed { wanted, got }

@@ -1,7 +1,7 @@
 //! The machine: events in order, and what each does.
 
 use super::calendar::NEVER;
-use super::machine::{Machine, SOURCES, Source};
+use super::machine::{Machine, OpenWindow, SOURCES, Source};
 use super::report::{End, Report, Run};
 use super::scenario::{Budget, TaskKind, Until};
 use super::thread::{Activity, RunStart, State, WakeCause};
@@ -57,14 +57,18 @@ impl Machine<'_> {
         if let Some(free) = self.busy_until(cpu) {
             return self.calendar.set(cpu, free);
         }
+        if let Some(later) = self.worker_waits(cpu) {
+            return self.calendar.set(cpu, later);
+        }
         self.calendar.set(cpu, NEVER);
         let Some(done) = self.handler.reenable(self.jiffies(), CpuId(cpu as u32)) else {
             return;
         };
         debug_assert_eq!(self.handler.holder(), done.handed_to);
         (self.observer)(&self.handler, None);
+        let kind = self.judge_window(done.core);
         self.refresh_core(done.core);
-        self.close_window(done.core);
+        self.note_window(done.core, kind);
         self.note_holder();
         if let Some(next) = done.handed_to {
             self.hand_over(next);
@@ -121,7 +125,7 @@ impl Machine<'_> {
         }
         thread.pending_since.get_or_insert(now);
         match thread.state {
-            State::OnCpu if thread.activity == Activity::Program => {
+            State::OnCpu if thread.is_in_guest() => {
                 self.update_time(task);
                 self.take_signal(task);
                 self.reschedule(task);
@@ -141,7 +145,7 @@ impl Machine<'_> {
         self.threads[task].killed_at = Some(self.now);
         match self.threads[task].state {
             State::NotStarted => self.die(task),
-            State::OnCpu | State::Ready if self.threads[task].activity == Activity::Program => {
+            State::OnCpu | State::Ready | State::Preempted if self.threads[task].is_in_guest() => {
                 self.die(task);
             }
             State::Asleep(wait) | State::Queued(wait) if wait.ends_on(Signal::Fatal) => {
@@ -157,6 +161,11 @@ impl Machine<'_> {
         match (self.threads[task].state, self.threads[task].activity) {
             (State::NotStarted, _) => return self.start(task),
             (State::Asleep(_), _) => return self.wake(task, WakeCause::Timer),
+            (State::Preempted, _) => {
+                self.set(task, Source::Activity, NEVER);
+                return self.make_ready(task);
+            }
+            (_, Activity::Interrupts) => self.enter_program(task, false),
             (_, Activity::Program) => self.program_stops(task),
             (_, Activity::Trap) => self.enter_handler(task),
             (_, Activity::Wake(cause)) => self.continue_handler(task, cause),
@@ -222,6 +231,9 @@ impl Machine<'_> {
     fn continue_handler(&mut self, task: usize, cause: WakeCause) {
         let (id, cpu) = (TaskId(task as u32), self.cpu_id(task));
         let (now, pending) = (self.jiffies(), self.threads[task].pending_since.is_some());
+        let spec = &self.scenario.tasks[task];
+        self.threads[task].owed_preemption = spec.preempted_after_wait.0;
+        self.threads[task].owed_work = spec.work_after_wait.0;
         let action = match cause {
             WakeCause::Timer => self.handler.sleep_over(now, id, cpu, pending),
             WakeCause::Signal => self.handler.signal(now, id, cpu, Signal::Ordinary),
@@ -284,10 +296,15 @@ impl Machine<'_> {
     fn window_opened(&mut self, task: usize, cpu: CpuId) {
         self.windows.opened += 1;
         let core = self.scenario.topology.core_of(cpu);
-        let now = self.now;
+        let (now, report) = (self.now, &self.threads[task].report);
         self.cores[core.0 as usize]
             .opened
-            .get_or_insert((now, task));
+            .get_or_insert(OpenWindow {
+                at: now,
+                by: task,
+                splits: report.splits,
+                time: report.time,
+            });
         if let Some(due) = self.handler.work_due(cpu)
             && !self.scenario.starved_workers.contains(&cpu)
         {
@@ -316,7 +333,17 @@ impl Machine<'_> {
         thread.left = 0;
         (thread.undetected, thread.in_window) = (undetected, in_window);
         if thread.pending_since.is_some() {
-            self.take_signal(task);
+            return self.take_signal(task);
+        }
+        let preempted = std::mem::take(&mut thread.owed_preemption);
+        if preempted > 0 {
+            let back = self.now + preempted;
+            self.leave_cpu(task, State::Preempted);
+            return self.set(task, Source::Activity, back);
+        }
+        if thread.owed_work > 0 {
+            thread.activity = Activity::Interrupts;
+            thread.left = std::mem::take(&mut thread.owed_work);
         }
     }
 
@@ -361,6 +388,9 @@ impl Machine<'_> {
             thread.note_signal_delay(Nanos(self.now - since));
         }
         thread.report.signals += 1;
+        if thread.activity == Activity::Interrupts {
+            thread.owed_work = thread.left;
+        }
         thread.activity = Activity::Vmm;
         thread.left = match thread.kind {
             TaskKind::Vcpu(_) => costs.vmm_loop.0,
@@ -450,6 +480,11 @@ impl Machine<'_> {
             out.push(cpu.running.map_or(0, |task| task as u64 + 1));
             out.push(cpu.ready.len() as u64);
             out.extend(cpu.ready.iter().map(|&task| task as u64));
+            cpu.relative_worker_state(self.now, self.scenario.worker_wakeup, out);
+        }
+        for core in &self.cores {
+            let is_unused = |window: OpenWindow| self.executed_no_split(&window);
+            out.push(core.opened.map_or(0, |w| 1 + u64::from(is_unused(w))));
         }
         self.handler.relative_state(self.jiffies(), out);
     }

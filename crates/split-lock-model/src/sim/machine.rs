@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use super::calendar::{Calendar, NEVER};
 use super::cycle::CycleFinder;
-use super::report::{End, Run, Windows};
+use super::report::{End, Run, TimeByCause, Windows};
 use super::scenario::Scenario;
 use super::thread::Thread;
 use super::timeline::Timeline;
+use super::worker::Worker;
 use crate::handler::{Action, Handler, Rules, TaskId};
 use crate::kernel::Profile;
 use crate::machine::CpuId;
@@ -59,17 +60,29 @@ pub(super) struct Machine<'a> {
     pub(super) end: Option<End>,
 }
 
-/// An open window on a core.
+/// What there is to know about a core's window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CoreWindow {
-    pub(super) opened: Option<(u64, usize)>,
+    pub(super) opened: Option<OpenWindow>,
     pub(super) used: u64,
+}
+
+/// When a window opened, and how the thread that it is for fared until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenWindow {
+    pub(super) at: u64,
+    pub(super) by: usize,
+    pub(super) splits: u64,
+    pub(super) time: TimeByCause,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cpu {
     pub(super) running: Option<usize>,
     pub(super) ready: VecDeque<usize>,
+    /// When the running thread got it.
+    pub(super) since: u64,
+    pub(super) worker: Worker,
 }
 
 impl<'a> Machine<'a> {

@@ -15,14 +15,17 @@ mod scenario;
 mod scheduler;
 mod thread;
 mod timeline;
+mod worker;
 
 pub use machine::Observer;
 pub use program::{Program, ProgramError};
 pub use report::{
-    Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, Verdict, Windows,
+    Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, UnusedWindows,
+    Verdict, Windows,
 };
 pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
 pub use timeline::{Span, SpanKind, Timeline, Track};
+pub use worker::WorkerWakeup;
 
 use crate::handler::Rules;
 use crate::kernel::Profile;

@@ -107,6 +107,8 @@ pub struct TaskReport {
 pub struct TimeByCause {
     /// Running its program.
     pub guest: Nanos,
+    /// Serving interrupts in the guest before it came back to its program.
+    pub interrupts: Nanos,
     /// In the punishing sleep.
     pub asleep: Nanos,
     /// Waiting for the semaphore.
@@ -125,7 +127,8 @@ impl TimeByCause {
     /// The thread's life.
     #[must_use]
     pub const fn total(&self) -> Nanos {
-        Nanos(self.guest.0 + self.vmm.0 + self.waiting_for_cpu.0 + self.punished().0)
+        let outside = self.vmm.0 + self.waiting_for_cpu.0 + self.punished().0;
+        Nanos(self.guest.0 + self.interrupts.0 + outside)
     }
 
     /// What split locks cost the thread beyond executing them.
@@ -140,6 +143,8 @@ impl TimeByCause {
 pub struct TrapCounts {
     /// Led to a window with detection off.
     pub window: u64,
+    /// Of those windows, the ones that closed before the thread had executed a split lock.
+    pub unused: UnusedWindows,
     /// Came to nothing because a signal already waited.
     pub signal_pending: u64,
     /// Came to nothing because a signal ended the sleep.
@@ -164,12 +169,43 @@ impl TrapCounts {
     pub(super) const fn minus(&self, earlier: &Self) -> Self {
         Self {
             window: self.window - earlier.window,
+            unused: self.unused.minus(&earlier.unused),
             signal_pending: self.signal_pending - earlier.signal_pending,
             cut_asleep: self.cut_asleep - earlier.cut_asleep,
             cut_queued: self.cut_queued - earlier.cut_queued,
             sigbus: self.sigbus - earlier.sigbus,
             exempted: self.exempted - earlier.exempted,
             bus_lock: self.bus_lock - earlier.bus_lock,
+        }
+    }
+}
+
+/// Windows that closed before their thread had executed a split lock, by what it did for the longest time instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UnusedWindows {
+    /// Its guest served interrupts.
+    pub interrupts: u64,
+    /// Others had its CPU.
+    pub without_cpu: u64,
+    /// It was in the kernel, in the VMM, or in its signal handler.
+    pub outside: u64,
+    /// It was on another core by then, where detection was on.
+    pub moved: u64,
+}
+
+impl UnusedWindows {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.interrupts + self.without_cpu + self.outside + self.moved
+    }
+
+    const fn minus(&self, earlier: &Self) -> Self {
+        Self {
+            interrupts: self.interrupts - earlier.interrupts,
+            without_cpu: self.without_cpu - earlier.without_cpu,
+            outside: self.outside - earlier.outside,
+            moved: self.moved - earlier.moved,
         }
     }
 }
@@ -199,7 +235,19 @@ pub enum Verdict {
         /// The time it got.
         got: Nanos,
     },
-    /// It will never complete another turn, because everything repeats without one.
+    /// The kernel lets it past, and it does not come: more than half of its windows closed before it had executed a
+    /// split lock.
+    WindowsUnused {
+        /// Its windows.
+        granted: u64,
+        /// Those that closed unused.
+        unused: u64,
+        /// As of [`Verdict::Slowed`].
+        wanted: Nanos,
+        /// As of [`Verdict::Slowed`].
+        got: Nanos,
+    },
+    /// It will never complete another turn, because everything repeats without one and without a window.
     Livelocked(Cycle),
     /// It completed no turn, but nothing proves that it never will.
     NoProgressSeen,
@@ -219,7 +267,12 @@ impl Verdict {
     pub fn factor(self) -> f64 {
         match self {
             Self::Progresses => 1.0,
-            Self::Slowed { wanted, got } => wanted.0 as f64 / got.0 as f64,
+            Self::WindowsUnused {
+                granted, unused, ..
+            } if granted == unused => f64::INFINITY,
+            Self::Slowed { wanted, got } | Self::WindowsUnused { wanted, got, .. } => {
+                wanted.0 as f64 / got.0 as f64
+            }
             Self::Livelocked(_) | Self::NoProgressSeen | Self::Dead => f64::INFINITY,
         }
     }
@@ -228,9 +281,24 @@ impl Verdict {
         match self {
             Self::Progresses => (0, 0),
             Self::Slowed { wanted, got } => (1, (wanted.0 as u128 * 1_000_000) / got.0 as u128),
-            Self::Dead => (2, 0),
-            Self::NoProgressSeen => (3, 0),
-            Self::Livelocked(_) => (4, 0),
+            Self::WindowsUnused { unused, .. } => (2, unused as u128),
+            Self::Dead => (3, 0),
+            Self::NoProgressSeen => (4, 0),
+            Self::Livelocked(_) => (5, 0),
+        }
+    }
+}
+
+impl TaskReport {
+    /// Whether it will never complete another turn, by proof, or has completed none although it met detection.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        match self.verdict {
+            Verdict::Livelocked(_) | Verdict::NoProgressSeen => true,
+            Verdict::WindowsUnused { .. } => {
+                self.cycle.map_or(self.turns, |share| share.turns) == 0
+            }
+            Verdict::Progresses | Verdict::Slowed { .. } | Verdict::Dead => false,
         }
     }
 }

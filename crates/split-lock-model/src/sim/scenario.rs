@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::program::Program;
+use super::worker::WorkerWakeup;
 use crate::machine::{CpuId, Hardware, Topology};
 use crate::time::Nanos;
 
@@ -21,6 +22,8 @@ pub struct Scenario {
     pub tick_phase: Nanos,
     /// How long a thread runs before the next one waiting for its CPU gets its turn.
     pub slice: Nanos,
+    /// When a worker gets a CPU that a thread has.
+    pub worker_wakeup: WorkerWakeup,
     /// CPUs on which something of higher priority keeps kernel workers from running, so that a
     /// window opened there never closes.
     pub starved_workers: Vec<CpuId>,
@@ -69,6 +72,12 @@ pub struct TaskSpec {
     pub migrate_every: Option<Nanos>,
     /// When it is killed, if it is.
     pub kill_at: Option<Nanos>,
+    /// What its guest has to do first, each time the thread has waited in the kernel: serve the interrupts that came
+    /// meanwhile. It splits no locks.
+    pub work_after_wait: Nanos,
+    /// For how long somebody who is not in the scenario has its CPU, each time it has waited in the kernel and is about
+    /// to go on with its program.
+    pub preempted_after_wait: Nanos,
 }
 
 /// What kind of thread, and which timer interrupts it.
@@ -139,7 +148,8 @@ pub struct Costs {
     pub trap: Nanos,
     /// From a timer's or signal's wake-up to the thread running on an idle CPU.
     pub wakeup: Nanos,
-    /// From the tick that expires delayed work to the worker running it.
+    /// From the tick that expires delayed work to the worker running it; and the CPU time that it then uses, which
+    /// [`WorkerWakeup`] remembers.
     pub kworker: Nanos,
     /// From EINTR through the VMM's loop back into the guest, re-arming the timer included.
     pub vmm_loop: Nanos,
@@ -214,6 +224,8 @@ impl TaskSpec {
             noise: None,
             migrate_every: None,
             kill_at: None,
+            work_after_wait: Nanos::ZERO,
+            preempted_after_wait: Nanos::ZERO,
         }
     }
 }
@@ -228,6 +240,7 @@ impl Scenario {
             costs: Costs::default(),
             tick_phase: Nanos::ZERO,
             slice: Nanos::from_millis(3),
+            worker_wakeup: WorkerWakeup::default(),
             starved_workers: Vec::new(),
             tasks,
             seed: 0,
@@ -278,6 +291,8 @@ impl Scenario {
 impl TaskSpec {
     fn check(&self) -> Result<(), ScenarioError> {
         check_time("start", self.start, 0)?;
+        check_time("work_after_wait", self.work_after_wait, 0)?;
+        check_time("preempted_after_wait", self.preempted_after_wait, 0)?;
         for (field, time, least) in [
             ("period", self.kind.period(), 1),
             ("noise", self.noise, 1),
@@ -367,6 +382,10 @@ mod tests {
         assert!(message(|s| s.starved_workers.push(CpuId(9))).starts_with("cpu:"));
         assert!(message(|s| s.tasks[0].noise = Some(Nanos::ZERO)).starts_with("noise:"));
         assert!(message(|s| s.tasks[0].start = Nanos::NEVER).starts_with("start:"));
+        let work = |s: &mut Scenario| s.tasks[0].work_after_wait = Nanos::NEVER;
+        assert!(message(work).starts_with("work_after_wait:"));
+        let preempted = |s: &mut Scenario| s.tasks[0].preempted_after_wait = Nanos::NEVER;
+        assert!(message(preempted).starts_with("preempted_after_wait:"));
         let unbounded = |s: &mut Scenario| {
             s.tasks[0].kind = TaskKind::Vcpu(Budget::Unbounded);
             s.until = Until::Runs(1);

@@ -50,10 +50,15 @@ impl Machine<'_> {
         };
         self.update_time(task);
         self.cpus[cpu].running = Some(task);
+        self.cpus[cpu].since = self.now;
         self.threads[task].state = State::OnCpu;
-        if self.threads[task].activity == Activity::Program {
-            // Detection may have changed, and signals come, while it waited.
-            self.enter_program(task, false);
+        // Detection may have changed, and signals come, while it waited.
+        match self.threads[task].activity {
+            Activity::Program => self.enter_program(task, false),
+            Activity::Interrupts if self.threads[task].pending_since.is_some() => {
+                self.take_signal(task);
+            }
+            _ => {}
         }
         self.watch_cpu_time(task);
         self.reschedule(task);
@@ -89,6 +94,7 @@ impl Machine<'_> {
         let cpu = self.threads[task].cpu;
         self.threads[task].state = state;
         self.cpus[cpu].running = None;
+        self.let_worker_run(cpu);
         self.set(task, Source::Activity, NEVER);
         self.watch_cpu_time(task);
     }
@@ -113,7 +119,9 @@ impl Machine<'_> {
                 self.threads[task].cpu = to;
                 self.make_ready(task);
             }
-            State::NotStarted | State::Asleep(_) | State::Queued(_) => self.threads[task].cpu = to,
+            State::NotStarted | State::Asleep(_) | State::Queued(_) | State::Preempted => {
+                self.threads[task].cpu = to;
+            }
         }
     }
 
@@ -129,7 +137,9 @@ impl Machine<'_> {
                 thread.program.until_split_done(thread.position)
             }
             Activity::Program => None,
-            Activity::Trap | Activity::Wake(_) | Activity::Vmm => Some(thread.left),
+            Activity::Interrupts | Activity::Trap | Activity::Wake(_) | Activity::Vmm => {
+                Some(thread.left)
+            }
         };
         self.set(
             task,

@@ -14,6 +14,8 @@ pub(super) enum State {
     Ready,
     Asleep(Wait),
     Queued(Wait),
+    /// Somebody who is not in the scenario has its CPU.
+    Preempted,
     Dead,
 }
 
@@ -21,6 +23,8 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     Program,
+    /// The guest's own handlers, before it comes back to its program.
+    Interrupts,
     Trap,
     Wake(WakeCause),
     /// The VMM's loop, or the user thread's signal handler.
@@ -60,6 +64,10 @@ pub(super) struct Thread {
     pub(super) deadline: u64,
     pub(super) run_start: RunStart,
     pub(super) cpu_time: u64,
+    /// Before it goes on with its program: for how long somebody else has its CPU,
+    pub(super) owed_preemption: u64,
+    /// and how long its guest serves interrupts.
+    pub(super) owed_work: u64,
     /// What has happened to it so far.
     pub(super) report: TaskReport,
 }
@@ -94,6 +102,8 @@ impl Thread {
             deadline: 0,
             run_start: RunStart::default(),
             cpu_time: 0,
+            owed_preemption: 0,
+            owed_work: 0,
             report: TaskReport {
                 name: spec.name.clone(),
                 ..TaskReport::default()
@@ -103,6 +113,11 @@ impl Thread {
 
     pub(super) fn runs_program(&self) -> bool {
         self.state == State::OnCpu && self.activity == Activity::Program
+    }
+
+    /// Whether it is in its guest or program, or will be once it has a CPU.
+    pub(super) fn is_in_guest(&self) -> bool {
+        matches!(self.activity, Activity::Program | Activity::Interrupts)
     }
 
     /// What is left of the split lock it is executing, if it is executing one.
@@ -120,7 +135,8 @@ impl Thread {
             (State::NotStarted | State::Dead, _) => return None,
             (State::Asleep(_), _) => SpanKind::Asleep,
             (State::Queued(_), _) => SpanKind::Queued,
-            (State::Ready, _) => SpanKind::WaitingForCpu,
+            (State::Ready | State::Preempted, _) => SpanKind::WaitingForCpu,
+            (State::OnCpu, Activity::Interrupts) => SpanKind::Interrupts,
             (State::OnCpu, Activity::Trap) => SpanKind::Trap,
             (State::OnCpu, Activity::Wake(_)) => SpanKind::Waking,
             (State::OnCpu, Activity::Vmm) => match self.origin {
@@ -142,11 +158,13 @@ impl Thread {
             State::Dead => 3,
             State::Asleep(w) => 4 + wait(w),
             State::Queued(w) => 8 + wait(w),
+            State::Preempted => 12,
         };
         let activity = match self.activity {
             Activity::Program => 0,
             Activity::Trap => 1,
             Activity::Vmm => 2,
+            Activity::Interrupts => 3,
             Activity::Wake(cause) => 4 + cause as u64,
         };
         let flags = u64::from(self.pending_since.is_some())
@@ -162,6 +180,8 @@ impl Thread {
             self.position,
             self.cpu_budget,
             deadline,
+            self.owed_preemption,
+            self.owed_work,
         ]);
     }
 }

@@ -28,6 +28,8 @@ pub enum SpanKind {
     Guest,
     /// The thread runs its program, and split locks complete.
     GuestUndetected,
+    /// The guest serves interrupts before it comes back to its program.
+    Interrupts,
     /// The instruction trapped; the kernel looks at it.
     Trap,
     /// The punishing sleep.
@@ -46,6 +48,8 @@ pub enum SpanKind {
     Running(u32),
     /// On the core's line: detection is off.
     DetectionOff,
+    /// On the core's line: detection is off, and the thread for which it is does not come to its split lock.
+    WindowUnused,
     /// On the semaphore's line: this thread holds it.
     Held(u32),
 }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use split_lock_model::analysis::{Thresholds, WindowUse};
 use split_lock_model::handler::{Action, Handler, Retry, Signal, TaskId, Trap, TrapOrigin};
 use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Alternative;
 use split_lock_model::sim::{
-    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict, simulate,
-    simulate_observed,
+    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict,
+    WorkerWakeup, simulate, simulate_observed,
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
@@ -122,10 +123,14 @@ fn any_task(cpus: u32) -> impl Strategy<Value = TaskSpec> {
     ];
     let rare = || prop::option::weighted(0.2, any_time(50_000));
     let events = (any_time(20_000), rare(), rare(), rare());
-    (kind, any_program(), 0..cpus, events).prop_map(|(kind, program, cpu, events)| {
+    let delays = (rare(), rare());
+    let parts = (kind, any_program(), 0..cpus, events, delays);
+    parts.prop_map(|(kind, program, cpu, events, (work, preempted))| {
         let mut task = TaskSpec::vcpu(program, Budget::Unbounded).on(CpuId(cpu));
         task.kind = kind;
         (task.start, task.noise, task.migrate_every, task.kill_at) = events;
+        task.work_after_wait = work.unwrap_or_default();
+        task.preempted_after_wait = preempted.unwrap_or_default();
         task
     })
 }
@@ -151,10 +156,17 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
             Hardware::SAPPHIRE_RAPIDS,
             Hardware::ZEN_5,
         ]);
-        (tasks, any_costs(), hardware, any_time(10_000), any::<u64>()).prop_map(
-            move |(tasks, costs, hardware, tick_phase, seed)| {
+        let wakeup = prop::sample::select(vec![
+            WorkerWakeup::First,
+            WorkerWakeup::AtTick,
+            WorkerWakeup::AtRequestEnd,
+        ]);
+        let machines = (hardware, wakeup);
+        (tasks, any_costs(), machines, any_time(10_000), any::<u64>()).prop_map(
+            move |(tasks, costs, (hardware, wakeup), tick_phase, seed)| {
                 let mut scenario = Scenario::new(machine(cpus, siblings), tasks);
                 (scenario.costs, scenario.hardware) = (costs, hardware);
+                scenario.worker_wakeup = wakeup;
                 (scenario.tick_phase, scenario.seed) = (tick_phase, seed);
                 scenario.horizon = Nanos::from_millis(400);
                 scenario
@@ -180,6 +192,7 @@ fn check_simulation(kernel: &Profile, rules: Alternative, mut scenario: Scenario
         let end = task.died_at.unwrap_or(report.elapsed);
         let there = end.since(spec.start.min(end));
         assert_eq!(task.time.total(), there, "time adds up");
+        assert!(task.traps.unused.total() <= task.traps.window);
     }
     assert!(report.windows.used <= report.windows.open);
 }
@@ -272,6 +285,42 @@ proptest! {
                 prop_assert_eq!(after - before, share.turns, "the next cycle is the same");
                 prop_assert!(!task.verdict.is_livelock() || after == before);
             }
+        }
+    }
+
+    #[test]
+    fn a_window_is_unused_if_the_way_back_takes_longer_and_used_if_it_is_shorter(
+        hz in any_hz(),
+        phase in any_time(10_000),
+        ticks in 0..5u32,
+        fine in 0..1_000_000u64,
+        preempted_share in 0..=4u64,
+    ) {
+        let kernel = profile("6.12").with_hz(hz);
+        let limits = Thresholds::of(&kernel).expect("it sleeps");
+        let tick = limits.window().1.0 / 3;
+        let delay = Nanos(u64::from(ticks) * tick + fine * tick / 1_000_000);
+        let program = Program::split_loop(Nanos(1_000)).expect("costs something");
+        let mut vcpu = TaskSpec::vcpu(program, Budget::Unbounded);
+        vcpu.preempted_after_wait = Nanos(delay.0 * preempted_share / 4);
+        vcpu.work_after_wait = delay.since(vcpu.preempted_after_wait);
+        let mut scenario = Scenario::single(vcpu);
+        (scenario.tick_phase, scenario.horizon) = (phase, Nanos::from_secs(2));
+        scenario.costs = Costs::ZERO;
+        let task = simulate(&kernel, &scenario).expect("valid").tasks.remove(0);
+        let unused = task.traps.unused;
+        match limits.window_use(delay) {
+            WindowUse::Used => prop_assert_eq!(unused.total(), 0),
+            WindowUse::Unused => {
+                // The last may still be open.
+                prop_assert!(unused.total() > 0 && unused.total() + 1 >= task.traps.window);
+                prop_assert_eq!(task.turns, 0);
+                let is_unused = matches!(task.verdict, Verdict::WindowsUnused { .. });
+                prop_assert!(is_unused && task.is_stuck(), "{:?}", task.verdict);
+                let expected = if preempted_share > 2 { unused.without_cpu } else { unused.interrupts };
+                prop_assert!(preempted_share == 2 || expected == unused.total(), "{unused:?}");
+            }
+            WindowUse::DependsOnPhase => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use split_lock_model::machine::{CpuId, Hardware};
 use split_lock_model::sim::{
-    Budget, End, Program, Report, Scenario, TaskSpec, Until, Verdict, simulate,
+    Budget, End, Program, Report, Scenario, SpanKind, TaskKind, TaskSpec, Until, Verdict, simulate,
 };
 use split_lock_model::time::Nanos;
 
@@ -92,6 +92,88 @@ fn a_window_serves_the_sibling_too() {
         (shared_core.turns, shared_core.time.asleep),
         (12_000, Nanos::ZERO)
     );
+}
+
+/// A vCPU that nothing interrupts, with so much to do before it is back at its instruction.
+fn delayed(work_ms: u64, preempted_ms: u64) -> TaskSpec {
+    let mut vcpu = TaskSpec::vcpu(guest(), Budget::Unbounded);
+    vcpu.work_after_wait = Nanos::from_millis(work_ms);
+    vcpu.preempted_after_wait = Nanos::from_millis(preempted_ms);
+    vcpu
+}
+
+#[test]
+fn interrupts_to_serve_or_a_lost_cpu_leave_windows_unused() {
+    for (kernel, work, preempted, is_unused) in [
+        ("6.12,hz=250", 8, 0, false),
+        ("6.12,hz=250", 13, 0, true),
+        ("6.12,hz=250", 0, 13, true),
+        ("6.12,hz=250", 4, 9, true),
+        ("6.12,hz=1000", 2, 0, false),
+        ("6.12,hz=1000", 4, 0, true),
+        // No sleep, no wait, nothing to do first.
+        ("6.12,hz=1000,mitigate=0", 4, 4, false),
+    ] {
+        let report = run(kernel, delayed(work, preempted));
+        let task = &report.tasks[0];
+        let scene = (kernel, work, preempted, task.verdict);
+        assert_eq!(
+            matches!(task.verdict, Verdict::WindowsUnused { .. }),
+            is_unused,
+            "{scene:?}"
+        );
+        assert_eq!(task.is_stuck(), is_unused, "{scene:?}");
+        assert!(!task.verdict.is_livelock(), "{scene:?}");
+        let unused = task.traps.unused;
+        assert_eq!(
+            unused.interrupts > 0,
+            is_unused && work > preempted,
+            "{scene:?}"
+        );
+        assert_eq!(
+            unused.without_cpu > 0,
+            is_unused && work < preempted,
+            "{scene:?}"
+        );
+    }
+}
+
+#[test]
+fn signals_that_end_every_sleep_are_a_livelock_whatever_there_is_to_do_first() {
+    let mut vcpu = delayed(13, 13);
+    vcpu.kind = TaskKind::Vcpu(Budget::Relative(Nanos::from_millis(1)));
+    assert!(run("6.12,hz=250", vcpu).verdict().is_livelock());
+}
+
+#[test]
+fn a_thread_that_keeps_its_cpu_in_slices_may_come_too_late() {
+    // Five milliseconds of interrupts are in time, unless two others have the CPU meanwhile.
+    let with = |others: usize| {
+        let plain = Program::plain_loop(Nanos::from_micros(1)).expect("a program");
+        let mut tasks = vec![delayed(5, 0)];
+        tasks.extend((0..others).map(|_| TaskSpec::user(plain, None)));
+        let mut scenario = Scenario::new(machine(1, 1), tasks);
+        scenario.horizon = Nanos::from_secs(2);
+        let report = simulate(&profile("6.12,hz=250"), &scenario).expect("runs");
+        report.tasks[0].traps
+    };
+    let (alone, crowded) = (with(0), with(4));
+    assert!(alone.window > 50 && alone.unused.total() == 0, "{alone:?}");
+    assert!(crowded.unused.without_cpu > 10, "{crowded:?}");
+}
+
+#[test]
+fn an_unused_window_is_on_the_timeline() {
+    let mut scenario = Scenario::single(delayed(13, 0));
+    (scenario.trace_spans, scenario.horizon) = (1000, Nanos::from_millis(100));
+    let report = simulate(&profile("6.12,hz=250"), &scenario).expect("runs");
+    let spans = report.timeline.expect("asked for").spans;
+    let of = |kind| spans.iter().filter(|span| span.kind == kind).count() as u64;
+    assert_eq!(
+        of(SpanKind::WindowUnused),
+        report.tasks[0].traps.unused.total()
+    );
+    assert!(of(SpanKind::WindowUnused) > 1 && of(SpanKind::Interrupts) > 1);
 }
 
 #[test]

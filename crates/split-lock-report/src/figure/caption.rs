@@ -1,10 +1,12 @@
 //! What must be said beside the numbers: the host, its detection state, the origin of the table.
 
+use std::collections::BTreeSet;
+
 use split_lock_repro::results::{HostFacts, Sweep};
 
 use crate::text::plain;
 
-/// The detection state of every host, each once. With several hosts, each says which it is.
+/// The detection state of every host, each once. With several machines or kernels, each says which it is.
 pub(crate) fn detection_states<'a>(sweeps: impl IntoIterator<Item = &'a Sweep>) -> Vec<String> {
     let mut hosts: Vec<&HostFacts> = vec![];
     let mut is_unknown = false;
@@ -15,20 +17,15 @@ pub(crate) fn detection_states<'a>(sweeps: impl IntoIterator<Item = &'a Sweep>) 
             None => is_unknown = true,
         }
     }
-    let mut states: Vec<String> = match hosts.as_slice() {
-        [only] => vec![plain(&only.detection)],
-        several => several
-            .iter()
-            .map(
-                |HostFacts {
-                     detection,
-                     cpu,
-                     kernel,
-                     ..
-                 }| plain(&format!("{detection} ({cpu}, {kernel})")),
-            )
-            .collect(),
+    let machines: BTreeSet<_> = hosts.iter().map(|host| (&host.cpu, &host.kernel)).collect();
+    let state = |host: &&HostFacts| match machines.len() {
+        1 => plain(&host.detection),
+        _ => plain(&format!(
+            "{} ({}, {})",
+            host.detection, host.cpu, host.kernel
+        )),
     };
+    let mut states: Vec<String> = hosts.iter().map(state).collect();
     if is_unknown {
         states.push("split-lock detection: not recorded in the table".into());
     }

@@ -4,6 +4,7 @@ use super::Figure;
 use split_lock_repro::results::{HostFacts, Outcome, Provenance, Sample, Sweep};
 
 pub(crate) const NATIVE: &str = "measured (native)";
+pub(crate) const EMULATED_CPU: &str = "measured (CPU emulated)";
 
 /// Noise that is the same every time: about ±`percent`.
 fn noisy(value: f64, percent: f64, seed: u64) -> u64 {

@@ -60,6 +60,10 @@ fn heading(scenario: &Scenario, report: &Report) -> String {
         Verdict::Slowed { .. } => {
             "it progresses. The sleep is served, detection goes off, and the instruction completes"
         }
+        Verdict::WindowsUnused { .. } => {
+            "windows unused. The sleep is served and detection goes off, and it is on again before \
+             the thread comes to its instruction, which traps again"
+        }
         Verdict::Progresses => "it progresses",
         Verdict::Dead => "ended by a signal",
     };

@@ -12,7 +12,7 @@
 //! axis from zero, says by how much it is magnified against the one above, and all share the time.
 
 use split_lock_repro::results::Sweep;
-use split_lock_repro::summary::{self, Point};
+use split_lock_repro::summary::{self, Point, Trend};
 
 use super::caption;
 use super::model::{Curve, Figure, Mark, Panel};
@@ -38,11 +38,14 @@ impl Figure {
         let names = names(sweeps);
         let unit = Unit::for_longest(longest_ns(&curves).ok_or(FigureError::Empty)?);
         let counts = curves.iter().flat_map(|c| &c.points).map(|p| p.turns.count);
-        let reading = format!(
+        let mut reading = format!(
             "Marks: median of {}; bars: smallest to largest; turns: how often the guest got round \
              its loop before the timeout ended its run.",
             caption::runs(counts)
         );
+        if curves.iter().any(is_independent) {
+            reading += INDEPENDENT;
+        }
         let drawn = curves
             .iter()
             .zip(names)
@@ -64,6 +67,14 @@ impl Figure {
             width: 960.0,
         })
     }
+}
+
+/// The rule of [`summary::Curve::trend`], for whoever reads the figure.
+const INDEPENDENT: &str = " Independent of the timeout: one number for all timeouts is nearer to the medians than turns in \
+                           proportion to the timeout, and no slope can be told from zero (t-test, 95 %).";
+
+fn is_independent(curve: &summary::Curve) -> bool {
+    curve.trend() == Some(Trend::Independent) && !curve.points.iter().all(never_turned)
 }
 
 /// The unit of the time axis.
@@ -92,7 +103,8 @@ fn longest_ns(curves: &[summary::Curve]) -> Option<u64> {
 }
 
 /// What tells each curve from every other: the vCPU only if there are several, the host only if
-/// the series does not name it, the sweep only if two would otherwise be called the same.
+/// the series does not name it; and if two would otherwise be called the same, what their hosts do about split
+/// locks, or if that is the same, too, the sweep.
 fn names(sweeps: &[Sweep]) -> Vec<String> {
     let named = |sweep: &Sweep| {
         let curves = summary::curves(sweep);
@@ -103,18 +115,35 @@ fn names(sweeps: &[Sweep]) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     let by_sweep: Vec<Vec<String>> = sweeps.iter().map(named).collect();
-    let all: Vec<&String> = by_sweep.iter().flatten().collect();
-    let clash = |name: &&String| all.iter().filter(|other| *other == name).count() > 1;
-    let numbered = by_sweep.iter().enumerate().flat_map(|(index, names)| {
-        names.iter().map(move |name| {
-            if clash(&name) {
-                format!("{name}, sweep {}", index + 1)
-            } else {
-                name.clone()
+    let told_apart = |index: usize, name: &String| {
+        let namesakes = || {
+            sweeps
+                .iter()
+                .zip(&by_sweep)
+                .filter(|(_, all)| all.contains(name))
+        };
+        if namesakes().count() == 1 {
+            return name.clone();
+        }
+        let detection = detection(&sweeps[index]);
+        let is_same = |(sweep, _): &(&Sweep, _)| self::detection(sweep) == detection;
+        match detection {
+            Some(detection) if namesakes().filter(is_same).count() == 1 => {
+                format!("{name}, {}", plain(detection))
             }
-        })
-    });
-    numbered.collect()
+            _ => format!("{name}, sweep {}", index + 1),
+        }
+    };
+    let names = by_sweep.iter().enumerate();
+    names
+        .flat_map(|(index, names)| names.iter().map(move |name| (index, name)))
+        .map(|(index, name)| told_apart(index, name))
+        .collect()
+}
+
+fn detection(sweep: &Sweep) -> Option<&str> {
+    let provenance = sweep.provenance.as_ref()?;
+    Some(&provenance.host.detection)
 }
 
 /// Names a curve: the guest, how the numbers were obtained, and which vCPU if that is a question.
@@ -141,7 +170,7 @@ fn drawn(index: usize, name: String, curve: &summary::Curve, unit: Unit) -> Curv
         connected: true,
         marks: curve.points.iter().map(mark).collect(),
         runs: vec![],
-        line: curve.line(),
+        line: curve.trend().and_then(Trend::line),
     }
 }
 
@@ -151,10 +180,13 @@ fn facts(curve: &summary::Curve, unit: Unit) -> String {
     if curve.points.iter().all(never_turned) {
         return stood_still.unwrap_or_default();
     }
-    let fit = curve.line().map(|line| {
-        let digits = if line.r_squared > 0.999 { 5 } else { 3 };
-        let r_squared = floor_to(line.r_squared, digits);
-        format!("{}, R² {r_squared:.digits$}", turns_per_s(line.slope))
+    let fit = curve.trend().map(|trend| match trend {
+        Trend::Line(line) => {
+            let digits = if line.r_squared > 0.999 { 5 } else { 3 };
+            let r_squared = floor_to(line.r_squared, digits);
+            format!("{}, R² {r_squared:.digits$}", turns_per_s(line.slope))
+        }
+        Trend::Independent => "independent of the timeout".into(),
     });
     let both: Vec<String> = stood_still.into_iter().chain(fit).collect();
     both.join("; ")

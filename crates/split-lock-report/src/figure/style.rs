@@ -16,6 +16,8 @@ pub(crate) enum LineStyle {
     Solid,
     /// Measured, with the trap emulated.
     Dashed,
+    /// Measured on a CPU in software.
+    LongDashed,
     /// Modelled.
     Dotted,
     /// A series that does not say.
@@ -88,6 +90,8 @@ impl LineStyle {
     fn of_series(series: &str) -> Self {
         if series.starts_with("measured (trap emulated") {
             LineStyle::Dashed
+        } else if series.starts_with("measured (CPU emulated") {
+            LineStyle::LongDashed
         } else if series.starts_with("measured") {
             LineStyle::Solid
         } else if series.starts_with("modelled") {
@@ -102,6 +106,7 @@ impl LineStyle {
         match self {
             LineStyle::Solid => &[],
             LineStyle::Dashed => &[9.0, 5.0],
+            LineStyle::LongDashed => &[18.0, 4.0],
             LineStyle::Dotted => &[2.0, 4.0],
             LineStyle::DashDotted => &[9.0, 4.0, 2.0, 4.0],
         }
@@ -180,6 +185,10 @@ mod tests {
             LineStyle::Solid
         );
         assert_eq!(line("measured (trap emulated: 6.12)"), LineStyle::Dashed);
+        assert_eq!(
+            line("measured (CPU emulated); guard auto"),
+            LineStyle::LongDashed
+        );
         assert_eq!(line("modelled (6.12)"), LineStyle::Dotted);
         assert_eq!(line("from a friend"), LineStyle::DashDotted);
     }

@@ -54,6 +54,21 @@ fn axes_have_units() {
 }
 
 #[test]
+fn no_rate_is_claimed_of_a_guest_whose_turns_do_not_depend_on_the_timeout() {
+    let granted = [795_211, 795_304, 794_877, 795_190, 795_002];
+    let samples = (1..)
+        .zip(granted)
+        .map(|(ms, turns)| fixtures::sample(fixtures::NATIVE, "split", ms * 1_000_000, 0, turns));
+    let figure = Figure::progress(&[fixtures::sweep(samples.collect())]).unwrap();
+    let curve = figure.curves().next().unwrap();
+    assert_eq!(curve.facts, "independent of the timeout");
+    assert_eq!(curve.line, None);
+    assert!(figure.notes[0].contains("Independent of the timeout: "));
+    let steady = Figure::progress(&[fixtures::native()]).unwrap();
+    assert!(!steady.notes[0].contains("Independent"));
+}
+
+#[test]
 fn an_svg_names_only_a_generic_font_and_no_other_document() {
     for (name, figure) in every_figure() {
         let svg = figure.picture().svg().unwrap();
@@ -281,6 +296,32 @@ fn curves_of_several_sweeps_keep_their_names_apart() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), 4);
+}
+
+#[test]
+fn what_two_hosts_do_about_split_locks_tells_their_curves_apart() {
+    let on = |detection: &str| {
+        let mut sweep =
+            fixtures::sweep(fixtures::curve(fixtures::EMULATED_CPU, "split", 3, |ms| ms));
+        let provenance = sweep.provenance.as_mut().unwrap();
+        provenance.host.detection = format!("split-lock detection: {detection}");
+        sweep
+    };
+    let mut guarded = on("on (warn)");
+    for sample in &mut guarded.samples {
+        sample.series += "; guard auto";
+    }
+    let figure = Figure::progress(&[on("off"), on("on (warn)"), guarded]).unwrap();
+    let mut names: Vec<_> = figure.curves().map(|curve| &*curve.name).collect();
+    names.sort_unstable();
+    let expected = [
+        "split, measured (CPU emulated), split-lock detection: off",
+        "split, measured (CPU emulated), split-lock detection: on (warn)",
+        "split, measured (CPU emulated); guard auto",
+    ];
+    assert_eq!(names, expected);
+    let states = ["off", "on (warn)"].map(|state| format!("split-lock detection: {state}"));
+    assert_eq!(figure.detection, states);
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn style(kind: SpanKind) -> Style {
             "runs, and its split locks complete",
         ),
         SpanKind::Guest => light(Color::Curve(5), "works", "runs, detection on"),
+        SpanKind::Interrupts => light(Color::Curve(4), "interrupts", "its guest serves interrupts"),
         SpanKind::Asleep => light(Color::Band, "asleep", "asleep for splitting a lock"),
         SpanKind::Queued => light(Color::Paper, "waits", "waits for the semaphore"),
         SpanKind::Trap | SpanKind::Waking => {
@@ -212,6 +213,7 @@ fn style(kind: SpanKind) -> Style {
         ),
         SpanKind::WaitingForCpu => light(Color::Grid, "", "waits for its CPU"),
         SpanKind::DetectionOff => light(Color::Paper, "off", "detection off"),
+        SpanKind::WindowUnused => light(Color::Band, "unused", "detection off, and not used"),
         SpanKind::Held(_) | SpanKind::Running(_) => light(Color::Grid, "held", "semaphore held"),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
-use split_lock_assist::decode::{Decoded, decode_next};
+use split_lock_assist::decode::{self, Decoded, decode_next};
 use split_lock_assist::guard::VcpuParts;
 use split_lock_assist::kvm::{
     self, BreakpointSupport, DebugRegisters, GuestRam, KvmError, KvmVcpuParts,
@@ -149,6 +149,8 @@ impl<'a> HostedVcpu<'a> {
         level: Level,
         kernel: Arc<Kernel>,
     ) -> Result<Self, HostError> {
+        // Traps are decoded in the middle of runs.
+        decode::set_up();
         let config = Config::default();
         let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
         let cpu = slot.vcpu() as u32;

@@ -41,7 +41,7 @@ mod vcpu;
 
 pub use complaint::Complaint;
 pub use error::LinuxError;
-pub use program::{PROGRAM, Prefix, SPLIT_LOCKS};
+pub use program::{PROGRAM, SPLIT_LOCKS};
 pub use session::{ConsoleAction, Ending, LoggedComplaint, Session, SessionTimeouts, Stage};
 pub use text::PlainText;
 
@@ -78,9 +78,6 @@ pub struct Boot {
     pub memory_bytes: u64,
     /// More words for the kernel's command line.
     pub append: String,
-    /// Three bytes of code to stand right before the program's locked instruction, if any. The project's
-    /// lab has a kernel module that takes a certain instruction for "the next one is a split lock".
-    pub prefix: Option<Prefix>,
 }
 
 /// What has been counted.
@@ -128,7 +125,6 @@ pub enum Step {
 ///     initrd: None,
 ///     memory_bytes: 256 << 20,
 ///     append: String::new(),
-///     prefix: None,
 /// };
 /// let mut guest = LinuxVm::new(&kvm, &boot, None)?;
 /// let mut console = PlainText::default();
@@ -153,7 +149,7 @@ impl LinuxVm {
     /// If a file is not what it should be, something does not fit, or KVM refuses.
     pub fn new(kvm: &Kvm, boot: &Boot, guard: Option<Config>) -> Result<Self, LinuxError> {
         let mut image = Image::open(&boot.kernel)?;
-        let initrd = initrd::build(boot.initrd.as_deref(), boot.prefix, boot.memory_bytes)?;
+        let initrd = initrd::build(boot.initrd.as_deref(), boot.memory_bytes)?;
         let vm = machine(kvm)?;
         let registered = add_memory(&vm, MEMORY_SLOT, (NAME, NAME), 0, boot.memory_bytes)?;
         let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(registered.memory())])

@@ -1,7 +1,7 @@
 //! The program that a Linux guest gets: its first process, and the one that splits locks.
 
 pub use crate::sys::linux_program::SPLIT_LOCKS;
-use crate::sys::linux_program::linux_program;
+pub(super) use crate::sys::linux_program::linux_program;
 
 /// Where the program lies in the guest. As the first process it becomes a shell, if there is one;
 /// started from there it splits locks.
@@ -15,33 +15,6 @@ pub(super) const BEGIN_MARK: &str = "splitlock: 1000 split locks begin";
 
 /// What it says after the last.
 pub(super) const END_MARK: &str = "splitlock: all 1000 split locks are done";
-
-/// Three bytes of code.
-pub type Prefix = [u8; 3];
-
-/// Stands before the locked instruction, and does nothing.
-const NOTHING: Prefix = [0x0f, 0x1f, 0x00];
-
-/// `lock inc dword ptr [rbp - 2]`
-const LOCKED: [u8; 4] = [0xf0, 0xff, 0x45, 0xfe];
-
-/// The program as a file, with something else than nothing before its locked instruction if that is
-/// asked for.
-pub(super) fn file(prefix: Option<Prefix>) -> Vec<u8> {
-    let mut file = linux_program().to_vec();
-    if let Some(prefix) = prefix {
-        let at = split_lock(&file);
-        file[at..][..prefix.len()].copy_from_slice(&prefix);
-    }
-    file
-}
-
-/// Where the locked instruction is, with what stands before it.
-fn split_lock(file: &[u8]) -> usize {
-    let wanted = [&NOTHING[..], &LOCKED].concat();
-    let found = file.windows(wanted.len()).position(|part| part == wanted);
-    found.expect("the program is ours")
-}
 
 #[cfg(test)]
 mod tests {
@@ -65,15 +38,6 @@ mod tests {
         assert!(END_MARK.contains(&SPLIT_LOCKS.to_string()));
     }
 
-    #[test]
-    fn something_else_before_the_locked_instruction_changes_nothing_else() {
-        let (plain, other) = (file(None), file(Some([1, 2, 3])));
-        let at = split_lock(&plain);
-        assert_eq!(other[at..at + 3], [1, 2, 3]);
-        assert_eq!(plain[..at], other[..at]);
-        assert_eq!(plain[at + 3..], other[at + 3..]);
-    }
-
     /// It is an ordinary program; where it may not become a real-time one it goes on all the same.
     #[test]
     fn the_program_runs_and_says_that_it_is_done() {
@@ -90,7 +54,7 @@ mod tests {
         let path = folder.path().join("split");
         let mut options = OpenOptions::new();
         let out = options.write(true).create_new(true).mode(0o755).open(&path);
-        out.unwrap().write_all(&file(None)).unwrap();
+        out.unwrap().write_all(linux_program()).unwrap();
         let mut program = Command::new(&path);
         // As root it would change how this machine schedules.
         if fs::metadata("/proc/self").unwrap().uid() == 0 {

@@ -215,8 +215,6 @@ split_lock_repro_linux_program:
     mov dword ptr [rbp - 2], 0
     xor ebx, ebx
 .Llinux_split:
-# Three bytes that do nothing. The lab puts others there: see linux::program::file.
-    .byte 0x0f, 0x1f, 0x00
     lock inc dword ptr [rbp - 2]
     inc ebx
     cmp ebx, 1

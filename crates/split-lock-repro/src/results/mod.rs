@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::Cpu;
+
 mod bounded_lines;
 mod json;
 mod read_csv;
@@ -78,7 +80,8 @@ pub struct Sample {
     pub series: String,
     /// The guest's name, with the operand's offset if that was chosen: `split`, `split@57`.
     pub guest: String,
-    /// `native`, or the kernel profile that the trap or the model followed.
+    /// A host as it is, by its CPU's name ([`Cpu::name`]), or the kernel profile that the trap or the model
+    /// followed.
     pub host: String,
     /// Which of the vCPUs that ran at once.
     pub vcpu: u32,
@@ -111,22 +114,29 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Measured on this host as it is.
-    MeasuredNative,
-    /// Measured on this host, with split locks trapped and punished as this kernel profile does.
-    MeasuredEmulated(String),
+    /// Measured.
+    Measured {
+        /// On this CPU.
+        cpu: Cpu,
+        /// With split locks trapped and punished as this kernel profile does; `None` on a host as it is.
+        trap: Option<String>,
+    },
     /// Computed from the rules of this kernel profile.
     Modelled(String),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::MeasuredNative => f.write_str("measured (native)"),
-            Origin::MeasuredEmulated(kernel) => {
-                write!(f, "measured (trap emulated: {kernel})")
+        let (cpu, trap) = match self {
+            Origin::Measured { cpu, trap } => (cpu, trap),
+            Origin::Modelled(kernel) => return write!(f, "modelled ({kernel})"),
+        };
+        match (cpu, trap) {
+            (_, None) => write!(f, "measured ({})", cpu.name()),
+            (Cpu::Hardware, Some(kernel)) => write!(f, "measured (trap emulated: {kernel})"),
+            (Cpu::Software, Some(kernel)) => {
+                write!(f, "measured ({}; trap emulated: {kernel})", cpu.name())
             }
-            Origin::Modelled(kernel) => write!(f, "modelled ({kernel})"),
         }
     }
 }
@@ -146,7 +156,7 @@ pub(crate) mod fixtures {
 
     pub(crate) fn sample(guest: &str, timeout_ms: u64, run: u32, turns: u64) -> Sample {
         Sample {
-            series: Origin::MeasuredNative.to_string(),
+            series: "measured (native)".into(),
             guest: guest.into(),
             host: "native".into(),
             vcpu: 0,
@@ -181,5 +191,29 @@ pub(crate) mod fixtures {
             }),
             samples: vec![sample("split", 1, 0, 850), sample("split", 2, 0, 1700)],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_undisturbed_series_of_hardware_is_called_native() {
+        let measured = |cpu, trap: Option<&str>| {
+            let trap = trap.map(String::from);
+            Origin::Measured { cpu, trap }.to_string()
+        };
+        assert_eq!(measured(Cpu::Hardware, None), "measured (native)");
+        assert_eq!(measured(Cpu::Software, None), "measured (CPU emulated)");
+        assert_eq!(
+            measured(Cpu::Hardware, Some("6.6")),
+            "measured (trap emulated: 6.6)"
+        );
+        assert_eq!(
+            measured(Cpu::Software, Some("6.6")),
+            "measured (CPU emulated; trap emulated: 6.6)"
+        );
+        assert_eq!(Origin::Modelled("6.6".into()).to_string(), "modelled (6.6)");
     }
 }

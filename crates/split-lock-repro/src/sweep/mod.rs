@@ -6,6 +6,7 @@ use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_model::random::SplitMix64;
 use split_lock_model::time::Nanos;
 
+use crate::cpu::Cpu;
 use crate::host::HostError;
 use crate::results::{Outcome, Sample};
 use crate::vm::{UnexpectedExit, VmError};
@@ -119,6 +120,7 @@ pub fn run(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Finished, SweepError> {
     plan.check()?;
+    let cpu = Cpu::of_this_host();
     let support = match plan.scenarios.iter().find_map(|it| it.guard.as_ref()) {
         Some(_) => BreakpointSupport::probe(kvm).map_err(HostError::from)?,
         None => BreakpointSupport::NONE,
@@ -150,7 +152,7 @@ pub fn run(
                 }
             }
             if counts {
-                on_event(Event::Samples(samples(scenario, at, &measured)));
+                on_event(Event::Samples(samples(scenario, at, cpu, &measured)));
             }
         }
         Ok(Finished::Complete)
@@ -160,11 +162,11 @@ pub fn run(
 /// At any tick rate, whole repetitions of the pattern of ticks.
 const TICK_PATTERNS: Nanos = Nanos::from_millis(20);
 
-fn samples(scenario: &Scenario, at: Step, measured: &[Measurement]) -> Vec<Sample> {
+fn samples(scenario: &Scenario, at: Step, cpu: Cpu, measured: &[Measurement]) -> Vec<Sample> {
     let of_vcpu = |(vcpu, measured): (usize, &Measurement)| Sample {
-        series: format!("{}{}", scenario.host.origin(), scenario.condition(vcpu)),
+        series: format!("{}{}", scenario.host.origin(cpu), scenario.condition(vcpu)),
         guest: scenario.guests[vcpu].to_string(),
-        host: scenario.host.to_string(),
+        host: scenario.host.name(cpu),
         vcpu: vcpu as u32,
         timeout_ns: nanos(at.timeout),
         run: at.run,

@@ -1,13 +1,13 @@
 //! What is to be measured, and in which order. Pure data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use split_lock_assist::guard;
 use split_lock_model::kernel::Profile;
 use split_lock_model::random::SplitMix64;
 
+use crate::cpu::Cpu;
 use crate::guest::{Guest, Level};
 use crate::results::Origin;
 
@@ -73,22 +73,22 @@ pub enum Host {
 }
 
 impl Host {
-    /// How a measurement on it was obtained.
+    /// How a measurement on it is obtained with this CPU.
     #[must_use]
-    pub fn origin(&self) -> Origin {
-        match self {
-            Host::Native => Origin::MeasuredNative,
-            Host::Emulated(kernel) => Origin::MeasuredEmulated(kernel.to_string()),
-        }
+    pub fn origin(&self, cpu: Cpu) -> Origin {
+        let trap = match self {
+            Host::Native => None,
+            Host::Emulated(kernel) => Some(kernel.to_string()),
+        };
+        Origin::Measured { cpu, trap }
     }
-}
 
-/// `native`, or the kernel profile.
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What results call it with this CPU.
+    #[must_use]
+    pub fn name(&self, cpu: Cpu) -> String {
         match self {
-            Host::Native => f.write_str("native"),
-            Host::Emulated(kernel) => kernel.fmt(f),
+            Host::Native => cpu.name().to_owned(),
+            Host::Emulated(kernel) => kernel.to_string(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The records of all CPUs, as events in the order of time.
 
 use super::cpu::CpuEvents;
-use super::record::{Record, records};
+use super::record::{Record, Switch, records};
 use super::setup::Sources;
-use crate::event::Event;
+use super::thread::ThreadSwitches;
+use crate::event::{Event, EventKind};
+use crate::thread_table::ThreadId;
 
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
@@ -32,7 +34,7 @@ impl EventQueue {
                     self.lost_records += count;
                     continue;
                 }
-                Record::Other => continue,
+                Record::Switch(_) | Record::Other => continue,
             };
             let kind = event(sample.id)
                 .and_then(|event| event.decode(&sample, &sources.symbols, sources.tick_ns));
@@ -43,6 +45,44 @@ impl EventQueue {
                 pid: sample.pid,
                 kind,
             }));
+        }
+    }
+
+    /// From now on a thread's switches are seen.
+    pub(super) fn begin_switches(&mut self, thread: ThreadId, at_ns: u64) {
+        self.waiting.push(Event {
+            at_ns,
+            cpu: 0,
+            tid: thread.tid,
+            pid: thread.pid,
+            kind: EventKind::SwitchesSeen,
+        });
+    }
+
+    /// Adds a thread's switches. Where some were lost, they are seen again from now on.
+    pub(super) fn drain_switches(&mut self, switches: &mut ThreadSwitches, now_ns: u64) {
+        self.buffer.clear();
+        switches.ring.drain(&mut self.buffer);
+        let ThreadId { pid, tid } = switches.thread;
+        for record in records(&self.buffer, |_| false) {
+            let (at_ns, cpu, kind) = match record {
+                Record::Switch(Switch {
+                    is_out: true,
+                    is_preempted,
+                    at_ns,
+                    cpu,
+                }) => (at_ns, cpu, EventKind::OffCpu { is_preempted }),
+                Record::Switch(switch) => (switch.at_ns, switch.cpu, EventKind::OnCpu),
+                Record::Lost(_) => (now_ns, 0, EventKind::SwitchesSeen),
+                Record::Sample(_) | Record::Other => continue,
+            };
+            self.waiting.push(Event {
+                at_ns,
+                cpu,
+                tid,
+                pid,
+                kind,
+            });
         }
     }
 

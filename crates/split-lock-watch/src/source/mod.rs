@@ -9,6 +9,7 @@ mod probes;
 pub(crate) mod record;
 mod setup;
 mod symbols;
+mod thread;
 mod tracefs;
 
 use std::time::Duration;
@@ -19,9 +20,11 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::event::Event;
+use crate::thread_table::ThreadId;
 use cpu::CpuEvents;
 use merge::EventQueue;
 use setup::Sources;
+use thread::ThreadSwitches;
 use tracefs::SystemPaths;
 
 pub use error::WatchError;
@@ -58,12 +61,16 @@ pub struct LostEvents {
 #[derive(Debug)]
 pub struct Watch {
     cpus: Vec<CpuEvents>,
+    threads: Vec<ThreadSwitches>,
     // Behind the CPUs' events: a probe that is in use cannot be removed.
     sources: Sources,
     buffer_bytes: usize,
     paths: SystemPaths,
     queue: EventQueue,
 }
+
+/// Each takes a file and a small ring.
+const MOST_FOLLOWED: usize = 256;
 
 /// A record that is being written while others are read is this late at most, with orders of magnitude to
 /// spare. The kernel writes them without interruption.
@@ -79,13 +86,35 @@ impl Watch {
         setup::refuse_containers()?;
         let mut watch = Self {
             cpus: vec![],
+            threads: vec![],
             sources: Sources::find(settings, &paths)?,
             buffer_bytes: settings.buffer_bytes,
             paths,
             queue: EventQueue::default(),
         };
         watch.follow_cpus()?;
+        if !watch.is_complete() {
+            // Windows are listened to meanwhile. Nothing is read from the rings before it is known what it means.
+            watch.sources.add_sleeps(&watch.paths)?;
+            watch.listen_to_sleeps()?;
+        }
         Ok(watch)
+    }
+
+    /// How many ticks the kernel has in a second; until this is known it is taken for the least that it may be.
+    pub fn set_tick_rate(&mut self, hz: u32) {
+        self.sources.tick_ns = 1_000_000_000 / u64::from(hz.max(1));
+    }
+
+    /// The last event comes to those that are listened to.
+    fn listen_to_sleeps(&mut self) -> Result<(), WatchError> {
+        let events = &self.sources.events;
+        let (online, known) = (self.cpus.len(), events.len() - 1);
+        for cpu in &mut self.cpus {
+            // One that has gone has nothing to tell any more.
+            cpu.add(&events[known..], self.buffer_bytes, online)?;
+        }
+        cpu::enable(&self.cpus, events, known)
     }
 
     /// Listens to CPUs that have come online since, and no more to those that have gone. To be called now and then: a CPU
@@ -102,19 +131,36 @@ impl Watch {
         // What they have written before they went.
         self.drain();
         self.cpus.retain(|cpu| online.contains(&cpu.number));
+        let (events, bytes) = (&self.sources.events, self.buffer_bytes);
+        let mut new = vec![];
         for &number in &online {
             if self.cpus.iter().all(|cpu| cpu.number != number) {
-                let opened = CpuEvents::open(
-                    &self.sources.events,
-                    number,
-                    self.buffer_bytes,
-                    online.len(),
-                )?;
-                self.cpus.extend(opened);
+                new.extend(CpuEvents::open(events, number, bytes, online.len())?);
             }
         }
+        cpu::enable(&new, events, 0)?;
+        self.cpus.append(&mut new);
         self.cpus.sort_by_key(|cpu| cpu.number);
         Ok(())
+    }
+
+    /// Tells from now on when a thread leaves its CPU and when it comes back, which is cheap for one thread, and not for
+    /// all. For 256 threads at most; and not where the kernel refuses, or the thread has gone.
+    pub fn follow_thread(&mut self, thread: ThreadId) {
+        let mut threads = self.threads.iter();
+        let is_followed = threads.any(|switches| switches.thread == thread);
+        if is_followed || self.threads.len() >= MOST_FOLLOWED {
+            return;
+        }
+        if let Ok(opened) = ThreadSwitches::open(thread) {
+            self.queue.begin_switches(thread, Self::now_ns());
+            self.threads.push(opened);
+        }
+    }
+
+    /// No more of a thread's switches.
+    pub fn unfollow_thread(&mut self, thread: ThreadId) {
+        self.threads.retain(|switches| switches.thread != thread);
     }
 
     /// The events that tell.
@@ -197,6 +243,10 @@ impl Watch {
     fn drain(&mut self) {
         for cpu in &mut self.cpus {
             self.queue.drain(cpu, &self.sources);
+        }
+        let now_ns = Self::now_ns();
+        for thread in &mut self.threads {
+            self.queue.drain_switches(thread, now_ns);
         }
     }
 }

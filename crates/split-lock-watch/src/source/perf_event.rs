@@ -1,5 +1,7 @@
 //! The events that are asked for, and what their records mean.
 
+use std::io;
+
 use split_lock_model::handler::TrapOrigin;
 
 use super::error::WatchError;
@@ -83,6 +85,12 @@ impl PerfEvent {
             events.push(found.ok_or(WatchError::NoTracepoint(name))?);
         }
         Ok(events)
+    }
+
+    /// That something has failed with it.
+    pub(super) fn failed(&self, cpu: u32, error: io::Error) -> WatchError {
+        let what = format!("open the perf event {} on CPU {cpu}", self.name);
+        WatchError::of(what, error)
     }
 
     fn new(

@@ -3,7 +3,7 @@
 use std::io;
 use std::process;
 
-use super::symbols::{HANDLE_GUEST, HANDLE_USER, MSLEEP, Symbols};
+use super::symbols::{HANDLE_GUEST, HANDLE_USER};
 use super::tracefs::Tracefs;
 
 /// A probe that can be defined.
@@ -24,13 +24,16 @@ const GUEST_BACK: &str = "guest_back";
 const USER_BACK: &str = "user_back";
 pub(super) const SLEPT: &str = "slept";
 
+const MSLEEP: &str = "msleep_interruptible";
+
+/// The traps come last: when they are switched on, everything that may follow them is seen already.
 #[rustfmt::skip]
 static DEFINITIONS: [Definition; 5] = [
-    Definition { name: GUEST_TRAP, kind: "p", function: HANDLE_GUEST, argument: "rip=%di:x64" },
-    Definition { name: USER_TRAP, kind: "p", function: HANDLE_USER, argument: "rip=+128(%di):x64" },
     Definition { name: GUEST_BACK, kind: "r1024", function: HANDLE_GUEST, argument: "retry=$retval:u8" },
     Definition { name: USER_BACK, kind: "r1024", function: HANDLE_USER, argument: "retry=$retval:u8" },
     Definition { name: SLEPT, kind: "r1024", function: MSLEEP, argument: "left_ms=$retval:u64" },
+    Definition { name: GUEST_TRAP, kind: "p", function: HANDLE_GUEST, argument: "rip=%di:x64" },
+    Definition { name: USER_TRAP, kind: "p", function: HANDLE_USER, argument: "rip=+128(%di):x64" },
 ];
 
 /// What all our probes are below.
@@ -47,12 +50,9 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Defines a probe for each function that the kernel has; `None` if it has no probes.
-    pub(super) fn define(
-        tracefs: &Tracefs,
-        symbols: &Symbols,
-        number: u64,
-    ) -> io::Result<Option<Self>> {
+    /// Defines a probe for each function that the kernel has; `None` if it has no probes. The kernel finds the functions
+    /// by itself, which is far faster than to read the list of all its symbols.
+    pub(super) fn define(tracefs: &Tracefs, number: u64) -> io::Result<Option<Self>> {
         match tracefs.probes() {
             Ok(probes) => remove_orphans(tracefs, &probes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -70,13 +70,21 @@ impl Probes {
                 function,
                 argument,
             } = definition;
-            if symbols.has(function) {
-                let event = probes.event(name);
-                tracefs.change_probes(&format!("{kind}:{event} {function} {argument}"))?;
-                probes.defined.push(definition);
+            let event = probes.event(name);
+            match tracefs.change_probes(&format!("{kind}:{event} {function} {argument}")) {
+                Ok(()) => probes.defined.push(definition),
+                // The kernel has no such function.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(Some(probes))
+    }
+
+    /// Whether there are any on the kernel's handlers.
+    pub(super) fn see_traps(&self) -> bool {
+        let mut defined = self.defined.iter();
+        defined.any(|definition| [GUEST_TRAP, USER_TRAP].contains(&definition.name))
     }
 
     /// Those that are there: their names, what they are called below tracefs' `events`, and the field of their records.
@@ -178,31 +186,31 @@ mod tests {
     }
 
     #[test]
-    fn probes_are_defined_where_there_are_functions_and_removed_again() {
+    fn probes_are_defined_with_the_traps_last_and_removed_again() {
         let root = fixture::folder(&[("events/x", ""), ("kprobe_events", "")]);
         let tracefs = Tracefs::find(&SystemPaths {
             tracing: vec![root.path().to_owned()],
             ..SystemPaths::default()
         })
         .unwrap();
-        let kallsyms = "ffffffff81322e50 T handle_guest_split_lock\n";
-        let symbols = Symbols::read(kallsyms.as_bytes()).unwrap();
-        let probes = Probes::define(&tracefs, &symbols, 3).unwrap().unwrap();
+        let probes = Probes::define(&tracefs, 3).unwrap().unwrap();
         let defined: Vec<_> = probes.defined().collect();
-        let names: Vec<_> = defined
+        let traps: Vec<_> = defined[defined.len() - 2..]
             .iter()
             .map(|&(name, _, field)| (name, field))
             .collect();
-        assert_eq!(names, [(GUEST_TRAP, "rip"), (GUEST_BACK, "retry")]);
-        let event = defined[0].1.clone();
+        // What follows a trap is listened to before the trap.
+        assert_eq!(traps, [(GUEST_TRAP, "rip"), (USER_TRAP, "rip")]);
+        assert!(probes.see_traps());
+        let event = defined[3].1.clone();
         drop(probes);
         let written = tracefs.probes().unwrap();
         let lines: Vec<_> = written.lines().collect();
-        assert_eq!(lines.len(), 4, "{written}");
+        assert_eq!(lines.len(), 10, "{written}");
         assert_eq!(
-            lines[0],
+            lines[3],
             format!("p:{event} handle_guest_split_lock rip=%di:x64")
         );
-        assert_eq!(lines[2], format!("-:{event}"));
+        assert_eq!(lines[8], format!("-:{event}"));
     }
 }

@@ -7,6 +7,8 @@ pub(crate) enum Record<'a> {
     Sample(Sample<'a>),
     /// So many records found the ring full.
     Lost(u64),
+    /// A thread leaves its CPU or comes to one.
+    Switch(Switch),
     /// Something else.
     Other,
 }
@@ -26,12 +28,25 @@ pub(crate) struct Sample<'a> {
     pub(crate) raw: &'a [u8],
 }
 
+/// A thread's way from or to a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Switch {
+    pub(crate) is_out: bool,
+    /// It would have gone on running.
+    pub(crate) is_preempted: bool,
+    pub(crate) at_ns: u64,
+    pub(crate) cpu: u32,
+}
+
 /// Return addresses, innermost first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CallChain<'a>(&'a [u8]);
 
 const LOST: u32 = 2;
 const SAMPLE: u32 = 9;
+const SWITCH: u32 = 14;
+const SWITCH_OUT: u16 = 1 << 13;
+const SWITCH_OUT_PREEMPT: u16 = 1 << 14;
 const HEADER_BYTES: usize = 8;
 
 /// What follows are addresses of the program.
@@ -48,23 +63,42 @@ pub(crate) fn records<'a>(
     std::iter::from_fn(move || {
         let header = Reader(bytes).take(HEADER_BYTES)?;
         let kind = Reader(header).word32()?;
+        let flags = u16::from_le_bytes([header[4], header[5]]);
         let size = usize::from(u16::from_le_bytes([header[6], header[7]]));
         let body = bytes.get(HEADER_BYTES..size)?;
         bytes = &bytes[size..];
-        Some(record(kind, body, &has_call_chain))
+        Some(record(kind, flags, body, &has_call_chain))
     })
 }
 
-fn record<'a>(kind: u32, body: &'a [u8], has_call_chain: &impl Fn(u64) -> bool) -> Record<'a> {
+fn record<'a>(
+    kind: u32,
+    flags: u16,
+    body: &'a [u8],
+    has_call_chain: &impl Fn(u64) -> bool,
+) -> Record<'a> {
     let parsed = match kind {
         SAMPLE => sample(body, has_call_chain).map(Record::Sample),
         LOST => body
             .get(8..)
             .and_then(|rest| Reader(rest).word())
             .map(Record::Lost),
+        SWITCH => switch(flags, body).map(Record::Switch),
         _ => None,
     };
     parsed.unwrap_or(Record::Other)
+}
+
+/// What follows every record of such an event, in the order that the kernel has for TID, TIME, CPU and IDENTIFIER.
+fn switch(flags: u16, body: &[u8]) -> Option<Switch> {
+    let mut reader = Reader(body);
+    let (_pid, _tid) = (reader.word32()?, reader.word32()?);
+    Some(Switch {
+        is_out: flags & SWITCH_OUT != 0,
+        is_preempted: flags & SWITCH_OUT_PREEMPT != 0,
+        at_ns: reader.word()?,
+        cpu: reader.word32()?,
+    })
 }
 
 /// In the order that the kernel has for IDENTIFIER, TID, TIME, CPU, CALLCHAIN and RAW.
@@ -139,8 +173,13 @@ mod tests {
     use super::*;
 
     fn wrap(kind: u32, body: &[u8]) -> Vec<u8> {
+        wrap_with(0, kind, body)
+    }
+
+    fn wrap_with(flags: u16, kind: u32, body: &[u8]) -> Vec<u8> {
         let size = u16::try_from(HEADER_BYTES + body.len()).unwrap();
-        let header = [&kind.to_le_bytes()[..], &[0, 0], &size.to_le_bytes()].concat();
+        let (kind, flags, size) = (kind.to_le_bytes(), flags.to_le_bytes(), size.to_le_bytes());
+        let header = [&kind[..], &flags, &size].concat();
         [header, body.to_vec()].concat()
     }
 
@@ -191,6 +230,31 @@ mod tests {
         let kernel: Vec<_> = second.call_chain.kernel().collect();
         assert_eq!(kernel, [0xffff_ffff_8100_0000]);
         assert_eq!(second.call_chain.user(), Some(0x401000));
+    }
+
+    #[test]
+    fn a_switch_says_when_and_whether_the_thread_would_have_gone_on() {
+        let id = [
+            [1, 0, 0, 0, 2, 0, 0, 0],
+            77u64.to_le_bytes(),
+            [3, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        for (flags, is_out, is_preempted) in [
+            (0, false, false),
+            (SWITCH_OUT, true, false),
+            (SWITCH_OUT | SWITCH_OUT_PREEMPT, true, true),
+        ] {
+            let switch = Switch {
+                is_out,
+                is_preempted,
+                at_ns: 77,
+                cpu: 3,
+            };
+            let bytes = wrap_with(flags, SWITCH, &id);
+            let read = records(&bytes, |_| false).next();
+            assert_eq!(read, Some(Record::Switch(switch)));
+        }
     }
 
     #[test]

@@ -19,8 +19,6 @@ use super::tracefs::{SystemPaths, Tracefs};
 pub struct Settings {
     /// Whether to define kernel probes.
     pub probing: Probing,
-    /// The kernel's ticks in a second, if known.
-    pub hz: Option<u32>,
     /// Bytes of the ring of each CPU; rounded up to a power of two.
     pub buffer_bytes: usize,
 }
@@ -29,7 +27,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             probing: Probing::WherePossible,
-            hz: None,
             buffer_bytes: 256 << 10,
         }
     }
@@ -59,6 +56,7 @@ pub struct MissingSource {
 /// What tells of split locks on this kernel, and what is needed to understand it.
 #[derive(Debug)]
 pub(super) struct Sources {
+    tracefs: Tracefs,
     pub(super) events: Vec<PerfEvent>,
     pub(super) probes: Option<Probes>,
     pub(super) symbols: Symbols,
@@ -72,27 +70,51 @@ const LONGEST_TICK_NS: u64 = 10_000_000;
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
 impl Sources {
+    /// Those that can be listened to at once: windows, and all the rest if there are probes. Without them
+    /// [`Sources::add_sleeps`] is to follow.
     pub(super) fn find(settings: &Settings, paths: &SystemPaths) -> Result<Self, WatchError> {
         let tracefs = Tracefs::find(paths)?;
-        let path = &paths.kallsyms;
-        let symbols = File::open(path).and_then(|file| Symbols::read(BufReader::new(file)));
-        let symbols =
-            symbols.map_err(|error| WatchError::of(format!("read {}", path.display()), error))?;
-        if !symbols.has_handlers() {
-            return Err(WatchError::NoHandler);
-        }
-        let (probes, missing) = match probes(settings.probing, &tracefs, &symbols) {
+        let (probes, missing) = match probes(settings.probing, &tracefs) {
+            Ok(probes) if !probes.see_traps() => return Err(WatchError::NoHandler),
             Ok(probes) => (Some(probes), None),
             Err(why) => (None, Some(no_probes(why))),
         };
-        let tick_ns = |hz: u32| 1_000_000_000 / u64::from(hz.max(1));
+        let mut events = vec![PerfEvent::write_msr(&tracefs, probes.is_none())?];
+        if let Some(probes) = &probes {
+            events.extend(PerfEvent::of_probes(&tracefs, probes)?);
+        }
         Ok(Self {
-            events: events(&tracefs, &symbols, probes.as_ref())?,
+            tracefs,
+            events,
             probes,
-            symbols,
-            tick_ns: settings.hz.map_or(LONGEST_TICK_NS, tick_ns),
+            symbols: Symbols::default(),
+            tick_ns: LONGEST_TICK_NS,
             missing,
         })
+    }
+
+    /// What tells of traps where there are no probes, and of the windows that were seen before, whose they are. It takes the
+    /// whole list of the kernel's symbols.
+    pub(super) fn add_sleeps(&mut self, paths: &SystemPaths) -> Result<(), WatchError> {
+        let path = &paths.kallsyms;
+        let symbols = File::open(path).and_then(|file| Symbols::read(BufReader::new(file)));
+        self.symbols =
+            symbols.map_err(|error| WatchError::of(format!("read {}", path.display()), error))?;
+        if !self.symbols.has_handlers() {
+            return Err(WatchError::NoHandler);
+        }
+        let Some(function) = self.symbols.timers_that_tell() else {
+            return Err(WatchError::NoTraps {
+                why: if self.symbols.are_hidden {
+                    "where the kernel's functions lie is hidden from this user (kernel.kptr_restrict; it takes CAP_SYSLOG)"
+                } else {
+                    "the kernel is older than 5.19, or its functions have other names"
+                },
+            });
+        };
+        self.events
+            .push(PerfEvent::timer_start(&self.tracefs, function)?);
+        Ok(())
     }
 
     pub(super) fn missed_by_probes(&self) -> u64 {
@@ -101,12 +123,12 @@ impl Sources {
 }
 
 /// Or why there are none.
-fn probes(probing: Probing, tracefs: &Tracefs, symbols: &Symbols) -> Result<Probes, String> {
+fn probes(probing: Probing, tracefs: &Tracefs) -> Result<Probes, String> {
     if probing == Probing::Never {
         return Err("they were not asked for".to_owned());
     }
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
-    match Probes::define(tracefs, symbols, number) {
+    match Probes::define(tracefs, number) {
         Ok(Some(probes)) => Ok(probes),
         Ok(None) => Err("the kernel has none (CONFIG_KPROBE_EVENTS)".to_owned()),
         Err(error) => {
@@ -122,28 +144,6 @@ fn no_probes(why: String) -> MissingSource {
         why,
         consequence: "it is not seen where a guest traps, what a signal interrupts, and traps without a sleep that a signal sends back",
     }
-}
-
-fn events(
-    tracefs: &Tracefs,
-    symbols: &Symbols,
-    probes: Option<&Probes>,
-) -> Result<Vec<PerfEvent>, WatchError> {
-    let mut events = vec![PerfEvent::write_msr(tracefs, probes.is_none())?];
-    match (probes, symbols.timers_that_tell()) {
-        (Some(probes), _) => events.extend(PerfEvent::of_probes(tracefs, probes)?),
-        (None, Some(function)) => events.push(PerfEvent::timer_start(tracefs, function)?),
-        (None, None) => {
-            return Err(WatchError::NoTraps {
-                why: if symbols.are_hidden {
-                    "where the kernel's functions lie is hidden from this user (kernel.kptr_restrict; it takes CAP_SYSLOG)"
-                } else {
-                    "the kernel is older than 5.19, or its functions have other names"
-                },
-            });
-        }
-    }
-    Ok(events)
 }
 
 /// In a container perf calls all threads of the host by the same number.
@@ -180,7 +180,9 @@ mod tests {
             probing: Probing::Never,
             ..Settings::default()
         };
-        Sources::find(&settings, &paths).unwrap_err().to_string()
+        let found = Sources::find(&settings, &paths);
+        let complete = found.and_then(|mut sources| sources.add_sleeps(&paths));
+        complete.unwrap_err().to_string()
     }
 
     #[test]

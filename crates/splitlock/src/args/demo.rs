@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use split_lock_assist::guard::Reaction;
-use split_lock_repro::linux::{MOST_MEMORY, Prefix};
+use split_lock_repro::linux::MOST_MEMORY;
 
 use super::values::positive_duration;
 
@@ -86,9 +86,6 @@ pub(crate) struct LinuxArgs {
     /// End with exit code 1 if the guest hung.
     #[arg(long, value_enum, value_name = "PROBLEM")]
     pub(crate) fail_on: Option<FailOn>,
-    /// For the project's lab: code that its kernel module takes for "the next instruction is a split lock".
-    #[arg(long, value_name = "HEX", value_parser = prefix, hide = true)]
-    pub(crate) stand_in: Option<Prefix>,
 }
 
 /// A problem to look for.
@@ -125,15 +122,6 @@ fn memory(text: &str) -> Result<u64, String> {
     Ok(size)
 }
 
-fn prefix(text: &str) -> Result<Prefix, String> {
-    let number = (text.len() == 6).then(|| u32::from_str_radix(text, 16).ok());
-    let [_, bytes @ ..] = number
-        .flatten()
-        .ok_or("three bytes have six hexadecimal digits")?
-        .to_be_bytes();
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,11 +147,5 @@ mod tests {
     fn a_quantum_is_short() {
         assert_eq!(quantum("50ms"), Ok(Duration::from_millis(50)));
         assert!(quantum("1s").is_ok() && quantum("1001ms").is_err() && quantum("0ms").is_err());
-    }
-
-    #[test]
-    fn a_stand_in_is_three_bytes() {
-        assert_eq!(prefix("0f01d9"), Ok([0x0f, 0x01, 0xd9]));
-        assert!(prefix("0f01").is_err() && prefix("0f01dx").is_err());
     }
 }

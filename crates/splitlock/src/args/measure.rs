@@ -31,6 +31,9 @@ pub(crate) struct ReproduceArgs {
     /// Decides on the random order of the runs; chosen anew each time and recorded if not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Write no PNGs beside the SVGs. Drawing them is what takes longest on a slow CPU.
+    #[arg(long)]
+    pub(crate) no_png: bool,
     /// The KVM device.
     #[arg(long, value_name = "DEVICE", default_value = "/dev/kvm")]
     pub(crate) kvm: PathBuf,

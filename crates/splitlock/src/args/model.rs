@@ -18,8 +18,9 @@ use super::values::{duration, positive_duration};
 #[command(after_help = "Examples:\n  \
     splitlock simulate --kernel 6.6,hz=1000 --timeout 1ms\n  \
     splitlock simulate --kernel debian-12 --timeout 20ms --others 4 --fail-on livelock\n  \
-    splitlock simulate --kernel 6.12 --user --timeout 5ms --trace trace.json\n\n\
-    Exit codes: 0 fine, 1 livelocked and --fail-on livelock was given, 2 usage or environment error.")]
+    splitlock simulate --kernel 6.12 --user --timeout 5ms --trace trace.json\n  \
+    splitlock simulate --kernel 6.12 --budget none --work-after-wait 13ms --fail-on windows-unused\n\n\
+    Exit codes: 0 fine, 1 --fail-on has found what it looks for, 2 usage or environment error.")]
 pub(crate) struct SimulateArgs {
     /// A release or distribution, with fields to override: `6.6,hz=1000,mitigate=0`, `debian-12`.
     /// Without this option this host's release, as if it were booted with split_lock_detect=warn.
@@ -70,6 +71,14 @@ pub(crate) struct SimulateArgs {
     /// How often the timed threads are moved to another CPU.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration)]
     pub(crate) migrate: Option<Duration>,
+    /// Interrupts that a guest has to serve each time it has waited in the kernel, before it comes
+    /// back to its instruction.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, default_value = "0ns", conflicts_with = "user")]
+    pub(crate) work_after_wait: Duration,
+    /// For how long other programs of the host have the CPU of a timed thread each time it has
+    /// waited in the kernel: an overcommitted host.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, default_value = "0ns")]
+    pub(crate) preempted_after_wait: Duration,
     /// Decides on noise and migration; without those nothing is left to chance.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
@@ -92,8 +101,7 @@ pub(crate) struct SimulateArgs {
     /// Draw a second timeline below the first, with this timeout.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, requires = "picture")]
     pub(crate) compare: Option<Duration>,
-    /// End with exit code 1 if a thread is livelocked: proved, or without a single turn at the
-    /// horizon.
+    /// End with exit code 1 if this is what becomes of a thread.
     #[arg(long, value_enum, value_name = "PROBLEM")]
     pub(crate) fail_on: Option<FailOn>,
 }
@@ -128,8 +136,11 @@ pub(crate) enum HardwareKind {
 /// A problem to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
-    /// A thread that never completes another turn.
+    /// It never completes another turn: proved, or it has completed none at the horizon.
     Livelock,
+    /// Of the windows without detection that it gets, more than half close before it has come to
+    /// its split lock.
+    WindowsUnused,
 }
 
 /// A program by name.

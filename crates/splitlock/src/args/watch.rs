@@ -50,6 +50,8 @@ pub(crate) struct WatchArgs {
 pub(crate) enum FailOn {
     /// A thread that will not get past an instruction.
     Livelock,
+    /// A thread that gets windows without detection and does not come to its instruction while they are open.
+    WindowsUnused,
 }
 
 /// Other machines are let in only where an address says so.

@@ -193,6 +193,21 @@ fn a_guest_that_complains_hangs() {
 }
 
 #[test]
+fn a_guest_that_hangs_without_a_complaint_is_not_called_healthy() {
+    needs_kvm!();
+    let says = format!("guest# \n{BEGIN}");
+    let output = demo(&says, WAIT, &["--fail-on", "hang"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = said(&output);
+    for part in [
+        "The guest hangs: 0 split locks done",
+        "no complaints in the guest's log, although it hangs",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
 fn a_guest_that_restarts_or_powers_off_is_not_called_healthy() {
     needs_kvm!();
     for (last, expected) in [

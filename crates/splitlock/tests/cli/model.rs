@@ -73,6 +73,47 @@ fn no_turn_at_all_counts_as_a_livelock_where_nothing_is_proved() {
 }
 
 #[test]
+fn windows_that_nobody_uses_are_told_from_a_livelock() {
+    let arguments = ["--budget", "none", "--work-after-wait", "13ms", "--fail-on"];
+    let run = |wanted| simulate("6.12,hz=250", &[&arguments[..], &[wanted]].concat());
+    for wanted in ["windows-unused", "livelock"] {
+        let output = run(wanted);
+        assert_eq!(output.status.code(), Some(1), "{wanted}");
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert!(words.starts_with("Windows unused: "), "{words}");
+        let flowing = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "its guest served interrupts",
+            "13ms pass before it is back at its instruction, which no window outlasts",
+            "unused: interrupts",
+            "i its guest serves interrupts",
+            "uuuuuu",
+        ] {
+            assert!(flowing.contains(part), "{part}: {words}");
+        }
+    }
+    let output = simulate(
+        "6.12,hz=250",
+        &[
+            "--budget",
+            "none",
+            "--preempted-after-wait",
+            "7ms",
+            "--fail-on",
+            "windows-unused",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let value = json(&[&["simulate", "--json", "--kernel", "6.12"], &arguments[..4]].concat());
+    assert_eq!(value["windows_unused"], true);
+    assert_eq!(value["livelocked"], false);
+    let traps = &value["report"]["tasks"][0]["traps"];
+    assert!(traps["unused"]["interrupts"].as_u64() > Some(0), "{traps}");
+    let said = fail(&["simulate", "--user", "--work-after-wait", "1ms"]);
+    assert!(said.contains("--work-after-wait"), "{said}");
+}
+
+#[test]
 fn every_kind_of_scenario_can_be_asked_for() {
     for (arguments, expected) in [
         (

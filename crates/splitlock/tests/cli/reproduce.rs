@@ -39,7 +39,12 @@ fn the_report_is_complete_and_is_replaced_by_the_next_one() {
     let detection = &first.provenance.as_ref().unwrap().host.detection;
     assert!(page.contains(detection.as_str()), "{detection}");
 
-    succeed(&arguments);
+    succeed(&[&arguments[..], &["--no-png"]].concat());
+    let names = names_in(&report);
+    assert!(
+        !names.iter().any(|name| name.ends_with(".png")),
+        "{names:?}"
+    );
     let second = read_csv(&report.join("progress.csv"));
     assert_ne!(first, second);
     assert_eq!(names_in(folder.path()), ["report"]);

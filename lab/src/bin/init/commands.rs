@@ -8,22 +8,28 @@ use anyhow::{Context, Result};
 use split_lock_lab::bundle;
 use split_lock_lab::cpu::script;
 
+use crate::sys;
+
 const PATH: &str = "/bin:/usr/bin";
 
-/// What it prints goes out as `NAME.out` and `NAME.err`, its exit code as `NAME.code`.
+/// What it prints goes out as `NAME.out` and `NAME.err`, its exit code as `NAME.code`, its beginning and end as
+/// `NAME.ticks`.
 pub(crate) fn run(command: &script::Command, port: &mut impl Write) -> Result<()> {
     let (program, arguments) = command.argv.split_first().context("an empty command")?;
+    let begin = sys::ticks();
     let output = Command::new(program)
         .args(arguments)
         .env("PATH", PATH)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {program}"))?;
+    let ticks = format!("{begin} {}", sys::ticks());
     let code = output.status.code().map_or(-1, i64::from).to_string();
     let name = &command.name;
     bundle::send(port, &format!("{name}.out"), &output.stdout)?;
     bundle::send(port, &format!("{name}.err"), &output.stderr)?;
     bundle::send(port, &format!("{name}.code"), code.as_bytes())?;
+    bundle::send(port, &format!("{name}.ticks"), ticks.as_bytes())?;
     Ok(())
 }
 

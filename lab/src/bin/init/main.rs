@@ -12,7 +12,9 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use split_lock_lab::bundle;
-use split_lock_lab::cpu::script::{KERNEL_LOG, LAST_BUNDLE, MODULES, Module, SCRIPT_FILE, Script};
+use split_lock_lab::cpu::script::{
+    KERNEL_LOG, LAST_BUNDLE, MODULES, Module, SCRIPT_FILE, Script, TRACE,
+};
 
 mod commands;
 mod experiment;
@@ -43,6 +45,9 @@ fn carry_out() -> Result<()> {
     for module in &script.modules {
         insert(module)?;
     }
+    if !script.probes.is_empty() {
+        tracer::define(&script.probes)?;
+    }
     thread::sleep(Duration::from_millis(script.settle_ms));
     if !script.experiments.is_empty() {
         let tracer = Tracer::new()?;
@@ -58,6 +63,9 @@ fn carry_out() -> Result<()> {
     }
     if script.shell {
         commands::shell()?;
+    }
+    if !script.probes.is_empty() {
+        bundle::send(&mut port, TRACE, &tracer::trace()?)?;
     }
     bundle::send(&mut port, KERNEL_LOG, &sys::kernel_log()?)?;
     bundle::send(&mut port, LAST_BUNDLE, b"")?;

@@ -5,6 +5,7 @@
 )]
 
 use std::arch::asm;
+use std::arch::x86_64::_rdtsc;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,12 @@ impl Write for ResultsPort {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The moment, in ticks of the CPU's journal.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: any program may read the CPU's count of ticks, unless it has forbidden that to itself.
+    unsafe { _rdtsc() }
 }
 
 /// Everything that the kernel has logged so far, as `dmesg` shows it.

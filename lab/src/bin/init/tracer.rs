@@ -30,12 +30,10 @@ impl Tracer {
         set("trace_clock", "x86-tsc")?;
         set("buffer_size_kb", &BUFFER_KB.to_string())?;
         set("tracing_on", "0")?;
-        for probe in PROBES {
-            append("kprobe_events", probe)?;
+        for event in TRACEPOINTS {
+            enable(event)?;
         }
-        for event in TRACEPOINTS.iter().chain([&GROUP]) {
-            set(&format!("events/{event}/enable"), "1")?;
-        }
+        define(&PROBES)?;
         Ok(Self(()))
     }
 
@@ -55,12 +53,29 @@ impl Tracer {
         self.mark(END)?;
         set("tracing_on", "0")?;
         let recording = Recording {
-            trace: fs::read(file("trace")).context("cannot read the kernel's trace")?,
+            trace: trace()?,
             lost_events: lost_events()?,
             missed_probes: missed_probes()?,
         };
         Ok(recording)
     }
+}
+
+/// Defines kprobe events of our group, and switches them on.
+pub(crate) fn define(probes: &[impl AsRef<str>]) -> Result<()> {
+    for probe in probes {
+        append("kprobe_events", probe.as_ref())?;
+    }
+    enable(GROUP)
+}
+
+fn enable(events: &str) -> Result<()> {
+    set(&format!("events/{events}/enable"), "1")
+}
+
+/// All that has been recorded.
+pub(crate) fn trace() -> Result<Vec<u8>> {
+    fs::read(file("trace")).context("cannot read the kernel's trace")
 }
 
 /// Of all CPUs, since the buffers were emptied.

@@ -1,7 +1,17 @@
-//! The split lock itself. Rust's atomics are aligned, so it takes assembly.
-#![expect(unsafe_code, reason = "inline assembly")]
+//! The split lock itself: Rust's atomics are aligned, so it takes assembly. And memory that a guest writes to, and a signal
+//! handler.
+#![expect(
+    unsafe_code,
+    reason = "inline assembly, guest memory, a signal handler"
+)]
 
 use std::arch::asm;
+
+use anyhow::Result;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// Two cache lines, and a 32-bit word that lies in both.
 #[derive(Debug)]
@@ -16,10 +26,22 @@ impl Default for CrossingWord {
     }
 }
 
+/// Lets a signal interrupt what the kernel does, and nothing else.
+pub(crate) fn handle(signal: Signal) -> nix::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(signal, &action) }.map(drop)
+}
+
 impl CrossingWord {
-    /// Adds one in a single split lock; the answer is that instruction's address.
+    /// Adds one so many times, at least once, each in a split lock; the answer is that instruction's address.
     #[inline(never)]
-    pub(crate) fn increment(&mut self) -> u64 {
+    pub(crate) fn increment(&mut self, times: u32) -> u64 {
         let word = self.0[OFFSET..].as_mut_ptr();
         let address: u64;
         // SAFETY: the four bytes at `word` are inside of the array, which is borrowed for writing.
@@ -27,7 +49,10 @@ impl CrossingWord {
             asm!(
                 "lea {address}, [rip + 2f]",
                 "2: lock add dword ptr [{word}], 1",
+                "dec {times:e}",
+                "jnz 2b",
                 word = in(reg) word,
+                times = inout(reg) times.max(1) => _,
                 address = out(reg) address,
                 options(nostack),
             );
@@ -39,4 +64,22 @@ impl CrossingWord {
         let bytes = &self.0[OFFSET..OFFSET + 4];
         u32::from_le_bytes(bytes.try_into().expect("four bytes"))
     }
+}
+
+const GUEST_MEMORY: usize = 0x1_0000;
+
+/// Memory at guest address 0, which has to outlive the VM's vCPUs.
+pub(crate) fn guest_memory(vm: &VmFd) -> Result<GuestMemoryMmap> {
+    let start = GuestAddress(0);
+    let memory = GuestMemoryMmap::from_ranges(&[(start, GUEST_MEMORY)])?;
+    let region = kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: GUEST_MEMORY as u64,
+        userspace_addr: memory.get_host_address(start)? as u64,
+    };
+    // SAFETY: the mapping is as large as the region, and the caller drops the vCPU before the memory.
+    unsafe { vm.set_user_memory_region(region) }?;
+    Ok(memory)
 }

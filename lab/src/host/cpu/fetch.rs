@@ -5,10 +5,10 @@ use anyhow::Result;
 use super::built_kernel::BuiltKernel;
 use super::image::ImageTools;
 use super::kernel::BootKernel;
+use super::rootfs::busybox;
 use super::source::Source;
 use crate::host::args::{FetchArgs, KernelArgs};
 use crate::host::cache::Cache;
-use crate::host::demo::busybox;
 use crate::host::programs;
 use crate::host::step::step;
 

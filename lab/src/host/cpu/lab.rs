@@ -10,7 +10,7 @@ use split_lock_lab::cpu::script::Script;
 
 use super::build::Build;
 use super::image::ImageTools;
-use super::kernel::{BootKernel, COMMAND_LINE};
+use super::kernel::{BootKernel, COMMAND_LINE, KernelName};
 use super::machine::{Console, Machine, Outcome};
 use super::rootfs::{GuestPrograms, Rootfs};
 use super::runner::Scene;
@@ -57,6 +57,20 @@ impl Lab {
         })
     }
 
+    pub(super) fn kernels(&self, names: &[KernelName]) -> Result<Vec<BootKernel>> {
+        let get = |name: &KernelName| {
+            step(&format!("kernel {name}"), || {
+                BootKernel::get(name, &self.cache)
+            })
+        };
+        names.iter().map(get).collect()
+    }
+
+    /// The command line, which runs here as well.
+    pub(super) fn splitlock(&self) -> &Path {
+        &self.programs.splitlock
+    }
+
     /// Where what comes out of a kernel's machine is kept.
     pub(super) fn results(&self, kernel: &BootKernel, name: &str) -> PathBuf {
         let results = self.cache.folder("results").join(&kernel.release);
@@ -70,14 +84,13 @@ impl Lab {
         kernel: &BootKernel,
         boot_words: &str,
         script: &Script,
-        with: &[PathBuf],
         options: &CpuOptions,
     ) -> Result<Machine> {
         let build = self.builds.get(&(options.cpus > 1));
         let build = build.context("the CPU was built for another number of CPUs")?;
         let command_line = format!("{COMMAND_LINE} {boot_words}");
         output::empty_folder(folder)?;
-        let rootfs = Rootfs::new(kernel, &self.programs, script, with)?;
+        let rootfs = Rootfs::new(kernel, &self.programs, script)?;
         self.tools.write(
             folder,
             &kernel.image,
@@ -97,7 +110,7 @@ impl Lab {
             limits,
             ..
         } = scene;
-        let machine = self.machine(folder, kernel, boot_words, script, &[], options)?;
+        let machine = self.machine(folder, kernel, boot_words, script, options)?;
         machine.run(Console::Log, *limits)?;
         let outcome = machine.outcome();
         outcome.with_context(|| format!("see {}", machine.serial_log().display()))

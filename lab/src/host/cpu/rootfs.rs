@@ -8,8 +8,8 @@ use split_lock_lab::cpu::script::{MODULES, Module, SCRIPT_FILE, Script};
 
 use super::kernel::BootKernel;
 use super::kernel_config::Kvm;
+use crate::host::apt;
 use crate::host::cache::Cache;
-use crate::host::demo::busybox;
 use crate::host::initramfs::{self, archive, file, folder, kernel_module, read};
 
 /// Our programs, linked so that they need nothing in the machine.
@@ -17,7 +17,7 @@ use crate::host::initramfs::{self, archive, file, folder, kernel_module, read};
 pub(super) struct GuestPrograms {
     init: PathBuf,
     split: PathBuf,
-    splitlock: PathBuf,
+    pub(super) splitlock: PathBuf,
     busybox: PathBuf,
 }
 
@@ -40,6 +40,15 @@ impl GuestPrograms {
     }
 }
 
+/// Debian's, linked statically.
+pub(super) fn busybox(cache: &Cache) -> Result<PathBuf> {
+    let root = cache.folder("busybox");
+    apt::unpacked(cache, "busybox", &root, |apt, draft| {
+        apt.unpack(&["busybox-static".to_owned()], draft)
+    })?;
+    Ok(root.join("bin/busybox"))
+}
+
 /// The files of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Rootfs {
@@ -47,12 +56,10 @@ pub(super) struct Rootfs {
 }
 
 impl Rootfs {
-    /// `with`: files of somebody's own, which lie in the machine's root folder by their names.
     pub(super) fn new(
         kernel: &BootKernel,
         programs: &GuestPrograms,
         script: &Script,
-        with: &[PathBuf],
     ) -> Result<Self> {
         let mut files = vec![
             ("init".to_owned(), read(&programs.init)?),
@@ -72,7 +79,7 @@ impl Rootfs {
             let name = module.file.trim_end_matches(".ko");
             files.push((in_modules(&module.file), kernel_module(modules, name)?));
         }
-        for path in with {
+        for path in &script.files {
             let name = path.file_name().unwrap_or(path.as_os_str());
             files.push((name.to_string_lossy().into_owned(), read(path)?));
         }

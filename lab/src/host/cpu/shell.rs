@@ -38,10 +38,11 @@ pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
     let script = Script {
         modules: rootfs::kvm_modules(&kernel, options.vendor),
         shell: true,
+        files: args.with.clone(),
         ..Script::default()
     };
     let folder: PathBuf = lab.results(&kernel, "shell");
-    let machine = lab.machine(&folder, &kernel, "", &script, &args.with, &options)?;
+    let machine = lab.machine(&folder, &kernel, "", &script, &options)?;
     let pty = openpty(None, None).context("no pseudo terminal")?;
     make_raw(pty.slave.as_fd())?;
     let path = ttyname(&pty.slave)?;

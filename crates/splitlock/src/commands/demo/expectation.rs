@@ -16,12 +16,6 @@ pub(super) fn note(
     detection: &Detection,
     kernel: Option<&Profile>,
 ) -> Option<String> {
-    if let Some([a, b, c]) = args.stand_in {
-        return Some(format!(
-            "the bytes {a:02x} {b:02x} {c:02x} before the guest's locked instruction stand for a split lock that \
-             is detected; only the lab's kernel module knows them"
-        ));
-    }
     let why = match detection {
         Detection::NotSupported {
             virtual_machine: false,

@@ -64,7 +64,8 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
-    tell(args, &detection, &Report::of(&guest, &session, ending))
+    let report = Report::of(&guest, &session, ending, args.duration);
+    tell(args, &detection, &report)
 }
 
 fn boot(args: &LinuxArgs) -> Boot {
@@ -73,7 +74,6 @@ fn boot(args: &LinuxArgs) -> Boot {
         initrd: args.initrd.clone(),
         memory_bytes: args.memory,
         append: args.append.clone(),
-        prefix: args.stand_in,
     }
 }
 

@@ -11,13 +11,15 @@ use split_lock_repro::linux::{
 use crate::args::demo::LinuxArgs;
 use crate::page::{Page, Severity};
 
-/// A guest that stands at one instruction for so long hangs, even if it has not noticed yet.
+/// A guest that stands at one instruction for so long hangs, even if its kernel has not noticed.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Report {
     pub(super) release: String,
     pub(super) ending: Ending,
     pub(super) stage: Stage,
+    /// How long it was to be listened to after its first split lock began.
+    pub(super) duration: Duration,
     pub(super) split_locks_done: u32,
     pub(super) complaints: Vec<LoggedComplaint>,
     pub(super) more_complaints: u64,
@@ -26,11 +28,17 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn of(guest: &LinuxVm, session: &Session, ending: Ending) -> Self {
+    pub(super) fn of(
+        guest: &LinuxVm,
+        session: &Session,
+        ending: Ending,
+        duration: Duration,
+    ) -> Self {
         Self {
             release: guest.release().to_owned(),
             ending,
             stage: session.stage(),
+            duration,
             split_locks_done: match session.stage() {
                 Stage::Done { .. } => SPLIT_LOCKS,
                 _ => session.split_locks_done(),
@@ -47,11 +55,16 @@ impl Report {
         !self.complaints.is_empty() || self.stands_still() || self.is_gone()
     }
 
-    /// It was at one instruction for long, and did not get through.
+    /// It was at one instruction for long and did not get through, or it has not done a single split lock in all the
+    /// time that it had.
     fn stands_still(&self) -> bool {
         let stood = self.counts.longest_stall.as_ref().map(|stall| stall.time);
-        let is_done = matches!(self.stage, Stage::Done { .. });
-        !is_done && stood.is_some_and(|time| time >= HANGS_AFTER)
+        let time = match (self.stage, self.ending) {
+            (Stage::Done { .. }, _) => None,
+            (_, Ending::TimeIsOver) if self.split_locks_done == 0 => Some(self.duration),
+            _ => stood,
+        };
+        time.is_some_and(|time| time >= HANGS_AFTER)
     }
 
     fn is_gone(&self) -> bool {
@@ -158,15 +171,21 @@ impl Report {
         }
     }
 
+    fn why_no_complaint(&self) -> &'static str {
+        if self.is_gone() {
+            "nothing"
+        } else if self.stands_still() {
+            "no complaints in the guest's log, although it hangs: its kernel complains only of a grace period of RCU that \
+             does not end, and not before 3 s"
+        } else {
+            "no complaints in the guest's log"
+        }
+    }
+
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
         if self.complaints.is_empty() {
-            let none = if self.is_gone() {
-                "nothing"
-            } else {
-                "no complaints in the guest's log"
-            };
-            page.item("-", none);
+            page.item("-", self.why_no_complaint());
         }
         for heard in &self.complaints {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());

@@ -12,7 +12,8 @@ use split_lock_model::time::Nanos;
 use split_lock_report::figure::{Picture, livelock_timeline};
 use split_lock_report::html::Section;
 use split_lock_report::modelled::{self, HardwareCosts};
-use split_lock_repro::results::Sweep;
+use split_lock_repro::cpu::Cpu;
+use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::sweep::Host;
 
 use super::parts::timeouts;
@@ -23,6 +24,16 @@ const SHORT_TIMER: Nanos = Nanos::from_millis(1);
 
 /// How much longer than the shortest that always progresses: some of the window is to be seen.
 const COMFORT: Nanos = Nanos::from_millis(4);
+
+/// Where a guest can be shown that is punished for its split locks: here, or where they are trapped and treated as
+/// this kernel treats them. `None` where this host detects nothing and the model does not know how its kernel would punish.
+pub(super) fn punishing_host(facts: &Facts) -> Option<Host> {
+    if let Detection::On { .. } = facts.detection() {
+        return Some(Host::Native);
+    }
+    let kernel = crate::kernel_choice::of_this_host(facts).ok()?;
+    Thresholds::of(&kernel).map(|_| Host::Emulated(kernel))
+}
 
 /// This host's kernel, and what an operation costs on this host.
 pub(super) struct Kernel {
@@ -49,14 +60,6 @@ impl Kernel {
                 None => "stated, not measured",
             },
         })
-    }
-
-    /// The kernel that a guest can be made to meet here although this host detects nothing; `None`
-    /// if this host does, or if this kernel punishes nobody.
-    pub(super) fn to_emulate(facts: &Facts) -> Option<Profile> {
-        let detects = matches!(facts.detection(), Detection::On { .. });
-        let profile = crate::kernel_choice::of_this_host(facts).ok()?;
-        (!detects && Thresholds::of(&profile).is_some()).then_some(profile)
     }
 
     /// The splitting guest as this host does not show it natively: under `warn` where nothing is
@@ -134,10 +137,12 @@ impl Kernel {
     }
 }
 
-/// The runs on this host as it is.
+/// The runs on this host as it is, and without help.
 fn native(sweep: &Sweep) -> Sweep {
-    let host = Host::Native.to_string();
-    let samples = sweep.samples.iter().filter(|sample| sample.host == host);
+    let is_as_it_is = |sample: &&Sample| {
+        Cpu::of_host(&sample.host).is_some() && !sample.series.contains("; guard ")
+    };
+    let samples = sweep.samples.iter().filter(is_as_it_is);
     Sweep {
         provenance: None,
         samples: samples.cloned().collect(),
@@ -158,13 +163,17 @@ mod tests {
         let costs = HardwareCosts::default();
         let mut samples = modelled::sweep(&off, &timeouts, 1, 1, costs).unwrap();
         samples.iter_mut().for_each(|s| s.host = "native".into());
-        let guarded = samples.iter().filter(|s| s.guest == "split").cloned();
-        let mut guarded: Vec<_> = guarded.collect();
-        for sample in &mut guarded {
-            sample.series = "a guard".into();
-            sample.host = "6.6".into();
-            sample.turns = 50;
-        }
+        let splitting = samples.iter().filter(|s| s.guest == "split");
+        let guarded = |host: &str| {
+            let guarded = splitting.clone().map(|sample| Sample {
+                series: "measured; guard emulate".into(),
+                host: host.into(),
+                turns: 50,
+                ..sample.clone()
+            });
+            guarded.collect::<Vec<_>>()
+        };
+        let guarded = [guarded("6.6"), guarded("native")].concat();
         let kernel = |samples: Vec<_>| {
             let sweep = Sweep {
                 provenance: None,
@@ -175,7 +184,8 @@ mod tests {
         let both: Vec<_> = [samples.clone(), guarded].concat();
         assert_eq!(kernel(both.clone()).costs_from, "measured above");
         let disturbed = both.into_iter().map(|mut sample| {
-            if sample.host == "native" && sample.guest == "split" {
+            let is_guarded = sample.series.contains("guard");
+            if sample.host == "native" && sample.guest == "split" && !is_guarded {
                 sample.turns = 0;
             }
             sample

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use split_lock_host::Facts;
-use split_lock_model::kernel::Profile;
 use split_lock_report::finding;
+use split_lock_repro::sweep::Host;
 use split_lock_repro::vm::VmError;
 
 use crate::args::measure::ReproduceArgs;
@@ -17,7 +17,7 @@ mod parts;
 mod report;
 mod tasks;
 
-use kernel::Kernel;
+use kernel::{Kernel, punishing_host};
 use parts::{Part, neighbours, offsets, progress, sparse};
 use report::{Chapter, Found, write};
 use tasks::Tasks;
@@ -54,11 +54,11 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<Exit> {
     let folder = OutputFolder::prepare(&args.out, FILES)?;
     let seed = seed(args.seed);
     match KvmSession::begin(&args.kvm) {
-        Ok(session) => measured(folder, &session, args.repeat, seed),
+        Ok(session) => measured(folder, &session, args, seed),
         Err(error) if is_without_kvm(&error) => {
             let why = error_chain(&error);
             print_note(&format!("{why}; everything here is modelled"));
-            modelled_only(folder, args.repeat, seed)
+            modelled_only(folder, args, seed)
         }
         Err(error) => Err(error),
     }
@@ -69,14 +69,16 @@ fn is_without_kvm(error: &anyhow::Error) -> bool {
 }
 
 /// What this host does, and beside it what its kernel would do.
-fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64) -> Result<Exit> {
-    let emulated = Kernel::to_emulate(&session.facts);
-    let mut parts = vec![progress(repeats, seed, emulated.as_ref())];
-    parts.extend(
-        emulated
-            .as_ref()
-            .map(|kernel| sparse(repeats, seed, kernel)),
-    );
+fn measured(
+    folder: OutputFolder,
+    session: &KvmSession,
+    args: &ReproduceArgs,
+    seed: u64,
+) -> Result<Exit> {
+    let repeats = args.repeat;
+    let punishing = punishing_host(&session.facts);
+    let mut parts = vec![progress(repeats, seed, punishing.as_ref())];
+    parts.extend(punishing.as_ref().map(|host| sparse(repeats, seed, host)));
     parts.push(offsets(seed));
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
@@ -93,7 +95,7 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
             first.add_modelled(kernel.other_side(&session.facts, repeats, seed)?)?;
         }
         let finding = finding::of_progress(&first.sweeps[0]);
-        let tasks = emulated.and_then(|kernel| play(session, &kernel, &mut missing));
+        let tasks = punishing.and_then(|host| play(session, &host, &mut missing));
         let found = Found {
             finding,
             chapters: &chapters,
@@ -103,6 +105,7 @@ fn measured(folder: OutputFolder, session: &KvmSession, repeats: u32, seed: u64)
                 (tasks, tasks.figure(detection))
             }),
             missing: &missing,
+            with_png: !args.no_png,
         };
         write(folder, &found)?;
     }
@@ -133,12 +136,12 @@ fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<
     Ok((chapters, missing))
 }
 
-fn play(session: &KvmSession, kernel: &Profile, missing: &mut Vec<String>) -> Option<Tasks> {
+fn play(session: &KvmSession, punishing: &Host, missing: &mut Vec<String>) -> Option<Tasks> {
     if session.was_stopped() {
         missing.push(stopped_before(tasks::HEADING));
         return None;
     }
-    let played = Tasks::play(session, kernel);
+    let played = Tasks::play(session, punishing);
     match &played {
         Ok(Some(_)) => {}
         Ok(None) => missing.push(stopped_before(tasks::HEADING)),
@@ -158,7 +161,8 @@ fn failed(heading: &str, error: &anyhow::Error) -> String {
     why
 }
 
-fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> {
+fn modelled_only(folder: OutputFolder, args: &ReproduceArgs, seed: u64) -> Result<Exit> {
+    let repeats = args.repeat;
     let facts = Facts::live()?;
     let kernel = Kernel::of_this_host(&facts, None)?;
     let part = Part {
@@ -175,6 +179,7 @@ fn modelled_only(folder: OutputFolder, repeats: u32, seed: u64) -> Result<Exit> 
         kernel: Some(&kernel),
         tasks: None,
         missing: &[],
+        with_png: !args.no_png,
     };
     write(folder, &found)?;
     Ok(Exit::Fine)

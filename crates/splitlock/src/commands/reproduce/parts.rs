@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{Figure, FigureError};
 use split_lock_report::html;
 use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
@@ -27,8 +26,6 @@ pub(super) struct Part {
 }
 
 const MEASURED: &str = "Measured on this host as it is.";
-pub(super) const MEASURED_AND_EMULATED: &str =
-    "Measured on this host: as it is, and with the trap emulated.";
 
 /// Where the timeouts of the main figure lie.
 pub(super) fn timeouts() -> Vec<Duration> {
@@ -61,26 +58,36 @@ fn plan(scenarios: Vec<Scenario>, timeouts: Vec<Duration>, repeats: u32, seed: u
     }
 }
 
-/// The same where its split locks are trapped and treated as this kernel treats them: without help,
-/// and with a guard that never lets a run be longer than its timeout.
-fn punished_and_guarded(scenario: &Scenario, kernel: &Profile) -> [Scenario; 2] {
+/// The same on a host that punishes it, unless that is where it is: without help, and with a guard that never lets a
+/// run be longer than its timeout.
+fn punished_and_guarded(scenario: &Scenario, punishing: &Host) -> Vec<Scenario> {
     let punished = Scenario {
-        host: Host::Emulated(kernel.clone()),
+        host: punishing.clone(),
         ..scenario.clone()
     };
     let guarded = Scenario {
         guard: Some(guard_config::within_deadlines()),
         ..punished.clone()
     };
-    [punished, guarded]
+    match punished.host == scenario.host {
+        true => vec![guarded],
+        false => vec![punished, guarded],
+    }
 }
 
-/// On this host as it is, and, if there is one, where its split locks are trapped and treated as
-/// this kernel treats them.
-pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> Part {
+/// How the numbers of parts that show punishment are obtained.
+pub(super) fn how(punishing: Option<&Host>) -> &'static str {
+    match punishing {
+        Some(Host::Emulated(_)) => "Measured on this host: as it is, and with the trap emulated.",
+        Some(Host::Native) | None => MEASURED,
+    }
+}
+
+/// On this host as it is, and on one that punishes split locks, if there is one.
+pub(super) fn progress(repeats: u32, seed: u64, punishing: Option<&Host>) -> Part {
     let mut scenarios = vec![scenario(&[Kind::Split]), scenario(&[Kind::Aligned])];
-    if let Some(kernel) = emulated {
-        scenarios.extend(punished_and_guarded(&scenario(&[Kind::Split]), kernel));
+    if let Some(host) = punishing {
+        scenarios.extend(punished_and_guarded(&scenarios[0], host));
     }
     Part {
         name: "progress",
@@ -94,10 +101,7 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
                   guard, it looks at the vCPU after every run that used hardly any CPU time, and does \
                   the instruction in the CPU's place if it is a split lock; no run is made longer than its \
                   timeout for that. What the guard has learnt it keeps from run to run, as in a VMM.",
-        how: match emulated {
-            Some(_) => MEASURED_AND_EMULATED,
-            None => MEASURED,
-        },
+        how: how(punishing),
         plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,
@@ -106,13 +110,13 @@ pub(super) fn progress(repeats: u32, seed: u64, emulated: Option<&Profile>) -> P
 
 /// A guest that splits a lock now and then, which is the usual case: each may cost it a whole
 /// punishment.
-pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
+pub(super) fn sparse(repeats: u32, seed: u64, punishing: &Host) -> Part {
     let work = Duration::from_millis(1);
     let mut scenarios = vec![Scenario {
         level: Level::Cpl0,
         ..scenario(&[Kind::Sparse { work }])
     }];
-    scenarios.extend(punished_and_guarded(&scenarios[0], emulated));
+    scenarios.extend(punished_and_guarded(&scenarios[0], punishing));
     Part {
         name: "sparse",
         heading: "One split lock a millisecond",
@@ -122,7 +126,7 @@ pub(super) fn sparse(repeats: u32, seed: u64, emulated: &Profile) -> Part {
                   not work. It runs at CPL0, where breakpoints also stop it on a KVM without hardware \
                   virtualization: the guard watches the instruction after it has met it once, and from then on each \
                   split lock costs one exit, and no sleep.",
-        how: MEASURED_AND_EMULATED,
+        how: how(Some(punishing)),
         plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,

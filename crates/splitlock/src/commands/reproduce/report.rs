@@ -50,13 +50,13 @@ impl Chapter {
         named.map(|(name, sweep)| NamedSweep { name, sweep })
     }
 
-    fn write(&self, folder: &OutputFolder) -> Result<()> {
+    fn write(&self, folder: &OutputFolder, with_png: bool) -> Result<()> {
         for NamedSweep { name, sweep } in self.named_sweeps() {
             folder.write(&format!("{name}.csv"), |out| sweep.write_csv(out))?;
             folder.write(&format!("{name}.json"), |out| sweep.write_json(out))?;
         }
         if let Some(figure) = &self.figure {
-            write_picture(folder, self.part.name, &figure.picture())?;
+            write_picture(folder, self.part.name, &figure.picture(), with_png)?;
         }
         Ok(())
     }
@@ -86,6 +86,7 @@ pub(super) struct Found<'a> {
     pub(super) tasks: Option<(&'a Tasks, Figure)>,
     /// What is not in it, and why.
     pub(super) missing: &'a [String],
+    pub(super) with_png: bool,
 }
 
 pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
@@ -119,17 +120,17 @@ pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
 fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Section>> {
     let mut sections = vec![];
     for (place, chapter) in found.chapters.iter().enumerate() {
-        chapter.write(folder)?;
+        chapter.write(folder, found.with_png)?;
         sections.push(chapter.section()?);
         if place > 0 {
             continue;
         }
         if let Some((tasks, figure)) = &found.tasks {
-            tasks.write(folder, figure)?;
+            tasks.write(folder, figure, found.with_png)?;
             sections.push(tasks.section(figure)?);
         }
         if let Some(kernel) = found.kernel {
-            sections.push(write_kernel(folder, kernel)?);
+            sections.push(write_kernel(folder, kernel, found.with_png)?);
         }
     }
     if !found.missing.is_empty() {
@@ -140,10 +141,10 @@ fn write_sections(folder: &OutputFolder, found: &Found<'_>) -> Result<Vec<Sectio
     Ok(sections)
 }
 
-fn write_kernel(folder: &OutputFolder, kernel: &Kernel) -> Result<Section> {
+fn write_kernel(folder: &OutputFolder, kernel: &Kernel, with_png: bool) -> Result<Section> {
     let picture = kernel.timeline()?;
     if let Some(picture) = &picture {
-        write_picture(folder, "timeline", picture)?;
+        write_picture(folder, "timeline", picture, with_png)?;
     }
     kernel.section(picture.as_ref())
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::Result;
 use split_lock_assist::cpu::{Context, Registers};
 use split_lock_assist::decode::{Decoded, decode};
-use split_lock_model::kernel::Profile;
 use split_lock_report::figure::{Figure, TaskProgress};
 use split_lock_report::html::{Section, Table};
 use split_lock_report::number::{duration, grouped};
+use split_lock_repro::cpu::Cpu;
 use split_lock_repro::sweep::Host;
 use split_lock_repro::two_tasks::{Moment, TaskState, TwoTasks};
 
-use super::parts::MEASURED_AND_EMULATED;
+use super::parts::how;
 use crate::guard_config;
 use crate::measuring::KvmSession;
 use crate::output::OutputFolder;
@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The scene on this host as it is, where split locks are punished, and there with a guard.
 pub(super) struct Tasks {
     plays: Vec<Play>,
-    kernel: Profile,
+    /// Where the guest is punished.
+    punishing: Host,
 }
 
 /// One of them.
@@ -49,18 +50,20 @@ struct Play {
 }
 
 impl Tasks {
-    /// Plays it; `None` if somebody stops it.
-    pub(super) fn play(session: &KvmSession, kernel: &Profile) -> Result<Option<Self>> {
-        let emulated = || Host::Emulated(kernel.clone());
+    /// Plays it, with punishment by `punishing`; `None` if somebody stops it.
+    pub(super) fn play(session: &KvmSession, punishing: &Host) -> Result<Option<Self>> {
         let guard = Some(guard_config::within_deadlines());
-        let plays = [
-            ("this host as it is", Host::Native, None),
-            ("punished", emulated(), None),
-            ("punished, with a guard that emulates", emulated(), guard),
+        let guarded = "punished, with a guard that emulates";
+        let mut plays = vec![
+            ("punished", punishing.clone(), None),
+            (guarded, punishing.clone(), guard),
         ];
+        if *punishing != Host::Native {
+            plays.insert(0, ("this host as it is", Host::Native, None));
+        }
         let mut played = vec![];
         for (name, host, guard) in plays {
-            let series = host.origin().to_string();
+            let series = host.origin(Cpu::of_this_host()).to_string();
             let ends = guard.is_some();
             let scene = TwoTasks {
                 split_locks: SPLIT_LOCKS,
@@ -84,16 +87,21 @@ impl Tasks {
                 moments,
             });
         }
-        let kernel = kernel.clone();
+        let punishing = punishing.clone();
         Ok((!session.was_stopped()).then_some(Tasks {
             plays: played,
-            kernel,
+            punishing,
         }))
     }
 
     /// The picture, and the numbers behind it.
-    pub(super) fn write(&self, folder: &OutputFolder, figure: &Figure) -> Result<()> {
-        write_picture(folder, "tasks", &figure.picture())?;
+    pub(super) fn write(
+        &self,
+        folder: &OutputFolder,
+        figure: &Figure,
+        with_png: bool,
+    ) -> Result<()> {
+        write_picture(folder, "tasks", &figure.picture(), with_png)?;
         let table = self.csv();
         folder.write("tasks.csv", |out| out.write_all(table.as_bytes()))
     }
@@ -122,13 +130,13 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .picture(&figure.picture(), MEASURED_AND_EMULATED)?
+            .picture(&figure.picture(), how(Some(&self.punishing)))?
             .table(self.table()))
     }
 
     /// Where the one task is stuck, and whether it came to its end with the guard.
     fn finding(&self) -> String {
-        let [_, punished, guarded] = &self.plays[..] else {
+        let [.., punished, guarded] = &self.plays[..] else {
             return String::new();
         };
         let mut said = String::new();
@@ -136,9 +144,12 @@ impl Tasks {
             let task = &last.splitter;
             let _ = write!(
                 said,
-                "On kernel {} with a timer of {QUANTUM:?} it had done {} split locks after {} timer \
+                "On {} with a timer of {QUANTUM:?} it had done {} split locks after {} timer \
                  interrupts, and was at {:#x}: {}, while the other had counted to {}. ",
-                self.kernel,
+                match &self.punishing {
+                    Host::Native => "this host".to_owned(),
+                    Host::Emulated(kernel) => format!("kernel {kernel}"),
+                },
                 task.progress,
                 task.interrupts,
                 task.rip,

@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use split_lock_model::explain::explain;
 use split_lock_model::kernel::Profile;
-use split_lock_model::sim::{Report, Scenario, TaskKind, TaskReport, TrapCounts, Verdict};
+use split_lock_model::sim::{
+    Report, Scenario, TaskKind, TaskReport, TimeByCause, TrapCounts, Verdict,
+};
 use split_lock_model::time::Nanos;
 use split_lock_report::columns::columns;
 use split_lock_report::number::grouped;
@@ -16,15 +18,27 @@ use crate::terminal::{self, paragraphs};
 const MOST_ROWS: usize = 16;
 const MOST_EXPLAINED: usize = 6;
 
-/// Threads that are livelocked for all that anybody can tell.
-pub(super) fn stuck(report: &Report) -> impl Iterator<Item = &TaskReport> {
-    let is_stuck = |task: &&TaskReport| {
-        matches!(
-            task.verdict,
-            Verdict::Livelocked(_) | Verdict::NoProgressSeen
-        )
-    };
-    report.tasks.iter().filter(is_stuck)
+/// Threads that are livelocked for all that anybody can tell: no window lets them past.
+fn livelocked(report: &Report) -> usize {
+    count(report, |verdict| {
+        matches!(verdict, Verdict::Livelocked(_) | Verdict::NoProgressSeen)
+    })
+}
+
+/// Whether there is a thread that does not use its windows.
+pub(super) fn has_unused_windows(report: &Report) -> bool {
+    windows_unused(report) > 0
+}
+
+fn windows_unused(report: &Report) -> usize {
+    count(report, |verdict| {
+        matches!(verdict, Verdict::WindowsUnused { .. })
+    })
+}
+
+fn count(report: &Report, is_one: fn(&Verdict) -> bool) -> usize {
+    let verdicts = report.tasks.iter().map(|task| &task.verdict);
+    verdicts.filter(|verdict| is_one(verdict)).count()
 }
 
 pub(super) fn as_json(
@@ -39,7 +53,8 @@ pub(super) fn as_json(
         "kernel": kernel,
         "assumed": assumed,
         "verdict": headline(report),
-        "livelocked": stuck(report).next().is_some(),
+        "livelocked": livelocked(report) > 0,
+        "windows_unused": has_unused_windows(report),
         "explanation": explain(kernel, scenario, report),
         "scenario": scenario,
         "report": report,
@@ -76,14 +91,19 @@ pub(super) fn as_text(
 
 /// The verdict in a sentence.
 fn headline(report: &Report) -> String {
-    let (stuck, all) = (stuck(report).count(), report.tasks.len());
-    let of_all = match all {
+    let of_all = |threads: usize| match report.tasks.len() {
         1 => String::new(),
-        _ => format!(" ({stuck} of {all} threads)"),
+        all => format!(" ({threads} of {all} threads)"),
     };
     match report.verdict() {
-        Verdict::Livelocked(_) => format!("Livelocked{of_all}."),
-        Verdict::NoProgressSeen => format!("No progress seen{of_all}."),
+        Verdict::Livelocked(_) => format!("Livelocked{}.", of_all(livelocked(report))),
+        Verdict::NoProgressSeen => format!("No progress seen{}.", of_all(livelocked(report))),
+        Verdict::WindowsUnused {
+            granted, unused, ..
+        } => format!(
+            "Windows unused{}: {unused} of {granted} closed before the split lock was executed.",
+            of_all(windows_unused(report))
+        ),
         Verdict::Dead => "Ended by a signal.".into(),
         Verdict::Slowed { .. } => {
             format!(
@@ -101,38 +121,36 @@ fn where_time_went(scenario: &Scenario, report: &Report) -> String {
         .iter()
         .all(|task| matches!(task.kind, TaskKind::User { .. }));
     let outside = if programs_only { "handler" } else { "VMM" };
-    table(
-        report,
-        &[
-            "",
-            "turns",
-            "guest",
-            "asleep",
-            "queued",
-            "kernel",
-            outside,
-            "other thread",
-            "window unused",
-        ],
-        |task| {
-            let (time, all) = (&task.time, task.time.total());
-            let parts = [
-                time.guest,
-                time.asleep,
-                time.queued,
-                time.kernel,
-                time.vmm,
-                time.waiting_for_cpu,
-                time.window_unused,
-            ];
-            let shares = parts.iter().map(|part| percent(*part, all));
-            std::iter::once(grouped(task.turns as f64))
-                .chain(shares)
-                .collect()
-        },
-    )
+    let parts: [(&str, Part); 8] = [
+        ("guest", |time| time.guest),
+        ("interrupts", |time| time.interrupts),
+        ("asleep", |time| time.asleep),
+        ("queued", |time| time.queued),
+        ("kernel", |time| time.kernel),
+        (outside, |time| time.vmm),
+        ("other thread", |time| time.waiting_for_cpu),
+        ("window unused", |time| time.window_unused),
+    ];
+    let happens = report.tasks.iter().any(|t| t.time.interrupts > Nanos::ZERO);
+    let parts = parts
+        .iter()
+        .filter(|part| happens || part.0 != "interrupts");
+    let headings: Vec<&str> = ["", "turns"]
+        .into_iter()
+        .chain(parts.clone().map(|part| part.0))
+        .collect();
+    table(report, &headings, |task| {
+        let all = task.time.total();
+        let shares = parts
+            .clone()
+            .map(|(_, part)| percent(part(&task.time), all));
+        std::iter::once(grouped(task.turns as f64))
+            .chain(shares)
+            .collect()
+    })
 }
 
+type Part = fn(&TimeByCause) -> Nanos;
 type Count = fn(&TrapCounts) -> u64;
 
 fn what_became_of_traps(report: &Report) -> String {
@@ -142,7 +160,11 @@ fn what_became_of_traps(report: &Report) -> String {
         ("wait cut short", |traps| traps.cut_queued),
         ("signal pending", |traps| traps.signal_pending),
     ];
-    let rare: [(&str, Count); 3] = [
+    let rare: [(&str, Count); 7] = [
+        ("unused: interrupts", |traps| traps.unused.interrupts),
+        ("unused: no CPU", |traps| traps.unused.without_cpu),
+        ("unused: outside", |traps| traps.unused.outside),
+        ("unused: moved", |traps| traps.unused.moved),
         ("SIGBUS", |traps| traps.sigbus),
         ("exempted", |traps| traps.exempted),
         ("bus lock (#DB)", |traps| traps.bus_lock),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use split_lock_model::kernel::Profile;
-use split_lock_model::sim::{Scenario, Until, simulate};
+use split_lock_model::sim::{Scenario, TaskReport, Until, simulate};
 use split_lock_model::time::Nanos;
 use split_lock_model::trace;
 use split_lock_report::figure::livelock_timeline;
@@ -22,7 +22,7 @@ use crate::stdout;
 mod answer;
 mod scenario;
 
-use answer::{as_json, as_text, stuck};
+use answer::{as_json, as_text, has_unused_windows};
 use scenario::scenario;
 
 /// How much of the beginning is shown as text.
@@ -74,7 +74,11 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
         }
         None => stdout::print(&text)?,
     }
-    let found = args.fail_on == Some(FailOn::Livelock) && stuck(&report).next().is_some();
+    let found = match args.fail_on {
+        Some(FailOn::Livelock) => report.tasks.iter().any(TaskReport::is_stuck),
+        Some(FailOn::WindowsUnused) => has_unused_windows(&report),
+        None => false,
+    };
     Ok(if found { Exit::Found } else { Exit::Fine })
 }
 

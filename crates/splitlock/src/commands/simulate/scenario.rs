@@ -107,6 +107,8 @@ fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
     } else {
         TaskSpec::vcpu(program, budget)
     };
+    task.work_after_wait = args.work_after_wait.into();
+    task.preempted_after_wait = args.preempted_after_wait.into();
     task.noise = args.noise.map(Nanos::from);
     task.migrate_every = args.migrate.map(Nanos::from);
     Ok(task)

@@ -38,6 +38,7 @@ fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
     metrics.gauge("watch_threads", "Threads by how they fare");
     for state in [
         ThreadState::Slowed,
+        ThreadState::WindowsUnused,
         ThreadState::HeldUp,
         ThreadState::Livelocked,
     ] {
@@ -57,6 +58,11 @@ fn of_all(totals: &Totals, metrics: &mut Metrics) {
     ] {
         metric.value(&[("outcome", outcome)], count as f64);
     }
+    let help =
+        "Windows that were over before their thread came to its instruction, as far as can be told";
+    let unused = totals.windows_unused as f64;
+    let metric = metrics.counter("watch_windows_unused_total", help);
+    metric.value(&[], unused);
     let help = "Time of all threads in the kernel's split-lock handler";
     let lost = totals.lost.as_secs_f64();
     let metric = metrics.counter("watch_handler_seconds_total", help);
@@ -79,6 +85,9 @@ fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
     let help = "Traps of one thread that a signal sent back to their instruction";
     let metric = metrics.counter("watch_thread_interrupted_total", help);
     each(metric, |row| row.totals.interrupted() as f64);
+    let help = "Windows of one thread that were over before it came to its instruction, as far as can be told";
+    let metric = metrics.counter("watch_thread_windows_unused_total", help);
+    each(metric, |row| row.totals.windows_unused as f64);
     let help = "Time of one thread in the kernel's split-lock handler";
     let metric = metrics.counter("watch_thread_handler_seconds_total", help);
     each(metric, |row| row.totals.lost.as_secs_f64());
@@ -106,6 +115,7 @@ fn word(state: ThreadState) -> &'static str {
     match state {
         ThreadState::Quiet => "quiet",
         ThreadState::Slowed => "slowed",
+        ThreadState::WindowsUnused => "windows_unused",
         ThreadState::HeldUp => "held_up",
         ThreadState::Livelocked => "livelocked",
     }

@@ -34,10 +34,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     let endpoint = args.listen.map(Endpoint::at).transpose()?;
+    raise_file_limit();
+    // Before anything else: what ends meanwhile would not be seen.
+    let mut watch = Watch::open(&settings(args))?;
     let root = Root::live().context("cannot look at this machine")?;
     let mut host = Host::of(&Facts::read(&root));
-    raise_file_limit();
-    let watch = Watch::open(&settings(args, &host))?;
+    if let Some(hz) = host.hz {
+        watch.set_tick_rate(hz);
+    }
     let stop = interrupt::stop_on_ctrl_c_and(screen::leave_at_once)?;
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
@@ -55,14 +59,13 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     follow(session, args, &out, endpoint.as_ref(), &stop)
 }
 
-fn settings(args: &WatchArgs, host: &Host) -> Settings {
+fn settings(args: &WatchArgs) -> Settings {
     Settings {
         probing: if args.no_probes {
             Probing::Never
         } else {
             Probing::WherePossible
         },
-        hz: host.hz,
         buffer_bytes: args.buffer_kib as usize * 1024,
     }
 }
@@ -94,6 +97,11 @@ fn follow(
     endpoint: Option<&Endpoint>,
     stop: &Stop,
 ) -> Result<Exit> {
+    let wanted = args.fail_on.map(state_to_find);
+    let is_found = |reports: &[StateReport]| {
+        let mut changes = reports.iter().map(|report| report.change);
+        changes.any(|change| Some(change.to) == wanted)
+    };
     let mut found = false;
     let mut next = Duration::ZERO;
     loop {
@@ -111,13 +119,13 @@ fn follow(
         let end = args.duration.map_or(next, |duration| duration.min(next));
         let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
         let changes = session.listen(timeout)?;
-        found |= has_livelock(&changes);
+        found |= is_found(&changes);
         if !out.changes(&changes)? {
             return Ok(exit(args, found, stop));
         }
     }
     let changes = session.finish()?;
-    found |= has_livelock(&changes);
+    found |= is_found(&changes);
     if out.changes(&changes)? {
         let (snapshot, reports) = session.snapshot(SnapshotKind::End)?;
         publish(endpoint, &snapshot);
@@ -128,9 +136,11 @@ fn follow(
     Ok(exit(args, found, stop))
 }
 
-fn has_livelock(reports: &[StateReport]) -> bool {
-    let mut changes = reports.iter().map(|report| report.change);
-    changes.any(|change| change.to == ThreadState::Livelocked)
+fn state_to_find(what: FailOn) -> ThreadState {
+    match what {
+        FailOn::Livelock => ThreadState::Livelocked,
+        FailOn::WindowsUnused => ThreadState::WindowsUnused,
+    }
 }
 
 /// Shows and prints what there is now; whether somebody still reads.
@@ -148,7 +158,7 @@ fn publish(endpoint: Option<&Endpoint>, snapshot: &Snapshot) {
 
 fn exit(args: &WatchArgs, found: bool, stop: &Stop) -> Exit {
     match args.fail_on {
-        Some(FailOn::Livelock) if found => Exit::Found,
+        Some(_) if found => Exit::Found,
         // Without a time, Ctrl-C is how a watch ends.
         _ if stop.is_requested() && args.duration.is_some() => Exit::Stopped,
         _ => Exit::Fine,
@@ -205,7 +215,7 @@ impl Printer {
 
     fn line(&self, StateReport { change, thread }: &StateReport) -> String {
         let word = match change.to {
-            ThreadState::Livelocked => {
+            state if table::is_alarming(state) => {
                 let alarm = table::alarm(thread, self.host.threshold);
                 return format!("{}\n", text::plain(&alarm));
             }

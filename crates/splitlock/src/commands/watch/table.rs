@@ -6,7 +6,7 @@ use split_lock_report::columns::columns;
 use split_lock_report::number::{duration, grouped};
 use split_lock_report::text::{count, plain, wrap};
 use split_lock_watch::{
-    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, TrapOrigin,
+    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, Totals, TrapOrigin,
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -21,7 +21,7 @@ pub(super) struct Room {
     pub(super) has_colors: bool,
 }
 
-const HEADING: [&str; 9] = [
+const HEADING: [&str; 10] = [
     "THREAD",
     "STATE",
     "STUCK",
@@ -29,6 +29,7 @@ const HEADING: [&str; 9] = [
     "/S",
     "BACK",
     "PAST",
+    "UNUSED",
     "IN HANDLER",
     "AT",
 ];
@@ -71,8 +72,12 @@ pub(super) fn render(snapshot: &Snapshot, host: &Host, room: Room) -> String {
 
 fn head(snapshot: &Snapshot) -> String {
     let totals = &snapshot.totals;
+    let unused = match totals.windows_unused {
+        0 => String::new(),
+        windows => format!(" ({} unused)", count(windows, "window", "windows")),
+    };
     format!(
-        "{}: {}, {} sent back, {} past, {} in the handler",
+        "{}: {}, {} sent back, {} past{unused}, {} in the handler",
         span(snapshot.wall),
         count(totals.traps, "trap", "traps"),
         grouped(totals.interrupted() as f64),
@@ -115,7 +120,7 @@ fn group_cells(process: &ProcessRow) -> Vec<String> {
 fn row_cells(row: &ThreadRow) -> Vec<String> {
     let totals = &row.totals;
     let origin = row.origin.map_or("", TrapOrigin::name);
-    let stuck = if row.failed_in_a_row > 0 {
+    let stuck = if row.failed_in_a_row + row.unused_in_a_row > 0 {
         span(row.stuck_for)
     } else {
         "-".to_owned()
@@ -128,20 +133,21 @@ fn row_cells(row: &ThreadRow) -> Vec<String> {
         grouped(row.traps_per_s),
         grouped(totals.interrupted() as f64),
         grouped(totals.windows as f64),
+        grouped(totals.windows_unused as f64),
         format!("{} {:3.0} %", span(totals.lost), row.lost_share * 100.0),
         row.rip
             .map_or(String::new(), |rip| format!("{rip:#x} {origin}")),
     ]
 }
 
-/// What has to be said about threads that are in a livelock.
+/// What has to be said about threads that do not get past.
 fn alarms(snapshot: &Snapshot, threshold: LivelockThreshold) -> Vec<String> {
     /// More than these say the same.
     const MOST: usize = 3;
     let stuck: Vec<_> = snapshot
         .threads
         .iter()
-        .filter(|row| row.state == ThreadState::Livelocked)
+        .filter(|row| is_alarming(row.state))
         .collect();
     let mut alarms: Vec<_> = stuck
         .iter()
@@ -151,10 +157,10 @@ fn alarms(snapshot: &Snapshot, threshold: LivelockThreshold) -> Vec<String> {
     if stuck.len() > MOST {
         let more = count(
             (stuck.len() - MOST) as u64,
-            "more thread is",
-            "more threads are",
+            "more thread does",
+            "more threads do",
         );
-        alarms.push(format!("{more} in a livelock."));
+        alarms.push(format!("{more} not get past either."));
     }
     if !stuck.is_empty() {
         alarms.push("`splitlock doctor` says what to do.".to_owned());
@@ -162,7 +168,12 @@ fn alarms(snapshot: &Snapshot, threshold: LivelockThreshold) -> Vec<String> {
     alarms
 }
 
-/// For a thread that will not get past.
+/// Whether there is something to be said about a thread in such a state.
+pub(super) fn is_alarming(state: ThreadState) -> bool {
+    matches!(state, ThreadState::Livelocked | ThreadState::WindowsUnused)
+}
+
+/// For a thread that will not get past, or only by luck.
 pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
     let place = row.identity.place();
     let of = if place.is_empty() || place == row.identity.name() {
@@ -171,6 +182,17 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
         format!(" of {place}")
     };
     let at = row.rip.map_or(String::new(), |rip| format!(" at {rip:#x}"));
+    if row.state == ThreadState::WindowsUnused {
+        return format!(
+            "WINDOWS UNUSED: {} ({}){of} was let past the split lock{at} {} in a row, in {}, and did not come to it \
+             while detection was off: {}.",
+            row.identity.name(),
+            row.tid,
+            count(row.unused_in_a_row, "time", "times"),
+            span(row.stuck_for),
+            why_unused(row),
+        );
+    }
     let every = row.interrupted_every.map_or(String::new(), |every| {
         format!("; a signal every {}", span(every))
     });
@@ -190,6 +212,22 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
         count(row.failed_in_a_row, "time", "times"),
         span(row.stuck_for),
     )
+}
+
+/// What such a thread does instead, mostly.
+fn why_unused(row: &ThreadRow) -> &'static str {
+    let Totals {
+        windows_unused,
+        windows_without_cpu,
+        ..
+    } = row.totals;
+    match row.origin {
+        _ if 2 * windows_without_cpu > windows_unused => "others have its CPU",
+        Some(TrapOrigin::Guest) => {
+            "its guest does something else first, such as serving interrupts"
+        }
+        Some(TrapOrigin::User) | None => "it does something else first, such as handling signals",
+    }
 }
 
 fn foot(snapshot: &Snapshot) -> String {
@@ -225,6 +263,7 @@ pub(super) fn word(state: ThreadState) -> &'static str {
     match state {
         ThreadState::Quiet => "quiet",
         ThreadState::Slowed => "slowed",
+        ThreadState::WindowsUnused => "unused",
         ThreadState::HeldUp => "held up",
         ThreadState::Livelocked => "LIVELOCK",
     }
@@ -247,7 +286,7 @@ fn fit(line: &str, columns: usize) -> String {
 fn styled(line: &str, state: ThreadState, has_colors: bool) -> String {
     let style = match state {
         ThreadState::Livelocked => "1;31",
-        ThreadState::HeldUp => "33",
+        ThreadState::HeldUp | ThreadState::WindowsUnused => "33",
         ThreadState::Quiet | ThreadState::Slowed => return line.to_owned(),
     };
     match has_colors {
@@ -261,7 +300,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use split_lock_host::attribution::Vm;
-    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable, Totals};
+    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable};
 
     use super::*;
 
@@ -363,6 +402,26 @@ pub(super) mod tests {
     #[test]
     fn the_worst_comes_first_and_says_why() {
         insta::assert_snapshot!(render(&snapshot(), &host(), room(110, None)));
+    }
+
+    #[test]
+    fn unused_windows_are_no_livelock_and_have_their_reason() {
+        let mut snapshot = snapshot();
+        let row = &mut snapshot.threads[0];
+        (row.state, row.unused_in_a_row) = (ThreadState::WindowsUnused, 17);
+        row.totals.windows_unused = 20;
+        let text = render(&snapshot, &host(), room(300, None));
+        assert!(!text.contains("LIVELOCK"), "{text}");
+        for part in [
+            "(5670) of windows-11",
+            "17 times in a row",
+            "serving interrupts",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        snapshot.threads[0].totals.windows_without_cpu = 11;
+        let text = render(&snapshot, &host(), room(300, None));
+        assert!(text.contains("others have its CPU"), "{text}");
     }
 
     #[test]

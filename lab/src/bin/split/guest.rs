@@ -1,0 +1,49 @@
+//! A guest of KVM that does nothing but split locks.
+
+use anyhow::{Context, Result, bail};
+use kvm_ioctls::{Kvm, VcpuExit};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::{Split, sys};
+
+const CODE: u64 = 0x1000;
+
+/// Four bytes in two cache lines.
+const OPERAND: u16 = 0x203e;
+
+/// Real-mode code: so many split locks in a row as ECX says, then the end.
+fn code() -> Vec<u8> {
+    let [low, high] = OPERAND.to_le_bytes();
+    vec![
+        0xf0, 0x66, 0x83, 0x06, low, high, 0x01, // 1: lock add dword [OPERAND], 1
+        0x66, 0x49, // dec ecx
+        0x75, 0xf5, // jnz 1b
+        0xf4, // hlt
+    ]
+}
+
+/// On a vCPU of a VM that has nothing else.
+pub(crate) fn split(count: u32) -> Result<Split> {
+    let vm = Kvm::new().context("no /dev/kvm")?.create_vm()?;
+    let memory = sys::guest_memory(&vm)?;
+    memory.write_slice(&code(), GuestAddress(CODE))?;
+    let mut vcpu = vm.create_vcpu(0)?;
+    let mut segments = vcpu.get_sregs()?;
+    (segments.cs.base, segments.cs.selector) = (0, 0);
+    vcpu.set_sregs(&segments)?;
+    let mut registers = vcpu.get_regs()?;
+    (registers.rip, registers.rcx, registers.rflags) = (CODE, count.into(), 2);
+    vcpu.set_regs(&registers)?;
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::Hlt) => break,
+            Ok(other) => bail!("the guest stopped with {other:?}"),
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) => return Err(error).context("KVM_RUN failed"),
+        }
+    }
+    Ok(Split {
+        address: CODE,
+        value: memory.read_obj(GuestAddress(OPERAND.into()))?,
+    })
+}
