@@ -440,7 +440,7 @@ mod tests {
             let all = noted_trap();
             let mut noted: Vec<Noted> = order
                 .into_iter()
-                .map(|(index, cpu, tick)| Noted { cpu, tick, ..all[index] })
+                .map(|(index, cpu, tick)| Noted { tick, cpu, ..all[index] })
                 .collect();
             noted.push(all[0]);
             noted.push(all[9]);

@@ -53,9 +53,8 @@ impl Ticks {
     /// # Errors
     /// If they lie too close together, or no x86 kernel counts so many in that time.
     pub fn counted(counts: &[(u64, u64)]) -> Result<Self, TicksError> {
-        let (first, last) = match counts {
-            [first, .., last] => (first, last),
-            _ => return Err(TicksError::TooShort(0)),
+        let [first, .., last] = counts else {
+            return Err(TicksError::TooShort(0));
         };
         let (ns, ticks) = (
             last.0.saturating_sub(first.0),

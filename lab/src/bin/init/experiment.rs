@@ -1,6 +1,5 @@
 //! Carries out one experiment.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use split_lock_lab::bundle;
 use split_lock_lab::cpu::trace::THREAD_NAME;
 use split_lock_lab::plan::{Experiment, Kick, Outcome, Thread, Workload};
 
+use crate::setting;
 use crate::splitter::{Splitter, Tried};
 use crate::sys;
 use crate::tick::{self, KickTimer};
@@ -52,8 +52,7 @@ fn set_mitigate(on: bool) -> Result<()> {
     if on && !path.exists() {
         return Ok(());
     }
-    let value = if on { "1" } else { "0" };
-    fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
+    setting::write(path, if on { "1" } else { "0" })
 }
 
 /// What the threads have seen.
@@ -143,8 +142,8 @@ impl Shared<'_> {
     }
 
     fn prepare(&self, thread: &Thread, number: u32) -> Result<(Splitter, KickTimer)> {
-        fs::write("/proc/thread-self/comm", format!("{THREAD_NAME}{number}"))
-            .context("cannot name a thread")?;
+        let name = format!("{THREAD_NAME}{number}");
+        setting::write("/proc/thread-self/comm", &name)?;
         let mut cpus = CpuSet::new();
         cpus.set(usize::from(thread.cpu))?;
         sched_setaffinity(Pid::from_raw(0), &cpus)

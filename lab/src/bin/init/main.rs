@@ -18,6 +18,7 @@ use split_lock_lab::cpu::script::{
 
 mod commands;
 mod experiment;
+mod setting;
 mod splitter;
 mod sys;
 mod tick;

@@ -1,11 +1,12 @@
 //! The kernel's trace of an experiment's threads.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use split_lock_lab::cpu::trace::{BEGIN, END, GROUP, MAY_MISS, PROBES, TRACEPOINTS};
+
+use crate::setting;
 
 const TRACING: &str = "/sys/kernel/tracing";
 
@@ -64,7 +65,7 @@ impl Tracer {
 /// Defines kprobe events of our group, and switches them on.
 pub(crate) fn define(probes: &[impl AsRef<str>]) -> Result<()> {
     for probe in probes {
-        append("kprobe_events", probe.as_ref())?;
+        setting::append(file("kprobe_events"), probe.as_ref())?;
     }
     enable(GROUP)
 }
@@ -109,15 +110,5 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn set(name: &str, value: &str) -> Result<()> {
-    let path = file(name);
-    fs::write(&path, value).with_context(|| format!("cannot write {value:?} to {}", path.display()))
-}
-
-fn append(name: &str, line: &str) -> Result<()> {
-    let path = file(name);
-    let written = OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-    written.with_context(|| format!("cannot write {line:?} to {}", path.display()))
+    setting::write(file(name), value)
 }

@@ -41,7 +41,7 @@ impl Follower {
             self.mismatch(event, format!("a sleep of {found} ticks; model: {model}"));
         }
         self.note_row(event, |row| {
-            row.asleep_after_ns = Some(event.ns.saturating_sub(row.ns))
+            row.asleep_after_ns = Some(event.ns.saturating_sub(row.ns));
         });
         let sleep = Sleep {
             since,
@@ -93,7 +93,7 @@ impl Follower {
 
     pub(super) fn slept(&mut self, event: &Event, left: i64) {
         self.note_row(event, |row| {
-            row.awake_after_ns = Some(event.ns.saturating_sub(row.ns))
+            row.awake_after_ns = Some(event.ns.saturating_sub(row.ns));
         });
         match self.stage(event) {
             Stage::AboutToSleep(noted) => self.did_not_sleep(event, noted, left),
