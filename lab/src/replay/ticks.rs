@@ -8,8 +8,9 @@ use crate::journal::Event;
 /// How long after its moment a tick may be counted: interrupts are off for a while now and then.
 pub const LATE_TICK_NS: u64 = 100_000;
 
-/// How long before the kernel's count of ticks the time may have been read that an event is noted with.
-const NOTING_NS: u64 = 5_000;
+/// How long before the kernel's count of ticks the time may have been read that an event is noted with: a probe reads the
+/// clock first.
+const NOTING_NS: u64 = 10_000;
 
 /// What a journal was written on.
 #[derive(Clone, Copy, Debug)]

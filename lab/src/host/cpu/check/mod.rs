@@ -50,11 +50,11 @@ pub(in crate::host) fn run(args: &CheckArgs) -> Result<bool> {
     });
     let checks = checks.collect::<Result<Vec<_>>>()?;
     let scenes = checks.iter().flat_map(Check::scenes).collect();
-    let is_fine = runner::run(&lab, scenes)?;
+    let tried = runner::run(&lab, scenes);
     for check in checks {
         check.summarize(&lab)?;
     }
-    Ok(is_fine)
+    tried
 }
 
 /// The machines that were asked for.
