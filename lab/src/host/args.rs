@@ -42,7 +42,7 @@ pub(crate) enum Command {
     cargo lab check --phases 1000")]
 pub(crate) struct CheckArgs {
     /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "newest"])]
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "newest", "6.12@1000", "6.12@100"])]
     pub(crate) kernel: Vec<KernelName>,
     /// What the kernels should do, for the model: `6.16`; what their releases do if not given.
     #[arg(long, value_name = "KERNEL")]
@@ -85,7 +85,7 @@ pub(crate) struct FaultsArgs {
 #[command(after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000")]
 pub(crate) struct FetchArgs {
     /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12"])]
+    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12", "newest", "6.12@1000"])]
     pub(crate) kernel: Vec<KernelName>,
 }
 
