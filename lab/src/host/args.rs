@@ -7,7 +7,8 @@ use split_lock_lab::cpu::options::{CpuOptions, Detect, TopologyError, Vendor};
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Hz;
 
-use super::cpu::{KernelName, KernelSeries, tick_rate};
+use super::kernel::built::tick_rate;
+use super::kernel::{KernelName, KernelSeries};
 
 /// Hold the model of split locks against real Linux kernels.
 #[derive(Debug, Parser)]

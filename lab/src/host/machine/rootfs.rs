@@ -6,23 +6,23 @@ use anyhow::{Context, Result};
 use split_lock_lab::cpu::options::Vendor;
 use split_lock_lab::cpu::script::{MODULES, Module, SCRIPT_FILE, Script};
 
-use super::kernel::BootKernel;
-use super::kernel_config::Kvm;
 use crate::host::apt;
 use crate::host::cache::Cache;
-use crate::host::initramfs::{self, archive, file, folder, kernel_module, read};
+use crate::host::kernel::BootKernel;
+use crate::host::kernel::config::Kvm;
+use crate::host::machine::initramfs::{self, archive, file, folder, kernel_module, read};
 
 /// Our programs, linked so that they need nothing in the machine.
 #[derive(Clone, Debug)]
-pub(super) struct GuestPrograms {
+pub(crate) struct GuestPrograms {
     init: PathBuf,
     split: PathBuf,
-    pub(super) splitlock: PathBuf,
+    pub(crate) splitlock: PathBuf,
     busybox: PathBuf,
 }
 
 impl GuestPrograms {
-    pub(super) fn build(cache: &Cache) -> Result<Self> {
+    pub(crate) fn build(cache: &Cache) -> Result<Self> {
         let built = initramfs::build_static(
             cache,
             &[
@@ -41,7 +41,7 @@ impl GuestPrograms {
 }
 
 /// Debian's, linked statically.
-pub(super) fn busybox(cache: &Cache) -> Result<PathBuf> {
+pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
     let root = cache.folder("busybox");
     apt::unpacked(cache, "busybox", &root, |apt, draft| {
         apt.unpack(&["busybox-static".to_owned()], draft)
@@ -51,12 +51,12 @@ pub(super) fn busybox(cache: &Cache) -> Result<PathBuf> {
 
 /// The files of a machine.
 #[derive(Clone, Debug)]
-pub(super) struct Rootfs {
+pub(crate) struct Rootfs {
     files: Vec<(String, Vec<u8>)>,
 }
 
 impl Rootfs {
-    pub(super) fn new(
+    pub(crate) fn new(
         kernel: &BootKernel,
         programs: &GuestPrograms,
         script: &Script,
@@ -86,7 +86,7 @@ impl Rootfs {
         Ok(Self { files })
     }
 
-    pub(super) fn archive(&self) -> Result<Vec<u8>> {
+    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
         let folders = ["dev", "proc", "sys", "tmp", "bin", "modules"];
         let folders = folders.into_iter().map(folder);
         let files = self.files.iter();
@@ -101,7 +101,7 @@ fn in_modules(name: &str) -> String {
 
 /// The modules of KVM on this CPU, of a kernel that has them as modules. With APIC virtualization, entries into a guest with an
 /// in-kernel irqchip fail.
-pub(super) fn kvm_modules(kernel: &BootKernel, vendor: Vendor) -> Vec<Module> {
+pub(crate) fn kvm_modules(kernel: &BootKernel, vendor: Vendor) -> Vec<Module> {
     if kernel.kvm(vendor) != Kvm::Modules {
         return Vec::new();
     }

@@ -15,23 +15,23 @@ use split_lock_lab::cpu::journal::Journal;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::LAST_BUNDLE;
 
-use super::build::Build;
-use super::image::IMAGE;
-use super::source::Source;
+use crate::host::cpu::build::Build;
+use crate::host::cpu::source::Source;
+use crate::host::machine::image::IMAGE;
 use crate::host::output;
 
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// In guest time.
-    pub(super) guest: Duration,
+    pub(crate) guest: Duration,
     /// In wall-clock time.
-    pub(super) wall: Duration,
+    pub(crate) wall: Duration,
 }
 
 /// Where the first serial line leads.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Console<'a> {
+pub(crate) enum Console<'a> {
     /// To a file.
     Log,
     /// To a terminal.
@@ -40,7 +40,7 @@ pub(super) enum Console<'a> {
 
 /// A machine that has not run yet, or has.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     program: PathBuf,
     folder: PathBuf,
     options: CpuOptions,
@@ -49,11 +49,11 @@ pub(super) struct Machine {
 
 /// What a machine has done and said.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) bundles: Bundles,
-    pub(super) journal: Journal,
+pub(crate) struct Outcome {
+    pub(crate) bundles: Bundles,
+    pub(crate) journal: Journal,
     /// As it is written.
-    pub(super) journal_text: String,
+    pub(crate) journal_text: String,
 }
 
 // Bochs runs in the machine's folder, so that none of these is a path that its settings could misread.
@@ -73,7 +73,7 @@ const EXIT_UNUSABLE: i32 = 2;
 const EXIT_GUEST_TIME: i32 = 3;
 
 impl Machine {
-    pub(super) fn new(
+    pub(crate) fn new(
         build: &Build,
         source: &Source,
         folder: &Path,
@@ -90,18 +90,18 @@ impl Machine {
         })
     }
 
-    pub(super) fn serial_log(&self) -> PathBuf {
+    pub(crate) fn serial_log(&self) -> PathBuf {
         self.folder.join(SERIAL_LOG)
     }
 
     /// Until it has switched itself off.
-    pub(super) fn run(&self, console: Console<'_>, limits: Limits) -> Result<()> {
+    pub(crate) fn run(&self, console: Console<'_>, limits: Limits) -> Result<()> {
         let child = self.start(console, limits)?;
         self.wait(child, limits.wall)
             .with_context(|| format!("see {}", self.serial_log().display()))
     }
 
-    pub(super) fn start(&self, console: Console<'_>, limits: Limits) -> Result<Child> {
+    pub(crate) fn start(&self, console: Console<'_>, limits: Limits) -> Result<Child> {
         let settings = settings(self.options.model(), &self.topology, console);
         output::write(&self.folder.join(SETTINGS), settings.as_bytes())?;
         let options = format!(
@@ -153,7 +153,7 @@ impl Machine {
     }
 
     /// Reads what the machine has sent and what its CPU has written.
-    pub(super) fn outcome(&self) -> Result<Outcome> {
+    pub(crate) fn outcome(&self) -> Result<Outcome> {
         let read = |name: &str| {
             let path = self.folder.join(name);
             fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -176,7 +176,7 @@ impl Machine {
 }
 
 /// The CPU ends its journal when it is asked to; if it does not listen, it is not asked again.
-pub(super) fn stop(child: &mut Child) -> Result<()> {
+pub(crate) fn stop(child: &mut Child) -> Result<()> {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(5) {

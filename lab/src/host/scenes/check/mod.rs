@@ -16,13 +16,13 @@ use split_lock_model::kernel::Profile;
 use self::compare::{MachineReport, compare};
 use self::machines::MachinePlan;
 use self::summary::Summary;
-use super::kernel::BootKernel;
-use super::kernel_config::Kvm;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::CheckArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::kernel::config::Kvm;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 use crate::host::step::step;
 
@@ -39,7 +39,7 @@ const SETTLE_MS: u64 = 3000;
 const REPEATED: [&str; 2] = ["rate-limit", "rate-limit-again"];
 
 /// Whether all kernels do what the model says.
-pub(in crate::host) fn run(args: &CheckArgs) -> Result<bool> {
+pub(crate) fn run(args: &CheckArgs) -> Result<bool> {
     let plans = plans(args)?;
     let lab = Lab::open(plans.iter().map(|plan| plan.options.cpus))?;
     let checks = args.kernel.iter().map(|name| {

@@ -4,8 +4,8 @@ use anyhow::Result;
 use split_lock_lab::cpu::script::Command;
 
 use super::sweep;
-use crate::host::cpu::machine::Outcome;
-use crate::host::cpu::runner::Findings;
+use crate::host::machine::bochs::Outcome;
+use crate::host::machine::runner::Findings;
 
 const REPRODUCE: &str = "reproduce";
 const FILES: &str = "files";

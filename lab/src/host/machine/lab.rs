@@ -8,21 +8,21 @@ use anyhow::{Context, Result};
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::Script;
 
-use super::build::Build;
-use super::image::ImageTools;
-use super::kernel::{BootKernel, COMMAND_LINE, KernelName};
-use super::machine::{Console, Machine, Outcome};
-use super::rootfs::{GuestPrograms, Rootfs};
-use super::runner::Scene;
-use super::source::Source;
 use crate::host::cache::Cache;
+use crate::host::cpu::build::Build;
+use crate::host::cpu::source::Source;
+use crate::host::kernel::{BootKernel, COMMAND_LINE, KernelName};
+use crate::host::machine::bochs::{Console, Machine, Outcome};
+use crate::host::machine::image::ImageTools;
+use crate::host::machine::rootfs::{GuestPrograms, Rootfs};
+use crate::host::machine::runner::Scene;
 use crate::host::output;
 use crate::host::step::step;
 
 /// Everything but a kernel.
 #[derive(Debug)]
-pub(super) struct Lab {
-    pub(super) cache: Cache,
+pub(crate) struct Lab {
+    pub(crate) cache: Cache,
     /// By whether they are for several CPUs.
     builds: BTreeMap<bool, Build>,
     source: Source,
@@ -34,7 +34,7 @@ pub(super) struct Lab {
 
 impl Lab {
     /// `cpus`: of each machine that is to be booted.
-    pub(super) fn open(cpus: impl IntoIterator<Item = u8>) -> Result<Self> {
+    pub(crate) fn open(cpus: impl IntoIterator<Item = u8>) -> Result<Self> {
         let cache = Cache::new();
         let lock = cache.lock()?;
         let source = step("the source of Bochs and its BIOS", || Source::get(&cache))?;
@@ -57,7 +57,7 @@ impl Lab {
         })
     }
 
-    pub(super) fn kernels(&self, names: &[KernelName]) -> Result<Vec<BootKernel>> {
+    pub(crate) fn kernels(&self, names: &[KernelName]) -> Result<Vec<BootKernel>> {
         let get = |name: &KernelName| {
             step(&format!("kernel {name}"), || {
                 BootKernel::get(name, &self.cache)
@@ -67,18 +67,18 @@ impl Lab {
     }
 
     /// The command line, which runs here as well.
-    pub(super) fn splitlock(&self) -> &Path {
+    pub(crate) fn splitlock(&self) -> &Path {
         &self.programs.splitlock
     }
 
     /// Where what comes out of a kernel's machine is kept.
-    pub(super) fn results(&self, kernel: &BootKernel, name: &str) -> PathBuf {
+    pub(crate) fn results(&self, kernel: &BootKernel, name: &str) -> PathBuf {
         let results = self.cache.folder("results").join(&kernel.release);
-        results.join("cpu").join(name.replace(' ', "-"))
+        results.join(name.replace(' ', "-"))
     }
 
     /// A folder with everything that a machine needs, and nothing of an earlier one.
-    pub(super) fn machine(
+    pub(crate) fn machine(
         &self,
         folder: &Path,
         kernel: &BootKernel,
@@ -101,7 +101,7 @@ impl Lab {
     }
 
     /// Boots a scene's kernel, lets it carry out the script, and reads what came.
-    pub(super) fn boot(&self, folder: &Path, scene: &Scene<'_>) -> Result<Outcome> {
+    pub(crate) fn boot(&self, folder: &Path, scene: &Scene<'_>) -> Result<Outcome> {
         let Scene {
             kernel,
             options,

@@ -11,12 +11,12 @@ use split_lock_lab::watch::{
     END_PROBES, Expected, TRAP_PROBES, ThreadStats, WatchMode, is_whole, judge, thread_stats,
 };
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::WatchArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
 const LIMITS: Limits = Limits {
@@ -217,7 +217,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Boots kernels, and compares.
-pub(in crate::host) fn run(args: &WatchArgs) -> Result<bool> {
+pub(crate) fn run(args: &WatchArgs) -> Result<bool> {
     let options = CpuOptions::default();
     let lab = Lab::open([options.cpus])?;
     let kernels = lab.kernels(&args.kernel)?;

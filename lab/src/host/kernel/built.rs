@@ -8,11 +8,11 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use split_lock_model::time::Hz;
 
-use super::kernel::{KernelSeries, release};
-use super::kernel_source::{BuildTools, KernelSource};
-use super::source;
 use crate::host::cache::Cache;
-use crate::host::initramfs::read;
+use crate::host::cpu::source;
+use crate::host::kernel::source::{BuildTools, KernelSource};
+use crate::host::kernel::{KernelSeries, release};
+use crate::host::machine::initramfs::read;
 use crate::host::output;
 use crate::host::programs;
 use crate::host::step::step;
@@ -20,8 +20,8 @@ use crate::host::step::step;
 /// Which kernel to build: `6.12@1000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BuiltKernel {
-    pub(super) series: KernelSeries,
-    pub(super) hz: Hz,
+    pub(crate) series: KernelSeries,
+    pub(crate) hz: Hz,
 }
 
 impl fmt::Display for BuiltKernel {
@@ -70,7 +70,7 @@ const NEUTRAL_BANNER: [&str; 4] = [
 
 impl BuiltKernel {
     /// What building it takes, from the cache or else the network.
-    pub(super) fn fetch(&self, cache: &Cache) -> Result<(KernelSource, BuildTools)> {
+    pub(crate) fn fetch(&self, cache: &Cache) -> Result<(KernelSource, BuildTools)> {
         let source = step(&format!("the source of Linux {}", self.series), || {
             KernelSource::get(&self.series.to_string(), cache)
         })?;
@@ -79,7 +79,7 @@ impl BuiltKernel {
     }
 
     /// Its image, from the cache or else built. Its configuration lies beside it.
-    pub(super) fn image(&self, cache: &Cache) -> Result<PathBuf> {
+    pub(crate) fn image(&self, cache: &Cache) -> Result<PathBuf> {
         let (source, tools) = self.fetch(cache)?;
         let configuration = self.configuration();
         let key = source::key([&source.version, &configuration].map(String::as_bytes));

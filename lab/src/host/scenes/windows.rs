@@ -18,14 +18,14 @@ use split_lock_model::sim::{
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
-use super::kernel::{BootKernel, KernelName};
-use super::kernel_config::Kvm;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::WindowsArgs;
-use crate::host::bundles::output_of;
+use crate::host::kernel::config::Kvm;
+use crate::host::kernel::{BootKernel, KernelName};
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::outputs::output_of;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 use crate::host::step::step;
 
@@ -55,7 +55,7 @@ const LOOP_INSTRUCTIONS: u64 = 3;
 const TOLERANCE: u32 = 1;
 
 /// Whether all windows are as long as the model says.
-pub(in crate::host) fn run(args: &WindowsArgs) -> Result<bool> {
+pub(crate) fn run(args: &WindowsArgs) -> Result<bool> {
     let lab = Lab::open([1])?;
     let get = |name: &KernelName| {
         step(&format!("kernel {name}"), || {

@@ -9,12 +9,12 @@ use serde::de::IgnoredAny;
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, Script};
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::DemoArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
 const LIMITS: Limits = Limits {
@@ -75,7 +75,7 @@ const MAKE_INITRD: &str = "mkdir -p /tmp/root/bin && cp /bin/busybox /tmp/root/b
                            find . | cpio -o -H newc > /tmp/initrd";
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(in crate::host) fn run(args: &DemoArgs) -> Result<bool> {
+pub(crate) fn run(args: &DemoArgs) -> Result<bool> {
     let options = CpuOptions::default();
     let lab = Lab::open([options.cpus])?;
     let kernels = lab.kernels(&args.kernel)?;

@@ -11,12 +11,12 @@ use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, Script};
 use split_lock_lab::watch::TRAP_PROBES;
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::ToolsArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::{output, programs};
 
 mod doctor;
@@ -71,7 +71,7 @@ const BOOTS: [Boot; 3] = [
 
 /// The answer is whether the guests got on where they should, and only there, and whether the other tools have seen that
 /// machine as it is.
-pub(in crate::host) fn run(args: &ToolsArgs) -> Result<bool> {
+pub(crate) fn run(args: &ToolsArgs) -> Result<bool> {
     let options = CpuOptions {
         bus_lock_ns: BUS_LOCK.subsec_nanos(),
         ..CpuOptions::default()

@@ -7,11 +7,11 @@ use split_lock_lab::cpu::options::Vendor;
 
 /// The text of a `.config`.
 #[derive(Clone, Debug)]
-pub(super) struct KernelConfig(String);
+pub(crate) struct KernelConfig(String);
 
 /// How a kernel has KVM for one kind of CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kvm {
+pub(crate) enum Kvm {
     BuiltIn,
     Modules,
     Missing,
@@ -19,13 +19,13 @@ pub(super) enum Kvm {
 
 impl KernelConfig {
     /// That of an image in the tree in which it was built, or in a folder like `/boot` or `/usr/lib/modules/RELEASE`.
-    pub(super) fn beside(image: &Path, release: &str) -> Option<Self> {
+    pub(crate) fn beside(image: &Path, release: &str) -> Option<Self> {
         let places = places(image, release).into_iter();
         let text = places.filter_map(|path| fs::read_to_string(path).ok());
         text.map(Self).next()
     }
 
-    pub(super) fn kvm(&self, vendor: Vendor) -> Kvm {
+    pub(crate) fn kvm(&self, vendor: Vendor) -> Kvm {
         let option = match vendor {
             Vendor::Intel => "CONFIG_KVM_INTEL",
             Vendor::Amd => "CONFIG_KVM_AMD",

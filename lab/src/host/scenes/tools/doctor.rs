@@ -7,9 +7,9 @@ use split_lock_lab::cpu::trace::hexadecimal;
 use split_lock_lab::watch::{ThreadStats, is_whole, thread_stats};
 use split_lock_model::kernel::Profile;
 
-use crate::host::bundles::{bytes, output_of};
-use crate::host::cpu::machine::Outcome;
-use crate::host::cpu::runner::Findings;
+use crate::host::machine::bochs::Outcome;
+use crate::host::machine::outputs::{bytes, output_of};
+use crate::host::machine::runner::Findings;
 
 /// The doctor, before anything has trapped and afterwards.
 pub(super) const BEFORE: &str = "doctor-before";

@@ -16,8 +16,8 @@ use split_lock_model::machine::Topology;
 use split_lock_model::time::Nanos;
 
 use super::machines::MachinePlan;
-use crate::host::bundles::bytes;
-use crate::host::cpu::machine::Outcome;
+use crate::host::machine::bochs::Outcome;
+use crate::host::machine::outputs::bytes;
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]

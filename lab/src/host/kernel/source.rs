@@ -7,16 +7,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::kernel::{self, NEWEST};
+use super::debian;
 use crate::host::cache::Cache;
+use crate::host::kernel::NEWEST;
 use crate::host::{apt, output, programs};
 
 /// The source of one series.
 #[derive(Clone, Debug)]
-pub(super) struct KernelSource {
+pub(crate) struct KernelSource {
     archive: PathBuf,
     /// What Debian calls it.
-    pub(super) version: String,
+    pub(crate) version: String,
 }
 
 /// A note beside the archive.
@@ -25,7 +26,7 @@ const VERSION: &str = "version";
 impl KernelSource {
     /// From the cache, or else the network: of the machine's own release of Debian, or of the suite with the newest
     /// kernel.
-    pub(super) fn get(series: &str, cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(series: &str, cache: &Cache) -> Result<Self> {
         let root = cache.folder("kernel-sources").join(series);
         apt::unpacked_from(&format!("the source of Linux {series}"), &root, |draft| {
             let own = apt::Apt::of_machine(cache)?;
@@ -33,7 +34,7 @@ impl KernelSource {
             let (apt, package) = match series {
                 NEWEST => newest(cache)?,
                 _ if own.version(&package).is_ok() => (own, package),
-                _ => (kernel::newest_apt(cache)?, package),
+                _ => (debian::newest_apt(cache)?, package),
             };
             let version = apt.version(&package)?;
             apt.unpack(&[package], draft)?;
@@ -51,7 +52,7 @@ impl KernelSource {
     }
 
     /// The answer is the only folder in the archive.
-    pub(super) fn unpack(&self, tools: &BuildTools, into: &Path) -> Result<PathBuf> {
+    pub(crate) fn unpack(&self, tools: &BuildTools, into: &Path) -> Result<PathBuf> {
         let mut tar = Command::new("tar");
         tar.arg("-xJf").arg(&self.archive).arg("-C").arg(into);
         programs::run(tools.lend_to(&mut tar)?)?;
@@ -64,7 +65,7 @@ impl KernelSource {
 }
 
 fn newest(cache: &Cache) -> Result<(apt::Apt, String)> {
-    let apt = kernel::newest_apt(cache)?;
+    let apt = debian::newest_apt(cache)?;
     let package = apt.resolve("linux-source")?;
     Ok((apt, package))
 }
@@ -72,7 +73,7 @@ fn newest(cache: &Cache) -> Result<(apt::Apt, String)> {
 /// Unpacked somewhere. They are of the machine's own release of Debian, so its libraries fit them; those that it may
 /// lack are here, too.
 #[derive(Clone, Debug)]
-pub(super) struct BuildTools {
+pub(crate) struct BuildTools {
     root: PathBuf,
 }
 
@@ -92,7 +93,7 @@ const REQUIRED: [&str; 2] = ["make", "gcc"];
 
 impl BuildTools {
     /// From the cache, or else the network.
-    pub(super) fn get(cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let root = cache.folder("kernel-tools");
         apt::unpacked(cache, "flex, bison, bc and libelf", &root, |apt, draft| {
             apt.unpack(&PACKAGES.map(str::to_owned), draft)
@@ -101,7 +102,7 @@ impl BuildTools {
     }
 
     /// make for a kernel's tree, with nothing of this process' environment that could change what is built.
-    pub(super) fn make(&self, tree: &Path) -> Result<Command> {
+    pub(crate) fn make(&self, tree: &Path) -> Result<Command> {
         for program in REQUIRED {
             programs::run(Command::new(program).arg("--version")).with_context(|| {
                 format!("building a kernel needs {program} on this machine: install it")

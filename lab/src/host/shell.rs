@@ -13,11 +13,11 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, ttyname, write};
 use split_lock_lab::cpu::script::Script;
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Console, Limits, stop};
-use super::rootfs;
 use crate::host::args::ShellArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Console, Limits, stop};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
 use crate::host::step::step;
 
 /// Nobody waits for a person; the CPU's own limit is as far away as it goes.

@@ -11,16 +11,16 @@ use crate::host::{apt, output, programs};
 
 /// GRUB and xorriso, unpacked somewhere.
 #[derive(Clone, Debug)]
-pub(super) struct ImageTools {
+pub(crate) struct ImageTools {
     root: PathBuf,
 }
 
 /// What the machine boots from, in its folder.
-pub(super) const IMAGE: &str = "boot.iso";
+pub(crate) const IMAGE: &str = "boot.iso";
 
 impl ImageTools {
     /// From the cache, or else the network.
-    pub(super) fn get(cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let root = cache.folder("image-tools");
         apt::unpacked(cache, "GRUB and xorriso", &root, |apt, draft| {
             let packages = ["grub-common", "grub-pc-bin", "xorriso"].map(str::to_owned);
@@ -30,7 +30,7 @@ impl ImageTools {
     }
 
     /// Puts the image into a machine's folder.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         folder: &Path,
         kernel: &Path,

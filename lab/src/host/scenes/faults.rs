@@ -7,12 +7,12 @@ use serde::Deserialize;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::{Command, Script};
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
-use super::rootfs;
-use super::runner::{self, Findings, Scene};
 use crate::host::args::FaultsArgs;
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, Scene};
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(120),
@@ -68,7 +68,7 @@ const COMMAND: &str = "splitlock";
 const KERNEL: &str = "KERNEL";
 
 /// Whether all of them stay away.
-pub(in crate::host) fn run(args: &FaultsArgs) -> Result<bool> {
+pub(crate) fn run(args: &FaultsArgs) -> Result<bool> {
     let lab = Lab::open(FAULTS.iter().map(|fault| fault.cpus))?;
     let kernels = lab.kernels(&args.kernel)?;
     let scenes = kernels

@@ -11,22 +11,22 @@ use anyhow::{Context, Error, Result};
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::Script;
 
-use super::kernel::BootKernel;
-use super::lab::Lab;
-use super::machine::{Limits, Outcome};
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
 
 /// One boot, and what it has to show.
-pub(super) struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     /// Unique among those of its kernel and the command; names its folder, too.
-    pub(super) name: String,
-    pub(super) kernel: &'a BootKernel,
-    pub(super) options: CpuOptions,
+    pub(crate) name: String,
+    pub(crate) kernel: &'a BootKernel,
+    pub(crate) options: CpuOptions,
     /// More words for the kernel's command line.
-    pub(super) boot_words: &'a str,
-    pub(super) script: Script,
-    pub(super) limits: Limits,
+    pub(crate) boot_words: &'a str,
+    pub(crate) script: Script,
+    pub(crate) limits: Limits,
     /// Looks at what came of it; what else it has to write goes into the scene's folder.
-    pub(super) judge: Judge<'a>,
+    pub(crate) judge: Judge<'a>,
 }
 
 type Judge<'a> = Box<dyn FnOnce(&Outcome, &Path) -> Result<Findings> + Send + 'a>;
@@ -42,28 +42,28 @@ impl fmt::Debug for Scene<'_> {
 
 /// What a scene has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Findings {
+pub(crate) struct Findings {
     /// Whole lines, for a person.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Whether all of it is as it has to be.
-    pub(super) is_fine: bool,
+    pub(crate) is_fine: bool,
 }
 
 impl Findings {
-    pub(super) fn new(title: &str) -> Self {
+    pub(crate) fn new(title: &str) -> Self {
         Self {
             text: format!("{title}\n"),
             is_fine: true,
         }
     }
 
-    pub(super) fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         self.text += line;
         self.text += "\n";
     }
 
     /// Something that has to be so, and whether it is.
-    pub(super) fn check(&mut self, what: &str, is_so: bool) {
+    pub(crate) fn check(&mut self, what: &str, is_so: bool) {
         let verdict = if is_so { "yes:" } else { "NO: " };
         self.say(&format!("  {verdict} {what}"));
         self.is_fine &= is_so;
@@ -74,7 +74,7 @@ impl Findings {
 ///
 /// # Errors
 /// The first scene that could not be tried; the others are tried all the same.
-pub(super) fn run(lab: &Lab, scenes: Vec<Scene<'_>>) -> Result<bool> {
+pub(crate) fn run(lab: &Lab, scenes: Vec<Scene<'_>>) -> Result<bool> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let count = scenes.len();
     let waiting = Mutex::new(scenes.into_iter().enumerate());

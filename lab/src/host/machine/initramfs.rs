@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::cache::Cache;
-use super::programs;
+use crate::host::cache::Cache;
+use crate::host::programs;
 
 /// The machine's CPU as Rust calls it. A target that is named keeps build scripts out of what
 /// RUSTFLAGS does to programs.

@@ -1,5 +1,10 @@
 //! A kernel to boot on the detecting CPU: one of Debian's, or any bzImage.
 
+pub(crate) mod built;
+pub(crate) mod config;
+mod debian;
+mod source;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,34 +13,31 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail, ensure};
 use split_lock_lab::cpu::options::Vendor;
 
-use super::built_kernel::BuiltKernel;
-use super::kernel_config::{KernelConfig, Kvm};
-use crate::host::apt::{self, Apt};
 use crate::host::cache::Cache;
-use crate::host::initramfs::read;
-use crate::host::kernel::Kernel;
+use crate::host::kernel::built::BuiltKernel;
+use crate::host::kernel::config::{KernelConfig, Kvm};
+use crate::host::machine::initramfs::read;
 
 /// Unmodified, whosever it is.
 #[derive(Clone, Debug)]
-pub(super) struct BootKernel {
+pub(crate) struct BootKernel {
     /// What it calls itself.
-    pub(super) release: String,
+    pub(crate) release: String,
     /// Bootable.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// Its modules, if it has any.
-    pub(super) modules: Option<PathBuf>,
+    pub(crate) modules: Option<PathBuf>,
     /// Where it is known.
     config: Option<KernelConfig>,
 }
 
 /// Of every kernel. A printk at 9600 baud would take 100 ms of the trap that it is about, and with several CPUs Bochs
 /// misses wake-ups from MWAIT. Without the next word 6.12 warns when KVM is loaded. The last one is for kernels that have
-/// KVM built in: see [`super::rootfs::kvm_modules`].
-pub(super) const COMMAND_LINE: &str = "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off kvm_intel.enable_apicv=0";
+/// KVM built in: see [`crate::host::machine::rootfs::kvm_modules`].
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0,115200 loglevel=4 idle=halt indirect_target_selection=off kvm_intel.enable_apicv=0";
 
-/// What the newest kernel that Debian offers for a stable release is called here, and where Debian has it.
-pub(super) const NEWEST: &str = "newest";
-const NEWEST_SUITE: &str = "trixie-backports";
+/// What the newest kernel that Debian offers for a stable release is called here.
+pub(crate) const NEWEST: &str = "newest";
 
 /// One of Debian's kernels: `6.12`, or `newest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl fmt::Display for KernelName {
 
 impl BootKernel {
     /// From the cache, or else fetched, and built if it has to be.
-    pub(super) fn get(name: &KernelName, cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(name: &KernelName, cache: &Cache) -> Result<Self> {
         match name {
             KernelName::Debian(series) => Self::debian(series, cache),
             KernelName::Built(kernel) => Self::file(&kernel.image(cache)?),
@@ -113,7 +115,7 @@ impl BootKernel {
     }
 
     /// Gets all of it that comes from the network.
-    pub(super) fn fetch(name: &KernelName, cache: &Cache) -> Result<()> {
+    pub(crate) fn fetch(name: &KernelName, cache: &Cache) -> Result<()> {
         match name {
             KernelName::Debian(series) => Self::debian(series, cache).map(drop),
             KernelName::Built(kernel) => kernel.fetch(cache).map(drop),
@@ -122,7 +124,7 @@ impl BootKernel {
     }
 
     /// How it has KVM; unless its configuration says otherwise, it has none.
-    pub(super) fn kvm(&self, vendor: Vendor) -> Kvm {
+    pub(crate) fn kvm(&self, vendor: Vendor) -> Kvm {
         let config = self.config.as_ref();
         match config.map_or(Kvm::Missing, |config| config.kvm(vendor)) {
             Kvm::Modules if self.modules.is_none() => Kvm::Missing,
@@ -131,47 +133,11 @@ impl BootKernel {
     }
 
     fn debian(series: &KernelSeries, cache: &Cache) -> Result<Self> {
-        if series.0 == NEWEST {
-            return Self::newest(cache);
-        }
-        let kernel = Kernel::debian(&series.0, cache)?;
-        Ok(Self::new(
-            kernel.release,
-            kernel.image,
-            Some(kernel.modules),
-        ))
-    }
-
-    fn newest(cache: &Cache) -> Result<Self> {
-        let root = cache.folder("kernels").join(NEWEST);
-        let what = format!("Debian's kernel of {NEWEST_SUITE}");
-        apt::unpacked_from(&what, &root, |draft| {
-            let apt = newest_apt(cache)?;
-            let needed = apt.dependencies("linux-image-cloud-amd64")?;
-            let image = needed
-                .into_iter()
-                .find(|name| name.starts_with("linux-image-"));
-            let image = image.context("Debian's metapackage names no kernel")?;
-            let mut packages = apt.dependencies(&image)?;
-            // Since 7.3 the image only depends on the packages that have the files.
-            packages.retain(|name| FILES_OF_KERNELS.iter().any(|kind| name.starts_with(kind)));
-            packages.push(image);
-            apt.unpack(&packages, draft)
-        })?;
-        let all_modules = ["usr/lib/modules", "lib/modules"].map(|folder| root.join(folder));
-        let all_modules = all_modules.iter().find(|folder| folder.exists());
-        let modules = all_modules.and_then(|folder| fs::read_dir(folder).ok()?.next()?.ok());
-        let modules = modules
-            .with_context(|| format!("{} is damaged: remove it", root.display()))?
-            .path();
-        let release = modules.file_name().unwrap_or_default().to_string_lossy();
-        let images = [
-            modules.join("vmlinuz"),
-            root.join(format!("boot/vmlinuz-{release}")),
-        ];
-        let image = images.into_iter().find(|path| path.exists());
-        let image = image.with_context(|| format!("no kernel in {}", root.display()))?;
-        Ok(Self::new(release.into_owned(), image, Some(modules)))
+        let files = match &*series.0 {
+            NEWEST => debian::newest(cache)?,
+            series => debian::of_series(series, cache)?,
+        };
+        Ok(Self::new(files.release, files.image, Some(files.modules)))
     }
 
     fn file(path: &Path) -> Result<Self> {
@@ -192,17 +158,8 @@ impl BootKernel {
     }
 }
 
-/// That of the suite with the newest kernel, with its lists fetched.
-pub(super) fn newest_apt(cache: &Cache) -> Result<Apt> {
-    let apt = Apt::with_sources(cache.folder("apt-newest"), &apt::sources(NEWEST_SUITE)?)?;
-    apt.update()?;
-    Ok(apt)
-}
-
-const FILES_OF_KERNELS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
-
 /// What the header of a bzImage says that the kernel is.
-pub(super) fn release(image: &[u8]) -> Option<String> {
+pub(crate) fn release(image: &[u8]) -> Option<String> {
     const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
     const POINTER: usize = 0x20e;
     if image.get(MAGIC.0..MAGIC.0 + MAGIC.1.len())? != MAGIC.1 {

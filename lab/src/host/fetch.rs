@@ -2,18 +2,20 @@
 
 use anyhow::Result;
 
-use super::built_kernel::BuiltKernel;
-use super::image::ImageTools;
-use super::kernel::BootKernel;
-use super::rootfs::busybox;
-use super::source::Source;
 use crate::host::args::{FetchArgs, KernelArgs};
 use crate::host::cache::Cache;
+use crate::host::cpu::source::Source;
+use crate::host::kernel::BootKernel;
+use crate::host::kernel::built::BuiltKernel;
+use crate::host::machine::image::ImageTools;
+use crate::host::machine::rootfs::busybox;
 use crate::host::programs;
 use crate::host::step::step;
 
 /// Everything that comes from the network.
-pub(in crate::host) fn fetch(args: &FetchArgs, cache: &Cache) -> Result<()> {
+pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
+    let cache = &Cache::new();
+    let _alone = cache.lock()?;
     step("the source of Bochs and its BIOS", || Source::get(cache))?;
     step("the tools for boot images", || ImageTools::get(cache))?;
     step("busybox", || busybox(cache))?;
@@ -23,11 +25,11 @@ pub(in crate::host) fn fetch(args: &FetchArgs, cache: &Cache) -> Result<()> {
     for name in &args.kernel {
         step(&format!("kernel {name}"), || BootKernel::fetch(name, cache))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Builds a kernel, and prints where it is.
-pub(in crate::host) fn build_kernel(args: &KernelArgs) -> Result<bool> {
+pub(crate) fn build_kernel(args: &KernelArgs) -> Result<bool> {
     let cache = Cache::new();
     let _alone = cache.lock()?;
     let kernel = BuiltKernel {
