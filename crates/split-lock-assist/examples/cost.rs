@@ -41,7 +41,10 @@ fn main() -> Result<(), Failure> {
     let kvm = open_kvm()?;
     let support = BreakpointSupport::probe(&kvm)?;
     let vm = TestVm::new(&kvm, OUT_LOOP);
-    print("system call", best(|| assert_ne!(std::os::unix::process::parent_id(), 0)));
+    print(
+        "system call",
+        best(|| assert_ne!(std::os::unix::process::parent_id(), 0)),
+    );
     bare(&mut vm.vcpu(0, CPL, 0));
     calls(&vm.vcpu(1, CPL, 0));
 
@@ -96,7 +99,10 @@ fn bare(vcpu: &mut VcpuFd) {
     ];
     for (name, set) in sets {
         set.iter().for_each(|it| vcpu.set_sync_valid_reg(*it));
-        print(&format!("exit with {name} in the run page"), best(|| run(vcpu)));
+        print(
+            &format!("exit with {name} in the run page"),
+            best(|| run(vcpu)),
+        );
         set.iter().for_each(|it| vcpu.clear_sync_valid_reg(*it));
     }
     vcpu.set_sync_valid_reg(SyncReg::Register);
@@ -119,14 +125,54 @@ fn bare(vcpu: &mut VcpuFd) {
 fn calls(vcpu: &VcpuFd) {
     let regs = vcpu.get_regs().unwrap();
     let events = vcpu.get_vcpu_events().unwrap();
-    print("KVM_GET_REGS", best(|| { let _ = vcpu.get_regs(); }));
-    print("KVM_SET_REGS", best(|| { let _ = vcpu.set_regs(&regs); }));
-    print("KVM_GET_SREGS", best(|| { let _ = vcpu.get_sregs(); }));
-    print("KVM_GET_VCPU_EVENTS", best(|| { let _ = vcpu.get_vcpu_events(); }));
-    print("KVM_SET_VCPU_EVENTS", best(|| { let _ = vcpu.set_vcpu_events(&events); }));
-    print("KVM_GET_DEBUGREGS", best(|| { let _ = vcpu.get_debug_regs(); }));
-    print("KVM_GET_MP_STATE", best(|| { let _ = vcpu.get_mp_state(); }));
-    print("KVM_TRANSLATE", best(|| { let _ = vcpu.translate_gva(CODE); }));
+    print(
+        "KVM_GET_REGS",
+        best(|| {
+            let _ = vcpu.get_regs();
+        }),
+    );
+    print(
+        "KVM_SET_REGS",
+        best(|| {
+            let _ = vcpu.set_regs(&regs);
+        }),
+    );
+    print(
+        "KVM_GET_SREGS",
+        best(|| {
+            let _ = vcpu.get_sregs();
+        }),
+    );
+    print(
+        "KVM_GET_VCPU_EVENTS",
+        best(|| {
+            let _ = vcpu.get_vcpu_events();
+        }),
+    );
+    print(
+        "KVM_SET_VCPU_EVENTS",
+        best(|| {
+            let _ = vcpu.set_vcpu_events(&events);
+        }),
+    );
+    print(
+        "KVM_GET_DEBUGREGS",
+        best(|| {
+            let _ = vcpu.get_debug_regs();
+        }),
+    );
+    print(
+        "KVM_GET_MP_STATE",
+        best(|| {
+            let _ = vcpu.get_mp_state();
+        }),
+    );
+    print(
+        "KVM_TRANSLATE",
+        best(|| {
+            let _ = vcpu.translate_gva(CODE);
+        }),
+    );
 }
 
 fn guard() -> VcpuGuard {
@@ -143,11 +189,7 @@ fn stalled(guard: &mut VcpuGuard) -> Run {
 }
 
 /// A run that has got the vCPU nowhere, once the guard sees that.
-fn stall(
-    guard: &mut VcpuGuard,
-    vm: &TestVm,
-    vcpu: &mut KvmVcpu,
-) -> (u64, Option<Response>) {
+fn stall(guard: &mut VcpuGuard, vm: &TestVm, vcpu: &mut KvmVcpu) -> (u64, Option<Response>) {
     let mut response = None;
     let run = stalled(guard);
     let ticks = ticks(|| {
@@ -185,8 +227,20 @@ fn breakpoints(vm: &TestVm, support: BreakpointSupport) -> Result<(), Failure> {
     let with_next_run = |fd: &VcpuFd, support| {
         KvmVcpu::new(fd, support).map(KvmVcpu::returning_registers_with_next_run)
     };
-    emulated("split lock emulated at a breakpoint", 1, vm, support, with_next_run)?;
-    emulated("the same, registers returned at once", 2, vm, support, at_once)
+    emulated(
+        "split lock emulated at a breakpoint",
+        1,
+        vm,
+        support,
+        with_next_run,
+    )?;
+    emulated(
+        "the same, registers returned at once",
+        2,
+        vm,
+        support,
+        at_once,
+    )
 }
 
 fn emulated(

@@ -53,9 +53,7 @@ impl Operand {
         let offset = self.offset(operation, source, registers);
         let address = match context.mode {
             Mode::Bits64 => in_64_bits(offset, size, self.segment, context)?,
-            Mode::Bits16 | Mode::Bits32 => {
-                in_segment(offset as u32, size, self.segment, context)?
-            }
+            Mode::Bits16 | Mode::Bits32 => in_segment(offset as u32, size, self.segment, context)?,
         };
         if size == 16 && !address.is_multiple_of(16) {
             return Err(Fault::Misaligned { address });

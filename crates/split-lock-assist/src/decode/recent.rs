@@ -1,9 +1,7 @@
 //! Instructions that need not be decoded again.
 
 use super::lockable::Lockable;
-use super::{
-    Decoded, Instruction, LockedAccess, MAX_INSTRUCTION_BYTES, fetch, fetch_and_decode,
-};
+use super::{Decoded, Instruction, LockedAccess, MAX_INSTRUCTION_BYTES, fetch, fetch_and_decode};
 use crate::breakpoint_slots::SLOTS;
 use crate::cpu::{Context, Registers};
 use crate::memory::Memory;

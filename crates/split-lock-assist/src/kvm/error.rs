@@ -2,7 +2,6 @@
 
 use std::io;
 
-
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{call} failed on {on}: {source}; {advice}")]

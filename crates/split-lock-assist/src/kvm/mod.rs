@@ -7,7 +7,10 @@
 //! * [`LongMode`] is the state of a vCPU in 64-bit mode, for guests without an operating system.
 //!
 //! The guest's memory is any [`Ram`](crate::paging::Ram); with the feature `vm-memory` there is
-#![cfg_attr(feature = "vm-memory", doc = "[`GuestRam`](crate::guest_ram::GuestRam).")]
+#![cfg_attr(
+    feature = "vm-memory",
+    doc = "[`GuestRam`](crate::guest_ram::GuestRam)."
+)]
 #![cfg_attr(not(feature = "vm-memory"), doc = "`GuestRam`.")]
 //! What a VMM adds is shown, line by line, in [the guide](crate::integration).
 //!

@@ -6,13 +6,13 @@
 use std::os::fd::BorrowedFd;
 
 use kvm_bindings::{
-    KVM_CAP_SYNC_REGS, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_SYNC_X86_EVENTS,
-    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_guest_debug,
+    KVM_CAP_SYNC_REGS, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP,
+    KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_guest_debug,
 };
 
-use super::{AsKvmFd, KvmError};
 use super::scratch::{OUT, START, ScratchVm, Stop};
 use super::sys::extension;
+use super::{AsKvmFd, KvmError};
 use crate::breakpoint_slots::dr7;
 use crate::cpu::rflags;
 

@@ -87,6 +87,14 @@ impl KvmVcpu {
             .as_kvm_fd()
             .try_clone_to_owned()
             .map_err(KvmError::on_vcpu("fcntl(F_DUPFD_CLOEXEC)"))?;
+        Self::owning(fd, support)
+    }
+
+    /// The same with a file descriptor that is nobody else's.
+    ///
+    /// # Errors
+    /// If there is no memory left.
+    pub fn owning(fd: OwnedFd, support: BreakpointSupport) -> Result<Self, KvmError> {
         let page = RunPage::map(fd.as_fd()).map_err(KvmError::on_vcpu("mmap"))?;
         Ok(Self {
             fd,
@@ -275,7 +283,9 @@ impl KvmVcpu {
             self.known.special.set(true);
         }
         let last = self.last_special.borrow();
-        Ok(Ref::map(last, |it| &it.as_ref().expect("it is known now").special))
+        Ok(Ref::map(last, |it| {
+            &it.as_ref().expect("it is known now").special
+        }))
     }
 
     pub(super) fn events(&self) -> Result<kvm_vcpu_events, KvmError> {

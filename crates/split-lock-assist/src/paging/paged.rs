@@ -31,8 +31,7 @@ impl<R: Ram> PagedMemory<R> {
     #[inline]
     fn locate(&self, address: u64, access: Access) -> Result<Location, AccessError> {
         let confirmed = self.ram.confirmed();
-        let known =
-            confirmed.and_then(|it| it.physical(&self.walk, &self.ram, address, access));
+        let known = confirmed.and_then(|it| it.physical(&self.walk, &self.ram, address, access));
         if let Some(physical) = known {
             return Ok(Location {
                 physical,
@@ -64,11 +63,7 @@ impl<R: Ram> PagedMemory<R> {
     }
 
     /// A part of an access that lies in one page. Nothing is marked yet.
-    fn part(
-        &self,
-        address: u64,
-        bytes: usize,
-    ) -> Result<(Location, R::Slice<'_>), AccessError> {
+    fn part(&self, address: u64, bytes: usize) -> Result<(Location, R::Slice<'_>), AccessError> {
         let location = self.locate(address, Access::Write)?;
         let slice = self.slice(address, &location, bytes)?;
         Ok((location, slice))

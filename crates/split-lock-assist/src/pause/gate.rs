@@ -8,8 +8,8 @@
 use std::fmt;
 use std::hint;
 use std::panic::RefUnwindSafe;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -152,10 +152,7 @@ impl PauseGate {
     /// nothing but a reason to run again.
     ///
     /// It is not called under a lock of the gate, and called again, once a millisecond, until the vCPU is outside.
-    pub fn pass<K: Into<Kick>>(
-        &self,
-        kick: impl Fn() -> K + Send + Sync + 'static,
-    ) -> GuestPass {
+    pub fn pass<K: Into<Kick>>(&self, kick: impl Fn() -> K + Send + Sync + 'static) -> GuestPass {
         let holder = Arc::new(Holder {
             inside: OwnLine::default(),
             kick: Box::new(move || kick().into()),
@@ -262,9 +259,7 @@ impl Shared {
     fn has_left(&self, outside: impl Fn() -> bool) -> bool {
         let inside = |_: &mut Turns| !outside();
         let turns = lock(&self.turns);
-        let waited = self
-            .left
-            .wait_timeout_while(turns, UNTIL_NEXT_KICK, inside);
+        let waited = self.left.wait_timeout_while(turns, UNTIL_NEXT_KICK, inside);
         let (_turns, result) = waited.unwrap_or_else(PoisonError::into_inner);
         !result.timed_out()
     }

@@ -287,8 +287,7 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
                     match vcpu.run_until(Deadline::Never).unwrap() {
                         Outcome::Kicked => kicked += 1,
                         Outcome::Exit(VcpuExit::Debug(debug)) => {
-                            let mut parts =
-                                kvm.stopped(GuestRam::new(&vm.memory), &SingleVcpu);
+                            let mut parts = kvm.stopped(GuestRam::new(&vm.memory), &SingleVcpu);
                             guard.handle_breakpoint(debug, &mut parts).unwrap();
                         }
                         Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => break,

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
 use kvm_bindings::{
-    KVM_EXIT_DEBUG, KVM_EXIT_IO, KVM_EXIT_IO_OUT, kvm_debug_exit_arch, kvm_regs, kvm_run, kvm_sregs, kvm_sync_regs,
-    kvm_vcpu_events,
+    KVM_EXIT_DEBUG, KVM_EXIT_IO, KVM_EXIT_IO_OUT, kvm_debug_exit_arch, kvm_regs, kvm_run,
+    kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
 };
 
 const PAGE_BYTES: usize = 4096;

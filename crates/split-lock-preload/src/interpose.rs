@@ -1,0 +1,221 @@
+//! What is done about each call of KVM.
+
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kvm_bindings::{
+    KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_GUESTDBG_ENABLE,
+    KVM_MEM_GUEST_MEMFD, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_dirty_log, kvm_enable_cap,
+    kvm_guest_debug, kvm_userspace_memory_region, kvm_userspace_memory_region2,
+};
+use libc::{c_int, c_ulong};
+
+use crate::process::Process;
+use crate::request::{self, Request};
+use crate::slots::SlotChange;
+use crate::sys::{self, Argument, Errno};
+use crate::vcpu::Vcpu;
+use crate::write;
+
+type Answer = Result<c_int, Errno>;
+
+/// One call of the VMM, which is made once, whatever happens here.
+pub(crate) fn call(fd: RawFd, request: c_ulong, argument: usize) -> Answer {
+    let made = Cell::new(None);
+    let call = Call {
+        fd,
+        request,
+        argument,
+        made: &made,
+    };
+    let answer = catch_unwind(AssertUnwindSafe(|| call.answer()));
+    answer.unwrap_or_else(|_| {
+        if let Some(process) = Process::existing() {
+            process
+                .report()
+                .problem("an error in the library; please report it");
+            process.kick_signal().map(sys::end_interruption);
+        }
+        made.take()
+            .unwrap_or_else(|| sys::raw_ioctl(fd, request, argument))
+    })
+}
+
+/// The program ends.
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "a test program is not asked for a report")
+)]
+pub(crate) fn at_exit() {
+    let _ = catch_unwind(|| {
+        if let Some(process) = Process::existing() {
+            process.report().write();
+        }
+    });
+}
+
+struct Call<'a> {
+    fd: RawFd,
+    request: c_ulong,
+    argument: usize,
+    made: &'a Cell<Option<Answer>>,
+}
+
+impl Call<'_> {
+    /// As the VMM has made it.
+    fn make(&self) -> Answer {
+        self.make_with(self.argument)
+    }
+
+    fn make_with(&self, argument: usize) -> Answer {
+        let answer = sys::raw_ioctl(self.fd, self.request, argument);
+        self.made.set(Some(answer));
+        answer
+    }
+
+    fn answer(&self) -> Answer {
+        match Request::of(self.request) {
+            Request::CreateVm => self.create_vm(),
+            Request::CreateVcpu => self.create_vcpu(),
+            Request::Run => match Process::existing().zip(self.vcpu()) {
+                Some((process, vcpu)) => {
+                    let answer = vcpu.run(process, self.fd, self.argument);
+                    self.made.set(Some(answer));
+                    answer
+                }
+                None => self.make(),
+            },
+            Request::SetMemory => self.set_memory::<kvm_userspace_memory_region>(),
+            Request::SetMemory2 => self.set_memory::<kvm_userspace_memory_region2>(),
+            Request::GetDirtyLog => self.get_dirty_log(),
+            Request::EnableCapability => self.enable_capability(),
+            Request::SetSignalMask => self.set_signal_mask(),
+            Request::SetGuestDebug => self.set_guest_debug(),
+            Request::Other => self.of_vcpu(|_| self.make()),
+        }
+    }
+
+    fn vcpu(&self) -> Option<std::sync::Arc<Vcpu>> {
+        Process::existing()?.vcpu(self.fd)
+    }
+
+    /// KVM does nothing to a vCPU while another thread is in KVM_RUN for it, or while it is looked at here.
+    fn of_vcpu(&self, act: impl FnOnce(Option<&mut crate::vcpu::Seat>) -> Answer) -> Answer {
+        match self.vcpu() {
+            Some(vcpu) => vcpu.with_seat(act),
+            None => act(None),
+        }
+    }
+
+    fn create_vm(&self) -> Answer {
+        let vm = self.make()?;
+        if let Some(process) = Process::existing_or_new() {
+            process.add_vm(self.fd, vm);
+        }
+        Ok(vm)
+    }
+
+    fn create_vcpu(&self) -> Answer {
+        let vcpu = self.make()?;
+        if let Some(process) = Process::existing() {
+            process.add_vcpu(self.fd, vcpu, self.argument as u32);
+        }
+        Ok(vcpu)
+    }
+
+    fn set_memory<T: Argument + Into<Region>>(&self) -> Answer {
+        let Some(vm) = Process::existing().and_then(|it| it.vm(self.fd)) else {
+            return self.make();
+        };
+        // Nothing is being emulated from here on, and KVM's slots are ours when it goes on.
+        let mut slots = write(&vm.slots);
+        let answer = self.make()?;
+        if let Some(region) = sys::read_argument::<T>(self.argument) {
+            slots.apply(region.into().0);
+        }
+        Ok(answer)
+    }
+
+    fn get_dirty_log(&self) -> Answer {
+        let Some(vm) = Process::existing().and_then(|it| it.vm(self.fd)) else {
+            return self.make();
+        };
+        let mut slots = write(&vm.slots);
+        let answer = self.make()?;
+        if let Some(log) = sys::read_argument::<kvm_dirty_log>(self.argument) {
+            sys::merge_dirty_pages(&log, slots.take_written(log.slot).into_iter());
+        }
+        Ok(answer)
+    }
+
+    fn enable_capability(&self) -> Answer {
+        if self.vcpu().is_some() {
+            return self.of_vcpu(|_| self.make());
+        }
+        let answer = self.make()?;
+        let rings = [KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL];
+        let enabled = sys::read_argument::<kvm_enable_cap>(self.argument);
+        if enabled.is_some_and(|it| rings.contains(&it.cap))
+            && let Some(vm) = Process::existing().and_then(|it| it.vm(self.fd))
+        {
+            write(&vm.slots).use_dirty_ring();
+        }
+        Ok(answer)
+    }
+
+    fn set_signal_mask(&self) -> Answer {
+        let ours = Process::existing().and_then(|process| process.kick_signal());
+        let mask = sys::read_signal_mask(self.argument).zip(ours);
+        self.of_vcpu(|seat| match mask.filter(|_| seat.is_some()) {
+            Some((mask, signal)) => {
+                let mask = mask.without(signal.bit());
+                self.make_with(mask.address())
+            }
+            None => self.make(),
+        })
+    }
+
+    fn set_guest_debug(&self) -> Answer {
+        let wanted = sys::read_argument::<kvm_guest_debug>(self.argument);
+        self.of_vcpu(|seat| {
+            if let Some(seat) = seat {
+                let debugs = wanted.is_some_and(|it| it.control & KVM_GUESTDBG_ENABLE != 0);
+                seat.hand_over_debug_registers(debugs);
+            }
+            self.make()
+        })
+    }
+}
+
+/// Both forms of the same.
+struct Region(SlotChange);
+
+impl From<kvm_userspace_memory_region> for Region {
+    fn from(it: kvm_userspace_memory_region) -> Self {
+        Self(SlotChange {
+            number: it.slot,
+            guest: it.guest_phys_addr,
+            bytes: it.memory_size,
+            host: it.userspace_addr,
+            read_only: it.flags & KVM_MEM_READONLY != 0,
+            logs_writes: it.flags & KVM_MEM_LOG_DIRTY_PAGES != 0,
+            private: it.flags & KVM_MEM_GUEST_MEMFD != 0,
+        })
+    }
+}
+
+impl From<kvm_userspace_memory_region2> for Region {
+    fn from(it: kvm_userspace_memory_region2) -> Self {
+        kvm_userspace_memory_region {
+            slot: it.slot,
+            flags: it.flags,
+            guest_phys_addr: it.guest_phys_addr,
+            memory_size: it.memory_size,
+            userspace_addr: it.userspace_addr,
+        }
+        .into()
+    }
+}
+
+const _: () = assert!(request::RUN == 0xae80);

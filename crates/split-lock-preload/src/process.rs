@@ -1,0 +1,301 @@
+//! What this process has of KVM.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock, RwLock};
+
+use split_lock_assist::kvm::BreakpointSupport;
+
+use crate::report::Report;
+use crate::settings::{Guard, Settings};
+use crate::sys::{self, KickSignal, ThreadId};
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+use crate::{read, watchdog, write};
+
+/// From the first VM on that a process makes. A forked child has its own.
+#[derive(Debug)]
+pub(crate) struct Process {
+    settings: Settings,
+    report: Report,
+    /// A duplicate of the VMM's `/dev/kvm`.
+    kvm: OnceLock<OwnedFd>,
+    breakpoints: OnceLock<BreakpointSupport>,
+    signal: OnceLock<Option<KickSignal>>,
+    objects: RwLock<HashMap<RawFd, Object>>,
+    /// Of `objects`: another number after each change.
+    generation: AtomicU64,
+    vms: AtomicU32,
+    is_watched: AtomicBool,
+}
+
+/// What a number of the VMM stands for, or has stood for when it was last used.
+#[derive(Debug, Clone)]
+enum Object {
+    Vm(Arc<Vm>),
+    Vcpu(Arc<Vcpu>),
+    /// Something that runs, and was not seen being made.
+    Unknown,
+}
+
+/// The vCPU that a thread has run last.
+#[derive(Debug)]
+struct LastVcpu {
+    process: *const Process,
+    generation: u64,
+    fd: RawFd,
+    vcpu: Arc<Vcpu>,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<LastVcpu>> = const { RefCell::new(None) };
+    /// The process that this thread was prepared in, and its number there.
+    static PREPARED: Cell<(*const Process, i32)> = const { Cell::new((std::ptr::null(), 0)) };
+}
+
+impl Process {
+    pub(crate) fn existing() -> Option<&'static Self> {
+        sys::per_process(None)
+    }
+
+    pub(crate) fn existing_or_new() -> Option<&'static Self> {
+        sys::per_process(Some(Self::new))
+    }
+
+    fn new() -> Self {
+        let settings = Settings::from_environment();
+        Self {
+            report: Report::new(settings.reports.as_deref(), sys::process_id()),
+            settings,
+            kvm: OnceLock::new(),
+            breakpoints: OnceLock::new(),
+            signal: OnceLock::new(),
+            objects: RwLock::default(),
+            generation: AtomicU64::default(),
+            vms: AtomicU32::default(),
+            is_watched: AtomicBool::default(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// `None` if nobody is to be kicked, or no signal is free.
+    pub(crate) fn kick_signal(&self) -> Option<KickSignal> {
+        *self.signal.get_or_init(|| {
+            if self.settings.guard == Guard::Report {
+                return None;
+            }
+            let signal = KickSignal::install();
+            if signal.is_none() {
+                self.report.problem(
+                    "the program uses all real-time signals, so that nobody can be helped",
+                );
+            }
+            signal
+        })
+    }
+
+    /// What is tried out once, when it is first needed.
+    pub(crate) fn breakpoint_support(&self) -> BreakpointSupport {
+        *self.breakpoints.get_or_init(|| {
+            let emulates = self.settings.guard == Guard::Emulate;
+            let kvm = self.kvm.get().filter(|_| emulates);
+            kvm.and_then(|kvm| {
+                let probed = BreakpointSupport::probe(kvm);
+                probed
+                    .inspect_err(|error| self.report.problem(&error.to_string()))
+                    .ok()
+            })
+            .unwrap_or(BreakpointSupport::NONE)
+        })
+    }
+
+    pub(crate) fn add_vm(&self, kvm: RawFd, fd: RawFd) {
+        self.forget_closed();
+        if self.kvm.get().is_none()
+            && let Some(duplicate) = sys::duplicate(kvm)
+        {
+            let _already = self.kvm.set(duplicate);
+        }
+        match sys::duplicate(fd) {
+            Some(duplicate) => {
+                let vm = Vm::new(self.vms.fetch_add(1, Relaxed), duplicate);
+                self.insert(fd, Object::Vm(Arc::new(vm)));
+            }
+            None => self.no_descriptor(fd),
+        }
+    }
+
+    pub(crate) fn add_vcpu(&self, vm: RawFd, fd: RawFd, id: u32) {
+        self.forget_closed();
+        let Some(vm) = self.vm(vm) else {
+            return self.insert(fd, Object::Unknown);
+        };
+        match sys::duplicate(fd) {
+            Some(duplicate) => {
+                let record = self.report.add_vcpu(vm.number, id);
+                let vcpu = Vcpu::new(duplicate, vm, record, self.kick_signal());
+                self.insert(fd, Object::Vcpu(Arc::new(vcpu)));
+            }
+            None => self.no_descriptor(fd),
+        }
+    }
+
+    fn no_descriptor(&self, fd: RawFd) {
+        self.report
+            .problem("no file descriptor was left, so that some guests are left to the kernel");
+        self.insert(fd, Object::Unknown);
+    }
+
+    fn insert(&self, fd: RawFd, object: Object) {
+        let mut objects = write(&self.objects);
+        let before = objects.insert(fd, object);
+        self.generation.fetch_add(1, AcqRel);
+        drop(objects);
+        // Outside of the lock: it may be the last reference, and closing takes its time.
+        drop(before);
+    }
+
+    /// The VM that a number stands for now.
+    pub(crate) fn vm(&self, fd: RawFd) -> Option<Arc<Vm>> {
+        let known = read(&self.objects).get(&fd).cloned();
+        match known {
+            Some(Object::Vm(vm)) if is(&vm.fd, fd) != Some(false) => return Some(vm),
+            // What was made for this number is what it is; only kcmp(2) could say otherwise.
+            Some(Object::Vcpu(vcpu)) if is(&vcpu.fd, fd) != Some(false) => return None,
+            _ => {}
+        }
+        let vms = self.vms();
+        let found = vms.iter().find(|vm| is(&vm.fd, fd) == Some(true)).cloned();
+        if let Some(vm) = &found {
+            self.insert(fd, Object::Vm(Arc::clone(vm)));
+        } else if vms.iter().any(|vm| is(&vm.fd, fd).is_none()) {
+            // It may be any of them, and its memory may be about to change.
+            for vm in vms {
+                vm.leave_to_cpu("its descriptor was duplicated, and kcmp(2) does not work here");
+            }
+        }
+        found
+    }
+
+    /// The vCPU that a number stands for, or did so when it was last heard of.
+    pub(crate) fn vcpu(&'static self, fd: RawFd) -> Option<Arc<Vcpu>> {
+        let generation = self.generation.load(Acquire);
+        let last = |last: &RefCell<Option<LastVcpu>>| {
+            let last = last.borrow();
+            let last = last.as_ref().filter(|last| {
+                last.fd == fd && last.generation == generation && std::ptr::eq(last.process, self)
+            });
+            last.map(|last| Arc::clone(&last.vcpu))
+        };
+        // A thread that is about to end has no such memory any more.
+        if let Ok(Some(vcpu)) = LAST.try_with(last) {
+            return Some(vcpu);
+        }
+        let known = read(&self.objects).get(&fd).cloned();
+        let vcpu = match known {
+            Some(Object::Vcpu(vcpu)) => vcpu,
+            Some(Object::Vm(_) | Object::Unknown) => return None,
+            None => self.adopt(fd)?,
+        };
+        let _ = LAST.try_with(|last| {
+            last.replace(Some(LastVcpu {
+                process: self,
+                generation,
+                fd,
+                vcpu: Arc::clone(&vcpu),
+            }))
+        });
+        Some(vcpu)
+    }
+
+    /// Another number of a vCPU that is known.
+    fn adopt(&self, fd: RawFd) -> Option<Arc<Vcpu>> {
+        let found = self
+            .vcpus()
+            .into_iter()
+            .find(|vcpu| is(&vcpu.fd, fd) == Some(true));
+        if let Some(vcpu) = &found {
+            self.insert(fd, Object::Vcpu(Arc::clone(vcpu)));
+        }
+        found
+    }
+
+    fn vms(&self) -> Vec<Arc<Vm>> {
+        let objects = read(&self.objects);
+        let vms = objects.values().filter_map(|object| match object {
+            Object::Vm(vm) => Some(Arc::clone(vm)),
+            Object::Vcpu(vcpu) => Some(Arc::clone(&vcpu.vm)),
+            Object::Unknown => None,
+        });
+        vms.collect()
+    }
+
+    pub(crate) fn vcpus(&self) -> Vec<Arc<Vcpu>> {
+        let objects = read(&self.objects);
+        let vcpus = objects.values().filter_map(|object| match object {
+            Object::Vcpu(vcpu) => Some(Arc::clone(vcpu)),
+            Object::Vm(_) | Object::Unknown => None,
+        });
+        vcpus.collect()
+    }
+
+    /// Changes whenever there are other vCPUs.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// Gives up what the VMM has closed: KVM keeps a VM for as long as there is one descriptor.
+    pub(crate) fn forget_closed(&self) {
+        let mut closed = Vec::new();
+        let is_closed = |fd: RawFd, object: &Object| match object {
+            Object::Vm(vm) => is_closed(&vm.fd, fd),
+            Object::Vcpu(vcpu) => is_closed(&vcpu.fd, fd),
+            Object::Unknown => !sys::is_open(fd),
+        };
+        let any = read(&self.objects)
+            .iter()
+            .any(|(&fd, it)| is_closed(fd, it));
+        if any {
+            let mut objects = write(&self.objects);
+            closed.extend(objects.extract_if(|&fd, it| is_closed(fd, it)));
+            self.generation.fetch_add(1, AcqRel);
+        }
+        drop(closed);
+    }
+
+    /// Before a thread runs a vCPU; but for the first time that costs nothing.
+    pub(crate) fn prepare_thread(&'static self) -> ThreadId {
+        let (process, thread) = PREPARED.get();
+        if std::ptr::eq(process, self) {
+            return ThreadId(thread);
+        }
+        let thread = sys::thread_id();
+        if let Some(signal) = self.kick_signal() {
+            signal.unblock();
+        }
+        PREPARED.set((self, thread.0));
+        if !self.is_watched.swap(true, Release) && !watchdog::start(self) {
+            self.report
+                .problem("no thread could be started, so that nobody can be helped");
+        }
+        thread
+    }
+}
+
+fn is(ours: &OwnedFd, fd: RawFd) -> Option<bool> {
+    sys::same_file(fd, ours.as_fd())
+}
+
+fn is_closed(ours: &OwnedFd, fd: RawFd) -> bool {
+    is(ours, fd).map_or_else(|| !sys::is_open(fd), |same| !same)
+}

@@ -1,0 +1,277 @@
+//! A vCPU of the program: KVM_RUN, and what comes after it.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use libc::c_int;
+use split_lock_assist::kvm::KvmError;
+use split_lock_assist::pause::GuestPass;
+
+use crate::emulation::{Emulation, Finding};
+use crate::presence::{Presence, Unreachable};
+use crate::process::Process;
+use crate::report::VcpuRecord;
+use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd};
+use crate::vm::Vm;
+use crate::{lock, read};
+
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    /// A duplicate of the VMM's.
+    pub(crate) fd: OwnedFd,
+    pub(crate) vm: Arc<Vm>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) record: Arc<VcpuRecord>,
+    /// Locked by whoever is in KVM_RUN, as the vCPU is in the kernel.
+    seat: Mutex<Seat>,
+}
+
+/// What belongs to whoever has the vCPU.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    vm: Arc<Vm>,
+    pass: GuestPass,
+    emulation: State,
+    /// The VMM debugs the guest.
+    debugged: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// There was no need so far.
+    NotNeeded,
+    On(Box<Emulation>),
+    Off,
+}
+
+impl Vcpu {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        vm: Arc<Vm>,
+        record: Arc<VcpuRecord>,
+        signal: Option<KickSignal>,
+    ) -> Self {
+        let presence = Arc::new(Presence::default());
+        let of_kicked = Arc::clone(&presence);
+        let pass = vm.gate.pass(move || match signal {
+            Some(signal) => of_kicked.kick_for_pause(signal),
+            // Without a signal nothing is emulated, and nobody pauses.
+            None => split_lock_assist::pause::Kick::NotSent,
+        });
+        let seat = Mutex::new(Seat {
+            vm: Arc::clone(&vm),
+            pass,
+            emulation: State::NotNeeded,
+            debugged: false,
+        });
+        Self {
+            fd,
+            vm,
+            presence,
+            record,
+            seat,
+        }
+    }
+
+    pub(crate) fn with_seat<T>(&self, act: impl FnOnce(Option<&mut Seat>) -> T) -> T {
+        act(Some(&mut lock(&self.seat)))
+    }
+
+    /// KVM_RUN, as the VMM sees it.
+    pub(crate) fn run(
+        &self,
+        process: &'static Process,
+        fd: RawFd,
+        argument: usize,
+    ) -> Result<c_int, Errno> {
+        let thread = process.prepare_thread();
+        let mut seat = lock(&self.seat);
+        loop {
+            let end = {
+                let _entered = self.presence.enter(thread);
+                let _inside = seat.pass.enter();
+                sys::kvm_run(fd, argument)
+            };
+            let interruption = sys::take_interruption();
+            let kicked = self.presence.take_kicked();
+            match end {
+                RunEnd::Aborted => {}
+                RunEnd::Exit(value) => {
+                    if !seat.handle_exit(self, fd) {
+                        return Ok(value);
+                    }
+                }
+                RunEnd::Failed(Errno::EINTR) => {
+                    if self.presence.take_suspect() {
+                        seat.examine(self, process, fd);
+                    }
+                    if !was_ours_alone(process, interruption, kicked) {
+                        return Err(Errno::EINTR);
+                    }
+                }
+                RunEnd::Failed(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Nobody but us wanted the vCPU out of the guest. `kicked`: a signal was sent.
+fn was_ours_alone(process: &Process, interruption: Interruption, kicked: bool) -> bool {
+    let Some(signal) = process.kick_signal() else {
+        return false;
+    };
+    match interruption {
+        Interruption::OursAlone => sys::end_interruption(signal),
+        Interruption::Ours => false,
+        // KVM lets signals through that the thread blocks, and leaves them pending. Ours would end every KVM_RUN.
+        Interruption::NotOurs if kicked && signal.is_pending() => {
+            signal.unblock();
+            sys::take_interruption();
+            true
+        }
+        Interruption::NotOurs => false,
+    }
+}
+
+impl Seat {
+    /// The VMM debugs its guest from now on, or does not any more.
+    pub(crate) fn hand_over_debug_registers(&mut self, debugs: bool) {
+        self.debugged = debugs;
+        if let State::On(emulation) = &mut self.emulation {
+            let slots = read(&self.vm.slots);
+            // If it fails, the VMM's own call is next, which replaces them.
+            let _ = emulation.clear_breakpoints(&slots, &self.pass);
+        }
+    }
+
+    /// Whether the exit was one of our breakpoints, and the vCPU is to run on.
+    fn handle_exit(&mut self, vcpu: &Vcpu, fd: RawFd) -> bool {
+        let State::On(emulation) = &mut self.emulation else {
+            return false;
+        };
+        let Some(exit) = emulation.debug_exit().filter(|_| !self.debugged) else {
+            return false;
+        };
+        if !vcpu.is_at(fd) {
+            return false;
+        }
+        let slots = read(&self.vm.slots);
+        let handled = contain(|| emulation.handle_breakpoint(exit, &slots, &self.pass));
+        drop(slots);
+        match handled {
+            Ok(left_to_cpu) => {
+                vcpu.record.update(emulation.statistics());
+                left_to_cpu
+                    .into_iter()
+                    .for_each(|why| vcpu.record.left_to_cpu(why));
+            }
+            Err(failure) => self.switch_off(vcpu, failure),
+        }
+        true
+    }
+
+    /// The thread was seen being punished.
+    fn examine(&mut self, vcpu: &Vcpu, process: &'static Process, fd: RawFd) {
+        match self.try_to_examine(vcpu, process, fd) {
+            Some(Finding::Emulated { instruction }) => {
+                vcpu.presence.watch_closely();
+                instruction
+                    .into_iter()
+                    .for_each(|it| vcpu.record.instruction(it));
+            }
+            Some(Finding::LeftToCpu { why, instruction }) => {
+                vcpu.presence.leave_alone();
+                vcpu.record.left_to_cpu(why);
+                instruction
+                    .into_iter()
+                    .for_each(|it| vcpu.record.instruction(it));
+            }
+            Some(Finding::Reported { instruction }) => {
+                instruction
+                    .into_iter()
+                    .for_each(|it| vcpu.record.instruction(it));
+            }
+            Some(Finding::NoSplitLock) | None => vcpu.presence.leave_alone(),
+        }
+    }
+
+    fn try_to_examine(
+        &mut self,
+        vcpu: &Vcpu,
+        process: &'static Process,
+        fd: RawFd,
+    ) -> Option<Finding> {
+        if self.debugged || !vcpu.is_at(fd) {
+            return None;
+        }
+        if let Some(why) = self.vm.is_left_to_cpu() {
+            self.switch_off(vcpu, Failure::Other(why.into()));
+        }
+        if let State::NotNeeded = self.emulation {
+            let guard = process.settings().guard;
+            let begin = |fd| Emulation::new(fd, process.breakpoint_support(), guard);
+            match sys::duplicate(vcpu.fd.as_raw_fd()).map(begin) {
+                Some(Ok(emulation)) => self.emulation = State::On(Box::new(emulation)),
+                Some(Err(error)) => self.switch_off(vcpu, Failure::Other(error.to_string())),
+                None => {
+                    let why = "no file descriptor was left";
+                    self.switch_off(vcpu, Failure::Other(why.into()));
+                }
+            }
+        }
+        let State::On(emulation) = &mut self.emulation else {
+            return None;
+        };
+        let slots = read(&self.vm.slots);
+        let found = contain(|| emulation.examine(&slots, &self.pass));
+        vcpu.record.update(emulation.statistics());
+        drop(slots);
+        match found {
+            Ok(finding) => Some(finding),
+            Err(failure) => {
+                self.switch_off(vcpu, failure);
+                None
+            }
+        }
+    }
+
+    fn switch_off(&mut self, vcpu: &Vcpu, why: Failure) {
+        // Breakpoints go with it.
+        self.emulation = State::Off;
+        let why = match why {
+            Failure::Unreachable => {
+                const WHY: &str = "a vCPU's thread does not take our signal";
+                self.vm.leave_to_cpu(WHY);
+                WHY.into()
+            }
+            Failure::Other(why) => why,
+        };
+        vcpu.record.switched_off(why);
+    }
+}
+
+impl Vcpu {
+    /// The VMM's number still stands for it.
+    fn is_at(&self, fd: RawFd) -> bool {
+        sys::same_file(fd, self.fd.as_fd()) != Some(false)
+    }
+}
+
+/// Why nothing is emulated for a vCPU any more.
+enum Failure {
+    /// Another vCPU could not be kept out of the guest.
+    Unreachable,
+    Other(String),
+}
+
+/// An error or a panic of the guard is no reason for the VMM to fail.
+fn contain<T>(act: impl FnOnce() -> Result<T, KvmError>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(result) => result.map_err(|error| Failure::Other(error.to_string())),
+        Err(panic) if panic.is::<Unreachable>() => Err(Failure::Unreachable),
+        Err(_) => Err(Failure::Other(
+            "an error in the library; please report it".into(),
+        )),
+    }
+}

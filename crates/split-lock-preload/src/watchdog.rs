@@ -1,0 +1,222 @@
+//! The thread that looks who is being punished.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process::Process;
+use crate::sampling::{Interval, Look, Sample, ThreadHistory, WaitChannel};
+use crate::settings::Guard;
+use crate::sys::{self, ThreadId};
+use crate::vcpu::Vcpu;
+
+/// Between two times of looking after what is not urgent.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// After so many answers in a row that say nothing, the kernel is taken to hide what threads wait for.
+const HIDDEN_AFTER: u32 = 32;
+
+/// Whether there is such a thread from now on.
+pub(crate) fn start(process: &'static Process) -> bool {
+    let builder = thread::Builder::new().name("splitlock".into());
+    let watch = move || {
+        sys::while_busy(|| {
+            let watched = catch_unwind(AssertUnwindSafe(|| Watchdog::new(process).watch()));
+            if watched.is_err() {
+                process
+                    .report()
+                    .problem("an error in the library; please report it");
+            }
+        });
+    };
+    sys::block_all_in_new_threads(|| builder.spawn(watch).is_ok())
+}
+
+struct Watchdog {
+    process: &'static Process,
+    watched: Vec<Watched>,
+    generation: u64,
+    hidden: Hidden,
+    punished_at: Option<Instant>,
+}
+
+/// One vCPU.
+struct Watched {
+    vcpu: Arc<Vcpu>,
+    history: ThreadHistory,
+    /// Where the kernel says what its thread waits for.
+    wait_channel: Option<(ThreadId, File)>,
+}
+
+/// Whether the kernel tells what threads wait for.
+enum Hidden {
+    NoAnswers(u32),
+    No,
+}
+
+impl Watchdog {
+    fn new(process: &'static Process) -> Self {
+        Self {
+            process,
+            watched: Vec::new(),
+            generation: u64::MAX,
+            hidden: Hidden::NoAnswers(0),
+            punished_at: None,
+        }
+    }
+
+    fn watch(&mut self) {
+        let mut interval = Interval::FIRST;
+        let mut housekeeping = Instant::now();
+        loop {
+            thread::sleep(interval.length());
+            let now = Instant::now();
+            if now >= housekeeping {
+                housekeeping = now + HOUSEKEEPING;
+                self.process.forget_closed();
+                self.process.report().write_if_changed();
+            }
+            self.update();
+            interval = self.look_at_all(now, interval);
+        }
+    }
+
+    /// Takes over which vCPUs there are.
+    fn update(&mut self) {
+        let generation = self.process.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        let mut before: HashMap<*const Vcpu, Watched> = self
+            .watched
+            .drain(..)
+            .map(|it| (Arc::as_ptr(&it.vcpu), it))
+            .collect();
+        for vcpu in self.process.vcpus() {
+            // A vCPU may have two numbers.
+            if !self.watched.iter().any(|it| Arc::ptr_eq(&it.vcpu, &vcpu)) {
+                let known = before.remove(&Arc::as_ptr(&vcpu));
+                self.watched.push(known.unwrap_or_else(|| Watched {
+                    vcpu,
+                    history: ThreadHistory::default(),
+                    wait_channel: None,
+                }));
+            }
+        }
+    }
+
+    fn look_at_all(&mut self, now: Instant, interval: Interval) -> Interval {
+        let (mut any_busy, mut any_inside) = (false, false);
+        let (process, hidden) = (self.process, &mut self.hidden);
+        for watched in &mut self.watched {
+            let sample = watched.sample();
+            any_inside |= sample.is_some();
+            let look = watched.history.observe(sample, hidden.is_certain());
+            any_busy |= look != Look::Idle;
+            let is_suspect = match look {
+                Look::Idle | Look::Busy => false,
+                Look::Waiting => true,
+                Look::ReadWaitChannel => match watched.read_wait_channel(hidden) {
+                    WaitChannel::Punishment { is_new } => {
+                        if is_new {
+                            watched.vcpu.record.punished();
+                        }
+                        self.punished_at = Some(now);
+                        true
+                    }
+                    WaitChannel::Other | WaitChannel::Hidden => false,
+                },
+            };
+            let feigned = process.settings().feigns_stalls && sample.is_some();
+            if feigned || is_suspect && !watched.vcpu.presence.is_left_alone() {
+                watched.get_out(process);
+            }
+        }
+        let lately = |at: Instant| now.duration_since(at) < HOUSEKEEPING;
+        interval.next(any_busy, any_inside, self.punished_at.is_some_and(lately))
+    }
+}
+
+impl Watched {
+    fn sample(&self) -> Option<Sample> {
+        let inside = self.vcpu.presence.inside()?;
+        let cpu = sys::thread_cpu_time(inside.thread)?;
+        // The clock of a thread that executes goes on meanwhile.
+        let running = sys::thread_cpu_time(inside.thread)? != cpu;
+        Some(Sample {
+            inside,
+            cpu,
+            running,
+        })
+    }
+
+    fn read_wait_channel(&mut self, hidden: &mut Hidden) -> WaitChannel {
+        let text = self
+            .history
+            .thread()
+            .and_then(|thread| self.read_text(thread));
+        let channel = self.history.read(text.as_deref());
+        hidden.note(channel);
+        channel
+    }
+
+    fn read_text(&mut self, thread: ThreadId) -> Option<String> {
+        if self
+            .wait_channel
+            .as_ref()
+            .is_none_or(|(of, _)| *of != thread)
+        {
+            let file = File::open(format!("/proc/self/task/{}/wchan", thread.0)).ok()?;
+            let file = sys::duplicate(file.as_raw_fd())?;
+            self.wait_channel = Some((thread, file.into()));
+        }
+        let (_, file) = self.wait_channel.as_ref()?;
+        let mut name = [0; 64];
+        let read = file.read_at(&mut name, 0);
+        if read.is_err() {
+            // The thread has ended, and another may get its number.
+            self.wait_channel = None;
+        }
+        let name = name.get(..read.ok()?)?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The thread is to come out and have a look. Where nothing is done for it, it looks when it comes out by itself: a
+    /// signal would only make its punishment begin anew.
+    fn get_out(&self, process: &Process) {
+        self.vcpu.presence.suspect();
+        if process.settings().guard == Guard::Report {
+            return;
+        }
+        let Some(signal) = process.kick_signal() else {
+            return;
+        };
+        if self.vcpu.presence.kick(signal) {
+            self.vcpu.record.kicked();
+        } else if !signal.is_ours() {
+            process
+                .report()
+                .problem("the program has taken the signal for itself that was free when it began");
+        }
+    }
+}
+
+impl Hidden {
+    fn note(&mut self, channel: WaitChannel) {
+        match (&mut *self, channel) {
+            (Self::NoAnswers(count), WaitChannel::Hidden) => *count = count.saturating_add(1),
+            (_, WaitChannel::Hidden) => {}
+            _ => *self = Self::No,
+        }
+    }
+
+    fn is_certain(&self) -> bool {
+        matches!(self, Self::NoAnswers(HIDDEN_AFTER..))
+    }
+}
