@@ -1,7 +1,7 @@
 //! The thread that looks who is being punished.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,7 +121,7 @@ impl Watchdog {
             any_busy |= look != Look::Idle;
             let is_suspect = match look {
                 Look::Idle | Look::Busy => false,
-                Look::Waiting => true,
+                Look::Waiting => watched.sleeps(),
                 Look::ReadWaitChannel => match watched.read_wait_channel(hidden) {
                     WaitChannel::Punishment { is_new } => {
                         if is_new {
@@ -162,8 +162,20 @@ impl Watched {
             .thread()
             .and_then(|thread| self.read_text(thread));
         let channel = self.history.read(text.as_deref());
-        hidden.note(channel);
+        // Of a thread that only waits for a CPU there is nothing to tell.
+        if channel != WaitChannel::Hidden || hidden.is_undecided() && self.sleeps() {
+            hidden.note(channel);
+        }
         channel
+    }
+
+    /// It waits for something, and not for a CPU.
+    fn sleeps(&self) -> bool {
+        let stat = |thread: ThreadId| fs::read(format!("/proc/self/task/{}/stat", thread.0)).ok();
+        let stat = self.history.thread().and_then(stat).unwrap_or_default();
+        // Behind the name, which may be anything.
+        let name_end = stat.iter().rposition(|&byte| byte == b')');
+        name_end.is_some_and(|at| stat.get(at + 2) == Some(&b'S'))
     }
 
     fn read_text(&mut self, thread: ThreadId) -> Option<String> {
@@ -214,6 +226,10 @@ impl Hidden {
             (_, WaitChannel::Hidden) => {}
             _ => *self = Self::No,
         }
+    }
+
+    fn is_undecided(&self) -> bool {
+        !matches!(self, Self::No) && !self.is_certain()
     }
 
     fn is_certain(&self) -> bool {
