@@ -51,25 +51,40 @@
 //! instruction; a budget of [`ThreadCpuTime`] does not have that problem, because its clock stands
 //! still meanwhile.
 
+mod binding;
 mod config;
 mod deadline_timer;
+mod delivery;
 mod error;
+mod interruption;
 mod kicker;
-mod mechanism;
+#[cfg(feature = "kvm-ioctls")]
 mod open;
 mod periodic;
-mod preemption;
+mod reasons;
 mod reservation;
+#[cfg(feature = "kvm-ioctls")]
+mod run;
 mod signal;
+mod signal_set;
 mod sys;
 mod time;
+#[cfg(feature = "kvm-ioctls")]
 mod vcpu;
 
+pub use binding::VcpuBinding;
 pub use config::{Config, Mechanism};
 pub use error::{Error, KickError};
+pub use interruption::{Expiry, Interruption};
 pub use kicker::Kicker;
+#[cfg(feature = "kvm-ioctls")]
 pub use open::{open_kvm, open_kvm_at};
 pub use periodic::PeriodicDeadlines;
+pub use reasons::KickReasons;
+#[cfg(feature = "kvm-ioctls")]
+pub use run::RunEnd;
 pub use signal::{Signal, UnusableSignal};
+pub use signal_set::SignalSet;
 pub use time::{Deadline, MonotonicTime, ThreadCpuTime};
-pub use vcpu::{Expiry, Outcome, PreemptibleVcpu};
+#[cfg(feature = "kvm-ioctls")]
+pub use vcpu::{Outcome, PreemptibleVcpu};

@@ -126,10 +126,8 @@ pub(crate) fn each_bounded(code: &[u8], test: impl Fn(PreemptibleVcpu)) {
 }
 
 pub(crate) fn both_configs() -> [Config; 2] {
-    [Mechanism::MaskedSignal, Mechanism::ImmediateExit].map(|mechanism| Config {
-        mechanism,
-        ..Config::default()
-    })
+    [Mechanism::MaskedSignal, Mechanism::ImmediateExit]
+        .map(|mechanism| Config::new().mechanism(mechanism))
 }
 
 #[track_caller]
