@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use kvm_preemption_timer::{
-    Config, Deadline, Error, Expiry, Mechanism, Outcome, PreemptibleVcpu, open_kvm,
+    Config, Deadline, Error, Expiry, Interruption, KickReasons, Mechanism, Outcome,
+    PreemptibleVcpu, RunEnd, VcpuBinding, open_kvm,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -123,6 +124,50 @@ pub(crate) fn each_bounded(code: &[u8], test: impl Fn(PreemptibleVcpu)) {
     each_mechanism(code, |config, vcpu| {
         test(PreemptibleVcpu::with_config(vcpu, config).unwrap());
     });
+}
+
+/// The same on a vCPU that its thread is bound to, and that stays where it is.
+pub(crate) fn each_bound(code: &[u8], test: impl Fn(Config, VcpuBinding, VcpuFd)) {
+    each_mechanism(code, |config, vcpu| {
+        let binding = VcpuBinding::of_with_config(&vcpu, config).unwrap();
+        test(config, binding, vcpu);
+    });
+}
+
+/// What interrupts a run of a guest that needs nothing.
+#[track_caller]
+pub(crate) fn interruption(
+    binding: &mut VcpuBinding,
+    vcpu: &mut VcpuFd,
+    deadline: impl Into<Deadline>,
+) -> Interruption {
+    match binding.run_until(vcpu, deadline).unwrap() {
+        RunEnd::Interrupted(interruption) => interruption,
+        RunEnd::Exit(exit) => panic!("{exit:?}"),
+    }
+}
+
+/// Runs until the deadline, whoever else interrupts that.
+#[track_caller]
+pub(crate) fn run_to_the_end(
+    binding: &mut VcpuBinding,
+    vcpu: &mut VcpuFd,
+    deadline: impl Into<Deadline>,
+) {
+    let deadline = deadline.into();
+    while !matches!(
+        interruption(binding, vcpu, deadline),
+        Interruption::Expired(_)
+    ) {}
+}
+
+/// The reasons of the kick that ends a run.
+#[track_caller]
+pub(crate) fn kick_reasons(binding: &mut VcpuBinding, vcpu: &mut VcpuFd) -> KickReasons {
+    match interruption(binding, vcpu, far_deadline()) {
+        Interruption::Kicked(reasons) => reasons,
+        other => panic!("{other:?}"),
+    }
 }
 
 pub(crate) fn both_configs() -> [Config; 2] {
