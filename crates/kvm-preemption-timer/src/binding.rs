@@ -123,7 +123,8 @@ impl VcpuBinding {
         } = self;
         self.deadline = deadline.into();
         self.deadline_timer.arm(self.deadline, |before| {
-            delivery.check_before_run();
+            // First: the timer's signal may come at once.
+            delivery.check()?;
             timers.set(before, self.deadline)
         })?;
         delivery.before_run()?;

@@ -21,7 +21,8 @@ pub struct Config {
     /// How the signal forces the vCPU out.
     pub mechanism: Mechanism,
     /// What the VMM has given to KVM_SET_SIGNAL_MASK for this vCPU, if it has. KVM does not tell, so
-    /// the VMM has to.
+    /// the VMM has to: a mask that blocks the signal and that nobody tells of would keep deadlines from
+    /// ending runs.
     pub kvm_mask: Option<SignalSet>,
 }
 
@@ -68,8 +69,8 @@ pub enum Mechanism {
     /// by a bit of its own in `kvm_run.immediate_exit`. KVM's signal mask stays as the VMM has it,
     /// except that a [`Config::kvm_mask`] which blocks the signal is set without it.
     ///
-    /// If the thread blocks the signal after binding, it is unblocked with the next new deadline or
-    /// after the next interruption; until then nothing ends a run.
+    /// If the thread blocks the signal after binding, or somebody takes the handler out, that is undone
+    /// with the next new deadline or after the next interruption; until then nothing ends a run.
     #[default]
     ImmediateExit,
     /// The thread blocks the signal, KVM unblocks it while the vCPU runs (KVM_SET_SIGNAL_MASK), and

@@ -23,7 +23,7 @@ pub(crate) struct SignalDelivery {
     process: Process,
     registration: HandlerRegistration,
     // After the handler has lost its vCPU, the process can lose its handler.
-    _installed: InstalledHandler,
+    installed: InstalledHandler,
     // And only when nothing is left to be delivered, the thread's mask is as before.
     _saved: SavedDelivery,
 }
@@ -45,7 +45,7 @@ impl SignalDelivery {
             must_check: false,
             process: Process::current(),
             registration,
-            _installed: installed,
+            installed,
             _saved: saved,
         };
         // From here on, drop undoes what has been done, also when the next step fails.
@@ -91,12 +91,10 @@ impl SignalDelivery {
 
     /// Whatever the thread has done to its mask, this crate's signal is as it has to be; and what the
     /// thread blocks by now does not interrupt the guest.
-    fn check(&mut self) -> Result<(), Error> {
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
         let thread_mask = sys::set_blocked(self.signal, self.is_masked())?;
-        if !self.is_masked() && sys::has_foreign_handler(self.signal) {
-            return Err(Error::SignalHandled {
-                signal: self.signal,
-            });
+        if !self.is_masked() {
+            self.installed.check()?;
         }
         if let Some(mask) = &mut self.kvm_mask {
             mask.follow(thread_mask, self.signal)?;
@@ -164,7 +162,7 @@ impl Drop for SignalDelivery {
         // is nobody left to tell.
         let _ = sys::set_blocked(self.signal, true);
         while sys::receive(self.signal).is_some() {}
-        // The run page and the vCPU are the parent's.
+        // In a process that was forked off, the run page and the vCPU are the parent's.
         if self.process.is_current() {
             self.page().withdraw_exit_request();
             if let Some(mask) = &self.kvm_mask {

@@ -23,19 +23,13 @@ const KICKED: u32 = 1 << KickReasons::COUNT;
 /// What the vCPU's thread and its kickers share.
 #[derive(Debug)]
 struct KickState {
+    process: Process,
     /// Set before the signal is sent, taken after it was consumed: so whoever finds it set has seen
     /// the signal, or will.
     kicked: AtomicU32,
     /// The thread to signal, for as long as it is sure to be that thread. The lock is held while
     /// the signal is sent, so that it cannot reach a later thread with the same id.
-    target: Mutex<Option<Target>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Target {
-    process: Process,
-    thread: Tid,
-    signal: Signal,
+    target: Mutex<Option<(Tid, Signal)>>,
 }
 
 impl Kicker {
@@ -56,39 +50,37 @@ impl Kicker {
     /// # Errors
     /// As [`Kicker::kick`].
     pub fn kick_for(&self, reasons: KickReasons) -> Result<(), KickError> {
-        self.kick_with(reasons, |to| {
-            sys::send_signal(to.process, to.thread, to.signal)
+        self.kick_with(reasons, |thread, signal| {
+            sys::send_signal(self.0.process, thread, signal)
         })
     }
 
     fn kick_with(
         &self,
         reasons: KickReasons,
-        send: impl FnOnce(Target) -> io::Result<()>,
+        send: impl FnOnce(Tid, Signal) -> io::Result<()>,
     ) -> Result<(), KickError> {
-        let target = self.lock_target();
-        let target = target.as_ref().ok_or(KickError::Gone)?;
-        if !target.process.is_current() {
+        // Before the lock, which a thread of the parent may have held for ever in this process.
+        if !self.0.process.is_current() {
             return Err(KickError::Forked);
         }
+        let target = self.lock_target();
+        let (thread, signal) = target.ok_or(KickError::Gone)?;
         let kicked = &self.0.kicked;
         if kicked.fetch_or(KICKED | reasons.bits(), Ordering::AcqRel) != 0 {
             return Ok(());
         }
-        send(*target).map_err(|source| {
+        send(thread, signal).map_err(|source| {
             // Under the lock nobody else has relied on this signal.
             kicked.store(0, Ordering::Release);
             match source.raw_os_error() {
                 Some(libc::ESRCH) => KickError::Gone,
-                _ => KickError::NotSent {
-                    signal: target.signal,
-                    source,
-                },
+                _ => KickError::NotSent { signal, source },
             }
         })
     }
 
-    fn lock_target(&self) -> MutexGuard<'_, Option<Target>> {
+    fn lock_target(&self) -> MutexGuard<'_, Option<(Tid, Signal)>> {
         // The lock guards a plain value that no panic can leave half written.
         self.0.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,14 +93,10 @@ pub(crate) struct KickTarget(Kicker);
 impl KickTarget {
     /// For the calling thread.
     pub(crate) fn new(signal: Signal) -> Self {
-        let target = Target {
-            process: Process::current(),
-            thread: sys::current_tid(),
-            signal,
-        };
         KickTarget(Kicker(Arc::new(KickState {
+            process: Process::current(),
             kicked: AtomicU32::new(0),
-            target: Mutex::new(Some(target)),
+            target: Mutex::new(Some((sys::current_tid(), signal))),
         })))
     }
 
@@ -133,7 +121,10 @@ impl KickTarget {
 
 impl Drop for KickTarget {
     fn drop(&mut self) {
-        *self.0.lock_target() = None;
+        // As in `kick_with`: in a process that was forked off nobody is kicked anyway.
+        if self.0.0.process.is_current() {
+            *self.0.lock_target() = None;
+        }
     }
 }
 
@@ -147,7 +138,7 @@ mod tests {
     #[test]
     fn the_flag_is_set_before_the_signal_is_sent() {
         let target = KickTarget::new(Signal::default());
-        let send = |_| {
+        let send = |_, _| {
             assert!(target.is_kicked());
             Ok(())
         };
@@ -158,7 +149,7 @@ mod tests {
     fn kicks_that_nobody_has_taken_yet_send_one_signal_and_keep_all_reasons() {
         let target = KickTarget::new(Signal::default());
         let sent = std::cell::Cell::new(0);
-        let send = |_| {
+        let send = |_, _| {
             sent.set(sent.get() + 1);
             Ok(())
         };
@@ -176,18 +167,18 @@ mod tests {
     #[test]
     fn a_kick_that_could_not_be_sent_is_no_kick_and_the_next_one_is() {
         let target = KickTarget::new(Signal::default());
-        let refuse = |_| Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        let refuse = |_, _| Err(io::Error::from_raw_os_error(libc::EAGAIN));
         let error = target.0.kick_with(WHY[0], refuse).unwrap_err();
         assert!(error.to_string().contains("RLIMIT_SIGPENDING"), "{error}");
         assert_eq!(target.take(), None);
-        target.0.kick_with(WHY[1], |_| Ok(())).unwrap();
+        target.0.kick_with(WHY[1], |_, _| Ok(())).unwrap();
         assert_eq!(target.take(), Some(WHY[1]));
     }
 
     #[test]
     fn a_thread_that_has_ended_is_gone() {
         let target = KickTarget::new(Signal::default());
-        let no_thread = |_| Err(io::Error::from_raw_os_error(libc::ESRCH));
+        let no_thread = |_, _| Err(io::Error::from_raw_os_error(libc::ESRCH));
         let error = target.0.kick_with(WHY[0], no_thread).unwrap_err();
         assert!(matches!(error, KickError::Gone), "{error}");
     }

@@ -216,6 +216,24 @@ fn a_handler_that_somebody_installs_later_is_noticed_and_left_alone() {
     }
 }
 
+/// The default action of these signals ends the process.
+#[test]
+fn a_handler_that_somebody_takes_out_is_put_back() {
+    for (config, offset) in both_configs().into_iter().zip([10, 11]) {
+        let Some((_vm, mut vcpu)) = one_vcpu(SPIN) else {
+            return;
+        };
+        let config = config.signal(Signal::realtime(offset).unwrap());
+        let mut binding = VcpuBinding::of_with_config(&vcpu, config).unwrap();
+        for set_action in [foreign::ignore_signal, foreign::set_default_action] {
+            set_action(realtime(offset));
+            run_to_the_end(&mut binding, &mut vcpu, Deadline::after(Duration::ZERO));
+            set_action(realtime(offset));
+            keeps_its_promises(&mut binding, &mut vcpu);
+        }
+    }
+}
+
 #[test]
 fn a_thread_without_a_vcpu_survives_the_signal() {
     each_bound(SPIN, |config, mut binding, mut vcpu| {

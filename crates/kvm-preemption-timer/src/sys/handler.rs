@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::kvm::RunPage;
+use super::signal::Process;
 use crate::{Error, Signal};
 
 /// Whether the process has a handler for the signal that is not ours.
@@ -208,7 +209,10 @@ static INSTALLATIONS: Mutex<BTreeMap<i32, Installation>> = Mutex::new(BTreeMap::
 /// Keeps our handler installed for a signal. Dropping the last one brings back what was before, unless
 /// somebody else has changed it since.
 #[derive(Debug)]
-pub(crate) struct InstalledHandler(Signal);
+pub(crate) struct InstalledHandler {
+    signal: Signal,
+    process: Process,
+}
 
 impl InstalledHandler {
     pub(crate) fn new(signal: Signal) -> Result<Self, Error> {
@@ -219,13 +223,32 @@ impl InstalledHandler {
                 vacant.insert(Installation { users: 1, before });
             }
         }
-        Ok(InstalledHandler(signal))
+        Ok(InstalledHandler {
+            signal,
+            process: Process::current(),
+        })
+    }
+
+    /// Puts the handler back if somebody has set the default action, which would end the process, or
+    /// ignores the signal.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let signal = self.signal;
+        match current_action(signal.number()) {
+            Some(action) if is_ours(&action) => Ok(()),
+            Some(action) if is_foreign(&action) => Err(Error::SignalHandled { signal }),
+            _ => install(signal).map(drop),
+        }
     }
 }
 
 impl Drop for InstalledHandler {
     fn drop(&mut self) {
-        let number = self.0.number();
+        // A process that was forked off keeps the handler, which does nothing there: a thread of the
+        // parent may have held the lock for ever in this process.
+        if !self.process.is_current() {
+            return;
+        }
+        let number = self.signal.number();
         if let Entry::Occupied(mut installation) = installations().entry(number) {
             installation.get_mut().users -= 1;
             if installation.get().users == 0 {

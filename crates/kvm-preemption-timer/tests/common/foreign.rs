@@ -27,6 +27,18 @@ pub(crate) fn handle(signal: i32) {
     assert_ne!(before, libc::SIG_ERR);
 }
 
+/// Has the kernel discard a signal.
+pub(crate) fn ignore_signal(signal: i32) {
+    // SAFETY: no handler that could be wrong.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Gives a signal its default action.
+pub(crate) fn set_default_action(signal: i32) {
+    // SAFETY: no handler that could be wrong.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Takes that handler out again, and says whether it was still there.
 pub(crate) fn is_still_handled(signal: i32) -> bool {
     // SAFETY: the default action has no handler that could be wrong.
