@@ -67,6 +67,19 @@ fn the_example_bounds_its_guest() {
 }
 
 #[test]
+fn the_handler_of_a_library_that_was_loaded_later_allocates_nothing() {
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libkvm_preemption_timer_c.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-Wl,--whole-archive"])
+        .arg(static_library())
+        .args(["-Wl,--no-whole-archive", "-lpthread", "-ldl", "-lm", "-o"])
+        .arg(&library);
+    run(&mut cc);
+    let program = compile(&here("tests/dlopen.c"));
+    assert_eq!(run(Command::new(program).arg(library)), "0 allocations\n");
+}
+
+#[test]
 fn the_header_is_c99_and_cxx() {
     for (language, standard) in [("c", "-std=c99"), ("c++", "-std=c++11")] {
         let mut cc = Command::new("cc");

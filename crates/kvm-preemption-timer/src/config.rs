@@ -66,7 +66,7 @@ impl Config {
 #[non_exhaustive]
 pub enum Mechanism {
     /// The signal is delivered to a handler, which tells KVM to leave the guest, or not to enter it,
-    /// by a bit of its own in `kvm_run.immediate_exit`. KVM's signal mask stays as the VMM has it,
+    /// by a bit of its own in `kvm_run.immediate_exit` (Linux 4.13). KVM's signal mask stays as the VMM has it,
     /// except that a [`Config::kvm_mask`] which blocks the signal is set without it.
     ///
     /// If the thread blocks the signal after binding, or somebody takes the handler out, that is undone

@@ -84,6 +84,9 @@
 //! instruction; a budget of [`ThreadCpuTime`] does not have that problem, because its clock stands
 //! still meanwhile, and `split-lock-assist` gets the guest past it.
 
+// Says on docs.rs what needs which feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod binding;
 mod config;
 mod deadline_timer;

@@ -71,16 +71,11 @@ fn machines_shut_down_and_leave_nothing_behind() {
     }
     let [masked, immediate_exit] = both_configs();
     let kick = Signal::realtime(1).unwrap().number();
-    let left_behind = || {
-        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let timers = std::fs::read_to_string("/proc/self/timers").unwrap();
-        (descriptors, timers, common::caught_signals())
-    };
-    let before = left_behind();
+    let before = common::left_behind();
     for _ in 0..60 {
         live_briefly(masked, kick, true);
         live_briefly(immediate_exit, kick, true);
         live_briefly(immediate_exit, kick, false);
     }
-    assert_eq!(left_behind(), before);
+    assert_eq!(common::left_behind(), before);
 }

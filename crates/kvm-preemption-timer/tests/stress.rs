@@ -146,19 +146,13 @@ fn sixty_four_threads(config: Config) -> Ends {
     all
 }
 
-fn left_behind() -> (usize, String, String) {
-    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let timers = std::fs::read_to_string("/proc/self/timers").unwrap();
-    (descriptors, timers, common::caught_signals())
-}
-
 #[test]
 #[ignore = "takes a minute or two"]
 fn nothing_is_early_lost_or_left_behind() {
     if kvm_or_skip().is_none() {
         return;
     }
-    let before = left_behind();
+    let before = common::left_behind();
     for (config, offset) in both_configs().into_iter().zip([8, 9]) {
         println!("{:?}", config.mechanism);
         println!(
@@ -173,5 +167,5 @@ fn nothing_is_early_lost_or_left_behind() {
             kicks_from_eight_threads(realtime)
         );
     }
-    assert_eq!(left_behind(), before);
+    assert_eq!(common::left_behind(), before);
 }

@@ -214,6 +214,14 @@ pub(crate) fn caught_signals() -> String {
     status_field("SigCgt:")
 }
 
+/// What a binding could leave behind in its process: descriptors, timers and handlers.
+pub(crate) fn left_behind() -> (usize, String, String) {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // Missing from kernels that cannot checkpoint.
+    let timers = std::fs::read_to_string("/proc/self/timers").unwrap_or_default();
+    (descriptors, timers, caught_signals())
+}
+
 /// The signals that are pending for the calling thread, as the kernel says.
 pub(crate) fn pending_signals() -> String {
     status_field("SigPnd:")
