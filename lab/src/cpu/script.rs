@@ -4,15 +4,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Experiment;
+
 /// Everything for one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Kernel modules to load, in this order.
     pub modules: Vec<Module>,
-    /// Lines for `kprobe_events`, as in [`super::trace::PROBES`].
+    /// Lines for `kprobe_events`, of the group [`super::trace::GROUP`]; the trace of all of the script comes out as [`TRACE`].
     pub probes: Vec<String>,
-    /// How long to wait before the first command: a kernel that has just booted is busy.
+    /// How long to wait before anything is tried: a kernel that has just booted is busy.
     pub settle_ms: u64,
+    /// What to measure, in this order.
+    pub experiments: Vec<Experiment>,
     /// Programs to run, one after the other.
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
