@@ -47,9 +47,9 @@ use crate::{Config, Deadline, Error, Expiry, Interruption, Signal};
 ///
 /// # What is the VMM's
 /// - Its signals interrupt a run as they would without the binding.
-/// - `kvm_run.immediate_exit`: this crate has bit 7 of it and leaves the others alone. Who writes the
-///   whole byte, also zero, does so before [`arm`](Self::arm), on the vCPU's thread or while no run is
-///   being prepared; what this crate has in it is put back there.
+/// - `kvm_run.immediate_exit`: this crate has bit 7 of it and leaves the others alone. Any value but
+///   zero can be written at any time; zero, on the vCPU's thread and before [`arm`](Self::arm), which
+///   puts back what this crate needs there.
 /// - Its mask in KVM (KVM_SET_SIGNAL_MASK): see [`Config::kvm_mask`].
 ///
 /// # The end

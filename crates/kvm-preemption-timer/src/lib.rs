@@ -70,6 +70,7 @@
 //! |---|---|
 //! | binding | mmap, munmap, rt_sigaction, rt_sigpending, rt_sigprocmask, gettid, getpid, timer_create; futex |
 //! | a new deadline, or after an interruption | timer_settime, rt_sigprocmask, rt_sigaction, getpid; clock_gettime (not where the kernel offers the vDSO, except for CPU time) |
+//! | the first deadline of CPU time, in addition | timer_create, gettid |
 //! | dropping | timer_delete, rt_sigprocmask, rt_sigtimedwait, rt_sigaction, getpid, munmap |
 //! | with a KVM mask, in addition | fcntl(F_DUPFD_CLOEXEC), ioctl(KVM_SET_SIGNAL_MASK), rt_sigtimedwait, close |
 //! | kicking, on the kicker's thread | getpid, tgkill, futex |

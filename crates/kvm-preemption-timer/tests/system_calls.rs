@@ -26,15 +26,17 @@ enum Phase {
     NewDeadline,
     Exits,
     Interruption,
+    CpuTime,
     Kick,
     Dropping,
 }
 
-const PHASES: [Phase; 6] = [
+const PHASES: [Phase; 7] = [
     Phase::Binding,
     Phase::NewDeadline,
     Phase::Exits,
     Phase::Interruption,
+    Phase::CpuTime,
     Phase::Kick,
     Phase::Dropping,
 ];
@@ -62,6 +64,15 @@ impl Phase {
                 "clock_gettime",
             ],
             Phase::Exits => &[],
+            Phase::CpuTime => &[
+                "timer_create",
+                "gettid",
+                "timer_settime",
+                "rt_sigprocmask",
+                "rt_sigaction",
+                "getpid",
+                "clock_gettime",
+            ],
             Phase::Kick => &["getpid", "tgkill", "futex"],
             Phase::Dropping => &[
                 "timer_delete",
@@ -138,6 +149,9 @@ fn be_traced() {
         mark();
         let soon = Deadline::after(Duration::from_millis(1));
         while !matches!(run(soon), Some(Interruption::Expired(_))) {}
+        mark();
+        let cpu_time = Deadline::after_cpu(Duration::from_millis(1));
+        while !matches!(run(cpu_time), Some(Interruption::Expired(_))) {}
         mark();
         kicker.kick().unwrap();
         mark();
