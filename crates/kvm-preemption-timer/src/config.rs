@@ -46,7 +46,8 @@ impl Config {
     }
 
     /// For a vCPU that the VMM has given this signal mask by KVM_SET_SIGNAL_MASK. While the vCPU is
-    /// bound it stays in force, less this crate's signal; afterwards it is the VMM's own again.
+    /// bound it stays in force, less this crate's signal; afterwards it is the VMM's own again. A VMM
+    /// that gives its vCPU another mask binds it anew.
     #[must_use]
     pub const fn kvm_mask(self, mask: SignalSet) -> Self {
         Config {

@@ -25,7 +25,7 @@ pub(crate) struct SignalDelivery {
     // After the handler has lost its vCPU, the process can lose its handler.
     installed: InstalledHandler,
     // And only when nothing is left to be delivered, the thread's mask is as before.
-    _saved: SavedDelivery,
+    saved: SavedDelivery,
 }
 
 impl SignalDelivery {
@@ -46,7 +46,7 @@ impl SignalDelivery {
             process: Process::current(),
             registration,
             installed,
-            _saved: saved,
+            saved,
         };
         // From here on, drop undoes what has been done, also when the next step fails.
         let thread_mask = sys::set_blocked(signal, delivery.is_masked())?;
@@ -160,7 +160,13 @@ impl Drop for SignalDelivery {
     fn drop(&mut self) {
         // None of these calls fails for a thread and a vCPU for which it succeeded before, and there
         // is nobody left to tell.
-        let _ = sys::set_blocked(self.signal, true);
+        if let Ok(mask) = sys::set_blocked(self.signal, true) {
+            let is_blocked = mask.contains(self.signal.number());
+            if is_blocked != self.is_masked() {
+                // The thread has changed its mask since, and keeps that.
+                self.saved.was_blocked = is_blocked;
+            }
+        }
         while sys::receive(self.signal).is_some() {}
         // In a process that was forked off, the run page and the vCPU are the parent's.
         if self.process.is_current() {

@@ -174,6 +174,22 @@ fn a_thread_that_blocks_all_signals_is_forced_out_all_the_same() {
 }
 
 #[test]
+fn a_mask_that_the_thread_changes_later_is_not_taken_back() {
+    each_bound(SPIN, |config, mut binding, mut vcpu| {
+        run_to_the_end(&mut binding, &mut vcpu, Deadline::after(ms(1)));
+        foreign::block(realtime(12));
+        match config.mechanism {
+            Mechanism::MaskedSignal => foreign::block_exactly([realtime(12)]),
+            _ => foreign::block(config.signal.number()),
+        }
+        let changed = common::blocked_signals();
+        drop(binding);
+        assert_eq!(common::blocked_signals(), changed);
+        foreign::block_exactly([]);
+    });
+}
+
+#[test]
 fn a_signal_of_the_vmm_that_it_unblocks_later_ends_the_run() {
     let signal = realtime(4);
     foreign::handle(signal);
