@@ -40,7 +40,7 @@ late a run ends, and how many runs their signal does not end.
 
 Usage: cargo bench -p kvm-preemption-timer -- [--quick]
 
-  --quick  a minute instead of nine
+  --quick  about a minute instead of nine
   --help   this text
 ";
 
@@ -68,9 +68,9 @@ fn main() -> ExitCode {
             lost_kick_runs: 1_000,
         },
         (true, true) => Extent {
-            cost_rounds: 40,
-            overshoot_rounds: 12,
-            lost_kick_runs: 50_000,
+            cost_rounds: 60,
+            overshoot_rounds: 20,
+            lost_kick_runs: 80_000,
         },
         (true, false) => Extent {
             cost_rounds: 400,
