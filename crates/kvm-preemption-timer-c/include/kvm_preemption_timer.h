@@ -67,7 +67,10 @@ enum kpt_clock {
 };
 
 enum kpt_interruption {
-	/* Somebody else's: a signal or an immediate_exit of the VMM's, a debugger. */
+	/*
+	 * Somebody else's: a signal or an immediate_exit of the VMM's, a debugger; or a signal that was
+	 * left over from an earlier deadline or kick. Run again unless the VMM's own flags say otherwise.
+	 */
 	KPT_OTHER = 0,
 	/* The deadline has passed. `detail` is by how much, in nanoseconds. */
 	KPT_EXPIRED = 1,

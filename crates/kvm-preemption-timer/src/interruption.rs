@@ -19,7 +19,8 @@ pub enum Interruption {
     /// complete.
     Kicked(KickReasons),
     /// Neither: a signal or an `immediate_exit` of somebody else's, a debugger, or a signal that was
-    /// left over from an earlier deadline. Run again with the same deadline if the VMM wants nothing.
+    /// left over from an earlier deadline or kick. By itself it is no message: run again with the same
+    /// deadline unless the VMM's own flags say otherwise.
     Other,
 }
 
