@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
+    Relieve(RelieveArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
@@ -113,6 +114,16 @@ pub(crate) struct ToolsArgs {
     /// A folder to write the sweeps and their figures to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits locks,
+/// and see what those gain that make a livelock on purpose.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab relieve --kernel newest")]
+pub(crate) struct RelieveArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["newest"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
