@@ -150,13 +150,14 @@ impl Reliever {
         victims: &BTreeSet<ThreadId>,
         at_most: Duration,
     ) -> Result<Option<Relief>, ReliefError> {
+        // Threads get past from the moment on at which the switch is written.
+        let at_ns = Watch::now_ns();
         let Some(suspended) = self.mitigation.suspend()? else {
             self.totals.meddled += 1;
             return Ok(None);
         };
         // Threads in their windows do not sleep any more, and would keep the CPU from whoever has to end this.
         let _first = RealTimePriority::begin();
-        let at_ns = Watch::now_ns();
         let until_ns = at_ns + at_most.as_nanos() as u64;
         let mut waiting = victims.clone();
         while !waiting.is_empty() && Watch::now_ns() < until_ns {
