@@ -29,8 +29,8 @@
 /* A reason of this VMM's. */
 #define STOP (1u << 0)
 
-/* Writes to port 0x10 once in a while: mov cx, 50000; loop .; out 0x10, al; jmp back. */
-static const unsigned char guest[] = { 0xb9, 0x50, 0xc3, 0xe2, 0xfe, 0xe6, 0x10, 0xeb, 0xf7 };
+/* Writes to port 0x10 once in a while: mov cx, 500; loop .; out 0x10, al; jmp back. */
+static const unsigned char guest[] = { 0xb9, 0xf4, 0x01, 0xe2, 0xfe, 0xe6, 0x10, 0xeb, 0xf7 };
 
 struct vcpu {
 	int fd;

@@ -71,8 +71,13 @@ fn run(vcpu: &Vcpu, hand_over: &Sender<Kicker>) -> Result<String, kvm_preemption
                 worst = worst.max(expiry.overshoot);
                 deadlines.advance(&expiry);
             }
-            RunEnd::Interrupted(Interruption::Kicked(why)) if why.contains(STOP) => break,
-            RunEnd::Interrupted(Interruption::Kicked(why)) if why.contains(PAUSE) => pauses += 1,
+            // One kick can have several reasons.
+            RunEnd::Interrupted(Interruption::Kicked(why)) => {
+                pauses += u64::from(why.contains(PAUSE));
+                if why.contains(STOP) {
+                    break;
+                }
+            }
             // Somebody else's: a VMM with signals of its own looks at its flags.
             RunEnd::Interrupted(_) => {}
         }
