@@ -316,12 +316,12 @@ mod tests {
     use super::*;
     use crate::Root;
 
-    fn first_fix(release: &str, online: &str) -> String {
+    fn first_fix(release: &str, cpus: &str) -> String {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in [
             ("proc/sys/kernel/osrelease", release),
             ("proc/sys/kernel/split_lock_mitigate", "1\n"),
-            ("sys/devices/system/cpu/online", online),
+            ("proc/cpuinfo", cpus),
         ] {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -339,8 +339,9 @@ mod tests {
             "sudo splitlock watch --relieve",
             "sudo sysctl kernel.split_lock_mitigate=0",
         );
-        assert_eq!(first_fix("7.3.4", "0-7\n"), relief);
-        assert_eq!(first_fix("6.12.50", "0\n"), relief);
-        assert_eq!(first_fix("6.12.50", "0-7\n"), off);
+        let two = "processor : 0\nprocessor : 1\n";
+        assert_eq!(first_fix("7.3.4", two), relief);
+        assert_eq!(first_fix("6.12.50", "processor : 0\n"), relief);
+        assert_eq!(first_fix("6.12.50", two), off);
     }
 }
