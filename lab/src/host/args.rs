@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
+    Qemu(QemuArgs),
     Relieve(RelieveArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
@@ -114,6 +115,16 @@ pub(crate) struct ToolsArgs {
     /// A folder to write the sweeps and their figures to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Run guests in Debian's unmodified QEMU: one that hangs at its first split lock, and one that crawls.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab qemu --kernel 6.12")]
+pub(crate) struct QemuArgs {
+    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
+    /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits locks,

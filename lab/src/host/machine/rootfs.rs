@@ -17,9 +17,9 @@ use crate::host::machine::initramfs::{self, archive, file, folder, kernel_module
 #[derive(Clone, Debug)]
 pub(crate) struct GuestPrograms {
     init: PathBuf,
-    split: PathBuf,
+    pub(crate) split: PathBuf,
     pub(crate) splitlock: PathBuf,
-    busybox: PathBuf,
+    pub(crate) busybox: PathBuf,
 }
 
 impl GuestPrograms {

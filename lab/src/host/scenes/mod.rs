@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod faults;
+pub(crate) mod qemu;
 pub(crate) mod relieve;
 pub(crate) mod tools;
 pub(crate) mod watch;
