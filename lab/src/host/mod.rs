@@ -28,6 +28,7 @@ use step::step;
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Cost(args) => cpu::cost(args),
         Command::Cpu(args) => cpu::check(args),
         Command::Demo(args) => cpu::demo(args),
         Command::Faults(args) => cpu::faults(args),

@@ -31,7 +31,7 @@ mod perform;
 
 pub use self::perform::{perform, undefined_flags};
 use crate::cpu::{Context, Cpu, Registers, rflags};
-use crate::decode::{Decoded, LockedAccess, fetch_and_decode};
+use crate::decode::{Decoded, LockedAccess, RecentInstructions, fetch_and_decode};
 use crate::memory::{AccessError, Memory, WritePermit};
 use crate::pause::Pause;
 
@@ -82,11 +82,42 @@ pub fn emulate<C: Cpu>(
 ) -> Result<Emulated, C::Error> {
     let before = cpu.registers()?;
     let context = cpu.context()?;
-    let access = match fetch_and_decode(&before, &context, memory) {
-        Decoded::Locked(access) => access,
-        other => return Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
-    };
-    if let Some(reason) = objection(&access, &before, &context) {
+    match fetch_and_decode(&before, &context, memory) {
+        Decoded::Locked(access) => emulate_access(&access, &before, &context, cpu, memory, pause),
+        other => Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
+    }
+}
+
+/// The same, but only if the access crosses a cache line; otherwise `None`. Instructions are decoded once for as long as
+/// they are `recent`.
+///
+/// # Errors
+/// As [`emulate`].
+pub fn emulate_split<C: Cpu>(
+    cpu: &mut C,
+    memory: &mut impl Memory,
+    pause: &impl Pause,
+    recent: &mut RecentInstructions,
+) -> Result<Option<Emulated>, C::Error> {
+    let before = cpu.registers()?;
+    let context = cpu.context()?;
+    match recent.next_access(&before, &context, memory) {
+        Some(access) if access.crosses_line() => {
+            emulate_access(&access, &before, &context, cpu, memory, pause).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn emulate_access<C: Cpu>(
+    access: &LockedAccess,
+    before: &Registers,
+    context: &Context,
+    cpu: &mut C,
+    memory: &mut impl Memory,
+    pause: &impl Pause,
+) -> Result<Emulated, C::Error> {
+    if let Some(reason) = objection(access, before, context) {
         return Ok(Emulated::LeftToCpu(reason));
     }
     let paused = pause.pause_others();
@@ -96,12 +127,12 @@ pub fn emulate<C: Cpu>(
         Ok(permit) => permit,
         Err(error) => return Ok(Emulated::LeftToCpu(Reason::Access(error))),
     };
-    let (after, result) = perform(&access, &before, u128::from_le_bytes(operand));
+    let (after, result) = perform(access, before, u128::from_le_bytes(operand));
     // In this order: this one can fail, and must not leave a write behind that is then done again.
     cpu.retire(&after)?;
     permit.store(&result.to_le_bytes()[bytes]);
     drop(paused);
-    Ok(Emulated::Done(access))
+    Ok(Emulated::Done(*access))
 }
 
 /// What forbids to do an access, apart from the memory.

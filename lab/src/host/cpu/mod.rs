@@ -3,6 +3,7 @@
 mod accounts;
 mod build;
 mod built_kernel;
+mod cost;
 mod demo;
 mod faults;
 mod fetch;
@@ -23,6 +24,7 @@ mod watch;
 mod windows;
 
 pub(super) use built_kernel::tick_rate;
+pub(super) use cost::run as cost;
 pub(super) use demo::run as demo;
 pub(super) use faults::run as faults;
 pub(super) use fetch::{build_kernel, fetch};
