@@ -13,14 +13,15 @@ use std::arch::x86_64::_rdtsc;
 use std::error::Error;
 use std::time::Duration;
 
+use kvm_bindings::kvm_debug_exit_arch;
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu, open_kvm};
 use split_lock_assist::guard::{
     BreakpointOutcome, Config, Ended, Reaction, Response, Run, VcpuGuard,
 };
 use split_lock_assist::guest_ram::GuestRam;
-use split_lock_assist::kvm::{BreakpointSupport, KvmError, KvmVcpu};
-use split_lock_assist::pause::{PauseGate, SingleVcpu};
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
+use split_lock_assist::pause::{GuestPass, PauseGate, SingleVcpu};
 
 use vm::{CODE, TestVm};
 
@@ -32,26 +33,25 @@ const SPLIT_LOOP: &[u8] = &[0xf0, 0x48, 0xff, 0x06, 0xeb, 0xfa];
 const ROUNDS: u32 = 20;
 const PER_ROUND: u32 = 50;
 
-/// Programs, and what they do most.
-const CPL: u8 = 3;
-
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let kvm = open_kvm()?;
     let support = BreakpointSupport::probe(&kvm)?;
+    // Programs run at 3; without hardware virtualization breakpoints may not work there.
+    let cpl = if support.at(3).is_some() { 3 } else { 0 };
     let vm = TestVm::new(&kvm, OUT_LOOP);
     print(
         "system call",
         best(|| assert_ne!(std::os::unix::process::parent_id(), 0)),
     );
-    bare(&mut vm.vcpu(0, CPL, 0));
-    calls(&vm.vcpu(1, CPL, 0));
+    bare(&mut vm.vcpu(0, cpl, 0));
+    calls(&vm.vcpu(1, cpl, 0));
 
     let vm = TestVm::new(&kvm, SPLIT_LOOP);
-    stalls(&vm)?;
-    if support.at(CPL).is_some() {
-        breakpoints(&vm, support)?;
+    stalls(&vm, cpl)?;
+    if support.at(cpl).is_some() {
+        breakpoints(&vm, support, cpl)?;
     }
     Ok(())
 }
@@ -201,8 +201,8 @@ fn stall(guard: &mut VcpuGuard, vm: &TestVm, vcpu: &mut KvmVcpu) -> (u64, Option
 }
 
 /// Without breakpoints.
-fn stalls(vm: &TestVm) -> Result<(), Failure> {
-    let fd = vm.vcpu(0, CPL, 0);
+fn stalls(vm: &TestVm, cpl: u8) -> Result<(), Failure> {
+    let fd = vm.vcpu(0, cpl, 0);
     let at_split = fd.get_regs()?;
     let mut vcpu = KvmVcpu::new(&fd, BreakpointSupport::NONE)?;
     let mut guard = guard();
@@ -222,39 +222,20 @@ fn stalls(vm: &TestVm) -> Result<(), Failure> {
     Ok(())
 }
 
-fn breakpoints(vm: &TestVm, support: BreakpointSupport) -> Result<(), Failure> {
-    let at_once = KvmVcpu::new;
-    let with_next_run = |fd: &VcpuFd, support| {
-        KvmVcpu::new(fd, support).map(KvmVcpu::returning_registers_with_next_run)
-    };
-    emulated(
-        "split lock emulated at a breakpoint",
-        1,
-        vm,
-        support,
-        with_next_run,
-    )?;
-    emulated(
-        "the same, registers returned at once",
-        2,
-        vm,
-        support,
-        at_once,
-    )
+fn breakpoints(vm: &TestVm, support: BreakpointSupport, cpl: u8) -> Result<(), Failure> {
+    let fd = vm.vcpu(1, cpl, 0);
+    let vcpu = KvmVcpu::new(&fd, support)?.returning_registers_with_next_run();
+    emulated("split lock emulated at a breakpoint", vm, fd, vcpu)?;
+    let fd = vm.vcpu(2, cpl, 0);
+    let vcpu = KvmVcpu::new(&fd, support)?;
+    emulated("the same, registers returned at once", vm, fd, vcpu)
 }
 
-fn emulated(
-    name: &str,
-    id: u64,
-    vm: &TestVm,
-    support: BreakpointSupport,
-    of: impl Fn(&VcpuFd, BreakpointSupport) -> Result<KvmVcpu, KvmError>,
-) -> Result<(), Failure> {
+fn emulated(name: &str, vm: &TestVm, fd: VcpuFd, mut vcpu: KvmVcpu) -> Result<(), Failure> {
     let gate = PauseGate::new();
-    let mut bounded = PreemptibleVcpu::new(vm.vcpu(id, CPL, 0))?;
+    let mut bounded = PreemptibleVcpu::new(fd)?;
     let kicker = bounded.kicker();
     let mut pass = gate.pass(move || kicker.kick());
-    let mut vcpu = of(bounded.vcpu(), support)?;
     let mut guard = guard();
     while stall(&mut guard, vm, &mut vcpu).1.is_none() {
         std::thread::sleep(Duration::from_millis(20));
@@ -262,20 +243,31 @@ fn emulated(
     let deadline = Deadline::after(Duration::from_secs(3600));
     let mut run = 0;
     let all = best(|| {
-        let mut debug = None;
         let entered = now();
-        {
+        let exit = {
             let _inside = pass.enter();
-            if let Ok(Outcome::Exit(VcpuExit::Debug(exit))) = bounded.run_until(deadline) {
-                debug = Some(exit);
+            match bounded.run_until(deadline) {
+                Ok(Outcome::Exit(VcpuExit::Debug(exit))) => exit,
+                other => panic!("not at the breakpoint: {other:?}"),
             }
-        }
+        };
         run = now() - entered;
-        let mut parts = vcpu.stopped(GuestRam::new(&vm.memory), &pass);
-        let outcome = guard.handle_breakpoint(debug.unwrap(), &mut parts).unwrap();
-        assert!(matches!(outcome, BreakpointOutcome::Emulated(_)));
+        handle(&mut guard, exit, vm, &mut vcpu, &pass);
     });
     print(name, all);
     print("of which the run", run);
     Ok(())
+}
+
+#[inline(never)]
+fn handle(
+    guard: &mut VcpuGuard,
+    exit: kvm_debug_exit_arch,
+    vm: &TestVm,
+    vcpu: &mut KvmVcpu,
+    pass: &GuestPass,
+) {
+    let mut parts = vcpu.stopped(GuestRam::new(&vm.memory), pass);
+    let outcome = guard.handle_breakpoint(exit, &mut parts);
+    assert!(matches!(outcome, Ok(BreakpointOutcome::Emulated(_))));
 }

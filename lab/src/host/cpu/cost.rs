@@ -99,13 +99,6 @@ fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {
 
 /// By what they are for. Each line is a number and a name.
 fn costs(printed: &str) -> Result<BTreeMap<&str, u64>> {
-    let cost = |line: &'_ str| -> Option<(&str, u64)> {
-        None.or_else(|| {
-            let _ = line;
-            None
-        })
-    };
-    let _ = cost;
     printed
         .lines()
         .map(|line| {
@@ -113,7 +106,7 @@ fn costs(printed: &str) -> Result<BTreeMap<&str, u64>> {
             Some((name, number.parse().ok()?))
         })
         .collect::<Option<_>>()
-        .context("a line that is not a number and a name")
+        .context("a line is not a number and a name")
 }
 
 impl Limit {
@@ -130,5 +123,22 @@ impl Limit {
             format!("{}: {cost}, which may be {most}", self.of),
             cost <= most,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_what_something_else_takes_is_allowed_and_no_more() {
+        let limit = &COST_LIMITS[0];
+        let is_so = |emulated: u64| {
+            let printed = format!("  4000 {BARE_EXIT}\n  {emulated} {}\n", limit.of);
+            limit.judge(&costs(&printed).unwrap()).unwrap().1
+        };
+        assert!(is_so(8_000) && !is_so(8_001));
+        assert!(costs("the kernel panicked").is_err());
+        assert!(limit.judge(&costs("1 something else").unwrap()).is_err());
     }
 }

@@ -156,7 +156,7 @@ fn set<T: Copy>(field: *mut T, value: T) {
 
 /// As `get`, word by word: volatile accesses to a structure become one for each of its bytes otherwise.
 fn get_words<T: Copy>(field: *mut T) -> T {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let mut value = MaybeUninit::<T>::uninit();
     let to = value.as_mut_ptr().cast::<u64>();
     for n in 0..size_of::<T>() / 8 {
@@ -170,7 +170,7 @@ fn get_words<T: Copy>(field: *mut T) -> T {
 
 /// As `set`, word by word.
 fn set_words<T: Copy>(field: *mut T, value: &T) {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let from = ptr::from_ref(value).cast::<u64>();
     for n in 0..size_of::<T>() / 8 {
         // SAFETY: within `value`, which has no padding between its numbers.
