@@ -64,7 +64,14 @@ pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<P
 /// Builds an example of a package in the same way. The answer is the program.
 pub(crate) fn build_static_example(cache: &Cache, package: &str, name: &str) -> Result<PathBuf> {
     let selected = ["--package", package, "--example", name];
-    let built = build_static_selected(cache, selected)?;
+    // As VMMs are built, because it is measured.
+    let profile = [
+        "--config",
+        "profile.release.lto=true",
+        "--config",
+        "profile.release.codegen-units=1",
+    ];
+    let built = build_static_selected(cache, selected.into_iter().chain(profile))?;
     Ok(built.join("examples").join(name))
 }
 

@@ -74,6 +74,22 @@ impl Cpu for KvmCpu<'_> {
         })
     }
 
+    fn look<T>(&self, act: impl FnOnce(&Registers, &Context) -> T) -> Result<T, KvmError> {
+        let breakpoints = self.vcpu.guest_breakpoints()?;
+        let (registers, special) = (self.vcpu.registers()?, self.vcpu.special()?);
+        Ok(if breakpoints {
+            act(
+                &registers,
+                &Context {
+                    breakpoints,
+                    ..special.context
+                },
+            )
+        } else {
+            act(&registers, &special.context)
+        })
+    }
+
     fn retire(&mut self, after: &Registers) -> Result<(), KvmError> {
         let events = self.vcpu.events()?;
         let in_shadow = events.interrupt.shadow != 0;

@@ -1,7 +1,7 @@
 //! The page that KVM shares with the VMM for each vCPU.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -9,6 +9,8 @@ use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_IO, KVM_EXIT_IO_OUT, kvm_debug_exit_arch, kvm_regs, kvm_run,
     kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
 };
+
+use crate::cpu::Registers;
 
 const PAGE_BYTES: usize = 4096;
 const _: () = assert!(size_of::<kvm_run>() <= PAGE_BYTES);
@@ -88,47 +90,103 @@ impl RunPage {
         set(field!(self, kvm_dirty_regs), registers);
     }
 
-    pub(in crate::kvm) fn registers(&self) -> kvm_regs {
-        get_words(self.registers_field())
+    pub(in crate::kvm) fn registers(&self) -> Registers {
+        let word = |offset| get(self.register(offset));
+        Registers {
+            gpr: [
+                word(offset_of!(kvm_regs, rax)),
+                word(offset_of!(kvm_regs, rcx)),
+                word(offset_of!(kvm_regs, rdx)),
+                word(offset_of!(kvm_regs, rbx)),
+                word(offset_of!(kvm_regs, rsp)),
+                word(offset_of!(kvm_regs, rbp)),
+                word(offset_of!(kvm_regs, rsi)),
+                word(offset_of!(kvm_regs, rdi)),
+                word(offset_of!(kvm_regs, r8)),
+                word(offset_of!(kvm_regs, r9)),
+                word(offset_of!(kvm_regs, r10)),
+                word(offset_of!(kvm_regs, r11)),
+                word(offset_of!(kvm_regs, r12)),
+                word(offset_of!(kvm_regs, r13)),
+                word(offset_of!(kvm_regs, r14)),
+                word(offset_of!(kvm_regs, r15)),
+            ],
+            rip: word(offset_of!(kvm_regs, rip)),
+            rflags: word(offset_of!(kvm_regs, rflags)),
+        }
     }
 
-    pub(in crate::kvm) fn set_registers(&self, registers: &kvm_regs) {
-        set_words(self.registers_field(), registers);
+    pub(in crate::kvm) fn set_registers(&self, registers: &Registers) {
+        let gpr = [
+            offset_of!(kvm_regs, rax),
+            offset_of!(kvm_regs, rcx),
+            offset_of!(kvm_regs, rdx),
+            offset_of!(kvm_regs, rbx),
+            offset_of!(kvm_regs, rsp),
+            offset_of!(kvm_regs, rbp),
+            offset_of!(kvm_regs, rsi),
+            offset_of!(kvm_regs, rdi),
+            offset_of!(kvm_regs, r8),
+            offset_of!(kvm_regs, r9),
+            offset_of!(kvm_regs, r10),
+            offset_of!(kvm_regs, r11),
+            offset_of!(kvm_regs, r12),
+            offset_of!(kvm_regs, r13),
+            offset_of!(kvm_regs, r14),
+            offset_of!(kvm_regs, r15),
+        ];
+        for (offset, value) in gpr.into_iter().zip(registers.gpr) {
+            set(self.register(offset), value);
+        }
+        set(self.register(offset_of!(kvm_regs, rip)), registers.rip);
+        set(
+            self.register(offset_of!(kvm_regs, rflags)),
+            registers.rflags,
+        );
     }
 
     pub(in crate::kvm) fn special(&self) -> kvm_sregs {
-        // SAFETY: as `registers_field`.
+        // SAFETY: as in `register`.
         get_words(unsafe { &raw mut (*self.synced()).sregs })
     }
 
-    /// Whether the special registers are these.
+    /// Whether those of the special registers are these that decide about instructions and addresses: the segments that
+    /// operands lie in, which come first, and some of the control registers.
     pub(in crate::kvm) fn has_special(&self, special: &kvm_sregs) -> bool {
-        // SAFETY: as `registers_field`.
-        let field = unsafe { &raw mut (*self.synced()).sregs }.cast::<u64>();
+        const SEGMENTS: usize = offset_of!(kvm_sregs, tr) / 8;
+        // SAFETY: as in `register`.
+        let field = unsafe { &raw mut (*self.synced()).sregs };
+        let word = |offset| get(field.cast::<u64>().wrapping_byte_add(offset));
         let words = ptr::from_ref(special).cast::<u64>();
-        (0..size_of::<kvm_sregs>() / 8).all(|n| {
-            // SAFETY: within `special`, which has no padding between its numbers.
-            let word = unsafe { words.wrapping_add(n).read() };
-            get(field.wrapping_add(n)) == word
-        })
+        word(offset_of!(kvm_sregs, cr3)) == special.cr3
+            && word(offset_of!(kvm_sregs, cr0)) == special.cr0
+            && word(offset_of!(kvm_sregs, cr4)) == special.cr4
+            && word(offset_of!(kvm_sregs, efer)) == special.efer
+            && (0..SEGMENTS).all(|n| {
+                // SAFETY: within `special`, whose segments have no padding between their numbers.
+                let known = unsafe { words.wrapping_add(n).read() };
+                word(8 * n) == known
+            })
     }
 
     pub(in crate::kvm) fn events(&self) -> kvm_vcpu_events {
-        // SAFETY: as `registers_field`.
+        // SAFETY: as in `register`.
         get_words(unsafe { &raw mut (*self.synced()).events })
     }
 
     pub(in crate::kvm) fn end_shadow(&self) {
-        // SAFETY: as `registers_field`.
+        // SAFETY: as in `register`.
         set(
             unsafe { &raw mut (*self.synced()).events.interrupt.shadow },
             0,
         );
     }
 
-    fn registers_field(&self) -> *mut kvm_regs {
+    /// One of `kvm_regs`, all of which have 64 bits.
+    fn register(&self, offset: usize) -> *mut u64 {
         // SAFETY: the address is one within the mapped page; no reference is made.
-        unsafe { &raw mut (*self.synced()).regs }
+        let registers = unsafe { &raw mut (*self.synced()).regs };
+        registers.wrapping_byte_add(offset).cast()
     }
 
     fn synced(&self) -> *mut kvm_sync_regs {
@@ -166,15 +224,4 @@ fn get_words<T: Copy>(field: *mut T) -> T {
     }
     // SAFETY: all its words have been written, and any numbers are a T.
     unsafe { value.assume_init() }
-}
-
-/// As `set`, word by word.
-fn set_words<T: Copy>(field: *mut T, value: &T) {
-    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
-    let from = ptr::from_ref(value).cast::<u64>();
-    for n in 0..size_of::<T>() / 8 {
-        // SAFETY: within `value`, which has no padding between its numbers.
-        let word = unsafe { from.wrapping_add(n).read() };
-        set(field.cast::<u64>().wrapping_add(n), word);
-    }
 }
