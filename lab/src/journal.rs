@@ -1,11 +1,11 @@
-//! The kernel module's events. The C side of this is `lab/module/lab.h`.
+//! What a kernel did to threads that split locks.
 
 use serde::{Deserialize, Serialize};
 
 /// Something that the kernel did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, on CLOCK_MONOTONIC.
+    /// When, in nanoseconds since the machine was switched on.
     pub ns: u64,
     /// How many ticks the kernel had counted.
     pub jiffies: u64,
@@ -17,8 +17,6 @@ pub struct Event {
     pub kind: Kind,
     /// A signal waits for the thread.
     pub signal_pending: bool,
-    /// This CPU detects split locks.
-    pub detects: bool,
     /// The thread is a vCPU in KVM_RUN.
     pub guest: bool,
 }
@@ -29,6 +27,8 @@ pub struct Event {
 pub enum Kind {
     /// A split lock met detection, at this address.
     Trap(u64),
+    /// A bus lock was done, and the instruction behind it, at this address, met a debug exception.
+    BusLock(u64),
     /// The handler begins its sleep of so many milliseconds.
     Sleep(i64),
     /// The thread sets a timer that asks for this tick.
@@ -78,123 +78,6 @@ pub enum Kind {
     Signal(i64),
     /// A number from user space.
     Mark(i64),
-}
-
-/// The module's own account, when an experiment was over: `struct lab_state`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(C)]
-pub struct State {
-    /// Events that found the journal full.
-    pub lost: u64,
-    /// Traps since the module was loaded.
-    pub traps: u64,
-    /// Split locks that met no detection, since then.
-    pub completed: u64,
-    /// When some tick happens, on CLOCK_MONOTONIC.
-    pub tick_ns: u64,
-    /// Its number.
-    pub tick_jiffies: u64,
-    /// Ticks per second.
-    pub hz: u32,
-    /// CPUs whose detection is off.
-    pub cpus_off: u32,
-}
-
-/// Bytes of one event.
-pub const EVENT_BYTES: usize = 32;
-
-/// Bytes that are no journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JournalError {
-    /// Not a whole number of events.
-    #[error("a journal of {0} bytes is not a whole number of events of {EVENT_BYTES}")]
-    Length(usize),
-    /// An event of a kind that is not known.
-    #[error("event {index} of the journal has the unknown kind {kind}: module and lab differ")]
-    Kind {
-        /// Which event.
-        index: usize,
-        /// Its kind.
-        kind: u8,
-    },
-}
-
-/// Reads what the module has written.
-///
-/// # Errors
-/// [`JournalError`] if it is something else.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, JournalError> {
-    if !bytes.len().is_multiple_of(EVENT_BYTES) {
-        return Err(JournalError::Length(bytes.len()));
-    }
-    let events = bytes.chunks_exact(EVENT_BYTES).enumerate();
-    events.map(|(index, bytes)| event(index, bytes)).collect()
-}
-
-fn event(index: usize, bytes: &[u8]) -> Result<Event, JournalError> {
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let value = word(16).cast_signed();
-    let is_set = value != 0;
-    let (kind, flags) = (bytes[30], bytes[31]);
-    let kind = match kind {
-        1 => Kind::Trap(word(16)),
-        2 => Kind::Sleep(value),
-        3 => Kind::Timer(word(16)),
-        4 => Kind::Wake,
-        5 => Kind::Slept(value),
-        6 => Kind::Down,
-        7 => Kind::Took { taken: !is_set },
-        8 => Kind::Msr { on: is_set },
-        9 => Kind::Queue { unlocks: is_set },
-        10 => Kind::Work { unlocks: is_set },
-        11 => Kind::Return { retry: is_set },
-        12 => Kind::Done,
-        13 => Kind::Signal(value),
-        14 => Kind::Mark(value),
-        15 => Kind::Line,
-        16 => Kind::Worked,
-        17 => Kind::Cancel(word(16)),
-        kind => return Err(JournalError::Kind { index, kind }),
-    };
-    Ok(Event {
-        ns: word(0),
-        jiffies: word(8),
-        pid: i32::from_le_bytes(bytes[24..28].try_into().expect("4 bytes")),
-        cpu: u16::from_le_bytes(bytes[28..30].try_into().expect("2 bytes")),
-        kind,
-        signal_pending: flags & 1 != 0,
-        detects: flags & 2 != 0,
-        guest: flags & 4 != 0,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_read_as_the_module_lays_it_out() {
-        let mut bytes = Vec::new();
-        bytes.extend(5_000u64.to_le_bytes());
-        bytes.extend(77u64.to_le_bytes());
-        bytes.extend((-4i64).to_le_bytes());
-        bytes.extend(123i32.to_le_bytes());
-        bytes.extend(1u16.to_le_bytes());
-        bytes.extend([7, 5]);
-        let expected = Event {
-            ns: 5_000,
-            jiffies: 77,
-            pid: 123,
-            cpu: 1,
-            kind: Kind::Took { taken: false },
-            signal_pending: true,
-            detects: false,
-            guest: true,
-        };
-        assert_eq!(parse(&bytes), Ok(vec![expected]));
-        assert_eq!(parse(&bytes[1..]), Err(JournalError::Length(31)));
-        bytes[30] = 99;
-        let error = JournalError::Kind { index: 0, kind: 99 };
-        assert_eq!(parse(&bytes), Err(error));
-    }
+    /// This CPU has counted a tick.
+    Tick,
 }

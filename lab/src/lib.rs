@@ -1,15 +1,15 @@
 //! What both sides of the lab share: what is to be tried, what the kernel did, and whether the
 //! model would have done the same.
 //!
-//! The lab boots real Linux kernels in a virtual machine, leads stand-in split locks through their
-//! own handler, and holds every trap against [`split_lock_model`]. `lab` is the side that fetches,
-//! builds, boots and compares; `lab-guest` is the first program of the machine that is booted.
+//! The lab boots real Linux kernels on a CPU in software that detects split locks, and holds every trap
+//! against [`split_lock_model`]. `lab` is the side that fetches, builds, boots and compares; `lab-init`
+//! is the first program of the machine that is booted.
 //!
 //! * [`plan`]: experiments, as data that goes into the machine.
-//! * [`journal`]: the kernel module's events, as they come out.
+//! * [`cpu`]: the CPU that detects split locks, and what it and the kernel tell of an experiment.
+//! * [`journal`]: both as one, event by event.
 //! * [`bundle`]: how anything comes out at all.
-//! * [`replay`]: the model led through a journal, event by event.
-//! * [`cpu`]: the CPU in software that detects split locks.
+//! * [`replay`]: the model led through a journal.
 //! * [`watch`]: what `splitlock watch` says, held against a journal.
 #![forbid(unsafe_code)]
 

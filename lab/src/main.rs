@@ -1,4 +1,4 @@
-//! `cargo lab`: fetches kernels and QEMU, boots them, and holds the model against what they do.
+//! `cargo lab`: fetches kernels and a CPU that detects split locks, and holds the model against what they do.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -36,6 +36,7 @@
 mod event;
 mod identity;
 mod livelock;
+mod relief;
 mod serialize;
 mod session;
 mod snapshot;
@@ -48,6 +49,10 @@ mod window;
 pub use event::{Event, EventKind};
 pub use identity::ThreadIdentity;
 pub use livelock::{LivelockThreshold, ThreadState};
+pub use relief::{
+    Mitigation, MitigationError, Relief, ReliefBudget, ReliefError, ReliefTotals, Reliever,
+    SHORTEST_CHARGED,
+};
 pub use session::{Session, SnapshotKind, StateReport};
 pub use snapshot::{Cost, ProcessRow, Snapshot, ThreadRow};
 pub use source::{LostEvents, MissingSource, Probing, Settings, Watch, WatchError};

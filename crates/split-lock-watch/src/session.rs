@@ -1,6 +1,6 @@
 //! One watch: events of the kernel go into the thread table, and snapshots come out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -109,6 +109,26 @@ impl Session {
         Ok(reports)
     }
 
+    /// Threads that are alive and will not get past their instruction.
+    pub(crate) fn livelocked(&mut self) -> BTreeSet<ThreadId> {
+        let threads = self.table.threads();
+        let livelocked = threads.filter(|(_, stats)| stats.state() == ThreadState::Livelocked);
+        let threads = livelocked.map(|(thread, _)| thread);
+        threads
+            .filter(|&thread| !self.identities.has_ended(thread))
+            .collect()
+    }
+
+    /// Threads that have opened a window since this moment, which need not have been taken in yet.
+    pub(crate) fn windows_since(&mut self, since_ns: u64) -> impl Iterator<Item = ThreadId> {
+        self.watch.windows_since(since_ns)
+    }
+
+    /// What happened up to this moment has been taken in.
+    pub(crate) fn taken_until_ns(&self) -> u64 {
+        self.watch.collected_until_ns()
+    }
+
     /// Ends the watch, and takes in what has happened up to now.
     ///
     /// # Errors
@@ -175,6 +195,7 @@ impl Session {
             processes,
             threads_forgotten: self.table.removed_totals().threads - ended,
             threads,
+            relief: None,
         };
         self.last_ns = now;
         Ok((snapshot, reports))

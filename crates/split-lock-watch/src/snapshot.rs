@@ -9,6 +9,7 @@ use split_lock_model::handler::TrapOrigin;
 
 use crate::identity::ThreadIdentity;
 use crate::livelock::ThreadState;
+use crate::relief::ReliefTotals;
 use crate::serialize::{hexadecimal, maybe_nanos, nanos};
 use crate::source::LostEvents;
 use crate::thread_stats::{ThreadStats, Totals};
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub threads: Vec<ThreadRow>,
     /// Of how many threads there are no rows any more.
     pub threads_forgotten: u64,
+    /// What was done for threads in a livelock, where that was asked for.
+    pub relief: Option<ReliefTotals>,
 }
 
 /// CPU time of this process, all its threads together.

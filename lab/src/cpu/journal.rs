@@ -89,6 +89,13 @@ impl Journal {
         self.events.iter().filter(is_it)
     }
 
+    /// When a tick of the clock was, in nanoseconds since the machine was switched on.
+    #[must_use]
+    pub fn nanos(&self, tick: u64) -> u64 {
+        let ns = u128::from(tick) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+
     /// Reads what the CPU has written.
     ///
     /// # Errors

@@ -4,22 +4,47 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Experiment;
+
 /// Everything for one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Kernel modules to load, in this order.
     pub modules: Vec<Module>,
-    /// Lines for `kprobe_events`, as in [`super::trace::PROBES`].
+    /// Lines for `kprobe_events`, of the group [`super::trace::GROUP`]; the trace of all of the script comes out as [`TRACE`].
     pub probes: Vec<String>,
-    /// How long to wait before the first command: a kernel that has just booted is busy.
+    /// How long to wait before anything is tried: a kernel that has just booted is busy.
     pub settle_ms: u64,
+    /// What to measure, in this order.
+    pub experiments: Vec<Experiment>,
     /// Programs to run, one after the other.
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
     pub shell: bool,
-    /// Files from here that lie in the machine's root folder, by their names.
+    /// Files from here.
     #[serde(skip)]
-    pub files: Vec<PathBuf>,
+    pub files: Vec<PlacedFile>,
+}
+
+/// A file of the machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedFile {
+    /// Where it lies in the machine, from the root on and without a slash before it.
+    pub at: String,
+    /// Where it lies here.
+    pub from: PathBuf,
+}
+
+impl PlacedFile {
+    /// In the root folder, by its own name.
+    #[must_use]
+    pub fn in_root(from: PathBuf) -> Self {
+        let name = from.file_name().unwrap_or(from.as_os_str());
+        Self {
+            at: name.to_string_lossy().into_owned(),
+            from,
+        }
+    }
 }
 
 /// A kernel module.

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::Cache;
 use super::{output, programs};
+use crate::host::cache::Cache;
 
 /// apt with a state of its own.
 #[derive(Clone, Debug)]

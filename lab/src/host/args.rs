@@ -7,9 +7,10 @@ use split_lock_lab::cpu::options::{CpuOptions, Detect, TopologyError, Vendor};
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Hz;
 
-use super::cpu::{KernelName, KernelSeries, tick_rate};
+use super::kernel::built::tick_rate;
+use super::kernel::{KernelName, KernelSeries};
 
-/// Hold the model of split locks against real Linux kernels under QEMU.
+/// Hold the model of split locks against real Linux kernels.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo lab",
@@ -24,62 +25,42 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Check(CheckArgs),
     Cost(CostArgs),
-    Cpu(CpuArgs),
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
+    Qemu(QemuArgs),
+    Relieve(RelieveArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
     Windows(WindowsArgs),
 }
 
-/// Boot kernels, and compare every trap with the model.
+/// Boot unmodified kernels on a CPU in software that detects split locks, and hold every trap against the model.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo lab check\n  \
-    cargo lab check --kernel 6.12\n  \
-    cargo lab check --phases 1000\n  \
-    cargo lab check --image linux/arch/x86/boot/bzImage --headers linux --profile 6.16,hz=1000")]
+    cargo lab check --kernel 6.12 --machine four-cpus\n  \
+    cargo lab check --kernel linux/arch/x86/boot/bzImage\n  \
+    cargo lab check --phases 1000")]
 pub(crate) struct CheckArgs {
-    /// Debian's kernels to boot, by series; can be given several times.
-    #[arg(long, value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<String>,
-    #[command(flatten)]
-    pub(crate) own: OwnKernel,
-    /// Also boot with two CPUs on the real clock, where everything that runs here makes things late.
-    #[arg(long)]
-    pub(crate) real_clock: bool,
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12", "newest", "6.12@1000", "6.12@100"])]
+    pub(crate) kernel: Vec<KernelName>,
+    /// What the kernels should do, for the model: `6.16`; what their releases do if not given.
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) profile: Option<Profile>,
+    /// Boot on this machine only; can be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Vec<String>,
     /// Instead of everything, try signals and ticks that meet: short experiments, each begun at so many moments within
     /// a tick.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) phases: Option<u32>,
-}
-
-/// A kernel of your own instead. It needs kprobes, ftrace, modules, and KVM for AMD as modules.
-#[derive(Debug, Args)]
-pub(crate) struct OwnKernel {
-    /// Its bzImage.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "headers",
-        conflicts_with = "kernel"
-    )]
-    pub(crate) image: Option<PathBuf>,
-    /// Its headers, or the folder in which it was built.
-    #[arg(long, value_name = "DIR", requires = "image")]
-    pub(crate) headers: Option<PathBuf>,
-    /// A folder with its modules somewhere below; that of its headers if not given.
-    #[arg(long, value_name = "DIR", requires = "image")]
-    pub(crate) modules: Option<PathBuf>,
-    /// What it should do, for the model: `6.16,hz=1000`; what its release does if not given.
-    #[arg(long, value_name = "KERNEL", requires = "image")]
-    pub(crate) profile: Option<Profile>,
-    /// It runs on two CPUs whose clock counts instructions. Some kernels hang there at boot.
-    #[arg(long, requires = "image")]
-    pub(crate) two_cpus: bool,
+    /// Of the CPUs' random numbers. The same seed makes the same run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u32,
 }
 
 /// Run `splitlock demo linux` in a machine: a Linux guest that hangs, one that a guard gets through, and one
@@ -117,7 +98,7 @@ pub(crate) struct FaultsArgs {
 #[command(after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000")]
 pub(crate) struct FetchArgs {
     /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12"])]
+    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12", "newest", "6.12@1000"])]
     pub(crate) kernel: Vec<KernelName>,
 }
 
@@ -146,29 +127,32 @@ pub(crate) struct ToolsArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
+/// Run guests in Debian's unmodified QEMU: one that hangs at its first split lock, and one that crawls.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab qemu --kernel 6.12")]
+pub(crate) struct QemuArgs {
+    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
+    /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits locks,
+/// and see what those gain that make a livelock on purpose.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab relieve --kernel newest")]
+pub(crate) struct RelieveArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["newest"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
 /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
     #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
     pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Boot unmodified kernels on a CPU in software that detects split locks, and hold the kernel's account of each trap
-/// against the CPU's.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    cargo lab cpu\n  \
-    cargo lab cpu --kernel linux/arch/x86/boot/bzImage --cpus 2")]
-pub(crate) struct CpuArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-    /// Boot each kernel once only, and do not compare two journals.
-    #[arg(long)]
-    pub(crate) once: bool,
-    #[command(flatten)]
-    pub(crate) cpu: CpuOptionArgs,
 }
 
 /// Count the split locks in each window of detection that a thread gets which splits locks without pause, and hold the

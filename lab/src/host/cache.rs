@@ -17,7 +17,7 @@ impl Cache {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace().join("target"), PathBuf::from);
         let root = target.join("lab");
-        // make and QEMU run elsewhere.
+        // make and Bochs run elsewhere.
         let root = std::path::absolute(&root).unwrap_or(root);
         Self { root }
     }
@@ -44,8 +44,8 @@ impl Cache {
         Ok(file)
     }
 
-    /// What is kept under a name: `apt` (its state, apart from the machine's), `qemu` (with all its libraries),
-    /// `kernels`, `busybox`, `build` (what is built for the machine) and `results`.
+    /// What is kept under a name: `apt` (its state, apart from the machine's), `kernels`,
+    /// `busybox`, `build` (what is built for the machine) and `results`.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }

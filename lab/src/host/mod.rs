@@ -5,46 +5,34 @@ use anyhow::Result;
 mod apt;
 pub(crate) mod args;
 mod cache;
-mod check;
-mod compare;
 mod cpu;
-mod initramfs;
+mod fetch;
 mod kernel;
-mod lab;
 mod machine;
-mod module;
 mod output;
-mod plans;
 mod programs;
+mod scenes;
+mod shell;
 mod step;
-mod summary;
 
-use args::{Cli, Command, FetchArgs};
-use cache::Cache;
-use machine::Qemu;
-use step::step;
+use args::{Cli, Command};
+use fetch::{build_kernel, fetch};
+use scenes::{check, cost, demo, faults, qemu, relieve, tools, watch, windows};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
-        Command::Cost(args) => cpu::cost(args),
-        Command::Cpu(args) => cpu::check(args),
-        Command::Demo(args) => cpu::demo(args),
-        Command::Faults(args) => cpu::faults(args),
+        Command::Cost(args) => cost::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
-        Command::Kernel(args) => cpu::build_kernel(args),
-        Command::Shell(args) => cpu::shell(args),
-        Command::Tools(args) => cpu::tools(args),
-        Command::Windows(args) => cpu::windows(args),
-        Command::Watch(args) => cpu::watch(args),
+        Command::Kernel(args) => build_kernel(args),
+        Command::Qemu(args) => qemu::run(args),
+        Command::Relieve(args) => relieve::run(args),
+        Command::Shell(args) => shell::run(args),
+        Command::Tools(args) => tools::run(args),
+        Command::Windows(args) => windows::run(args),
+        Command::Watch(args) => watch::run(args),
     }
-}
-
-fn fetch(args: &FetchArgs) -> Result<bool> {
-    let cache = Cache::new();
-    let _alone = cache.lock()?;
-    step("QEMU", || Qemu::get(&cache))?;
-    cpu::fetch(args, &cache)?;
-    Ok(true)
 }

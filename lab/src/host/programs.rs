@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::workspace;
+use crate::host::cache::workspace;
 
 /// Runs a program to its end. If it fails, the error has the last lines of what it said.
 pub(crate) fn run(command: &mut Command) -> Result<String> {

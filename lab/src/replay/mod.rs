@@ -14,4 +14,4 @@ mod ticks;
 
 pub use follow::replay;
 pub use report::{Allowed, Mismatch, Report, TrapRow, Verdict};
-pub use ticks::{LATE_TICK_NS, Machine, Ticks};
+pub use ticks::{LATE_TICK_NS, Machine, Ticks, TicksError};

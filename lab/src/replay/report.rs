@@ -11,6 +11,13 @@ pub struct Report {
     pub traps: Vec<TrapRow>,
     /// Every disagreement.
     pub mismatches: Vec<Mismatch>,
+    /// Bus locks that met a debug exception.
+    pub bus_locks: u64,
+    /// Sleeps of the rate limit.
+    pub throttled: u64,
+    /// Split locks that were let through on a CPU without a window of its own: in that of its sibling, or where
+    /// nothing detects.
+    pub without_own_window: u64,
     /// Work that ran on another CPU than its window's: the one where it had last been run, by a worker
     /// that had not come back from it. The model does what that leads to, and does not foresee it.
     pub misplaced_work: u64,
@@ -23,7 +30,7 @@ pub struct Report {
 pub struct TrapRow {
     /// The last mark before it.
     pub mark: Option<i64>,
-    /// When, on the kernel's CLOCK_MONOTONIC.
+    /// When, in the machine's time.
     pub ns: u64,
     /// The thread.
     pub pid: i32,
@@ -58,12 +65,14 @@ pub enum Verdict {
     CutShort,
     /// Because a signal came at the semaphore.
     LeftQueue,
+    /// With SIGBUS.
+    Sigbus,
 }
 
 /// A disagreement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// When, on the kernel's CLOCK_MONOTONIC.
+    /// When, in the machine's time.
     pub ns: u64,
     /// The thread.
     pub pid: i32,
@@ -82,9 +91,9 @@ pub struct Allowed {
     /// is noted while the semaphore is locked, and is never allowed to differ; and nobody who is first
     /// in line is passed over without a signal.
     pub races: u64,
-    /// A timer of the kernel's wheel expired in a later tick than its own: the interrupt, or the
-    /// softirq that runs timers, was held up. Never in an earlier one.
-    pub late_timers: u64,
+    /// A timer expired one tick late, and it was another CPU that had counted its tick. All CPUs have their interrupt for a
+    /// tick at the same moment; the timer's own came before the count, and found nothing due.
+    pub counted_elsewhere: u64,
     /// The re-enable work ran in a later tick than its timer expired in: its worker had to wait for
     /// the CPU. The window is longer by that; the model knows a worker's latency as a cost.
     pub late_workers: u64,
@@ -92,34 +101,20 @@ pub struct Allowed {
     pub slowest_worker_ns: u64,
     /// An interrupted thread ran, and looked at the ticks, in a later tick than its signal came in.
     pub late_threads: u64,
-    /// Events whose tick was counted later than [`LATE_TICK_NS`](super::LATE_TICK_NS) after its
-    /// moment. Whatever the kernel decided then, it decided by its count.
-    pub late_ticks: u64,
 }
 
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ticks within a step, {} races for the semaphore's queue, {} late timers, {} late \
-             workers (slowest {} us), {} late threads, {} late ticks",
+            "{} ticks within a step, {} races for the semaphore's queue, {} timers whose tick another CPU counted, {} late workers (slowest {} us), {} late threads",
             self.tick_within_step,
             self.races,
-            self.late_timers,
+            self.counted_elsewhere,
             self.late_workers,
             self.slowest_worker_ns / 1000,
-            self.late_threads,
-            self.late_ticks
+            self.late_threads
         )
-    }
-}
-
-impl Allowed {
-    /// Whether no timer and no tick was held up. What falls between two notes depends on the phase of the ticks, and a
-    /// worker or an interrupted thread may have had to wait for the only CPU.
-    #[must_use]
-    pub fn is_on_time(&self) -> bool {
-        (self.late_timers, self.late_ticks) == (0, 0)
     }
 }
 
@@ -135,14 +130,16 @@ impl Report {
     pub fn absorb(&mut self, other: Self) {
         self.traps.extend(other.traps);
         self.mismatches.extend(other.mismatches);
+        self.bus_locks += other.bus_locks;
+        self.throttled += other.throttled;
+        self.without_own_window += other.without_own_window;
         self.misplaced_work += other.misplaced_work;
         let (mine, its) = (&mut self.allowed, other.allowed);
         mine.tick_within_step += its.tick_within_step;
         mine.races += its.races;
-        mine.late_timers += its.late_timers;
+        mine.counted_elsewhere += its.counted_elsewhere;
         mine.late_workers += its.late_workers;
         mine.slowest_worker_ns = mine.slowest_worker_ns.max(its.slowest_worker_ns);
         mine.late_threads += its.late_threads;
-        mine.late_ticks += its.late_ticks;
     }
 }

@@ -86,6 +86,18 @@ impl EventQueue {
         }
     }
 
+    /// Who has opened a window since then, among what has not been taken.
+    pub(super) fn windows_since(&self, since_ns: u64) -> impl Iterator<Item = ThreadId> {
+        let opens = move |event: &&Event| {
+            event.at_ns >= since_ns && matches!(event.kind, EventKind::Detection { on: false, .. })
+        };
+        let events = self.waiting.iter().filter(opens);
+        events.map(|event| ThreadId {
+            pid: event.pid,
+            tid: event.tid,
+        })
+    }
+
     pub(super) fn take_until(&mut self, until_ns: u64) -> Vec<Event> {
         self.taken_until_ns = until_ns;
         // What one CPU has written is in order already, and stays so.

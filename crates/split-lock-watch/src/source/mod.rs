@@ -221,6 +221,13 @@ impl Watch {
         self.queue.take_until(until)
     }
 
+    /// Threads that are seen to have opened a window since this moment. Nothing is collected by that: it is for whoever
+    /// cannot wait until the order of the events is certain.
+    pub(crate) fn windows_since(&mut self, since_ns: u64) -> impl Iterator<Item = ThreadId> {
+        self.drain();
+        self.queue.windows_since(since_ns)
+    }
+
     /// Whatever happened up to this moment has been collected, on the clock of [`Event::at_ns`].
     #[must_use]
     pub fn collected_until_ns(&self) -> u64 {

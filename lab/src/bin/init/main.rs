@@ -1,7 +1,7 @@
 //! The first program of a machine with the detecting CPU: does what its script says, sends what came of it to the CPU's
 //! results ports, and switches the machine off.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::thread;
@@ -17,9 +17,15 @@ use split_lock_lab::cpu::script::{
 };
 
 mod commands;
+mod experiment;
+mod setting;
+mod splitter;
 mod sys;
+mod tick;
+mod tracer;
 
 use sys::ResultsPort;
+use tracer::Tracer;
 
 fn main() {
     if let Err(error) = carry_out() {
@@ -40,8 +46,18 @@ fn carry_out() -> Result<()> {
     for module in &script.modules {
         insert(module)?;
     }
-    define(&script.probes)?;
+    if !script.probes.is_empty() {
+        tracer::define(&script.probes)?;
+    }
     thread::sleep(Duration::from_millis(script.settle_ms));
+    if !script.experiments.is_empty() {
+        let tracer = Tracer::new()?;
+        for experiment in &script.experiments {
+            eprintln!("lab-init: {}", experiment.name);
+            experiment::run(experiment, &tracer, &mut port)
+                .with_context(|| format!("experiment {}", experiment.name))?;
+        }
+    }
     for command in &script.commands {
         eprintln!("lab-init: {}", command.name);
         commands::run(command, &mut port).with_context(|| format!("command {}", command.name))?;
@@ -50,8 +66,7 @@ fn carry_out() -> Result<()> {
         commands::shell()?;
     }
     if !script.probes.is_empty() {
-        let trace = fs::read(tracing("trace")).context("cannot read the kernel's trace")?;
-        bundle::send(&mut port, TRACE, &trace)?;
+        bundle::send(&mut port, TRACE, &tracer::trace()?)?;
     }
     bundle::send(&mut port, KERNEL_LOG, &sys::kernel_log()?)?;
     bundle::send(&mut port, LAST_BUNDLE, b"")?;
@@ -94,28 +109,4 @@ fn insert(module: &Module) -> Result<()> {
     let parameters = std::ffi::CString::new(module.parameters.as_str())?;
     finit_module(&file, &parameters, ModuleInitFlags::empty())
         .with_context(|| format!("the kernel refuses the module {name}"))
-}
-
-fn tracing(file: &str) -> std::path::PathBuf {
-    Path::new("/sys/kernel/tracing").join(file)
-}
-
-/// Defines kprobe events and switches them on.
-fn define(probes: &[String]) -> Result<()> {
-    for probe in probes {
-        append("kprobe_events", probe)?;
-    }
-    if !probes.is_empty() {
-        append("events/split_lock/enable", "1")?;
-    }
-    Ok(())
-}
-
-fn append(file: &str, line: &str) -> Result<()> {
-    let path = tracing(file);
-    let written = OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-    written.with_context(|| format!("cannot write {line:?} to {}", path.display()))
 }

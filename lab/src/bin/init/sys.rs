@@ -1,14 +1,20 @@
-//! The CPU's results port, and the kernel's log.
+//! The CPU's results port, the kernel's log, split locks, and memory for a guest.
 #![expect(
     unsafe_code,
-    reason = "I/O and time-stamp instructions; ioperm and klogctl have no safe wrappers"
+    reason = "instructions that Rust does not have, signal handlers, and calls without safe wrappers"
 )]
 
 use std::arch::asm;
 use std::arch::x86_64::_rdtsc;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::Result;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use split_lock_lab::cpu::script::RESULTS_PORT;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// Bytes written to it come out of the machine. It is good on the thread that has opened it.
 #[derive(Debug)]
@@ -68,4 +74,108 @@ pub(crate) fn kernel_log() -> io::Result<Vec<u8>> {
     }
     log.truncate(read.unsigned_abs() as usize);
     Ok(log)
+}
+
+/// What interrupts a thread. Nothing else in this program uses it.
+pub(crate) const KICK: Signal = Signal::SIGUSR1;
+
+/// Where the instruction of [`CrossingWord::increment`] lies, once it has run.
+static SPLIT_LOCK: AtomicU64 = AtomicU64::new(0);
+const SPLIT_LOCK_BYTES: u64 = 4;
+
+static SIGBUS_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// How many SIGBUS there have been.
+pub(crate) fn sigbus_count() -> u64 {
+    SIGBUS_COUNT.load(Ordering::Relaxed)
+}
+
+/// A thread that a signal finds at its split lock goes on behind it, so that each is one try.
+extern "C" fn leave_split_lock(
+    signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    if signal == libc::SIGBUS {
+        SIGBUS_COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the kernel passes the interrupted thread's context, which is this handler's alone.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let ip = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+    let split_lock = SPLIT_LOCK.load(Ordering::Relaxed);
+    if ip.cast_unsigned() == split_lock {
+        *ip = (split_lock + SPLIT_LOCK_BYTES).cast_signed();
+    }
+}
+
+/// Makes kicks and SIGBUS interrupt system calls, and single split locks.
+pub(crate) fn install_handlers() -> nix::Result<()> {
+    // Without SA_RESTART.
+    let handler = SigHandler::SigAction(leave_split_lock);
+    let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
+    for signal in [KICK, Signal::SIGBUS] {
+        // SAFETY: the handler uses nothing but atomics and its arguments, so it may run at any point of the program.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Two cache lines, and a 32-bit word that lies in both.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct CrossingWord([u8; 128]);
+
+const OFFSET: usize = 62;
+
+impl Default for CrossingWord {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl CrossingWord {
+    /// Adds one in a single split lock; the answer is whether it came to that.
+    #[inline(never)]
+    pub(crate) fn increment(&mut self) -> bool {
+        let before = self.get();
+        let word = self.0[OFFSET..].as_mut_ptr();
+        // SAFETY: the four bytes at the word are inside of the array, which is borrowed for writing. Where a signal finds
+        // the instruction, `leave_split_lock` leads to the one behind it, which is as good for the compiler.
+        unsafe {
+            asm!(
+                "lea {address}, [rip + 2f]",
+                "mov [{place}], {address}",
+                "2: lock add dword ptr [rdi], 1",
+                address = out(reg) _,
+                place = in(reg) SPLIT_LOCK.as_ptr(),
+                in("rdi") word,
+                options(nostack),
+            );
+        }
+        self.get() != before
+    }
+
+    fn get(&self) -> u32 {
+        let bytes = &self.0[OFFSET..OFFSET + 4];
+        u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    }
+}
+
+const GUEST_MEMORY: usize = 0x1_0000;
+
+/// Memory at guest address 0, which has to outlive the VM's vCPUs.
+pub(crate) fn guest_memory(vm: &VmFd) -> Result<GuestMemoryMmap> {
+    let start = GuestAddress(0);
+    let memory = GuestMemoryMmap::from_ranges(&[(start, GUEST_MEMORY)])?;
+    let region = kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: GUEST_MEMORY as u64,
+        userspace_addr: memory.get_host_address(start)? as u64,
+    };
+    // SAFETY: the mapping is as large as the region, and whoever holds the vCPU keeps it until
+    // after the vCPU is gone.
+    unsafe { vm.set_user_memory_region(region) }?;
+    Ok(memory)
 }

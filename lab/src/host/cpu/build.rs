@@ -7,15 +7,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::source::{self, Source};
 use crate::host::cache::{Cache, workspace};
-use crate::host::initramfs::read;
+use crate::host::cpu::source::{self, Source};
+use crate::host::machine::initramfs::read;
 use crate::host::{output, programs};
 
 /// The CPU, built.
 #[derive(Clone, Debug)]
-pub(super) struct Build {
-    pub(super) program: PathBuf,
+pub(crate) struct Build {
+    pub(crate) program: PathBuf,
 }
 
 /// What both builds have. No part of it is for speed alone but `--enable-repeat-speedups`.
@@ -53,7 +53,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 impl Build {
     /// From the cache, or else built from its source.
-    pub(super) fn get(source: &Source, several_cpus: bool, cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(source: &Source, several_cpus: bool, cache: &Cache) -> Result<Self> {
         let files = our_files()?;
         let (kind, more): (_, &[_]) = match several_cpus {
             false => ("one-cpu", &ONE_CPU),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::host::apt::{self, Apt};
 use crate::host::cache::Cache;
-use crate::host::initramfs::read;
+use crate::host::machine::initramfs::read;
 use crate::host::output;
 
 /// The first release of Debian with Bochs 3.0. The machine's own may be an older one.
@@ -19,15 +19,15 @@ const CHECKSUM: &str = "sha256";
 
 /// Bochs as it is published, and the BIOS of its machine.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     root: PathBuf,
     /// Of the archive.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
 }
 
 impl Source {
     /// From the cache, or else the network.
-    pub(super) fn get(cache: &Cache) -> Result<Self> {
+    pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let root = cache.folder("bochs");
         let what = format!("the source of Bochs (Debian's {SUITE})");
         apt::unpacked_from(&what, &root, |draft| {
@@ -42,15 +42,15 @@ impl Source {
     }
 
     /// The bytes of the archive.
-    pub(super) fn archive(&self) -> Result<Vec<u8>> {
+    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
         read(&self.root.join(ARCHIVE))
     }
 
-    pub(super) fn bios(&self) -> PathBuf {
+    pub(crate) fn bios(&self) -> PathBuf {
         self.root.join("usr/share/bochs/BIOS-bochs-latest")
     }
 
-    pub(super) fn vga_bios(&self) -> PathBuf {
+    pub(crate) fn vga_bios(&self) -> PathBuf {
         self.root.join("usr/share/vgabios/vgabios.bin")
     }
 }
@@ -99,12 +99,12 @@ fn upstream_archive(record: &str) -> Result<SourceFile> {
 }
 
 /// In hexadecimal digits.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     digits(&Sha256::digest(bytes))
 }
 
 /// Names what was made from these parts: other parts, or parts that are cut elsewhere, have another key.
-pub(super) fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub(crate) fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

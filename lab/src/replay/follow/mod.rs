@@ -1,6 +1,7 @@
 //! The comparison itself: one function per kind of event, those of the three stages of a punishment in
 //! files of their own.
 
+mod bus_lock;
 mod semaphore;
 mod sleep;
 mod window;
@@ -11,7 +12,7 @@ use split_lock_model::handler::{
     Action, Handler, Interrupted, Retry, Rules, TaskId, Trap, TrapOrigin,
 };
 use split_lock_model::kernel::Profile;
-use split_lock_model::machine::{CpuId, Hardware};
+use split_lock_model::machine::{CoreId, CpuId, Topology};
 use split_lock_model::time::Jiffies;
 
 use super::report::{Mismatch, Report, TrapRow, Verdict};
@@ -23,13 +24,18 @@ use crate::journal::{Event, Kind};
 #[must_use]
 pub fn replay(profile: &Profile, rules: Rules, machine: &Machine, journal: &[Event]) -> Report {
     let mut follower = Follower {
-        handler: Handler::new(profile, machine.topology, Hardware::ICE_LAKE, rules),
+        handler: Handler::new(profile, machine.topology, machine.hardware, rules),
         rules,
+        is_armed: profile.arms_split_lock(machine.hardware),
+        topology: machine.topology,
+        detects: HashMap::new(),
+        switches: HashMap::new(),
         ticks: machine.ticks,
         waits: semaphore::ends_of_waits(journal),
         hz: u64::from(profile.hz().get()),
         threads: HashMap::new(),
         windows: HashMap::new(),
+        counted_by: HashMap::new(),
         deferred: Vec::new(),
         unlocked_on: None,
         mark: None,
@@ -45,9 +51,20 @@ pub fn replay(profile: &Profile, rules: Rules, machine: &Machine, journal: &[Eve
 /// The early return from the sleep.
 const CUT_SHORT: Action = Action::Retry(Retry::DetectionOn(Interrupted::Asleep));
 
+const SIGBUS: i64 = 7;
+
+/// More than lie between any two notes of one step.
+const MOST_TICKS: u64 = 100;
+
 struct Follower {
     handler: Handler,
     rules: Rules,
+    is_armed: bool,
+    topology: Topology,
+    /// By core, what was last written to TEST_CTRL.
+    detects: HashMap<CoreId, bool>,
+    /// By CPU, what the model says that will be written next.
+    switches: HashMap<u16, bool>,
     ticks: Ticks,
     /// How each thread's waits in the queue will end, in their order.
     waits: HashMap<i32, VecDeque<bool>>,
@@ -55,6 +72,8 @@ struct Follower {
     threads: HashMap<i32, Thread>,
     /// By CPU.
     windows: HashMap<u16, Window>,
+    /// By tick, the CPU that has counted it.
+    counted_by: HashMap<u64, u16>,
     /// Threads that have joined the queue of a semaphore that is free, says the model.
     deferred: Vec<Event>,
     /// The CPU on which the work that releases the semaphore was run last.
@@ -78,6 +97,8 @@ struct Thread {
     will_leave: bool,
     /// Its window has got the timer that will end it.
     window_ends: bool,
+    /// It got SIGBUS, after its bus lock.
+    got_sigbus: bool,
 }
 
 /// How far a thread has come in the handler.
@@ -101,6 +122,10 @@ enum Stage {
     Through { tick: u64, closes: Option<u64> },
     /// Sent back.
     Back(Interrupted),
+    /// After a bus lock, and about to ask the rate limit, since this tick.
+    BusLocked { since: u64, has_slept: bool },
+    /// The rate limit makes it sleep until this tick.
+    Throttled { wake: u64 },
     /// The model disagreed, so it cannot say what comes next.
     Lost,
 }
@@ -143,13 +168,14 @@ struct Window {
 
 impl Follower {
     fn event(&mut self, event: &Event) {
-        if event.jiffies > self.ticks.at(event.ns) {
+        if self.ticks.is_early(event) {
             self.mismatch(event, "a tick was counted before its moment");
-        } else if !self.ticks.agree_with(event) {
-            self.report.allowed.late_ticks += 1;
+        } else if self.ticks.is_late(event) {
+            self.mismatch(event, "a tick was not counted at its moment");
         }
         match event.kind {
             Kind::Trap(_) => self.trap(event),
+            Kind::BusLock(_) => self.bus_lock(event),
             Kind::Sleep(_) => self.sleep(event),
             Kind::Timer(expires) => self.timer(event, expires),
             Kind::Cancel(expires) => self.cancel(event, expires),
@@ -164,8 +190,11 @@ impl Follower {
             Kind::Worked => {}
             Kind::Return { retry } => self.back(event, retry),
             Kind::Done => self.done(event),
-            Kind::Signal(_) => self.signal(event),
+            Kind::Signal(number) => self.signal(event, number),
             Kind::Mark(number) => self.mark = Some(number),
+            Kind::Tick => {
+                self.counted_by.insert(event.jiffies, event.cpu);
+            }
         }
     }
 
@@ -180,6 +209,7 @@ impl Follower {
             queued_at: 0,
             will_leave: false,
             window_ends: false,
+            got_sigbus: false,
         })
     }
 
@@ -224,6 +254,7 @@ impl Follower {
         wanted: impl Fn(&Action) -> bool,
     ) -> (Option<Action>, u64) {
         let mut first = None;
+        let earlier = earlier.clamp(event.jiffies.saturating_sub(MOST_TICKS), event.jiffies);
         for tick in (earlier..=event.jiffies).rev() {
             let mut handler = self.handler.clone();
             let answer = question(&mut handler, Jiffies(tick));
@@ -240,12 +271,8 @@ impl Follower {
     }
 
     fn trap(&mut self, event: &Event) {
-        let id = self.thread(event.pid).id;
-        if !self.handler.detects(id, CpuId(event.cpu.into())) {
-            self.mismatch(
-                event,
-                "a trap on a CPU that does not detect, says the model",
-            );
+        if !self.detects(event) {
+            self.mismatch(event, "a trap on a CPU whose detection is off");
         }
         let row = TrapRow {
             mark: self.mark,
@@ -289,23 +316,33 @@ impl Follower {
     }
 
     fn timer(&mut self, event: &Event, expires: u64) {
+        let due = expires.saturating_add(1);
         match self.stage(event) {
             Stage::AboutToSleep(noted) => self.fall_asleep(event, noted, expires),
             Stage::Entered => {
-                self.open_at_once(event, Some(expires + 1));
-                self.compare_closing(event, expires + 1);
+                self.open_at_once(event, Some(due));
+                self.compare_closing(event, due);
             }
-            Stage::Through { .. } => self.compare_closing(event, expires + 1),
+            Stage::Through { .. } => self.compare_closing(event, due),
+            Stage::BusLocked { .. } => self.throttle(event, due),
             stage => self.unexpected(event, stage),
         }
     }
 
     fn back(&mut self, event: &Event, retry: bool) {
         let stage = self.stage(event);
-        if !retry {
-            self.lose(event, format!("SIGBUS; model: {stage:?}"));
+        if let Stage::BusLocked { .. } = stage {
+            return self.bus_lock_done(event);
         }
         let verdict = match stage {
+            Stage::Entered if !retry => {
+                let action = self.trapped(event, event.jiffies, event.signal_pending);
+                if action != Action::Sigbus {
+                    return self.lose(event, format!("SIGBUS; model: {action:?}"));
+                }
+                Verdict::Sigbus
+            }
+            stage if !retry => return self.lose(event, format!("SIGBUS; model: {stage:?}")),
             Stage::Through { closes, .. } => {
                 if closes.is_some() && !self.thread(event.pid).window_ends {
                     self.mismatch(event, format!("a window without an end; model: {closes:?}"));
@@ -334,20 +371,23 @@ impl Follower {
     }
 
     fn done(&mut self, event: &Event) {
-        let id = self.thread(event.pid).id;
-        if self.handler.detects(id, CpuId(event.cpu.into())) {
+        if self.detects(event) {
             self.mismatch(
                 event,
-                "a split lock was let through; model: detection is on",
+                "a split lock was let through on a CPU whose detection is on",
             );
         }
+        let has_window = self.windows.contains_key(&event.cpu);
+        self.report.without_own_window += u64::from(!has_window);
     }
 
-    fn signal(&mut self, event: &Event) {
+    fn signal(&mut self, event: &Event, number: i64) {
         let thread = self.thread(event.pid);
+        thread.got_sigbus |= number == SIGBUS;
         thread.signalled = Some(event.jiffies);
         if let Some(row) = &mut thread.row {
-            row.signal_after_ns.get_or_insert(event.ns - row.ns);
+            row.signal_after_ns
+                .get_or_insert(event.ns.saturating_sub(row.ns));
         }
     }
 
@@ -357,7 +397,7 @@ impl Follower {
         }
     }
 
-    /// Nobody may be left in the handler.
+    /// Nobody may be left in the handler, and nothing undone.
     fn finish(&mut self) {
         let stuck = self
             .threads
@@ -367,6 +407,15 @@ impl Follower {
         for pid in stuck {
             let what = "still in the handler at the end".to_owned();
             self.report.mismatches.push(Mismatch { ns: 0, pid, what });
+        }
+        for cpu in self.switches.keys() {
+            let what = format!("CPU {cpu} was not switched at the end");
+            let mismatch = Mismatch {
+                ns: 0,
+                pid: 0,
+                what,
+            };
+            self.report.mismatches.push(mismatch);
         }
     }
 }

@@ -96,7 +96,7 @@ impl Follower {
     pub(super) fn took(&mut self, event: &Event, taken: bool) {
         let queued_at = self.thread(event.pid).queued_at;
         self.note_row(event, |row| {
-            row.queued_ticks = Some(event.jiffies - queued_at);
+            row.queued_ticks = Some(event.jiffies.saturating_sub(queued_at));
         });
         let was_deferred = self.deferred.iter().any(|other| other.pid == event.pid);
         self.deferred.retain(|other| other.pid != event.pid);

@@ -13,6 +13,7 @@ impl Follower {
     pub(super) fn sleep(&mut self, event: &Event) {
         match self.stage(event) {
             Stage::Entered => self.go_to(event, Stage::AboutToSleep(event.jiffies)),
+            Stage::BusLocked { .. } => {}
             stage => self.unexpected(event, stage),
         }
     }
@@ -25,7 +26,7 @@ impl Follower {
     /// The wheel fires a timer in the tick after the one that it asks for, or that it was set in.
     pub(super) fn fall_asleep(&mut self, event: &Event, noted: u64, expires: u64) {
         let trap = self.trap_of(event, false);
-        let wake = Jiffies(expires + 1);
+        let wake = Jiffies(expires.saturating_add(1));
         let (action, since) = self.ask(
             event,
             noted,
@@ -39,11 +40,13 @@ impl Follower {
             let (found, model) = (wake.0.wrapping_sub(since), model.0.wrapping_sub(since));
             self.mismatch(event, format!("a sleep of {found} ticks; model: {model}"));
         }
-        self.note_row(event, |row| row.asleep_after_ns = Some(event.ns - row.ns));
+        self.note_row(event, |row| {
+            row.asleep_after_ns = Some(event.ns.saturating_sub(row.ns));
+        });
         let sleep = Sleep {
             since,
             expires: model.0 - 1,
-            wake: model.0.max(event.jiffies + 1),
+            wake: model.0.max(event.jiffies.saturating_add(1)),
             cancelled: None,
         };
         self.go_to(event, Stage::Asleep(sleep));
@@ -60,34 +63,61 @@ impl Follower {
     }
 
     pub(super) fn wake(&mut self, event: &Event) {
-        let Stage::Asleep(Sleep { wake, .. }) = self.stage(event) else {
-            return;
+        let wake = match self.stage(event) {
+            Stage::Asleep(Sleep { wake, .. }) if !event.signal_pending => wake,
+            Stage::Throttled { wake } => wake,
+            _ => return,
         };
-        if event.signal_pending {
+        self.compare_expiry(event, "the sleep's timer", wake);
+    }
+
+    /// A timer of the kernel's wheel that should have expired in the tick `due`.
+    pub(super) fn compare_expiry(&mut self, event: &Event, timer: &str, due: u64) {
+        let (ticks, than) = match event.jiffies {
+            now if now < due => (due - now, "before"),
+            now if now > due => (now - due, "after"),
+            _ => return,
+        };
+        let counted_by = self.counted_by.get(&due);
+        if event.jiffies.checked_sub(1) == Some(due)
+            && counted_by.is_some_and(|&cpu| cpu != event.cpu)
+        {
+            self.report.allowed.counted_elsewhere += 1;
             return;
         }
-        if event.jiffies < wake {
-            let early = wake - event.jiffies;
-            self.mismatch(
-                event,
-                format!("the sleep's timer fired {early} ticks before the model's"),
-            );
-        }
-        self.report.allowed.late_timers += u64::from(event.jiffies > wake);
+        self.mismatch(
+            event,
+            format!("{timer} expired {ticks} ticks {than} the model's"),
+        );
     }
 
     pub(super) fn slept(&mut self, event: &Event, left: i64) {
-        self.note_row(event, |row| row.awake_after_ns = Some(event.ns - row.ns));
+        self.note_row(event, |row| {
+            row.awake_after_ns = Some(event.ns.saturating_sub(row.ns));
+        });
         match self.stage(event) {
             Stage::AboutToSleep(noted) => self.did_not_sleep(event, noted, left),
             Stage::Asleep(sleep) => self.did_sleep(event, sleep, left),
+            Stage::Throttled { wake } => {
+                if event.jiffies < wake {
+                    self.mismatch(event, "the rate limit's sleep was cut short");
+                }
+                let since = event.jiffies;
+                self.go_to(
+                    event,
+                    Stage::BusLocked {
+                        since,
+                        has_slept: true,
+                    },
+                );
+            }
             stage => self.unexpected(event, stage),
         }
     }
 
     fn did_sleep(&mut self, event: &Event, sleep: Sleep, left: i64) {
         self.note_row(event, |row| {
-            row.slept_ticks = Some(event.jiffies - sleep.since);
+            row.slept_ticks = Some(event.jiffies.saturating_sub(sleep.since));
         });
         self.note_late_thread(event);
         if sleep.cancelled.is_none() && event.jiffies < sleep.wake {
@@ -183,10 +213,11 @@ impl Follower {
     fn left_at(&self, tick: u64, expires: u64) -> i64 {
         // The tick that a timer asks for counts as left only in a sentence, which knows no mercy.
         let counted = match self.rules.on_signal {
-            OnSignal::FixedEnd => expires + 1,
+            OnSignal::FixedEnd => expires.saturating_add(1),
             OnSignal::StartOver | OnSignal::Proceed | OnSignal::RemainingSleep => expires,
         };
-        let ms = (counted.saturating_sub(tick) * 1000).div_ceil(self.hz);
+        let ticks = counted.saturating_sub(tick);
+        let ms = ticks.saturating_mul(1000).div_ceil(self.hz);
         ms.cast_signed()
     }
 }

@@ -1,7 +1,7 @@
 //! The window: which CPU detects, and the work that switches detection on again.
 
 use split_lock_model::handler::{Action, Retry};
-use split_lock_model::machine::CpuId;
+use split_lock_model::machine::{CoreId, CpuId};
 use split_lock_model::time::Jiffies;
 
 use super::{Follower, Stage, Window};
@@ -11,6 +11,7 @@ impl Follower {
     pub(super) fn through(&mut self, event: &Event, tick: u64, closes: Option<Jiffies>) {
         let closes = closes.map(|tick| tick.0);
         self.go_to(event, Stage::Through { tick, closes });
+        self.expect_switch(event, false);
     }
 
     /// With mitigate=0 a trap opens its window without more ado, until `closes`.
@@ -48,7 +49,9 @@ impl Follower {
         };
         self.thread(event.pid).window_ends = true;
         match model {
-            Some(model) if (model..=model + (event.jiffies - tick)).contains(&closes) => {
+            Some(model)
+                if (model..=model + event.jiffies.saturating_sub(tick)).contains(&closes) =>
+            {
                 self.report.allowed.tick_within_step += u64::from(closes != model);
             }
             model => {
@@ -74,11 +77,33 @@ impl Follower {
             // The only work item is busy elsewhere, so that no timer was set.
             self.open_at_once(event, None);
         }
-        if self.handler.is_off(CpuId(event.cpu.into())) == on {
-            let (kernel, model) = if on { ("on", "off") } else { ("off", "on") };
-            let what = format!("detection {kernel} on CPU {}; model: {model}", event.cpu);
+        let model = self.switches.remove(&event.cpu);
+        if model != Some(on) {
+            let name = |on| if on { "on" } else { "off" };
+            let (kernel, model) = (name(on), model.map_or("not at all", name));
+            let what = format!("CPU {} is switched {kernel}; model: {model}", event.cpu);
             self.mismatch(event, what);
         }
+        let core = self.core_of(event);
+        self.detects.insert(core, on);
+    }
+
+    /// The kernel is about to switch this CPU's detection.
+    fn expect_switch(&mut self, event: &Event, on: bool) {
+        if let Some(missing) = self.switches.insert(event.cpu, on) {
+            let what = format!("CPU {} was not switched; model: {missing}", event.cpu);
+            self.mismatch(event, what);
+        }
+    }
+
+    fn core_of(&self, event: &Event) -> CoreId {
+        self.topology.core_of(CpuId(event.cpu.into()))
+    }
+
+    /// Whether split locks trap here, by what was last written; before that they do if the kernel has armed the CPU.
+    pub(super) fn detects(&self, event: &Event) -> bool {
+        let last = self.detects.get(&self.core_of(event));
+        last.copied().unwrap_or(self.is_armed)
     }
 
     fn stage_if_known(&self, event: &Event) -> Option<Stage> {
@@ -91,18 +116,11 @@ impl Follower {
         };
         window.queued = Some((event.ns, event.jiffies));
         window.last_on = self.unlocked_on.filter(|&cpu| unlocks && cpu != event.cpu);
-        let (closes, ticks) = (window.closes, event.jiffies - window.opened);
+        let (closes, ticks) = (window.closes, event.jiffies.saturating_sub(window.opened));
         if let Some(row) = window.row {
             self.report.traps[row].window_ticks = Some(ticks);
         }
-        if event.jiffies < closes {
-            let early = closes - event.jiffies;
-            self.mismatch(
-                event,
-                format!("the window's timer fired {early} ticks before its time"),
-            );
-        }
-        self.report.allowed.late_timers += u64::from(event.jiffies > closes);
+        self.compare_expiry(event, "the window's timer", closes);
     }
 
     pub(super) fn work(&mut self, event: &Event, unlocks: bool) {
@@ -115,14 +133,15 @@ impl Follower {
             && let Some((ns, tick)) = window.queued
         {
             let allowed = &mut self.report.allowed;
-            allowed.slowest_worker_ns = allowed.slowest_worker_ns.max(event.ns - ns);
+            allowed.slowest_worker_ns = allowed.slowest_worker_ns.max(event.ns.saturating_sub(ns));
             allowed.late_workers += u64::from(event.jiffies > tick);
         }
         self.report.misplaced_work += u64::from(owner != event.cpu);
         let (owner, here) = (CpuId(owner.into()), CpuId(event.cpu.into()));
         let now = Jiffies(event.jiffies);
-        if self.handler.reenable_elsewhere(now, owner, here).is_none() {
-            self.mismatch(event, "the re-enable work runs; model: none is due");
+        match self.handler.reenable_elsewhere(now, owner, here) {
+            Some(_) => self.expect_switch(event, true),
+            None => self.mismatch(event, "the re-enable work runs; model: none is due"),
         }
     }
 

@@ -9,6 +9,8 @@ pub(super) struct Host {
     /// In one sentence.
     pub(super) detection: String,
     pub(super) threshold: LivelockThreshold,
+    /// Whether a relief may leave a CPU without detection until its next window ends.
+    pub(super) forgets_cpus: bool,
     /// What is to be kept in mind when looking at what was seen.
     pub(super) notes: Vec<String>,
 }
@@ -30,6 +32,7 @@ impl Host {
             kernel: facts.kernel_release.known().cloned(),
             hz: facts.hz.known().map(|hz| hz.get()),
             threshold: LivelockThreshold::of(facts),
+            forgets_cpus: facts.forgets_cpus(),
             notes: is_off.then(nothing).into_iter().collect(),
             detection: sentence,
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use split_lock_watch::{Snapshot, StateReport, Watch};
+use split_lock_watch::{Relief, Snapshot, StateReport, ThreadId, Watch};
 
 use super::host::Host;
 
@@ -42,6 +42,19 @@ pub(super) fn change(StateReport { change, thread }: &StateReport) -> Result<Str
     line(&merged(head, value))
 }
 
+/// The mitigation was switched off, and is on again.
+pub(super) fn relief(relief: &Relief) -> Result<String> {
+    let tids =
+        |threads: &[ThreadId]| -> Vec<u32> { threads.iter().map(|thread| thread.tid).collect() };
+    line(&json!({
+        "event": "relief",
+        "at_ns": relief.at_ns,
+        "lasting_ns": relief.lasting.as_nanos() as u64,
+        "past": tids(&relief.past),
+        "not_past": tids(&relief.not_past),
+    }))
+}
+
 /// At an interval, or at the end.
 pub(super) fn snapshot(event: &str, snapshot: &Snapshot) -> Result<String> {
     line(&merged(
@@ -73,7 +86,12 @@ mod tests {
         let text = snapshot("sample", &example()).unwrap();
         let line: Value = serde_json::from_str(&text).unwrap();
         let mut objects = vec![&line, &line["threads"][0], &line["processes"][0]];
-        objects.extend([&line["cost"], &line["lost"], &line["totals"]]);
+        objects.extend([
+            &line["cost"],
+            &line["lost"],
+            &line["totals"],
+            &line["relief"],
+        ]);
         for object in objects {
             for field in object.as_object().unwrap().keys() {
                 assert!(doc.contains(&format!("`{field}`")), "{field}");

@@ -1,7 +1,7 @@
 //! Metrics of what is seen. Their names and labels are an interface: docs/watch.md.
 
 use split_lock_report::text::plain;
-use split_lock_watch::{Snapshot, ThreadRow, ThreadState, Totals};
+use split_lock_watch::{ReliefTotals, Snapshot, ThreadRow, ThreadState, Totals};
 
 use crate::metrics::Metrics;
 
@@ -12,6 +12,9 @@ pub(super) fn of(snapshot: &Snapshot) -> String {
     let mut metrics = Metrics::default();
     of_watch(snapshot, &mut metrics);
     of_all(&snapshot.totals, &mut metrics);
+    if let Some(relief) = &snapshot.relief {
+        of_relief(relief, &mut metrics);
+    }
     of_threads(snapshot, &mut metrics);
     metrics.into_text()
 }
@@ -67,6 +70,25 @@ fn of_all(totals: &Totals, metrics: &mut Metrics) {
     let lost = totals.lost.as_secs_f64();
     let metric = metrics.counter("watch_handler_seconds_total", help);
     metric.value(&[], lost);
+}
+
+fn of_relief(relief: &ReliefTotals, metrics: &mut Metrics) {
+    let help = "How often kernel.split_lock_mitigate was set to 0 to get threads out of a livelock";
+    let reliefs = relief.reliefs as f64;
+    let metric = metrics.counter("watch_reliefs_total", help);
+    metric.value(&[], reliefs);
+    let help = "How long it was 0 for that";
+    let relieved = relief.relieved.as_secs_f64();
+    let metric = metrics.counter("watch_relieved_seconds_total", help);
+    metric.value(&[], relieved);
+    let help = "Windows that threads in a livelock got so";
+    let past = relief.threads_past as f64;
+    let metric = metrics.counter("watch_threads_relieved_total", help);
+    metric.value(&[], past);
+    let help = "How often a thread in a livelock had to wait, because the budget was used up";
+    let refused = relief.refused as f64;
+    let metric = metrics.counter("watch_reliefs_refused_total", help);
+    metric.value(&[], refused);
 }
 
 fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::{Facts, Root};
 use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
 use split_lock_watch::{
-    MissingSource, Probing, Session, Settings, Snapshot, SnapshotKind, StateReport, ThreadState,
-    Watch,
+    MissingSource, Mitigation, Probing, Relief, ReliefBudget, Reliever, Session, Settings,
+    Snapshot, SnapshotKind, StateReport, ThreadState, Watch,
 };
 
 use crate::args::watch::{FailOn, WatchArgs};
@@ -31,18 +31,30 @@ use table::Room;
 
 /// The kernel's rings are looked into at least as often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Whoever relieves wants to know sooner.
+const LOOK_EVERY_TO_RELIEVE: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     let endpoint = args.listen.map(Endpoint::at).transpose()?;
     raise_file_limit();
-    // Before anything else: what ends meanwhile would not be seen.
+    // First of all: it puts right what a watch that was killed may have left.
+    let mitigation = args.relieve.then(Mitigation::open).transpose()?;
+    // What ends meanwhile would not be seen.
     let mut watch = Watch::open(&settings(args))?;
     let root = Root::live().context("cannot look at this machine")?;
     let mut host = Host::of(&Facts::read(&root));
     if let Some(hz) = host.hz {
         watch.set_tick_rate(hz);
     }
-    let stop = interrupt::stop_on_ctrl_c_and(screen::leave_at_once)?;
+    let busy = mitigation.as_ref().map(Mitigation::busy);
+    let stop = interrupt::stop_on_ctrl_c_and(move || {
+        // Nobody leaves while the mitigation is switched off.
+        std::mem::forget(busy.as_ref().map(|busy| busy.lock()));
+        screen::leave_at_once();
+    })?;
+    let reliever = mitigation
+        .map(|mitigation| reliever(mitigation, args, &mut host))
+        .transpose()?;
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
         host.notes
@@ -56,7 +68,30 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         return Ok(Exit::Fine);
     }
     let session = Session::new(watch, out.host.threshold, root);
-    follow(session, args, &out, endpoint.as_ref(), &stop)
+    follow(session, reliever, args, &out, endpoint.as_ref(), &stop)
+}
+
+fn reliever(mitigation: Mitigation, args: &WatchArgs, host: &mut Host) -> Result<Reliever> {
+    if mitigation.was_restored() {
+        host.notes.push(
+            "a watch that was killed had left kernel.split_lock_mitigate at 0: it is 1 again"
+                .to_owned(),
+        );
+    }
+    let release = host.kernel.as_deref().unwrap_or("this kernel");
+    let what = format!(
+        "on {release} threads that get past on two CPUs in one relief leave one of the CPUs without detection until its next window \
+         ends (mended in 6.15, c929d08df8be)"
+    );
+    ensure!(
+        !host.forgets_cpus || args.relieve_any_kernel,
+        "will not relieve: {what}; --relieve-any-kernel does it all the same"
+    );
+    if host.forgets_cpus {
+        host.notes.push(what);
+    }
+    let budget = ReliefBudget::new(args.relieve_budget);
+    Ok(Reliever::new(mitigation, budget))
 }
 
 fn settings(args: &WatchArgs) -> Settings {
@@ -92,6 +127,7 @@ fn without(missing: &MissingSource) -> String {
 
 fn follow(
     mut session: Session,
+    mut reliever: Option<Reliever>,
     args: &WatchArgs,
     out: &Printer,
     endpoint: Option<&Endpoint>,
@@ -101,6 +137,10 @@ fn follow(
     let is_found = |reports: &[StateReport]| {
         let mut changes = reports.iter().map(|report| report.change);
         changes.any(|change| Some(change.to) == wanted)
+    };
+    let look_every = match reliever {
+        Some(_) => LOOK_EVERY_TO_RELIEVE,
+        None => LOOK_EVERY,
     };
     let mut found = false;
     let mut next = Duration::ZERO;
@@ -112,22 +152,28 @@ fn follow(
         }
         if elapsed >= next {
             next = elapsed + args.interval;
-            if !show(&mut session, out, endpoint)? {
+            if !show(&mut session, reliever.as_ref(), out, endpoint)? {
                 return Ok(exit(args, found, stop));
             }
         }
         let end = args.duration.map_or(next, |duration| duration.min(next));
-        let timeout = end.saturating_sub(session.elapsed()).min(LOOK_EVERY);
+        let timeout = end.saturating_sub(session.elapsed()).min(look_every);
         let changes = session.listen(timeout)?;
         found |= is_found(&changes);
-        if !out.changes(&changes)? {
+        let is_read = out.changes(&changes)?;
+        let relief = match &mut reliever {
+            Some(reliever) => reliever.step(&mut session)?,
+            None => None,
+        };
+        if !is_read || !out.relief(relief.as_ref())? {
             return Ok(exit(args, found, stop));
         }
     }
     let changes = session.finish()?;
     found |= is_found(&changes);
     if out.changes(&changes)? {
-        let (snapshot, reports) = session.snapshot(SnapshotKind::End)?;
+        let (mut snapshot, reports) = session.snapshot(SnapshotKind::End)?;
+        snapshot.relief = reliever.map(|reliever| *reliever.totals());
         publish(endpoint, &snapshot);
         if out.changes(&reports)? {
             out.end(&snapshot)?;
@@ -144,8 +190,14 @@ fn state_to_find(what: FailOn) -> ThreadState {
 }
 
 /// Shows and prints what there is now; whether somebody still reads.
-fn show(session: &mut Session, out: &Printer, endpoint: Option<&Endpoint>) -> Result<bool> {
-    let (snapshot, reports) = session.snapshot(SnapshotKind::Interval)?;
+fn show(
+    session: &mut Session,
+    reliever: Option<&Reliever>,
+    out: &Printer,
+    endpoint: Option<&Endpoint>,
+) -> Result<bool> {
+    let (mut snapshot, reports) = session.snapshot(SnapshotKind::Interval)?;
+    snapshot.relief = reliever.map(|reliever| *reliever.totals());
     publish(endpoint, &snapshot);
     Ok(out.changes(&reports)? && out.sample(&snapshot)?)
 }
@@ -211,6 +263,14 @@ impl Printer {
             }
         }
         Ok(true)
+    }
+
+    fn relief(&self, relief: Option<&Relief>) -> Result<bool> {
+        match (relief, &self.form) {
+            (Some(relief), Form::Json) => stdout::print_unless_closed(&json::relief(relief)?),
+            // It is in the table, and everybody's state tells of it.
+            _ => Ok(true),
+        }
     }
 
     fn line(&self, StateReport { change, thread }: &StateReport) -> String {

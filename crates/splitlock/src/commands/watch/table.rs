@@ -250,6 +250,14 @@ fn foot(snapshot: &Snapshot) -> String {
         let threads = count(snapshot.threads_forgotten, "thread", "threads");
         parts.push(format!("{threads} more in the sums only"));
     }
+    if let Some(relief) = &snapshot.relief {
+        parts.push(format!(
+            "{} in {}, {} refused",
+            count(relief.reliefs, "relief", "reliefs"),
+            span(relief.relieved),
+            grouped(relief.refused as f64)
+        ));
+    }
     let Cost { cpu, wall } = snapshot.cost;
     if wall >= ENOUGH_TO_SAY {
         let share = cpu.as_secs_f64() / wall.as_secs_f64();
@@ -300,7 +308,9 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use split_lock_host::attribution::Vm;
-    use split_lock_watch::{Event, EventKind, LostEvents, ThreadIdentity, ThreadTable};
+    use split_lock_watch::{
+        Event, EventKind, LostEvents, ReliefTotals, ThreadIdentity, ThreadTable,
+    };
 
     use super::*;
 
@@ -374,6 +384,13 @@ pub(super) mod tests {
             processes,
             threads,
             threads_forgotten: 0,
+            relief: Some(ReliefTotals {
+                reliefs: 3,
+                relieved: Duration::from_millis(7),
+                threads_past: 4,
+                refused: 1,
+                meddled: 0,
+            }),
         }
     }
 
@@ -383,6 +400,7 @@ pub(super) mod tests {
 
     fn host() -> Host {
         Host {
+            forgets_cpus: false,
             kernel: None,
             hz: Some(250),
             detection: String::new(),

@@ -1,0 +1,132 @@
+//! What came of it, in a few lines, and in JSON.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use split_lock_lab::replay::{Report, Verdict};
+
+use super::compare::{Comparison, MachineReport};
+
+/// Of the layout of the JSON.
+const SCHEMA: u32 = 2;
+
+/// Everything about one kernel.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary<'a> {
+    schema: u32,
+    how_obtained: &'static str,
+    release: &'a str,
+    machines: Vec<MachineReport>,
+}
+
+const HOW_OBTAINED: &str = "measured (CPU emulated): an unmodified kernel on a CPU in software that detects split locks; \
+    its own trace joined with the CPU's journal";
+
+impl MachineReport {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "{:36} traps passed  cut no-sleep left-queue SIGBUS   #DB let-through mismatches",
+            format!("{} ({})", self.name, self.profile)
+        );
+        for compared in &self.experiments {
+            compared.write(&mut text);
+        }
+        for wrong in &self.wrong {
+            let _ = writeln!(text, "    {wrong}");
+        }
+        text
+    }
+}
+
+impl Comparison {
+    fn write(&self, text: &mut String) {
+        let report = &self.report;
+        let _ = writeln!(
+            text,
+            "  {:34} {:5} {:6} {:4} {:8} {:10} {:6} {:5} {:11} {:10}",
+            self.experiment.name,
+            report.traps.len(),
+            report.count(Verdict::Passed),
+            report.count(Verdict::CutShort),
+            report.count(Verdict::NoSleep),
+            report.count(Verdict::LeftQueue),
+            report.count(Verdict::Sigbus),
+            report.bus_locks,
+            self.let_through,
+            report.mismatches.len() + self.wrong.len(),
+        );
+        for mismatch in report.mismatches.iter().take(3) {
+            let at = mismatch.ns as f64 / 1e9;
+            let _ = writeln!(
+                text,
+                "    at {at:.6} s, thread {}: {}",
+                mismatch.pid, mismatch.what
+            );
+        }
+        for wrong in &self.wrong {
+            let _ = writeln!(text, "    {wrong}");
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn new(release: &'a str, machines: Vec<MachineReport>) -> Self {
+        Self {
+            schema: SCHEMA,
+            how_obtained: HOW_OBTAINED,
+            release,
+            machines,
+        }
+    }
+
+    /// For people.
+    pub(super) fn text(&self, json: &Path) -> String {
+        let mut text = format!("{} held against the model\n", self.release);
+        let mut total = Report::default();
+        let mut wrong = 0;
+        for machine in &self.machines {
+            wrong += machine.wrong.len();
+            for compared in &machine.experiments {
+                compared.write_thresholds(&mut text);
+                wrong += compared.wrong.len();
+                total.absorb(compared.report.clone());
+            }
+        }
+        let _ = writeln!(
+            text,
+            "  compared {} traps and {} bus locks, {} mismatches; work on another CPU than its own: {}; allowed: {}",
+            total.traps.len(),
+            total.bus_locks,
+            total.mismatches.len() + wrong,
+            total.misplaced_work,
+            total.allowed
+        );
+        let _ = writeln!(text, "  every trap: {}", json.display());
+        text
+    }
+}
+
+impl Comparison {
+    fn write_thresholds(&self, text: &mut String) {
+        let Some(found) = &self.thresholds else {
+            return;
+        };
+        let ms = |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{}ms", us as f64 / 1e3));
+        let _ = writeln!(
+            text,
+            "  {}: never past the sleep up to {} (predicted {}), always from {} (predicted {}); \
+             fate foretold from the ticks' phase: {} traps, {} too close to a tick to say",
+            self.experiment.name,
+            ms(found.never_up_to_us),
+            found.predicted.0,
+            ms(found.always_from_us),
+            found.predicted.1,
+            found.foretold,
+            found.too_close,
+        );
+    }
+}
