@@ -106,15 +106,17 @@ pub fn emulate_split<C: Cpu>(
     pause: &impl Pause,
     recent: &mut RecentInstructions,
 ) -> Result<Option<Emulated>, C::Error> {
+    let mut objects = None;
     let access = cpu.look(|registers, context| {
-        let access = recent.next_access(registers, context, memory)?;
-        let objection = objection(&access, registers, context);
-        access.crosses_line().then_some((access, objection))
+        let access = recent.next_access(registers, context, memory);
+        let access = access.filter(LockedAccess::crosses_line)?;
+        objects = objection(&access, registers, context);
+        Some(access)
     })?;
-    match access {
-        None => Ok(None),
-        Some((_, Some(reason))) => Ok(Some(Emulated::LeftToCpu(reason))),
-        Some((access, None)) => emulate_access(&access, cpu, memory, pause).map(Some),
+    match (access, objects) {
+        (None, _) => Ok(None),
+        (Some(_), Some(reason)) => Ok(Some(Emulated::LeftToCpu(reason))),
+        (Some(access), None) => emulate_access(&access, cpu, memory, pause).map(Some),
     }
 }
 

@@ -117,32 +117,26 @@ impl RunPage {
     }
 
     pub(in crate::kvm) fn set_registers(&self, registers: &Registers) {
-        let gpr = [
-            offset_of!(kvm_regs, rax),
-            offset_of!(kvm_regs, rcx),
-            offset_of!(kvm_regs, rdx),
-            offset_of!(kvm_regs, rbx),
-            offset_of!(kvm_regs, rsp),
-            offset_of!(kvm_regs, rbp),
-            offset_of!(kvm_regs, rsi),
-            offset_of!(kvm_regs, rdi),
-            offset_of!(kvm_regs, r8),
-            offset_of!(kvm_regs, r9),
-            offset_of!(kvm_regs, r10),
-            offset_of!(kvm_regs, r11),
-            offset_of!(kvm_regs, r12),
-            offset_of!(kvm_regs, r13),
-            offset_of!(kvm_regs, r14),
-            offset_of!(kvm_regs, r15),
-        ];
-        for (offset, value) in gpr.into_iter().zip(registers.gpr) {
-            set(self.register(offset), value);
-        }
-        set(self.register(offset_of!(kvm_regs, rip)), registers.rip);
-        set(
-            self.register(offset_of!(kvm_regs, rflags)),
-            registers.rflags,
-        );
+        let word = |offset, value| set(self.register(offset), value);
+        let gpr = &registers.gpr;
+        word(offset_of!(kvm_regs, rax), gpr[0]);
+        word(offset_of!(kvm_regs, rcx), gpr[1]);
+        word(offset_of!(kvm_regs, rdx), gpr[2]);
+        word(offset_of!(kvm_regs, rbx), gpr[3]);
+        word(offset_of!(kvm_regs, rsp), gpr[4]);
+        word(offset_of!(kvm_regs, rbp), gpr[5]);
+        word(offset_of!(kvm_regs, rsi), gpr[6]);
+        word(offset_of!(kvm_regs, rdi), gpr[7]);
+        word(offset_of!(kvm_regs, r8), gpr[8]);
+        word(offset_of!(kvm_regs, r9), gpr[9]);
+        word(offset_of!(kvm_regs, r10), gpr[10]);
+        word(offset_of!(kvm_regs, r11), gpr[11]);
+        word(offset_of!(kvm_regs, r12), gpr[12]);
+        word(offset_of!(kvm_regs, r13), gpr[13]);
+        word(offset_of!(kvm_regs, r14), gpr[14]);
+        word(offset_of!(kvm_regs, r15), gpr[15]);
+        word(offset_of!(kvm_regs, rip), registers.rip);
+        word(offset_of!(kvm_regs, rflags), registers.rflags);
     }
 
     pub(in crate::kvm) fn special(&self) -> kvm_sregs {
