@@ -1,22 +1,26 @@
 //! The run loop of a VMM whose guest gets past split locks, with 1 ms at a time.
 //!
-//! `cargo run -p split-lock-assist --features kvm --example run_loop`
+//! `cargo run -p split-lock-assist --features kvm-ioctls,vm-memory --example run_loop`
 //!
 //! Two vCPUs increment one word that crosses a cache line. On a host that does not detect split locks
-//! they do so natively, and the guards have nothing to do; with `split_lock_detect=warn`, without
-//! them not one of the increments would happen.
+//! they do so natively, and the guards have nothing to do, unless `SPLITLOCK_FEIGN=1` has them take the
+//! first split lock for a stall; with `split_lock_detect=warn`, without them not one of the increments
+//! would happen.
 
 use std::error::Error;
 use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
-use kvm_preemption_timer::{
-    Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime, open_kvm,
-};
-use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuGuard, VcpuProgress};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
-use split_lock_assist::pause::PauseGate;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
+use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuGuard};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
+use split_lock_assist::pause::PauseGate;
+
+use kvm_preemption_timer::open_kvm;
+use split_lock_assist::guard::VcpuProgress;
 
 /// `lock inc word ptr [203fh]; jmp` back
 const GUEST: &[u8] = &[0xf0, 0xff, 0x06, 0x3f, 0x20, 0xeb, 0xf9];
@@ -58,16 +62,15 @@ fn run(
     gate: &PauseGate,
     support: BreakpointSupport,
 ) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let mut kvm_vcpu = KvmVcpu::new(&vcpu, support)?;
     let mut vcpu = PreemptibleVcpu::new(vcpu)?;
-
     let kicker = vcpu.kicker();
-    let mut pass = gate.pass(move || kicker.kick().expect("the vCPU is bound to its thread"));
-    let mut debug_registers = DebugRegisters::new(support);
-    let mut guard = VcpuGuard::new(Config {
-        reaction: Reaction::Emulate,
-        ..Config::default()
-    });
+    let mut pass = gate.pass(move || kicker.kick());
+    let mut guard = VcpuGuard::new(Config::new(Reaction::Emulate));
 
+    if std::env::var_os("SPLITLOCK_FEIGN").is_some_and(|value| value == "1") {
+        guard.feign_stall();
+    }
     for _ in 0..QUANTA {
         let (began, cpu) = (MonotonicTime::now(), ThreadCpuTime::now());
         let deadline = Deadline::Wall(began + guard.budget(OWN_BUDGET));
@@ -78,8 +81,7 @@ fn run(
             };
             match outcome {
                 Outcome::Exit(VcpuExit::Debug(exit)) => {
-                    let mut parts =
-                        vcpu_parts(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+                    let mut parts = kvm_vcpu.stopped(GuestRam::new(memory), &pass);
                     guard.handle_breakpoint(exit, &mut parts)?;
                 }
                 Outcome::Exit(exit) => return Err(format!("no device for {exit:?}").into()),
@@ -92,7 +94,7 @@ fn run(
             cpu: Duration::from_nanos(ThreadCpuTime::now().as_nanos() - cpu.as_nanos()),
             ended: Ended::Expired,
         };
-        let mut parts = vcpu_parts(vcpu.vcpu_mut(), memory, &pass, &mut debug_registers);
+        let mut parts = kvm_vcpu.stopped(GuestRam::new(memory), &pass);
         report(&guard.after_run(&run, &mut parts)?);
     }
     Ok(format!("{:?}", guard.statistics()))

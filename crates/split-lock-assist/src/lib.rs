@@ -66,11 +66,13 @@
 //!
 //! # Modules
 //!
+//! * [`integration`]: the guide for a VMM, line by line.
 //! * [`cpu`]: what has to be known of a vCPU, as plain data and as a trait.
 //! * [`decode`]: whether an instruction locks, and where its operand lies.
 //! * [`emulate`]: doing a locked instruction in the CPU's place.
 //! * [`guard`]: noticing that a vCPU does not get on, and getting it on.
-#![cfg_attr(feature = "kvm", doc = "* [`kvm`]: the traits for `kvm_ioctls`.")]
+#![cfg_attr(feature = "vm-memory", doc = "* [`guest_ram`]: RAM for `vm-memory`.")]
+#![cfg_attr(feature = "kvm", doc = "* [`kvm`]: the traits for vCPUs of KVM.")]
 //! * [`memory`]: the guest's memory by linear address, as a trait.
 //! * [`paging`]: from linear addresses to RAM, through page tables of any format.
 //! * [`partial`]: whether an instruction can split a lock, if not all registers are known.
@@ -82,6 +84,10 @@ pub mod cpu;
 pub mod decode;
 pub mod emulate;
 pub mod guard;
+#[cfg(feature = "vm-memory")]
+pub mod guest_ram;
+#[doc = include_str!("../integration.md")]
+pub mod integration {}
 #[cfg(feature = "kvm")]
 pub mod kvm;
 pub mod memory;

@@ -2,7 +2,7 @@
 
 mod gate;
 
-pub use gate::{GuestPass, Inside, PauseGate, Paused};
+pub use gate::{GuestPass, Inside, Kick, PauseGate, Paused};
 
 /// Whoever can pause the other vCPUs.
 pub trait Pause {

@@ -14,10 +14,7 @@ fn cpu_time_of(act: impl FnOnce()) -> Duration {
 }
 
 fn guard(reaction: Reaction) -> VcpuGuard {
-    VcpuGuard::new(Config {
-        reaction,
-        ..Config::default()
-    })
+    VcpuGuard::new(Config::new(reaction))
 }
 
 /// Where each of the three would build the tables, it would take many times as long as where it would not.

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
 
-use split_lock_assist::pause::{GuestPass, Pause, PauseGate};
+use split_lock_assist::pause::{GuestPass, Kick, Pause, PauseGate};
 use split_lock_model::random::SplitMix64;
 
 /// A kick that is not lost, whenever it comes.
 #[derive(Debug, Clone, Default)]
-struct Kick(Arc<AtomicBool>);
+struct KickFlag(Arc<AtomicBool>);
 
-impl Kick {
+impl KickFlag {
     fn kick(&self) {
         self.0.store(true, SeqCst);
     }
@@ -22,8 +22,8 @@ impl Kick {
     }
 }
 
-fn vcpu(gate: &PauseGate) -> (GuestPass, Kick) {
-    let kick = Kick::default();
+fn vcpu(gate: &PauseGate) -> (GuestPass, KickFlag) {
+    let kick = KickFlag::default();
     let kicker = kick.clone();
     (gate.pass(move || kicker.kick()), kick)
 }
@@ -208,8 +208,8 @@ fn a_closed_gate_keeps_everybody_out_until_it_opens() {
 #[test]
 fn a_pass_that_was_given_back_is_neither_kicked_nor_waited_for() {
     let gate = PauseGate::new();
-    let gone = gate.pass(|| panic!("nobody is there to be kicked"));
-    let stays_out = gate.pass(|| panic!("it is not inside"));
+    let gone = gate.pass(|| -> Kick { panic!("nobody is there to be kicked") });
+    let stays_out = gate.pass(|| -> Kick { panic!("it is not inside") });
     drop(gone);
     drop(vcpu(&gate).0.pause_others());
     drop(stays_out);
@@ -218,7 +218,7 @@ fn a_pass_that_was_given_back_is_neither_kicked_nor_waited_for() {
 #[test]
 fn a_kick_that_panics_leaves_the_gate_open() {
     let gate = PauseGate::new();
-    let mut broken = gate.pass(|| panic!("broken"));
+    let mut broken = gate.pass(|| -> Kick { panic!("broken") });
     let inside = broken.enter();
     let pauser = vcpu(&gate).0;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -228,4 +228,54 @@ fn a_kick_that_panics_leaves_the_gate_open() {
     drop(inside);
     drop(broken.enter());
     drop(pauser.pause_others());
+}
+
+/// Its kicker says that it is gone, and it cannot leave any more.
+#[test]
+fn a_vcpu_that_is_gone_counts_as_outside() {
+    let gate = PauseGate::new();
+    let mut gone = gate.pass(|| Kick::Gone);
+    std::mem::forget(gone.enter());
+    drop(vcpu(&gate).0.pause_others());
+}
+
+#[test]
+fn a_kick_that_could_not_be_sent_is_repeated() {
+    let gate = PauseGate::new();
+    let kick = KickFlag::default();
+    let (kicker, tries) = (kick.clone(), AtomicU64::new(0));
+    let mut pass = gate.pass(move || {
+        if tries.fetch_add(1, SeqCst) < 3 {
+            return Err("the queue of signals is full");
+        }
+        kicker.kick();
+        Ok(())
+    });
+    let is_inside = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _inside = pass.enter();
+            is_inside.store(true, SeqCst);
+            while !kick.taken() {
+                thread::yield_now();
+            }
+        });
+        while !is_inside.load(SeqCst) {
+            thread::yield_now();
+        }
+        drop(vcpu(&gate).0.pause_others());
+    });
+}
+
+/// A thread that panics takes its pass along; the others go on.
+#[test]
+fn a_pass_is_unwind_safe() {
+    let gate = PauseGate::new();
+    let (mut pass, _kick) = vcpu(&gate);
+    let result = std::panic::catch_unwind(move || {
+        let _inside = pass.enter();
+        panic!("this vCPU's thread has a fault");
+    });
+    assert!(result.is_err());
+    drop(vcpu(&gate).0.pause_others());
 }

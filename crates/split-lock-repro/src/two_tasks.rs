@@ -142,7 +142,7 @@ impl TwoTasks {
             None => BreakpointSupport::NONE,
         };
         let mut guest = RunningGuest {
-            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &PauseGate::new(), support),
+            vcpu: GuardedVcpu::new(hosted, self.guard.clone(), &PauseGate::new(), support)?,
             timer: InterruptLine::new(TIMER_VECTOR),
             beginning: MonotonicTime::now(),
             done_after: None,

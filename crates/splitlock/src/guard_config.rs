@@ -26,21 +26,14 @@ pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) 
             .ok()
             .and_then(|facts| of_this_host(&facts).ok()),
     };
-    Some(Config {
-        reaction,
-        shortest_probe: SHORTEST_PROBE,
-        grace: kernel.and_then(|kernel| grace(&kernel, others)),
-        ..Config::default()
-    })
+    let grace = kernel.and_then(|kernel| grace(&kernel, others));
+    let config = Config::new(reaction).with_shortest_probe(SHORTEST_PROBE);
+    Some(config.with_grace(grace))
 }
 
 /// A guard that gets a guest on without any run becoming longer than the VMM wants it to be.
 pub(crate) fn within_deadlines() -> Config {
-    Config {
-        reaction: Reaction::Emulate,
-        shortest_probe: SHORTEST_PROBE,
-        ..Config::default()
-    }
+    Config::new(Reaction::Emulate).with_shortest_probe(SHORTEST_PROBE)
 }
 
 /// What a guard does about a guest that is held up.

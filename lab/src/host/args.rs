@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(CheckArgs),
+    Cost(CostArgs),
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
@@ -69,6 +70,15 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DemoArgs {
     /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
     /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Count the instructions that getting a guest past a split lock takes: an exit, an emulated instruction, a stall.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab cost --kernel 6.12")]
+pub(crate) struct CostArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
     #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
     pub(crate) kernel: Vec<KernelName>,
 }

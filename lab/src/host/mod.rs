@@ -17,12 +17,13 @@ mod step;
 
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
-use scenes::{check, demo, faults, qemu, relieve, tools, watch, windows};
+use scenes::{check, cost, demo, faults, qemu, relieve, tools, watch, windows};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Cost(args) => cost::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),

@@ -5,47 +5,73 @@ use iced_x86::{Instruction as Iced, Register};
 use super::{Fault, Operation, RegisterPart, Source};
 use crate::cpu::{Context, Mode, Registers, Segment, SegmentRegister};
 
-/// Linear address of an instruction's memory operand, if the CPU would get as far as to translate it.
-pub(super) fn linear(
-    iced: &Iced,
-    operation: Operation,
-    source: Source,
-    registers: &Registers,
-    context: &Context,
-) -> Result<u64, Fault> {
-    let size = iced.memory_size().size() as u64;
-    let offset = effective(iced, operation, source, registers);
-    let segment = segment_of(iced, context.mode);
-    let address = match context.mode {
-        Mode::Bits64 => in_64_bits(offset, size, segment, context)?,
-        Mode::Bits16 | Mode::Bits32 => in_segment(offset as u32, size, segment, context)?,
-    };
-    if size == 16 && !address.is_multiple_of(16) {
-        return Err(Fault::Misaligned { address });
-    }
-    Ok(address)
+/// A memory operand, as the instruction has it.
+#[derive(Debug, Clone)]
+pub(super) struct Operand {
+    /// Relative to the next instruction it is an address already.
+    displacement: u64,
+    base: Option<RegisterPart>,
+    index: Option<RegisterPart>,
+    scale: u64,
+    /// How many bytes an offset has.
+    offset_mask: u64,
+    segment: SegmentRegister,
+    pub(super) size: usize,
 }
 
-/// The offset in the segment, as many bits of it as the address size has.
-fn effective(iced: &Iced, operation: Operation, source: Source, registers: &Registers) -> u64 {
-    let (base, index) = (iced.memory_base(), iced.memory_index());
-    let value = |register| RegisterPart::of(register).map_or(0, |part| part.read(registers));
-    // Relative to the next instruction, the displacement is an address already.
-    let mut offset = iced
-        .memory_displacement64()
-        .wrapping_add(value(base))
-        .wrapping_add(value(index).wrapping_mul(iced.memory_index_scale().into()));
-    if operation.addresses_bits() {
-        offset = offset.wrapping_add(bit_string_offset(source, registers));
+impl Operand {
+    pub(super) fn of(iced: &Iced, mode: Mode) -> Self {
+        let (base, index) = (iced.memory_base(), iced.memory_index());
+        let address_bytes = match (base, index) {
+            (Register::None, Register::None) => iced.memory_displ_size() as usize,
+            (Register::None, register) | (register, _) => register.size(),
+        };
+        Self {
+            displacement: iced.memory_displacement64(),
+            base: RegisterPart::of(base),
+            index: RegisterPart::of(index),
+            scale: iced.memory_index_scale().into(),
+            offset_mask: match address_bytes {
+                2 => u16::MAX.into(),
+                4 => u32::MAX.into(),
+                _ => u64::MAX,
+            },
+            segment: segment_of(iced, mode),
+            size: iced.memory_size().size(),
+        }
     }
-    let address_bytes = match (base, index) {
-        (Register::None, Register::None) => iced.memory_displ_size() as usize,
-        (Register::None, register) | (register, _) => register.size(),
-    };
-    match address_bytes {
-        2 => offset & u64::from(u16::MAX),
-        4 => offset & u64::from(u32::MAX),
-        _ => offset,
+
+    /// Its linear address, if the CPU would get as far as to translate it.
+    pub(super) fn linear(
+        &self,
+        operation: Operation,
+        source: Source,
+        registers: &Registers,
+        context: &Context,
+    ) -> Result<u64, Fault> {
+        let size = self.size as u64;
+        let offset = self.offset(operation, source, registers);
+        let address = match context.mode {
+            Mode::Bits64 => in_64_bits(offset, size, self.segment, context)?,
+            Mode::Bits16 | Mode::Bits32 => in_segment(offset as u32, size, self.segment, context)?,
+        };
+        if size == 16 && !address.is_multiple_of(16) {
+            return Err(Fault::Misaligned { address });
+        }
+        Ok(address)
+    }
+
+    /// The offset in the segment, as many bits of it as the address size has.
+    fn offset(&self, operation: Operation, source: Source, registers: &Registers) -> u64 {
+        let value = |part: Option<RegisterPart>| part.map_or(0, |part| part.read(registers));
+        let mut offset = self
+            .displacement
+            .wrapping_add(value(self.base))
+            .wrapping_add(value(self.index).wrapping_mul(self.scale));
+        if operation.addresses_bits() {
+            offset = offset.wrapping_add(bit_string_offset(source, registers));
+        }
+        offset & self.offset_mask
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cpu::SegmentRegister;
 
 /// Why a locked instruction faults because of its operand's address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// A linear address of 64-bit mode whose upper bits are not all equal; or an offset like that,
     /// though the base of FS or GS would make a canonical address of it. AMD's CPUs refuse that too,

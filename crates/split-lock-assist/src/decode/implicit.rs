@@ -7,6 +7,7 @@ use crate::cpu::{Context, Mode, Registers, SegmentRegister, rflags};
 /// A lock that comes with an instruction without being its purpose. Where it goes to a descriptor
 /// table that is not aligned to 8 bytes, it can split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImplicitLock {
     /// MOV to a segment register, POP to one, LDS, LES, LSS, LFS, LGS.
     #[error("loads {0}, which sets the accessed bit of a descriptor that does not have it set")]

@@ -39,10 +39,14 @@ mod fault;
 mod fetch;
 mod implicit;
 mod instruction;
+mod lockable;
 mod operation;
 mod part;
+mod recent;
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction as Iced, OpKind};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction as Iced};
+
+use self::lockable::Lockable;
 
 pub use self::access::{LINE_BYTES, LockedAccess, PAGE_BYTES};
 pub use self::fault::{Exception, Fault};
@@ -50,6 +54,7 @@ pub use self::implicit::ImplicitLock;
 pub use self::instruction::{Instruction, MAX_INSTRUCTION_BYTES};
 pub(crate) use self::operation::{Operation, Source};
 pub(crate) use self::part::RegisterPart;
+pub use self::recent::RecentInstructions;
 use crate::cpu::{Context, Cpu, Mode, Registers};
 use crate::memory::Memory;
 
@@ -105,11 +110,11 @@ pub fn decode(bytes: &[u8], registers: &Registers, context: &Context) -> Decoded
         _ => return why_invalid(bytes, registers.rip, context.mode),
     }
     let instruction = Instruction::new(&bytes[..iced.len()], registers.rip, context.mode);
-    if let Some(operation) = Operation::of(&iced)
-        && iced.op0_kind() == OpKind::Memory
-        && (iced.has_lock_prefix() || operation == Operation::Exchange)
-    {
-        return locked(&iced, instruction, operation, registers, context);
+    if let Some(lockable) = Lockable::of(&iced, instruction) {
+        return match lockable.access(registers, context) {
+            Ok(access) => Decoded::Locked(access),
+            Err(fault) => Decoded::Faults { instruction, fault },
+        };
     }
     match ImplicitLock::of(&iced, registers, context) {
         Some(lock) => Decoded::ImplicitLock { instruction, lock },
@@ -146,28 +151,6 @@ pub(crate) fn fetch_and_decode(
     let mut bytes = [0; MAX_INSTRUCTION_BYTES];
     let count = fetch::fetch(registers.rip, context, memory, &mut bytes);
     decode(&bytes[..count], registers, context)
-}
-
-fn locked(
-    iced: &Iced,
-    instruction: Instruction,
-    operation: Operation,
-    registers: &Registers,
-    context: &Context,
-) -> Decoded {
-    let source = Source::of(iced);
-    let size = iced.memory_size().size();
-    match address::linear(iced, operation, source, registers, context) {
-        Ok(address) => Decoded::Locked(LockedAccess {
-            instruction,
-            operation,
-            source,
-            address,
-            size,
-            explicit: iced.has_lock_prefix(),
-        }),
-        Err(fault) => Decoded::Faults { instruction, fault },
-    }
 }
 
 fn read(bytes: &[u8], rip: u64, mode: Mode, options: u32) -> (Iced, DecoderError) {

@@ -31,7 +31,7 @@ mod perform;
 
 pub use self::perform::{perform, undefined_flags};
 use crate::cpu::{Context, Cpu, Registers, rflags};
-use crate::decode::{Decoded, LockedAccess, fetch_and_decode};
+use crate::decode::{Decoded, LockedAccess, RecentInstructions, fetch_and_decode};
 use crate::memory::{AccessError, Memory, WritePermit};
 use crate::pause::Pause;
 
@@ -80,15 +80,52 @@ pub fn emulate<C: Cpu>(
     memory: &mut impl Memory,
     pause: &impl Pause,
 ) -> Result<Emulated, C::Error> {
-    let before = cpu.registers()?;
-    let context = cpu.context()?;
-    let access = match fetch_and_decode(&before, &context, memory) {
-        Decoded::Locked(access) => access,
-        other => return Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
-    };
-    if let Some(reason) = objection(&access, &before, &context) {
-        return Ok(Emulated::LeftToCpu(reason));
+    let decoded = cpu.look(|registers, context| {
+        let decoded = fetch_and_decode(registers, context, memory);
+        let objection = match &decoded {
+            Decoded::Locked(access) => objection(access, registers, context),
+            _ => None,
+        };
+        (decoded, objection)
+    })?;
+    match decoded {
+        (_, Some(reason)) => Ok(Emulated::LeftToCpu(reason)),
+        (Decoded::Locked(access), None) => emulate_access(&access, cpu, memory, pause),
+        (other, None) => Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
     }
+}
+
+/// The same, but only if the access crosses a cache line; otherwise `None`. Instructions are decoded once for as long as
+/// they are `recent`.
+///
+/// # Errors
+/// As [`emulate`].
+pub fn emulate_split<C: Cpu>(
+    cpu: &mut C,
+    memory: &mut impl Memory,
+    pause: &impl Pause,
+    recent: &mut RecentInstructions,
+) -> Result<Option<Emulated>, C::Error> {
+    let mut objects = None;
+    let access = cpu.look(|registers, context| {
+        let access = recent.next_access(registers, context, memory);
+        let access = access.filter(LockedAccess::crosses_line)?;
+        objects = objection(&access, registers, context);
+        Some(access)
+    })?;
+    match (access, objects) {
+        (None, _) => Ok(None),
+        (Some(_), Some(reason)) => Ok(Some(Emulated::LeftToCpu(reason))),
+        (Some(access), None) => emulate_access(&access, cpu, memory, pause).map(Some),
+    }
+}
+
+fn emulate_access<C: Cpu>(
+    access: &LockedAccess,
+    cpu: &mut C,
+    memory: &mut impl Memory,
+    pause: &impl Pause,
+) -> Result<Emulated, C::Error> {
     let paused = pause.pause_others();
     let mut operand = [0; 16];
     let bytes = ..access.size();
@@ -96,12 +133,13 @@ pub fn emulate<C: Cpu>(
         Ok(permit) => permit,
         Err(error) => return Ok(Emulated::LeftToCpu(Reason::Access(error))),
     };
-    let (after, result) = perform(&access, &before, u128::from_le_bytes(operand));
+    let (after, result) =
+        cpu.look(|before, _| perform(access, before, u128::from_le_bytes(operand)))?;
     // In this order: this one can fail, and must not leave a write behind that is then done again.
     cpu.retire(&after)?;
     permit.store(&result.to_le_bytes()[bytes]);
     drop(paused);
-    Ok(Emulated::Done(access))
+    Ok(Emulated::Done(*access))
 }
 
 /// What forbids to do an access, apart from the memory.

@@ -4,11 +4,11 @@ use std::error::Error;
 
 use super::breakpoints::{Breakpoints, DebugExit};
 use super::progress::SplitInstruction;
-use super::vcpu::Vcpu;
+use super::vcpu::{Inaccessible, Vcpu};
 use crate::breakpoint_slots::SLOTS;
 use crate::cpu::Registers;
-use crate::decode::{Decoded, decode_next};
-use crate::emulate::{Emulated, emulate};
+use crate::decode::{Decoded, RecentInstructions, decode_next};
+use crate::emulate::{Emulated, emulate_split};
 use crate::memory::Memory;
 use crate::pause::Pause;
 
@@ -25,6 +25,9 @@ pub trait VcpuAccess {
     /// See [`Vcpu::is_halted`].
     fn is_halted(&self) -> Result<bool, Self::Error>;
 
+    /// See [`Vcpu::inaccessible`].
+    fn inaccessible(&self) -> Result<Option<Inaccessible>, Self::Error>;
+
     /// See [`Vcpu::has_event`].
     fn has_event(&self) -> Result<bool, Self::Error>;
 
@@ -40,8 +43,11 @@ pub trait VcpuAccess {
     /// The next instruction, if it is going to split a lock, or perhaps going to.
     fn split_instruction(&mut self) -> Result<Option<SplitInstruction>, Self::Error>;
 
-    /// Emulates the next instruction. If it fails, nothing has changed.
-    fn emulate(&mut self) -> Result<Emulated, Self::Error>;
+    /// Emulates the next instruction, if it is an access that splits a lock. If it fails, nothing has changed.
+    fn emulate_split(
+        &mut self,
+        recent: &mut RecentInstructions,
+    ) -> Result<Option<Emulated>, Self::Error>;
 
     /// See [`Breakpoints::work_at`].
     fn breakpoints_work_at(&self, cpl: u8) -> bool;
@@ -95,6 +101,10 @@ where
         self.cpu.is_halted()
     }
 
+    fn inaccessible(&self) -> Result<Option<Inaccessible>, C::Error> {
+        self.cpu.inaccessible()
+    }
+
     fn has_event(&self) -> Result<bool, C::Error> {
         self.cpu.has_event()
     }
@@ -127,8 +137,11 @@ where
         })
     }
 
-    fn emulate(&mut self) -> Result<Emulated, C::Error> {
-        emulate(&mut self.cpu, &mut self.memory, self.others)
+    fn emulate_split(
+        &mut self,
+        recent: &mut RecentInstructions,
+    ) -> Result<Option<Emulated>, C::Error> {
+        emulate_split(&mut self.cpu, &mut self.memory, self.others, recent)
     }
 
     fn breakpoints_work_at(&self, cpl: u8) -> bool {

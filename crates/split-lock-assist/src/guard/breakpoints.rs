@@ -44,9 +44,13 @@ pub trait Breakpoints {
 
 /// What an exit means that a breakpoint may have caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DebugExit {
     /// The vCPU is about to execute an instruction that is watched.
-    Breakpoint,
+    Breakpoint {
+        /// Its linear address.
+        address: u64,
+    },
     /// An instruction has been stepped over; there is nothing more to do.
     SteppedOver,
     /// The exception is the guest's own, and has been given to it.

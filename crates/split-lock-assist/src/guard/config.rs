@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// How a guard reacts to a vCPU that is held up by split locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Reaction {
     /// Not at all, and nothing is looked at.
     Off,
@@ -22,7 +23,15 @@ pub enum Reaction {
 }
 
 /// What a guard is to do, and what it may.
+///
+/// ```
+/// use split_lock_assist::guard::{Config, Reaction};
+///
+/// let config = Config::new(Reaction::Emulate);
+/// assert_eq!(config.grace, None);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// How it reacts.
     pub reaction: Reaction,
@@ -37,6 +46,32 @@ pub struct Config {
     /// A run is looked at more closely in which the thread was without a CPU for more than this share
     /// of the time, from 0 to 1, or for several milliseconds. That takes a few calls of KVM.
     pub suspicious_share: f64,
+}
+
+impl Config {
+    /// It reacts like this, and leaves all deadlines alone.
+    #[must_use]
+    pub fn new(reaction: Reaction) -> Self {
+        Self {
+            reaction,
+            ..Self::default()
+        }
+    }
+
+    /// With this [`grace`](Self::grace).
+    #[must_use]
+    pub fn with_grace(self, grace: Option<Duration>) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// With this [`shortest_probe`](Self::shortest_probe).
+    #[must_use]
+    pub fn with_shortest_probe(self, shortest_probe: Duration) -> Self {
+        Self {
+            shortest_probe,
+            ..self
+        }
+    }
 }
 
 impl Default for Config {

@@ -33,6 +33,15 @@
 //! breakpoints both are equally fast between 5 and 20 us of work between two split locks, and without
 //! them between 50 and 200 us (`docs/measurements.md`).
 //!
+//! # What it leaves alone
+//! What a vCPU executes that is in a nested guest, in system management mode or confidential
+//! ([`Inaccessible`]). A hypervisor in a VM whose own guests split locks needs deadlines that are longer
+//! than the kernel's sleep.
+//!
+//! # Trying it out
+//! Where the host does not detect split locks, nothing stalls. [`VcpuGuard::feign_stall`] takes a vCPU that is at a
+//! split lock at the end of a run for a stalled one, so that everything from there on can be tested.
+//!
 //! # What it does not see
 //! - A vCPU that splits all the time, is starved by others, and whose thread sleeps now and then for
 //!   another reason looks slow. Emulating is still correct then.
@@ -61,5 +70,5 @@ pub use breakpoints::{Breakpoints, DebugExit};
 pub use config::{Config, Reaction, UnknownReaction};
 pub use progress::{Response, SplitInstruction, Stall, VcpuProgress};
 pub use run::{Ended, Run};
-pub use vcpu::Vcpu;
+pub use vcpu::{Inaccessible, Vcpu};
 pub use vcpu_guard::{BreakpointOutcome, Statistics, VcpuGuard};

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::vcpu::Inaccessible;
 use crate::decode::{ImplicitLock, Instruction, LockedAccess};
 use crate::emulate::Reason;
 
 /// A vCPU's progress after a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum VcpuProgress {
     /// As it should.
     Progressing,
@@ -16,6 +18,8 @@ pub enum VcpuProgress {
     /// It got hardly any CPU time, and not because of a split lock: somebody else had the CPU, or it
     /// waits for something in the kernel.
     Starved,
+    /// It got hardly any CPU time, and what it executes is not to be looked at.
+    Inaccessible(Inaccessible),
     /// It got hardly any CPU time and is at a split lock again, but it has moved in between: each of
     /// them costs it a whole sleep of the kernel's.
     Slow(Stall),
@@ -109,7 +113,7 @@ impl VcpuProgress {
     pub fn stall(&self) -> Option<&Stall> {
         match self {
             Self::Slow(stall) | Self::Stalled(stall) => Some(stall),
-            Self::Progressing | Self::Idle | Self::Starved => None,
+            Self::Progressing | Self::Idle | Self::Starved | Self::Inaccessible(_) => None,
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Run {
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Ended {
     /// Its budget was used up.
     Expired,

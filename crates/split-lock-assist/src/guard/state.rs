@@ -31,6 +31,8 @@ pub(super) struct GuardState {
     expected: bool,
     /// How often the thread had slept, when that was last asked.
     sleeps: Option<u64>,
+    /// The next split lock at which a run ends is to be taken for a stall.
+    feigned: bool,
 }
 
 /// Long budgets, and what comes after them.
@@ -73,7 +75,12 @@ impl GuardState {
             position_change: PositionChange::New,
             expected: false,
             sleeps: None,
+            feigned: false,
         }
+    }
+
+    pub(super) fn feign_stall(&mut self) {
+        self.feigned = true;
     }
 
     /// How long the next run may be, if the VMM would give it `own`.
@@ -97,13 +104,14 @@ impl GuardState {
         if run.ended != Ended::Expired {
             return StallCheck::NoStall;
         }
-        self.expected = self.probe_interval.has_stalled() || self.grace != Grace::None;
+        self.expected =
+            self.probe_interval.has_stalled() || self.grace != Grace::None || self.feigned;
         self.probe_interval.advance(self.run.wall);
         self.grace = match self.grace {
             Grace::Granted => Grace::Probing,
             Grace::Probing | Grace::None => Grace::None,
         };
-        if self.is_suspicious() {
+        if self.feigned || self.is_suspicious() {
             StallCheck::Suspect
         } else {
             self.end_run();
@@ -158,8 +166,9 @@ impl GuardState {
 
     /// The instruction there, if it can split a lock.
     pub(super) fn found(&mut self, instruction: &SplitInstruction) -> Option<Finding> {
-        let stalled = self.position_change == PositionChange::Unchanged;
         let is_access = matches!(instruction, SplitInstruction::Access(_));
+        let feigned = is_access && std::mem::take(&mut self.feigned);
+        let stalled = feigned || self.position_change == PositionChange::Unchanged;
         // Most implicit locks do not split. One that does not end does.
         (is_access || stalled).then(|| Finding {
             stalled,

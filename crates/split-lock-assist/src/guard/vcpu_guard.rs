@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::access::{CodePosition, VcpuAccess};
 use super::breakpoints::DebugExit;
 use super::config::{Config, Reaction};
-use super::progress::{Response, SplitInstruction, Stall, VcpuProgress};
+use super::progress::{Response, Stall, VcpuProgress};
 use super::run::Run;
 use super::state::{GuardState, StallCheck};
+use super::vcpu::Inaccessible;
 use crate::breakpoint_slots::{BreakpointSlots, SLOTS};
-use crate::decode::{self, LockedAccess};
+use crate::decode::{self, LockedAccess, RecentInstructions};
 use crate::emulate::{Emulated, Reason};
 
 /// A breakpoint that is hit so often in a row without a split lock there is given up.
@@ -29,7 +30,7 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 /// use std::time::Duration;
 ///
 /// # fn example<V: VcpuAccess>(mut vcpu: V) -> Result<(), V::Error> {
-/// let mut guard = VcpuGuard::new(Config { reaction: Reaction::Emulate, ..Config::default() });
+/// let mut guard = VcpuGuard::new(Config::new(Reaction::Emulate));
 /// let budget = guard.budget(Duration::from_millis(1));
 /// // Run the vCPU for that long. Then:
 /// let run = Run {
@@ -47,12 +48,14 @@ const HITS_BETWEEN_QUESTIONS: u64 = 256;
 pub struct VcpuGuard {
     state: GuardState,
     watched: BreakpointSlots,
+    recent: RecentInstructions,
     hits: u64,
     statistics: Statistics,
 }
 
 /// What a [`VcpuGuard`] has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Runs that ended at a split lock after hardly any CPU time.
     pub stalls: u64,
@@ -70,6 +73,7 @@ pub struct Statistics {
 
 /// What was done at a breakpoint. In all cases the vCPU can run again.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum BreakpointOutcome {
     /// The instruction there has been emulated.
     Emulated(LockedAccess),
@@ -78,6 +82,8 @@ pub enum BreakpointOutcome {
     /// The instruction there does not split a lock (any more, or in this address space, or with these
     /// operands). The CPU does it.
     NoSplitLock,
+    /// The instruction there is not to be looked at. The CPU does it.
+    Inaccessible(Inaccessible),
     /// A step over a breakpoint is done, or an event comes before the instruction, or the guest turned
     /// out to use the breakpoint registers itself, and has got them.
     Nothing,
@@ -96,6 +102,7 @@ impl VcpuGuard {
         Self {
             state: GuardState::new(config),
             watched: BreakpointSlots::default(),
+            recent: RecentInstructions::default(),
             hits: 0,
             statistics: Statistics::default(),
         }
@@ -109,6 +116,15 @@ impl VcpuGuard {
     /// would see that it is held up.
     pub fn budget(&mut self, own: Duration) -> Duration {
         self.state.budget(own)
+    }
+
+    /// Takes the next split lock at which a run ends for a stall, however much CPU time the run had: for tests, on hosts
+    /// that do not detect split locks. The instruction is looked at, emulated and watched as if the kernel had punished the
+    /// thread for it. A guest that does nothing but split locks is at one at the end of most of its runs.
+    ///
+    /// With [`Reaction::Off`] nothing is looked at all the same.
+    pub fn feign_stall(&mut self) {
+        self.state.feign_stall();
     }
 
     /// A run is over. Nothing is asked of a vCPU that has used its time.
@@ -142,7 +158,7 @@ impl VcpuGuard {
         vcpu: &mut V,
     ) -> Result<BreakpointOutcome, V::Error> {
         match vcpu.classify_exit(exit)? {
-            DebugExit::Breakpoint => self.handle_hit(vcpu),
+            DebugExit::Breakpoint { address } => self.handle_hit(address, vcpu),
             DebugExit::SteppedOver => Ok(BreakpointOutcome::Nothing),
             DebugExit::ForGuest => Ok(BreakpointOutcome::ForGuest),
         }
@@ -172,6 +188,9 @@ impl VcpuGuard {
     fn examine<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<VcpuProgress, V::Error> {
         if vcpu.is_halted()? {
             return Ok(VcpuProgress::Idle);
+        }
+        if let Some(why) = vcpu.inaccessible()? {
+            return Ok(VcpuProgress::Inaccessible(why));
         }
         let progress = self.examine_instruction(vcpu)?;
         Ok(progress.unwrap_or_else(|| {
@@ -216,7 +235,11 @@ impl VcpuGuard {
 
     fn emulate_stalled<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<Response, V::Error> {
         let position = vcpu.code_position()?;
-        match vcpu.emulate()? {
+        // It has just been one. Should that have changed, the next run shows it.
+        let Some(emulated) = vcpu.emulate_split(&mut self.recent)? else {
+            return Ok(self.let_through(Response::Reported));
+        };
+        match emulated {
             Emulated::Done(_) => {
                 self.statistics.emulated_at_stalls += 1;
                 let watched = self.watch(position, vcpu)?;
@@ -255,7 +278,15 @@ impl VcpuGuard {
         Ok(true)
     }
 
-    fn handle_hit<V: VcpuAccess>(&mut self, vcpu: &mut V) -> Result<BreakpointOutcome, V::Error> {
+    fn handle_hit<V: VcpuAccess>(
+        &mut self,
+        address: u64,
+        vcpu: &mut V,
+    ) -> Result<BreakpointOutcome, V::Error> {
+        if let Some(why) = vcpu.inaccessible()? {
+            self.miss(address, vcpu)?;
+            return Ok(BreakpointOutcome::Inaccessible(why));
+        }
         if vcpu.has_event()? {
             return Ok(BreakpointOutcome::Nothing);
         }
@@ -264,38 +295,34 @@ impl VcpuGuard {
             self.clear_breakpoints(vcpu)?;
             return Ok(BreakpointOutcome::Nothing);
         }
-        let address = vcpu.code_position()?.address;
-        if !matches!(vcpu.split_instruction()?, Some(SplitInstruction::Access(_))) {
-            return self.miss(address, vcpu);
-        }
-        self.watched.mark_used(address);
-        match vcpu.emulate()? {
-            Emulated::Done(access) => {
+        match vcpu.emulate_split(&mut self.recent)? {
+            Some(Emulated::Done(access)) => {
+                self.watched.mark_used(address);
                 self.statistics.emulated_at_breakpoints += 1;
                 Ok(BreakpointOutcome::Emulated(access))
             }
-            Emulated::LeftToCpu(reason) => {
+            Some(Emulated::LeftToCpu(reason)) => {
+                self.watched.mark_used(address);
                 self.statistics.left_to_cpu += 1;
                 vcpu.step_over()?;
                 Ok(BreakpointOutcome::LeftToCpu(reason))
+            }
+            None => {
+                self.miss(address, vcpu)?;
+                Ok(BreakpointOutcome::NoSplitLock)
             }
         }
     }
 
     /// Where the code has changed, or another address space has other code, or the operand does not
     /// cross a line this time.
-    fn miss<V: VcpuAccess>(
-        &mut self,
-        address: u64,
-        vcpu: &mut V,
-    ) -> Result<BreakpointOutcome, V::Error> {
+    fn miss<V: VcpuAccess>(&mut self, address: u64, vcpu: &mut V) -> Result<(), V::Error> {
         self.statistics.misses += 1;
         if self.watched.count_miss(address) >= MISSES {
             self.watched.remove(address);
-            vcpu.set_breakpoints(self.watched.addresses())?;
+            vcpu.set_breakpoints(self.watched.addresses())
         } else {
-            vcpu.step_over()?;
+            vcpu.step_over()
         }
-        Ok(BreakpointOutcome::NoSplitLock)
     }
 }

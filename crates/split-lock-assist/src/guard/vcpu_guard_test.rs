@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::breakpoint_slots::SLOTS;
 use crate::cpu::{Context, Gpr, Registers};
-use crate::decode::{Decoded, decode};
+use crate::decode::{Decoded, RecentInstructions, decode};
 use crate::emulate::{Emulated, Reason};
 use crate::memory::AccessError;
 
@@ -20,6 +20,7 @@ pub(super) const SPLIT_AT: u64 = 0x1000;
 pub(super) struct Vcpu {
     pub(super) registers: Registers,
     halted: bool,
+    pub(super) inaccessible: Option<Inaccessible>,
     event: bool,
     /// How often its thread has slept.
     pub(super) sleeps: Option<u64>,
@@ -65,6 +66,7 @@ impl Vcpu {
                 ..Registers::default()
             },
             halted: false,
+            inaccessible: None,
             event: false,
             sleeps: None,
             instruction,
@@ -92,7 +94,13 @@ impl VcpuAccess for Vcpu {
         Ok(self.halted)
     }
 
+    fn inaccessible(&self) -> Result<Option<Inaccessible>, Infallible> {
+        self.asked();
+        Ok(self.inaccessible)
+    }
+
     fn has_event(&self) -> Result<bool, Infallible> {
+        assert_eq!(self.inaccessible, None, "nothing may be asked of it");
         self.asked();
         Ok(self.event)
     }
@@ -119,16 +127,20 @@ impl VcpuAccess for Vcpu {
         Ok(self.instruction)
     }
 
-    fn emulate(&mut self) -> Result<Emulated, Infallible> {
+    fn emulate_split(
+        &mut self,
+        _recent: &mut RecentInstructions,
+    ) -> Result<Option<Emulated>, Infallible> {
         assert!(!self.event, "something comes first");
-        if let Some(reason) = self.refuses {
-            return Ok(Emulated::LeftToCpu(reason));
-        }
+        assert_eq!(self.inaccessible, None, "it is not to be touched");
         let Some(SplitInstruction::Access(access)) = self.instruction else {
-            panic!("there is nothing to emulate")
+            return Ok(None);
         };
+        if let Some(reason) = self.refuses {
+            return Ok(Some(Emulated::LeftToCpu(reason)));
+        }
         self.emulated += 1;
-        Ok(Emulated::Done(access))
+        Ok(Some(Emulated::Done(access)))
     }
 
     fn breakpoints_work_at(&self, _cpl: u8) -> bool {
@@ -170,11 +182,7 @@ impl Guarded {
     /// The vCPU stands at a split lock.
     pub(super) fn new(reaction: Reaction, grace: Option<Duration>) -> Self {
         Self {
-            guard: VcpuGuard::new(Config {
-                reaction,
-                grace,
-                ..Config::default()
-            }),
+            guard: VcpuGuard::new(Config::new(reaction).with_grace(grace)),
             vcpu: Vcpu::at(Some(split())),
         }
     }
@@ -218,7 +226,8 @@ impl Guarded {
     }
 
     pub(super) fn hit(&mut self) -> BreakpointOutcome {
-        self.exit(DebugExit::Breakpoint)
+        let address = self.vcpu.registers.rip;
+        self.exit(DebugExit::Breakpoint { address })
     }
 }
 
@@ -542,4 +551,46 @@ fn exits_that_are_not_ours_are_passed_on() {
         BreakpointOutcome::Nothing
     );
     assert_eq!(guarded.vcpu.emulated, 1);
+}
+
+#[test]
+fn what_a_vcpu_does_that_is_not_accessible_is_left_alone() {
+    let all = [
+        Inaccessible::NestedGuest,
+        Inaccessible::SystemManagement,
+        Inaccessible::Confidential,
+    ];
+    for why in all {
+        let mut guarded = Guarded::emulating(|_| {});
+        guarded.vcpu.inaccessible = Some(why);
+        for _ in 0..10 {
+            assert_eq!(guarded.play(2), VcpuProgress::Inaccessible(why));
+        }
+        // A breakpoint at the same address is not its own, and given up soon.
+        for _ in 0..4 {
+            assert_eq!(guarded.hit(), BreakpointOutcome::Inaccessible(why));
+        }
+        assert_eq!((guarded.vcpu.steps, guarded.vcpu.set[0]), (3, None));
+        assert_eq!(guarded.vcpu.emulated, 1);
+    }
+}
+
+#[test]
+fn a_feigned_stall_is_treated_like_one_whatever_cpu_time_the_run_had() {
+    let mut guarded = Guarded::new(Reaction::Emulate, None);
+    guarded.vcpu.sleeps = Some(0);
+    guarded.guard.feign_stall();
+    // It is elsewhere at first.
+    guarded.vcpu.instruction = None;
+    assert_eq!(guarded.play(100), VcpuProgress::Starved);
+    guarded.vcpu.instruction = Some(split());
+    let progress = guarded.play(100);
+    assert!(matches!(progress, VcpuProgress::Stalled(stall) if stall.is_new));
+    assert_eq!(guarded.vcpu.set[0], Some(SPLIT_AT));
+    // Once.
+    assert_eq!(guarded.play(100), VcpuProgress::Progressing);
+
+    let mut off = Guarded::new(Reaction::Off, None);
+    off.guard.feign_stall();
+    assert_eq!(off.play(100), VcpuProgress::Progressing);
 }

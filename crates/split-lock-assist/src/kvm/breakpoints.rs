@@ -1,6 +1,6 @@
 //! Breakpoints by KVM_SET_GUEST_DEBUG.
 
-use std::rc::Rc;
+use std::cell::Cell;
 
 use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_INJECT_DB, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP,
@@ -8,11 +8,10 @@ use kvm_bindings::{
 };
 
 use super::KvmError;
-use super::cpu::cpl;
 use super::support::{BreakpointSupport, StepOver};
-use super::vcpu::StoppedVcpu;
+use super::vcpu::KvmVcpu;
 use crate::breakpoint_slots::{SLOTS, dr7};
-use crate::cpu::rflags;
+use crate::cpu::{Registers, rflags};
 use crate::guard::{Breakpoints, DebugExit};
 
 const DR6_HITS: u64 = 0b1111;
@@ -20,74 +19,66 @@ const DR6_HITS: u64 = 0b1111;
 const DR6_OTHER_REASONS: u64 = 0b111 << 13;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
-/// What the debug registers of one vCPU are used for. It lives as long as the vCPU.
-///
-/// KVM has one set of them: a VMM that debugs its guest must not use them at the same time. While
-/// something is watched, KVM leaves the vCPU's registers in the run page at every exit
-/// (`kvm_valid_regs`), which a VMM must not use for itself then.
+/// What the debug registers of one vCPU are used for.
 #[derive(Debug)]
-pub struct DebugRegisters {
+pub(super) struct DebugRegisters {
     support: BreakpointSupport,
-    set: [Option<u64>; SLOTS],
+    set: Cell<[Option<u64>; SLOTS]>,
     /// One instruction is being executed, and nothing is watched meanwhile.
-    stepping: bool,
+    stepping: Cell<bool>,
     /// What the guest did with its own when that was last looked at.
-    guest_armed: bool,
+    guest_armed: Cell<bool>,
 }
 
 /// The breakpoints of a vCPU of KVM.
+///
+/// KVM has one set of them: a VMM that debugs its guest must not use them at the same time.
 #[derive(Debug)]
 pub struct KvmBreakpoints<'a> {
-    vcpu: Rc<StoppedVcpu<'a>>,
-    registers: &'a mut DebugRegisters,
+    pub(super) vcpu: &'a KvmVcpu,
 }
 
 impl DebugRegisters {
-    /// Nothing is watched at first. `support` is what [`BreakpointSupport::probe`] says, once per process.
-    #[must_use]
-    pub fn new(support: BreakpointSupport) -> Self {
+    pub(super) fn new(support: BreakpointSupport) -> Self {
         Self {
             support,
-            set: [None; SLOTS],
-            stepping: false,
-            guest_armed: false,
+            set: Cell::default(),
+            stepping: Cell::new(false),
+            guest_armed: Cell::new(false),
         }
     }
-}
 
-impl<'a> KvmBreakpoints<'a> {
-    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>, registers: &'a mut DebugRegisters) -> Self {
-        Self { vcpu, registers }
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_watching() || self.stepping.get()
     }
 
     fn is_watching(&self) -> bool {
-        self.registers.set.iter().any(Option::is_some)
+        self.set.get().iter().any(Option::is_some)
+    }
+}
+
+impl KvmBreakpoints<'_> {
+    fn registers(&self) -> &DebugRegisters {
+        &self.vcpu.debug
     }
 
     fn install(&self, also: u32) -> Result<(), KvmError> {
         let mut debug = kvm_guest_debug::default();
-        if self.is_watching() {
+        if self.registers().is_watching() {
+            let set = self.registers().set.get();
             debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
-            debug.arch.debugreg[..SLOTS]
-                .copy_from_slice(&self.registers.set.map(Option::unwrap_or_default));
-            debug.arch.debugreg[7] = dr7(&self.registers.set);
+            debug.arch.debugreg[..SLOTS].copy_from_slice(&set.map(Option::unwrap_or_default));
+            debug.arch.debugreg[7] = dr7(&set);
         }
         debug.control |= also;
-        self.set_guest_debug(&debug)
-    }
-
-    fn set_guest_debug(&self, debug: &kvm_guest_debug) -> Result<(), KvmError> {
-        self.vcpu
-            .call("KVM_SET_GUEST_DEBUG", |fd| fd.set_guest_debug(debug))
+        self.vcpu.set_guest_debug(&debug)
     }
 
     /// KVM has taken an exception that it would have given to the guest, had nobody watched.
     fn give_to_guest(&self, dr6: u64) -> Result<(), KvmError> {
         let mut debug_registers = self.vcpu.debug_registers()?;
         debug_registers.dr6 |= dr6 & DR6_OTHER_REASONS;
-        self.vcpu.call("KVM_SET_DEBUGREGS", |fd| {
-            fd.set_debug_regs(&debug_registers)
-        })?;
+        self.vcpu.set_debug_registers(&debug_registers)?;
         self.install(KVM_GUESTDBG_INJECT_DB)
     }
 }
@@ -97,61 +88,67 @@ impl Breakpoints for KvmBreakpoints<'_> {
     type Exit = kvm_debug_exit_arch;
 
     fn work_at(&self, cpl: u8) -> bool {
-        self.registers.support.at(cpl).is_some()
+        self.registers().support.at(cpl).is_some()
     }
 
     fn guest_uses_debug_registers(&mut self) -> Result<bool, KvmError> {
         self.vcpu.forget_guest_breakpoints();
-        self.registers.guest_armed = self.vcpu.guest_breakpoints()?;
-        Ok(self.registers.guest_armed)
+        let armed = self.vcpu.guest_breakpoints()?;
+        self.registers().guest_armed.set(armed);
+        Ok(armed)
     }
 
     fn set(&mut self, addresses: &[Option<u64>; SLOTS]) -> Result<(), KvmError> {
-        if self.registers.set == *addresses && !self.registers.stepping {
+        let registers = self.registers();
+        if registers.set.get() == *addresses && !registers.stepping.get() {
             return Ok(());
         }
-        let before = (self.registers.set, self.registers.stepping);
-        (self.registers.set, self.registers.stepping) = (*addresses, false);
+        let before = (registers.set.get(), registers.stepping.get());
+        registers.set.set(*addresses);
+        registers.stepping.set(false);
         let installed = self.install(0);
         if installed.is_err() {
-            (self.registers.set, self.registers.stepping) = before;
+            registers.set.set(before.0);
+            registers.stepping.set(before.1);
         }
-        if self.registers.support.syncs_registers() {
+        if registers.support.syncs_registers() {
             // Only meanwhile: every other exit is slower for it.
-            self.vcpu.sync_to_run_page(self.is_watching());
+            self.vcpu.sync_to_run_page(registers.is_watching());
         }
         installed
     }
 
     fn step_over(&mut self) -> Result<(), KvmError> {
-        let mut registers = self.vcpu.registers()?;
-        let cpl = cpl(&self.vcpu.special()?, registers.rflags);
-        if self.registers.support.at(cpl) == Some(StepOver::ByResumeFlag) {
-            registers.rflags |= rflags::RESUME;
-            return self.vcpu.set_registers(&registers);
+        let registers = *self.vcpu.registers()?;
+        let cpl = self.vcpu.special()?.context.cpl;
+        if self.registers().support.at(cpl) == Some(StepOver::ByResumeFlag) {
+            return self.vcpu.set_registers(&Registers {
+                rflags: registers.rflags | rflags::RESUME,
+                ..registers
+            });
         }
-        self.set_guest_debug(&kvm_guest_debug {
+        self.vcpu.set_guest_debug(&kvm_guest_debug {
             control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
             ..kvm_guest_debug::default()
         })?;
-        self.registers.stepping = true;
+        self.registers().stepping.set(true);
         Ok(())
     }
 
     fn classify_exit(&mut self, exit: kvm_debug_exit_arch) -> Result<DebugExit, KvmError> {
-        if self.registers.stepping {
+        if self.registers().stepping.get() {
             self.install(0)?;
-            self.registers.stepping = false;
+            self.registers().stepping.set(false);
             if exit.dr6 & DR6_SINGLE_STEP != 0 {
                 return Ok(DebugExit::SteppedOver);
             }
         }
-        if exit.dr6 & DR6_HITS != 0 && self.is_watching() {
-            if self.registers.support.syncs_registers() {
-                let guest_armed = self.registers.guest_armed;
+        if exit.dr6 & DR6_HITS != 0 && self.registers().is_watching() {
+            if self.registers().support.syncs_registers() {
+                let guest_armed = self.registers().guest_armed.get();
                 self.vcpu.take_from_run_page(exit.pc, guest_armed);
             }
-            return Ok(DebugExit::Breakpoint);
+            return Ok(DebugExit::Breakpoint { address: exit.pc });
         }
         self.give_to_guest(exit.dr6)?;
         Ok(DebugExit::ForGuest)

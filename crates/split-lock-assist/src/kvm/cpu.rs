@@ -1,31 +1,61 @@
 //! A vCPU's registers.
 
-use std::rc::Rc;
-
 use kvm_bindings::{
     KVM_MP_STATE_RUNNABLE, KVM_VCPUEVENT_VALID_SHADOW, kvm_regs, kvm_segment, kvm_sregs,
 };
-use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
-use super::vcpu::StoppedVcpu;
+use super::sys::voluntary_context_switches;
+use super::vcpu::KvmVcpu;
 use crate::cpu::{Context, Cpu, Mode, Registers, Segment, rflags};
-use crate::guard::Vcpu;
+use crate::guard::{Inaccessible, Vcpu};
+use crate::paging::PageWalk;
 
 const CR0_PROTECTED: u64 = 1 << 0;
 const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
 const CR4_FIVE_LEVELS: u64 = 1 << 12;
+const CR4_VMX: u64 = 1 << 13;
+const CR4_SMAP: u64 = 1 << 21;
 const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
+const EFER_SVM: u64 = 1 << 12;
 
-/// The registers of a vCPU of KVM.
+/// The registers of a vCPU of KVM: see [`KvmVcpu::stopped`].
 #[derive(Debug)]
 pub struct KvmCpu<'a> {
-    vcpu: Rc<StoppedVcpu<'a>>,
+    pub(super) vcpu: &'a KvmVcpu,
 }
 
-impl<'a> KvmCpu<'a> {
-    pub(super) fn new(vcpu: Rc<StoppedVcpu<'a>>) -> Self {
-        Self { vcpu }
+/// What is of interest of the special registers.
+#[derive(Debug)]
+pub(super) struct Special {
+    /// But for the guest's breakpoints, which are not among them.
+    pub(super) context: Context,
+    pub(super) walk: PageWalk,
+    pub(super) smap: bool,
+    /// The guest may be a hypervisor.
+    pub(super) may_have_nested_guests: bool,
+}
+
+impl Special {
+    /// The flags that have a say in what they mean.
+    pub(super) const FLAGS: u64 = rflags::VIRTUAL_8086 | rflags::ALIGNMENT_CHECK;
+
+    pub(super) fn new(special: &kvm_sregs, flags: u64) -> Self {
+        let context = context(special, flags);
+        Self {
+            walk: PageWalk {
+                cr0: special.cr0,
+                cr3: special.cr3,
+                cr4: special.cr4,
+                efer: special.efer,
+                cpl: context.cpl,
+                // The others change all the time, and mean nothing to a walk.
+                rflags: flags & rflags::ALIGNMENT_CHECK,
+            },
+            context,
+            smap: special.cr4 & CR4_SMAP != 0,
+            may_have_nested_guests: special.cr4 & CR4_VMX != 0 || special.efer & EFER_SVM != 0,
+        }
     }
 }
 
@@ -33,14 +63,31 @@ impl Cpu for KvmCpu<'_> {
     type Error = KvmError;
 
     fn registers(&self) -> Result<Registers, KvmError> {
-        Ok(Registers::from(&self.vcpu.registers()?))
+        self.vcpu.registers().map(|registers| *registers)
     }
 
     fn context(&self) -> Result<Context, KvmError> {
-        let registers = self.vcpu.registers()?;
-        let special = self.vcpu.special()?;
         let breakpoints = self.vcpu.guest_breakpoints()?;
-        Ok(context(&special, registers.rflags, breakpoints))
+        Ok(Context {
+            breakpoints,
+            ..self.vcpu.special()?.context
+        })
+    }
+
+    fn look<T>(&self, act: impl FnOnce(&Registers, &Context) -> T) -> Result<T, KvmError> {
+        let breakpoints = self.vcpu.guest_breakpoints()?;
+        let (registers, special) = (self.vcpu.registers()?, self.vcpu.special()?);
+        Ok(if breakpoints {
+            act(
+                &registers,
+                &Context {
+                    breakpoints,
+                    ..special.context
+                },
+            )
+        } else {
+            act(&registers, &special.context)
+        })
     }
 
     fn retire(&mut self, after: &Registers) -> Result<(), KvmError> {
@@ -51,14 +98,14 @@ impl Cpu for KvmCpu<'_> {
             after.interrupt.shadow = 0;
             // Nothing else is to be set: an NMI may have come in since they were read.
             after.flags = KVM_VCPUEVENT_VALID_SHADOW;
-            self.vcpu.set_events(&after)?;
+            self.vcpu.set_shadow(&after)?;
         }
-        let result = self.vcpu.set_registers(&after.into());
+        let result = self.vcpu.set_registers(after);
         if result.is_err() && in_shadow {
             let mut before = events;
             before.flags = KVM_VCPUEVENT_VALID_SHADOW;
             // There is an error to report already, which says more.
-            let _ = self.vcpu.set_events(&before);
+            let _ = self.vcpu.set_shadow(&before);
         }
         result
     }
@@ -67,38 +114,24 @@ impl Cpu for KvmCpu<'_> {
 impl Vcpu for KvmCpu<'_> {
     /// Where the VMM has the interrupt controllers, HLT is an exit, and nobody is ever halted.
     fn is_halted(&self) -> Result<bool, KvmError> {
-        let state = self.vcpu.call("KVM_GET_MP_STATE", VcpuFd::get_mp_state)?;
-        Ok(state.mp_state != KVM_MP_STATE_RUNNABLE)
+        Ok(self.vcpu.mp_state()? != KVM_MP_STATE_RUNNABLE)
     }
 
-    /// System management mode counts as well: it sees other memory.
+    fn inaccessible(&self) -> Result<Option<Inaccessible>, KvmError> {
+        self.vcpu.inaccessible()
+    }
+
     fn has_event(&self) -> Result<bool, KvmError> {
-        let events = self.vcpu.events()?;
-        let any = [
-            events.exception.injected,
-            events.exception.pending,
-            events.interrupt.injected,
-            events.nmi.injected,
-            events.smi.smm,
-        ];
-        Ok(any.iter().any(|&flag| flag != 0))
+        self.vcpu.has_event()
     }
 
-    /// As procfs says, if there is one.
     fn voluntary_context_switches(&self) -> Option<u64> {
-        let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
-        sleeps(&status)
+        voluntary_context_switches()
     }
-}
-
-fn sleeps(status: &str) -> Option<u64> {
-    const FIELD: &str = "voluntary_ctxt_switches:";
-    let line = status.lines().find(|line| line.starts_with(FIELD))?;
-    line[FIELD.len()..].trim().parse().ok()
 }
 
 /// The current privilege level, which KVM shows as that of SS.
-pub(super) fn cpl(special: &kvm_sregs, flags: u64) -> u8 {
+fn cpl(special: &kvm_sregs, flags: u64) -> u8 {
     if special.cr0 & CR0_PROTECTED == 0 {
         0
     } else if flags & rflags::VIRTUAL_8086 != 0 {
@@ -108,7 +141,7 @@ pub(super) fn cpl(special: &kvm_sregs, flags: u64) -> u8 {
     }
 }
 
-fn context(special: &kvm_sregs, flags: u64, breakpoints: bool) -> Context {
+fn context(special: &kvm_sregs, flags: u64) -> Context {
     let protected = special.cr0 & CR0_PROTECTED != 0;
     let by_descriptor = protected && flags & rflags::VIRTUAL_8086 == 0;
     let mode = if by_descriptor {
@@ -116,17 +149,22 @@ fn context(special: &kvm_sregs, flags: u64, breakpoints: bool) -> Context {
     } else {
         Mode::Bits16
     };
-    let segments = [
-        special.es, special.cs, special.ss, special.ds, special.fs, special.gs,
-    ];
+    let segment = |kvm| segment(kvm, by_descriptor);
     Context {
         mode,
         protected,
         cpl: cpl(special, flags),
         alignment_mask: special.cr0 & CR0_ALIGNMENT_MASK != 0,
         five_level_paging: special.cr4 & CR4_FIVE_LEVELS != 0,
-        breakpoints,
-        segments: segments.map(|it| segment(&it, by_descriptor)),
+        breakpoints: false,
+        segments: [
+            segment(&special.es),
+            segment(&special.cs),
+            segment(&special.ss),
+            segment(&special.ds),
+            segment(&special.fs),
+            segment(&special.gs),
+        ],
     }
 }
 
@@ -179,18 +217,5 @@ impl From<&Registers> for kvm_regs {
             kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
         ] = registers.gpr;
         kvm
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn going_to_sleep_is_not_losing_the_cpu() {
-        let status =
-            "Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
-        assert_eq!(sleeps(status), Some(150));
-        assert_eq!(sleeps("Name:\tvcpu\n"), None);
     }
 }

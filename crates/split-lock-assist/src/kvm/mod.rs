@@ -1,11 +1,25 @@
-//! The traits of this crate for [`kvm_ioctls::VcpuFd`], with guest memory as `vm-memory` knows it.
+//! The traits of this crate for vCPUs of KVM, by their file descriptors.
 //!
-//! * [`KvmCpu`], [`KvmMemory`] and [`KvmBreakpoints`] are views of a vCPU that does not run: they
-//!   hold the only reference to it.
-//! * [`GuestRam`] is the [`Ram`](crate::paging::Ram) for whoever walks page tables on behalf of somebody
-//!   else.
-//! * [`DebugRegisters`] stays with the vCPU; [`BreakpointSupport`] says whether they are of any use.
+//! * [`KvmVcpu`] stays with a vCPU. [`KvmVcpu::stopped`] is that vCPU between two runs, in the parts that a
+//!   [`VcpuGuard`](crate::guard::VcpuGuard) wants.
+//! * [`BreakpointSupport`] says whether breakpoints are of any use here.
+//! * [`AsKvmFd`] is what has a file descriptor of KVM. With the feature `kvm-ioctls` its `Kvm` and `VcpuFd` are.
 //! * [`LongMode`] is the state of a vCPU in 64-bit mode, for guests without an operating system.
+//!
+//! The guest's memory is any [`Ram`](crate::paging::Ram); with the feature `vm-memory` there is
+#![cfg_attr(
+    feature = "vm-memory",
+    doc = "[`GuestRam`](crate::guest_ram::GuestRam)."
+)]
+#![cfg_attr(not(feature = "vm-memory"), doc = "`GuestRam`.")]
+//! What a VMM adds is shown, line by line, in [the guide](crate::integration).
+//!
+//! # What is left alone
+//! * A nested guest: its registers and page tables are not those of this guest, whose memory it must not reach.
+//! * System management mode, which sees other memory.
+//! * A confidential guest, whose registers KVM does not tell (SEV-ES, SEV-SNP, TDX), or whose page tables point to
+//!   encrypted memory at addresses where there is no RAM (SEV). A VMM that starts one knows it, and had better have no
+//!   guard for it.
 //!
 //! # What KVM does not tell
 //! - Which memory the guest may only read: do not put it into the `GuestMemory`.
@@ -21,43 +35,45 @@ mod support;
 mod sys;
 mod vcpu;
 
-use std::rc::Rc;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kvm_ioctls::VcpuFd;
-use vm_memory::GuestMemoryBackend;
-
-use self::vcpu::StoppedVcpu;
 use crate::guard::VcpuParts;
-use crate::pause::Pause;
 
-pub use breakpoints::{DebugRegisters, KvmBreakpoints};
+pub use breakpoints::KvmBreakpoints;
 pub use cpu::KvmCpu;
 pub use error::KvmError;
 pub use long_mode::LongMode;
-pub use memory::{GuestRam, GuestRamSlice, KvmMemory};
+pub use memory::KvmMemory;
 pub use support::{BreakpointSupport, StepOver};
+pub use vcpu::KvmVcpu;
 
 /// A vCPU of KVM that does not run, for its [`VcpuGuard`](crate::guard::VcpuGuard).
-pub type KvmVcpuParts<'a, M, P> =
-    VcpuParts<'a, KvmCpu<'a>, KvmMemory<'a, M>, P, KvmBreakpoints<'a>>;
+pub type KvmVcpuParts<'a, R, P> =
+    VcpuParts<'a, KvmCpu<'a>, KvmMemory<'a, R>, P, KvmBreakpoints<'a>>;
 
-/// Puts together what a [`VcpuGuard`](crate::guard::VcpuGuard) needs of a vCPU. That costs nothing: the
-/// vCPU is asked when something has to be known, and for each thing once.
+/// What has a file descriptor of `/dev/kvm` or of a vCPU.
 ///
-/// Make it anew after each run, on the thread that runs the vCPU. After an exit of the kind "debug",
-/// hand it over before anything else is done to the vCPU: its registers are then taken from the run
-/// page, as KVM left them there.
-pub fn vcpu_parts<'a, M: GuestMemoryBackend, P: Pause>(
-    vcpu: &'a mut VcpuFd,
-    ram: &'a M,
-    others: &'a P,
-    debug_registers: &'a mut DebugRegisters,
-) -> KvmVcpuParts<'a, M, P> {
-    let vcpu = Rc::new(StoppedVcpu::new(vcpu));
-    VcpuParts {
-        cpu: KvmCpu::new(Rc::clone(&vcpu)),
-        memory: KvmMemory::new(Rc::clone(&vcpu), ram),
-        others,
-        breakpoints: KvmBreakpoints::new(vcpu, debug_registers),
+/// For bindings that are not known here, borrow the descriptor: [`BorrowedFd::borrow_raw`].
+pub trait AsKvmFd {
+    /// The descriptor.
+    fn as_kvm_fd(&self) -> BorrowedFd<'_>;
+}
+
+impl AsKvmFd for BorrowedFd<'_> {
+    fn as_kvm_fd(&self) -> BorrowedFd<'_> {
+        *self
+    }
+}
+
+impl AsKvmFd for OwnedFd {
+    fn as_kvm_fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl AsKvmFd for File {
+    fn as_kvm_fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
     }
 }

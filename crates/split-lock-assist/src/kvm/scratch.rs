@@ -1,9 +1,14 @@
 //! The smallest 64-bit guest: two instructions, at CPL 0 or CPL 3.
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_debug_exit_arch, kvm_guest_debug, kvm_regs};
-use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::sys::LentPages;
+use kvm_bindings::{kvm_debug_exit_arch, kvm_guest_debug, kvm_regs};
+
+use super::sys::{
+    CREATE_VCPU, CREATE_VM, Give, LentPages, NumberCall, RUN, RunPage, SET_CPUID, SET_TSS_ADDRESS,
+    SUPPORTED_CPUID, calls, number, open,
+};
 use super::{KvmError, LongMode};
 
 /// The address of its first instruction, NOP.
@@ -23,7 +28,7 @@ const LONG_MODE: LongMode = LongMode {
 const STACK: u64 = 0x8000;
 
 /// Three pages that Intel's CPUs without "unrestricted guest" need, out of the way.
-const REAL_MODE_TSS: usize = 0xfffb_d000;
+const REAL_MODE_TSS: u64 = 0xfffb_d000;
 
 /// Present, writable, for everybody, accessed.
 const TABLE: u64 = 0x27;
@@ -32,9 +37,6 @@ const LARGE_PAGE: u64 = 0xe7;
 
 /// CPL 3 may use ports.
 const FLAGS: u64 = 3 << 12 | 2;
-
-/// A signal came, on every Linux.
-const EINTR: i32 = 4;
 
 /// Where it came out.
 #[derive(Debug, Clone, Copy)]
@@ -47,29 +49,33 @@ pub(super) enum Stop {
 /// Without an IDT: any exception ends it with a triple fault.
 #[derive(Debug)]
 pub(super) struct ScratchVm {
-    vcpu: VcpuFd,
+    vcpu: OwnedFd,
+    page: RunPage,
     // After the vCPU, which uses it.
     _memory: LentPages,
 }
 
 impl ScratchVm {
-    pub(super) fn new(kvm: &Kvm, cpl: u8) -> Result<Self, KvmError> {
-        let failed = KvmError::on_scratch_vm;
-        let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
-        vm.set_tss_address(REAL_MODE_TSS)
-            .map_err(failed("KVM_SET_TSS_ADDR"))?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(failed("KVM_GET_SUPPORTED_CPUID"))?;
-        let vcpu = vm.create_vcpu(0).map_err(failed("KVM_CREATE_VCPU"))?;
-        let memory = LentPages::new(vm, MEMORY_BYTES)?;
+    pub(super) fn new(kvm: BorrowedFd<'_>, cpl: u8) -> Result<Self, KvmError> {
+        let make = |fd, call: NumberCall, argument| {
+            open(fd, call, argument).map_err(KvmError::on_scratch_vm(call.0))
+        };
+        let cpuid = give(kvm, &SUPPORTED_CPUID, ())?;
+        let vm = make(kvm, CREATE_VM, 0)?;
+        number(vm.as_fd(), SET_TSS_ADDRESS, REAL_MODE_TSS)
+            .map_err(KvmError::on_scratch_vm(SET_TSS_ADDRESS.0))?;
+        let vcpu = make(vm.as_fd(), CREATE_VCPU, 0)?;
+        let page = RunPage::map(vcpu.as_fd()).map_err(KvmError::on_scratch_vm("mmap"))?;
+        let memory = LentPages::new(vm, MEMORY_BYTES)
+            .map_err(KvmError::on_scratch_vm("KVM_SET_USER_MEMORY_REGION"))?;
         fill(&memory);
-        vcpu.set_cpuid2(&cpuid).map_err(failed("KVM_SET_CPUID2"))?;
-        let reset = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
-        vcpu.set_sregs(&LONG_MODE.special_registers(reset, cpl))
-            .map_err(failed("KVM_SET_SREGS"))?;
+        give(vcpu.as_fd(), &SET_CPUID, &cpuid)?;
+        let reset = give(vcpu.as_fd(), &calls::GET_SREGS, ())?;
+        let special = LONG_MODE.special_registers(reset, cpl);
+        give(vcpu.as_fd(), &calls::SET_SREGS, &special)?;
         let scratch = Self {
             vcpu,
+            page,
             _memory: memory,
         };
         scratch.set_registers(&kvm_regs {
@@ -83,29 +89,37 @@ impl ScratchVm {
 
     pub(super) fn run(&mut self) -> Stop {
         loop {
-            match self.vcpu.run() {
-                Ok(VcpuExit::Debug(exit)) => return Stop::Debug(exit),
-                Ok(VcpuExit::IoOut(PORT, _)) => return Stop::Port,
-                Err(error) if error.errno() == EINTR => {}
-                _ => return Stop::Other,
+            match number(self.vcpu.as_fd(), RUN, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Stop::Other,
             }
+            return if let Some(exit) = self.page.debug_exit() {
+                Stop::Debug(exit)
+            } else if self.page.is_port_write(PORT) {
+                Stop::Port
+            } else {
+                Stop::Other
+            };
         }
     }
 
     pub(super) fn registers(&self) -> Result<kvm_regs, KvmError> {
-        let registers = self.vcpu.get_regs();
-        registers.map_err(KvmError::on_scratch_vm("KVM_GET_REGS"))
+        give(self.vcpu.as_fd(), &calls::GET_REGS, ())
     }
 
     pub(super) fn set_registers(&self, registers: &kvm_regs) -> Result<(), KvmError> {
-        let set = self.vcpu.set_regs(registers);
-        set.map_err(KvmError::on_scratch_vm("KVM_SET_REGS"))
+        give(self.vcpu.as_fd(), &calls::SET_REGS, registers)
     }
 
     pub(super) fn set_guest_debug(&self, debug: &kvm_guest_debug) -> Result<(), KvmError> {
-        let set = self.vcpu.set_guest_debug(debug);
-        set.map_err(KvmError::on_scratch_vm("KVM_SET_GUEST_DEBUG"))
+        give(self.vcpu.as_fd(), &calls::SET_GUEST_DEBUG, debug)
     }
+}
+
+fn give<T, C: Give<T>>(fd: BorrowedFd<'_>, call: &C, value: T) -> Result<C::Answer, KvmError> {
+    let answer = call.make(fd, value);
+    answer.map_err(KvmError::on_scratch_vm(call.call().name))
 }
 
 /// One page of 2 MiB at address 0, descriptors, and the two instructions.

@@ -3,18 +3,20 @@
 //! Hardware virtualization stops a guest at KVM's breakpoints at any privilege level. A KVM without
 //! it may only do so where it emulates the guest; elsewhere the guest itself gets the exception.
 
-use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_SYNC_X86_EVENTS,
-    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_guest_debug,
-};
-use kvm_ioctls::{Cap, Kvm};
+use std::os::fd::BorrowedFd;
 
-use super::KvmError;
+use kvm_bindings::{
+    KVM_CAP_SYNC_REGS, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP,
+    KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_guest_debug,
+};
+
 use super::scratch::{OUT, START, ScratchVm, Stop};
+use super::sys::extension;
+use super::{AsKvmFd, KvmError};
 use crate::breakpoint_slots::dr7;
 use crate::cpu::rflags;
 
-const ALL_REGISTERS: i32 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as i32;
+const ALL_REGISTERS: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
 /// At which privilege levels breakpoints stop a guest in 64-bit mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -27,6 +29,7 @@ pub struct BreakpointSupport {
 
 /// How an instruction with a breakpoint on it can be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StepOver {
     /// With RFLAGS.RF set the CPU does not stop there once.
     ByResumeFlag,
@@ -43,17 +46,17 @@ impl BreakpointSupport {
         syncs_registers: false,
     };
 
-    /// Tries it out, in a VM of its own: where breakpoints do not reach, the guest that they are
+    /// Tries it out, in a VM of its own, with an open `/dev/kvm`: where breakpoints do not reach, the guest that they are
     /// tried on ends with a triple fault. Takes a few milliseconds; once per process is enough.
     ///
     /// # Errors
     /// If there is no such VM.
-    pub fn probe(kvm: &Kvm) -> Result<Self, KvmError> {
+    pub fn probe(kvm: &impl AsKvmFd) -> Result<Self, KvmError> {
+        let kvm = kvm.as_kvm_fd();
         Ok(Self {
             kernel: probe_level(kvm, 0)?,
             user: probe_level(kvm, 3)?,
-            syncs_registers: kvm.check_extension_int(Cap::SyncRegs) & ALL_REGISTERS
-                == ALL_REGISTERS,
+            syncs_registers: extension(kvm, KVM_CAP_SYNC_REGS) & ALL_REGISTERS == ALL_REGISTERS,
         })
     }
 
@@ -74,7 +77,7 @@ impl BreakpointSupport {
 }
 
 /// The guest has two instructions and no loop, so every one of these runs ends by itself.
-fn probe_level(kvm: &Kvm, cpl: u8) -> Result<Option<StepOver>, KvmError> {
+fn probe_level(kvm: BorrowedFd<'_>, cpl: u8) -> Result<Option<StepOver>, KvmError> {
     if !stops(&mut ScratchVm::new(kvm, cpl)?)? {
         return Ok(None);
     }

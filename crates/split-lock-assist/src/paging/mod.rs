@@ -2,7 +2,8 @@
 //!
 //! * [`PageWalk`] translates one address, for one kind of access, and changes nothing.
 //! * [`PagedMemory`] is [`Memory`](crate::memory::Memory) for a vCPU whose physical memory is a
-//!   [`Ram`].
+//!   [`Ram`]. Nothing is marked or written where [`Ram::confirms`] does not agree.
+//! * [`ConfirmedTranslations`] saves asking again, as long as the tables read the same.
 //!
 //! # What is refused rather than guessed
 //! - Bits that are reserved on some CPUs, or reserved in the way KVM reads them: `Undecided`. Bits
@@ -12,10 +13,12 @@
 //! - Page tables that are not in RAM, because the CPU would set bits in them.
 
 mod bits;
+mod confirmed;
 mod format;
 mod paged;
 mod walk;
 
+pub use confirmed::ConfirmedTranslations;
 pub use paged::{PagedMemory, PagedPermit};
 pub use walk::{Access, PageWalk, Translation};
 
@@ -33,14 +36,25 @@ pub trait Ram {
     /// Reads eight bytes at a multiple of eight at once.
     fn load(&self, address: u64) -> Option<u64>;
 
+    /// Whether all of these words, at multiples of eight, have these values.
+    fn holds(&self, words: &[(u64, u64)]) -> bool {
+        let same = |&(address, value): &(u64, u64)| self.load(address) == Some(value);
+        words.iter().all(same)
+    }
+
     /// Replaces eight bytes at a multiple of eight at once, if they still are `current`. Returns
     /// whether they were.
     fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool;
 
-    /// Whether the CPU finds this linear address at this physical one. Asked only if it may know
-    /// more than the tables say: it keeps a copy of the first four entries of PAE, and not every CPU
-    /// has pages of 1 GiB. Who cannot ask it had better say no.
-    fn confirms(&self, linear: u64, physical: u64) -> bool;
+    /// Whether the CPU finds this linear address where the tables say. Asked before anything is marked or
+    /// written: a CPU may be in a state that nobody has told of. Who cannot ask it says
+    /// [`Translation::is_plain`].
+    fn confirms(&self, linear: u64, translation: &Translation) -> bool;
+
+    /// Where to remember what was confirmed; nowhere, unless it is provided.
+    fn confirmed(&self) -> Option<&ConfirmedTranslations> {
+        None
+    }
 }
 
 /// Some bytes of [`Ram`].

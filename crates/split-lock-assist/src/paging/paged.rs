@@ -28,57 +28,79 @@ impl<R: Ram> PagedMemory<R> {
         Self { walk, ram }
     }
 
-    fn translate(&self, address: u64, access: Access) -> Result<Translation, AccessError> {
-        let translation = self.walk.translate(&self.ram, address, access)?;
-        if translation.is_plain() || self.ram.confirms(address, translation.physical()) {
-            return Ok(translation);
+    #[inline]
+    fn locate(&self, address: u64, access: Access) -> Result<Location, AccessError> {
+        let confirmed = self.ram.confirmed();
+        let known = confirmed.and_then(|it| it.physical(&self.walk, &self.ram, address, access));
+        if let Some(physical) = known {
+            return Ok(Location {
+                physical,
+                unmarked: None,
+            });
         }
-        let on = "what else the CPU knows than the page tables";
-        Err(AccessError::Undecided { address, on })
+        let translation = self.walk.translate(&self.ram, address, access)?;
+        if !self.ram.confirms(address, &translation) {
+            let on = "what else the CPU knows than the page tables";
+            return Err(AccessError::Undecided { address, on });
+        }
+        if let Some(confirmed) = confirmed {
+            confirmed.remember(&self.walk, address, access, &translation);
+        }
+        Ok(Location {
+            physical: translation.physical(),
+            unmarked: Some(Box::new(translation)),
+        })
     }
 
     fn slice(
         &self,
         address: u64,
-        at: &Translation,
+        at: &Location,
         bytes: usize,
     ) -> Result<R::Slice<'_>, AccessError> {
-        let slice = self.ram.slice(at.physical(), bytes);
+        let slice = self.ram.slice(at.physical, bytes);
         slice.ok_or(AccessError::NotRam { address })
     }
 
-    /// Both pages of an access, before anything is marked.
-    fn pages(
+    /// A part of an access that lies in one page. Nothing is marked yet.
+    fn part(&self, address: u64, bytes: usize) -> Result<(Location, R::Slice<'_>), AccessError> {
+        let location = self.locate(address, Access::Write)?;
+        let slice = self.slice(address, &location, bytes)?;
+        Ok((location, slice))
+    }
+
+    /// `None` if the tables have changed meanwhile.
+    #[inline]
+    fn permit(
         &self,
         address: u64,
         bytes: usize,
-    ) -> Result<PendingPermit<R::Slice<'_>>, AccessError> {
+    ) -> Result<Option<PagedPermit<R::Slice<'_>>>, AccessError> {
         let first_bytes = bytes.min(bytes_to_page_end(address));
-        let part = |address: u64, bytes: usize| {
-            let translation = self.translate(address, Access::Write)?;
-            Ok((translation, self.slice(address, &translation, bytes)?))
-        };
-        let (first_at, first) = part(address, first_bytes)?;
+        let (at, first) = self.part(address, first_bytes)?;
         let second = match bytes - first_bytes {
             0 => None,
-            rest => Some(part(address.wrapping_add(first_bytes as u64), rest)?),
+            rest => Some(self.part(address.wrapping_add(first_bytes as u64), rest)?),
         };
-        let (second_at, second) = second.unzip();
-        Ok(PendingPermit {
-            translations: [Some(first_at), second_at],
-            permit: PagedPermit {
-                first,
-                first_bytes,
-                second,
-            },
-        })
+        let second_at = second.as_ref().map(|(at, _)| at);
+        let is_marked = [Some(&at), second_at]
+            .into_iter()
+            .flatten()
+            .filter_map(|at| at.unmarked.as_ref())
+            .all(|translation| translation.mark_written(&self.ram));
+        Ok(is_marked.then(|| PagedPermit {
+            first,
+            first_bytes,
+            second: second.map(|(_, slice)| slice),
+        }))
     }
 }
 
-/// What will be permitted once it has been marked.
-struct PendingPermit<P> {
-    translations: [Option<Translation>; 2],
-    permit: PagedPermit<P>,
+/// Where a linear address is.
+struct Location {
+    physical: u64,
+    /// By which entries, if they may have to be marked. That is seldom, and it is large.
+    unmarked: Option<Box<Translation>>,
 }
 
 impl<R: Ram> Memory for PagedMemory<R> {
@@ -94,7 +116,7 @@ impl<R: Ram> Memory for PagedMemory<R> {
             let end = bytes.len().min(fetched + bytes_to_page_end(here));
             let page = &mut bytes[fetched..end];
             let slice = self
-                .translate(here, Access::Fetch)
+                .locate(here, Access::Fetch)
                 .and_then(|at| self.slice(here, &at, page.len()));
             let Ok(slice) = slice else { break };
             slice.read(page);
@@ -109,11 +131,9 @@ impl<R: Ram> Memory for PagedMemory<R> {
         bytes: &mut [u8],
     ) -> Result<Self::Permit<'_>, AccessError> {
         for _ in 0..ATTEMPTS {
-            let pending = self.pages(address, bytes.len())?;
-            let mut translations = pending.translations.iter().flatten();
-            if translations.all(|translation| translation.mark_written(&self.ram)) {
-                pending.permit.read(bytes);
-                return Ok(pending.permit);
+            if let Some(permit) = self.permit(address, bytes.len())? {
+                permit.read(bytes);
+                return Ok(permit);
             }
         }
         let on = "page tables that keep changing";

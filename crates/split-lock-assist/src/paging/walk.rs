@@ -50,6 +50,7 @@ pub struct PageWalk {
 
 /// What is going to be done at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Access {
     /// Execution.
     Fetch,
@@ -64,6 +65,7 @@ pub struct Translation {
     page_bytes: u64,
     entries: [Entry; MAX_LEVELS],
     levels: usize,
+    for_user: bool,
 }
 
 /// An entry as it was read.
@@ -73,6 +75,19 @@ struct Entry {
     bytes: u64,
     value: u64,
     has_accessed_bit: bool,
+}
+
+/// Words of page tables, and what they were.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Words {
+    words: [(u64, u64); MAX_LEVELS],
+    count: usize,
+}
+
+impl Words {
+    pub(super) fn as_slice(&self) -> &[(u64, u64)] {
+        &self.words[..self.count]
+    }
 }
 
 /// What all entries on the way allow.
@@ -124,6 +139,7 @@ impl PageWalk {
                 let offset = address & (level.page_bytes() - 1);
                 translation.physical = format.page(level, entry) + offset;
                 translation.page_bytes = level.page_bytes();
+                translation.for_user = rights.user;
                 return Ok(translation);
             }
             table = format.table(entry);
@@ -220,6 +236,7 @@ impl Translation {
             page_bytes: 4096,
             entries: [Entry::default(); MAX_LEVELS],
             levels: 0,
+            for_user: false,
         }
     }
 
@@ -254,8 +271,10 @@ impl Translation {
         self.page_bytes
     }
 
-    /// The tables alone decide: see [`Ram::confirms`].
-    pub(super) fn is_plain(&self) -> bool {
+    /// The tables alone decide. They do not where the CPU has pages of 1 GiB, which not every CPU has,
+    /// or keeps a copy of the first four entries, as with PAE.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
         let without_rights = |entry: &Entry| !entry.has_accessed_bit;
         self.page_bytes < HUGE_PAGE_BYTES && !self.entries().iter().any(without_rights)
     }
@@ -271,16 +290,48 @@ impl Translation {
     /// what they only might need.
     #[must_use]
     pub fn mark_written(&self, ram: &impl Ram) -> bool {
+        self.written_marks()
+            .all(|(entry, marks)| entry.value & marks == marks || entry.mark(ram, marks))
+    }
+
+    /// Nothing is left to be marked.
+    pub(super) fn is_marked_written(&self) -> bool {
+        self.written_marks()
+            .all(|(entry, marks)| entry.value & marks == marks)
+    }
+
+    /// What a CPU sets in each entry when it writes there.
+    fn written_marks(&self) -> impl Iterator<Item = (&Entry, u64)> {
         let entries = self.entries();
-        entries.iter().enumerate().all(|(n, entry)| {
+        entries.iter().enumerate().map(|(n, entry)| {
             let is_page = n + 1 == entries.len();
             let marks = match (is_page, entry.has_accessed_bit) {
                 (true, _) => ACCESSED | DIRTY,
                 (false, true) => ACCESSED,
                 (false, false) => 0,
             };
-            entry.value & marks == marks || entry.mark(ram, marks)
+            (entry, marks)
         })
+    }
+
+    /// The words of the tables in which the entries are by which it was found, and what they were. As long as they are
+    /// that, another walk on the same way comes to the same. `None` if an entry has only a part of its word.
+    pub(super) fn words(&self) -> Option<Words> {
+        let mut words = Words::default();
+        for (word, entry) in words.words.iter_mut().zip(self.entries()) {
+            if entry.bytes != 8 {
+                return None;
+            }
+            *word = (entry.address, entry.value);
+        }
+        words.count = self.levels;
+        Some(words)
+    }
+
+    /// All entries give it to the guest's programs, too.
+    #[must_use]
+    pub fn is_for_user(&self) -> bool {
+        self.for_user
     }
 }
 

@@ -7,8 +7,9 @@
 
 use std::fmt;
 use std::hint;
+use std::panic::RefUnwindSafe;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use super::Pause;
 /// How often is looked again before a thread goes to sleep. A pause lasts as long as a vCPU needs to
 /// get out of the guest, which is less than two context switches.
 const SPINS: u32 = 2_000;
+
+/// A vCPU that is still inside after so long is kicked again: its kick could not be sent, or it has gone meanwhile.
+const UNTIL_NEXT_KICK: Duration = Duration::from_millis(1);
 
 /// From here on a wait is left to the kernel.
 const SHORT_WAIT: Duration = Duration::from_micros(50);
@@ -52,7 +56,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(50);
 /// # Who waits for whom
 /// Those who pause get their turn in the order in which they asked. A vCPU that splits locks all the
 /// time would keep the others out all the time; so after a pause in which somebody was kept out, the
-/// gate stays open for at least as long as it was closed.
+/// gate stays open for at least as long as that took.
 #[derive(Debug, Clone, Default)]
 pub struct PauseGate {
     shared: Arc<Shared>,
@@ -77,14 +81,25 @@ pub struct Inside<'a> {
 #[must_use = "the others may go back in as soon as this is dropped"]
 pub struct Paused<'a> {
     shared: &'a Shared,
-    closed_at: Instant,
+}
+
+/// What has become of a kick.
+///
+/// An error says no more than that it was not sent; `()` that it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kick {
+    /// The vCPU is going to leave.
+    Sent,
+    /// It could not be sent this time. The vCPU is waited for, and kicked again.
+    NotSent,
+    /// The vCPU is not in the guest any more, and will not be again with this pass: it counts as outside.
+    Gone,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     closed: OwnLine<AtomicBool>,
-    /// How many wait for the gate to open, on their way in.
-    kept_out: AtomicUsize,
     turns: Mutex<Turns>,
     /// The gate has opened, and so the turn has gone to the next.
     opened: Condvar,
@@ -99,14 +114,21 @@ struct Shared {
 struct Turns {
     next: u64,
     now: u64,
+    /// How many sleep until something changes: waking nobody would be a system call all the same.
+    sleepers: usize,
+    /// Since when somebody waits for the gate to open, on the way in.
+    kept_out_since: Option<Instant>,
     /// Until then the gate stays open.
     open_until: Option<Instant>,
 }
 
 struct Holder {
     inside: OwnLine<AtomicBool>,
-    kick: Box<dyn Fn() + Send + Sync>,
+    kick: Box<dyn Fn() -> Kick + Send + Sync>,
 }
+
+/// A kick that panics leaves nothing of the gate's half changed, and what it captured is its owner's affair.
+impl RefUnwindSafe for Holder {}
 
 /// On cache lines that nothing else is on: CPUs fetch them in pairs.
 #[derive(Debug, Default)]
@@ -121,20 +143,21 @@ impl PauseGate {
     }
 
     /// A pass for one vCPU. `kick` is called on other threads, while this vCPU is inside or was a
-    /// moment ago, and has to make it leave.
+    /// moment ago, and has to make it leave. It says what has become of it: [`Kick`], `()`, or a `Result` whose
+    /// error means that it was not sent. So it may be `move || kicker.kick()`, also if the vCPU can have gone by then.
     ///
-    /// A kick must not be lost: the gate kicks once and waits for as long as it takes. So a kick
+    /// A kick must not be lost. A kick
     /// between [`GuestPass::enter`] and KVM_RUN has to end that KVM_RUN, also when it comes before the
     /// thread has reached it. A blocked signal that only KVM unblocks, or `immediate_exit` set by a
     /// signal handler, does that (`kvm_preemption_timer::Kicker` is either); a signal with an empty
     /// handler does not. A kick that comes too late may end the next run: such a run has to be
     /// nothing but a reason to run again.
     ///
-    /// It is not called under a lock of the gate.
-    pub fn pass(&self, kick: impl Fn() + Send + Sync + 'static) -> GuestPass {
+    /// It is not called under a lock of the gate, and called again, once a millisecond, until the vCPU is outside.
+    pub fn pass<K: Into<Kick>>(&self, kick: impl Fn() -> K + Send + Sync + 'static) -> GuestPass {
         let holder = Arc::new(Holder {
             inside: OwnLine::default(),
-            kick: Box::new(kick),
+            kick: Box::new(move || kick().into()),
         });
         let mut holders = lock(&self.shared.holders);
         *holders = holders.iter().chain([&holder]).cloned().collect();
@@ -176,17 +199,12 @@ impl Pause for GuestPass {
         shared.wait_for_turn();
         shared.closed.0.store(true, SeqCst);
         // From here on, so that the gate opens again if a kick panics.
-        let paused = Paused {
-            shared,
-            closed_at: Instant::now(),
-        };
+        let paused = Paused { shared };
         let holders = Arc::clone(&lock(&shared.holders));
         let inside = |holder: &&Arc<Holder>| holder.inside.0.load(SeqCst);
         // All of them first, so that they leave at the same time.
-        let kicked: Vec<_> = holders.iter().filter(inside).collect();
-        for holder in &kicked {
-            (holder.kick)();
-        }
+        let mut kicked: Vec<_> = holders.iter().filter(inside).collect();
+        kicked.retain(|holder| (holder.kick)() != Kick::Gone);
         for holder in kicked {
             shared.wait_until_outside(holder);
         }
@@ -196,14 +214,20 @@ impl Pause for GuestPass {
 
 impl Shared {
     fn wait_until_open(&self) {
-        self.kept_out.fetch_add(1, SeqCst);
-        if !spin_until(|| !self.closed.0.load(SeqCst)) {
+        let is_open = || !self.closed.0.load(SeqCst);
+        {
             let mut turns = lock(&self.turns);
-            while self.closed.0.load(SeqCst) {
+            if is_open() {
+                return;
+            }
+            turns.kept_out_since.get_or_insert_with(Instant::now);
+        }
+        if !spin_until(is_open) {
+            let mut turns = lock(&self.turns);
+            while !is_open() {
                 turns = wait(&self.opened, turns);
             }
         }
-        self.kept_out.fetch_sub(1, SeqCst);
     }
 
     fn wait_for_turn(&self) {
@@ -223,18 +247,32 @@ impl Shared {
     /// Returns once it has been outside after the gate was closed: it cannot have gone in again.
     fn wait_until_outside(&self, holder: &Holder) {
         let outside = || !holder.inside.0.load(SeqCst);
-        if !spin_until(outside) {
-            let mut turns = lock(&self.turns);
-            while !outside() {
-                turns = wait(&self.left, turns);
+        if spin_until(outside) {
+            return;
+        }
+        while !self.has_left(outside) {
+            if (holder.kick)() == Kick::Gone {
+                return;
             }
         }
     }
 
+    /// Waits for that, but not for ever.
+    fn has_left(&self, outside: impl Fn() -> bool) -> bool {
+        let inside = |_: &mut Turns| !outside();
+        let mut turns = lock(&self.turns);
+        turns.sleepers += 1;
+        let waited = self.left.wait_timeout_while(turns, UNTIL_NEXT_KICK, inside);
+        let (mut turns, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        turns.sleepers -= 1;
+        !result.timed_out()
+    }
+
     /// Wakes those who wait. Whoever has seen the old state under the lock waits by now.
     fn tell(&self, condition: &Condvar) {
-        drop(lock(&self.turns));
-        condition.notify_all();
+        if lock(&self.turns).sleepers > 0 {
+            condition.notify_all();
+        }
     }
 }
 
@@ -247,21 +285,42 @@ impl Drop for Inside<'_> {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         let mut turns = lock(&self.shared.turns);
-        let now = Instant::now();
-        let someone_waits = self.shared.kept_out.load(SeqCst) > 0;
-        turns.open_until = someone_waits.then(|| now + (now - self.closed_at));
+        turns.open_until = turns.kept_out_since.take().map(|since| {
+            let now = Instant::now();
+            now + (now - since)
+        });
         turns.now += 1;
         self.shared.closed.0.store(false, SeqCst);
+        let sleepers = turns.sleepers;
         drop(turns);
-        self.shared.opened.notify_all();
+        if sleepers > 0 {
+            self.shared.opened.notify_all();
+        }
     }
 }
 
 impl Drop for GuestPass {
     fn drop(&mut self) {
+        // It may be that an `Inside` was forgotten.
+        self.leave();
         let mut holders = lock(&self.shared.holders);
         let others = |holder: &&Arc<Holder>| !Arc::ptr_eq(holder, &self.holder);
         *holders = holders.iter().filter(others).cloned().collect();
+    }
+}
+
+impl From<()> for Kick {
+    fn from((): ()) -> Self {
+        Self::Sent
+    }
+}
+
+impl<E> From<Result<(), E>> for Kick {
+    fn from(result: Result<(), E>) -> Self {
+        match result {
+            Ok(()) => Self::Sent,
+            Err(_) => Self::NotSent,
+        }
     }
 }
 
@@ -301,8 +360,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition
-        .wait(guard)
-        .unwrap_or_else(PoisonError::into_inner)
+fn wait<'a>(condition: &Condvar, mut turns: MutexGuard<'a, Turns>) -> MutexGuard<'a, Turns> {
+    turns.sleepers += 1;
+    let mut turns = condition
+        .wait(turns)
+        .unwrap_or_else(PoisonError::into_inner);
+    turns.sleepers -= 1;
+    turns
 }

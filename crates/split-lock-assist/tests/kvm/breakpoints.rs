@@ -8,7 +8,8 @@ use kvm_bindings::{kvm_debug_exit_arch, kvm_guest_debug, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
 use split_lock_assist::guard::{BreakpointOutcome, Response, VcpuGuard, VcpuProgress};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::pause::SingleVcpu;
 
 use crate::vm::{CODE, HANDLER_PORT, SPLIT, SPLIT_PAGE, TestVm, kvm};
@@ -23,7 +24,7 @@ struct WatchedGuest {
     vcpu: VcpuFd,
     vm: TestVm,
     guard: VcpuGuard,
-    debug_registers: DebugRegisters,
+    kvm: KvmVcpu,
 }
 
 /// What has happened until the guest wrote to a port.
@@ -45,11 +46,12 @@ impl WatchedGuest {
         turns: u64,
         change: impl Fn(&mut kvm_regs),
     ) -> Self {
+        let vcpu = vm.vcpu(0, cpl, turns);
         let mut guest = WatchedGuest {
-            vcpu: vm.vcpu(0, cpl, turns),
+            kvm: KvmVcpu::new(&vcpu, support).unwrap(),
+            vcpu,
             vm,
             guard: emulating(),
-            debug_registers: DebugRegisters::new(support),
         };
         guest.change_registers(change);
         guest
@@ -62,22 +64,12 @@ impl WatchedGuest {
     }
 
     fn stall(&mut self) -> VcpuProgress {
-        stall(
-            &mut self.guard,
-            &mut self.vcpu,
-            &self.vm,
-            &SingleVcpu,
-            &mut self.debug_registers,
-        )
+        stall(&mut self.guard, &mut self.kvm, &self.vm, &SingleVcpu)
     }
 
     fn handle(&mut self, exit: kvm_debug_exit_arch) -> BreakpointOutcome {
-        let mut parts = vcpu_parts(
-            &mut self.vcpu,
-            &self.vm.memory,
-            &SingleVcpu,
-            &mut self.debug_registers,
-        );
+        let ram = GuestRam::new(&self.vm.memory);
+        let mut parts = self.kvm.stopped(ram, &SingleVcpu);
         self.guard.handle_breakpoint(exit, &mut parts).unwrap()
     }
 
@@ -104,7 +96,7 @@ impl WatchedGuest {
                 BreakpointOutcome::NoSplitLock => story.not_split += 1,
                 BreakpointOutcome::LeftToCpu(_) => story.left_to_cpu += 1,
                 BreakpointOutcome::Nothing => story.nothing += 1,
-                BreakpointOutcome::ForGuest => panic!("the guest has not asked for anything"),
+                outcome => panic!("the guest has not asked for anything: {outcome:?}"),
             }
         }
     }
@@ -166,13 +158,7 @@ fn without_breakpoints_nothing_is_watched() {
             assert_eq!(guest.vm.word(SPLIT), turn);
             // It comes back to where it was.
             guest.change_registers(|registers| registers.rip = CODE);
-            progress = stalled_run(
-                &mut guest.guard,
-                &mut guest.vcpu,
-                &guest.vm,
-                &SingleVcpu,
-                &mut guest.debug_registers,
-            );
+            progress = stalled_run(&mut guest.guard, &mut guest.kvm, &guest.vm, &SingleVcpu);
         }
         // From there on natively.
         assert_eq!(guest.play().runs, 1);
@@ -283,7 +269,7 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
                 vcpu,
                 vm,
                 guard,
-                debug_registers,
+                kvm,
             } = &mut guest;
             let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
             let (kicker, done) = (vcpu.kicker(), AtomicBool::new(false));
@@ -301,9 +287,7 @@ fn kicks_lose_nothing_and_do_nothing_twice() {
                     match vcpu.run_until(Deadline::Never).unwrap() {
                         Outcome::Kicked => kicked += 1,
                         Outcome::Exit(VcpuExit::Debug(debug)) => {
-                            let vcpu = vcpu.vcpu_mut();
-                            let mut parts =
-                                vcpu_parts(vcpu, &vm.memory, &SingleVcpu, debug_registers);
+                            let mut parts = kvm.stopped(GuestRam::new(&vm.memory), &SingleVcpu);
                             guard.handle_breakpoint(debug, &mut parts).unwrap();
                         }
                         Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => break,

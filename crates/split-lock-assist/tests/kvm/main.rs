@@ -5,16 +5,20 @@
 //! there on is real.
 
 mod breakpoints;
+mod churn;
+mod nested;
 mod several;
+mod shared_page;
 mod state;
 mod vm;
 mod walk;
 
 use std::time::Duration;
 
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::Kvm;
 use split_lock_assist::guard::{Config, Ended, Reaction, Response, Run, VcpuGuard, VcpuProgress};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::pause::Pause;
 
 use vm::TestVm;
@@ -34,10 +38,7 @@ const INCREMENT: &[u8] = &[
 const DONE_PORT: u16 = 0x10;
 
 fn emulating() -> VcpuGuard {
-    VcpuGuard::new(Config {
-        reaction: Reaction::Emulate,
-        ..Config::default()
-    })
+    VcpuGuard::new(Config::new(Reaction::Emulate))
 }
 
 /// The privilege levels at which breakpoints work here.
@@ -50,32 +51,30 @@ fn supported_levels(kvm: &Kvm) -> (BreakpointSupport, Vec<u8>) {
 /// Tells the guard of a run in which the vCPU has got no further than it is.
 fn stalled_run(
     guard: &mut VcpuGuard,
-    vcpu: &mut VcpuFd,
+    vcpu: &mut KvmVcpu,
     vm: &TestVm,
     others: &impl Pause,
-    debug_registers: &mut DebugRegisters,
 ) -> VcpuProgress {
     let run = Run {
         wall: guard.budget(Duration::from_millis(1)),
         cpu: Duration::from_micros(5),
         ended: Ended::Expired,
     };
-    let mut parts = vcpu_parts(vcpu, &vm.memory, others, debug_registers);
+    let mut parts = vcpu.stopped(GuestRam::new(&vm.memory), others);
     guard.after_run(&run, &mut parts).unwrap()
 }
 
 /// And of as many as it takes to be sure.
 fn stall(
     guard: &mut VcpuGuard,
-    vcpu: &mut VcpuFd,
+    vcpu: &mut KvmVcpu,
     vm: &TestVm,
     others: &impl Pause,
-    debug_registers: &mut DebugRegisters,
 ) -> VcpuProgress {
-    let first = stalled_run(guard, vcpu, vm, others, debug_registers);
+    let first = stalled_run(guard, vcpu, vm, others);
     assert_eq!(first, VcpuProgress::Starved);
     punish();
-    stalled_run(guard, vcpu, vm, others, debug_registers)
+    stalled_run(guard, vcpu, vm, others)
 }
 
 /// What the kernel would do to the thread, shorter.

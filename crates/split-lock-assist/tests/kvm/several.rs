@@ -5,7 +5,8 @@ use std::thread;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, Outcome, PreemptibleVcpu};
 use split_lock_assist::guard::Response;
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::pause::PauseGate;
 
 use crate::vm::{SPLIT, SPLIT_PAGE, TestVm, kvm};
@@ -28,12 +29,14 @@ const EXCHANGE_ADD: &[u8] = &[
 
 /// What a VMM's vCPU thread does, until the guest is done. Returns how often it was kicked.
 fn run(vcpu: VcpuFd, vm: &TestVm, gate: &PauseGate, support: BreakpointSupport) -> (VcpuFd, u64) {
+    let mut kvm = KvmVcpu::new(&vcpu, support)
+        .unwrap()
+        .returning_registers_with_next_run();
     let mut vcpu = PreemptibleVcpu::new(vcpu).unwrap();
     let kicker = vcpu.kicker();
-    let mut pass = gate.pass(move || kicker.kick().unwrap());
-    let mut debug_registers = DebugRegisters::new(support);
+    let mut pass = gate.pass(move || kicker.kick());
     let mut guard = emulating();
-    let progress = stall(&mut guard, vcpu.vcpu_mut(), vm, &pass, &mut debug_registers);
+    let progress = stall(&mut guard, &mut kvm, vm, &pass);
     assert_eq!(response(&progress), Response::Emulated { watched: true });
 
     let mut kicked = 0;
@@ -45,8 +48,7 @@ fn run(vcpu: VcpuFd, vm: &TestVm, gate: &PauseGate, support: BreakpointSupport) 
         match outcome {
             Outcome::Kicked => kicked += 1,
             Outcome::Exit(VcpuExit::Debug(debug)) => {
-                let mut parts =
-                    vcpu_parts(vcpu.vcpu_mut(), &vm.memory, &pass, &mut debug_registers);
+                let mut parts = kvm.stopped(GuestRam::new(&vm.memory), &pass);
                 guard.handle_breakpoint(debug, &mut parts).unwrap();
             }
             Outcome::Exit(VcpuExit::IoOut(DONE_PORT, _)) => return (vcpu.into_inner(), kicked),

@@ -5,9 +5,8 @@ use kvm_ioctls::VcpuFd;
 use split_lock_assist::cpu::{Context, Cpu, Gpr, Mode, Registers, Segment, SegmentRegister};
 use split_lock_assist::emulate::{Emulated, emulate};
 use split_lock_assist::guard::Vcpu;
-use split_lock_assist::kvm::{
-    BreakpointSupport, DebugRegisters, GuestRam, KvmVcpuParts, vcpu_parts,
-};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu, KvmVcpuParts};
 use split_lock_assist::memory::{Memory, WritePermit};
 use split_lock_assist::paging::{PageWalk, PagedMemory};
 use split_lock_assist::pause::SingleVcpu;
@@ -17,35 +16,30 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use crate::INCREMENT;
 use crate::vm::{CODE, SPLIT, SPLIT_PAGE, TestVm, kvm, long_mode};
 
-/// Unlike the memory of a vCPU, RAM on its own can be used by any thread.
+/// Where a VMM keeps them is its own affair.
 const _: () = {
-    const fn is_send_and_sync<T: Send + Sync>() {}
-    is_send_and_sync::<GuestRam<'static, GuestMemoryMmap>>();
+    const fn is_send<T: Send>() {}
+    is_send::<KvmVcpu>();
 };
 
 fn with_parts<T>(
-    vcpu: &mut VcpuFd,
+    vcpu: &VcpuFd,
     vm: &TestVm,
-    f: impl FnOnce(&mut KvmVcpuParts<'_, GuestMemoryMmap, SingleVcpu>) -> T,
+    f: impl FnOnce(&mut KvmVcpuParts<'_, GuestRam<'_, GuestMemoryMmap>, SingleVcpu>) -> T,
 ) -> T {
-    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
-    f(&mut vcpu_parts(
-        vcpu,
-        &vm.memory,
-        &SingleVcpu,
-        &mut debug_registers,
-    ))
+    let mut vcpu = KvmVcpu::new(vcpu, BreakpointSupport::NONE).unwrap();
+    f(&mut vcpu.stopped(GuestRam::new(&vm.memory), &SingleVcpu))
 }
 
-fn context(vcpu: &mut VcpuFd, vm: &TestVm) -> Context {
+fn context(vcpu: &VcpuFd, vm: &TestVm) -> Context {
     with_parts(vcpu, vm, |parts| parts.cpu.context().unwrap())
 }
 
-fn has_event(vcpu: &mut VcpuFd, vm: &TestVm) -> bool {
+fn has_event(vcpu: &VcpuFd, vm: &TestVm) -> bool {
     with_parts(vcpu, vm, |parts| parts.cpu.has_event().unwrap())
 }
 
-fn is_halted(vcpu: &mut VcpuFd, vm: &TestVm) -> bool {
+fn is_halted(vcpu: &VcpuFd, vm: &TestVm) -> bool {
     with_parts(vcpu, vm, |parts| parts.cpu.is_halted().unwrap())
 }
 
@@ -53,12 +47,12 @@ fn is_halted(vcpu: &mut VcpuFd, vm: &TestVm) -> bool {
 fn registers_are_where_they_belong() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 3, 0);
+    let vcpu = vm.vcpu(0, 3, 0);
     let mut registers = vcpu.get_regs().unwrap();
     (registers.rax, registers.rbx, registers.rcx, registers.rdx) = (1, 2, 3, 4);
     (registers.rsp, registers.r8, registers.r15) = (5, 6, 7);
     vcpu.set_regs(&registers).unwrap();
-    let mut seen = with_parts(&mut vcpu, &vm, |parts| parts.cpu.registers().unwrap());
+    let mut seen = with_parts(&vcpu, &vm, |parts| parts.cpu.registers().unwrap());
     let expected = [
         (Gpr::Rax, 1),
         (Gpr::Rbx, 2),
@@ -78,12 +72,12 @@ fn registers_are_where_they_belong() {
         seen.set(register, value);
     }
     seen.rip = CODE + 4;
-    let back: Registers = with_parts(&mut vcpu, &vm, |parts| {
+    let back: Registers = with_parts(&vcpu, &vm, |parts| {
         parts.cpu.retire(&seen).unwrap();
         parts.cpu.registers().unwrap()
     });
     assert_eq!(back, seen);
-    let fresh = with_parts(&mut vcpu, &vm, |parts| parts.cpu.registers().unwrap());
+    let fresh = with_parts(&vcpu, &vm, |parts| parts.cpu.registers().unwrap());
     assert_eq!(fresh, seen);
 }
 
@@ -92,14 +86,14 @@ fn the_mode_and_the_level_are_those_of_the_guest() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
     for cpl in [0, 3] {
-        let mut vcpu = vm.vcpu(u64::from(cpl), cpl, 0);
-        let context = context(&mut vcpu, &vm);
+        let vcpu = vm.vcpu(u64::from(cpl), cpl, 0);
+        let context = context(&vcpu, &vm);
         assert_eq!((context.mode, context.cpl), (Mode::Bits64, cpl));
         assert!(context.protected && !context.alignment_mask && !context.five_level_paging);
         assert!(context.segment(SegmentRegister::Ds).writable);
         assert!(!context.segment(SegmentRegister::Cs).writable);
     }
-    let mut vcpu = vm.vcpu(5, 0, 0);
+    let vcpu = vm.vcpu(5, 0, 0);
     let mut special = vcpu.get_sregs().unwrap();
     // 32-bit mode without paging, and a stack that expands down.
     (special.cr0, special.efer, special.cr4) = (0x31, 0, 0);
@@ -108,21 +102,21 @@ fn the_mode_and_the_level_are_those_of_the_guest() {
     special.fs.unusable = 1;
     special.fs.present = 0;
     vcpu.set_sregs(&special).unwrap();
-    let seen = context(&mut vcpu, &vm);
+    let seen = context(&vcpu, &vm);
     assert_eq!((seen.mode, seen.cpl), (Mode::Bits32, 0));
     assert!(seen.segment(SegmentRegister::Ss).expand_down);
     assert!(!seen.segment(SegmentRegister::Fs).usable);
     special.cs.db = 0;
     vcpu.set_sregs(&special).unwrap();
-    assert_eq!(context(&mut vcpu, &vm).mode, Mode::Bits16);
+    assert_eq!(context(&vcpu, &vm).mode, Mode::Bits16);
 }
 
 #[test]
 fn a_vcpu_that_was_just_switched_on_is_in_real_mode() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.untouched_vcpu(0);
-    let context = context(&mut vcpu, &vm);
+    let vcpu = vm.untouched_vcpu(0);
+    let context = context(&vcpu, &vm);
     assert_eq!((context.mode, context.cpl), (Mode::Bits16, 0));
     assert!(!context.protected);
     let code = context.segment(SegmentRegister::Cs);
@@ -141,25 +135,25 @@ fn a_vcpu_that_was_just_switched_on_is_in_real_mode() {
 fn the_guests_breakpoints_are_seen() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 0, 0);
-    assert!(!context(&mut vcpu, &vm).breakpoints);
+    let vcpu = vm.vcpu(0, 0, 0);
+    assert!(!context(&vcpu, &vm).breakpoints);
     let mut own = vcpu.get_debug_regs().unwrap();
     own.dr7 = 0x401;
     vcpu.set_debug_regs(&own).unwrap();
-    assert!(context(&mut vcpu, &vm).breakpoints);
+    assert!(context(&vcpu, &vm).breakpoints);
 }
 
 #[test]
 fn an_emulated_instruction_ends_the_shadow_of_sti() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 0, 1);
+    let vcpu = vm.vcpu(0, 0, 1);
     let mut events = vcpu.get_vcpu_events().unwrap();
     events.interrupt.shadow = 1;
     events.flags = KVM_VCPUEVENT_VALID_SHADOW;
     vcpu.set_vcpu_events(&events).unwrap();
     assert_ne!(vcpu.get_vcpu_events().unwrap().interrupt.shadow, 0);
-    let emulated = with_parts(&mut vcpu, &vm, |parts| {
+    let emulated = with_parts(&vcpu, &vm, |parts| {
         assert!(!parts.cpu.has_event().unwrap());
         emulate(&mut parts.cpu, &mut parts.memory, parts.others).unwrap()
     });
@@ -177,7 +171,7 @@ fn everything_that_is_written_is_marked_as_dirty() {
     const ACCESSED_AND_DIRTY: u64 = 0x60;
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 0, 1);
+    let vcpu = vm.vcpu(0, 0, 1);
     let mut registers = vcpu.get_regs().unwrap();
     registers.rsi = SPLIT_PAGE;
     vcpu.set_regs(&registers).unwrap();
@@ -193,8 +187,8 @@ fn everything_that_is_written_is_marked_as_dirty() {
     memory.write_slice(&contents, GuestAddress(0)).unwrap();
     let mapping = memory.iter().next().unwrap().get_mmap();
     mapping.bitmap().reset();
-    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
-    let mut parts = vcpu_parts(&mut vcpu, &memory, &SingleVcpu, &mut debug_registers);
+    let mut kvm = KvmVcpu::new(&vcpu, BreakpointSupport::NONE).unwrap();
+    let mut parts = kvm.stopped(GuestRam::new(&memory), &SingleVcpu);
     let emulated = emulate(&mut parts.cpu, &mut parts.memory, parts.others).unwrap();
     assert!(matches!(emulated, Emulated::Done(_)), "{emulated:?}");
     let dirty = (0..BYTES)
@@ -242,22 +236,22 @@ fn page_tables_can_be_walked_without_a_vcpu() {
 fn an_exception_that_is_about_to_be_delivered_is_seen() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::new(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 0, 1);
+    let vcpu = vm.vcpu(0, 0, 1);
     let mut events = vcpu.get_vcpu_events().unwrap();
     (events.exception.injected, events.exception.nr) = (1, 6);
     vcpu.set_vcpu_events(&events).unwrap();
-    assert!(has_event(&mut vcpu, &vm));
+    assert!(has_event(&vcpu, &vm));
 }
 
 #[test]
 fn halting_is_seen_where_kvm_has_the_interrupt_controller() {
     let Some(kvm) = kvm() else { return };
     let vm = TestVm::with_irqchip(&kvm, INCREMENT);
-    let mut vcpu = vm.vcpu(0, 0, 1);
-    assert!(!is_halted(&mut vcpu, &vm));
+    let vcpu = vm.vcpu(0, 0, 1);
+    assert!(!is_halted(&vcpu, &vm));
     let halted = kvm_mp_state {
         mp_state: KVM_MP_STATE_HALTED,
     };
     vcpu.set_mp_state(halted).unwrap();
-    assert!(is_halted(&mut vcpu, &vm));
+    assert!(is_halted(&vcpu, &vm));
 }

@@ -6,7 +6,8 @@ use kvm_bindings::kvm_sregs;
 use kvm_ioctls::VcpuFd;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, vcpu_parts};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::memory::{AccessError, Memory};
 use split_lock_assist::pause::SingleVcpu;
 
@@ -108,9 +109,9 @@ fn pages_like_this(vm: &TestVm, format: Format) -> bool {
 }
 
 /// What a byte at this address is, by the walker.
-fn by_walker(vcpu: &mut VcpuFd, vm: &TestVm, address: u64) -> Result<u8, AccessError> {
-    let mut debug_registers = DebugRegisters::new(BreakpointSupport::NONE);
-    let mut parts = vcpu_parts(vcpu, &vm.memory, &SingleVcpu, &mut debug_registers);
+fn by_walker(vcpu: &VcpuFd, vm: &TestVm, address: u64) -> Result<u8, AccessError> {
+    let mut vcpu = KvmVcpu::new(vcpu, BreakpointSupport::NONE).unwrap();
+    let mut parts = vcpu.stopped(GuestRam::new(&vm.memory), &SingleVcpu);
     let mut byte = [0];
     parts.memory.load_for_update(address, &mut byte)?;
     Ok(byte[0])
@@ -148,13 +149,13 @@ fn the_walker_finds_what_kvm_finds() {
         let result = runner.run(&(tables(), places), |(tables, places)| {
             fill(&vm, format, &tables);
             // A new one each time: it must not remember translations.
-            let mut vcpu = vm.untouched_vcpu(next(&ids));
+            let vcpu = vm.untouched_vcpu(next(&ids));
             let reset = vcpu.get_sregs().unwrap();
             vcpu.set_sregs(&special_registers(reset, format)).unwrap();
             for (indices, offset) in places {
                 let address = address(format, indices, offset);
                 let kvms = vcpu.translate_gva(address).unwrap();
-                match by_walker(&mut vcpu, &vm, address) {
+                match by_walker(&vcpu, &vm, address) {
                     Ok(byte) => {
                         prop_assert_ne!(kvms.valid, 0, "{:#x}", address);
                         let word = vm.word(kvms.physical_address & !7);

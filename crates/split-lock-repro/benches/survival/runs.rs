@@ -108,17 +108,14 @@ impl Machine {
             }
             HostedVcpu::native(&mut fd, &slot)
         };
-        let guard = scheme.reaction.map(|reaction| Config {
-            reaction,
-            ..Config::default()
-        });
+        let guard = scheme.reaction.map(Config::new);
         let support = if scheme.breakpoints {
             self.support
         } else {
             BreakpointSupport::NONE
         };
         let hosted = hosted.expect("the vCPU can be bounded");
-        let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), support);
+        let mut vcpu = GuardedVcpu::new(hosted, guard, &PauseGate::new(), support).unwrap();
         if scheme.detects && scheme.breakpoints {
             run_to_breakpoint(&mut vcpu, setting.timeout);
         }

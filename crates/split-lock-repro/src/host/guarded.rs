@@ -5,7 +5,7 @@ use std::time::Duration;
 use kvm_bindings::kvm_debug_exit_arch;
 use kvm_preemption_timer::{MonotonicTime, ThreadCpuTime};
 use split_lock_assist::guard::{self, Config, Run, Stall, Statistics, VcpuGuard};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters};
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::pause::PauseGate;
 
 use super::vcpu::HostedParts;
@@ -18,7 +18,8 @@ pub struct GuardedVcpu<'a> {
     vcpu: HostedVcpu<'a>,
     /// `None` if nobody is to look.
     guard: Option<VcpuGuard>,
-    debug_registers: DebugRegisters,
+    /// The same as a guard sees it on this host.
+    kvm: KvmVcpu,
     support: BreakpointSupport,
     new_stalls: Vec<Stall>,
     /// Where the budget of a run ends that was cut short by a kick.
@@ -28,24 +29,27 @@ pub struct GuardedVcpu<'a> {
 impl<'a> GuardedVcpu<'a> {
     /// Guards a vCPU, or leaves it alone if there is no `config`. All guarded vCPUs of a VM need the
     /// same `gate`; `support` is what [`BreakpointSupport::probe`] says, or less if less is to be watched.
-    #[must_use]
+    ///
+    /// # Errors
+    /// If KVM's part of the vCPU cannot be had.
     pub fn new(
         mut vcpu: HostedVcpu<'a>,
         config: Option<Config>,
         gate: &PauseGate,
         support: BreakpointSupport,
-    ) -> Self {
+    ) -> Result<Self, HostError> {
         if config.is_some() {
             vcpu.go_through(gate);
         }
-        Self {
+        let kvm = KvmVcpu::new(vcpu.fd(), support)?;
+        Ok(Self {
             vcpu,
             guard: config.map(VcpuGuard::new),
-            debug_registers: DebugRegisters::new(support),
+            kvm,
             support,
             new_stalls: vec![],
             left_over: None,
-        }
+        })
     }
 
     /// The vCPU without its guard.
@@ -81,7 +85,7 @@ impl<'a> GuardedVcpu<'a> {
         let Self {
             vcpu,
             guard: Some(guard),
-            debug_registers,
+            kvm,
             support,
             new_stalls,
             left_over,
@@ -101,7 +105,7 @@ impl<'a> GuardedVcpu<'a> {
             let ended = loop {
                 match vcpu.run_until(end)? {
                     Ended::Exit(ExitCause::Breakpoint { address, dr6 }) => {
-                        let parts = vcpu.parts(debug_registers, *support, Some(address));
+                        let parts = vcpu.parts(kvm, *support, Some(address));
                         handle_breakpoint(guard, parts, address, dr6)?;
                     }
                     ended => break ended,
@@ -117,7 +121,7 @@ impl<'a> GuardedVcpu<'a> {
                     Ended::Exit(_) => guard::Ended::Exited,
                 },
             };
-            let progress = match vcpu.parts(debug_registers, *support, None) {
+            let progress = match vcpu.parts(kvm, *support, None) {
                 HostedParts::Native(mut parts) => guard.after_run(&run, &mut parts)?,
                 HostedParts::Emulated(mut parts) => guard.after_run(&run, &mut parts)?,
             };
@@ -149,7 +153,7 @@ fn handle_breakpoint(
             guard.handle_breakpoint(exit, &mut parts)?;
         }
         HostedParts::Emulated(mut parts) => {
-            guard.handle_breakpoint((), &mut parts)?;
+            guard.handle_breakpoint(pc, &mut parts)?;
         }
     }
     Ok(())

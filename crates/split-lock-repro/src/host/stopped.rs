@@ -8,8 +8,9 @@ use kvm_ioctls::{SyncReg, VcpuFd};
 use nix::sys::resource::{UsageWho, getrusage};
 use split_lock_assist::breakpoint_slots::SLOTS;
 use split_lock_assist::cpu::{Context, Cpu, Registers};
-use split_lock_assist::guard::{Breakpoints, DebugExit, Vcpu};
-use split_lock_assist::kvm::{BreakpointSupport, GuestRam};
+use split_lock_assist::guard::{Breakpoints, DebugExit, Inaccessible, Vcpu};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::BreakpointSupport;
 use split_lock_assist::paging::PagedMemory;
 use vm_memory::GuestMemoryMmap;
 
@@ -106,6 +107,11 @@ impl Vcpu for StoppedCpu<'_> {
         Ok(false)
     }
 
+    /// Our guests are none of hypervisors, nor confidential.
+    fn inaccessible(&self) -> Result<Option<Inaccessible>, VmError> {
+        Ok(None)
+    }
+
     fn has_event(&self) -> Result<bool, VmError> {
         let events = match self.events.get() {
             Some(known) => known,
@@ -138,7 +144,8 @@ pub(super) struct StoppedBreakpoints<'a> {
 
 impl Breakpoints for StoppedBreakpoints<'_> {
     type Error = VmError;
-    type Exit = ();
+    /// The address of the breakpoint.
+    type Exit = u64;
 
     fn work_at(&self, cpl: u8) -> bool {
         self.trap.can_watch() && self.support.at(cpl).is_some()
@@ -158,9 +165,9 @@ impl Breakpoints for StoppedBreakpoints<'_> {
         self.trap.step_over(self.slot, self.fd)
     }
 
-    fn classify_exit(&mut self, (): ()) -> Result<DebugExit, VmError> {
+    fn classify_exit(&mut self, address: u64) -> Result<DebugExit, VmError> {
         if !self.trap.lets_past() {
-            return Ok(DebugExit::Breakpoint);
+            return Ok(DebugExit::Breakpoint { address });
         }
         self.trap.end_step(self.slot, self.fd)?;
         Ok(DebugExit::SteppedOver)

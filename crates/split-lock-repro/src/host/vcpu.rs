@@ -8,9 +8,8 @@ use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, Mechanism, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{self, Decoded, decode_next};
 use split_lock_assist::guard::VcpuParts;
-use split_lock_assist::kvm::{
-    self, BreakpointSupport, DebugRegisters, GuestRam, KvmError, KvmVcpuParts,
-};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmError, KvmVcpu, KvmVcpuParts};
 use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{GuestPass, PauseGate};
 use vm_memory::GuestMemoryMmap;
@@ -242,24 +241,21 @@ impl<'a> HostedVcpu<'a> {
     /// there ends as [`Ended::Kicked`].
     pub(super) fn go_through(&mut self, gate: &PauseGate) {
         let kicker = self.kicker();
-        self.pass = Some(gate.pass(move || {
-            // Once it is gone it cannot be in the guest.
-            let _ = kicker.kick();
-        }));
+        self.pass = Some(gate.pass(move || kicker.kick()));
     }
 
     /// What a guard sees of it, and what it can do to it. Any I/O must be completed. If it has just
     /// come to a `breakpoint`, nothing must have been done to it since.
     pub(super) fn parts<'b>(
         &'b mut self,
-        debug_registers: &'b mut DebugRegisters,
+        kvm: &'b mut KvmVcpu,
         support: BreakpointSupport,
         breakpoint: Option<u64>,
     ) -> HostedParts<'b> {
         let others = self.pass.as_ref().expect("a guarded vCPU has a gate");
         let Some(host) = &mut self.emulated else {
-            let (fd, ram) = (self.vcpu.vcpu_mut(), self.slot.ram());
-            return HostedParts::Native(kvm::vcpu_parts(fd, ram, others, debug_registers));
+            let ram = GuestRam::new(self.slot.ram());
+            return HostedParts::Native(kvm.stopped(ram, others));
         };
         let (slot, fd) = (self.slot, self.vcpu.vcpu());
         let cpu = match breakpoint {
@@ -308,7 +304,7 @@ impl<'a> HostedVcpu<'a> {
     reason = "it is taken apart where it is made"
 )]
 pub(super) enum HostedParts<'a> {
-    Native(KvmVcpuParts<'a, GuestMemoryMmap, GuestPass>),
+    Native(KvmVcpuParts<'a, GuestRam<'a, GuestMemoryMmap>, GuestPass>),
     Emulated(EmulatedParts<'a>),
 }
 

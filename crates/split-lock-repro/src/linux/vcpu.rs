@@ -5,7 +5,8 @@ use std::time::Duration;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
 use split_lock_assist::guard::{self, Config, Run, Stall, VcpuAccess, VcpuGuard};
-use split_lock_assist::kvm::{BreakpointSupport, DebugRegisters, KvmVcpuParts, vcpu_parts};
+use split_lock_assist::guest_ram::GuestRam;
+use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu, KvmVcpuParts};
 use split_lock_assist::pause::SingleVcpu;
 use vm_memory::GuestMemoryMmap;
 
@@ -24,7 +25,8 @@ const WORTH_A_LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Vcpu {
     vcpu: PreemptibleVcpu,
-    debug_registers: DebugRegisters,
+    /// The same as its guard sees it.
+    kvm: KvmVcpu,
     /// `None` if nobody is to help it.
     pub(super) guard: Option<VcpuGuard>,
     pub(super) new_stalls: Vec<Stall>,
@@ -40,8 +42,8 @@ impl Vcpu {
         support: BreakpointSupport,
     ) -> Result<Self, LinuxError> {
         Ok(Self {
+            kvm: KvmVcpu::new(&fd, support)?,
             vcpu: PreemptibleVcpu::new(fd)?,
-            debug_registers: DebugRegisters::new(support),
             guard: guard.map(VcpuGuard::new),
             new_stalls: vec![],
             stall_detector: StallDetector::default(),
@@ -98,7 +100,7 @@ impl Vcpu {
                 VcpuExit::Shutdown => return Ok(Step::Reset),
                 VcpuExit::Debug(exit) if self.guard.is_some() => {
                     if let Some(guard) = &mut self.guard {
-                        let mut parts = parts(&mut self.vcpu, &mut self.debug_registers, memory);
+                        let mut parts = parts(&mut self.kvm, memory);
                         guard.handle_breakpoint(exit, &mut parts)?;
                     }
                 }
@@ -140,7 +142,7 @@ impl Vcpu {
             cpu: run.cpu,
             ended: guard::Ended::Expired,
         };
-        let mut parts = parts(&mut self.vcpu, &mut self.debug_registers, memory);
+        let mut parts = parts(&mut self.kvm, memory);
         let progress = guard.after_run(&run, &mut parts)?;
         let stall = progress.stall().filter(|stall| stall.is_new);
         self.new_stalls.extend(stall);
@@ -148,17 +150,13 @@ impl Vcpu {
     }
 
     fn parts<'a>(&'a mut self, memory: &'a GuestMemoryMmap) -> Parts<'a> {
-        parts(&mut self.vcpu, &mut self.debug_registers, memory)
+        parts(&mut self.kvm, memory)
     }
 }
 
-type Parts<'a> = KvmVcpuParts<'a, GuestMemoryMmap, SingleVcpu>;
+type Parts<'a> = KvmVcpuParts<'a, GuestRam<'a, GuestMemoryMmap>, SingleVcpu>;
 
 /// What a guard works on.
-fn parts<'a>(
-    vcpu: &'a mut PreemptibleVcpu,
-    debug_registers: &'a mut DebugRegisters,
-    memory: &'a GuestMemoryMmap,
-) -> Parts<'a> {
-    vcpu_parts(vcpu.vcpu_mut(), memory, &SingleVcpu, debug_registers)
+fn parts<'a>(vcpu: &'a mut KvmVcpu, memory: &'a GuestMemoryMmap) -> Parts<'a> {
+    vcpu.stopped(GuestRam::new(memory), &SingleVcpu)
 }

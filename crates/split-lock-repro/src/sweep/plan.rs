@@ -345,10 +345,7 @@ mod tests {
         scenario.level = Level::Cpl0;
         let condition = scenario.condition(0);
         assert_eq!(condition, "; at CPL0; beside 1 x none and 2 x split");
-        scenario.guard = Some(guard::Config {
-            reaction: guard::Reaction::Auto,
-            ..guard::Config::default()
-        });
+        scenario.guard = Some(guard::Config::new(guard::Reaction::Auto));
         assert_eq!(
             scenario.condition(1),
             "; guard auto; at CPL0; beside 1 x aligned and 1 x none and 1 x split"

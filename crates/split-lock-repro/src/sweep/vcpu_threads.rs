@@ -137,10 +137,11 @@ impl VcpuJob<'_> {
                 HostedVcpu::emulated(&mut fd, &slot, self.guest, scenario.level, kernel)
             }
         };
-        let mut vcpu = match hosted {
-            Ok(vcpu) => {
-                GuardedVcpu::new(vcpu, scenario.guard.clone(), &shared.gate, shared.support)
-            }
+        let guarded = hosted.and_then(|vcpu| {
+            GuardedVcpu::new(vcpu, scenario.guard.clone(), &shared.gate, shared.support)
+        });
+        let mut vcpu = match guarded {
+            Ok(vcpu) => vcpu,
             Err(error) => {
                 let _ = bound.send(Err(error.into()));
                 return;

@@ -60,7 +60,7 @@ fn run_supported<const VCPUS: usize>(
     let run_one = move |Vcpu { mut fd, slot }| {
         let hosted = HostedVcpu::emulated(&mut fd, &slot, guest, level, Arc::clone(kernel));
         let config = Some(react(reaction));
-        let mut vcpu = GuardedVcpu::new(hosted.unwrap(), config, gate, support);
+        let mut vcpu = GuardedVcpu::new(hosted.unwrap(), config, gate, support).unwrap();
         for _ in 0..runs {
             let deadline = MonotonicTime::now() + timeout;
             while vcpu.run_until(deadline).unwrap() == Ended::Kicked {}
@@ -95,11 +95,7 @@ fn is_behind_split_lock(guest: &Guest, rip: u64) -> bool {
 }
 
 fn react(reaction: Reaction) -> Config {
-    Config {
-        reaction,
-        grace: grace(&KERNEL.parse::<Profile>().unwrap(), 1),
-        ..Config::default()
-    }
+    Config::new(reaction).with_grace(grace(&KERNEL.parse::<Profile>().unwrap(), 1))
 }
 
 #[test]
@@ -218,7 +214,7 @@ fn with_guarded_vcpu(config: Config, act: impl FnOnce(&mut GuardedVcpu<'_>, &Ker
     let (kernel, [Vcpu { mut fd, slot }]) = emulated_host(&host.kvm, &guest, level, "6.6,hz=100");
     let hosted = HostedVcpu::emulated(&mut fd, &slot, &guest, level, Arc::clone(&kernel));
     let support = BreakpointSupport::probe(&host.kvm).unwrap();
-    let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, support);
+    let mut vcpu = GuardedVcpu::new(hosted.unwrap(), Some(config), &gate, support).unwrap();
     act(&mut vcpu, &kernel, &gate);
 }
 
@@ -242,10 +238,7 @@ fn a_pause_ends_the_punishment_of_the_others() {
 #[test]
 fn kicks_do_not_hide_that_a_vcpu_is_held_up() {
     const RUN: Duration = Duration::from_millis(100);
-    let config = Config {
-        shortest_probe: MS,
-        ..react(Reaction::Emulate)
-    };
+    let config = react(Reaction::Emulate).with_shortest_probe(MS);
     with_guarded_vcpu(config, |vcpu, _, _| {
         let kicker = vcpu.vcpu().kicker();
         let is_over = AtomicBool::new(false);

@@ -79,10 +79,7 @@ fn above_the_threshold_and_without_detection_it_finishes() {
 fn a_guard_gets_it_to_its_end_below_the_threshold() {
     let Some(host) = undetecting() else { return };
     let mut guest = on("6.6,hz=250");
-    guest.guard = Some(Config {
-        reaction: Reaction::Emulate,
-        ..Config::default()
-    });
+    guest.guard = Some(Config::new(Reaction::Emulate));
     let last = end_of(&host.kvm, &guest);
     assert!(last.emulated > 0, "{last:?}");
     assert!(last.counter.progress > 0, "{last:?}");
