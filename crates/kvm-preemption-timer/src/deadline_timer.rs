@@ -8,30 +8,33 @@
 use std::mem;
 use std::time::Duration;
 
-use crate::Deadline;
+use crate::{Deadline, KickReasons};
 
 /// What is known about the timer that enforces a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeadlineTimer {
     /// The deadline that the timer will send a signal for, or has sent one for that is pending.
     armed: Deadline,
+    /// An expiry was reported last, so it is a kick's turn.
+    kick_is_next: bool,
 }
 
 /// What an interruption means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interruption {
+pub(crate) enum Cause {
     /// Tell the caller about the kick.
-    Kicked,
+    Kicked(KickReasons),
     /// Tell the caller that the budget is used up.
     Expired(Duration),
-    /// Nothing that the caller asked for: enter the guest again.
-    Spurious,
+    /// Neither.
+    Other,
 }
 
 impl DeadlineTimer {
     pub(crate) const fn new() -> Self {
         DeadlineTimer {
             armed: Deadline::Never,
+            kick_is_next: false,
         }
     }
 
@@ -51,25 +54,43 @@ impl DeadlineTimer {
         Ok(())
     }
 
-    /// After an interruption: `take_signal` consumes a signal and says whether it may have been a
-    /// timer's, `take_kick` whether somebody has kicked since the last run that said so, and
-    /// `overshoot` how far the deadline has passed, if it has. Each is called once at most.
+    /// Whether there may be a kick that was not looked for, because an expiry had its turn. Its signal
+    /// may be used up: if there is one, see to it that the next run ends at once.
+    #[inline]
+    pub(crate) const fn owes_kick(&self) -> bool {
+        self.kick_is_next
+    }
+
+    /// After an interruption: `take_signal` consumes what signals there are and says whether one may
+    /// have been a timer's, `take_kick` takes the reasons if somebody has kicked since the last run
+    /// that said so, and `overshoot` says how far the deadline has passed, if it has. Each is called
+    /// once at most.
     ///
     /// The order is what loses nothing: a kick or a deadline that comes after it was looked for
     /// sends a signal after the signal was taken, and that interrupts the next run.
     pub(crate) fn interrupted(
         &mut self,
         take_signal: impl FnOnce() -> bool,
-        take_kick: impl FnOnce() -> bool,
+        take_kick: impl FnOnce() -> Option<KickReasons>,
         overshoot: impl FnOnce() -> Option<Duration>,
-    ) -> Interruption {
+    ) -> Cause {
         if take_signal() {
             self.armed = Deadline::Never;
         }
-        if take_kick() {
-            return Interruption::Kicked;
+        let cause = if self.kick_is_next {
+            let kick = take_kick().map(Cause::Kicked);
+            kick.or_else(|| overshoot().map(Cause::Expired))
+        } else {
+            let expiry = overshoot().map(Cause::Expired);
+            expiry.or_else(|| take_kick().map(Cause::Kicked))
+        };
+        let cause = cause.unwrap_or(Cause::Other);
+        match cause {
+            Cause::Expired(_) => self.kick_is_next = true,
+            Cause::Kicked(_) => self.kick_is_next = false,
+            Cause::Other => {}
         }
-        overshoot().map_or(Interruption::Spurious, Interruption::Expired)
+        cause
     }
 }
 
@@ -97,6 +118,10 @@ mod tests {
         /// The second half of a kick, not yet done.
         kick_to_send: bool,
         kick_unreported: bool,
+        /// The next run ends at once.
+        exit_requested: bool,
+        /// How often in a row a kick has waited for an expiry to be reported, and the other way round.
+        passed_over: [u32; 2],
     }
 
     #[derive(Debug, Clone, Copy)]
@@ -138,16 +163,18 @@ mod tests {
             Ok(())
         }
 
-        fn signal_is_pending(&self) -> bool {
-            self.timer_pending || self.kick_pending
+        fn run_would_end(&self) -> bool {
+            self.timer_pending || self.kick_pending || self.exit_requested
         }
 
         fn take_signal(&mut self) -> bool {
-            if mem::take(&mut self.timer_pending) {
-                return true;
-            }
+            self.exit_requested = false;
             self.kick_pending = false;
-            false
+            mem::take(&mut self.timer_pending)
+        }
+
+        fn take_kick(&mut self) -> Option<KickReasons> {
+            mem::take(&mut self.kick_flag).then_some(KickReasons::NONE)
         }
     }
 
@@ -183,7 +210,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         /// Whatever happens, a guest is never entered such that nothing would end its run at the
-        /// deadline, no deadline is reported early, and every kick is reported or will be.
+        /// deadline, no deadline is reported early, and every kick is reported or will be, however often
+        /// the other comes.
         #[test]
         fn no_run_is_left_without_an_end(
             steps in prop::collection::vec((step(), between()), 1..60),
@@ -196,15 +224,19 @@ mod tests {
                 match step {
                     Step::Happen(event) => kernel.happen(event),
                     Step::StrayInterruption => stray = true,
-                    Step::MoveDeadline(ahead) => deadline_ns = kernel.now + ahead,
+                    Step::MoveDeadline(ahead) => {
+                        deadline_ns = kernel.now + ahead;
+                        kernel.passed_over[1] = 0;
+                    }
                 }
                 let deadline = Deadline::Wall(MonotonicTime::from_nanos(deadline_ns));
                 state.arm(deadline, |_| kernel.arm(deadline)).unwrap();
+                kernel.exit_requested |= state.owes_kick() && kernel.kick_flag;
                 let in_time = kernel.expires_at.is_some_and(|at| at <= deadline_ns);
                 prop_assert!(kernel.timer_pending || in_time, "entered without an end in sight");
-                let kick_will_end_it = kernel.kick_to_send || kernel.signal_is_pending();
+                let kick_will_end_it = kernel.kick_to_send || kernel.run_would_end();
                 prop_assert!(!kernel.kick_unreported || kick_will_end_it, "lost a kick");
-                if stray || kernel.signal_is_pending() {
+                if stray || kernel.run_would_end() {
                     let shared_kernel = RefCell::new(&mut kernel);
                     let between = RefCell::new(between.into_iter());
                     // The kernel as it is after more events.
@@ -217,16 +249,26 @@ mod tests {
                     };
                     let interruption = state.interrupted(
                         || look().take_signal(),
-                        || mem::take(&mut look().kick_flag),
+                        || look().take_kick(),
                         || look().now.checked_sub(deadline_ns).map(Duration::from_nanos),
                     );
+                    let expiry_due = kernel.now >= deadline_ns;
                     match interruption {
-                        Interruption::Kicked => kernel.kick_unreported = kernel.kick_flag,
-                        Interruption::Expired(late) => {
-                            prop_assert!(kernel.now >= deadline_ns + late.as_nanos() as u64);
+                        Cause::Kicked(_) => {
+                            kernel.kick_unreported = kernel.kick_flag;
+                            kernel.passed_over[0] = 0;
+                            kernel.passed_over[1] = if expiry_due { kernel.passed_over[1] + 1 } else { 0 };
                         }
-                        Interruption::Spurious => {}
+                        Cause::Expired(late) => {
+                            prop_assert!(kernel.now >= deadline_ns + late.as_nanos() as u64);
+                            kernel.passed_over[1] = 0;
+                            kernel.passed_over[0] = if kernel.kick_flag { kernel.passed_over[0] + 1 } else { 0 };
+                        }
+                        Cause::Other => {}
                     }
+                    // A second time may be due to what came after it was looked for.
+                    let passed_over = kernel.passed_over;
+                    prop_assert!(passed_over.iter().all(|&times| times <= 2), "{:?}", passed_over);
                 }
             }
         }

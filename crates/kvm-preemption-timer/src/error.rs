@@ -1,11 +1,12 @@
 //! What can go wrong, and what to do about it.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use crate::Signal;
 
-/// Why a vCPU cannot be bounded, or could not be run.
+/// Why a vCPU cannot be bound, or could not be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -87,6 +88,23 @@ pub enum Error {
         /// The clock that the timer was to run on.
         clock: &'static str,
     },
+    /// This process was forked off the one that bound the vCPU.
+    #[error(
+        "this process was forked off the one that bound the vCPU, which alone can run it: drop the \
+         binding here"
+    )]
+    Forked,
+    /// A run of another vCPU than the one that is bound.
+    #[error(
+        "the vCPU with descriptor {given} was to be run, but the thread is bound to the one with \
+         descriptor {bound}: each vCPU has a binding of its own"
+    )]
+    OtherVcpu {
+        /// The descriptor of the vCPU that is bound.
+        bound: RawFd,
+        /// The descriptor of the one that was to be run.
+        given: RawFd,
+    },
     /// A system call failed that usually does not.
     #[error("{call} on {target} failed: {source}")]
     System {
@@ -131,10 +149,13 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KickError {
-    /// There is nothing to force out any more: its [`PreemptibleVcpu`](crate::PreemptibleVcpu) has
-    /// been dropped.
-    #[error("the vCPU is not bounded any more")]
+    /// There is nothing to force out any more: its [`VcpuBinding`](crate::VcpuBinding) has been
+    /// dropped, or its thread has ended.
+    #[error("the vCPU is not bound to a thread any more")]
     Gone,
+    /// This process was forked off the one that bound the vCPU.
+    #[error("this process was forked off the one that bound the vCPU: kick it from there")]
+    Forked,
     /// The signal could not be sent. Only a real-time signal can be refused, with EAGAIN, when the
     /// user's limit of queued signals is reached.
     #[error(

@@ -40,7 +40,7 @@ impl Signal {
     /// # Errors
     /// [`UnusableSignal`] if it cannot be blocked (SIGKILL, SIGSTOP), is raised by faults
     /// of the thread itself, stops, continues or ends the process, comes from the kernel for other
-    /// reasons (SIGCHLD, SIGPIPE), is kept by the C library, or does not exist.
+    /// reasons (SIGCHLD, SIGIO, SIGXCPU and the like), is kept by the C library, or does not exist.
     pub fn new(number: i32) -> Result<Self, UnusableSignal> {
         let unusable = |why| Err(UnusableSignal { number, why });
         match number {
@@ -58,7 +58,14 @@ impl Signal {
             libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {
                 unusable("it asks the process to end, and would be taken for our own")
             }
-            libc::SIGCHLD | libc::SIGPIPE => {
+            libc::SIGCHLD
+            | libc::SIGPIPE
+            | libc::SIGIO
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGXCPU
+            | libc::SIGXFSZ
+            | libc::SIGPWR => {
                 unusable("the kernel sends it for reasons of its own, and it would be lost")
             }
             _ if (1..32).contains(&number) => Ok(Signal(number)),
@@ -100,7 +107,6 @@ impl fmt::Display for Signal {
             libc::SIGSTKFLT => f.write_str("SIGSTKFLT"),
             libc::SIGVTALRM => f.write_str("SIGVTALRM"),
             libc::SIGPROF => f.write_str("SIGPROF"),
-            libc::SIGURG => f.write_str("SIGURG"),
             number if number >= first_realtime => {
                 write!(f, "SIGRTMIN+{}", number - first_realtime)
             }
@@ -134,6 +140,16 @@ mod tests {
     fn signals_of_the_c_library_are_refused() {
         let error = Signal::new(32).unwrap_err().to_string();
         assert!(error.contains("C library"), "{error}");
+    }
+
+    #[test]
+    fn signals_that_the_kernel_sends_by_itself_are_refused() {
+        // As signal(7) numbers them on x86.
+        let numbers = [13, 17, 23, 24, 25, 28, 29, 30];
+        for number in numbers {
+            let error = Signal::new(number).unwrap_err().to_string();
+            assert!(error.contains("the kernel sends it"), "{error}");
+        }
     }
 
     proptest! {

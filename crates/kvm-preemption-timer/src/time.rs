@@ -79,6 +79,18 @@ impl ThreadCpuTime {
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
+
+    /// The point `nanos` nanoseconds after the clock's start, for the calling thread.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        ThreadCpuTime(nanos, PhantomData)
+    }
+
+    /// CPU time from `earlier` to `self`; zero if `earlier` is the later one.
+    #[must_use]
+    pub const fn saturating_since(self, earlier: ThreadCpuTime) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
 }
 
 impl Add<Duration> for ThreadCpuTime {
@@ -174,6 +186,14 @@ mod tests {
             MonotonicTime(u64::MAX)
         );
         assert_eq!((ThreadCpuTime::now() + Duration::MAX).as_nanos(), u64::MAX);
+    }
+
+    #[test]
+    fn no_time_passes_backwards() {
+        let earlier = ThreadCpuTime::now();
+        let later = earlier + Duration::from_nanos(5);
+        assert_eq!(later.saturating_since(earlier), Duration::from_nanos(5));
+        assert_eq!(earlier.saturating_since(later), Duration::ZERO);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{SPIN, caught_signals, expired, vm};
-use kvm_preemption_timer::{Config, Deadline, Mechanism, PreemptibleVcpu, Signal};
+use kvm_preemption_timer::{Config, Deadline, PreemptibleVcpu, Signal};
 
 #[test]
 fn the_handler_is_installed_while_it_is_needed_and_no_longer() {
@@ -13,10 +13,7 @@ fn the_handler_is_installed_while_it_is_needed_and_no_longer() {
         return;
     };
     let signal = Signal::realtime(9).unwrap();
-    let config = Config {
-        signal,
-        mechanism: Mechanism::ImmediateExit,
-    };
+    let config = Config::new().signal(signal);
     let before = caught_signals();
     let mut first = vcpus.remove(0);
     let second = vcpus.remove(0);

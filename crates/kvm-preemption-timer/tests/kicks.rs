@@ -81,7 +81,7 @@ fn kicks_at_any_moment_are_answered() {
 fn kicks_with_a_real_time_signal_are_answered() {
     for config in both_configs() {
         let signal = Signal::realtime(3).unwrap();
-        every_kick_is_answered(Config { signal, ..config }, SPIN, 2000);
+        every_kick_is_answered(config.signal(signal), SPIN, 2000);
     }
 }
 

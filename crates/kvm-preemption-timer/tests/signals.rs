@@ -49,7 +49,7 @@ fn the_vcpu_can_be_bounded_again_and_on_another_thread() {
 
 #[test]
 fn every_usable_signal_works() {
-    let standard = [10, 12, 14, 16, 23, 24, 25, 26, 27, 28, 29, 30];
+    let standard = [10, 12, 14, 16, 26, 27];
     let realtime = (0..30).map(|offset| Signal::realtime(offset).unwrap());
     let signals = standard
         .map(|n| Signal::new(n).unwrap())
@@ -57,7 +57,7 @@ fn every_usable_signal_works() {
         .chain(realtime);
     for signal in signals {
         each_mechanism(SPIN, |config, vcpu| {
-            match PreemptibleVcpu::with_config(vcpu, Config { signal, ..config }) {
+            match PreemptibleVcpu::with_config(vcpu, config.signal(signal)) {
                 Ok(mut bounded) => {
                     run_briefly(&mut bounded);
                     bounded.kicker().kick().unwrap();
@@ -90,8 +90,7 @@ fn two_vcpus_on_one_thread_need_two_signals() {
 }
 
 fn with_signal(offset: u32, config: Config) -> Config {
-    let signal = Signal::realtime(offset).unwrap();
-    Config { signal, ..config }
+    config.signal(Signal::realtime(offset).unwrap())
 }
 
 #[test]

@@ -11,14 +11,16 @@ use std::error::Error;
 use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
-use kvm_preemption_timer::open_kvm;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
 use kvm_preemption_timer::{Deadline, MonotonicTime, Outcome, PreemptibleVcpu, ThreadCpuTime};
-use split_lock_assist::guard::VcpuProgress;
 use split_lock_assist::guard::{Config, Ended, Reaction, Run, VcpuGuard};
 use split_lock_assist::guest_ram::GuestRam;
 use split_lock_assist::kvm::{BreakpointSupport, KvmVcpu};
 use split_lock_assist::pause::PauseGate;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use kvm_preemption_timer::open_kvm;
+use split_lock_assist::guard::VcpuProgress;
 
 /// `lock inc word ptr [203fh]; jmp` back
 const GUEST: &[u8] = &[0xf0, 0xff, 0x06, 0x3f, 0x20, 0xeb, 0xf9];

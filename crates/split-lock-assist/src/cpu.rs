@@ -156,6 +156,17 @@ pub trait Cpu {
     /// If it cannot be had.
     fn context(&self) -> Result<Context, Self::Error>;
 
+    /// Shows both to somebody. Where they are large and at hand, they need not be copied for that.
+    ///
+    /// # Errors
+    /// If one of them cannot be had.
+    fn look<T>(&self, act: impl FnOnce(&Registers, &Context) -> T) -> Result<T, Self::Error>
+    where
+        Self: Sized,
+    {
+        Ok(act(&self.registers()?, &self.context()?))
+    }
+
     /// An instruction is done for the guest: these are the registers after it. What the CPU ends
     /// with every instruction (the shadow of STI and MOV SS) ends as well.
     ///

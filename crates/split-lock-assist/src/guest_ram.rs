@@ -52,11 +52,25 @@ impl<'a, M: GuestMemoryBackend> GuestRam<'a, M> {
         act: impl FnOnce(&VolatileSlice<'a, MS<'a, M>>, usize) -> Option<T>,
     ) -> Option<T> {
         let mut last = self.last.borrow_mut();
-        let region = match &mut *last {
-            Some(region) if region.offset(address).is_some() => region,
-            other => other.insert(self.find(address)?),
-        };
-        act(&region.slice, region.offset(address)?)
+        let (region, offset) = self.region(&mut last, address)?;
+        act(&region.slice, offset)
+    }
+
+    #[inline]
+    fn region<'r>(
+        &self,
+        last: &'r mut Option<Region<'a, MS<'a, M>>>,
+        address: u64,
+    ) -> Option<(&'r Region<'a, MS<'a, M>>, usize)> {
+        if last
+            .as_ref()
+            .and_then(|region| region.offset(address))
+            .is_none()
+        {
+            *last = Some(self.find(address)?);
+        }
+        let region = last.as_ref()?;
+        Some((region, region.offset(address)?))
     }
 
     #[cold]
@@ -109,8 +123,11 @@ impl<'a, M: GuestMemoryBackend> Ram for GuestRam<'a, M> {
 
     #[inline]
     fn holds(&self, words: &[(u64, u64)]) -> bool {
-        let same = |&(address, value): &(u64, u64)| self.at(address, load) == Some(value);
-        words.iter().all(same)
+        let mut last = self.last.borrow_mut();
+        words.iter().all(|&(address, value)| {
+            let at = self.region(&mut last, address);
+            at.and_then(|(region, offset)| load(&region.slice, offset)) == Some(value)
+        })
     }
 
     fn compare_exchange(&self, address: u64, current: u64, new: u64) -> bool {

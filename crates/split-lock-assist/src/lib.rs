@@ -66,6 +66,7 @@
 //!
 //! # Modules
 //!
+//! * [`integration`]: the guide for a VMM, line by line.
 //! * [`cpu`]: what has to be known of a vCPU, as plain data and as a trait.
 //! * [`decode`]: whether an instruction locks, and where its operand lies.
 //! * [`emulate`]: doing a locked instruction in the CPU's place.
@@ -85,6 +86,8 @@ pub mod emulate;
 pub mod guard;
 #[cfg(feature = "vm-memory")]
 pub mod guest_ram;
+#[doc = include_str!("../integration.md")]
+pub mod integration {}
 #[cfg(feature = "kvm")]
 pub mod kvm;
 pub mod memory;

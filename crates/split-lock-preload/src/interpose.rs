@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use kvm_bindings::{
     KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_GUESTDBG_ENABLE,
@@ -12,11 +13,11 @@ use kvm_bindings::{
 use libc::{c_int, c_ulong};
 
 use crate::process::Process;
-use crate::request::{self, Request};
+use crate::request::Request;
 use crate::slots::SlotChange;
 use crate::sys::{self, Argument, Errno};
-use crate::vcpu::Vcpu;
-use crate::write;
+use crate::vcpu::{Seat, Vcpu};
+use crate::{watchdog, write};
 
 type Answer = Result<c_int, Errno>;
 
@@ -33,9 +34,10 @@ pub(crate) fn call(fd: RawFd, request: c_ulong, argument: usize) -> Answer {
     answer.unwrap_or_else(|_| {
         if let Some(process) = Process::existing() {
             process
+                .help()
                 .report()
                 .problem("an error in the library; please report it");
-            process.kick_signal().map(sys::end_interruption);
+            process.help().kick_signal().map(sys::end_interruption);
         }
         made.take()
             .unwrap_or_else(|| sys::raw_ioctl(fd, request, argument))
@@ -50,7 +52,7 @@ pub(crate) fn call(fd: RawFd, request: c_ulong, argument: usize) -> Answer {
 pub(crate) fn at_exit() {
     let _ = catch_unwind(|| {
         if let Some(process) = Process::existing() {
-            process.report().write();
+            process.help().report().write();
         }
     });
 }
@@ -78,14 +80,7 @@ impl Call<'_> {
         match Request::of(self.request) {
             Request::CreateVm => self.create_vm(),
             Request::CreateVcpu => self.create_vcpu(),
-            Request::Run => match Process::existing().zip(self.vcpu()) {
-                Some((process, vcpu)) => {
-                    let answer = vcpu.run(process, self.fd, self.argument);
-                    self.made.set(Some(answer));
-                    answer
-                }
-                None => self.make(),
-            },
+            Request::Run => self.run(),
             Request::SetMemory => self.set_memory::<kvm_userspace_memory_region>(),
             Request::SetMemory2 => self.set_memory::<kvm_userspace_memory_region2>(),
             Request::GetDirtyLog => self.get_dirty_log(),
@@ -96,16 +91,32 @@ impl Call<'_> {
         }
     }
 
-    fn vcpu(&self) -> Option<std::sync::Arc<Vcpu>> {
+    fn vcpu(&self) -> Option<Arc<Vcpu>> {
         Process::existing()?.vcpu(self.fd)
     }
 
     /// KVM does nothing to a vCPU while another thread is in KVM_RUN for it, or while it is looked at here.
-    fn of_vcpu(&self, act: impl FnOnce(Option<&mut crate::vcpu::Seat>) -> Answer) -> Answer {
+    fn of_vcpu(&self, act: impl FnOnce(Option<&mut Seat>) -> Answer) -> Answer {
         match self.vcpu() {
             Some(vcpu) => vcpu.with_seat(act),
             None => act(None),
         }
+    }
+
+    fn run(&self) -> Answer {
+        let Some((process, vcpu)) = Process::existing().zip(self.vcpu()) else {
+            return self.make();
+        };
+        let thread = process.prepare_thread();
+        if process.needs_watchdog() && !watchdog::start(process) {
+            process
+                .help()
+                .report()
+                .problem("no thread could be started, so that nobody can be helped");
+        }
+        let answer = vcpu.run(process.help(), thread, self.fd, self.argument);
+        self.made.set(Some(answer));
+        answer
     }
 
     fn create_vm(&self) -> Answer {
@@ -165,7 +176,7 @@ impl Call<'_> {
     }
 
     fn set_signal_mask(&self) -> Answer {
-        let ours = Process::existing().and_then(|process| process.kick_signal());
+        let ours = Process::existing().and_then(|process| process.help().kick_signal());
         let mask = sys::read_signal_mask(self.argument).zip(ours);
         self.of_vcpu(|seat| match mask.filter(|_| seat.is_some()) {
             Some((mask, signal)) => {
@@ -217,5 +228,3 @@ impl From<kvm_userspace_memory_region2> for Region {
         .into()
     }
 }
-
-const _: () = assert!(request::RUN == 0xae80);

@@ -26,7 +26,7 @@
 //! | [`process`] | VMs and vCPUs by file descriptor; a forked child has its own |
 //! | [`slots`], [`mappings`] | the guest's memory |
 //! | [`vcpu`], [`vm`] | KVM_RUN, and what comes after it |
-//! | [`emulation`] | the guard of one vCPU |
+//! | [`emulation`], [`help`] | the guard of one vCPU, and what all of them need |
 //! | [`presence`] | which thread is in KVM_RUN, and kicking it out |
 //! | [`watchdog`], [`sampling`] | who is being punished |
 //! | [`report`] | what was seen and done, as a file |
@@ -62,6 +62,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 mod emulation;
+mod help;
 mod interpose;
 mod mappings;
 mod presence;

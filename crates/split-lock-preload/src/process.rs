@@ -3,28 +3,21 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 
-use split_lock_assist::kvm::BreakpointSupport;
-
-use crate::report::Report;
-use crate::settings::{Guard, Settings};
-use crate::sys::{self, KickSignal, ThreadId};
+use crate::help::Help;
+use crate::settings::Settings;
+use crate::sys::{self, ThreadId};
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
-use crate::{read, watchdog, write};
+use crate::{read, write};
 
 /// From the first VM on that a process makes. A forked child has its own.
 #[derive(Debug)]
 pub(crate) struct Process {
-    settings: Settings,
-    report: Report,
-    /// A duplicate of the VMM's `/dev/kvm`.
-    kvm: OnceLock<OwnedFd>,
-    breakpoints: OnceLock<BreakpointSupport>,
-    signal: OnceLock<Option<KickSignal>>,
+    help: Help,
     objects: RwLock<HashMap<RawFd, Object>>,
     /// Of `objects`: another number after each change.
     generation: AtomicU64,
@@ -66,13 +59,8 @@ impl Process {
     }
 
     fn new() -> Self {
-        let settings = Settings::from_environment();
         Self {
-            report: Report::new(settings.reports.as_deref(), sys::process_id()),
-            settings,
-            kvm: OnceLock::new(),
-            breakpoints: OnceLock::new(),
-            signal: OnceLock::new(),
+            help: Help::new(Settings::from_environment()),
             objects: RwLock::default(),
             generation: AtomicU64::default(),
             vms: AtomicU32::default(),
@@ -80,52 +68,13 @@ impl Process {
         }
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    pub(crate) fn report(&self) -> &Report {
-        &self.report
-    }
-
-    /// `None` if nobody is to be kicked, or no signal is free.
-    pub(crate) fn kick_signal(&self) -> Option<KickSignal> {
-        *self.signal.get_or_init(|| {
-            if self.settings.guard == Guard::Report {
-                return None;
-            }
-            let signal = KickSignal::install();
-            if signal.is_none() {
-                self.report.problem(
-                    "the program uses all real-time signals, so that nobody can be helped",
-                );
-            }
-            signal
-        })
-    }
-
-    /// What is tried out once, when it is first needed.
-    pub(crate) fn breakpoint_support(&self) -> BreakpointSupport {
-        *self.breakpoints.get_or_init(|| {
-            let emulates = self.settings.guard == Guard::Emulate;
-            let kvm = self.kvm.get().filter(|_| emulates);
-            kvm.and_then(|kvm| {
-                let probed = BreakpointSupport::probe(kvm);
-                probed
-                    .inspect_err(|error| self.report.problem(&error.to_string()))
-                    .ok()
-            })
-            .unwrap_or(BreakpointSupport::NONE)
-        })
+    pub(crate) fn help(&self) -> &Help {
+        &self.help
     }
 
     pub(crate) fn add_vm(&self, kvm: RawFd, fd: RawFd) {
         self.forget_closed();
-        if self.kvm.get().is_none()
-            && let Some(duplicate) = sys::duplicate(kvm)
-        {
-            let _already = self.kvm.set(duplicate);
-        }
+        self.help.remember_kvm(kvm);
         match sys::duplicate(fd) {
             Some(duplicate) => {
                 let vm = Vm::new(self.vms.fetch_add(1, Relaxed), duplicate);
@@ -142,8 +91,8 @@ impl Process {
         };
         match sys::duplicate(fd) {
             Some(duplicate) => {
-                let record = self.report.add_vcpu(vm.number, id);
-                let vcpu = Vcpu::new(duplicate, vm, record, self.kick_signal());
+                let record = self.help.report().add_vcpu(vm.number, id);
+                let vcpu = Vcpu::new(duplicate, vm, record, self.help.kick_signal());
                 self.insert(fd, Object::Vcpu(Arc::new(vcpu)));
             }
             None => self.no_descriptor(fd),
@@ -151,7 +100,8 @@ impl Process {
     }
 
     fn no_descriptor(&self, fd: RawFd) {
-        self.report
+        self.help
+            .report()
             .problem("no file descriptor was left, so that some guests are left to the kernel");
         self.insert(fd, Object::Unknown);
     }
@@ -280,15 +230,16 @@ impl Process {
             return ThreadId(thread);
         }
         let thread = sys::thread_id();
-        if let Some(signal) = self.kick_signal() {
+        if let Some(signal) = self.help.kick_signal() {
             signal.unblock();
         }
         PREPARED.set((self, thread.0));
-        if !self.is_watched.swap(true, Release) && !watchdog::start(self) {
-            self.report
-                .problem("no thread could be started, so that nobody can be helped");
-        }
         thread
+    }
+
+    /// Whether there is nobody yet who looks after the vCPUs. Whoever asks sees to it.
+    pub(crate) fn needs_watchdog(&self) -> bool {
+        !self.is_watched.load(Relaxed) && !self.is_watched.swap(true, AcqRel)
     }
 }
 

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_request_that_was_an_int_is_the_same() {
         let sign_extended = (0xc008_ae05_u32 as i32) as c_ulong;
-        assert!(is_of_kvm(sign_extended) && is_of_kvm(0xae80) && !is_of_kvm(0x5413));
+        assert!(is_of_kvm(sign_extended) && is_of_kvm(RUN.into()) && !is_of_kvm(0x5413));
         assert_eq!(Request::of(0xffff_ffff_0000_ae80), Request::Run);
     }
 }

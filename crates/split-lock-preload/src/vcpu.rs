@@ -9,10 +9,11 @@ use split_lock_assist::kvm::KvmError;
 use split_lock_assist::pause::GuestPass;
 
 use crate::emulation::{Emulation, Finding};
+use crate::help::Help;
 use crate::presence::{Presence, Unreachable};
-use crate::process::Process;
+
 use crate::report::VcpuRecord;
-use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd};
+use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd, ThreadId};
 use crate::vm::Vm;
 use crate::{lock, read};
 
@@ -81,11 +82,11 @@ impl Vcpu {
     /// KVM_RUN, as the VMM sees it.
     pub(crate) fn run(
         &self,
-        process: &'static Process,
+        help: &Help,
+        thread: ThreadId,
         fd: RawFd,
         argument: usize,
     ) -> Result<c_int, Errno> {
-        let thread = process.prepare_thread();
         let mut seat = lock(&self.seat);
         loop {
             let end = {
@@ -104,9 +105,9 @@ impl Vcpu {
                 }
                 RunEnd::Failed(Errno::EINTR) => {
                     if self.presence.take_suspect() {
-                        seat.examine(self, process, fd);
+                        seat.examine(self, help, fd);
                     }
-                    if !was_ours_alone(process, interruption, kicked) {
+                    if !was_ours_alone(help, interruption, kicked) {
                         return Err(Errno::EINTR);
                     }
                 }
@@ -117,8 +118,8 @@ impl Vcpu {
 }
 
 /// Nobody but us wanted the vCPU out of the guest. `kicked`: a signal was sent.
-fn was_ours_alone(process: &Process, interruption: Interruption, kicked: bool) -> bool {
-    let Some(signal) = process.kick_signal() else {
+fn was_ours_alone(help: &Help, interruption: Interruption, kicked: bool) -> bool {
+    let Some(signal) = help.kick_signal() else {
         return false;
     };
     match interruption {
@@ -172,8 +173,8 @@ impl Seat {
     }
 
     /// The thread was seen being punished.
-    fn examine(&mut self, vcpu: &Vcpu, process: &'static Process, fd: RawFd) {
-        match self.try_to_examine(vcpu, process, fd) {
+    fn examine(&mut self, vcpu: &Vcpu, help: &Help, fd: RawFd) {
+        match self.try_to_examine(vcpu, help, fd) {
             Some(Finding::Emulated { instruction }) => {
                 vcpu.presence.watch_closely();
                 instruction
@@ -196,12 +197,7 @@ impl Seat {
         }
     }
 
-    fn try_to_examine(
-        &mut self,
-        vcpu: &Vcpu,
-        process: &'static Process,
-        fd: RawFd,
-    ) -> Option<Finding> {
+    fn try_to_examine(&mut self, vcpu: &Vcpu, help: &Help, fd: RawFd) -> Option<Finding> {
         if self.debugged || !vcpu.is_at(fd) {
             return None;
         }
@@ -209,8 +205,8 @@ impl Seat {
             self.switch_off(vcpu, Failure::Other(why.into()));
         }
         if let State::NotNeeded = self.emulation {
-            let guard = process.settings().guard;
-            let begin = |fd| Emulation::new(fd, process.breakpoint_support(), guard);
+            let guard = help.settings().guard;
+            let begin = |fd| Emulation::new(fd, help.breakpoint_support(), guard);
             match sys::duplicate(vcpu.fd.as_raw_fd()).map(begin) {
                 Some(Ok(emulation)) => self.emulation = State::On(Box::new(emulation)),
                 Some(Err(error)) => self.switch_off(vcpu, Failure::Other(error.to_string())),

@@ -29,6 +29,7 @@ pub(crate) fn start(process: &'static Process) -> bool {
             let watched = catch_unwind(AssertUnwindSafe(|| Watchdog::new(process).watch()));
             if watched.is_err() {
                 process
+                    .help()
                     .report()
                     .problem("an error in the library; please report it");
             }
@@ -79,7 +80,7 @@ impl Watchdog {
             if now >= housekeeping {
                 housekeeping = now + HOUSEKEEPING;
                 self.process.forget_closed();
-                self.process.report().write_if_changed();
+                self.process.help().report().write_if_changed();
             }
             self.update();
             interval = self.look_at_all(now, interval);
@@ -133,7 +134,7 @@ impl Watchdog {
                     WaitChannel::Other | WaitChannel::Hidden => false,
                 },
             };
-            let feigned = process.settings().feigns_stalls && sample.is_some();
+            let feigned = process.help().settings().feigns_stalls && sample.is_some();
             if feigned || is_suspect && !watched.vcpu.presence.is_left_alone() {
                 watched.get_out(process);
             }
@@ -203,16 +204,17 @@ impl Watched {
     /// signal would only make its punishment begin anew.
     fn get_out(&self, process: &Process) {
         self.vcpu.presence.suspect();
-        if process.settings().guard == Guard::Report {
+        if process.help().settings().guard == Guard::Report {
             return;
         }
-        let Some(signal) = process.kick_signal() else {
+        let Some(signal) = process.help().kick_signal() else {
             return;
         };
         if self.vcpu.presence.kick(signal) {
             self.vcpu.record.kicked();
         } else if !signal.is_ours() {
             process
+                .help()
                 .report()
                 .problem("the program has taken the signal for itself that was free when it began");
         }

@@ -1,13 +1,14 @@
 //! Everything of this crate that the compiler cannot check: perf's events, and the ring that the kernel writes
-//! their records to.
+//! their records to; and the priority of a thread.
 
 #![expect(
     unsafe_code,
-    reason = "perf_event_open, its ioctls and its shared memory"
+    reason = "perf_event_open, its ioctls and its shared memory; the scheduler"
 )]
 
 use std::ffi::CString;
 use std::io;
+use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
@@ -278,5 +279,44 @@ mod tests {
             })
             .sum();
         assert!(lost > 500, "{lost}");
+    }
+}
+
+/// While this lives, its thread runs before all threads of the ordinary kind, where the kernel lets it.
+#[derive(Debug)]
+pub(crate) struct RealTimePriority {
+    /// What it was before; none if it is what it was.
+    before: Option<(libc::c_int, libc::sched_param)>,
+    /// It is about the thread that it was made on.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl RealTimePriority {
+    pub(crate) fn begin() -> Self {
+        let mut param = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread, and `param` may be written.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        // SAFETY: the same.
+        let is_known = policy >= 0 && unsafe { libc::sched_getparam(0, &raw mut param) } == 0;
+        let before = (is_known
+            && Self::set(libc::SCHED_RR, libc::sched_param { sched_priority: 1 }))
+        .then_some((policy, param));
+        Self {
+            before,
+            _not_send: PhantomData,
+        }
+    }
+
+    fn set(policy: libc::c_int, param: libc::sched_param) -> bool {
+        // SAFETY: 0 is the calling thread, and `param` is only read.
+        unsafe { libc::sched_setscheduler(0, policy, &raw const param) == 0 }
+    }
+}
+
+impl Drop for RealTimePriority {
+    fn drop(&mut self) {
+        if let Some((policy, param)) = self.before {
+            Self::set(policy, param);
+        }
     }
 }

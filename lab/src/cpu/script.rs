@@ -21,9 +21,30 @@ pub struct Script {
     pub commands: Vec<Command>,
     /// Then give somebody a shell on the console.
     pub shell: bool,
-    /// Files from here that lie in the machine's root folder, by their names.
+    /// Files from here.
     #[serde(skip)]
-    pub files: Vec<PathBuf>,
+    pub files: Vec<PlacedFile>,
+}
+
+/// A file of the machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedFile {
+    /// Where it lies in the machine, from the root on and without a slash before it.
+    pub at: String,
+    /// Where it lies here.
+    pub from: PathBuf,
+}
+
+impl PlacedFile {
+    /// In the root folder, by its own name.
+    #[must_use]
+    pub fn in_root(from: PathBuf) -> Self {
+        let name = from.file_name().unwrap_or(from.as_os_str());
+        Self {
+            at: name.to_string_lossy().into_owned(),
+            from,
+        }
+    }
 }
 
 /// A kernel module.

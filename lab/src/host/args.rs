@@ -24,10 +24,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(CheckArgs),
+    Cost(CostArgs),
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
+    Qemu(QemuArgs),
+    Relieve(RelieveArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
@@ -67,6 +70,15 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DemoArgs {
     /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
     /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Count the instructions that getting a guest past a split lock takes: an exit, an emulated instruction, a stall.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab cost --kernel 6.12")]
+pub(crate) struct CostArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
     #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
     pub(crate) kernel: Vec<KernelName>,
 }
@@ -113,6 +125,26 @@ pub(crate) struct ToolsArgs {
     /// A folder to write the sweeps and their figures to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Run guests in Debian's unmodified QEMU: one that hangs at its first split lock, and one that crawls.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab qemu --kernel 6.12")]
+pub(crate) struct QemuArgs {
+    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
+    /// several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits locks,
+/// and see what those gain that make a livelock on purpose.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab relieve --kernel newest")]
+pub(crate) struct RelieveArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["newest"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.

@@ -17,16 +17,19 @@ mod step;
 
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
-use scenes::{check, demo, faults, tools, watch, windows};
+use scenes::{check, cost, demo, faults, qemu, relieve, tools, watch, windows};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Cost(args) => cost::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => build_kernel(args),
+        Command::Qemu(args) => qemu::run(args),
+        Command::Relieve(args) => relieve::run(args),
         Command::Shell(args) => shell::run(args),
         Command::Tools(args) => tools::run(args),
         Command::Windows(args) => windows::run(args),

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, ttyname, write};
-use split_lock_lab::cpu::script::Script;
+use split_lock_lab::cpu::script::{PlacedFile, Script};
 
 use crate::host::args::ShellArgs;
 use crate::host::kernel::BootKernel;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
     let script = Script {
         modules: rootfs::kvm_modules(&kernel, options.vendor),
         shell: true,
-        files: args.with.clone(),
+        files: args.with.iter().cloned().map(PlacedFile::in_root).collect(),
         ..Script::default()
     };
     let folder: PathBuf = lab.results(&kernel, "shell");

@@ -16,7 +16,7 @@ pub(crate) struct ThisCrate {
 impl ThisCrate {
     pub(crate) fn new(vcpu: VcpuFd, mechanism: Mechanism, realtime_signal: u32) -> Self {
         let signal = Signal::realtime(realtime_signal).expect("there are about thirty");
-        let config = Config { signal, mechanism };
+        let config = Config::new().signal(signal).mechanism(mechanism);
         ThisCrate {
             vcpu: PreemptibleVcpu::with_config(vcpu, config).expect("nobody else uses the signal"),
             name: match mechanism {

@@ -6,102 +6,37 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::kvm::RunPage;
+use super::signal::Process;
+use super::slots::slot_of_this_thread;
 use crate::{Error, Signal};
 
 /// Whether the process has a handler for the signal that is not ours.
 pub(crate) fn has_foreign_handler(signal: Signal) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    current_action(signal.number()).is_some_and(|action| is_foreign(&action))
+}
+
+fn current_action(number: i32) -> Option<libc::sigaction> {
+    let mut action = MaybeUninit::uninit();
     // SAFETY: with no new action the call only fills `action`.
-    let result = unsafe { libc::sigaction(signal.number(), ptr::null(), action.as_mut_ptr()) };
+    let result = unsafe { libc::sigaction(number, ptr::null(), action.as_mut_ptr()) };
     // SAFETY: read only if the call has filled it.
-    result == 0 && is_foreign(&unsafe { action.assume_init() })
+    (result == 0).then(|| unsafe { action.assume_init() })
 }
 
 fn is_foreign(action: &libc::sigaction) -> bool {
-    let ours = on_signal as *const () as usize;
-    ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&action.sa_sigaction)
+    ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction) && !is_ours(action)
 }
 
-/// What the handler needs to force one vCPU out, and says about having done so.
-///
-/// The handler reaches it through [`SLOTS`], so it is only ever shared, and all of it is atomic.
-#[derive(Debug)]
-pub(crate) struct HandlerSlot {
-    pub(crate) page: RunPage,
-    /// How many signals the handler has seen, modulo 2^32.
-    signals: AtomicU32,
-}
-
-/// One past the largest signal number.
-const SIGNALS: usize = 65;
-
-thread_local! {
-    /// For each signal, the vCPU of this thread that it forces out. Initialised without code and
-    /// never destroyed, so that a signal handler may look at it at any time.
-    static SLOTS: [AtomicPtr<HandlerSlot>; SIGNALS] =
-        const { [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS] };
+fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction == on_signal as *const () as usize
 }
 
 /// Stores to memory and nothing else: async-signal-safe, and leaves errno alone.
 extern "C" fn on_signal(number: libc::c_int) {
-    let slot = SLOTS.with(|slots| slots[number as usize].load(Ordering::Acquire));
-    // SAFETY: a pointer in SLOTS is to a slot that its `HandlerRegistration` keeps alive: it takes
-    // the pointer out, on this very thread, before it lets go of the slot.
-    if let Some(slot) = unsafe { slot.as_ref() } {
-        // In this order for all threads, so that the owner cannot see the second without the first.
-        slot.signals.fetch_add(1, Ordering::SeqCst);
-        slot.page.immediate_exit().store(1, Ordering::SeqCst);
-    }
-}
-
-impl HandlerSlot {
-    pub(crate) fn signals(&self) -> u32 {
-        self.signals.load(Ordering::SeqCst)
-    }
-}
-
-/// Makes the handler force out one vCPU when the signal reaches the calling thread.
-#[derive(Debug)]
-pub(crate) struct HandlerRegistration {
-    /// Not an `Arc`: SLOTS belongs to the thread, so this must be dropped where it was made.
-    slot: Rc<HandlerSlot>,
-    signal: Signal,
-}
-
-impl HandlerRegistration {
-    /// The caller sees to it that no other registration for `signal` exists on this thread.
-    pub(crate) fn new(page: RunPage, signal: Signal) -> Self {
-        let slot = Rc::new(HandlerSlot {
-            page,
-            signals: AtomicU32::new(0),
-        });
-        Self::point_handler_at(signal, Rc::as_ptr(&slot).cast_mut());
-        HandlerRegistration { slot, signal }
-    }
-
-    pub(crate) fn slot(&self) -> &HandlerSlot {
-        &self.slot
-    }
-
-    #[cfg(test)]
-    pub(crate) fn exists(signal: Signal) -> bool {
-        let number = signal.number() as usize;
-        SLOTS.with(|slots| !slots[number].load(Ordering::Acquire).is_null())
-    }
-
-    fn point_handler_at(signal: Signal, slot: *mut HandlerSlot) {
-        SLOTS.with(|slots| slots[signal.number() as usize].store(slot, Ordering::Release));
-    }
-}
-
-impl Drop for HandlerRegistration {
-    fn drop(&mut self) {
-        Self::point_handler_at(self.signal, ptr::null_mut());
+    if let Some(slot) = slot_of_this_thread(number) {
+        slot.count_signal();
     }
 }
 
@@ -113,9 +48,13 @@ struct Installation {
 
 static INSTALLATIONS: Mutex<BTreeMap<i32, Installation>> = Mutex::new(BTreeMap::new());
 
-/// Keeps our handler installed for a signal. Dropping the last one brings back what was before.
+/// Keeps our handler installed for a signal. Dropping the last one brings back what was before, unless
+/// somebody else has changed it since.
 #[derive(Debug)]
-pub(crate) struct InstalledHandler(Signal);
+pub(crate) struct InstalledHandler {
+    signal: Signal,
+    process: Process,
+}
 
 impl InstalledHandler {
     pub(crate) fn new(signal: Signal) -> Result<Self, Error> {
@@ -126,13 +65,32 @@ impl InstalledHandler {
                 vacant.insert(Installation { users: 1, before });
             }
         }
-        Ok(InstalledHandler(signal))
+        Ok(InstalledHandler {
+            signal,
+            process: Process::current(),
+        })
+    }
+
+    /// Puts the handler back if somebody has set the default action, which would end the process, or
+    /// ignores the signal.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let signal = self.signal;
+        match current_action(signal.number()) {
+            Some(action) if is_ours(&action) => Ok(()),
+            Some(action) if is_foreign(&action) => Err(Error::SignalHandled { signal }),
+            _ => install(signal).map(drop),
+        }
     }
 }
 
 impl Drop for InstalledHandler {
     fn drop(&mut self) {
-        let number = self.0.number();
+        // A process that was forked off keeps the handler, which does nothing there: a thread of the
+        // parent may have held the lock for ever in this process.
+        if !self.process.is_current() {
+            return;
+        }
+        let number = self.signal.number();
         if let Entry::Occupied(mut installation) = installations().entry(number) {
             installation.get_mut().users -= 1;
             if installation.get().users == 0 {
@@ -153,14 +111,8 @@ fn install(signal: Signal) -> Result<libc::sigaction, Error> {
     // SA_RESTART: other system calls of the vCPU's thread should not notice; KVM_RUN does anyway.
     // SA_ONSTACK: a thread that brings a stack for signals wants them there.
     action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: `on_signal` is async-signal-safe and has the signature of a handler without
-    // SA_SIGINFO; both pointers are to live values.
-    let result =
-        unsafe { libc::sigaction(signal.number(), &raw const action, before.as_mut_ptr()) };
-    Error::check(result, "sigaction", "the chosen signal")?;
-    // SAFETY: the call succeeded, so it has filled the old action.
-    let before = unsafe { before.assume_init() };
+    // SAFETY: `on_signal` is async-signal-safe and has the signature of a handler without SA_SIGINFO.
+    let before = unsafe { replace(signal.number(), &action) }?;
     if is_foreign(&before) {
         // Somebody was quicker than the check before.
         restore(signal.number(), &before);
@@ -169,8 +121,30 @@ fn install(signal: Signal) -> Result<libc::sigaction, Error> {
     Ok(before)
 }
 
+/// Brings an action back, if ours is still in its place.
 fn restore(number: i32, before: &libc::sigaction) {
+    if !current_action(number).is_some_and(|action| is_ours(&action)) {
+        return;
+    }
     // SAFETY: `before` is what the kernel gave us as this signal's action, and a handler in it is
-    // the process's own; the kernel copies it.
-    unsafe { libc::sigaction(number, before, ptr::null_mut()) };
+    // the process's own.
+    let replaced = unsafe { replace(number, before) };
+    if let Some(theirs) = replaced.ok().filter(|action| !is_ours(action)) {
+        // Somebody was quicker than the check above.
+        // SAFETY: as above.
+        let _ = unsafe { replace(number, &theirs) };
+    }
+}
+
+/// Sets the action of a signal, and returns the one before.
+///
+/// # Safety
+/// A handler in `action` can be called at any moment on any thread.
+unsafe fn replace(number: i32, action: &libc::sigaction) -> Result<libc::sigaction, Error> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both pointers are to live values, and the caller answers for the handler.
+    let result = unsafe { libc::sigaction(number, action, before.as_mut_ptr()) };
+    Error::check(result, "sigaction", "the chosen signal")?;
+    // SAFETY: the call succeeded, so it has filled the old action.
+    Ok(unsafe { before.assume_init() })
 }

@@ -1,16 +1,12 @@
-//! KVM's ioctls that `kvm_ioctls` does not wrap, and running a vCPU.
+//! A vCPU by its descriptor: its signal mask, and the page through which it is run.
 
 #![expect(unsafe_code, reason = "ioctl and mmap have no safe interface in std")]
 
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use kvm_ioctls::{VcpuExit, VcpuFd};
-
-use super::signal::KernelSigset;
-use crate::Error;
+use crate::{Error, SignalSet};
 
 /// _IOW(KVMIO, 0x8b, struct kvm_signal_mask), whose flexible array does not count.
 const KVM_SET_SIGNAL_MASK: libc::Ioctl = 0x4004_ae8b;
@@ -25,13 +21,10 @@ struct KvmSignalMask {
 
 /// Sets the signals that are blocked while this vCPU runs; `None` leaves the thread's own mask in
 /// force there.
-pub(crate) fn set_signal_mask(
-    vcpu: BorrowedFd<'_>,
-    mask: Option<KernelSigset>,
-) -> Result<(), Error> {
+pub(crate) fn set_signal_mask(vcpu: BorrowedFd<'_>, mask: Option<SignalSet>) -> Result<(), Error> {
     let mask = mask.map(|set| KvmSignalMask {
         len: 8,
-        sigset: set.0.to_ne_bytes(),
+        sigset: set.bits().to_ne_bytes(),
     });
     let argument = mask.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the argument is null, which the call allows, or points to `len` bytes of signal set
@@ -40,35 +33,19 @@ pub(crate) fn set_signal_mask(
     Error::check(result, "KVM_SET_SIGNAL_MASK", "the vCPU")
 }
 
-pub(crate) fn borrow_fd(vcpu: &VcpuFd) -> BorrowedFd<'_> {
-    // SAFETY: a VcpuFd holds its descriptor open for as long as it lives.
-    unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) }
-}
-
-/// Runs the vCPU. When there is no exit, the vCPU comes back beside the error: what `kvm_ioctls`
-/// borrows from it, it borrows only for an exit.
-pub(crate) fn enter(vcpu: &mut VcpuFd) -> Result<VcpuExit<'_>, (io::Error, &mut VcpuFd)> {
-    let vcpu: *mut VcpuFd = vcpu;
-    // SAFETY: the pointer comes from the exclusive borrow that this function was given, and is the
-    // only way to the vCPU here. The borrow checker cannot see that the two arms below never both
-    // hold it: an exit keeps the borrow, an error has given it back.
-    match unsafe { &mut *vcpu }.run() {
-        Ok(exit) => Ok(exit),
-        // SAFETY: as above; the error borrows nothing.
-        Err(error) => Err((error.into(), unsafe { &mut *vcpu })),
-    }
-}
-
 /// Our own mapping of the page through which KVM and user space talk about one vCPU.
 ///
-/// `kvm_ioctls` hands out exclusive references into its mapping of the same page, so nobody else
-/// may write there, least of all a signal handler. A second mapping lies at other addresses: what
-/// is written through it reaches KVM, and no reference of anybody covers it.
+/// The VMM has references into its own mapping of the same page (`kvm_ioctls` hands out exclusive
+/// ones), so nobody else may write there, least of all a signal handler. A second mapping lies at
+/// other addresses: what is written through it reaches KVM, and no reference of anybody covers it.
 #[derive(Debug)]
 pub(crate) struct RunPage(NonNull<AtomicU8>);
 
 /// Where `immediate_exit` lies in struct kvm_run of the kernel's API.
 const IMMEDIATE_EXIT_OFFSET: usize = 1;
+
+/// Our bit in that byte: KVM only asks whether the byte is zero, and VMMs write 0 or 1.
+const OUR_REQUEST: u8 = 1 << 7;
 
 /// One page: what every KVM lets user space map.
 const MAPPED_BYTES: usize = 4096;
@@ -93,8 +70,33 @@ impl RunPage {
         }
     }
 
-    /// While this is not zero, KVM_RUN finishes pending I/O and comes back at once.
-    pub(crate) fn immediate_exit(&self) -> &AtomicU8 {
+    /// Makes KVM_RUN finish pending I/O and come back at once, until this is withdrawn.
+    pub(crate) fn request_exit(&self) {
+        self.byte().fetch_or(OUR_REQUEST, Ordering::SeqCst);
+    }
+
+    /// Takes our request back, and leaves everybody else's.
+    pub(crate) fn withdraw_exit_request(&self) {
+        self.byte().fetch_and(!OUR_REQUEST, Ordering::SeqCst);
+    }
+
+    #[cfg(feature = "kvm-ioctls")]
+    pub(crate) fn withdraw_exit_requests_of_others(&self) {
+        self.byte().fetch_and(OUR_REQUEST, Ordering::SeqCst);
+    }
+
+    /// As somebody else does it.
+    #[cfg(test)]
+    pub(crate) fn request_exit_as(&self, value: u8) {
+        self.byte().store(value, Ordering::SeqCst);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn immediate_exit(&self) -> u8 {
+        self.byte().load(Ordering::SeqCst)
+    }
+
+    fn byte(&self) -> &AtomicU8 {
         // SAFETY: the offset lies within the mapped page.
         let byte = unsafe { self.0.add(IMMEDIATE_EXIT_OFFSET) };
         // SAFETY: the page stays mapped for as long as `self` lives, and this mapping of it is

@@ -2,12 +2,18 @@
 
 mod handler;
 mod kvm;
+#[cfg(feature = "kvm-ioctls")]
+mod kvm_ioctls;
 mod signal;
+mod slots;
 mod timer;
 
-pub(crate) use handler::{HandlerRegistration, InstalledHandler, has_foreign_handler};
-pub(crate) use kvm::{RunPage, borrow_fd, enter, set_signal_mask};
+pub(crate) use handler::{InstalledHandler, has_foreign_handler};
+pub(crate) use kvm::{RunPage, set_signal_mask};
+#[cfg(feature = "kvm-ioctls")]
+pub(crate) use kvm_ioctls::{borrow_fd, enter};
 pub(crate) use signal::{
-    KernelSigset, Tid, current_tid, is_pending, receive, send_signal, set_blocked, thread_mask,
+    Process, Tid, current_tid, is_pending, receive, send_signal, set_blocked, thread_mask,
 };
+pub(crate) use slots::HandlerRegistration;
 pub(crate) use timer::{Clock, Timer, clock_now_ns};

@@ -6,9 +6,24 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use crate::{Error, Signal};
+use crate::{Error, Signal, SignalSet};
 
-/// The kernel's id of a thread of this process.
+/// A process, to tell it from those that are forked off it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(libc::pid_t);
+
+impl Process {
+    pub(crate) fn current() -> Self {
+        // SAFETY: getpid has no preconditions.
+        Process(unsafe { libc::getpid() })
+    }
+
+    pub(crate) fn is_current(self) -> bool {
+        self == Self::current()
+    }
+}
+
+/// The kernel's id of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tid(pub(crate) libc::pid_t);
 
@@ -17,12 +32,10 @@ pub(crate) fn current_tid() -> Tid {
     Tid(unsafe { libc::gettid() })
 }
 
-/// Sends `signal` to a thread of this process.
-pub(crate) fn send_signal(to: Tid, signal: Signal) -> io::Result<()> {
-    // SAFETY: getpid has no preconditions.
-    let process = unsafe { libc::getpid() };
+/// Sends `signal` to a thread of `process`.
+pub(crate) fn send_signal(process: Process, to: Tid, signal: Signal) -> io::Result<()> {
     // SAFETY: tgkill takes three integers; a thread that does not exist is an error.
-    let result = unsafe { libc::syscall(libc::SYS_tgkill, process, to.0, signal.number()) };
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, process.0, to.0, signal.number()) };
     if result == 0 {
         Ok(())
     } else {
@@ -30,32 +43,11 @@ pub(crate) fn send_signal(to: Tid, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// A set of signals as the kernel writes it: bit n - 1 stands for signal n.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KernelSigset(pub(crate) u64);
-
-impl KernelSigset {
-    pub(crate) const fn contains(self, signal: Signal) -> bool {
-        self.0 & Self::bit(signal) != 0
-    }
-
-    pub(crate) const fn without(self, signal: Signal) -> Self {
-        KernelSigset(self.0 & !Self::bit(signal))
-    }
-
-    const fn bit(signal: Signal) -> u64 {
-        1 << (signal.number() - 1)
-    }
-
-    fn from_libc(set: &libc::sigset_t) -> Self {
-        // SAFETY: `set` is a live signal set, and numbers from 1 to 64 exist in all of them.
-        let member = |number| unsafe { libc::sigismember(set, number) } == 1;
-        KernelSigset(
-            (1..=64)
-                .filter(|&n| member(n))
-                .fold(0, |bits, n| bits | 1 << (n - 1)),
-        )
-    }
+fn from_libc(set: &libc::sigset_t) -> SignalSet {
+    // SAFETY: `set` is a live signal set, and numbers from 1 to 64 exist in all of them.
+    let member = |number| unsafe { libc::sigismember(set, number) } == 1;
+    let members = (1..=64).filter(|&number| member(number));
+    members.fold(SignalSet::default(), SignalSet::with)
 }
 
 fn only(signal: Signal) -> libc::sigset_t {
@@ -70,12 +62,12 @@ fn only(signal: Signal) -> libc::sigset_t {
 }
 
 /// The signals that the calling thread blocks.
-pub(crate) fn thread_mask() -> Result<KernelSigset, Error> {
+pub(crate) fn thread_mask() -> Result<SignalSet, Error> {
     change_mask(libc::SIG_BLOCK, ptr::null())
 }
 
 /// Blocks or unblocks one signal for the calling thread, and returns the mask from before.
-pub(crate) fn set_blocked(signal: Signal, blocked: bool) -> Result<KernelSigset, Error> {
+pub(crate) fn set_blocked(signal: Signal, blocked: bool) -> Result<SignalSet, Error> {
     let how = if blocked {
         libc::SIG_BLOCK
     } else {
@@ -84,7 +76,7 @@ pub(crate) fn set_blocked(signal: Signal, blocked: bool) -> Result<KernelSigset,
     change_mask(how, &only(signal))
 }
 
-fn change_mask(how: i32, set: *const libc::sigset_t) -> Result<KernelSigset, Error> {
+fn change_mask(how: i32, set: *const libc::sigset_t) -> Result<SignalSet, Error> {
     let mut old = MaybeUninit::uninit();
     // SAFETY: `set` is null or points to a live set, and `old` has room for one.
     let errno = unsafe { libc::pthread_sigmask(how, set, old.as_mut_ptr()) };
@@ -96,7 +88,7 @@ fn change_mask(how: i32, set: *const libc::sigset_t) -> Result<KernelSigset, Err
         });
     }
     // SAFETY: the call succeeded, so it has filled the old set.
-    Ok(KernelSigset::from_libc(&unsafe { old.assume_init() }))
+    Ok(from_libc(&unsafe { old.assume_init() }))
 }
 
 /// Whether the signal is pending for the calling thread or its process.
@@ -105,7 +97,7 @@ pub(crate) fn is_pending(signal: Signal) -> bool {
     // SAFETY: the call fills the set that it is given.
     let result = unsafe { libc::sigpending(set.as_mut_ptr()) };
     // SAFETY: read only if the call has filled it.
-    result == 0 && KernelSigset::from_libc(&unsafe { set.assume_init() }).contains(signal)
+    result == 0 && from_libc(&unsafe { set.assume_init() }).contains(signal.number())
 }
 
 /// A blocked signal that was pending and has been consumed.

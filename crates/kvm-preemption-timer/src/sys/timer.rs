@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::signal::current_tid;
+use super::signal::{Process, current_tid};
 use crate::{Error, Signal};
 
 /// A clock that a deadline can lie on.
@@ -47,6 +47,8 @@ pub(crate) fn clock_now_ns(clock: Clock) -> u64 {
 pub(crate) struct Timer {
     id: libc::timer_t,
     clock: Clock,
+    /// A process that is forked off has no timers; another one of its own may get the same id.
+    process: Process,
 }
 
 impl Timer {
@@ -60,7 +62,11 @@ impl Timer {
         // SAFETY: both pointers are to live values of the right types; the kernel copies the event.
         let result = unsafe { libc::timer_create(clock.id(), &raw mut event, &raw mut id) };
         match Error::check(result, "timer_create", clock.name()) {
-            Ok(()) => Ok(Timer { id, clock }),
+            Ok(()) => Ok(Timer {
+                id,
+                clock,
+                process: Process::current(),
+            }),
             Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::EAGAIN) => {
                 let clock = clock.name();
                 Err(Error::TimerLimit { clock })
@@ -80,6 +86,9 @@ impl Timer {
     }
 
     fn set(&self, at_ns: u64) -> Result<(), Error> {
+        if !self.process.is_current() {
+            return Err(Error::Forked);
+        }
         let expiry = libc::itimerspec {
             it_interval: timespec(0),
             it_value: timespec(at_ns),
@@ -94,14 +103,16 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        // SAFETY: the timer was created by us and is deleted only here.
-        unsafe { libc::timer_delete(self.id) };
+        if self.process.is_current() {
+            // SAFETY: the timer was created by us and is deleted only here.
+            unsafe { libc::timer_delete(self.id) };
+        }
     }
 }
 
 fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_sec: (ns / 1_000_000_000) as _,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,
     }
 }

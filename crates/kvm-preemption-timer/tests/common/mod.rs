@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use kvm_preemption_timer::{
-    Config, Deadline, Error, Expiry, Mechanism, Outcome, PreemptibleVcpu, open_kvm,
+    Config, Deadline, Error, Expiry, Interruption, KickReasons, Mechanism, Outcome,
+    PreemptibleVcpu, RunEnd, VcpuBinding, open_kvm,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -125,11 +126,53 @@ pub(crate) fn each_bounded(code: &[u8], test: impl Fn(PreemptibleVcpu)) {
     });
 }
 
+/// The same on a vCPU that its thread is bound to, and that stays where it is.
+pub(crate) fn each_bound(code: &[u8], test: impl Fn(Config, VcpuBinding, VcpuFd)) {
+    each_mechanism(code, |config, vcpu| {
+        let binding = VcpuBinding::of_with_config(&vcpu, config).unwrap();
+        test(config, binding, vcpu);
+    });
+}
+
+/// What interrupts a run of a guest that needs nothing.
+#[track_caller]
+pub(crate) fn interruption(
+    binding: &mut VcpuBinding,
+    vcpu: &mut VcpuFd,
+    deadline: impl Into<Deadline>,
+) -> Interruption {
+    match binding.run_until(vcpu, deadline).unwrap() {
+        RunEnd::Interrupted(interruption) => interruption,
+        RunEnd::Exit(exit) => panic!("{exit:?}"),
+    }
+}
+
+/// Runs until the deadline, whoever else interrupts that.
+#[track_caller]
+pub(crate) fn run_to_the_end(
+    binding: &mut VcpuBinding,
+    vcpu: &mut VcpuFd,
+    deadline: impl Into<Deadline>,
+) {
+    let deadline = deadline.into();
+    while !matches!(
+        interruption(binding, vcpu, deadline),
+        Interruption::Expired(_)
+    ) {}
+}
+
+/// The reasons of the kick that ends a run.
+#[track_caller]
+pub(crate) fn kick_reasons(binding: &mut VcpuBinding, vcpu: &mut VcpuFd) -> KickReasons {
+    match interruption(binding, vcpu, far_deadline()) {
+        Interruption::Kicked(reasons) => reasons,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(crate) fn both_configs() -> [Config; 2] {
-    [Mechanism::MaskedSignal, Mechanism::ImmediateExit].map(|mechanism| Config {
-        mechanism,
-        ..Config::default()
-    })
+    [Mechanism::MaskedSignal, Mechanism::ImmediateExit]
+        .map(|mechanism| Config::new().mechanism(mechanism))
 }
 
 #[track_caller]
@@ -169,6 +212,14 @@ pub(crate) fn blocked_signals() -> String {
 /// The signals that this process handles, as the kernel says.
 pub(crate) fn caught_signals() -> String {
     status_field("SigCgt:")
+}
+
+/// What a binding could leave behind in its process: descriptors, timers and handlers.
+pub(crate) fn left_behind() -> (usize, String, String) {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // Missing from kernels that cannot checkpoint.
+    let timers = std::fs::read_to_string("/proc/self/timers").unwrap_or_default();
+    (descriptors, timers, caught_signals())
 }
 
 /// The signals that are pending for the calling thread, as the kernel says.

@@ -80,11 +80,18 @@ pub fn emulate<C: Cpu>(
     memory: &mut impl Memory,
     pause: &impl Pause,
 ) -> Result<Emulated, C::Error> {
-    let before = cpu.registers()?;
-    let context = cpu.context()?;
-    match fetch_and_decode(&before, &context, memory) {
-        Decoded::Locked(access) => emulate_access(&access, &before, &context, cpu, memory, pause),
-        other => Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
+    let decoded = cpu.look(|registers, context| {
+        let decoded = fetch_and_decode(registers, context, memory);
+        let objection = match &decoded {
+            Decoded::Locked(access) => objection(access, registers, context),
+            _ => None,
+        };
+        (decoded, objection)
+    })?;
+    match decoded {
+        (_, Some(reason)) => Ok(Emulated::LeftToCpu(reason)),
+        (Decoded::Locked(access), None) => emulate_access(&access, cpu, memory, pause),
+        (other, None) => Ok(Emulated::LeftToCpu(Reason::NoLockedAccess(other))),
     }
 }
 
@@ -99,27 +106,26 @@ pub fn emulate_split<C: Cpu>(
     pause: &impl Pause,
     recent: &mut RecentInstructions,
 ) -> Result<Option<Emulated>, C::Error> {
-    let before = cpu.registers()?;
-    let context = cpu.context()?;
-    match recent.next_access(&before, &context, memory) {
-        Some(access) if access.crosses_line() => {
-            emulate_access(&access, &before, &context, cpu, memory, pause).map(Some)
-        }
-        _ => Ok(None),
+    let mut objects = None;
+    let access = cpu.look(|registers, context| {
+        let access = recent.next_access(registers, context, memory);
+        let access = access.filter(LockedAccess::crosses_line)?;
+        objects = objection(&access, registers, context);
+        Some(access)
+    })?;
+    match (access, objects) {
+        (None, _) => Ok(None),
+        (Some(_), Some(reason)) => Ok(Some(Emulated::LeftToCpu(reason))),
+        (Some(access), None) => emulate_access(&access, cpu, memory, pause).map(Some),
     }
 }
 
 fn emulate_access<C: Cpu>(
     access: &LockedAccess,
-    before: &Registers,
-    context: &Context,
     cpu: &mut C,
     memory: &mut impl Memory,
     pause: &impl Pause,
 ) -> Result<Emulated, C::Error> {
-    if let Some(reason) = objection(access, before, context) {
-        return Ok(Emulated::LeftToCpu(reason));
-    }
     let paused = pause.pause_others();
     let mut operand = [0; 16];
     let bytes = ..access.size();
@@ -127,7 +133,8 @@ fn emulate_access<C: Cpu>(
         Ok(permit) => permit,
         Err(error) => return Ok(Emulated::LeftToCpu(Reason::Access(error))),
     };
-    let (after, result) = perform(access, before, u128::from_le_bytes(operand));
+    let (after, result) =
+        cpu.look(|before, _| perform(access, before, u128::from_le_bytes(operand)))?;
     // In this order: this one can fail, and must not leave a write behind that is then done again.
     cpu.retire(&after)?;
     permit.store(&result.to_le_bytes()[bytes]);

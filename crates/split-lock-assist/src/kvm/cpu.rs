@@ -5,6 +5,7 @@ use kvm_bindings::{
 };
 
 use super::KvmError;
+use super::sys::voluntary_context_switches;
 use super::vcpu::KvmVcpu;
 use crate::cpu::{Context, Cpu, Mode, Registers, Segment, rflags};
 use crate::guard::{Inaccessible, Vcpu};
@@ -73,6 +74,22 @@ impl Cpu for KvmCpu<'_> {
         })
     }
 
+    fn look<T>(&self, act: impl FnOnce(&Registers, &Context) -> T) -> Result<T, KvmError> {
+        let breakpoints = self.vcpu.guest_breakpoints()?;
+        let (registers, special) = (self.vcpu.registers()?, self.vcpu.special()?);
+        Ok(if breakpoints {
+            act(
+                &registers,
+                &Context {
+                    breakpoints,
+                    ..special.context
+                },
+            )
+        } else {
+            act(&registers, &special.context)
+        })
+    }
+
     fn retire(&mut self, after: &Registers) -> Result<(), KvmError> {
         let events = self.vcpu.events()?;
         let in_shadow = events.interrupt.shadow != 0;
@@ -108,17 +125,9 @@ impl Vcpu for KvmCpu<'_> {
         self.vcpu.has_event()
     }
 
-    /// As procfs says, if there is one.
     fn voluntary_context_switches(&self) -> Option<u64> {
-        let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
-        sleeps(&status)
+        voluntary_context_switches()
     }
-}
-
-fn sleeps(status: &str) -> Option<u64> {
-    const FIELD: &str = "voluntary_ctxt_switches:";
-    let line = status.lines().find(|line| line.starts_with(FIELD))?;
-    line[FIELD.len()..].trim().parse().ok()
 }
 
 /// The current privilege level, which KVM shows as that of SS.
@@ -208,18 +217,5 @@ impl From<&Registers> for kvm_regs {
             kvm.r10, kvm.r11, kvm.r12, kvm.r13, kvm.r14, kvm.r15,
         ] = registers.gpr;
         kvm
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn going_to_sleep_is_not_losing_the_cpu() {
-        let status =
-            "Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
-        assert_eq!(sleeps(status), Some(150));
-        assert_eq!(sleeps("Name:\tvcpu\n"), None);
     }
 }

@@ -46,7 +46,8 @@ pub struct KvmVcpu {
     /// Registers lie in the run page that go to the vCPU with the next KVM_RUN.
     pending: Cell<bool>,
     known: Known,
-    last_special: RefCell<Option<LastSpecial>>,
+    last_registers: RefCell<Registers>,
+    last_special: RefCell<LastSpecial>,
 }
 
 /// Special registers as they were when somebody last looked.
@@ -70,11 +71,32 @@ enum Returning {
 struct Known {
     /// KVM has left all of it in the run page.
     in_page: Cell<bool>,
-    registers: RefCell<Option<Registers>>,
+    /// The last ones are those of now.
+    registers: Cell<bool>,
     /// The last ones are those of now.
     special: Cell<bool>,
     events: Cell<Option<kvm_vcpu_events>>,
     guest_breakpoints: Cell<Option<bool>>,
+}
+
+impl LastSpecial {
+    fn new(kvm: kvm_sregs, flags: u64) -> Self {
+        Self {
+            special: Special::new(&kvm, flags),
+            kvm,
+            flags,
+        }
+    }
+}
+
+impl Known {
+    fn forget(&mut self) {
+        *self.in_page.get_mut() = false;
+        *self.registers.get_mut() = false;
+        *self.special.get_mut() = false;
+        *self.events.get_mut() = None;
+        *self.guest_breakpoints.get_mut() = None;
+    }
 }
 
 impl KvmVcpu {
@@ -105,7 +127,8 @@ impl KvmVcpu {
             returning: Returning::AtOnce,
             pending: Cell::new(false),
             known: Known::default(),
-            last_special: RefCell::default(),
+            last_registers: RefCell::default(),
+            last_special: RefCell::new(LastSpecial::new(kvm_sregs::default(), 0)),
         })
     }
 
@@ -130,7 +153,8 @@ impl KvmVcpu {
         if !self.is_pending() {
             return Ok(());
         }
-        self.set(&calls::SET_REGS, &self.page.registers())?;
+        let registers = kvm_regs::from(&self.page.registers());
+        self.set(&calls::SET_REGS, &registers)?;
         self.page.set_dirty(self.page.dirty() & !REGISTERS);
         self.pending.set(false);
         Ok(())
@@ -153,7 +177,7 @@ impl KvmVcpu {
         ram: R,
         others: &'a P,
     ) -> KvmVcpuParts<'a, R, P> {
-        self.known = Known::default();
+        self.known.forget();
         let vcpu: &'a Self = self;
         VcpuParts {
             cpu: KvmCpu { vcpu },
@@ -181,10 +205,7 @@ impl KvmVcpu {
         if special.may_have_nested_guests && self.is_in_nested_guest() {
             return Ok(Some(Inaccessible::NestedGuest));
         }
-        match self.registers() {
-            Err(error) if error.is_hidden_state() => Ok(Some(Inaccessible::Confidential)),
-            registers => registers.map(drop).map(|()| None),
-        }
+        Ok(None)
     }
 
     /// A KVM that does not tell is not trusted.
@@ -222,30 +243,20 @@ impl KvmVcpu {
         if self.page.valid() & ALL != ALL || self.page.dirty() & ALL != 0 {
             return;
         }
-        let registers = Registers::from(&self.page.registers());
+        let registers = self.page.registers();
         let flags = registers.rflags & Special::FLAGS;
+        let mut last = self.last_special.borrow_mut();
         // Most of the time they are what they were at the last exit.
-        let same = |last: &LastSpecial| last.flags == flags && self.page.has_special(&last.kvm);
-        if !self.last_special.borrow().as_ref().is_some_and(same) {
-            self.remember_special(self.page.special(), flags);
+        if last.flags != flags || !self.page.has_special(&last.kvm) {
+            *last = LastSpecial::new(self.page.special(), flags);
         }
-        let special = self.last_special.borrow();
-        let context = special.as_ref().map(|last| &last.special.context);
-        if context.is_some_and(|context| context.code_address(registers.rip) == rip) {
+        if last.special.context.code_address(registers.rip) == rip {
+            *self.last_registers.borrow_mut() = registers;
             self.known.in_page.set(true);
+            self.known.registers.set(true);
             self.known.special.set(true);
-            self.known.registers.replace(Some(registers));
             self.known.guest_breakpoints.set(Some(guest_breakpoints));
         }
-    }
-
-    fn remember_special(&self, kvm: kvm_sregs, flags: u64) {
-        let special = Special::new(&kvm, flags);
-        self.last_special.replace(Some(LastSpecial {
-            kvm,
-            flags,
-            special,
-        }));
     }
 
     /// Whether KVM is to leave registers in the run page at every exit.
@@ -262,30 +273,26 @@ impl KvmVcpu {
     }
 
     pub(super) fn registers(&self) -> Result<Ref<'_, Registers>, KvmError> {
-        if self.known.registers.borrow().is_none() {
+        if !self.known.registers.get() {
             let registers = if self.is_pending() {
                 self.page.registers()
             } else {
-                self.get(&calls::GET_REGS)?
+                Registers::from(&self.get(&calls::GET_REGS)?)
             };
-            let registers = Registers::from(&registers);
-            self.known.registers.replace(Some(registers));
+            self.last_registers.replace(registers);
+            self.known.registers.set(true);
         }
-        let known = self.known.registers.borrow();
-        Ok(Ref::map(known, |it| it.as_ref().expect("it is known now")))
+        Ok(self.last_registers.borrow())
     }
 
     pub(super) fn special(&self) -> Result<Ref<'_, Special>, KvmError> {
         if !self.known.special.get() {
-            let kvm = self.get(&calls::GET_SREGS)?;
             let flags = self.registers()?.rflags & Special::FLAGS;
-            self.remember_special(kvm, flags);
+            let kvm = self.get(&calls::GET_SREGS)?;
+            self.last_special.replace(LastSpecial::new(kvm, flags));
             self.known.special.set(true);
         }
-        let last = self.last_special.borrow();
-        Ok(Ref::map(last, |it| {
-            &it.as_ref().expect("it is known now").special
-        }))
+        Ok(Ref::map(self.last_special.borrow(), |last| &last.special))
     }
 
     pub(super) fn events(&self) -> Result<kvm_vcpu_events, KvmError> {
@@ -301,18 +308,17 @@ impl KvmVcpu {
     }
 
     pub(super) fn set_registers(&self, registers: &Registers) -> Result<(), KvmError> {
-        let kvm = kvm_regs::from(registers);
-        self.known.registers.replace(None);
+        self.known.registers.set(false);
         // An exit of another kind may be followed by anything.
         if self.returning == Returning::WithNextRun && self.known.in_page.get() {
-            self.page.set_registers(&kvm);
+            self.page.set_registers(registers);
             self.page.set_dirty(self.page.dirty() | REGISTERS);
             self.pending.set(true);
         } else {
             self.settle()?;
-            self.set(&calls::SET_REGS, &kvm)?;
+            self.set(&calls::SET_REGS, &registers.into())?;
             if self.page.valid() & REGISTERS != 0 {
-                self.page.set_registers(&kvm);
+                self.page.set_registers(registers);
             }
         }
         Ok(())

@@ -48,7 +48,7 @@ impl<R: Ram> PagedMemory<R> {
         }
         Ok(Location {
             physical: translation.physical(),
-            unmarked: Some(translation),
+            unmarked: Some(Box::new(translation)),
         })
     }
 
@@ -99,8 +99,8 @@ impl<R: Ram> PagedMemory<R> {
 /// Where a linear address is.
 struct Location {
     physical: u64,
-    /// By which entries, if they may have to be marked.
-    unmarked: Option<Translation>,
+    /// By which entries, if they may have to be marked. That is seldom, and it is large.
+    unmarked: Option<Box<Translation>>,
 }
 
 impl<R: Ram> Memory for PagedMemory<R> {

@@ -114,6 +114,8 @@ struct Shared {
 struct Turns {
     next: u64,
     now: u64,
+    /// How many sleep until something changes: waking nobody would be a system call all the same.
+    sleepers: usize,
     /// Since when somebody waits for the gate to open, on the way in.
     kept_out_since: Option<Instant>,
     /// Until then the gate stays open.
@@ -258,16 +260,19 @@ impl Shared {
     /// Waits for that, but not for ever.
     fn has_left(&self, outside: impl Fn() -> bool) -> bool {
         let inside = |_: &mut Turns| !outside();
-        let turns = lock(&self.turns);
+        let mut turns = lock(&self.turns);
+        turns.sleepers += 1;
         let waited = self.left.wait_timeout_while(turns, UNTIL_NEXT_KICK, inside);
-        let (_turns, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut turns, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        turns.sleepers -= 1;
         !result.timed_out()
     }
 
     /// Wakes those who wait. Whoever has seen the old state under the lock waits by now.
     fn tell(&self, condition: &Condvar) {
-        drop(lock(&self.turns));
-        condition.notify_all();
+        if lock(&self.turns).sleepers > 0 {
+            condition.notify_all();
+        }
     }
 }
 
@@ -286,8 +291,11 @@ impl Drop for Paused<'_> {
         });
         turns.now += 1;
         self.shared.closed.0.store(false, SeqCst);
+        let sleepers = turns.sleepers;
         drop(turns);
-        self.shared.opened.notify_all();
+        if sleepers > 0 {
+            self.shared.opened.notify_all();
+        }
     }
 }
 
@@ -352,8 +360,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition
-        .wait(guard)
-        .unwrap_or_else(PoisonError::into_inner)
+fn wait<'a>(condition: &Condvar, mut turns: MutexGuard<'a, Turns>) -> MutexGuard<'a, Turns> {
+    turns.sleepers += 1;
+    let mut turns = condition
+        .wait(turns)
+        .unwrap_or_else(PoisonError::into_inner);
+    turns.sleepers -= 1;
+    turns
 }

@@ -5,7 +5,10 @@
 //! there on is real.
 
 mod breakpoints;
+mod churn;
+mod nested;
 mod several;
+mod shared_page;
 mod state;
 mod vm;
 mod walk;

@@ -21,6 +21,16 @@ impl Facts {
         rates.iter().flat_map(of_rate).collect()
     }
 
+    /// Whether a CPU may stay without detection when `kernel.split_lock_mitigate` was 0 for a moment. Kernels before 6.15 have
+    /// one work item for all CPUs that get past with mitigate=0 (c929d08df8be): the second of two windows at a time
+    /// has nothing that ends it. What is not known of a kernel is taken for the worse.
+    #[must_use]
+    pub fn forgets_cpus(&self) -> bool {
+        let has_one_cpu = self.online_cpus.known() == Some(&1);
+        let is_mended = |kernel: &Profile| kernel.features().per_cpu_reenable;
+        !has_one_cpu && !self.possible_kernels().iter().all(is_mended)
+    }
+
     /// What the processors notice, from their flags: a flag that could not be seen is none.
     #[must_use]
     pub fn hardware(&self) -> Hardware {

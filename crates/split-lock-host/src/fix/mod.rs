@@ -143,6 +143,9 @@ impl FixBuilder<'_> {
     fn against_the_sleep(&self) -> Vec<Fix> {
         let mut fixes = vec![];
         if self.facts.split_lock_mitigate.known().is_some() {
+            if !self.facts.forgets_cpus() {
+                fixes.push(self.relieved());
+            }
             fixes.push(self.not_mitigated());
         }
         if self.facts.has_cpu_flag("bus_lock_detect") == Some(true) {
@@ -168,6 +171,14 @@ impl FixBuilder<'_> {
         self.facts.split_lock_mitigate.known().is_none()
             && facts::release(self.facts)
                 .is_some_and(|(release, suffix)| !release.lookup(suffix).features.sysctl)
+    }
+
+    fn relieved(&self) -> Fix {
+        let what = "Gets programs and virtual machines out of a livelock, within a budget, and lets everybody else be punished \
+            as before";
+        let steps = now("sudo splitlock watch --relieve");
+        self.fix(what, steps)
+            .giving_up("up to 20 ms of each second in which nobody is punished; and who is merely slowed down stays slow")
     }
 
     fn not_mitigated(&self) -> Fix {
@@ -298,4 +309,39 @@ fn from_next_boot(commands: Vec<String>) -> Vec<Step> {
 fn steps(commands: Vec<String>, lasts: Persistence) -> Vec<Step> {
     let step = |command| Step { lasts, command };
     commands.into_iter().map(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Root;
+
+    fn first_fix(release: &str, cpus: &str) -> String {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("proc/sys/kernel/osrelease", release),
+            ("proc/sys/kernel/split_lock_mitigate", "1\n"),
+            ("proc/cpuinfo", cpus),
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+            std::fs::write(path, text).unwrap();
+        }
+        let facts = Facts::read(&Root::open(root.path()).unwrap());
+        let fixes = fixes(Condition::Livelock, &facts, None);
+        fixes[0].steps[0].command.clone()
+    }
+
+    #[test]
+    fn relief_comes_first_where_no_cpu_can_be_forgotten() {
+        let (relief, off) = (
+            "sudo splitlock watch --relieve",
+            "sudo sysctl kernel.split_lock_mitigate=0",
+        );
+        let two = "processor : 0\nprocessor : 1\n";
+        assert_eq!(first_fix("7.3.4", two), relief);
+        assert_eq!(first_fix("6.12.50", "processor : 0\n"), relief);
+        assert_eq!(first_fix("6.12.50", two), off);
+    }
 }

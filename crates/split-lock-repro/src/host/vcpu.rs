@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
-use kvm_preemption_timer::{Config, Kicker, MonotonicTime, Outcome, PreemptibleVcpu};
+use kvm_preemption_timer::{Config, Kicker, Mechanism, MonotonicTime, Outcome, PreemptibleVcpu};
 use split_lock_assist::decode::{self, Decoded, decode_next};
 use split_lock_assist::guard::VcpuParts;
 use split_lock_assist::guest_ram::GuestRam;
@@ -150,7 +150,8 @@ impl<'a> HostedVcpu<'a> {
     ) -> Result<Self, HostError> {
         // Traps are decoded in the middle of runs.
         decode::set_up();
-        let config = Config::default();
+        // The waiter finds the signal pending.
+        let config = Config::new().mechanism(Mechanism::MaskedSignal);
         let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
         let cpu = slot.vcpu() as u32;
         let waiter =

@@ -15,15 +15,35 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds programs, by package and name, that need no library. The answer is the folder in which they are.
 pub(crate) fn build_static(cache: &Cache, binaries: &[(&str, &str)]) -> Result<PathBuf> {
+    let selected = binaries
+        .iter()
+        .flat_map(|(package, name)| ["--package", package, "--bin", name]);
+    build_static_selected(cache, selected)
+}
+
+/// Builds an example of a package in the same way. The answer is the program.
+pub(crate) fn build_static_example(cache: &Cache, package: &str, name: &str) -> Result<PathBuf> {
+    let selected = ["--package", package, "--example", name];
+    // As VMMs are built, because it is measured.
+    let profile = [
+        "--config",
+        "profile.release.lto=true",
+        "--config",
+        "profile.release.codegen-units=1",
+    ];
+    let built = build_static_selected(cache, selected.into_iter().chain(profile))?;
+    Ok(built.join("examples").join(name))
+}
+
+fn build_static_selected<'a>(
+    cache: &Cache,
+    selected: impl IntoIterator<Item = &'a str>,
+) -> Result<PathBuf> {
     let folder = cache.folder("build/programs");
     let mut command = programs::cargo();
     command
         .args(["build", "--locked", "--release", "--target", TARGET])
-        .args(
-            binaries
-                .iter()
-                .flat_map(|(package, name)| ["--package", package, "--bin", name]),
-        )
+        .args(selected)
         .args(["--config", "profile.release.strip=true"])
         .args(["--config", "profile.release.debug=false"])
         // For those who change them and look at once.

@@ -71,6 +71,11 @@ impl Lab {
         &self.programs.splitlock
     }
 
+    /// What lies in the machine.
+    pub(crate) fn programs(&self) -> &GuestPrograms {
+        &self.programs
+    }
+
     /// Where what comes out of a kernel's machine is kept.
     pub(crate) fn results(&self, kernel: &BootKernel, name: &str) -> PathBuf {
         let results = self.cache.folder("results").join(&kernel.release);

@@ -5,5 +5,6 @@ pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod lab;
 pub(crate) mod outputs;
+pub(crate) mod qemu;
 pub(crate) mod rootfs;
 pub(crate) mod runner;

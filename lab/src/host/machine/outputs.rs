@@ -40,11 +40,18 @@ impl Outcome {
 
     /// The #ACs while a command ran, in order.
     pub(crate) fn traps_during(&self, name: &str) -> Result<Vec<&Event>> {
+        let events = self.events_during(name)?;
+        let is_trap = |event: &&Event| event.kind.is_alignment_check();
+        Ok(events.into_iter().filter(is_trap).collect())
+    }
+
+    /// What the CPU did while a command ran, in order.
+    pub(crate) fn events_during(&self, name: &str) -> Result<Vec<&Event>> {
         let ticks = bytes(&self.bundles, &format!("{name}.ticks"))?;
         let ticks = String::from_utf8_lossy(ticks);
         let (begin, end) = ticks.split_once(' ').context("two moments")?;
         let span = begin.parse::<u64>()?..end.parse::<u64>()?;
-        let traps = self.journal.alignment_checks();
-        Ok(traps.filter(|trap| span.contains(&trap.tick)).collect())
+        let events = self.journal.events.iter();
+        Ok(events.filter(|event| span.contains(&event.tick)).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! What the machine boots into: our programs, busybox, the kernel's modules for KVM, and a script.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,9 +17,9 @@ use crate::host::machine::initramfs::{self, archive, file, folder, kernel_module
 #[derive(Clone, Debug)]
 pub(crate) struct GuestPrograms {
     init: PathBuf,
-    split: PathBuf,
+    pub(crate) split: PathBuf,
     pub(crate) splitlock: PathBuf,
-    busybox: PathBuf,
+    pub(crate) busybox: PathBuf,
 }
 
 impl GuestPrograms {
@@ -79,15 +80,24 @@ impl Rootfs {
             let name = module.file.trim_end_matches(".ko");
             files.push((in_modules(&module.file), kernel_module(modules, name)?));
         }
-        for path in &script.files {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            files.push((name.to_string_lossy().into_owned(), read(path)?));
+        for placed in &script.files {
+            files.push((placed.at.clone(), read(&placed.from)?));
         }
         Ok(Self { files })
     }
 
     pub(crate) fn archive(&self) -> Result<Vec<u8>> {
-        let folders = ["dev", "proc", "sys", "tmp", "bin", "modules"];
+        let mut folders: BTreeSet<&str> = ["dev", "proc", "sys", "tmp", "bin"].into();
+        for (path, _) in &self.files {
+            let parents = Path::new(path).ancestors().skip(1);
+            let parents = parents.filter_map(Path::to_str);
+            folders.extend(
+                parents
+                    .map(|path| path.trim_start_matches('/'))
+                    .filter(|path| !path.is_empty()),
+            );
+        }
+        // In their order a folder comes before what is in it.
         let folders = folders.into_iter().map(folder);
         let files = self.files.iter();
         let files = files.map(|(path, bytes)| file(path, bytes.clone()));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
 use crate::host::args::DemoArgs;
 use crate::host::kernel::BootKernel;
@@ -108,7 +108,7 @@ impl DemoRun {
         );
         Ok(Script {
             modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-            files: vec![kernel.image.clone()],
+            files: vec![PlacedFile::in_root(kernel.image.clone())],
             commands: vec![
                 Command::shell("initrd", MAKE_INITRD),
                 Command::new(GUEST, &demo),

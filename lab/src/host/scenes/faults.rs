@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
 use crate::host::args::FaultsArgs;
 use crate::host::kernel::BootKernel;
@@ -95,7 +95,7 @@ impl Fault {
             boot_words: "",
             script: Script {
                 modules: rootfs::kvm_modules(kernel, options.vendor),
-                files: vec![kernel.image.clone()],
+                files: vec![PlacedFile::in_root(kernel.image.clone())],
                 settle_ms: SETTLE_MS,
                 commands: vec![Command::new(
                     COMMAND,

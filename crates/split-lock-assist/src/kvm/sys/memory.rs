@@ -55,12 +55,10 @@ impl LentPages {
     pub(in crate::kvm) fn write(&self, address: u64, bytes: &[u8]) {
         let end = address as usize + bytes.len();
         assert!(end <= self.bytes, "it is written where there is memory");
+        let to = self.start.as_ptr().wrapping_add(address as usize);
         // SAFETY: within the mapping, as has just been looked at, and `bytes` is not part of it, because no reference to it
         // is ever made; the guest does not run yet.
-        unsafe {
-            let to = self.start.as_ptr().add(address as usize);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
-        }
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 }
 

@@ -7,6 +7,7 @@
 mod ioctl;
 mod memory;
 mod run_page;
+mod thread;
 
 pub(super) use ioctl::{
     CREATE_VCPU, CREATE_VM, Give, NESTED_STATE, NumberCall, RUN, SET_CPUID, SET_TSS_ADDRESS,
@@ -14,6 +15,7 @@ pub(super) use ioctl::{
 };
 pub(super) use memory::LentPages;
 pub(super) use run_page::RunPage;
+pub(super) use thread::voluntary_context_switches;
 
 #[cfg(feature = "kvm-ioctls")]
 mod borrow {

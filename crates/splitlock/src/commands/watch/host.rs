@@ -1,7 +1,6 @@
 //! What has to be known of the machine to understand what is seen on it.
 
 use split_lock_host::{Detection, Facts};
-use split_lock_model::kernel::Profile;
 use split_lock_watch::LivelockThreshold;
 
 pub(super) struct Host {
@@ -33,17 +32,9 @@ impl Host {
             kernel: facts.kernel_release.known().cloned(),
             hz: facts.hz.known().map(|hz| hz.get()),
             threshold: LivelockThreshold::of(facts),
-            forgets_cpus: forgets_cpus(facts),
+            forgets_cpus: facts.forgets_cpus(),
             notes: is_off.then(nothing).into_iter().collect(),
             detection: sentence,
         }
     }
-}
-
-/// Kernels before 6.15 have one work item for all CPUs that get past with mitigate=0 (c929d08df8be): the second of two
-/// windows at a time has nothing that ends it. What is not known of a kernel is taken for the worse.
-fn forgets_cpus(facts: &Facts) -> bool {
-    let has_one_cpu = facts.online_cpus.known() == Some(&1);
-    let is_mended = |kernel: &Profile| kernel.features().per_cpu_reenable;
-    !has_one_cpu && !facts.possible_kernels().iter().all(is_mended)
 }
