@@ -18,8 +18,8 @@ use crate::host::machine::lab::Lab;
 use crate::host::machine::qemu::Qemu;
 use crate::host::machine::rootfs;
 use crate::host::machine::runner::{self, Findings, Scene};
-use crate::host::output;
 use crate::host::step::step;
+use crate::host::{output, programs};
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(300),
@@ -29,43 +29,81 @@ const LIMITS: Limits = Limits {
 /// A trap that is still being handled right after boot meets a busy kernel.
 const SETTLE_MS: u64 = 3000;
 
-/// Who delivers a guest's interrupts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Irqchip {
-    /// QEMU, which calls the vCPU out for each of them.
-    Qemu,
-    /// KVM.
-    Kvm,
+/// A guest, and what has to come of it.
+#[derive(Clone, Copy, Debug)]
+struct QemuRun {
+    name: &'static str,
+    /// `kernel-irqchip`: with `off`, QEMU calls its vCPU out for each interrupt of the guest.
+    irqchip: &'static str,
+    /// What QEMU is started by.
+    starter: &'static str,
+    /// How many locks the guest splits.
+    split_locks: u64,
+    expected: Expected,
 }
+
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// It stands at its first split lock.
+    Hangs,
+    /// It gets through, and not all of its windows are used.
+    Crawls,
+    /// The library does its split locks.
+    Runs,
+}
+
+const RUNS: [QemuRun; 4] = [
+    QemuRun {
+        name: "interrupts by QEMU",
+        irqchip: "off",
+        starter: "",
+        split_locks: 100,
+        expected: Expected::Hangs,
+    },
+    QemuRun {
+        name: "interrupts by KVM",
+        irqchip: "on",
+        starter: "",
+        split_locks: 100,
+        expected: Expected::Crawls,
+    },
+    QemuRun {
+        name: "interrupts by QEMU, with splitlock run",
+        irqchip: "off",
+        starter: RUN,
+        split_locks: 1000,
+        expected: Expected::Runs,
+    },
+    QemuRun {
+        name: "interrupts by KVM, with splitlock run",
+        irqchip: "on",
+        starter: RUN,
+        split_locks: 1000,
+        expected: Expected::Runs,
+    },
+];
+
+const RUN: &str = "mkdir -p /tmp/reports; SPLITLOCK_RUN_GUARD=emulate SPLITLOCK_RUN_REPORTS=/tmp/reports LD_PRELOAD=/bin/libsplit_lock_preload.so";
 
 const GUEST: &str = "guest";
 const WATCH: &str = "watch";
+const REPORT: &str = "report";
 
 /// How long a guest is given to boot and to split its locks, in seconds; and for how long of that it has to stand at its first one,
 /// if it hangs.
 const GUEST_SECONDS: u64 = 160;
 const HANGS_FOR: Duration = Duration::from_secs(40);
 
-const SPLIT_LOCKS: u64 = 100;
-
-impl Irqchip {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Qemu => "QEMU, interrupts by QEMU",
-            Self::Kvm => "QEMU, interrupts by KVM",
-        }
-    }
-
+impl QemuRun {
     /// What the machine's shell runs: the guest, and a watch beside it.
-    fn commands(self, kernel: &str) -> [Command; 2] {
-        let irqchip = match self {
-            Self::Qemu => "off",
-            Self::Kvm => "on",
-        };
+    fn commands(&self, kernel: &str) -> [Command; 3] {
+        let Self {
+            irqchip, starter, ..
+        } = self;
         let guest = format!(
             "splitlock watch --json > /tmp/watch & watch=$!
              until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
-             timeout -s KILL {GUEST_SECONDS} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host -m 192 \
+             {starter} timeout -s KILL {GUEST_SECONDS} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
                  -nodefaults -display none -serial stdio -no-reboot -kernel /{kernel} -initrd /guest.cpio \
                  -append 'console=ttyS0 loglevel=1 tsc=reliable' < /dev/null
              echo \"qemu: $?\"
@@ -74,6 +112,7 @@ impl Irqchip {
         [
             Command::shell(GUEST, &guest),
             Command::shell(WATCH, "cat /tmp/watch"),
+            Command::shell(REPORT, "cat /tmp/reports/* 2>&1; :"),
         ]
     }
 }
@@ -97,21 +136,25 @@ pub(crate) fn run(args: &QemuArgs) -> Result<bool> {
     };
     let lab = Lab::open([options.cpus])?;
     let qemu = step("QEMU", || Qemu::get(&lab.cache))?;
-    let initrd = guest_initramfs(&lab)?;
+    let library = step("the library of `splitlock run`", || preload_library(&lab))?;
+    let libraries = [PlacedFile {
+        at: format!("bin/{LIBRARY}"),
+        from: library,
+    }];
     let kernels = lab.kernels(&args.kernel)?;
     let mut scenes = Vec::new();
     for kernel in &kernels {
-        for irqchip in [Irqchip::Qemu, Irqchip::Kvm] {
-            let mut files = qemu.files(&[])?;
+        for run in RUNS {
+            let mut files = qemu.files(&libraries)?;
             let image = PlacedFile::in_root(kernel.image.clone());
-            let commands = irqchip.commands(&image.at);
+            let commands = run.commands(&image.at);
             files.push(image);
             files.push(PlacedFile {
                 at: "guest.cpio".to_owned(),
-                from: initrd.clone(),
+                from: guest_initramfs(&lab, run.split_locks)?,
             });
             scenes.push(Scene {
-                name: irqchip.name().to_owned(),
+                name: format!("QEMU, {}", run.name),
                 kernel,
                 options,
                 boot_words: "",
@@ -123,17 +166,37 @@ pub(crate) fn run(args: &QemuArgs) -> Result<bool> {
                     ..Script::default()
                 },
                 limits: LIMITS,
-                judge: Box::new(move |outcome, _| judge(kernel, irqchip, outcome)),
+                judge: Box::new(move |outcome, _| judge(kernel, run, outcome)),
             });
         }
     }
     runner::run(&lab, scenes)
 }
 
+const LIBRARY: &str = "libsplit_lock_preload.so";
+
+/// As for a release.
+fn preload_library(lab: &Lab) -> Result<PathBuf> {
+    let folder = lab.cache.folder("build/preload");
+    let mut command = programs::cargo();
+    command
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "split-lock-preload",
+        ])
+        .arg("--target-dir")
+        .arg(&folder);
+    programs::run(&mut command).context("cannot build the library of `splitlock run`")?;
+    Ok(folder.join("release").join(LIBRARY))
+}
+
 /// busybox, and the program that splits locks.
-fn guest_initramfs(lab: &Lab) -> Result<PathBuf> {
+fn guest_initramfs(lab: &Lab, split_locks: u64) -> Result<PathBuf> {
     let programs = lab.programs();
-    let init = GUEST_INIT.replace("SPLIT_LOCKS", &SPLIT_LOCKS.to_string());
+    let init = GUEST_INIT.replace("SPLIT_LOCKS", &split_locks.to_string());
     let folders = ["bin", "dev", "proc"].map(folder);
     let files = [
         file("init", init.into_bytes()),
@@ -141,13 +204,16 @@ fn guest_initramfs(lab: &Lab) -> Result<PathBuf> {
         file("bin/lab-split", read(&programs.split)?),
     ];
     let bytes = archive(folders.into_iter().chain(files).collect())?;
-    let path = lab.cache.folder("build").join("guest.cpio");
+    let path = lab
+        .cache
+        .folder("build")
+        .join(format!("guest-{split_locks}.cpio"));
     output::write(&path, &bytes)?;
     Ok(path)
 }
 
-fn judge(kernel: &BootKernel, irqchip: Irqchip, outcome: &Outcome) -> Result<Findings> {
-    let mut findings = Findings::new(&format!("\n{}, {}", kernel.release, irqchip.name()));
+fn judge(kernel: &BootKernel, run: QemuRun, outcome: &Outcome) -> Result<Findings> {
+    let mut findings = Findings::new(&format!("\n{}, {}", kernel.release, run.name));
     let console = outcome.printed(GUEST)?;
     let events = outcome.events_during(GUEST)?;
     let of_guest = |is_it: fn(&Event) -> bool| {
@@ -166,8 +232,8 @@ fn judge(kernel: &BootKernel, irqchip: Irqchip, outcome: &Outcome) -> Result<Fin
         &format!("the watch has seen the {traps} traps that the CPU raised"),
         seen("traps") == traps,
     );
-    match irqchip {
-        Irqchip::Qemu => {
+    match run.expected {
+        Expected::Hangs => {
             let traps = events
                 .iter()
                 .filter(|event| event.guest && event.kind.is_alignment_check());
@@ -186,11 +252,30 @@ fn judge(kernel: &BootKernel, irqchip: Irqchip, outcome: &Outcome) -> Result<Fin
                 watch.contains(r#""to":"livelocked""#),
             );
         }
-        Irqchip::Kvm => {
+        Expected::Runs => {
+            let spent = guest_seconds(&console)?;
+            findings.check(
+                &format!(
+                    "the guest gets through all of its {} split locks in {spent:.1} s of its time, and powers off",
+                    run.split_locks
+                ),
+                console.contains("qemu: 0"),
+            );
+            findings.check(
+                &format!("{traps} of them trapped, and {let_through} were let through"),
+                traps * 10 <= run.split_locks,
+            );
+            findings.say(&format!("         {}", outcome.printed(REPORT)?.trim_end()));
+        }
+        Expected::Crawls => {
+            let spent = guest_seconds(&console)?;
             let done = console.contains("guest: done");
             findings.check(
-                &format!("the guest gets through all of its {SPLIT_LOCKS} split locks"),
-                done && let_through == SPLIT_LOCKS,
+                &format!(
+                    "the guest gets through all of its {} split locks in {spent:.1} s of its time",
+                    run.split_locks
+                ),
+                done && let_through == run.split_locks,
             );
             // Nothing interrupts its sleeps, so each trap ends with a window; one for each split lock would do.
             let unused = traps.saturating_sub(let_through);
@@ -205,4 +290,15 @@ fn judge(kernel: &BootKernel, irqchip: Irqchip, outcome: &Outcome) -> Result<Fin
         }
     }
     Ok(findings)
+}
+
+/// From the first split lock to the last, by the guest's clock.
+fn guest_seconds(console: &str) -> Result<f64> {
+    let at = |what: &str| -> Result<f64> {
+        let line = console.lines().find_map(|line| line.split_once(what));
+        let (_, seconds) =
+            line.with_context(|| format!("the guest did not say {what:?}: {console}"))?;
+        Ok(seconds.trim().parse()?)
+    };
+    Ok(at("guest: done at ")? - at("guest: begins at ")?)
 }
