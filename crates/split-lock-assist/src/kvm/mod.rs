@@ -6,7 +6,7 @@
 //! * [`AsKvmFd`] is what has a file descriptor of KVM. With the feature `kvm-ioctls` its `Kvm` and `VcpuFd` are.
 //! * [`LongMode`] is the state of a vCPU in 64-bit mode, for guests without an operating system.
 //!
-//! The guest's memory is any [`Ram`](crate::paging::Ram); with the feature `vm-memory` there is
+//! The guest's memory is any [`Ram`]; with the feature `vm-memory` there is
 #![cfg_attr(
     feature = "vm-memory",
     doc = "[`GuestRam`](crate::guest_ram::GuestRam)."
