@@ -137,11 +137,15 @@ fn was_ours_alone(help: &Help, interruption: Interruption, kicked: bool) -> bool
 
 impl Seat {
     /// The VMM debugs its guest from now on, or does not any more.
-    pub(crate) fn hand_over_debug_registers(&mut self, debugs: bool) {
-        self.debugged = debugs;
+    pub(crate) fn set_debugged(&mut self, debugged: bool) {
+        self.debugged = debugged;
+    }
+
+    /// They come back with the next stall.
+    pub(crate) fn give_up_breakpoints(&mut self) {
         if let State::On(emulation) = &mut self.emulation {
             let slots = read(&self.vm.slots);
-            // If it fails, the VMM's own call is next, which replaces them.
+            // If it fails, whoever wants the registers hears of it.
             let _ = emulation.clear_breakpoints(&slots, &self.pass);
         }
     }

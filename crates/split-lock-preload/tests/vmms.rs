@@ -144,6 +144,12 @@ fn nothing_is_done_and_nothing_said_where_nobody_is_punished() {
 }
 
 #[test]
+fn a_run_takes_as_many_system_calls_as_without() {
+    let plain = vmm(&["system_calls"], Library::None).run();
+    assert_eq!(vmm(&["system_calls"], Library::Loaded).run(), plain);
+}
+
+#[test]
 fn a_program_without_kvm_is_left_alone() {
     let with = vmm(&["no such scenario"], Library::Loaded);
     let status = with.command().status().unwrap();

@@ -121,6 +121,7 @@ fn signals_go_to_the_program_and_sigusr1_asks_for_a_report() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a source that a compiler reads")]
 fn what_cannot_be_covered_is_not_started() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("main.c");

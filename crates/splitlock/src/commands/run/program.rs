@@ -152,8 +152,8 @@ fn kind(head: &[u8], part: &dyn Fn(u64, usize) -> Option<Vec<u8>>) -> Result<Kin
 
 fn script(line: &[u8]) -> Result<Kind> {
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let words = line.split(|byte| byte.is_ascii_whitespace());
-    let interpreter = words.filter(|word| !word.is_empty()).next();
+    let mut words = line.split(u8::is_ascii_whitespace);
+    let interpreter = words.find(|word| !word.is_empty());
     let interpreter = interpreter.context("it is a script that names no interpreter")?;
     Ok(Kind::Script(
         OsString::from_vec(interpreter.to_vec()).into(),
