@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use libc::c_int;
 use split_lock_assist::kvm::KvmError;
@@ -16,6 +17,11 @@ use crate::report::VcpuRecord;
 use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd, ThreadId};
 use crate::vm::Vm;
 use crate::{lock, read};
+
+/// For so long at first a vCPU is left alone for which nothing could be done: a kick would make its punishment begin anew.
+const UNTIL_PUNISHED: Duration = Duration::from_millis(100);
+/// The same for one that was at no split lock any more.
+const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(crate) struct Vcpu {
@@ -96,6 +102,7 @@ impl Vcpu {
             };
             let interruption = sys::take_interruption();
             let kicked = self.presence.take_kicked();
+            let suspect = self.presence.take_suspect();
             match end {
                 RunEnd::Aborted => {}
                 RunEnd::Exit(value) => {
@@ -104,7 +111,7 @@ impl Vcpu {
                     }
                 }
                 RunEnd::Failed(Errno::EINTR) => {
-                    if self.presence.take_suspect() {
+                    if suspect {
                         seat.examine(self, help, fd);
                     }
                     if !was_ours_alone(help, interruption, kicked) {
@@ -186,7 +193,7 @@ impl Seat {
                     .for_each(|it| vcpu.record.instruction(it));
             }
             Some(Finding::LeftToCpu { why, instruction }) => {
-                vcpu.presence.leave_alone();
+                vcpu.presence.leave_alone(UNTIL_PUNISHED);
                 vcpu.record.left_to_cpu(why);
                 instruction
                     .into_iter()
@@ -197,7 +204,9 @@ impl Seat {
                     .into_iter()
                     .for_each(|it| vcpu.record.instruction(it));
             }
-            Some(Finding::NoSplitLock) | None => vcpu.presence.leave_alone(),
+            // Its punishment was over, perhaps.
+            Some(Finding::NoSplitLock) => vcpu.presence.leave_alone(UNTIL_NEXT_LOOK),
+            None => vcpu.presence.leave_alone(UNTIL_PUNISHED),
         }
     }
 

@@ -64,6 +64,11 @@ impl Watchdog {
     }
 
     fn watch(&mut self) {
+        if self.hidden {
+            self.process.help().report().problem(
+                "the kernel does not say what threads wait for (/proc/PID/wchan), so that idle vCPUs are disturbed",
+            );
+        }
         let mut interval = Interval::FIRST;
         let mut housekeeping = Instant::now();
         let mut last = housekeeping;

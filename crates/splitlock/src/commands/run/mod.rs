@@ -14,6 +14,7 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 
 use crate::args::run::RunArgs;
+use crate::error::print_note;
 use crate::exit::Exit;
 use crate::output::Output;
 use program::Program;
@@ -48,7 +49,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
         .wait()
         .with_context(|| format!("cannot wait for {}", program.path.display()))?;
 
-    let summary = Summary::new(reports::read(&folder.0));
+    let processes = reports::read(&folder.0);
+    let left_behind = processes.iter().filter(|_| !args.quiet);
+    for pid in left_behind.filter_map(reports::Process::still_runs) {
+        print_note(&format!(
+            "process {pid} runs on with the library; what is done for it from now on is not told"
+        ));
+    }
+    let summary = Summary::new(processes);
     if !args.quiet {
         print(&summary, args.json);
     }

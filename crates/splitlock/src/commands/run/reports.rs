@@ -105,6 +105,12 @@ impl Summary {
 }
 
 impl Process {
+    /// Its number, if the program that was started has left it behind.
+    pub(crate) fn still_runs(&self) -> Option<u32> {
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
+        (program == Path::new(&self.program)).then_some(self.pid)
+    }
+
     fn write(&self, text: &mut String) {
         let _ = writeln!(text, "process {} ({}):", self.pid, self.program);
         for problem in &self.problems {
