@@ -74,7 +74,7 @@ fn a_thread_that_takes_no_signals_runs_on() {
 
 #[test]
 fn eight_vcpus_count_at_one_word() {
-    behaves_the_same(&["many", "1500"]);
+    behaves_the_same(&["many", "6000"]);
 }
 
 #[test]
