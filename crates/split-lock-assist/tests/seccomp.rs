@@ -75,6 +75,7 @@ fn allowed(name: &str) -> Allowed {
         "rt_sigpending" => Allowed::Call(libc::SYS_rt_sigpending),
         "rt_sigprocmask" => Allowed::Call(libc::SYS_rt_sigprocmask),
         "rt_sigtimedwait" => Allowed::Call(libc::SYS_rt_sigtimedwait),
+        "rt_sigreturn" => Allowed::Call(libc::SYS_rt_sigreturn),
         "gettid" => Allowed::Call(libc::SYS_gettid),
         "getpid" => Allowed::Call(libc::SYS_getpid),
         "tgkill" => Allowed::Call(libc::SYS_tgkill),

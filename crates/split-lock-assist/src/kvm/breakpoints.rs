@@ -1,14 +1,13 @@
 //! Breakpoints by KVM_SET_GUEST_DEBUG.
 
-use std::cell::Cell;
-
 use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_INJECT_DB, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP,
     kvm_debug_exit_arch, kvm_guest_debug,
 };
 
 use super::KvmError;
-use super::support::{BreakpointSupport, StepOver};
+use super::debug_registers::DebugRegisters;
+use super::support::StepOver;
 use super::vcpu::KvmVcpu;
 use crate::breakpoint_slots::{SLOTS, dr7};
 use crate::cpu::{Registers, rflags};
@@ -19,42 +18,12 @@ const DR6_HITS: u64 = 0b1111;
 const DR6_OTHER_REASONS: u64 = 0b111 << 13;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
-/// What the debug registers of one vCPU are used for.
-#[derive(Debug)]
-pub(super) struct DebugRegisters {
-    support: BreakpointSupport,
-    set: Cell<[Option<u64>; SLOTS]>,
-    /// One instruction is being executed, and nothing is watched meanwhile.
-    stepping: Cell<bool>,
-    /// What the guest did with its own when that was last looked at.
-    guest_armed: Cell<bool>,
-}
-
 /// The breakpoints of a vCPU of KVM.
 ///
 /// KVM has one set of them: a VMM that debugs its guest must not use them at the same time.
 #[derive(Debug)]
 pub struct KvmBreakpoints<'a> {
     pub(super) vcpu: &'a KvmVcpu,
-}
-
-impl DebugRegisters {
-    pub(super) fn new(support: BreakpointSupport) -> Self {
-        Self {
-            support,
-            set: Cell::default(),
-            stepping: Cell::new(false),
-            guest_armed: Cell::new(false),
-        }
-    }
-
-    pub(super) fn is_in_use(&self) -> bool {
-        self.is_watching() || self.stepping.get()
-    }
-
-    fn is_watching(&self) -> bool {
-        self.set.get().iter().any(Option::is_some)
-    }
 }
 
 impl KvmBreakpoints<'_> {

@@ -6,7 +6,7 @@
 //! * [`AsKvmFd`] is what has a file descriptor of KVM. With the feature `kvm-ioctls` its `Kvm` and `VcpuFd` are.
 //! * [`LongMode`] is the state of a vCPU in 64-bit mode, for guests without an operating system.
 //!
-//! The guest's memory is any [`Ram`](crate::paging::Ram); with the feature `vm-memory` there is
+//! The guest's memory is any [`Ram`]; with the feature `vm-memory` there is
 #![cfg_attr(
     feature = "vm-memory",
     doc = "[`GuestRam`](crate::guest_ram::GuestRam)."
@@ -27,10 +27,12 @@
 
 mod breakpoints;
 mod cpu;
+mod debug_registers;
 mod error;
 mod long_mode;
 mod memory;
 mod scratch;
+mod special;
 mod support;
 mod sys;
 mod vcpu;
@@ -39,6 +41,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::guard::VcpuParts;
+use crate::paging::Ram;
+use crate::pause::Pause;
 
 pub use breakpoints::KvmBreakpoints;
 pub use cpu::KvmCpu;
@@ -75,5 +79,27 @@ impl AsKvmFd for OwnedFd {
 impl AsKvmFd for File {
     fn as_kvm_fd(&self) -> BorrowedFd<'_> {
         self.as_fd()
+    }
+}
+
+impl KvmVcpu {
+    /// The vCPU, which does not run, for its [`VcpuGuard`](crate::guard::VcpuGuard). That costs nothing: it is asked when
+    /// something has to be known, and for each thing once. So call this anew after each run.
+    ///
+    /// `ram` is the guest's memory at the addresses where KVM has it: all of it readable, writable and executable for the
+    /// guest. After an exit of the kind "debug", hand it to the guard before anything else is done to the vCPU.
+    pub fn stopped<'a, R: Ram, P: Pause>(
+        &'a mut self,
+        ram: R,
+        others: &'a P,
+    ) -> KvmVcpuParts<'a, R, P> {
+        self.forget();
+        let vcpu: &'a Self = self;
+        VcpuParts {
+            cpu: KvmCpu { vcpu },
+            memory: KvmMemory::new(vcpu, ram),
+            others,
+            breakpoints: KvmBreakpoints { vcpu },
+        }
     }
 }

@@ -9,15 +9,13 @@ use kvm_bindings::{
     kvm_regs, kvm_sregs, kvm_translation, kvm_vcpu_events,
 };
 
-use super::breakpoints::{DebugRegisters, KvmBreakpoints};
-use super::cpu::{KvmCpu, Special};
-use super::memory::KvmMemory;
+use super::debug_registers::DebugRegisters;
+use super::special::Special;
 use super::sys::{Give, NESTED_STATE, RunPage, calls};
-use super::{AsKvmFd, BreakpointSupport, KvmError, KvmVcpuParts};
+use super::{AsKvmFd, BreakpointSupport, KvmError};
 use crate::cpu::{Registers, rflags};
-use crate::guard::{Inaccessible, VcpuParts};
-use crate::paging::{ConfirmedTranslations, Ram, Translation};
-use crate::pause::Pause;
+use crate::guard::Inaccessible;
+use crate::paging::{ConfirmedTranslations, Translation};
 
 const REGISTERS: u64 = KVM_SYNC_X86_REGS as u64;
 const EVENTS: u64 = KVM_SYNC_X86_EVENTS as u64;
@@ -167,24 +165,9 @@ impl KvmVcpu {
         self.page.debug_exit()
     }
 
-    /// The vCPU, which does not run, for its [`VcpuGuard`](crate::guard::VcpuGuard). That costs nothing: it is asked when
-    /// something has to be known, and for each thing once. So call this anew after each run.
-    ///
-    /// `ram` is the guest's memory at the addresses where KVM has it: all of it readable, writable and executable for the
-    /// guest. After an exit of the kind "debug", hand it to the guard before anything else is done to the vCPU.
-    pub fn stopped<'a, R: Ram, P: Pause>(
-        &'a mut self,
-        ram: R,
-        others: &'a P,
-    ) -> KvmVcpuParts<'a, R, P> {
+    /// Nothing is known any more of what it was before it ran.
+    pub(super) fn forget(&mut self) {
         self.known.forget();
-        let vcpu: &'a Self = self;
-        VcpuParts {
-            cpu: KvmCpu { vcpu },
-            memory: KvmMemory::new(vcpu, ram),
-            others,
-            breakpoints: KvmBreakpoints { vcpu },
-        }
     }
 
     /// What must not be looked at or changed.

@@ -65,7 +65,7 @@ impl Irqchip {
         let guest = format!(
             "splitlock watch --json > /tmp/watch & watch=$!
              until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
-             timeout -s KILL {GUEST_SECONDS} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host -m 192 \
+             timeout -s KILL {GUEST_SECONDS} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
                  -nodefaults -display none -serial stdio -no-reboot -kernel /{kernel} -initrd /guest.cpio \
                  -append 'console=ttyS0 loglevel=1 tsc=reliable' < /dev/null
              echo \"qemu: $?\"
