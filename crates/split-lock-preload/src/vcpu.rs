@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use libc::c_int;
@@ -32,6 +34,8 @@ pub(crate) struct Vcpu {
     pub(crate) record: Arc<VcpuRecord>,
     /// Locked by whoever is in KVM_RUN, as the vCPU is in the kernel.
     seat: Mutex<Seat>,
+    /// How many threads want it for something else than KVM_RUN.
+    waiting: AtomicU32,
 }
 
 /// What belongs to whoever has the vCPU.
@@ -78,11 +82,28 @@ impl Vcpu {
             presence,
             record,
             seat,
+            waiting: AtomicU32::new(0),
         }
     }
 
     pub(crate) fn with_seat<T>(&self, act: impl FnOnce(Option<&mut Seat>) -> T) -> T {
-        act(Some(&mut lock(&self.seat)))
+        self.waiting.fetch_add(1, Relaxed);
+        let mut seat = lock(&self.seat);
+        self.waiting.fetch_sub(1, Relaxed);
+        act(Some(&mut seat))
+    }
+
+    /// A thread that comes back at once would always be quicker than one that has to be woken, which KVM's own lock does not
+    /// let happen.
+    fn let_others_in(&self) {
+        const ATTEMPTS: u32 = 100;
+        const PAUSE: Duration = Duration::from_micros(20);
+        for _ in 0..ATTEMPTS {
+            if self.waiting.load(Relaxed) == 0 {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// KVM_RUN, as the VMM sees it.
@@ -93,6 +114,7 @@ impl Vcpu {
         fd: RawFd,
         argument: usize,
     ) -> Result<c_int, Errno> {
+        self.let_others_in();
         let mut seat = lock(&self.seat);
         loop {
             let end = {

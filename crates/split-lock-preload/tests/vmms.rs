@@ -144,6 +144,12 @@ fn nothing_is_done_and_nothing_said_where_nobody_is_punished() {
 }
 
 #[test]
+fn another_thread_gets_its_turn_with_a_vcpu_that_comes_back_at_once() {
+    let plain = vmm(&["asked"], Library::None).run();
+    assert_eq!(vmm(&["asked"], Library::Loaded).run(), plain);
+}
+
+#[test]
 fn a_run_takes_as_many_system_calls_as_without() {
     let plain = vmm(&["system_calls"], Library::None).run();
     assert_eq!(vmm(&["system_calls"], Library::Loaded).run(), plain);
