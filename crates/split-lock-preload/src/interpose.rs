@@ -15,7 +15,7 @@ use libc::{c_int, c_ulong};
 use crate::process::Process;
 use crate::request::Request;
 use crate::slots::SlotChange;
-use crate::sys::{self, Argument, Errno};
+use crate::sys::{self, Argument, Errno, SignalMask};
 use crate::vcpu::{Seat, Vcpu};
 use crate::{watchdog, write};
 
@@ -176,25 +176,31 @@ impl Call<'_> {
     }
 
     fn set_signal_mask(&self) -> Answer {
-        let ours = Process::existing().and_then(|process| process.help().kick_signal());
-        let mask = sys::read_signal_mask(self.argument).zip(ours);
-        self.of_vcpu(|seat| match mask.filter(|_| seat.is_some()) {
-            Some((mask, signal)) => {
-                let mask = mask.without(signal.bit());
-                self.make_with(mask.address())
+        self.of_vcpu(|seat| {
+            let answer = self.make()?;
+            let ours = Process::existing().and_then(|process| process.help().kick_signal());
+            if let (Some(_), Some(signal)) = (seat, ours)
+                && let Some(mask) = sys::read_argument::<SignalMask>(self.argument)
+                && let Some(mask) = mask.without(signal.bit())
+            {
+                return self.make_with(mask.address());
             }
-            None => self.make(),
+            Ok(answer)
         })
     }
 
     fn set_guest_debug(&self) -> Answer {
-        let wanted = sys::read_argument::<kvm_guest_debug>(self.argument);
         self.of_vcpu(|seat| {
-            if let Some(seat) = seat {
-                let debugs = wanted.is_some_and(|it| it.control & KVM_GUESTDBG_ENABLE != 0);
-                seat.hand_over_debug_registers(debugs);
+            let Some(seat) = seat else {
+                return self.make();
+            };
+            // The VMM's own call is next, which replaces them.
+            seat.give_up_breakpoints();
+            let answer = self.make()?;
+            if let Some(wanted) = sys::read_argument::<kvm_guest_debug>(self.argument) {
+                seat.set_debugged(wanted.control & KVM_GUESTDBG_ENABLE != 0);
             }
-            self.make()
+            Ok(answer)
         })
     }
 }

@@ -44,6 +44,8 @@
 //!   on; and so has one that takes our signal for itself, or blocks it in a thread that runs a vCPU.
 //! - A VMM that relies on a signal handler without `immediate_exit` and without KVM_SET_SIGNAL_MASK to end a KVM_RUN loses
 //!   signals that come just before it. It may lose one that comes while an instruction is done at a breakpoint, too.
+//! - A VMM that gives a vCPU another number (dup(2)), closes the first, and runs it for the first time a second later, is
+//!   left alone.
 //! - Without kcmp(2) (some containers) the VMM's numbers are trusted.
 //! - Where the kernel hides what a thread waits for (`/proc/PID/wchan`), every vCPU that waits is looked at, also those
 //!   that are idle.

@@ -14,8 +14,7 @@ use crate::sys::{KickSignal, ThreadId};
 /// because time also passes while the whole program is stopped.
 const UNANSWERED: u32 = 1000;
 
-/// For so long a vCPU is left alone for which nothing could be done. It doubles each time.
-const SHORTEST_BREAK: Duration = Duration::from_millis(100);
+/// No vCPU is left alone for longer.
 const LONGEST_BREAK: Duration = Duration::from_millis(1600);
 
 /// Written by the thread that runs the vCPU, with plain stores, and read by all. On cache lines of its own.
@@ -108,10 +107,10 @@ impl Presence {
         }
     }
 
-    /// Nothing could be done for it: a kick would only make its punishment begin anew.
-    pub(crate) fn leave_alone(&self) {
+    /// Nothing could be done for it: it is not kicked on suspicion for so long, and twice as long each further time.
+    pub(crate) fn leave_alone(&self, shortest: Duration) {
         let longest = LONGEST_BREAK.as_nanos() as u64;
-        let shortest = SHORTEST_BREAK.as_nanos() as u64;
+        let shortest = shortest.as_nanos() as u64;
         let break_ns = self.break_ns.load(Relaxed).clamp(shortest, longest);
         self.left_alone_until.store(now() + break_ns, Relaxed);
         self.break_ns.store(2 * break_ns, Relaxed);
@@ -165,7 +164,7 @@ mod tests {
         let presence = Presence::default();
         let mut last = 0;
         for _ in 0..10 {
-            presence.leave_alone();
+            presence.leave_alone(Duration::from_millis(100));
             let length = presence.left_alone_until.load(Relaxed) - now();
             assert!(length + 1_000_000 > last && length <= LONGEST_BREAK.as_nanos() as u64);
             last = length;

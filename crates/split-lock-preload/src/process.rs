@@ -30,7 +30,7 @@ pub(crate) struct Process {
 enum Object {
     Vm(Arc<Vm>),
     Vcpu(Arc<Vcpu>),
-    /// Something that runs, and was not seen being made.
+    /// Something else, or something that was not seen being made.
     Unknown,
 }
 
@@ -174,8 +174,12 @@ impl Process {
             .vcpus()
             .into_iter()
             .find(|vcpu| is(&vcpu.fd, fd) == Some(true));
-        if let Some(vcpu) = &found {
-            self.insert(fd, Object::Vcpu(Arc::clone(vcpu)));
+        match &found {
+            Some(vcpu) => self.insert(fd, Object::Vcpu(Arc::clone(vcpu))),
+            // Whatever else it is, nobody asks again; unless it has just been made.
+            None => {
+                write(&self.objects).entry(fd).or_insert(Object::Unknown);
+            }
         }
         found
     }

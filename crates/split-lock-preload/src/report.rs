@@ -125,6 +125,10 @@ impl Report {
 
     fn write_to(&self, file: &Path) -> io::Result<()> {
         let draft = file.with_extension("draft");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it is the draft, which is renamed when it is whole"
+        )]
         fs::write(&draft, self.json())?;
         fs::rename(&draft, file)
     }

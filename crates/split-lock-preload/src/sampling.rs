@@ -42,9 +42,8 @@ pub(crate) enum WaitChannel {
         /// It was not seen in this one before.
         is_new: bool,
     },
+    /// Something else, or nothing: it executes by now, or waits for a CPU.
     Other,
-    /// It is not told.
-    Hidden,
 }
 
 /// What is known of one vCPU from the looks before.
@@ -59,8 +58,13 @@ pub(crate) struct ThreadHistory {
 }
 
 impl ThreadHistory {
-    /// Another look. `hidden`: wait channels are not told.
-    pub(crate) fn observe(&mut self, sample: Option<Sample>, hidden: bool) -> Look {
+    /// Another look, so long after the last one. `hidden`: wait channels are not told.
+    pub(crate) fn observe(
+        &mut self,
+        sample: Option<Sample>,
+        elapsed: Duration,
+        hidden: bool,
+    ) -> Look {
         let Some(sample) = sample else {
             *self = Self::default();
             return Look::Idle;
@@ -70,8 +74,10 @@ impl ThreadHistory {
         if last.is_none() {
             self.read_at = None;
         }
+        // One that has executed for most of the time may have lost its CPU. If it has begun to wait, the next look shows it.
+        let has_run = last.is_some_and(|last| 2 * sample.cpu.saturating_sub(last.cpu) > elapsed);
         let unchanged = last.is_some_and(|last| last.cpu == sample.cpu);
-        if sample.running {
+        if sample.running || has_run {
             Look::Busy
         } else if self.read_at == Some(sample.cpu) {
             Look::Idle
@@ -100,9 +106,7 @@ impl ThreadHistory {
                 let is_new = std::mem::replace(&mut self.punished_at, cpu) != cpu;
                 WaitChannel::Punishment { is_new }
             }
-            // As for a thread that executes, which it may do by now.
-            Some("0" | "") | None => WaitChannel::Hidden,
-            Some(_) => WaitChannel::Other,
+            _ => WaitChannel::Other,
         }
     }
 }
@@ -142,6 +146,8 @@ impl Interval {
 mod tests {
     use super::*;
 
+    const AGO: Duration = BUSY;
+
     fn sample(entry: u64, cpu_us: u64, running: bool) -> Option<Sample> {
         Some(Sample {
             inside: Inside {
@@ -157,23 +163,40 @@ mod tests {
     fn a_thread_that_executes_is_not_asked_what_it_waits_for() {
         let mut history = ThreadHistory::default();
         for cpu in [0, 3000, 3100, 9000] {
-            assert_eq!(history.observe(sample(1, cpu, true), false), Look::Busy);
+            assert_eq!(
+                history.observe(sample(1, cpu, true), AGO, false),
+                Look::Busy
+            );
         }
+    }
+
+    #[test]
+    fn a_thread_that_has_executed_for_most_of_the_time_is_asked_at_the_next_look() {
+        let mut history = ThreadHistory::default();
+        history.observe(sample(1, 0, true), AGO, false);
+        assert_eq!(
+            history.observe(sample(1, 2000, false), AGO, false),
+            Look::Busy
+        );
+        assert_eq!(
+            history.observe(sample(1, 2001, false), AGO, false),
+            Look::ReadWaitChannel
+        );
     }
 
     #[test]
     fn a_thread_that_has_used_no_cpu_time_since_is_asked_once() {
         let mut history = ThreadHistory::default();
         assert_eq!(
-            history.observe(sample(1, 5, false), false),
+            history.observe(sample(1, 5, false), AGO, false),
             Look::ReadWaitChannel
         );
         assert_eq!(history.read(Some("kvm_vcpu_block")), WaitChannel::Other);
         for _ in 0..3 {
-            assert_eq!(history.observe(sample(1, 5, false), false), Look::Idle);
+            assert_eq!(history.observe(sample(1, 5, false), AGO, false), Look::Idle);
         }
         assert_eq!(
-            history.observe(sample(3, 6, false), false),
+            history.observe(sample(3, 6, false), AGO, false),
             Look::ReadWaitChannel
         );
     }
@@ -183,37 +206,41 @@ mod tests {
         let mut history = ThreadHistory::default();
         for is_new in [true, false, false] {
             assert_eq!(
-                history.observe(sample(1, 5, false), false),
+                history.observe(sample(1, 5, false), AGO, false),
                 Look::ReadWaitChannel
             );
             let channel = history.read(Some("msleep_interruptible\n"));
             assert_eq!(channel, WaitChannel::Punishment { is_new });
         }
-        assert_eq!(history.observe(None, false), Look::Idle);
+        assert_eq!(history.observe(None, AGO, false), Look::Idle);
     }
 
     #[test]
     fn where_nothing_is_told_a_wait_is_suspicious_once() {
         let mut history = ThreadHistory::default();
-        history.observe(sample(1, 5, false), false);
-        assert_eq!(history.read(Some("0")), WaitChannel::Hidden);
-        history = ThreadHistory::default();
-        assert_eq!(history.observe(sample(1, 5, false), true), Look::Busy);
-        assert_eq!(history.observe(sample(1, 5, false), true), Look::Waiting);
-        assert_eq!(history.observe(sample(1, 5, false), true), Look::Idle);
+        assert_eq!(history.read(Some("0")), WaitChannel::Other);
+        assert_eq!(history.observe(sample(1, 5, false), AGO, true), Look::Busy);
+        assert_eq!(
+            history.observe(sample(1, 5, false), AGO, true),
+            Look::Waiting
+        );
+        assert_eq!(history.observe(sample(1, 5, false), AGO, true), Look::Idle);
         // It has waited, but it has come out in between.
-        assert_eq!(history.observe(sample(1, 6, false), true), Look::Busy);
-        assert_eq!(history.observe(sample(3, 6, false), true), Look::Busy);
+        assert_eq!(history.observe(sample(1, 6, false), AGO, true), Look::Busy);
+        assert_eq!(history.observe(sample(3, 6, false), AGO, true), Look::Busy);
     }
 
     #[test]
     fn a_vcpu_on_another_thread_begins_anew() {
         let mut history = ThreadHistory::default();
-        history.observe(sample(1, 5, false), false);
+        history.observe(sample(1, 5, false), AGO, false);
         history.read(Some("kvm_vcpu_block"));
         let mut other = sample(3, 5, false).unwrap();
         other.inside.thread = ThreadId(2);
-        assert_eq!(history.observe(Some(other), false), Look::ReadWaitChannel);
+        assert_eq!(
+            history.observe(Some(other), AGO, false),
+            Look::ReadWaitChannel
+        );
     }
 
     #[test]

@@ -82,16 +82,17 @@ impl Slots {
         let slot = self.slots.iter().find(contains)?;
         let offset = guest - slot.it.guest;
         let fits = offset.checked_add(bytes as u64)? <= slot.it.bytes;
-        let usable = fits
-            && !slot.it.read_only
-            && !slot.it.private
-            && !(slot.it.logs_writes && self.has_dirty_ring)
-            && slot.is_memory();
+        let usable = fits && self.allows_writes(&slot.it) && slot.is_memory();
         usable.then(|| Place {
             slot,
             offset,
             host: slot.it.host.wrapping_add(offset),
         })
+    }
+
+    fn allows_writes(&self, slot: &SlotChange) -> bool {
+        let is_told_by_a_ring = slot.logs_writes && self.has_dirty_ring;
+        !slot.read_only && !slot.private && !is_told_by_a_ring
     }
 
     /// Something was written there that KVM does not know of.

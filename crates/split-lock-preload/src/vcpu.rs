@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use libc::c_int;
 use split_lock_assist::kvm::KvmError;
@@ -17,6 +20,11 @@ use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd, ThreadId};
 use crate::vm::Vm;
 use crate::{lock, read};
 
+/// For so long at first a vCPU is left alone for which nothing could be done: a kick would make its punishment begin anew.
+const UNTIL_PUNISHED: Duration = Duration::from_millis(100);
+/// The same for one that was at no split lock any more.
+const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     /// A duplicate of the VMM's.
@@ -26,6 +34,8 @@ pub(crate) struct Vcpu {
     pub(crate) record: Arc<VcpuRecord>,
     /// Locked by whoever is in KVM_RUN, as the vCPU is in the kernel.
     seat: Mutex<Seat>,
+    /// How many threads want it for something else than KVM_RUN.
+    waiting: AtomicU32,
 }
 
 /// What belongs to whoever has the vCPU.
@@ -72,11 +82,28 @@ impl Vcpu {
             presence,
             record,
             seat,
+            waiting: AtomicU32::new(0),
         }
     }
 
     pub(crate) fn with_seat<T>(&self, act: impl FnOnce(Option<&mut Seat>) -> T) -> T {
-        act(Some(&mut lock(&self.seat)))
+        self.waiting.fetch_add(1, Relaxed);
+        let mut seat = lock(&self.seat);
+        self.waiting.fetch_sub(1, Relaxed);
+        act(Some(&mut seat))
+    }
+
+    /// A thread that comes back at once would always be quicker than one that has to be woken, which KVM's own lock does not
+    /// let happen.
+    fn let_others_in(&self) {
+        const ATTEMPTS: u32 = 100;
+        const PAUSE: Duration = Duration::from_micros(20);
+        for _ in 0..ATTEMPTS {
+            if self.waiting.load(Relaxed) == 0 {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// KVM_RUN, as the VMM sees it.
@@ -87,6 +114,7 @@ impl Vcpu {
         fd: RawFd,
         argument: usize,
     ) -> Result<c_int, Errno> {
+        self.let_others_in();
         let mut seat = lock(&self.seat);
         loop {
             let end = {
@@ -96,6 +124,7 @@ impl Vcpu {
             };
             let interruption = sys::take_interruption();
             let kicked = self.presence.take_kicked();
+            let suspect = self.presence.take_suspect();
             match end {
                 RunEnd::Aborted => {}
                 RunEnd::Exit(value) => {
@@ -104,7 +133,7 @@ impl Vcpu {
                     }
                 }
                 RunEnd::Failed(Errno::EINTR) => {
-                    if self.presence.take_suspect() {
+                    if suspect {
                         seat.examine(self, help, fd);
                     }
                     if !was_ours_alone(help, interruption, kicked) {
@@ -137,11 +166,15 @@ fn was_ours_alone(help: &Help, interruption: Interruption, kicked: bool) -> bool
 
 impl Seat {
     /// The VMM debugs its guest from now on, or does not any more.
-    pub(crate) fn hand_over_debug_registers(&mut self, debugs: bool) {
-        self.debugged = debugs;
+    pub(crate) fn set_debugged(&mut self, debugged: bool) {
+        self.debugged = debugged;
+    }
+
+    /// They come back with the next stall.
+    pub(crate) fn give_up_breakpoints(&mut self) {
         if let State::On(emulation) = &mut self.emulation {
             let slots = read(&self.vm.slots);
-            // If it fails, the VMM's own call is next, which replaces them.
+            // If it fails, whoever wants the registers hears of it.
             let _ = emulation.clear_breakpoints(&slots, &self.pass);
         }
     }
@@ -182,7 +215,7 @@ impl Seat {
                     .for_each(|it| vcpu.record.instruction(it));
             }
             Some(Finding::LeftToCpu { why, instruction }) => {
-                vcpu.presence.leave_alone();
+                vcpu.presence.leave_alone(UNTIL_PUNISHED);
                 vcpu.record.left_to_cpu(why);
                 instruction
                     .into_iter()
@@ -193,7 +226,9 @@ impl Seat {
                     .into_iter()
                     .for_each(|it| vcpu.record.instruction(it));
             }
-            Some(Finding::NoSplitLock) | None => vcpu.presence.leave_alone(),
+            // Its punishment was over, perhaps.
+            Some(Finding::NoSplitLock) => vcpu.presence.leave_alone(UNTIL_NEXT_LOOK),
+            None => vcpu.presence.leave_alone(UNTIL_PUNISHED),
         }
     }
 

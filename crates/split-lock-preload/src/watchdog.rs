@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,6 @@ use crate::vcpu::Vcpu;
 
 /// Between two times of looking after what is not urgent.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// After so many answers in a row that say nothing, the kernel is taken to hide what threads wait for.
-const HIDDEN_AFTER: u32 = 32;
 
 /// Whether there is such a thread from now on.
 pub(crate) fn start(process: &'static Process) -> bool {
@@ -42,7 +39,8 @@ struct Watchdog {
     process: &'static Process,
     watched: Vec<Watched>,
     generation: u64,
-    hidden: Hidden,
+    /// The kernel does not say what threads wait for.
+    hidden: bool,
     punished_at: Option<Instant>,
 }
 
@@ -54,36 +52,38 @@ struct Watched {
     wait_channel: Option<(ThreadId, File)>,
 }
 
-/// Whether the kernel tells what threads wait for.
-enum Hidden {
-    NoAnswers(u32),
-    No,
-}
-
 impl Watchdog {
     fn new(process: &'static Process) -> Self {
         Self {
             process,
             watched: Vec::new(),
             generation: u64::MAX,
-            hidden: Hidden::NoAnswers(0),
+            hidden: !wait_channels_are_told(),
             punished_at: None,
         }
     }
 
     fn watch(&mut self) {
+        if self.hidden {
+            self.process.help().report().problem(
+                "the kernel does not say what threads wait for (/proc/PID/wchan), so that idle vCPUs are disturbed",
+            );
+        }
         let mut interval = Interval::FIRST;
         let mut housekeeping = Instant::now();
+        let mut last = housekeeping;
         loop {
             thread::sleep(interval.length());
             let now = Instant::now();
+            let elapsed = now - last;
+            last = now;
             if now >= housekeeping {
                 housekeeping = now + HOUSEKEEPING;
                 self.process.forget_closed();
                 self.process.help().report().write_if_changed();
             }
             self.update();
-            interval = self.look_at_all(now, interval);
+            interval = self.look_at_all(now, elapsed, interval);
         }
     }
 
@@ -112,18 +112,18 @@ impl Watchdog {
         }
     }
 
-    fn look_at_all(&mut self, now: Instant, interval: Interval) -> Interval {
+    fn look_at_all(&mut self, now: Instant, elapsed: Duration, interval: Interval) -> Interval {
         let (mut any_busy, mut any_inside) = (false, false);
-        let (process, hidden) = (self.process, &mut self.hidden);
+        let (process, hidden) = (self.process, self.hidden);
         for watched in &mut self.watched {
             let sample = watched.sample();
             any_inside |= sample.is_some();
-            let look = watched.history.observe(sample, hidden.is_certain());
+            let look = watched.history.observe(sample, elapsed, hidden);
             any_busy |= look != Look::Idle;
             let is_suspect = match look {
                 Look::Idle | Look::Busy => false,
                 Look::Waiting => watched.sleeps(),
-                Look::ReadWaitChannel => match watched.read_wait_channel(hidden) {
+                Look::ReadWaitChannel => match watched.read_wait_channel() {
                     WaitChannel::Punishment { is_new } => {
                         if is_new {
                             watched.vcpu.record.punished();
@@ -131,7 +131,7 @@ impl Watchdog {
                         self.punished_at = Some(now);
                         true
                     }
-                    WaitChannel::Other | WaitChannel::Hidden => false,
+                    WaitChannel::Other => false,
                 },
             };
             let feigned = process.help().settings().feigns_stalls && sample.is_some();
@@ -157,17 +157,12 @@ impl Watched {
         })
     }
 
-    fn read_wait_channel(&mut self, hidden: &mut Hidden) -> WaitChannel {
+    fn read_wait_channel(&mut self) -> WaitChannel {
         let text = self
             .history
             .thread()
             .and_then(|thread| self.read_text(thread));
-        let channel = self.history.read(text.as_deref());
-        // Of a thread that only waits for a CPU there is nothing to tell.
-        if channel != WaitChannel::Hidden || hidden.is_undecided() && self.sleeps() {
-            hidden.note(channel);
-        }
-        channel
+        self.history.read(text.as_deref())
     }
 
     /// It waits for something, and not for a CPU.
@@ -185,7 +180,7 @@ impl Watched {
             .as_ref()
             .is_none_or(|(of, _)| *of != thread)
         {
-            let file = File::open(format!("/proc/self/task/{}/wchan", thread.0)).ok()?;
+            let file = File::open(wait_channel_of(thread)).ok()?;
             let file = sys::duplicate(file.as_raw_fd())?;
             self.wait_channel = Some((thread, file.into()));
         }
@@ -221,20 +216,25 @@ impl Watched {
     }
 }
 
-impl Hidden {
-    fn note(&mut self, channel: WaitChannel) {
-        match (&mut *self, channel) {
-            (Self::NoAnswers(count), WaitChannel::Hidden) => *count = count.saturating_add(1),
-            (_, WaitChannel::Hidden) => {}
-            _ => *self = Self::No,
-        }
-    }
+/// Whether the kernel says what threads wait for, as tried out with one that sleeps.
+fn wait_channels_are_told() -> bool {
+    const SLEEP: Duration = Duration::from_millis(4);
+    let (tell, told) = mpsc::channel();
+    let sleep = move || {
+        let _nobody_listens = tell.send(sys::thread_id());
+        thread::sleep(2 * SLEEP);
+    };
+    let Ok(sleeper) = thread::Builder::new().spawn(sleep) else {
+        return true;
+    };
+    let channel = told.recv().ok().and_then(|thread| {
+        thread::sleep(SLEEP);
+        fs::read_to_string(wait_channel_of(thread)).ok()
+    });
+    let _slept = sleeper.join();
+    !matches!(channel.as_deref().map(str::trim), Some("0" | "") | None)
+}
 
-    fn is_undecided(&self) -> bool {
-        !matches!(self, Self::No) && !self.is_certain()
-    }
-
-    fn is_certain(&self) -> bool {
-        matches!(self, Self::NoAnswers(HIDDEN_AFTER..))
-    }
+fn wait_channel_of(thread: ThreadId) -> String {
+    format!("/proc/self/task/{}/wchan", thread.0)
 }

@@ -74,7 +74,7 @@ fn a_thread_that_takes_no_signals_runs_on() {
 
 #[test]
 fn eight_vcpus_count_at_one_word() {
-    behaves_the_same(&["many", "1500"]);
+    behaves_the_same(&["many", "6000"]);
 }
 
 #[test]
@@ -141,6 +141,18 @@ fn nothing_is_done_and_nothing_said_where_nobody_is_punished() {
             assert_eq!(number(&report, field), 0, "{report}");
         }
     }
+}
+
+#[test]
+fn another_thread_gets_its_turn_with_a_vcpu_that_comes_back_at_once() {
+    let plain = vmm(&["asked"], Library::None).run();
+    assert_eq!(vmm(&["asked"], Library::Loaded).run(), plain);
+}
+
+#[test]
+fn a_run_takes_as_many_system_calls_as_without() {
+    let plain = vmm(&["system_calls"], Library::None).run();
+    assert_eq!(vmm(&["system_calls"], Library::Loaded).run(), plain);
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     CannotSay,
     /// By Ctrl-C, with everything measured so far written.
     Stopped,
+    /// As the program did that was run.
+    OfProgram(u8),
 }
 
 /// The problem that the user asked to be told about.
@@ -28,6 +30,7 @@ impl Exit {
             Exit::Found => EXIT_FOUND,
             Exit::CannotSay => EXIT_CANNOT_SAY,
             Exit::Stopped => EXIT_STOPPED,
+            Exit::OfProgram(code) => code,
         }
     }
 }

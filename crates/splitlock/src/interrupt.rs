@@ -44,15 +44,19 @@ fn leave() -> ! {
 
 fn on_ctrl_c(act: impl Fn() + Send + 'static) -> Result<()> {
     let cannot_listen = "cannot listen for Ctrl-C";
-    let ignored = ignored_signals();
-    let wanted = [SIGHUP, SIGINT, SIGTERM];
-    let wanted = wanted.iter().filter(|&&signal| !is_in(ignored, signal));
-    let mut signals = Signals::new(wanted).context(cannot_listen)?;
+    let mut signals = Signals::new(wanted(&[SIGHUP, SIGINT, SIGTERM])).context(cannot_listen)?;
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || signals.forever().for_each(|_| act()))
         .context(cannot_listen)?;
     Ok(())
+}
+
+/// Those of these signals that whoever started us wants us to hear.
+pub(crate) fn wanted(signals: &[i32]) -> Vec<i32> {
+    let ignored = ignored_signals();
+    let signals = signals.iter().copied();
+    signals.filter(|&signal| !is_in(ignored, signal)).collect()
 }
 
 /// The signals that whoever started us does not want us to hear, as `nohup` does: bit 0 is signal 1.

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
         Command::Demo(args) => commands::demo::run(args),
+        Command::Run(args) => commands::run::run(args),
         Command::Watch(args) => commands::watch::run(args),
         Command::Generate(args) => commands::generate::run(args),
     };

@@ -15,13 +15,17 @@ impl Errno {
     pub(crate) const EINTR: Self = Self(libc::EINTR);
 
     pub(super) fn last() -> Self {
+        // SAFETY: takes nothing.
+        let errno = unsafe { libc::__errno_location() };
         // SAFETY: the address is this thread's errno, which is always there.
-        Self(unsafe { *libc::__errno_location() })
+        Self(unsafe { *errno })
     }
 
     pub(super) fn store(self) {
+        // SAFETY: takes nothing.
+        let errno = unsafe { libc::__errno_location() };
         // SAFETY: as in `last`.
-        unsafe { *libc::__errno_location() = self.0 };
+        unsafe { *errno = self.0 };
     }
 }
 

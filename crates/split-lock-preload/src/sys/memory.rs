@@ -19,12 +19,12 @@ impl Argument for kvm_userspace_memory_region2 {}
 impl Argument for kvm_dirty_log {}
 impl Argument for kvm_enable_cap {}
 impl Argument for kvm_guest_debug {}
+impl Argument for SignalMask {}
 
-/// The argument of a call that KVM has accepted, or is about to read.
+/// The argument of a call that KVM has accepted. `None` if it had none.
 pub(crate) fn read_argument<T: Argument>(address: usize) -> Option<T> {
     let address = ptr::with_exposed_provenance::<T>(address);
-    // SAFETY: the VMM gives this address to KVM for a T, which is read in the same way. A null pointer is ruled out; any
-    // other that is not its memory would have been refused by KVM, which is asked first where that matters.
+    // SAFETY: KVM has just read a T from this address for the VMM, whose memory it still is; any bytes are a T.
     (!address.is_null()).then(|| unsafe { address.read_unaligned() })
 }
 
@@ -37,27 +37,16 @@ pub(crate) struct SignalMask {
 }
 
 impl SignalMask {
-    /// The same without a signal.
-    pub(crate) fn without(mut self, bit: u64) -> Self {
-        self.set = (u64::from_ne_bytes(self.set) & !bit).to_ne_bytes();
-        self
+    /// The same without a signal, if it is in there.
+    pub(crate) fn without(mut self, bit: u64) -> Option<Self> {
+        let set = u64::from_ne_bytes(self.set);
+        self.set = (set & !bit).to_ne_bytes();
+        (set & bit != 0).then_some(self)
     }
 
     pub(crate) fn address(&self) -> usize {
         ptr::from_ref(self).expose_provenance()
     }
-}
-
-/// `None` if it is none that KVM would take: then KVM is to say so.
-pub(crate) fn read_signal_mask(address: usize) -> Option<SignalMask> {
-    let address = ptr::with_exposed_provenance::<SignalMask>(address);
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: the VMM gives this address to KVM for such a structure, whose first field says how long it is.
-    let bytes = unsafe { (&raw const (*address).bytes).read_unaligned() };
-    // SAFETY: it is as long as a SignalMask.
-    (bytes == 8).then(|| unsafe { address.read_unaligned() })
 }
 
 /// Adds pages to the answer of KVM_GET_DIRTY_LOG.
@@ -68,7 +57,9 @@ pub(crate) fn merge_dirty_pages(log: &kvm_dirty_log, pages: impl Iterator<Item =
     for page in pages {
         let byte = bitmap.wrapping_add((page / 8) as usize);
         // SAFETY: KVM has just written a bit for each page of the slot to this address, and `pages` are in the slot.
-        unsafe { byte.write(byte.read() | 1 << (page % 8)) };
+        let bits = unsafe { byte.read() };
+        // SAFETY: as above.
+        unsafe { byte.write(bits | 1 << (page % 8)) };
     }
 }
 

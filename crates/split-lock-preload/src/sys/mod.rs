@@ -17,8 +17,6 @@ pub(crate) use calls::{
 };
 pub(crate) use entry::{raw_ioctl, while_busy};
 pub(crate) use fork::per_process;
-pub(crate) use memory::{
-    Argument, GuestMemory, merge_dirty_pages, read_argument, read_signal_mask,
-};
+pub(crate) use memory::{Argument, GuestMemory, SignalMask, merge_dirty_pages, read_argument};
 pub(crate) use run::{Interruption, RunEnd, end_interruption, kvm_run, take_interruption};
 pub(crate) use signal::{KickSignal, block_all_in_new_threads};

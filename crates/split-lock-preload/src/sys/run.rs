@@ -148,8 +148,10 @@ extern "C" fn handle(_signal: c_int, _info: *mut siginfo_t, context: *mut c_void
         if (look..over).contains(&at) {
             registers[RIP] = splitlock_run_abort as *const () as i64;
         } else if at == over && registers[RAX] == -i64::from(libc::EINTR) && !kicks.alone.get() {
+            // SAFETY: an address within the context.
+            let mask = unsafe { &raw mut (*context).uc_sigmask }.cast::<Set>();
             // SAFETY: the kernel's set is the first eight bytes of the C library's larger one; aligned as a u64.
-            let mask = unsafe { &mut *(&raw mut (*context).uc_sigmask).cast::<Set>() };
+            let mask = unsafe { &mut *mask };
             kicks.mask.set(*mask);
             kicks.alone.set(true);
             *mask = !FAULTS;

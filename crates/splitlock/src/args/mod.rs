@@ -11,6 +11,7 @@ mod host;
 pub(crate) mod log;
 pub(crate) mod measure;
 pub(crate) mod model;
+pub(crate) mod run;
 mod values;
 pub(crate) mod watch;
 
@@ -23,6 +24,7 @@ use generate::GenerateArgs;
 use log::LogArgs;
 use measure::{PlotArgs, ReproduceArgs, SweepArgs};
 use model::{PoliciesArgs, SimulateArgs, ThresholdsArgs};
+use run::RunArgs;
 use watch::WatchArgs;
 
 /// Find, reproduce, explain and survive x86 split-lock stalls on Linux.
@@ -51,6 +53,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Log(LogArgs),
     Demo(DemoArgs),
+    Run(RunArgs),
     Watch(WatchArgs),
     Generate(GenerateArgs),
 }

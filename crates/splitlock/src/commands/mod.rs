@@ -8,6 +8,7 @@ pub(crate) mod log;
 pub(crate) mod plot;
 pub(crate) mod policies;
 pub(crate) mod reproduce;
+pub(crate) mod run;
 pub(crate) mod simulate;
 pub(crate) mod sweep;
 pub(crate) mod thresholds;

@@ -23,6 +23,7 @@ mod log;
 mod model;
 mod plot;
 mod reproduce;
+mod run;
 mod sweep;
 mod usage;
 mod watch;
