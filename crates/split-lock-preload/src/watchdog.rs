@@ -122,7 +122,7 @@ impl Watchdog {
             any_busy |= look != Look::Idle;
             let is_suspect = match look {
                 Look::Idle | Look::Busy => false,
-                Look::Waiting => watched.sleeps(),
+                Look::Waiting => watched.history.thread().is_some_and(sleeps),
                 Look::ReadWaitChannel => match watched.read_wait_channel() {
                     WaitChannel::Punishment { is_new } => {
                         if is_new {
@@ -163,15 +163,6 @@ impl Watched {
             .thread()
             .and_then(|thread| self.read_text(thread));
         self.history.read(text.as_deref())
-    }
-
-    /// It waits for something, and not for a CPU.
-    fn sleeps(&self) -> bool {
-        let stat = |thread: ThreadId| fs::read(format!("/proc/self/task/{}/stat", thread.0)).ok();
-        let stat = self.history.thread().and_then(stat).unwrap_or_default();
-        // Behind the name, which may be anything.
-        let name_end = stat.iter().rposition(|&byte| byte == b')');
-        name_end.is_some_and(|at| stat.get(at + 2) == Some(&b'S'))
     }
 
     fn read_text(&mut self, thread: ThreadId) -> Option<String> {
@@ -216,23 +207,40 @@ impl Watched {
     }
 }
 
-/// Whether the kernel says what threads wait for, as tried out with one that sleeps.
+/// Whether the kernel says what threads wait for, as tried out with one that does.
 fn wait_channels_are_told() -> bool {
-    const SLEEP: Duration = Duration::from_millis(4);
+    const ATTEMPTS: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(2);
     let (tell, told) = mpsc::channel();
-    let sleep = move || {
+    let (_end, ended) = mpsc::channel::<()>();
+    let wait = move || {
         let _nobody_listens = tell.send(sys::thread_id());
-        thread::sleep(2 * SLEEP);
+        let _until_dropped = ended.recv();
     };
-    let Ok(sleeper) = thread::Builder::new().spawn(sleep) else {
+    let Ok(_waits) = thread::Builder::new().spawn(wait) else {
         return true;
     };
-    let channel = told.recv().ok().and_then(|thread| {
-        thread::sleep(SLEEP);
-        fs::read_to_string(wait_channel_of(thread)).ok()
-    });
-    let _slept = sleeper.join();
-    !matches!(channel.as_deref().map(str::trim), Some("0" | "") | None)
+    let Ok(waiting) = told.recv() else {
+        return true;
+    };
+    for _ in 0..ATTEMPTS {
+        let was_asleep = sleeps(waiting);
+        let channel = fs::read_to_string(wait_channel_of(waiting));
+        let is_told = channel.is_ok_and(|name| !matches!(name.trim(), "0" | ""));
+        if is_told || was_asleep {
+            return is_told;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
+}
+
+/// It waits for something, and not for a CPU.
+fn sleeps(thread: ThreadId) -> bool {
+    let stat = fs::read(format!("/proc/self/task/{}/stat", thread.0)).unwrap_or_default();
+    // Behind the name, which may be anything.
+    let name_end = stat.iter().rposition(|&byte| byte == b')');
+    name_end.is_some_and(|at| stat.get(at + 2) == Some(&b'S'))
 }
 
 fn wait_channel_of(thread: ThreadId) -> String {

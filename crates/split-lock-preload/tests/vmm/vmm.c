@@ -111,9 +111,16 @@ static uint32_t word(const uint8_t *memory)
     return value;
 }
 
+/* By somebody else's signals. */
+static int may_be_interrupted;
+
 static void run_to_port(const struct vcpu *vcpu)
 {
-    CHECK(ioctl(vcpu->fd, KVM_RUN, 0) == 0);
+    int result;
+    do
+        result = ioctl(vcpu->fd, KVM_RUN, 0);
+    while (result == -1 && errno == EINTR && may_be_interrupted);
+    CHECK(result == 0);
     CHECK(vcpu->run->exit_reason == KVM_EXIT_IO && vcpu->run->io.port == PORT);
 }
 
@@ -517,9 +524,10 @@ static void dirty_log(char **arguments)
     }
 }
 
-/* A signal that stops everything comes from outside. */
+/* A signal that stops everything comes from outside. It ends a KVM_RUN as any other does. */
 static void stopped(char **arguments)
 {
+    may_be_interrupted = 1;
     int turns = argument(arguments, 300000);
     puts("begins");
     fflush(stdout);
