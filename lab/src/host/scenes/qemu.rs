@@ -83,7 +83,7 @@ const RUNS: [QemuRun; 4] = [
     },
 ];
 
-const RUN: &str = "mkdir -p /tmp/reports; SPLITLOCK_RUN_GUARD=emulate SPLITLOCK_RUN_REPORTS=/tmp/reports LD_PRELOAD=/bin/libsplit_lock_preload.so";
+const RUN: &str = "splitlock run --stats /tmp/stats.json --";
 
 const GUEST: &str = "guest";
 const WATCH: &str = "watch";
@@ -91,7 +91,7 @@ const REPORT: &str = "report";
 
 /// How long a guest is given to boot and to split its locks, in seconds; and for how long of that it has to stand at its first one,
 /// if it hangs.
-const GUEST_SECONDS: u64 = 160;
+const GUEST_SECONDS: u64 = 90;
 const HANGS_FOR: Duration = Duration::from_secs(40);
 
 impl QemuRun {
@@ -103,7 +103,7 @@ impl QemuRun {
         let guest = format!(
             "splitlock watch --json > /tmp/watch & watch=$!
              until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
-             {starter} timeout -s KILL {GUEST_SECONDS} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
+             timeout -s KILL {GUEST_SECONDS} {starter} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
                  -nodefaults -display none -serial stdio -no-reboot -kernel /{kernel} -initrd /guest.cpio \
                  -append 'console=ttyS0 loglevel=1 tsc=reliable' < /dev/null
              echo \"qemu: $?\"
@@ -112,7 +112,7 @@ impl QemuRun {
         [
             Command::shell(GUEST, &guest),
             Command::shell(WATCH, "cat /tmp/watch"),
-            Command::shell(REPORT, "cat /tmp/reports/* 2>&1; :"),
+            Command::shell(REPORT, "cat /tmp/stats.json; :"),
         ]
     }
 }
@@ -234,18 +234,23 @@ fn judge(kernel: &BootKernel, run: QemuRun, outcome: &Outcome) -> Result<Finding
     );
     match run.expected {
         Expected::Hangs => {
-            let traps = events
-                .iter()
-                .filter(|event| event.guest && event.kind.is_alignment_check());
-            let first = traps.map(|event| event.tick).next().unwrap_or(u64::MAX);
-            let last = events.last().map_or(0, |event| event.tick);
-            let nanos = |tick| outcome.journal.nanos(tick);
-            let stood = Duration::from_nanos(nanos(last).saturating_sub(nanos(first)));
+            let first = |is_it: fn(&Event) -> bool| {
+                let mut those = events.iter().filter(|event| event.guest && is_it(event));
+                those.next().map(|event| outcome.journal.nanos(event.tick))
+            };
+            let trapped = first(|event| event.kind.is_alignment_check());
+            let past = first(|event| matches!(event.kind, Kind::BusLock(_)));
+            let last = events.last().map(|event| outcome.journal.nanos(event.tick));
+            let stood = past
+                .or(last)
+                .unwrap_or_default()
+                .saturating_sub(trapped.unwrap_or(u64::MAX));
+            let stood = Duration::from_nanos(stood);
             findings.check(
                 &format!(
-                    "the guest stands at its first split lock for {stood:.0?}, until it is killed"
+                    "the guest stands at its first split lock for {stood:.0?}, in {traps} traps"
                 ),
-                stood >= HANGS_FOR && let_through == 0,
+                stood >= HANGS_FOR,
             );
             findings.check(
                 "the watch calls it a livelock",
@@ -279,14 +284,17 @@ fn judge(kernel: &BootKernel, run: QemuRun, outcome: &Outcome) -> Result<Finding
             );
             // Nothing interrupts its sleeps, so each trap ends with a window; one for each split lock would do.
             let unused = traps.saturating_sub(let_through);
-            let told = seen("windows_unused");
             findings.check(
                 &format!(
-                    "{unused} of its {traps} windows were over before it came to its split lock, as the CPU has it; the watch says \
-                     {told}, which is no more, and at least half"
+                    "{unused} of its {traps} windows were over before it came to its split lock, as the CPU has it"
                 ),
-                unused > 0 && told <= unused && told * 2 >= unused,
+                unused > 0,
             );
+            // More than that: nothing tells a split lock that goes through from one that does not (docs/watch.md).
+            findings.say(&format!(
+                "       the watch takes {} of them for unused",
+                seen("windows_unused")
+            ));
         }
     }
     Ok(findings)
