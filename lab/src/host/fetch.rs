@@ -8,6 +8,7 @@ use crate::host::cpu::source::Source;
 use crate::host::kernel::BootKernel;
 use crate::host::kernel::built::BuiltKernel;
 use crate::host::machine::image::ImageTools;
+use crate::host::machine::qemu::Qemu;
 use crate::host::machine::rootfs::busybox;
 use crate::host::programs;
 use crate::host::step::step;
@@ -19,6 +20,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
     step("the source of Bochs and its BIOS", || Source::get(cache))?;
     step("the tools for boot images", || ImageTools::get(cache))?;
     step("busybox", || busybox(cache))?;
+    step("QEMU", || Qemu::get(cache))?;
     step("the libraries of the programs for the machine", || {
         programs::run(programs::cargo().args(["fetch", "--locked"]))
     })?;
