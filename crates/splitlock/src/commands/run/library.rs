@@ -15,12 +15,12 @@ const NAME: &str = "libsplit_lock_preload.so";
 
 /// Finds it: built from the sources that this program was built from, beside this program, or where an installation has
 /// libraries.
-pub(crate) fn find(quiet: bool) -> Result<PathBuf> {
+pub(crate) fn find(has_notes: bool) -> Result<PathBuf> {
     let program = env::current_exe().context("cannot see where splitlock itself is")?;
     let folder = program.parent().context("splitlock itself is nowhere")?;
     let beside = folder.join(NAME);
     if let Some(checkout) = Checkout::around(folder) {
-        if !beside.exists() && !quiet {
+        if !beside.exists() && has_notes {
             print_note("building the library that programs are started with, once");
         }
         checkout.build()?;

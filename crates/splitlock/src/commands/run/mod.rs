@@ -25,7 +25,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     let (name, arguments) = args.program.split_first().context("no program was named")?;
     let stats = args.stats.as_deref().map(Output::prepare).transpose()?;
     let program = Program::find(name)?;
-    let library = library::find(args.quiet)?;
+    // What is to be read by a program has nothing else around it.
+    let has_notes = !args.quiet && !args.json;
+    let library = library::find(has_notes)?;
     let folder = Folder::new()?;
     let preload = library::preload(&library, &folder.0.join("libsplit_lock_preload.so"))?;
     library::try_loading(&program, &library, &preload)?;
@@ -50,7 +52,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
         .with_context(|| format!("cannot wait for {}", program.path.display()))?;
 
     let processes = reports::read(&folder.0);
-    let left_behind = processes.iter().filter(|_| !args.quiet);
+    let left_behind = processes.iter().filter(|_| has_notes);
     for pid in left_behind.filter_map(reports::Process::still_runs) {
         print_note(&format!(
             "process {pid} runs on with the library; what is done for it from now on is not told"
