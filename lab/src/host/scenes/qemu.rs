@@ -44,7 +44,7 @@ struct QemuRun {
 
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// It stands at its first split lock.
+    /// At its first split lock, or soon after.
     Hangs,
     /// It gets through, and not all of its windows are used.
     Crawls,
@@ -89,8 +89,8 @@ const GUEST: &str = "guest";
 const WATCH: &str = "watch";
 const REPORT: &str = "report";
 
-/// How long a guest is given to boot and to split its locks, in seconds; and for how long of that it has to stand at its first one,
-/// if it hangs.
+/// How long a guest is given to boot and to split its locks, in seconds; and after how long it must not have done half of them, if it
+/// hangs.
 const GUEST_SECONDS: u64 = 90;
 const HANGS_FOR: Duration = Duration::from_secs(40);
 
@@ -234,23 +234,21 @@ fn judge(kernel: &BootKernel, run: QemuRun, outcome: &Outcome) -> Result<Finding
     );
     match run.expected {
         Expected::Hangs => {
-            let first = |is_it: fn(&Event) -> bool| {
-                let mut those = events.iter().filter(|event| event.guest && is_it(event));
-                those.next().map(|event| outcome.journal.nanos(event.tick))
-            };
-            let trapped = first(|event| event.kind.is_alignment_check());
-            let past = first(|event| matches!(event.kind, Kind::BusLock(_)));
-            let last = events.last().map(|event| outcome.journal.nanos(event.tick));
-            let stood = past
-                .or(last)
+            let trap = |event: &&&Event| event.guest && event.kind.is_alignment_check();
+            let nanos = |event: &&Event| outcome.journal.nanos(event.tick);
+            let first = events.iter().find(trap).map(nanos);
+            let last = events.last().map(nanos);
+            let spent = last
                 .unwrap_or_default()
-                .saturating_sub(trapped.unwrap_or(u64::MAX));
-            let stood = Duration::from_nanos(stood);
+                .saturating_sub(first.unwrap_or(u64::MAX));
+            let spent = Duration::from_nanos(spent);
+            // Whoever waits for a CPU when a signal comes may get past all the same, now and then.
             findings.check(
                 &format!(
-                    "the guest stands at its first split lock for {stood:.0?}, in {traps} traps"
+                    "the guest hangs: {let_through} of its {} split locks are done {spent:.0?} and {traps} traps after the first",
+                    run.split_locks
                 ),
-                stood >= HANGS_FOR,
+                spent >= HANGS_FOR && let_through * 2 <= run.split_locks,
             );
             findings.check(
                 "the watch calls it a livelock",
