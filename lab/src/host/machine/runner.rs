@@ -15,6 +15,9 @@ use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 
+/// How long most scenes wait after boot: a kernel that has just booted is busy, and keeps threads from the CPU.
+pub(crate) const SETTLE_MS: u64 = 3000;
+
 /// One boot, and what it has to show.
 pub(crate) struct Scene<'a> {
     /// Unique among those of its kernel and the command; names its folder, too.

@@ -14,16 +14,13 @@ use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::initramfs::build_static_example;
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
 use crate::host::step::step;
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(60),
     wall: Duration::from_secs(600),
 };
-
-/// A kernel that has just booted keeps threads from the CPU.
-const SETTLE_MS: u64 = 3000;
 
 /// An example of `split-lock-assist`, and the only command of a scene.
 const PROGRAM: &str = "cost";

@@ -12,15 +12,12 @@ use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(120),
     wall: Duration::from_secs(900),
 };
-
-/// A kernel that has just booted keeps threads from the CPU.
-const SETTLE_MS: u64 = 3000;
 
 /// What showed a fault, and has to show none.
 struct Fault {

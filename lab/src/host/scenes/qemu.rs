@@ -17,7 +17,8 @@ use crate::host::machine::initramfs::{archive, file, folder, read};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::qemu::Qemu;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::scenes::watch::UNTIL_WATCH_LISTENS;
 use crate::host::step::step;
 use crate::host::{output, programs};
 
@@ -25,9 +26,6 @@ const LIMITS: Limits = Limits {
     guest: Duration::from_secs(300),
     wall: Duration::from_secs(1800),
 };
-
-/// A trap that is still being handled right after boot meets a busy kernel.
-const SETTLE_MS: u64 = 3000;
 
 /// A guest, and what has to come of it.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +100,7 @@ impl QemuRun {
         } = self;
         let guest = format!(
             "splitlock watch --json > /tmp/watch & watch=$!
-             until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
+             {UNTIL_WATCH_LISTENS}
              timeout -s KILL {GUEST_SECONDS} {starter} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
                  -nodefaults -display none -serial stdio -no-reboot -kernel /{kernel} -initrd /guest.cpio \
                  -append 'console=ttyS0 loglevel=1 tsc=reliable' < /dev/null

@@ -15,15 +15,13 @@ use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::scenes::watch::UNTIL_WATCH_LISTENS;
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(200),
     wall: Duration::from_secs(1800),
 };
-
-/// A trap that is still being handled right after boot meets a busy kernel.
-const SETTLE_MS: u64 = 3000;
 
 const UNRELIEVED: &str = "unrelieved";
 const RELIEVED: &str = "relieved";
@@ -42,6 +40,8 @@ const SAME: f64 = 0.1;
 const BUDGET: Duration = Duration::from_millis(20);
 const RELIEFS_PER_SECOND: u64 = 10;
 const TICKS_PER_WINDOW: u64 = 4;
+/// Of Debian's kernels.
+const TICK_MS: u64 = 4;
 
 /// Below `/tmp/watch`: what the watch has said. The switch's value comes last.
 fn beside_watch(options: &str, programs: &[&str]) -> String {
@@ -54,7 +54,7 @@ fn beside_watch(options: &str, programs: &[&str]) -> String {
     format!(
         "mkdir -p /run; rm -f /tmp/watch
          {WATCH_ON} splitlock watch --json --duration {watched}s {options} > /tmp/watch & watch=$!
-         until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
+         {UNTIL_WATCH_LISTENS}
          {programs}
          wait $watch; code=$?
          cat /tmp/watch /proc/sys/kernel/split_lock_mitigate
@@ -247,7 +247,7 @@ fn judge_attackers(
     );
     let windows: u64 = attackers.values().map(Fared::windows).sum();
     let off = nanos(&end["unprotected_ns"]);
-    let most = Duration::from_millis(4 * TICKS_PER_WINDOW * RELIEFS_PER_SECOND * SECONDS);
+    let most = Duration::from_millis(TICK_MS * TICKS_PER_WINDOW * RELIEFS_PER_SECOND * SECONDS);
     let share = off.as_secs_f64() / 2.0 / SECONDS as f64;
     findings.check(
         &format!(

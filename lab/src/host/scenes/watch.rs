@@ -16,7 +16,7 @@ use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
 use crate::host::output;
 
 const LIMITS: Limits = Limits {
@@ -24,10 +24,11 @@ const LIMITS: Limits = Limits {
     wall: Duration::from_secs(1800),
 };
 
-/// A trap that is still being handled right after boot meets a busy kernel.
-const SETTLE_MS: u64 = 3000;
-
 const SECONDS_WATCHED: u64 = 5;
+
+/// For the machine's shell, behind a watch that prints to `/tmp/watch` and is `$watch`: what happens from here on is seen.
+pub(crate) const UNTIL_WATCH_LISTENS: &str =
+    "until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done";
 
 /// How long locks are split meanwhile, for the machine's shell.
 const WHILE_WATCHED: &str = "timeout -s KILL 3";
@@ -70,7 +71,7 @@ impl Case {
              echo {mitigate} > /proc/sys/kernel/split_lock_mitigate
              rm -f /tmp/watch
              splitlock watch --json --duration {SECONDS_WATCHED}s{no_probes} > /tmp/watch & watch=$!
-             until [ -s /tmp/watch ] || ! kill -0 $watch; do usleep 20000; done
+             {UNTIL_WATCH_LISTENS}
              {{ {program}; }} >/dev/null 2>&1
              wait $watch; code=$?
              cat /tmp/watch

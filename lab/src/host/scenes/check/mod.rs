@@ -22,7 +22,7 @@ use crate::host::kernel::config::Kvm;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
 use crate::host::output;
 use crate::host::step::step;
 
@@ -31,9 +31,6 @@ const LIMITS: Limits = Limits {
     guest: Duration::from_secs(400),
     wall: Duration::from_secs(1500),
 };
-
-/// A trap that is still being handled right after boot meets a busy kernel.
-const SETTLE_MS: u64 = 3000;
 
 /// The machine that is booted twice, and what its second boot is called.
 const REPEATED: [&str; 2] = ["rate-limit", "rate-limit-again"];

@@ -16,7 +16,7 @@ use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, Scene};
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
 use crate::host::{output, programs};
 
 mod doctor;
@@ -29,9 +29,6 @@ const LIMITS: Limits = Limits {
     guest: Duration::from_secs(240),
     wall: Duration::from_secs(1800),
 };
-
-/// A trap that is still being handled right after boot meets a busy kernel.
-const SETTLE_MS: u64 = 3000;
 
 /// What is booted, shown, and has to come of it.
 struct Boot {
