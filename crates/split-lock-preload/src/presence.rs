@@ -2,7 +2,7 @@
 
 use std::panic;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
@@ -51,10 +51,11 @@ pub(crate) struct Unreachable;
 pub(crate) struct Entered<'a>(&'a Presence);
 
 impl Presence {
+    /// Whoever has to see it at once asks the gate, which the thread enters after this and leaves before.
     pub(crate) fn enter(&self, thread: ThreadId) -> Entered<'_> {
         self.thread.store(thread.0, Relaxed);
         self.entry
-            .store(self.entry.load(Relaxed).wrapping_add(1) | 1, SeqCst);
+            .store(self.entry.load(Relaxed).wrapping_add(1) | 1, Release);
         Entered(self)
     }
 
@@ -130,7 +131,7 @@ impl Presence {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let entry = &self.0.entry;
-        entry.store(entry.load(Relaxed).wrapping_add(1), SeqCst);
+        entry.store(entry.load(Relaxed).wrapping_add(1), Release);
     }
 }
 

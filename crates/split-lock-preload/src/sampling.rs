@@ -69,14 +69,15 @@ impl ThreadHistory {
             *self = Self::default();
             return Look::Idle;
         };
-        let of_same_thread = |last: &Sample| last.inside.thread == sample.inside.thread;
-        let last = self.last.replace(sample).filter(of_same_thread);
+        let has_run = self.has_run(&sample, elapsed);
+        let last = self.last_of_thread(&sample);
+        self.last = Some(sample);
         if last.is_none() {
             self.read_at = None;
         }
-        // One that has executed for most of the time may have lost its CPU. If it has begun to wait, the next look shows it.
-        let has_run = last.is_some_and(|last| 2 * sample.cpu.saturating_sub(last.cpu) > elapsed);
-        let unchanged = last.is_some_and(|last| last.cpu == sample.cpu);
+        // Either it has waited since the last look, or somebody has called it out of a wait in between, and it waits again.
+        let waits = last
+            .is_some_and(|last| last.cpu == sample.cpu || last.inside.entry != sample.inside.entry);
         if sample.running || has_run {
             Look::Busy
         } else if self.read_at == Some(sample.cpu) {
@@ -84,12 +85,24 @@ impl ThreadHistory {
         } else if !hidden {
             self.read_at = Some(sample.cpu);
             Look::ReadWaitChannel
-        } else if unchanged && last.is_some_and(|last| last.inside.entry == sample.inside.entry) {
+        } else if waits {
             self.read_at = Some(sample.cpu);
             Look::Waiting
         } else {
             Look::Busy
         }
+    }
+
+    /// Whether the thread has executed for most of the time since the last look. It may have lost its CPU; if it has begun
+    /// to wait, the next look shows it.
+    pub(crate) fn has_run(&self, sample: &Sample, elapsed: Duration) -> bool {
+        let last = self.last_of_thread(sample);
+        last.is_some_and(|last| 2 * sample.cpu.saturating_sub(last.cpu) > elapsed)
+    }
+
+    fn last_of_thread(&self, sample: &Sample) -> Option<Sample> {
+        let of_same_thread = |last: &Sample| last.inside.thread == sample.inside.thread;
+        self.last.filter(of_same_thread)
     }
 
     /// The thread, as long as it was there at the last look.
@@ -225,9 +238,15 @@ mod tests {
             Look::Waiting
         );
         assert_eq!(history.observe(sample(1, 5, false), AGO, true), Look::Idle);
-        // It has waited, but it has come out in between.
+        // It has executed meanwhile.
         assert_eq!(history.observe(sample(1, 6, false), AGO, true), Look::Busy);
-        assert_eq!(history.observe(sample(3, 6, false), AGO, true), Look::Busy);
+        // Somebody calls it out all the time, and it waits again.
+        for entry in [3, 5] {
+            assert_eq!(
+                history.observe(sample(entry, 6 + entry, false), AGO, true),
+                Look::Waiting
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     /// Every vCPU that is in KVM_RUN at a look is taken for a punished one: to try everything out where nothing is
     /// punished.
     pub(crate) feigns_stalls: bool,
+    /// As if the kernel did not say what threads wait for: to try out kernels that do not.
+    pub(crate) hides_wait_channels: bool,
 }
 
 impl Settings {
@@ -35,6 +37,7 @@ impl Settings {
             guard,
             reports: variable("SPLITLOCK_RUN_REPORTS").map(PathBuf::from),
             feigns_stalls: variable("SPLITLOCK_RUN_FEIGN_STALLS").is_some(),
+            hides_wait_channels: variable("SPLITLOCK_RUN_HIDE_WAIT_CHANNELS").is_some(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Watchdog {
             process,
             watched: Vec::new(),
             generation: u64::MAX,
-            hidden: !wait_channels_are_told(),
+            hidden: process.help().settings().hides_wait_channels || !wait_channels_are_told(),
             punished_at: None,
         }
     }
@@ -116,7 +116,7 @@ impl Watchdog {
         let (mut any_busy, mut any_inside) = (false, false);
         let (process, hidden) = (self.process, self.hidden);
         for watched in &mut self.watched {
-            let sample = watched.sample();
+            let sample = watched.sample(elapsed);
             any_inside |= sample.is_some();
             let look = watched.history.observe(sample, elapsed, hidden);
             any_busy |= look != Look::Idle;
@@ -145,16 +145,18 @@ impl Watchdog {
 }
 
 impl Watched {
-    fn sample(&self) -> Option<Sample> {
+    fn sample(&self, elapsed: Duration) -> Option<Sample> {
         let inside = self.vcpu.presence.inside()?;
         let cpu = sys::thread_cpu_time(inside.thread)?;
-        // The clock of a thread that executes goes on meanwhile.
-        let running = sys::thread_cpu_time(inside.thread)? != cpu;
-        Some(Sample {
+        let sample = Sample {
             inside,
             cpu,
-            running,
-        })
+            running: false,
+        };
+        // The clock of a thread that executes goes on meanwhile. Of one that has executed nobody wants to know.
+        let running =
+            !self.history.has_run(&sample, elapsed) && sys::thread_cpu_time(inside.thread)? != cpu;
+        Some(Sample { running, ..sample })
     }
 
     fn read_wait_channel(&mut self) -> WaitChannel {
@@ -210,6 +212,8 @@ impl Watched {
 /// Whether the kernel says what threads wait for, as tried out with one that does.
 fn wait_channels_are_told() -> bool {
     const ATTEMPTS: u32 = 50;
+    /// Of a thread that is about to sleep, and still has its CPU, nothing is told either.
+    const ASLEEP: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(2);
     let (tell, told) = mpsc::channel();
     let (_end, ended) = mpsc::channel::<()>();
@@ -223,12 +227,15 @@ fn wait_channels_are_told() -> bool {
     let Ok(waiting) = told.recv() else {
         return true;
     };
+    let mut asleep = 0;
     for _ in 0..ATTEMPTS {
-        let was_asleep = sleeps(waiting);
+        asleep += u32::from(sleeps(waiting));
         let channel = fs::read_to_string(wait_channel_of(waiting));
-        let is_told = channel.is_ok_and(|name| !matches!(name.trim(), "0" | ""));
-        if is_told || was_asleep {
-            return is_told;
+        if channel.is_ok_and(|name| !matches!(name.trim(), "0" | "")) {
+            return true;
+        }
+        if asleep == ASLEEP {
+            return false;
         }
         thread::sleep(PAUSE);
     }

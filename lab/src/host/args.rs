@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
-    Qemu(QemuArgs),
+    Survive(SurviveArgs),
     Relieve(RelieveArgs),
     Shell(ShellArgs),
     Tools(ToolsArgs),
@@ -127,10 +127,10 @@ pub(crate) struct ToolsArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
-/// Run guests in Debian's unmodified QEMU: one that hangs at its first split lock, and one that crawls.
+/// Run guests in Debian's unmodified QEMU and in a VMM in C, which hang or crawl at split locks; then with `splitlock run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab qemu --kernel 6.12")]
-pub(crate) struct QemuArgs {
+#[command(after_help = "Example:\n  cargo lab survive --kernel 6.12")]
+pub(crate) struct SurviveArgs {
     /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
     /// several times.
     #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]

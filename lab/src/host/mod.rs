@@ -17,7 +17,7 @@ mod step;
 
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
-use scenes::{check, cost, demo, faults, qemu, relieve, tools, watch, windows};
+use scenes::{check, cost, demo, faults, relieve, survive, tools, watch, windows};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
@@ -28,7 +28,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => build_kernel(args),
-        Command::Qemu(args) => qemu::run(args),
+        Command::Survive(args) => survive::run(args),
         Command::Relieve(args) => relieve::run(args),
         Command::Shell(args) => shell::run(args),
         Command::Tools(args) => tools::run(args),

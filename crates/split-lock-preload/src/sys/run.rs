@@ -105,7 +105,11 @@ pub(crate) fn kvm_run(fd: RawFd, argument: usize) -> RunEnd {
 /// What has come since the last time.
 pub(crate) fn take_interruption() -> Interruption {
     KICKS.with(|kicks| {
-        let kicked = kicks.kicked.swap(0, Ordering::Relaxed) != 0;
+        // Mostly there was none. One that comes in between counts next time.
+        let kicked = kicks.kicked.load(Ordering::Relaxed) != 0;
+        if kicked {
+            kicks.kicked.store(0, Ordering::Relaxed);
+        }
         match (kicked, kicks.alone.get()) {
             (_, true) => Interruption::OursAlone,
             (true, false) => Interruption::Ours,

@@ -447,14 +447,71 @@ static void run_many(struct vm *vms, int count, int vcpus, int turns)
         pthread_join(threads[n], 0);
 }
 
+/* Whether that is all that has changed since the code was loaded. */
+static int nothing_else_changed(const struct vm *vm, const uint8_t *code, size_t bytes)
+{
+    int unchanged = 1;
+    for (int n = 0; n < MEMORY; n++) {
+        int of_word = n >= WORD && n < WORD + 4;
+        int of_code = n >= CODE && n < CODE + (int)bytes;
+        unchanged &= of_word || vm->memory[n] == (of_code ? code[n - CODE] : 0);
+    }
+    return unchanged;
+}
+
 /* All vCPUs count at one word. */
 static void many(char **arguments)
 {
     int turns = argument(arguments, 4000);
+    int vcpus = arguments[0] ? argument(arguments + 1, 8) : 8;
     struct vm vm = new_vm();
     load(&vm, COUNT, sizeof COUNT);
-    run_many(&vm, 1, 8, turns);
-    printf("%u turns\n", word(vm.memory));
+    run_many(&vm, 1, vcpus, turns);
+    printf("%u turns, nothing else changed %d\n", word(vm.memory), nothing_else_changed(&vm, COUNT, sizeof COUNT));
+}
+
+static void *spin(void *argument)
+{
+    struct vcpu *vcpu = argument;
+    ioctl(vcpu->fd, KVM_RUN, 0);
+    return 0;
+}
+
+/* So many vCPUs that are busy for so many milliseconds, without a lock: what else in this process has used the CPU? */
+static void busy(char **arguments)
+{
+    int vcpus = argument(arguments, 8);
+    int milliseconds = arguments[0] ? argument(arguments + 1, 1000) : 1000;
+    static const uint8_t SPIN[] = { 0xeb, 0xfe };
+    struct vm vm = new_vm();
+    load(&vm, SPIN, sizeof SPIN);
+    struct vcpu of_vm[16];
+    pthread_t threads[16];
+    CHECK(vcpus <= 16);
+    for (int n = 0; n < vcpus; n++) {
+        of_vm[n] = new_vcpu(&vm, n);
+        struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+        CHECK(ioctl(of_vm[n].fd, KVM_SET_MP_STATE, &runnable) == 0 || errno == EINVAL);
+        start_at(&of_vm[n], CODE, 0);
+        CHECK(pthread_create(&threads[n], 0, spin, &of_vm[n]) == 0);
+    }
+    struct timespec process[2], of_threads, wall = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
+    usleep(100000);
+    double of_vcpus[2] = { 0, 0 };
+    for (int end = 0; end < 2; end++) {
+        if (end)
+            nanosleep(&wall, 0);
+        for (int n = 0; n < vcpus; n++) {
+            clockid_t clock;
+            CHECK(pthread_getcpuclockid(threads[n], &clock) == 0 && clock_gettime(clock, &of_threads) == 0);
+            of_vcpus[end] += of_threads.tv_sec + of_threads.tv_nsec * 1e-9;
+        }
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &process[end]);
+    }
+    double all = process[1].tv_sec - process[0].tv_sec + (process[1].tv_nsec - process[0].tv_nsec) * 1e-9;
+    printf("others used %.0f us of CPU in %d ms\n", (all - (of_vcpus[1] - of_vcpus[0])) * 1e6, milliseconds);
+    fflush(stdout);
+    _exit(0);
 }
 
 static void two_vms(char **arguments)
@@ -645,6 +702,7 @@ static const struct {
     { "immediate_exit", immediate_exit },
     { "block", block },
     { "many", many },
+    { "busy", busy },
     { "two_vms", two_vms },
     { "triple_fault", triple_fault },
     { "sync_registers", sync_registers },

@@ -2,6 +2,7 @@
 //! out for each tick of the guest, and one that gets its windows and does not always come to its split lock in time.
 
 use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,17 +11,15 @@ use split_lock_lab::cpu::journal::{Event, Kind};
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
-use crate::host::args::QemuArgs;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::initramfs::{archive, file, folder, read};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::qemu::Qemu;
 use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{Findings, SETTLE_MS, Scene};
+use crate::host::output;
 use crate::host::scenes::watch::UNTIL_WATCH_LISTENS;
-use crate::host::step::step;
-use crate::host::{output, programs};
 
 const LIMITS: Limits = Limits {
     guest: Duration::from_secs(300),
@@ -89,7 +88,7 @@ const REPORT: &str = "report";
 
 /// How long a guest is given to boot and to split its locks, in seconds; and after how long it must not have done half of them, if it
 /// hangs.
-const GUEST_SECONDS: u64 = 90;
+const GUEST_SECONDS: u64 = 60;
 const HANGS_FOR: Duration = Duration::from_secs(40);
 
 impl QemuRun {
@@ -101,7 +100,7 @@ impl QemuRun {
         let guest = format!(
             "splitlock watch --json > /tmp/watch & watch=$!
              {UNTIL_WATCH_LISTENS}
-             timeout -s KILL {GUEST_SECONDS} {starter} qemu-system-x86_64 -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
+             timeout -s KILL {GUEST_SECONDS} {starter} qemu-system-x86_64 -sandbox on -M pc,accel=kvm,kernel-irqchip={irqchip} -cpu host,kvm-asyncpf-int=off -m 192 \
                  -nodefaults -display none -serial stdio -no-reboot -kernel /{kernel} -initrd /guest.cpio \
                  -append 'console=ttyS0 loglevel=1 tsc=reliable' < /dev/null
              echo \"qemu: $?\"
@@ -126,69 +125,42 @@ echo \"guest: done at $end\"
 /bin/busybox poweroff -f
 ";
 
-/// Boots kernels, and looks at both guests.
-pub(crate) fn run(args: &QemuArgs) -> Result<bool> {
-    let options = CpuOptions {
-        journal_locks: true,
-        ..CpuOptions::default()
+/// Both guests, with and without.
+pub(super) fn scenes<'a>(
+    kernel: &'a BootKernel,
+    lab: &Lab,
+    qemu: &Qemu,
+    library: &PlacedFile,
+) -> Result<Vec<Scene<'a>>> {
+    let scene = |run: QemuRun| -> Result<Scene<'a>> {
+        let mut files = qemu.files(slice::from_ref(library))?;
+        let image = PlacedFile::in_root(kernel.image.clone());
+        let commands = run.commands(&image.at);
+        files.push(image);
+        files.push(PlacedFile {
+            at: "guest.cpio".to_owned(),
+            from: guest_initramfs(lab, run.split_locks)?,
+        });
+        Ok(Scene {
+            name: format!("QEMU, {}", run.name),
+            kernel,
+            options: CpuOptions {
+                journal_locks: true,
+                ..CpuOptions::default()
+            },
+            boot_words: "",
+            script: Script {
+                modules: rootfs::kvm_modules(kernel, Vendor::Intel),
+                settle_ms: SETTLE_MS,
+                files,
+                commands: commands.into(),
+                ..Script::default()
+            },
+            limits: LIMITS,
+            judge: Box::new(move |outcome, _| judge(kernel, run, outcome)),
+        })
     };
-    let lab = Lab::open([options.cpus])?;
-    let qemu = step("QEMU", || Qemu::get(&lab.cache))?;
-    let library = step("the library of `splitlock run`", || preload_library(&lab))?;
-    let libraries = [PlacedFile {
-        at: format!("bin/{LIBRARY}"),
-        from: library,
-    }];
-    let kernels = lab.kernels(&args.kernel)?;
-    let mut scenes = Vec::new();
-    for kernel in &kernels {
-        for run in RUNS {
-            let mut files = qemu.files(&libraries)?;
-            let image = PlacedFile::in_root(kernel.image.clone());
-            let commands = run.commands(&image.at);
-            files.push(image);
-            files.push(PlacedFile {
-                at: "guest.cpio".to_owned(),
-                from: guest_initramfs(&lab, run.split_locks)?,
-            });
-            scenes.push(Scene {
-                name: format!("QEMU, {}", run.name),
-                kernel,
-                options,
-                boot_words: "",
-                script: Script {
-                    modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-                    settle_ms: SETTLE_MS,
-                    files,
-                    commands: commands.into(),
-                    ..Script::default()
-                },
-                limits: LIMITS,
-                judge: Box::new(move |outcome, _| judge(kernel, run, outcome)),
-            });
-        }
-    }
-    runner::run(&lab, scenes)
-}
-
-const LIBRARY: &str = "libsplit_lock_preload.so";
-
-/// As for a release.
-fn preload_library(lab: &Lab) -> Result<PathBuf> {
-    let folder = lab.cache.folder("build/preload");
-    let mut command = programs::cargo();
-    command
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "split-lock-preload",
-        ])
-        .arg("--target-dir")
-        .arg(&folder);
-    programs::run(&mut command).context("cannot build the library of `splitlock run`")?;
-    Ok(folder.join("release").join(LIBRARY))
+    RUNS.into_iter().map(scene).collect()
 }
 
 /// busybox, and the program that splits locks.
