@@ -149,6 +149,7 @@ impl Plugin {
                 folder.display()
             ));
         }
+        self.recorder.count_executed(true);
         let error = sys::execute(&start.emulator, &start.arguments, &start.environment);
         Some(format!(
             "{} cannot be executed: {error}",

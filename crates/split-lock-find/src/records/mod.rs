@@ -39,7 +39,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"SPLFIND\x01");
 /// Words of the header.
 pub const HEADER: usize = 64;
 /// Sites that split locks, in one process and its forks. A power of two.
-pub const MOST_SITES: usize = 2048;
+pub const MOST_SITES: usize = 512;
 /// Words of a site.
 pub const SITE_WORDS: usize = 64;
 /// Programs that were not followed, in one process and its forks.
@@ -47,7 +47,7 @@ pub const MOST_UNWATCHED: usize = 64;
 /// Words of such a program.
 pub const UNWATCHED_WORDS: usize = 4;
 /// Words for texts.
-pub const STRING_WORDS: usize = 32 * 1024;
+pub const STRING_WORDS: usize = 16 * 1024;
 /// More threads than that are not told apart.
 pub const MOST_THREADS: u64 = 1024;
 
@@ -82,6 +82,8 @@ mod header {
     pub(super) const UNWATCHED_WITHOUT_ROOM: usize = 8;
     pub(super) const NEXT_STRING: usize = 9;
     pub(super) const NEXT_THREAD: usize = 10;
+    /// Programs that were executed in the emulator.
+    pub(super) const EXECUTED: usize = 11;
 }
 
 /// Words of a site.

@@ -29,6 +29,8 @@ pub struct Recording {
     pub left_out: u64,
     /// Split locks at sites that there was no room for.
     pub without_site: u64,
+    /// Programs that were executed in the emulator, each of which has a file of its own, if it could make one.
+    pub executed: u64,
     /// Sites, in no order.
     pub sites: Vec<Site>,
     /// Programs that run outside of the emulator.
@@ -102,6 +104,7 @@ impl Recording {
             translated: file.get(header::TRANSLATED),
             left_out: file.get(header::LEFT_OUT),
             without_site: file.get(header::WITHOUT_SITE),
+            executed: file.get(header::EXECUTED),
             sites: merged(sites.filter_map(|words| file.site(words))),
             unwatched: unwatched
                 .filter(|words| words.get(unwatched::STATE) != EMPTY)
@@ -223,4 +226,4 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     all
 }
 
-const _: () = assert!(HEADER > header::NEXT_THREAD && SITE_WORDS * 64 >= site::THREADS * 64 + 1024);
+const _: () = assert!(HEADER > header::EXECUTED && SITE_WORDS * 64 >= site::THREADS * 64 + 1024);

@@ -148,7 +148,7 @@ fn texts_without_room_are_left_out() {
         site.add(60, 8, 0);
     }
     let with_module = |it: &&Site| it.module.is_some();
-    assert_eq!(read(&words).sites.iter().filter(with_module).count(), 4);
+    assert_eq!(read(&words).sites.iter().filter(with_module).count(), 2);
 }
 
 #[test]

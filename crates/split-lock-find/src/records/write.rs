@@ -110,6 +110,16 @@ impl<'a> Recorder<'a> {
         self.words[header::WITHOUT_SITE].fetch_add(1, Relaxed);
     }
 
+    /// The emulator is about to be executed for another program, or could not be.
+    pub fn count_executed(&self, is_about_to: bool) {
+        let executed = &self.words[header::EXECUTED];
+        if is_about_to {
+            executed.fetch_add(1, Relaxed);
+        } else {
+            executed.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// A number for a thread that has none yet.
     #[must_use]
     pub fn next_thread(&self) -> u64 {
