@@ -334,7 +334,7 @@ mod tests {
         );
         for (path, part) in [
             (folder.join("missing"), "No such file"),
-            (folder.to_owned(), "not an ordinary file"),
+            (folder.to_owned(), "not a file that can be executed"),
             (put(folder, "text", "echo", 0o755), "neither an ELF file"),
             (
                 put(folder, "closed", "#!/bin/sh", 0o644),

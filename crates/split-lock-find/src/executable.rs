@@ -107,7 +107,7 @@ impl Executable {
     pub fn open(path: &Path) -> io::Result<(Self, Metadata)> {
         // Opening a pipe would wait for a writer.
         if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is not an ordinary file"));
+            return Err(io::Error::other("it is not a file that can be executed"));
         }
         let file = File::open(path)?;
         let metadata = file.metadata()?;

@@ -5,9 +5,16 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use split_lock_find::emulator::{Emulators, NotEmulated};
 use split_lock_find::executable::search;
+
+use crate::child::Library;
+
+const LIBRARY: Library = Library {
+    package: "split-lock-plugin",
+    file: "libsplit_lock_plugin.so",
+};
 
 /// What is to be executed.
 #[derive(Debug)]
@@ -18,35 +25,97 @@ pub(super) struct Started {
     pub(super) environment: Vec<OsString>,
 }
 
-/// A program in the user-mode emulator.
-pub(super) fn user(
-    program: &[OsString],
-    folder: Option<&Path>,
-    mut emulators: Emulators,
-) -> Result<Started> {
-    let name = program.first().context("no program was named")?;
-    let path = search(name, env::var_os("PATH")).with_context(|| {
-        let name = name.to_string_lossy();
-        format!("there is no program {name} in the folders of PATH")
-    })?;
-    let x86_64 = usable("qemu-x86_64", folder);
-    emulators.x86_64 = x86_64.as_ref().ok().cloned();
-    let i386 = usable("qemu-i386", folder);
-    emulators.i386 = i386.as_ref().ok().cloned();
-    let start = emulators.start(&path, program, &environment());
-    let start = match (start, x86_64, i386) {
-        (Err(NotEmulated::NoEmulator("qemu-x86_64")), Err(why), _)
-        | (Err(NotEmulated::NoEmulator("qemu-i386")), _, Err(why)) => return Err(why),
-        (start, _, _) => start,
-    };
-    let start = start.map_err(|error| {
-        let next = next_step(&error, &path);
-        anyhow::anyhow!(
-            "cannot run {} in the emulator: {error}{next}",
-            path.display()
-        )
-    })?;
-    Ok(Started::of_user(start))
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Needs<'a> {
+    pub(super) program: &'a [OsString],
+    /// The folder that has the emulators.
+    pub(super) qemu: Option<&'a Path>,
+    /// The folder for records.
+    pub(super) records: &'a Path,
+    pub(super) has_notes: bool,
+}
+
+impl Needs<'_> {
+    /// A program in the user-mode emulator.
+    pub(super) fn user(&self) -> Result<Started> {
+        let name = self.program.first().context("no program was named")?;
+        let path = search(name, env::var_os("PATH")).with_context(|| {
+            let name = name.to_string_lossy();
+            format!("there is no program {name} in the folders of PATH")
+        })?;
+        let x86_64 = usable("qemu-x86_64", self.qemu);
+        let i386 = usable("qemu-i386", self.qemu);
+        let known = |it: &Result<PathBuf>| it.as_ref().ok().cloned();
+        let (of_64, of_32) = (known(&x86_64), known(&i386));
+        if of_64.is_none() && of_32.is_none() {
+            return Err(x86_64.err().context("there is no emulator")?);
+        }
+        let start = self
+            .emulators(of_64, of_32)?
+            .start(&path, self.program, &environment());
+        let start = match (start, x86_64, i386) {
+            (Err(NotEmulated::NoEmulator("qemu-x86_64")), Err(why), _)
+            | (Err(NotEmulated::NoEmulator("qemu-i386")), _, Err(why)) => return Err(why),
+            (start, _, _) => start,
+        };
+        let start = start.map_err(|error| {
+            let next = next_step(&error, &path);
+            anyhow!(
+                "cannot run {} in the emulator: {error}{next}",
+                path.display()
+            )
+        })?;
+        Ok(Started {
+            emulator: start.emulator,
+            arguments: start.arguments,
+            environment: start.environment,
+        })
+    }
+
+    /// A guest in the system emulator.
+    pub(super) fn system(&self) -> Result<Started> {
+        let (name, arguments) = self
+            .program
+            .split_first()
+            .context("no emulator was named")?;
+        let shown = name.to_string_lossy();
+        let file = Path::new(name)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let is_one = ["qemu-system-x86_64", "qemu-system-i386"]
+            .iter()
+            .any(|it| file.starts_with(it));
+        if !is_one && file != "kvm" {
+            bail!(
+                "{shown} is not qemu-system-x86_64 or qemu-system-i386, whose guests --system watches"
+            );
+        }
+        if let Some(option) = kvm_option(arguments) {
+            bail!(
+                "with {option} the guest runs on the CPU and not in the emulator, so nothing can be watched; leave it out"
+            );
+        }
+        let emulator = usable(name, self.qemu)?;
+        let mut all = vec![emulator.clone().into_os_string(), "-plugin".into()];
+        all.push(self.emulators(None, None)?.plugin_option(None));
+        all.extend_from_slice(arguments);
+        Ok(Started {
+            emulator,
+            arguments: all,
+            environment: environment(),
+        })
+    }
+
+    fn emulators(&self, x86_64: Option<PathBuf>, i386: Option<PathBuf>) -> Result<Emulators> {
+        Ok(Emulators {
+            plugin: LIBRARY.find(self.has_notes)?,
+            folder: self.records.to_owned(),
+            x86_64,
+            i386,
+        })
+    }
 }
 
 fn next_step(error: &NotEmulated, path: &Path) -> String {
@@ -58,42 +127,6 @@ fn next_step(error: &NotEmulated, path: &Path) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// A guest in the system emulator.
-pub(super) fn system(
-    program: &[OsString],
-    folder: Option<&Path>,
-    emulators: &Emulators,
-) -> Result<Started> {
-    let (name, arguments) = program.split_first().context("no emulator was named")?;
-    let shown = name.to_string_lossy();
-    let file = Path::new(name)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    if !file.starts_with("qemu-system-x86_64")
-        && !file.starts_with("qemu-system-i386")
-        && file != "kvm"
-    {
-        bail!(
-            "{shown} is not qemu-system-x86_64 or qemu-system-i386, whose guests --system watches"
-        );
-    }
-    if let Some(option) = kvm_option(arguments) {
-        bail!(
-            "with {option} the guest runs on the CPU and not in the emulator, so nothing can be watched; leave it out"
-        );
-    }
-    let emulator = usable(name, folder)?;
-    let mut all = vec![emulator.clone().into_os_string(), "-plugin".into()];
-    all.push(emulators.plugin_option(None));
-    all.extend_from_slice(arguments);
-    Ok(Started {
-        emulator,
-        arguments: all,
-        environment: environment(),
-    })
 }
 
 /// The option that asks for KVM or another hypervisor.

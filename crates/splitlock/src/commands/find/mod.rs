@@ -17,22 +17,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use split_lock_find::emulator::Emulators;
 
 use crate::args::find::{FindArgs, FindFailOn, FindFormat};
-use crate::child::{Library, PrivateFolder, Signals, Users};
+use crate::child::{PrivateFolder, Signals, Users};
 use crate::exit::Exit;
 use crate::output::Output;
-use emulator::Started;
+use emulator::Needs;
 use records::{Collector, Recordings};
 use site::Sites;
 use suppression::Suppressions;
 use symbols::GuestSymbols;
-
-const LIBRARY: Library = Library {
-    package: "split-lock-plugin",
-    file: "libsplit_lock_plugin.so",
-};
 
 /// Everything that was found.
 #[derive(Debug)]
@@ -56,16 +50,15 @@ pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
     let suppressions = Suppressions::read(&args.suppress)?;
     let symbols = GuestSymbols::read(&args.symbols)?;
     let folder = PrivateFolder::new(Users::All)?;
-    let emulators = Emulators {
-        plugin: LIBRARY.find(format == FindFormat::Text)?,
-        folder: folder.path().to_owned(),
-        x86_64: None,
-        i386: None,
+    let needs = Needs {
+        program: &args.program,
+        qemu: args.qemu.as_deref(),
+        records: folder.path(),
+        has_notes: format == FindFormat::Text,
     };
-    let started = if args.system {
-        emulator::system(&args.program, args.qemu.as_deref(), &emulators)?
-    } else {
-        emulator::user(&args.program, args.qemu.as_deref(), emulators)?
+    let started = match args.system {
+        true => needs.system()?,
+        false => needs.user()?,
     };
     // A result on standard output has it for itself.
     let is_on_stdout = match &out {
@@ -185,14 +178,4 @@ fn write(found: &Found, format: FindFormat, out: Option<Output>) -> Result<()> {
 
 fn current_folder() -> PathBuf {
     std::env::current_dir().unwrap_or_default()
-}
-
-impl Started {
-    fn of_user(start: split_lock_find::emulator::Start) -> Self {
-        Self {
-            emulator: start.emulator,
-            arguments: start.arguments,
-            environment: start.environment,
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use split_lock_assist::cpu::Mode;
+use split_lock_assist::partial::{KnownRegisters, analyze};
 use split_lock_find::records::{Site as Record, Target};
 use split_lock_symbols::{FunctionName, LocatedCode, Origin, PastedBytes, SourceLine};
 
@@ -37,6 +38,7 @@ pub(super) struct Code {
 impl Code {
     pub(super) fn locate(record: &Record, target: Target, guest: &GuestSymbols) -> Self {
         let mut modes = record.modes.clone();
+        modes.retain(|&bits| may_be(record, mode(bits)));
         // Where the emulator does not tell, the widest is most likely, and registers are all that is shown otherwise.
         let bits = modes.pop().unwrap_or(64);
         let mut code = Self {
@@ -78,6 +80,14 @@ impl Code {
         self.offset = origin.address_in_file;
         self.source = origin.source;
     }
+}
+
+/// False if it would have another operand in that mode.
+fn may_be(record: &Record, mode: Mode) -> bool {
+    let known = KnownRegisters::new(&[], Some(record.pc), mode).unwrap_or_default();
+    let analysis = analyze(&record.bytes, &known, mode).ok();
+    let address = analysis.and_then(|it| it.location?.address);
+    address.is_none_or(|address| address == record.first_operand)
 }
 
 fn mode(bits: u32) -> Mode {

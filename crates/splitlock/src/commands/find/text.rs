@@ -14,7 +14,7 @@ pub(super) fn page(found: &Found) -> String {
     page.title(&title, severity);
     let counted: Vec<_> = found.sites.counted().collect();
     for (n, site) in counted.iter().take(MOST).enumerate() {
-        describe(&mut page, n + 1, site);
+        describe(&mut page, n + 1, site, found.is_system);
     }
     if let Some(more) = counted.len().checked_sub(MOST).filter(|&more| more > 0) {
         page.paragraph(&format!("and {more} more, which --json lists"));
@@ -71,7 +71,7 @@ fn title(found: &Found) -> (String, Severity) {
     )
 }
 
-fn describe(page: &mut Page, n: usize, site: &Site) {
+fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
     let code = &site.code;
     page.heading(&format!(
         "{n}. {}: {}",
@@ -84,34 +84,29 @@ fn describe(page: &mut Page, n: usize, site: &Site) {
         (module, _) => module.clone(),
     };
     match (&function, &module) {
-        (Some(function), _) => page.item("", &format!("in {function}")),
+        (Some(function), _) => page.verbatim(&format!("in {function}")),
         (None, Some(_)) => {}
-        (None, None) => page.item(
-            "",
-            &format!(
-                "in code without a file at {:#x}{}",
-                code.pc,
-                in_programs(site)
-            ),
-        ),
+        (None, None) if is_system => page.verbatim(&format!("at {:#x} in the guest", code.pc)),
+        (None, None) => page.verbatim(&format!(
+            "in code without a file at {:#x}{}",
+            code.pc,
+            in_programs(site)
+        )),
     }
     for (n, line) in code.source.iter().enumerate() {
         let what = if n == 0 { "line" } else { "inlined into" };
-        page.item("", &format!("{what} {line}"));
+        page.verbatim(&format!("{what} {line}"));
     }
     if let Some(module) = module {
-        page.item("", &format!("{module}{}", in_programs(site)));
+        page.verbatim(&format!("{module}{}", in_programs(site)));
     }
     let operand = &site.operand;
-    page.item(
-        "",
-        &format!(
-            "{} at offset {} of a cache line: {}",
-            of(operand.bytes, "byte", "bytes"),
-            operand.line_offset(),
-            operand.in_words()
-        ),
-    );
+    page.verbatim(&format!(
+        "{} at offset {} of a cache line: {}",
+        of(operand.bytes, "byte", "bytes"),
+        operand.line_offset(),
+        operand.in_words()
+    ));
     if site.pages > 0 {
         page.item(
             "",
@@ -124,7 +119,8 @@ fn describe(page: &mut Page, n: usize, site: &Site) {
         } else {
             ""
         };
-        page.item("", &format!("by {more}{} threads", site.threads));
+        let what = if is_system { "vCPUs" } else { "threads" };
+        page.verbatim(&format!("by {more}{} {what}", site.threads));
     }
 }
 
