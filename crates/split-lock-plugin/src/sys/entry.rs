@@ -163,9 +163,15 @@ fn translate(plugin: &Plugin, interface: &Interface, instruction: *mut Instructi
 
 /// After every store of a locked instruction, of which there is one each time that it is executed to its end.
 extern "C" fn on_store(vcpu: c_uint, info: u32, address: u64, data: *mut c_void) {
-    if address % LINE_BYTES <= LINE_BYTES - LARGEST_OPERAND {
-        return;
+    if address % LINE_BYTES > LINE_BYTES - LARGEST_OPERAND {
+        store_near_end(vcpu, info, address, data);
     }
+}
+
+/// Apart from the check before it, which is all that most locked instructions pay for.
+#[cold]
+#[inline(never)]
+extern "C" fn store_near_end(vcpu: c_uint, info: u32, address: u64, data: *mut c_void) {
     let (Some(plugin), Some(interface)) = (Plugin::get(), INTERFACE.get()) else {
         return;
     };
