@@ -206,10 +206,7 @@ fn script(line: &[u8]) -> Option<Script> {
         .split(|&byte| byte == b'\n' || byte == 0)
         .next()?
         .trim_ascii();
-    let end = line
-        .iter()
-        .position(|byte| is_blank(byte))
-        .unwrap_or(line.len());
+    let end = line.iter().position(is_blank).unwrap_or(line.len());
     let (interpreter, argument) = line.split_at(end);
     let argument = argument.trim_ascii();
     let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());

@@ -57,7 +57,7 @@ impl Plugin {
 
     /// # Errors
     /// A sentence, if nothing can be recorded.
-    pub(crate) fn install(emulation: Emulation) -> Result<&'static Self, String> {
+    pub(crate) fn install(emulation: &Emulation) -> Result<&'static Self, String> {
         let options = emulation.options.iter().map(Vec::as_slice);
         let (emulators, program) = Emulators::from_options(options)
             .ok_or("the plugin is started by `splitlock find`, which gives it its options")?;

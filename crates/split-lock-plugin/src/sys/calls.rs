@@ -43,10 +43,9 @@ pub(crate) fn read_own_memory(address: u64, bytes: &mut [u8]) -> bool {
         iov_base: address as *mut c_void,
         iov_len: count,
     };
+    let own = std::process::id().cast_signed();
     // SAFETY: it writes to `bytes` alone; the kernel checks the other address.
-    let read = unsafe {
-        libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
-    };
+    let read = unsafe { libc::process_vm_readv(own, &raw const local, 1, &raw const remote, 1, 0) };
     if read >= 0 {
         return read.cast_unsigned() == count;
     }

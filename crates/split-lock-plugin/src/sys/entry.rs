@@ -83,7 +83,7 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
         )
     })?;
     let interface = INTERFACE.get_or_init(|| interface);
-    Plugin::install(Emulation {
+    Plugin::install(&Emulation {
         target,
         api_version: info.version.cast_unsigned(),
         options,

@@ -51,6 +51,10 @@ pub(super) struct Interface {
 impl Interface {
     /// # Errors
     /// The name of a function that the emulator does not have.
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "it is one list of names and their types"
+    )]
     pub(super) fn find(version: c_int) -> Result<Self, &'static CStr> {
         const COPIES_BYTES: c_int = 3;
         // SAFETY: each name stands for a function of the type that it has in qemu-plugin.h in all versions from 1 to 6;
