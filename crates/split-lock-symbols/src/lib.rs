@@ -25,6 +25,7 @@
 
 mod bytes;
 mod code;
+mod data;
 mod elf;
 mod error;
 mod instruction;
@@ -33,6 +34,7 @@ mod process;
 
 pub use bytes::PastedBytes;
 pub use code::{LocatedCode, Origin};
+pub use data::Variable;
 pub use elf::{Function, FunctionName, SourceLine};
 pub use error::{Cause, Error};
 pub use instruction::ProcessInstruction;

@@ -1,5 +1,8 @@
 //! How the program ends.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -24,6 +27,13 @@ pub(crate) const EXIT_CANNOT_SAY: u8 = 3;
 pub(crate) const EXIT_STOPPED: u8 = 130;
 
 impl Exit {
+    /// As shells have it: a program that a signal has ended counts as 128 and the signal's number.
+    pub(crate) fn of_program(status: ExitStatus) -> Self {
+        let signal = || status.signal().map_or(0, |signal| 128 + signal);
+        let code = status.code().unwrap_or_else(signal);
+        Self::OfProgram(u8::try_from(code).unwrap_or(u8::MAX))
+    }
+
     pub(crate) fn code(self) -> u8 {
         match self {
             Exit::Fine => 0,

@@ -10,6 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod child;
 mod commands;
 mod error;
 mod exit;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Log(args) => commands::log::run(args),
         Command::Demo(args) => commands::demo::run(args),
+        Command::Find(args) => commands::find::run(args),
         Command::Run(args) => commands::run::run(args),
         Command::Watch(args) => commands::watch::run(args),
         Command::Generate(args) => commands::generate::run(args),

@@ -79,10 +79,15 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// The place in the file, if its first page was loaded to `base`.
     fn below(&self, address: u64, base: u64) -> Option<u64> {
+        let in_file = self.before_loading(address, base)?;
+        self.code_segment(in_file).is_some().then_some(in_file)
+    }
+
+    /// What an address was in the file, code or not, if the file's first page was loaded to `base`.
+    pub(crate) fn before_loading(&self, address: u64, base: u64) -> Option<u64> {
         let first = self.segments.iter().map(|segment| segment.address).min()?;
         let first_page = first / PAGE_BYTES * PAGE_BYTES;
-        let in_file = address.checked_sub(base)?.checked_add(first_page)?;
-        self.code_segment(in_file).is_some().then_some(in_file)
+        address.checked_sub(base)?.checked_add(first_page)
     }
 
     /// Files are loaded by whole pages. So of all places that are as far into a page it is the one with

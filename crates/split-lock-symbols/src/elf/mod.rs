@@ -8,6 +8,7 @@ mod image;
 mod lines;
 mod load;
 mod name;
+mod objects;
 mod symbols;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::name::FunctionName;
 use crate::listing::BYTES_AFTER;
 
 /// More of a name is not looked at.
-const LONGEST_NAME: usize = 4096;
+pub(super) const LONGEST_NAME: usize = 4096;
 
 /// A function in which more than that comes before an instruction is not read from its beginning.
 const MOST_BEFORE: u64 = 1 << 20;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod find;
 pub(crate) mod generate;
 mod host;
 pub(crate) mod log;
@@ -20,6 +21,7 @@ pub(crate) use host::Host;
 use demo::DemoArgs;
 use doctor::DoctorArgs;
 use explain::ExplainArgs;
+use find::FindArgs;
 use generate::GenerateArgs;
 use log::LogArgs;
 use measure::{PlotArgs, ReproduceArgs, SweepArgs};
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Log(LogArgs),
     Demo(DemoArgs),
+    Find(FindArgs),
     Run(RunArgs),
     Watch(WatchArgs),
     Generate(GenerateArgs),

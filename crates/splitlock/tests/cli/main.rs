@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod doctor_docs;
 mod explain;
+mod find;
 #[path = "../../../split-lock-symbols/tests/fixture/mod.rs"]
 mod fixture;
 mod generate;

@@ -17,6 +17,7 @@ fn every_command_has_help_with_an_example() {
         "policies",
         "log",
         "demo",
+        "find",
         "generate",
     ] {
         let help = succeed(&[command, "--help"]);

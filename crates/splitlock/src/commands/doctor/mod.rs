@@ -17,6 +17,7 @@ use crate::stdout;
 use crate::stdout::is_standard;
 
 mod attribution;
+mod counting;
 mod instruction;
 mod json;
 mod page;

@@ -7,6 +7,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::time::Nanos;
 
 use super::attribution;
+use super::counting;
 use super::instruction::Located;
 use crate::page::{Page, Severity};
 
@@ -24,7 +25,20 @@ pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page
     attribution::put_on(&mut page, diagnosis, instructions);
     cost(&mut page, verdict);
     fix(&mut page, verdict);
+    count(&mut page, diagnosis);
     page
+}
+
+/// A slow machine whose log is empty may split locks all the same.
+fn count(page: &mut Page, diagnosis: &Diagnosis) {
+    if let Some(command) = counting::command(&diagnosis.facts) {
+        page.heading("To count bus locks");
+        page.paragraph(
+            "The CPU counts them whether Linux looks or not (in a guest: if its hypervisor passes the counters on). \
+             Which instruction it is, `splitlock find` says.",
+        );
+        page.verbatim(&command);
+    }
 }
 
 fn why(page: &mut Page, verdict: &Verdict) {

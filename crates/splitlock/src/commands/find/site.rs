@@ -1,0 +1,145 @@
+//! Instructions that split locks, in all processes together.
+
+use std::collections::HashMap;
+
+use split_lock_find::records::{Recording, Site as Record};
+use split_lock_symbols::{FunctionName, SourceLine};
+
+use super::place::{self, Operand};
+use super::records::Recordings;
+use super::suppression::Suppressions;
+use super::symbols::{Code, GuestSymbols};
+
+/// An instruction.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) code: Code,
+    pub(super) count: u64,
+    /// Of them, how often across two pages.
+    pub(super) pages: u64,
+    pub(super) operand: Operand,
+    /// The first thread that was here; nothing in a guest.
+    pub(super) thread: String,
+    pub(super) threads: u64,
+    pub(super) has_more_threads: bool,
+    /// Programs that it was executed in; empty for a guest.
+    pub(super) programs: Vec<String>,
+    /// Processes, forks not counted.
+    pub(super) processes: u64,
+    pub(super) suppressed_by: Option<String>,
+}
+
+/// All of them: the most frequent first, and the same order for the same counts.
+#[derive(Debug)]
+pub(super) struct Sites(Vec<Site>);
+
+impl Sites {
+    /// The sites, and suppressions that matched none.
+    pub(super) fn new(
+        recordings: &Recordings,
+        symbols: &GuestSymbols,
+        suppressions: &Suppressions,
+    ) -> (Self, Vec<String>) {
+        let mut all: Vec<Site> = vec![];
+        let mut known = HashMap::new();
+        for recording in &recordings.of_splitters {
+            for record in &recording.sites {
+                let site = Site::new(recording, record, symbols);
+                match known.get(&site.key()) {
+                    Some(&n) => {
+                        let there: &mut Site = &mut all[n];
+                        there.add(site);
+                    }
+                    None => {
+                        known.insert(site.key(), all.len());
+                        all.push(site);
+                    }
+                }
+            }
+        }
+        let mut used = vec![false; suppressions.len()];
+        for site in &mut all {
+            if let Some((n, name)) = suppressions.matching(&site.code) {
+                used[n] = true;
+                site.suppressed_by = Some(name.to_owned());
+            }
+        }
+        all.sort_by_key(|site| (std::cmp::Reverse(site.count), site.key()));
+        (Self(all), suppressions.names_of_unused(&used))
+    }
+
+    pub(super) fn all(&self) -> &[Site] {
+        &self.0
+    }
+
+    /// Those that are not suppressed.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Site> {
+        self.0.iter().filter(|site| site.suppressed_by.is_none())
+    }
+}
+
+impl Site {
+    fn new(recording: &Recording, record: &Record, symbols: &GuestSymbols) -> Self {
+        let program = String::from_utf8_lossy(&recording.program).into_owned();
+        Self {
+            code: Code::locate(record, recording.target, symbols),
+            count: record.count,
+            pages: record.pages,
+            operand: place::operand(record),
+            thread: String::from_utf8_lossy(&record.thread.1).into_owned(),
+            threads: record.threads,
+            has_more_threads: record.has_more_threads,
+            programs: Some(program)
+                .filter(|it| !it.is_empty())
+                .into_iter()
+                .collect(),
+            processes: 1,
+            suppressed_by: None,
+        }
+    }
+
+    /// The same in another process.
+    fn add(&mut self, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.pages = self.pages.saturating_add(other.pages);
+        self.threads = self.threads.saturating_add(other.threads);
+        self.has_more_threads |= other.has_more_threads;
+        self.processes += 1;
+        for program in other.programs {
+            if !self.programs.contains(&program) {
+                self.programs.push(program);
+            }
+        }
+        self.programs.sort();
+    }
+
+    /// What does not change from run to run.
+    fn key(&self) -> (String, u64, Vec<u8>) {
+        let code = &self.code;
+        let address = code.offset.unwrap_or(code.pc);
+        let owner = code.module.clone();
+        let owner = owner.or_else(|| self.programs.first().cloned());
+        (owner.unwrap_or_default(), address, code.bytes.clone())
+    }
+
+    /// `name+0x12`
+    pub(super) fn function(&self) -> Option<String> {
+        let (name, offset) = self.code.function.as_ref()?;
+        Some(in_words(name, *offset))
+    }
+
+    /// The line that its author can do something about: the innermost below this folder, or else the innermost.
+    pub(super) fn line(&self, folder: &std::path::Path) -> Option<&SourceLine> {
+        let own = |line: &&SourceLine| std::path::Path::new(&line.file).starts_with(folder);
+        let lines = &self.code.source;
+        lines.iter().find(own).or_else(|| lines.first())
+    }
+}
+
+/// `name+0x12`, or the name alone at its beginning.
+pub(super) fn in_words(name: &FunctionName, offset: u64) -> String {
+    match offset {
+        0 => name.demangled.clone(),
+        _ => format!("{}+{offset:#x}", name.demangled),
+    }
+}
