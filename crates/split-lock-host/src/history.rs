@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::observed::{Fact, Observed};
 use crate::{Facts, Root, root};
-use split_lock_log::{Boot, Exception, LogStart, Message, Record, Records, Source};
+use split_lock_log::{Boot, Exception, KernelOops, LogStart, Message, Record, Records, Source};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -40,7 +40,41 @@ pub struct Events {
     pub refused_writes: u64,
     /// Messages that are damaged.
     pub damaged: u64,
+    /// Split locks of the kernel itself since then, the first ones.
+    pub kernel_split_locks: Vec<KernelSplitLock>,
+    /// Programs that got SIGBUS for a misaligned access since then: split locks in mode `fatal`.
+    pub alignment_signals: u64,
+    /// Lines of programs that have one of the messages in them.
+    pub foreign_lines: u64,
 }
+
+/// A split lock of the kernel itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KernelSplitLock {
+    /// The function, and how far into it: `skb_clone+0x159/0x1e0`.
+    pub place: Option<String>,
+    /// The module that it is in; `None` for the kernel's own code.
+    pub module: Option<String>,
+    /// The thread that died.
+    pub comm: Option<String>,
+}
+
+impl From<&KernelOops> for KernelSplitLock {
+    fn from(oops: &KernelOops) -> Self {
+        let comm = oops.comm.as_deref();
+        KernelSplitLock {
+            place: oops
+                .rip
+                .as_ref()
+                .map(|rip| format!("{}+{:#x}/{:#x}", rip.function, rip.offset, rip.size)),
+            module: oops.rip.as_ref().and_then(|rip| rip.module.clone()),
+            comm: comm.map(|comm| String::from_utf8_lossy(comm).into_owned()),
+        }
+    }
+}
+
+/// More tell nothing that the first do not.
+const MOST_KERNEL_SPLIT_LOCKS: usize = 8;
 
 /// The kernel's log, if it could be read.
 pub type History = Fact<Events>;
@@ -64,6 +98,12 @@ impl Events {
                 self.suppressed = self.suppressed.saturating_add(suppressed.count);
             }
             Message::RefusedWrite(_) => self.refused_writes += 1,
+            Message::KernelSplitLock(oops) => {
+                if self.kernel_split_locks.len() < MOST_KERNEL_SPLIT_LOCKS {
+                    self.kernel_split_locks.push(oops.into());
+                }
+            }
+            Message::AlignmentSignal(_) => self.alignment_signals += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
     }
@@ -149,6 +189,7 @@ impl History {
             look(&record);
         }
         events.begins_at_boot |= records.log_start() == LogStart::Boot;
+        events.foreign_lines = records.counts().foreign_lines;
         Ok(events)
     }
 

@@ -21,6 +21,7 @@ mod fixture;
 mod generate;
 mod log;
 mod model;
+mod pasted;
 mod plot;
 mod reproduce;
 mod run;
