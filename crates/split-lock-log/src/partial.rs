@@ -75,6 +75,11 @@ impl PartialMessage {
         }
     }
 
+    /// Whether it is a whole message, and no terminal breaks lines where this one ends.
+    pub(crate) fn is_likely_whole(&self) -> bool {
+        self.whole.is_some() && !is_usual_width(self.text.trim_ascii_end().len())
+    }
+
     /// Tries to go on with the rest of an address: digits and nothing else, which begin where a terminal begins a line.
     fn join_address(&mut self, line: &[u8]) -> JoinResult {
         let piece = match line {

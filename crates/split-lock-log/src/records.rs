@@ -48,7 +48,13 @@ impl<R: Read> Records<R> {
                 self.has_ended = true;
                 self.scanner.finish();
             }
-            Ok(count) => self.scanner.feed(&self.chunk[..count]),
+            Ok(count) => {
+                self.scanner.feed(&self.chunk[..count]);
+                // Whoever writes line by line may not write another for a long time.
+                if count < CHUNK_BYTES && self.chunk[..count].ends_with(b"\n") {
+                    self.scanner.flush();
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 self.has_ended = true;

@@ -76,6 +76,13 @@ impl Scanner {
         }
     }
 
+    /// Nothing more is there for now, so what waits for the next line is given, unless its width says that it goes on there.
+    pub fn flush(&mut self) {
+        if let Some(Format::Lines(lines)) = &mut self.format {
+            lines.flush(&mut self.output);
+        }
+    }
+
     /// There are no more bytes. What has not ended by now is damaged.
     pub fn finish(&mut self) {
         if self.format.is_none() {

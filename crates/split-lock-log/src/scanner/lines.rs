@@ -37,6 +37,13 @@ impl Lines {
         self.begun.push(tail);
     }
 
+    pub(super) fn flush(&mut self, output: &mut ScanOutput) {
+        let waits = self.partial.as_ref().is_some_and(PartialMessage::is_likely_whole);
+        if waits && self.begun.is_empty() {
+            self.give_up_partial(output);
+        }
+    }
+
     pub(super) fn finish(&mut self, output: &mut ScanOutput) {
         let has_end = self.begun.is_empty() || self.begun.kept().ends_with(b"\n");
         if !self.begun.is_empty() {
