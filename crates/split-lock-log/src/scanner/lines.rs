@@ -38,7 +38,10 @@ impl Lines {
     }
 
     pub(super) fn flush(&mut self, output: &mut ScanOutput) {
-        let waits = self.partial.as_ref().is_some_and(PartialMessage::is_likely_whole);
+        let waits = self
+            .partial
+            .as_ref()
+            .is_some_and(PartialMessage::is_likely_whole);
         if waits && self.begun.is_empty() {
             self.give_up_partial(output);
         }
