@@ -59,6 +59,25 @@ pub struct KernelSplitLock {
     pub comm: Option<String>,
 }
 
+/// A sentence without its full stop.
+impl std::fmt::Display for KernelSplitLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self
+            .place
+            .as_deref()
+            .unwrap_or("a function that the log does not name");
+        let module = match &self.module {
+            Some(module) => format!("of the module {module}"),
+            None => "of the kernel".to_owned(),
+        };
+        write!(f, "the kernel itself split a lock, in {place} {module}")?;
+        match &self.comm {
+            Some(comm) => write!(f, ", while it ran for {comm}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl From<&KernelOops> for KernelSplitLock {
     fn from(oops: &KernelOops) -> Self {
         let comm = oops.comm.as_deref();
@@ -117,6 +136,16 @@ impl Events {
                 "the log is of Linux {logged}, and this is {running}"
             ));
         }
+        let is_virtual = facts.has_cpu_flag("hypervisor") == Some(true);
+        if self.alignment_checks > 0
+            && !is_virtual
+            && facts.has_cpu_flag("split_lock_detect") == Some(false)
+        {
+            return Some("the log tells of split locks that the CPU reported (#AC), and this CPU cannot do that".into());
+        }
+        if self.debug_exceptions > 0 && facts.has_cpu_flag("bus_lock_detect") == Some(false) {
+            return Some("the log tells of bus locks that the CPU reported (#DB), and this CPU cannot do that".into());
+        }
         let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
         // Linux shows each flag wherever it uses it.
         let used = [
@@ -142,6 +171,11 @@ impl Events {
             .iter()
             .any(|line| matches!(line, Boot::SplitLocks(_) | Boot::SplitLocksBefore513(_)));
         said && !self.boot.contains(&Boot::MsrAccessFailed)
+    }
+
+    /// Whether it says enough of its machine to be judged without it.
+    pub(crate) fn speaks_for_itself(&self) -> bool {
+        self.traps() > 0 || !self.boot.is_empty() || !self.kernel_split_locks.is_empty()
     }
 
     /// Traps that were printed.
