@@ -119,7 +119,7 @@ impl Events {
             Message::RefusedWrite(_) => self.refused_writes += 1,
             Message::KernelSplitLock(oops) => {
                 if self.kernel_split_locks.len() < MOST_KERNEL_SPLIT_LOCKS {
-                    self.kernel_split_locks.push(oops.into());
+                    self.kernel_split_locks.push((&**oops).into());
                 }
             }
             Message::AlignmentSignal(_) => self.alignment_signals += 1,

@@ -48,5 +48,5 @@ pub use record::{
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};
-pub use source::{LeftOut, Source, for_each_log};
+pub use source::{LeftOut, Source, Visit, for_each_log};
 pub use stamp::{Stamp, WallFormat};

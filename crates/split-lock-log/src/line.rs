@@ -374,7 +374,7 @@ mod tests {
     fn read(line: &str) -> Vec<Line> {
         let mut lines = vec![];
         Line::each(line.as_bytes(), &Patterns::for_json(), |line| {
-            lines.push(line)
+            lines.push(line);
         });
         lines
     }

@@ -51,7 +51,7 @@ pub enum Message {
         release: Vec<u8>,
     },
     /// The kernel itself split a lock, and that thread died of it.
-    KernelSplitLock(KernelOops),
+    KernelSplitLock(Box<KernelOops>),
     /// A program got SIGBUS for a misaligned access.
     AlignmentSignal(AlignmentSignal),
     /// One of these messages, of which a part is missing or wrong.

@@ -165,7 +165,7 @@ fn disassembly(text: &str) -> Result<Option<PastedBytes>> {
     Ok(Some(pasted))
 }
 
-/// `  401112:	f0 0f b1 17	lock cmpxchg %edx,(%rdi)`, `=> 0x401112 <main+12>:	0xf0	0x0f`,
+/// `  401112: f0 0f b1 17 lock cmpxchg %edx,(%rdi)`, `=> 0x401112 <main+12>: 0xf0 0x0f`,
 /// `    0.50 :   401112:   f0 0f b1 17 ...`
 fn disassembled(line: &str) -> Result<Option<DisassembledLine>> {
     let mut rest = line.trim_start();

@@ -316,9 +316,7 @@ fn level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
     if words.contains(&first) && (header.stamp.wall.is_some() || !header.is_unread()) {
         return Some(rest);
     }
-    if header.stamp.wall.is_none() {
-        return None;
-    }
+    header.stamp.wall?;
     // Android: process, thread, a letter.
     let (number, letter, rest) = match first {
         [b'V' | b'D' | b'I' | b'W' | b'E' | b'F'] => return Some(rest),
@@ -334,9 +332,8 @@ fn level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
 
 /// Android's level, tag and process.
 fn tagged_level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
-    let tag = match text {
-        [b'V' | b'D' | b'I' | b'W' | b'E' | b'F', b'/', rest @ ..] => rest,
-        _ => return None,
+    let [b'V' | b'D' | b'I' | b'W' | b'E' | b'F', b'/', tag @ ..] = text else {
+        return None;
     };
     let end = memchr::memmem::find(&tag[..tag.len().min(80)], b"): ")?;
     let open = memchr::memrchr(b'(', &tag[..end])?;

@@ -5,8 +5,11 @@ use std::time::Duration;
 use crate::WallFormat;
 use crate::message::decimal;
 
+/// Where a time ends that a text begins with.
+type End = fn(&[u8]) -> Option<usize>;
+
 /// Times of a wall clock that need no brackets, with one of each. The first that fits counts.
-pub(super) const WALL: &[(WallFormat, &str, fn(&[u8]) -> Option<usize>)] = &[
+pub(super) const WALL: &[(WallFormat, &str, End)] = &[
     (WallFormat::Iso, "2026-11-22T14:53:09.123456+00:00", iso),
     (WallFormat::Full, "Sun 2026-11-22 14:53:09 UTC", full),
     (WallFormat::Ctime, "Sun Nov 22 14:53:09 2026", ctime),

@@ -63,7 +63,7 @@ impl ScanOutput {
     /// No more lines belong to the oops that has begun.
     pub(super) fn end_oops(&mut self) {
         if let Some((header, collector, position)) = self.oops.take() {
-            let message = Message::KernelSplitLock(collector.finish());
+            let message = Message::KernelSplitLock(Box::new(collector.finish()));
             self.put_now(header, message, position, 1);
         }
     }

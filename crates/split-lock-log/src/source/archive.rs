@@ -38,15 +38,15 @@ impl LeftOut {
     }
 }
 
+/// Is shown a log, and its name if it is in an archive; says whether to go on.
+pub type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'a;
+
 /// Shows each log in a file to `visit`, with its name in the archive if it is one of several. What in an archive is no
 /// text is left out, and counted.
 ///
 /// # Errors
 /// If the file cannot be read or is of a kind that is not read, or if `visit` fails.
-pub fn for_each_log(
-    path: &Path,
-    visit: &mut dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>>,
-) -> io::Result<LeftOut> {
+pub fn for_each_log(path: &Path, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
     if let Some(kmsg) = Kmsg::open(path)? {
         let _ = visit(None, &mut { kmsg })?;
         return Ok(LeftOut::default());
@@ -61,13 +61,11 @@ impl Source {
     /// As [`for_each_log`].
     pub fn for_each(
         input: impl Read + Send + 'static,
-        visit: &mut dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>>,
+        visit: &mut Visit<'_>,
     ) -> io::Result<LeftOut> {
         for_each_in(Box::new(input), None, visit)
     }
 }
-
-type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'a;
 
 fn for_each_in(input: Bytes, path: Option<&Path>, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
     match Opened::new(input)? {
@@ -136,7 +134,7 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
         }
         let name = member
             .name()
-            .map_or_else(|_| format!("member {number}"), |name| name.into_owned());
+            .map_or_else(|_| format!("member {number}"), std::borrow::Cow::into_owned);
         let mut counted = Limited {
             inner: &mut member,
             left: MOST_EXPANDED_BYTES.saturating_sub(expanded),

@@ -13,7 +13,7 @@ mod kmsg;
 mod utf16;
 mod zstd;
 
-pub use archive::{LeftOut, for_each_log};
+pub use archive::{LeftOut, Visit, for_each_log};
 use formats::{Counted, Expanded, Format, TAR_HEADER_BYTES};
 use kmsg::Kmsg;
 use utf16::Utf16;
