@@ -35,6 +35,8 @@ pub enum Condition {
     NotCompiledIn,
     /// That is up to the host of this virtual machine, and cannot be seen from inside.
     HostDecides,
+    /// The kernel itself split a lock, and died of it.
+    KernelSplitLock,
     /// The host of this virtual machine has it trapped inside, where nothing can switch that off.
     HostTraps,
     /// Not enough could be seen to say.
@@ -134,6 +136,7 @@ impl Condition {
             Condition::NotApplicable { .. } => "not_applicable",
             Condition::NotCompiledIn => "not_compiled_in",
             Condition::HostDecides => "host_decides",
+            Condition::KernelSplitLock => "kernel_split_lock",
             Condition::HostTraps => "host_traps",
             Condition::Unknown => "unknown",
         }
@@ -151,6 +154,7 @@ impl Condition {
             Condition::NotApplicable { .. } => "Not applicable",
             Condition::NotCompiledIn => "Not compiled in",
             Condition::HostDecides => "The host decides",
+            Condition::KernelSplitLock => "The kernel itself split a lock",
             Condition::HostTraps => "Trapped by the host of this virtual machine",
             Condition::Unknown => "Unknown",
         }
@@ -163,6 +167,7 @@ impl Condition {
             Condition::Livelock
                 | Condition::Slowdown { .. }
                 | Condition::Fatal
+                | Condition::KernelSplitLock
                 | Condition::HostTraps
         )
     }
@@ -217,6 +222,10 @@ impl Condition {
             Condition::HostDecides => "If this virtual machine's host detects split locks, then a split lock in here makes a \
                 virtual CPU stand still for 10 ms or more each time, or for ever. Nothing in here shows that, and \
                 nothing in here changes it."
+                .into(),
+            Condition::KernelSplitLock => "A locked instruction of the kernel or of a module crossed the end of a cache line, and the \
+                thread that ran it died (`Split lock detected`), in mode warn as well. That is a bug of this code, or of \
+                whoever gave it a misaligned address: often memory is used as something that it is not."
                 .into(),
             Condition::HostTraps => "This virtual machine's split locks are trapped (#AC), and it has no way of switching that off: \
                 the instruction faults again and again, and the program that runs it hangs."

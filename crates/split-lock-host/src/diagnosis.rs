@@ -87,17 +87,38 @@ impl Diagnosis {
     pub fn of_machine(root: &Root) -> Self {
         let mut collector = LogCollector::default();
         let history = History::of_machine(root, |record| collector.add(record));
-        Self::of(root, history, collector)
+        Self::judged(root, history, collector, false)
     }
 
-    /// Of a machine, and of a log that has been read.
+    /// Of a machine, and of a log that was given: where they contradict each other, of the log's machine.
     #[must_use]
     pub fn of(root: &Root, history: History, collector: LogCollector) -> Self {
+        Self::judged(root, history, collector, true)
+    }
+
+    fn judged(root: &Root, history: History, collector: LogCollector, is_log_given: bool) -> Self {
         let facts = Facts::read(root);
-        let verdict = Verdict::of(root, &facts, &history);
-        let is_own_log = history
+        let stranger = history.known().and_then(|events| events.is_not_of(&facts));
+        let is_own_log = stranger.is_none();
+        let told = history
             .known()
-            .is_none_or(|events| events.is_not_of(&facts).is_none());
+            .filter(|events| is_log_given && events.speaks_for_itself());
+        // A log of another machine or kernel is what was asked about: this machine's settings say nothing of it.
+        let (facts, verdict) = match (stranger, told) {
+            (Some(why), Some(events)) => {
+                let facts = Facts::of_log(&facts, events, &history.from);
+                let mut verdict = Verdict::of(root, &facts, &history);
+                verdict.doubts.insert(
+                    0,
+                    format!("{why}: so this is about the machine that the log is from, and its settings are not known"),
+                );
+                (facts, verdict)
+            }
+            _ => {
+                let verdict = Verdict::of(root, &facts, &history);
+                (facts, verdict)
+            }
+        };
         let machines = Machines::read(root);
         let timers = thresholds(verdict.cost.as_ref())
             .map(|thresholds| TimerSuspects::read(root, &machines.machines, &thresholds));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::observed::{Fact, Observed};
 use crate::{Facts, Root, root};
-use split_lock_log::{Boot, Exception, LogStart, Message, Record, Records, Source};
+use split_lock_log::{Boot, Exception, KernelOops, LogStart, Message, Record, Records, Source};
 
 /// Where logs are kept, if the kernel's own memory of them cannot be read.
 const FILES: [&str; 4] = [
@@ -40,7 +40,60 @@ pub struct Events {
     pub refused_writes: u64,
     /// Messages that are damaged.
     pub damaged: u64,
+    /// Split locks of the kernel itself since then, the first ones.
+    pub kernel_split_locks: Vec<KernelSplitLock>,
+    /// Programs that got SIGBUS for a misaligned access since then: split locks in mode `fatal`.
+    pub alignment_signals: u64,
+    /// Lines of programs that have one of the messages in them.
+    pub foreign_lines: u64,
 }
+
+/// A split lock of the kernel itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KernelSplitLock {
+    /// The function, and how far into it: `skb_clone+0x159/0x1e0`.
+    pub place: Option<String>,
+    /// The module that it is in; `None` for the kernel's own code.
+    pub module: Option<String>,
+    /// The thread that died.
+    pub comm: Option<String>,
+}
+
+/// A sentence without its full stop.
+impl std::fmt::Display for KernelSplitLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self
+            .place
+            .as_deref()
+            .unwrap_or("a function that the log does not name");
+        let module = match &self.module {
+            Some(module) => format!("of the module {module}"),
+            None => "of the kernel".to_owned(),
+        };
+        write!(f, "the kernel itself split a lock, in {place} {module}")?;
+        match &self.comm {
+            Some(comm) => write!(f, ", while it ran for {comm}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<&KernelOops> for KernelSplitLock {
+    fn from(oops: &KernelOops) -> Self {
+        let comm = oops.comm.as_deref();
+        KernelSplitLock {
+            place: oops
+                .rip
+                .as_ref()
+                .map(|rip| format!("{}+{:#x}/{:#x}", rip.function, rip.offset, rip.size)),
+            module: oops.rip.as_ref().and_then(|rip| rip.module.clone()),
+            comm: comm.map(|comm| String::from_utf8_lossy(comm).into_owned()),
+        }
+    }
+}
+
+/// More tell nothing that the first do not.
+const MOST_KERNEL_SPLIT_LOCKS: usize = 8;
 
 /// The kernel's log, if it could be read.
 pub type History = Fact<Events>;
@@ -64,6 +117,12 @@ impl Events {
                 self.suppressed = self.suppressed.saturating_add(suppressed.count);
             }
             Message::RefusedWrite(_) => self.refused_writes += 1,
+            Message::KernelSplitLock(oops) => {
+                if self.kernel_split_locks.len() < MOST_KERNEL_SPLIT_LOCKS {
+                    self.kernel_split_locks.push((&**oops).into());
+                }
+            }
+            Message::AlignmentSignal(_) => self.alignment_signals += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
     }
@@ -76,6 +135,16 @@ impl Events {
             return Some(format!(
                 "the log is of Linux {logged}, and this is {running}"
             ));
+        }
+        let is_virtual = facts.has_cpu_flag("hypervisor") == Some(true);
+        if self.alignment_checks > 0
+            && !is_virtual
+            && facts.has_cpu_flag("split_lock_detect") == Some(false)
+        {
+            return Some("the log tells of split locks that the CPU reported (#AC), and this CPU cannot do that".into());
+        }
+        if self.debug_exceptions > 0 && facts.has_cpu_flag("bus_lock_detect") == Some(false) {
+            return Some("the log tells of bus locks that the CPU reported (#DB), and this CPU cannot do that".into());
         }
         let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
         // Linux shows each flag wherever it uses it.
@@ -102,6 +171,11 @@ impl Events {
             .iter()
             .any(|line| matches!(line, Boot::SplitLocks(_) | Boot::SplitLocksBefore513(_)));
         said && !self.boot.contains(&Boot::MsrAccessFailed)
+    }
+
+    /// Whether it says enough of its machine to be judged without it.
+    pub(crate) fn speaks_for_itself(&self) -> bool {
+        self.traps() > 0 || !self.boot.is_empty() || !self.kernel_split_locks.is_empty()
     }
 
     /// Traps that were printed.
@@ -149,6 +223,7 @@ impl History {
             look(&record);
         }
         events.begins_at_boot |= records.log_start() == LogStart::Boot;
+        events.foreign_lines = records.counts().foreign_lines;
         Ok(events)
     }
 

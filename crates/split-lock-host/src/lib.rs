@@ -27,7 +27,7 @@ pub use detection::Detection;
 pub use diagnosis::{AttributedTraps, Attribution, Diagnosis, LogCollector};
 pub use facts::{Facts, Kvm, Os};
 pub use fix::{BootLoader, Fix, FixLocation, Persistence, Step};
-pub use history::{Events, History};
+pub use history::{Events, History, KernelSplitLock};
 pub use mode::Mode;
 pub use observed::{Fact, Observed};
 pub use root::{MOST_BYTES, MOST_NAMES, Root};

@@ -60,6 +60,27 @@ pub(crate) fn parameter(command_line: &str) -> Option<&str> {
         .rfind(|word| word.starts_with(PARAMETER))
 }
 
+/// Words that are met on command lines and that no kernel knows.
+pub(crate) fn inert_parameters(command_line: &str) -> impl Iterator<Item = &str> {
+    const NAMES: [&str; 8] = [
+        "split_lock",
+        "nosplit_lock",
+        "nosplit_lock_mitigate",
+        "split_lock_mitigate",
+        "nosplit_lock_detect",
+        "no_split_lock_detect",
+        "bus_lock_detect",
+        "kernel.split_lock_mitigate",
+    ];
+    command_line.split_whitespace().filter(|word| {
+        let name = word.split('=').next().unwrap_or(word).replace('-', "_");
+        let value = word.strip_prefix(PARAMETER);
+        NAMES.contains(&&*name)
+            || *word == "split_lock_detect"
+            || value.is_some_and(|value| Mode::parse(value).is_none())
+    })
+}
+
 /// As the kernel's `sscanf` sees it: what follows the digits does not count, and without any number
 /// the name of the mode is enough.
 fn rate_limit(value: &str) -> Option<Option<u16>> {
@@ -96,6 +117,22 @@ mod tests {
         assert_eq!(parameter(line), Some("split_lock_detect=off"));
         assert_eq!(Mode::of("quiet"), Mode::Warn);
         assert_eq!(parameter("quiet split_lock_detect"), None);
+    }
+
+    #[test]
+    fn what_no_kernel_knows_is_found() {
+        let line = "quiet split_lock=off nosplit_lock_mitigate split_lock_detect=on split_lock_detect=off \
+                    sysctl.kernel.split_lock_mitigate=0 split_lock_mitigate=0";
+        let found: Vec<&str> = inert_parameters(line).collect();
+        assert_eq!(
+            found,
+            [
+                "split_lock=off",
+                "nosplit_lock_mitigate",
+                "split_lock_detect=on",
+                "split_lock_mitigate=0"
+            ]
+        );
     }
 
     #[test]

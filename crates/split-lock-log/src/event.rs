@@ -6,7 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    Boot, Caller, Damage, Exception, Message, Reaction, Record, Stamp, TrapKind, WallFormat,
+    Boot, Caller, Damage, Exception, KernelOops, Message, Reaction, Record, Stamp, TrapKind,
+    WallFormat,
 };
 
 /// A record as flat fields. What does not apply is `None`.
@@ -49,6 +50,12 @@ pub struct Event<'a> {
     pub suppressed: Option<u64>,
     /// What is in no other field, in words.
     pub detail: Option<String>,
+    /// Where in the kernel's code, or in a program's file: `skb_clone+0x159/0x1e0 [module]`.
+    pub place: Option<String>,
+    /// The code there, in hexadecimal: `<f0>` is the byte at the address.
+    pub code: Option<Cow<'a, str>>,
+    /// The registers that were printed: `RAX=0x1 RBX=0x2`.
+    pub registers: Option<String>,
 }
 
 impl<'a> Event<'a> {
@@ -68,7 +75,7 @@ impl<'a> Event<'a> {
             uptime_s: stamp.uptime.map(|uptime| uptime.as_secs_f64()),
             host: record.host.as_deref().map(text),
             caller: record.caller.map(|caller| caller.to_string()),
-            detail: detail(&record.message),
+            detail: detail(record),
             ..Event::default()
         };
         match &record.message {
@@ -83,7 +90,33 @@ impl<'a> Event<'a> {
                 event.exception = Some(suppressed.exception.to_string());
                 event.suppressed = Some(suppressed.count);
             }
-            _ => {}
+            Message::KernelSplitLock(oops) => {
+                event.exception = Some(Exception::AlignmentCheck.to_string());
+                event.comm = oops.comm.as_deref().map(text);
+                event.comm_hex = oops.comm.as_deref().and_then(hex_unless_text);
+                event.tid = oops.tid;
+                event.place = oops.rip.as_ref().map(ToString::to_string);
+                event.code = oops.code.as_deref().map(text);
+                event.registers = registers(oops);
+            }
+            Message::AlignmentSignal(signal) => {
+                event.exception = Some(Exception::AlignmentCheck.to_string());
+                event.comm = Some(text(&signal.comm));
+                event.comm_hex = hex_unless_text(&signal.comm);
+                event.tid = Some(signal.tid);
+                event.address = Some(format!("{:#x}", signal.ip));
+                event.place = signal.module.as_ref().map(|(module, offset)| {
+                    format!("{}+{offset:#x}", String::from_utf8_lossy(module))
+                });
+            }
+            Message::Damaged { text: line, .. } => {
+                if let Some((comm, tid)) = crate::message::who_in(line) {
+                    event.comm = Some(text(comm));
+                    event.comm_hex = hex_unless_text(comm);
+                    event.tid = Some(tid);
+                }
+            }
+            Message::Boot(_) | Message::RefusedWrite(_) | Message::Started { .. } => {}
         }
         event
     }
@@ -98,6 +131,10 @@ fn clock(stamp: &Stamp) -> Option<&'static str> {
         WallFormat::Full => "full",
         WallFormat::Unix => "unix",
         WallFormat::UnixMicros => "unix_us",
+        WallFormat::UnixMillis => "unix_ms",
+        WallFormat::UnixNanos => "unix_ns",
+        WallFormat::MonthDay => "month_day",
+        WallFormat::TimeOfDay => "time_of_day",
     });
     let uptime = stamp.uptime.map(|_| "uptime");
     let since = stamp.since_previous.map(|_| "since_previous");
@@ -109,10 +146,29 @@ fn hex_unless_text(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(hex)
 }
 
-fn detail(message: &Message) -> Option<String> {
+fn registers(oops: &KernelOops) -> Option<String> {
+    let registers = oops
+        .registers
+        .iter()
+        .map(|(name, value)| format!("{name}={value:#x}"));
+    (!oops.registers.is_empty()).then(|| registers.collect::<Vec<_>>().join(" "))
+}
+
+fn detail(record: &Record) -> Option<String> {
     let text = |bytes| String::from_utf8_lossy(bytes);
-    Some(match message {
+    Some(match &record.message {
+        Message::Trap(_) if record.lacks_prefix => {
+            "the kernel's prefix (x86/split lock detection) is missing".into()
+        }
         Message::Trap(_) => return None,
+        Message::KernelSplitLock(oops) => {
+            let place = oops.rip.as_ref().map_or(String::new(), |rip| format!(" in {rip}"));
+            let rest = if oops.is_complete { "" } else { "; the end of its report is missing" };
+            format!("the kernel itself split a lock{place}{rest}")
+        }
+        Message::AlignmentSignal(_) => {
+            "SIGBUS for a misaligned access: a split lock in mode fatal, or a program that has set EFLAGS.AC".into()
+        }
         Message::Boot(boot) => boot.to_string(),
         Message::Suppressed(suppressed) => match suppressed.exception {
             Exception::AlignmentCheck => "split_lock messages were left out".into(),
@@ -140,6 +196,8 @@ impl Message {
             Message::Suppressed(_) => "suppressed",
             Message::RefusedWrite(_) => "refused_write",
             Message::Started { .. } => "started",
+            Message::KernelSplitLock(_) => "kernel_split_lock",
+            Message::AlignmentSignal(_) => "alignment_signal",
             Message::Damaged { .. } => "damaged",
         }
     }
@@ -219,6 +277,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Damage::CutShort => "cut short",
+            Damage::AddressCutShort => "the address may be cut short",
             Damage::NoBeginning => "no beginning",
             Damage::Garbled => "garbled",
             Damage::LineTooLong => "line too long",

@@ -26,9 +26,11 @@ mod colour;
 mod event;
 mod header;
 mod journal;
+mod json;
 mod line;
 mod log_start;
 mod message;
+mod oops;
 mod partial;
 mod patterns;
 mod position;
@@ -41,10 +43,10 @@ mod stamp;
 pub use event::Event;
 pub use log_start::LogStart;
 pub use record::{
-    Boot, Caller, Damage, Exception, Message, MessageCounts, Reaction, Record, RefusedWrite,
-    Suppressed, Trap, TrapKind,
+    AlignmentSignal, Boot, Caller, CodeAddress, Damage, Exception, KernelOops, Message,
+    MessageCounts, Reaction, Record, RefusedWrite, Suppressed, Trap, TrapKind,
 };
 pub use records::Records;
 pub use scanner::{MAX_LINE_BYTES, Scanner};
-pub use source::Source;
+pub use source::{LeftOut, Source, Visit, for_each_log};
 pub use stamp::{Stamp, WallFormat};

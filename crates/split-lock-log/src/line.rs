@@ -1,17 +1,21 @@
 //! One line: does it hold one of the messages, and whole?
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use crate::colour::without_colours;
 use crate::header::{Header, Origin};
-use crate::journal::{Entry, JsonLine};
+use crate::journal::Entry;
+use crate::json::JsonLine;
 use crate::message::{
-    END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, LINUX_VERSION, OPENINGS, Opening, PREFIX, Parsed,
-    REFUSED_WRITE, hexadecimal_digits,
+    AC, DB, END_OF_REFUSED_WRITE, ENDS_OF_TRAPS, Ending, LINUX_VERSION, OPENINGS, Opening, PREFIX,
+    Parsed, REFUSED_WRITE, alignment, hexadecimal_digits, traps,
 };
-use crate::{Damage, Message};
+use crate::oops::{self, Collector};
+use crate::patterns::Patterns;
+use crate::{Damage, Message, Stamp};
 
 /// What a line holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +24,9 @@ pub(crate) enum Line {
     Other,
     /// One of the messages, or something that quotes it, in a line that a program has written.
     Foreign,
-    Whole(Header, Message),
+    Whole(Header, Message, Ending),
+    /// The first line of an oops, with what is to be read of it.
+    Oops(Header, Collector),
     /// A beginning that may go on in the next line.
     Partial(Header, Certainty),
     Damaged(Header, Damage),
@@ -36,18 +42,23 @@ pub(crate) enum Certainty {
 }
 
 impl Line {
-    pub(crate) fn read(line: &[u8]) -> Self {
-        match JsonLine::read(line) {
-            JsonLine::Entry(entry) => Self::of_entry(&entry),
-            JsonLine::Broken => Self::of_broken_entry(line),
-            JsonLine::Other => Self::of_text(line),
+    /// All that a line holds: a line of JSON, or one into which others have run, may hold several messages.
+    pub(crate) fn each(line: &[u8], patterns: &Patterns, mut found: impl FnMut(Self)) {
+        match JsonLine::read(line, patterns) {
+            JsonLine::Entries(entries) => {
+                for entry in entries {
+                    Self::each_of_entry(&entry, &mut found);
+                }
+            }
+            JsonLine::Broken => Self::each_of_text(line, |line| found(line.without_end())),
+            JsonLine::Other => Self::each_of_text(line, found),
         }
     }
 
     /// Without its end nobody knows what of it is escaped, and how much is missing.
-    fn of_broken_entry(line: &[u8]) -> Self {
-        match Self::of_text(line) {
-            Line::Whole(header, _) | Line::Partial(header, Certainty::Certain) => {
+    fn without_end(self) -> Self {
+        match self {
+            Line::Whole(header, ..) | Line::Partial(header, Certainty::Certain) => {
                 Line::Damaged(header, Damage::CutShort)
             }
             Line::Partial(_, Certainty::Possible) => Line::Other,
@@ -55,33 +66,90 @@ impl Line {
         }
     }
 
-    pub(crate) fn of_entry(entry: &Entry) -> Self {
-        let line = Self::of_text(&entry.message);
-        let with = |header: Header| Header {
-            stamp: entry.stamp.clone(),
-            host: entry.host.clone(),
-            ..header
-        };
-        match line {
-            Line::Other => Line::Other,
-            _ if entry.origin == Origin::Program => Line::Foreign,
-            Line::Foreign => Line::Foreign,
-            Line::Whole(header, message) => Line::Whole(with(header), message),
-            // An entry is not wrapped.
-            Line::Partial(header, Certainty::Certain) => {
-                Line::Damaged(with(header), Damage::CutShort)
+    pub(crate) fn each_of_entry(entry: &Entry, mut found: impl FnMut(Self)) {
+        // What is beside the message says more than what is in front of it.
+        let with = |header: Header| {
+            let stamp = &entry.stamp;
+            let is_beside = !stamp.is_empty();
+            Header {
+                stamp: Stamp {
+                    text: if is_beside {
+                        stamp.text.clone()
+                    } else {
+                        header.stamp.text
+                    },
+                    wall: if is_beside {
+                        stamp.wall
+                    } else {
+                        header.stamp.wall
+                    },
+                    uptime: stamp.uptime.or(header.stamp.uptime),
+                    since_previous: header.stamp.since_previous,
+                },
+                host: entry.host.clone().or(header.host),
+                ..header
             }
-            Line::Partial(_, Certainty::Possible) => Line::Other,
-            Line::Damaged(header, damage) => Line::Damaged(with(header), damage),
+        };
+        Self::each_of_text(&entry.message, |line| {
+            found(match line {
+                Line::Other => Line::Other,
+                _ if entry.origin == Origin::Program => Line::Foreign,
+                Line::Foreign => Line::Foreign,
+                Line::Whole(header, message, _) => {
+                    Line::Whole(with(header), message, Ending::default())
+                }
+                Line::Oops(header, collector) => Line::Oops(with(header), collector),
+                // An entry is not wrapped.
+                Line::Partial(header, Certainty::Certain) => {
+                    Line::Damaged(with(header), Damage::CutShort)
+                }
+                Line::Partial(_, Certainty::Possible) => Line::Other,
+                Line::Damaged(header, damage) => Line::Damaged(with(header), damage),
+            });
+        });
+    }
+
+    /// All that a text holds. Serial lines may end in a carriage return alone, and then look like one.
+    pub(crate) fn each_of_text(text: &[u8], mut found: impl FnMut(Self)) {
+        let text = text.trim_ascii_end();
+        let mut parts = text.split(|&byte| byte == b'\r');
+        if memchr::memchr(b'\r', text).is_some()
+            && parts.any(|part| matches!(Self::of_text(part), Line::Whole(..)))
+        {
+            for part in text.split(|&byte| byte == b'\r') {
+                Self::each_in_a_row(part, &mut found);
+            }
+        } else {
+            Self::each_in_a_row(text, found);
         }
     }
 
-    pub(crate) fn of_text(line: &[u8]) -> Self {
-        let line = &*without_colours(line);
+    /// A message, and what is behind it.
+    fn each_in_a_row(text: &[u8], mut found: impl FnMut(Self)) {
+        let mut text = Cow::Borrowed(text);
+        loop {
+            let line = Self::of_text(&text);
+            let behind = match &line {
+                Line::Whole(header, _, ending) if !header.is_escaped => ending.behind,
+                _ => 0,
+            };
+            found(line);
+            let plain = plain(&text);
+            let rest = &plain[plain.len() - behind.min(plain.len())..];
+            if rest.is_empty() || find(rest).is_none() {
+                return;
+            }
+            text = Cow::Owned(rest.to_vec());
+        }
+    }
+
+    /// The first message in a text.
+    pub(crate) fn of_text(text: &[u8]) -> Self {
+        let line = &*plain(text);
         let Some((start, opening, body)) = find(line) else {
             return Self::without_beginning(line);
         };
-        let (mut header, rest) = Header::read(&line[..start]);
+        let (mut header, rest) = Header::read_before_message(&line[..start]);
         // The kernel's message would begin here, and this is somebody's who mentions it.
         if !header.stamp.is_empty() && rest.trim_ascii_end().ends_with(b":") {
             header.origin = Origin::Program;
@@ -91,10 +159,14 @@ impl Line {
         } else {
             parse_or_begin(opening, body)
         };
+        Self::of_parsed(header, parsed)
+    }
+
+    fn of_parsed(header: Header, parsed: Parsed) -> Self {
         match parsed {
             Parsed::NotOurs => Line::Other,
             _ if header.origin == Origin::Program => Line::Foreign,
-            Parsed::Whole(message) => Line::Whole(header, message),
+            Parsed::Whole(message, ending) => Line::Whole(header, message, ending),
             Parsed::CutShort => Line::Partial(header, Certainty::Certain),
             Parsed::MaybeCutShort => Line::Partial(header, Certainty::Possible),
             Parsed::Garbled => Line::Damaged(header, Damage::Garbled),
@@ -103,6 +175,12 @@ impl Line {
 
     /// The prefix is not there, or not all of it.
     fn without_beginning(line: &[u8]) -> Self {
+        if let Some(line) = Self::of_trap_without_prefix(line)
+            .or_else(|| Self::of_alignment_signal(line))
+            .or_else(|| Self::of_oops(line))
+        {
+            return line;
+        }
         let (header, rest) = Header::read(line);
         if let Some(release) = rest.strip_prefix(LINUX_VERSION)
             && header.origin != Origin::Program
@@ -110,7 +188,7 @@ impl Line {
             // Who built it follows in parentheses.
             if let Some(end) = memchr::memmem::find(release, b" (") {
                 let release = release[..end].to_vec();
-                return Line::Whole(header, Message::Started { release });
+                return Line::Whole(header, Message::Started { release }, Ending::default());
             }
         }
         let has = |part: &&[u8]| memchr::memmem::find(line, part).is_some();
@@ -127,6 +205,103 @@ impl Line {
             None => Line::Other,
         }
     }
+
+    /// A logger has taken the prefix for a tag, or somebody has left it out.
+    fn of_trap_without_prefix(line: &[u8]) -> Option<Self> {
+        let has_middle = ENDS_OF_TRAPS
+            .iter()
+            .any(|end| memchr::memmem::find(line, end).is_some());
+        if !has_middle {
+            return None;
+        }
+        let starts = |exception| memchr::memmem::find(line, exception);
+        let start = [AC, DB].into_iter().filter_map(starts).min()?;
+        let (mut header, rest) = Header::read_before_message(&line[..start]);
+        let parsed = traps(&line[start..])?;
+        // Something else is in its place: what is left of it, or another's words.
+        if !rest.is_empty() || header.is_escaped || !matches!(parsed, Parsed::Whole(..)) {
+            return None;
+        }
+        header.lacks_prefix = true;
+        Some(Self::of_parsed(header, parsed))
+    }
+
+    fn of_alignment_signal(line: &[u8]) -> Option<Self> {
+        let middle = memchr::memmem::find(line, alignment::MIDDLE)?;
+        let start = memchr::memmem::find(&line[..middle], alignment::BEFORE)?;
+        let (header, _) = Header::read_before_message(&line[..start]);
+        let body = &line[start + alignment::BEFORE.len()..];
+        let parsed = match header.is_escaped {
+            true => alignment::parse(&unescape(body)),
+            false => alignment::parse(body),
+        };
+        Some(Self::of_parsed(header, parsed))
+    }
+
+    fn of_oops(line: &[u8]) -> Option<Self> {
+        memchr::memmem::find(line, oops::SPLIT_LOCK_DETECTED)?;
+        let (header, rest) = Header::read(line);
+        oops::begins(rest).then(|| match header.origin {
+            Origin::Program => Line::Foreign,
+            _ => Line::Oops(header, Collector::new(rest)),
+        })
+    }
+}
+
+/// Without colours, and without what a page on the web puts in the place of some characters.
+fn plain(text: &[u8]) -> Cow<'_, [u8]> {
+    let text = without_colours(text);
+    if memchr::memchr2(b'&', b'\\', &text).is_none() {
+        return text;
+    }
+    const ESCAPES: [(&[u8], u8); 12] = [
+        (b"&#x2F;", b'/'),
+        (b"&#x2f;", b'/'),
+        (b"&#47;", b'/'),
+        (b"&sol;", b'/'),
+        (br"\/", b'/'),
+        (b"&num;", b'#'),
+        (b"&#35;", b'#'),
+        (b"&#x23;", b'#'),
+        (b"&colon;", b':'),
+        (b"&#58;", b':'),
+        (b"&nbsp;", b' '),
+        (b"&#160;", b' '),
+    ];
+    // Only a prefix that is written so: a name keeps its bytes.
+    let is_escaped = ESCAPES
+        .iter()
+        .any(|(escape, _)| memchr::memmem::find(&text, escape).is_some());
+    if !is_escaped || find(&text).is_some() {
+        return text;
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = &text[..];
+    while let [first, after @ ..] = rest {
+        let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
+        let (byte, after) = escape.map_or((*first, after), |(escape, byte)| {
+            (*byte, &rest[escape.len()..])
+        });
+        plain.push(byte);
+        rest = after;
+    }
+    Cow::Owned(plain)
+}
+
+/// `[ 11-22 14:53:09.123     0:    0 W/x86/split lock detection ]`: Android's long form has a line for what stands before
+/// a message. Returned as other loggers write it.
+pub(crate) fn android_long_header(line: &[u8]) -> Option<Vec<u8>> {
+    let inside = line.trim_ascii().strip_prefix(b"[ ")?.strip_suffix(b" ]")?;
+    let (before, tag) = (
+        inside.split(|&byte| byte == b'/').next()?,
+        PREFIX.strip_suffix(b": ")?,
+    );
+    inside.ends_with(tag).then_some(())?;
+    let words = before
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    let time: Vec<&[u8]> = words.take(2).collect();
+    Some([&time.join(&b' ')[..], b" ", tag, b":"].concat())
 }
 
 /// The mark of a line that goes on is none of the kernel's words.
@@ -177,7 +352,7 @@ pub(crate) fn without_soft_break(line: &[u8]) -> &[u8] {
 }
 
 /// `/dev/kmsg` writes bytes that are not printable as `\x1b`, and so a backslash.
-fn unescape(text: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut unescaped = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, after @ ..] = rest {
@@ -196,6 +371,14 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn read(line: &str) -> Vec<Line> {
+        let mut lines = vec![];
+        Line::each(line.as_bytes(), &Patterns::for_json(), |line| {
+            lines.push(line);
+        });
+        lines
+    }
+
     #[test]
     fn kmsg_escapes_are_undone() {
         assert_eq!(unescape(br"a\x1b[31m\x5c\xZZ\x0"), b"a\x1b[31m\\\\xZZ\\x0");
@@ -213,7 +396,7 @@ mod tests {
             "NEM: WARNING: /proc/sys/kernel/split_lock_mitigate is 1.",
             "sudo: bob : COMMAND=/usr/bin/less arch/x86/split.c",
         ] {
-            assert_eq!(Line::read(line.as_bytes()), Line::Other, "{line}");
+            assert_eq!(read(line), [Line::Other], "{line}");
         }
     }
 
@@ -223,9 +406,9 @@ mod tests {
             r#"{"MESSAGE":"x86/split lock detection: #AC: a\\/1 took a split_lock trap at address: 0x1"#,
             r#"{"MESSAGE":"x86/split lock detection: disabled"#,
         ] {
-            let read = Line::read(line.as_bytes());
+            let read = read(line);
             assert!(
-                matches!(read, Line::Damaged(_, Damage::CutShort)),
+                matches!(read[..], [Line::Damaged(_, Damage::CutShort)]),
                 "{read:?}"
             );
         }
@@ -241,7 +424,7 @@ mod tests {
             "Nov 11 03:49:25 host me[7]: unchecked MSR access error: WRMSR to 0x33 (tried to write",
             r#"{"_TRANSPORT":"stdout","MESSAGE":"x86/split lock detection: disabled"}"#,
         ] {
-            assert_eq!(Line::read(line.as_bytes()), Line::Foreign, "{line}");
+            assert_eq!(read(line), [Line::Foreign], "{line}");
         }
     }
 }

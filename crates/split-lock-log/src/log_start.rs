@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::colour::without_colours;
 use crate::header::{Header, Origin};
-use crate::journal::{Entry, JsonLine};
+use crate::journal::Entry;
+use crate::json::JsonLine;
 use crate::message::LINUX_VERSION;
 
 /// Whether a log begins where the kernel does: if so, a message of the boot that is not there was not
@@ -30,11 +31,17 @@ const MOST_LINES: u32 = 1_000;
 pub(crate) struct LogStartDetector {
     decided: Option<LogStart>,
     lines: u32,
+    is_quoted_printable: bool,
 }
 
 impl LogStartDetector {
     pub(crate) fn has_decided(&self) -> bool {
         self.decided.is_some() || self.lines >= MOST_LINES
+    }
+
+    /// Whether a mail's header has said that lines may be broken anywhere.
+    pub(crate) fn is_quoted_printable(&self) -> bool {
+        self.is_quoted_printable
     }
 
     pub(crate) fn result(&self) -> LogStart {
@@ -45,10 +52,15 @@ impl LogStartDetector {
         if self.has_decided() {
             return;
         }
-        if let JsonLine::Entry(entry) = JsonLine::read(line) {
+        if let Some(entry) = JsonLine::any_entry(line) {
             return self.add_entry(&entry);
         }
         self.lines += 1;
+        if let Some((name, value)) = mail_header(line) {
+            self.is_quoted_printable |= name.eq_ignore_ascii_case(b"content-transfer-encoding")
+                && value.eq_ignore_ascii_case(b"quoted-printable");
+            return;
+        }
         if !line.starts_with(b"-- ") && !line.trim_ascii().is_empty() {
             let line = without_colours(line);
             let (header, message) = Header::read(&line);
@@ -74,6 +86,17 @@ impl LogStartDetector {
             (Origin::Unknown, None) => Some(LogStart::Unclear),
         };
     }
+}
+
+/// `Subject: Re: boot log`: the name, and what it says.
+fn mail_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_name = name.first().is_some_and(u8::is_ascii_uppercase)
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphabetic() || *byte == b'-');
+    (is_name && value.starts_with(b" ")).then(|| (name, value.trim_ascii()))
 }
 
 #[cfg(test)]
@@ -118,6 +141,10 @@ mod tests {
                 LogStart::Later,
             ),
             ("Jun 1 00:00:00 h kernel: usb 1-1: new", LogStart::Later),
+            (
+                "Subject: my log\n\n[    0.000000] Linux version 6.6.1 (x)",
+                LogStart::Boot,
+            ),
             ("x86/split lock detection: disabled", LogStart::Unclear),
             ("", LogStart::Unclear),
         ] {

@@ -6,11 +6,17 @@ use crate::colour::ESCAPE;
 use crate::line::without_soft_break;
 use crate::message::LINUX_VERSION;
 
-/// Many a line has this word and goes on in another way than ` lock` or `_lock`; see [`is_ours`].
-const SPLIT: &[u8] = b"split";
+/// Many a line has `split` or `Split` and goes on in another way than ` lock` or `_lock`; see [`is_ours`].
+const SPLIT: &[u8] = b"plit";
 
 /// Every line that reads as more than [`Line::Other`](crate::line::Line::Other) holds one of these.
-const IN_TEXT: [&[u8]; 4] = [SPLIT, b"bus_lock", LINUX_VERSION, b"MSR"];
+const IN_TEXT: [&[u8]; 5] = [
+    SPLIT,
+    b"bus_lock",
+    LINUX_VERSION,
+    b"MSR",
+    b" alignment check",
+];
 
 /// The same, in an entry whose message is no text: `split` and `bus_l`, with and without spaces.
 const IN_BYTES: [&[u8]; 4] = [

@@ -19,6 +19,8 @@ pub struct Record {
     pub host: Option<Vec<u8>>,
     /// Who was running when it was written, where the kernel is configured to say so.
     pub caller: Option<Caller>,
+    /// Whether the kernel's `x86/split lock detection: ` is missing before it, which some loggers take for a tag.
+    pub lacks_prefix: bool,
     /// What it says.
     pub message: Message,
 }
@@ -48,6 +50,10 @@ pub enum Message {
         /// The kernel's release, such as `6.6.1`.
         release: Vec<u8>,
     },
+    /// The kernel itself split a lock, and that thread died of it.
+    KernelSplitLock(Box<KernelOops>),
+    /// A program got SIGBUS for a misaligned access.
+    AlignmentSignal(AlignmentSignal),
     /// One of these messages, of which a part is missing or wrong.
     Damaged {
         /// What is wrong.
@@ -55,6 +61,55 @@ pub enum Message {
         /// The beginning of the line, as it is.
         text: Vec<u8>,
     },
+}
+
+/// `Oops: Split lock detected`: what the kernel printed of itself before the thread died. What is `None` is not there,
+/// or was cut off.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelOops {
+    /// `[#1]`: the first oops since the kernel started, or which.
+    pub number: Option<u32>,
+    /// On which CPU.
+    pub cpu: Option<u32>,
+    /// The thread's name.
+    pub comm: Option<Vec<u8>>,
+    /// The thread's id.
+    pub tid: Option<u32>,
+    /// The instruction.
+    pub rip: Option<CodeAddress>,
+    /// `Code:` as it is written: bytes in hexadecimal, `<f0>` for the one at RIP.
+    pub code: Option<Vec<u8>>,
+    /// By their names in the log: `RAX`, `EFLAGS`.
+    pub registers: Vec<(String, u64)>,
+    /// Whether its last line (`---[ end trace`) is there.
+    pub is_complete: bool,
+}
+
+/// `skb_clone+0x159/0x1e0 [module]`: an address in the kernel's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeAddress {
+    /// The function's name.
+    pub function: String,
+    /// How far into it.
+    pub offset: u64,
+    /// How long it is.
+    pub size: u64,
+    /// The module that it is in; `None` for the kernel's own.
+    pub module: Option<String>,
+}
+
+/// `traps: NAME[PID] trap alignment check`: what a program gets in mode `fatal`, and in every mode if it has set
+/// EFLAGS.AC itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlignmentSignal {
+    /// The thread's name.
+    pub comm: Vec<u8>,
+    /// The thread's id.
+    pub tid: u32,
+    /// The instruction.
+    pub ip: u64,
+    /// The file that it is in, and how far from where that part of it was loaded.
+    pub module: Option<(Vec<u8>, u64)>,
 }
 
 /// A thread split a lock.
@@ -170,6 +225,8 @@ pub struct RefusedWrite {
 pub enum Damage {
     /// It ends too early, and does not go on in the next line.
     CutShort,
+    /// It ends in the digits of an address that has more in the next line, or nothing behind it to say that these are all.
+    AddressCutShort,
     /// Its end is there, and its beginning is not.
     NoBeginning,
     /// It is none of the kernel's messages, though it begins like them.
@@ -195,6 +252,18 @@ pub struct MessageCounts {
     pub damaged: u64,
     /// Lines of programs that have one of the messages in them, and are no records.
     pub foreign_lines: u64,
+    /// Split locks of the kernel itself.
+    pub kernel_split_locks: u64,
+    /// Programs that got SIGBUS for a misaligned access.
+    pub alignment_signals: u64,
+}
+
+impl MessageCounts {
+    /// Events of split locks and bus locks, as far as they were printed.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.traps + self.kernel_split_locks + self.alignment_signals
+    }
 }
 
 impl MessageCounts {
@@ -208,6 +277,8 @@ impl MessageCounts {
             }
             Message::RefusedWrite(_) => self.refused_writes += 1,
             Message::Started { .. } => self.starts += 1,
+            Message::KernelSplitLock(_) => self.kernel_split_locks += 1,
+            Message::AlignmentSignal(_) => self.alignment_signals += 1,
             Message::Damaged { .. } => self.damaged += 1,
         }
     }
@@ -222,5 +293,7 @@ impl AddAssign for MessageCounts {
         self.starts += more.starts;
         self.damaged += more.damaged;
         self.foreign_lines += more.foreign_lines;
+        self.kernel_split_locks += more.kernel_split_locks;
+        self.alignment_signals += more.alignment_signals;
     }
 }

@@ -14,6 +14,8 @@ pub struct Records<R> {
     chunk: Vec<u8>,
     scanner: Scanner,
     has_ended: bool,
+    /// What has ended it too early; what was read before comes first.
+    error: Option<io::Error>,
 }
 
 impl<R: Read> Records<R> {
@@ -24,6 +26,7 @@ impl<R: Read> Records<R> {
             chunk: vec![0; CHUNK_BYTES],
             scanner: Scanner::new(),
             has_ended: false,
+            error: None,
         }
     }
 
@@ -39,20 +42,26 @@ impl<R: Read> Records<R> {
         self.scanner.log_start()
     }
 
-    fn read_on(&mut self) -> io::Result<()> {
+    fn read_on(&mut self) {
         match self.input.read(&mut self.chunk) {
             Ok(0) => {
                 self.has_ended = true;
                 self.scanner.finish();
             }
-            Ok(count) => self.scanner.feed(&self.chunk[..count]),
+            Ok(count) => {
+                self.scanner.feed(&self.chunk[..count]);
+                // Whoever writes line by line may not write another for a long time.
+                if count < CHUNK_BYTES && self.chunk[..count].ends_with(b"\n") {
+                    self.scanner.flush();
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 self.has_ended = true;
-                return Err(error);
+                self.scanner.finish();
+                self.error = Some(error);
             }
         }
-        Ok(())
     }
 }
 
@@ -65,11 +74,9 @@ impl<R: Read> Iterator for Records<R> {
                 return Some(Ok(record));
             }
             if self.has_ended {
-                return None;
+                return self.error.take().map(Err);
             }
-            if let Err(error) = self.read_on() {
-                return Some(Err(error));
-            }
+            self.read_on();
         }
     }
 }

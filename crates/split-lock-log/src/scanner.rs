@@ -1,19 +1,22 @@
 //! From chunks of bytes to records.
 
+use crate::json;
 use crate::patterns::Patterns;
-use crate::{LogStart, MessageCounts, Record, journal};
+use crate::{LogStart, MessageCounts, Record};
 
 mod bounded;
+mod document;
 mod export;
 mod lines;
 mod output;
-mod pretty;
+mod verbose;
 
 pub use bounded::MAX_LINE_BYTES;
+use document::Document;
 use export::Export;
 use lines::Lines;
 use output::ScanOutput;
-use pretty::Pretty;
+use verbose::Verbose;
 
 /// The parser, without any I/O: bytes go in with [`feed`](Self::feed), in chunks of any size, and records
 /// come out of [`take`](Self::take).
@@ -24,6 +27,8 @@ pub struct Scanner {
     format: Option<Format>,
     /// What has come before the format was known.
     first: Vec<u8>,
+    /// Lines end in a carriage return alone.
+    has_old_ends: bool,
     output: ScanOutput,
 }
 
@@ -32,11 +37,9 @@ pub struct Scanner {
 enum Format {
     Lines(Lines),
     Export(Export),
-    Pretty(Pretty),
+    Document(Document),
+    Verbose(Verbose),
 }
-
-/// So much of the first line tells the format.
-const HEAD_BYTES: usize = 64;
 
 impl Scanner {
     /// At the beginning of a log.
@@ -47,12 +50,36 @@ impl Scanner {
 
     /// Goes on with the next bytes.
     pub fn feed(&mut self, chunk: &[u8]) {
-        if let Some(format) = &mut self.format {
-            return format.feed(chunk, &mut self.output);
+        if self.format.is_some() {
+            return self.go_on(chunk);
         }
+        // The first line that has something in it tells how the log is written.
         self.first.extend_from_slice(chunk);
-        if self.first.len() >= HEAD_BYTES || self.first.contains(&b'\n') {
+        let is_told = self.first.trim_ascii_start().contains(&b'\n');
+        if is_told || self.first.len() >= MAX_LINE_BYTES {
             self.begin();
+        }
+    }
+
+    fn go_on(&mut self, chunk: &[u8]) {
+        let Some(format) = &mut self.format else {
+            return;
+        };
+        if self.has_old_ends {
+            let lines: Vec<u8> = chunk
+                .iter()
+                .map(|&byte| if byte == b'\r' { b'\n' } else { byte })
+                .collect();
+            format.feed(&lines, &mut self.output);
+        } else {
+            format.feed(chunk, &mut self.output);
+        }
+    }
+
+    /// Nothing more is there for now, so what waits for the next line is given, unless its width says that it goes on there.
+    pub fn flush(&mut self) {
+        if let Some(Format::Lines(lines)) = &mut self.format {
+            lines.flush(&mut self.output);
         }
     }
 
@@ -64,9 +91,11 @@ impl Scanner {
         match &mut self.format {
             Some(Format::Lines(lines)) => lines.finish(&mut self.output),
             Some(Format::Export(export)) => export.finish(&mut self.output),
-            Some(Format::Pretty(pretty)) => pretty.finish(&mut self.output),
+            Some(Format::Document(document)) => document.finish(&mut self.output),
+            Some(Format::Verbose(verbose)) => verbose.finish(&mut self.output),
             None => {}
         }
+        self.output.end_oops();
     }
 
     /// The next record, if there is one already.
@@ -88,20 +117,24 @@ impl Scanner {
 
     fn begin(&mut self) {
         let first = std::mem::take(&mut self.first);
-        let format = self.format.insert(Format::of(&first));
-        format.feed(&first, &mut self.output);
+        let head = &first[..first.len().min(MAX_LINE_BYTES)];
+        self.has_old_ends = !head.contains(&b'\n') && head.contains(&b'\r');
+        self.format = Some(Format::of(head));
+        self.go_on(&first);
     }
 }
 
 impl Format {
-    fn of(first: &[u8]) -> Self {
-        let line = first.split(|&byte| byte == b'\n').next().unwrap_or(first);
-        let head = &line[..line.len().min(HEAD_BYTES)];
-        if Export::begins_with(head) {
+    fn of(head: &[u8]) -> Self {
+        let head = head.trim_ascii_start();
+        let line = head.split(|&byte| byte == b'\n').next().unwrap_or(head);
+        if Export::begins_with(line) {
             Format::Export(Export::new(Patterns::for_text()))
-        } else if line.len() < HEAD_BYTES && Pretty::begins_with(line) {
-            Format::Pretty(Pretty::new(Patterns::for_json()))
-        } else if journal::object(head).is_some() {
+        } else if Verbose::begins_with(line) {
+            Format::Verbose(Verbose::new(Patterns::for_text()))
+        } else if Document::begins_with(line) {
+            Format::Document(Document::new(Patterns::for_json()))
+        } else if json::value_in(line).is_some() {
             Format::Lines(Lines::new(Patterns::for_json()))
         } else {
             Format::Lines(Lines::new(Patterns::for_text()))
@@ -112,7 +145,8 @@ impl Format {
         match self {
             Format::Lines(lines) => lines.feed(chunk, output),
             Format::Export(export) => export.feed(chunk, output),
-            Format::Pretty(pretty) => pretty.feed(chunk, output),
+            Format::Document(document) => document.feed(chunk, output),
+            Format::Verbose(verbose) => verbose.feed(chunk, output),
         }
     }
 }

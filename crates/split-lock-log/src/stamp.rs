@@ -42,4 +42,12 @@ pub enum WallFormat {
     Unix,
     /// Microseconds since 1970: `journalctl -o json` and `-o export`.
     UnixMicros,
+    /// Milliseconds since 1970: CloudWatch and other collectors.
+    UnixMillis,
+    /// Nanoseconds since 1970: Loki, OpenTelemetry.
+    UnixNanos,
+    /// `11-22 14:53:09.123`: Android. No year, no zone.
+    MonthDay,
+    /// `14:53:09`: terminal programs. No date, no zone.
+    TimeOfDay,
 }

@@ -76,6 +76,7 @@ impl LocatedCode {
     #[must_use]
     pub fn from_bytes(pasted: &PastedBytes, mode: Mode, rip: Option<u64>) -> Self {
         let start = pasted.start as u64;
+        let rip = rip.or(pasted.address);
         let address = rip.map_or(0, |rip| rip.wrapping_sub(start));
         let code = CodeBytes {
             bytes: &pasted.bytes,

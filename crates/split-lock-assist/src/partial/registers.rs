@@ -238,6 +238,14 @@ impl fmt::Display for Register {
     }
 }
 
+impl RegisterSetting {
+    /// Whether both say something of the same register, or of parts of it.
+    #[must_use]
+    pub fn is_of_same_register(&self, other: &Self) -> bool {
+        self.register.overlaps(other.register)
+    }
+}
+
 impl FromStr for RegisterSetting {
     type Err = SettingError;
 

@@ -162,7 +162,11 @@ impl Traps {
             }
             // Thread ids begin anew.
             Message::Started { .. } => self.starts = self.starts.saturating_add(1),
-            Message::Boot(_) | Message::RefusedWrite(_) | Message::Damaged { .. } => {}
+            Message::Boot(_)
+            | Message::RefusedWrite(_)
+            | Message::KernelSplitLock(_)
+            | Message::AlignmentSignal(_)
+            | Message::Damaged { .. } => {}
         }
     }
 

@@ -31,6 +31,14 @@ impl Facts {
         !has_one_cpu && !self.possible_kernels().iter().all(is_mended)
     }
 
+    /// Whether this kernel, on AMD's CPUs that report bus locks, lets that get into KVM guests (cured by 433265870ab3).
+    pub(crate) fn leaks_bus_locks_into_guests(&self) -> bool {
+        let leaks = |(release, _): (Release, &str)| {
+            (release.major, release.minor) == (6, 13) && release.stable <= 5
+        };
+        self.is_amd() && release(self).is_some_and(leaks)
+    }
+
     /// What the processors notice, from their flags: a flag that could not be seen is none.
     #[must_use]
     pub fn hardware(&self) -> Hardware {

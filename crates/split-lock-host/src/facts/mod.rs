@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 
 use serde::Serialize;
+use split_lock_log::Boot;
 use split_lock_model::time::Hz;
 
-use crate::{Fact, Root};
+use crate::{Events, Fact, Observed, Root};
 
 mod config;
 mod cpu;
@@ -89,6 +90,52 @@ impl Facts {
             kvm: Kvm::read(root),
             dmesg_restrict: surroundings::dmesg_restrict(root),
             os: Os::read(root),
+        }
+    }
+
+    /// What a log says of the machine that it is from, where that is another one than `here`. Nothing else is known.
+    pub(crate) fn of_log(here: &Facts, events: &Events, from: &str) -> Self {
+        fn unknown<T>(from: &str) -> Fact<T> {
+            let path = from.into();
+            let why = "the log does not say".to_owned();
+            Observed::Unreadable { path, why }.from(from)
+        }
+        let uses_bus_locks =
+            |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
+        let mut flags = BTreeSet::new();
+        if events.uses_alignment_checks() || events.alignment_checks > 0 {
+            flags.insert("split_lock_detect".to_owned());
+        }
+        if events.boot.iter().any(uses_bus_locks) || events.debug_exceptions > 0 {
+            flags.insert("bus_lock_detect".to_owned());
+        }
+        let release = events.release.clone();
+        Facts {
+            cpu_vendor: unknown(from),
+            cpu_family: unknown(from),
+            cpu_model_number: unknown(from),
+            cpu_model: unknown(from),
+            cpu_flags: match flags.is_empty() {
+                true => unknown(from),
+                false => Observed::Is(flags).from(from),
+            },
+            online_cpus: unknown(from),
+            kernel_release: match release {
+                Some(release) => Observed::Is(release).from(from),
+                None => unknown(from),
+            },
+            command_line: unknown(from),
+            hz: unknown(from),
+            bus_lock_detect_option: unknown(from),
+            split_lock_mitigate: unknown(from),
+            hypervisor: unknown(from),
+            container: Observed::Absent.from(from),
+            kvm: Kvm {
+                device: unknown(from),
+                bus_lock_exit: unknown(from),
+            },
+            dmesg_restrict: here.dmesg_restrict.clone(),
+            os: unknown(from),
         }
     }
 

@@ -91,6 +91,7 @@ pub(crate) fn fixes(
         Condition::Off {
             because: OffReason::RateLimitWithoutBusLocks,
         } => vec![builder.limit_removed()],
+        Condition::KernelSplitLock => builder.against_the_kernels_bug(),
         Condition::HostTraps => vec![builder.avoided()],
         Condition::HostDecides => vec![builder.asked()],
         Condition::LogOnly { .. }
@@ -254,6 +255,18 @@ impl FixBuilder<'_> {
             .after_reboot()
     }
 
+    fn against_the_kernels_bug(&self) -> Vec<Fix> {
+        let other_code = "Take another version of the code that is named above, or of whatever calls it (a driver, a security or \
+            VPN client that loads programs into the network path), and report the oops to whoever maintains it";
+        vec![
+            self.fix(other_code, now("sudo dmesg | splitlock explain -   # which instruction, and where its operand was")),
+            self.detection_off(
+                "Until then, lets the instruction run",
+                "the only sign of what may be damaged memory: the misaligned address is still used",
+            ),
+        ]
+    }
+
     fn avoided(&self) -> Fix {
         let what = "Find the program that the log names, and run another build of it (32-bit builds split more often \
             than 64-bit ones); whoever runs the host can switch detection off there";
@@ -261,6 +274,37 @@ impl FixBuilder<'_> {
     }
 
     fn asked(&self) -> Fix {
+        let name = self
+            .facts
+            .hypervisor
+            .known()
+            .map(|name| name.to_lowercase())
+            .unwrap_or_default();
+        let release = self
+            .facts
+            .kernel_release
+            .known()
+            .map(|name| name.to_lowercase())
+            .unwrap_or_default();
+        let inside = "In here only this helps: another build of the program that splits locks (`splitlock find` names the \
+            instructions), or another size or kind of virtual machine";
+        let host = match () {
+            () if release.contains("microsoft") => Some("Windows (this is WSL2)"),
+            () if name.contains("microsoft") => Some("Windows or Azure (Hyper-V)"),
+            () if name.contains("vmware") => Some("VMware (ESXi, Workstation or Fusion)"),
+            () if name.contains("innotek") || name.contains("virtualbox") => Some("VirtualBox"),
+            () if name.contains("parallels") => Some("Parallels"),
+            () if name.contains("amazon") => Some("Amazon EC2"),
+            () if name.contains("google") => Some("Google Cloud"),
+            () => None,
+        };
+        if let Some(host) = host {
+            let what = format!(
+                "{inside}. The host is {host}: `splitlock doctor` runs there only if it is Linux; whoever runs it can be told \
+                 that a guest's split locks (locked accesses across a cache line) may be trapped and throttled by the host"
+            );
+            return self.fix(&what, vec![]).at(FixLocation::Here);
+        }
         self.fix(
             "Nothing in here helps: have whoever can do so run this",
             now("splitlock doctor"),

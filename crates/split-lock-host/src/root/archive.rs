@@ -35,7 +35,7 @@ impl Archive {
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is neither a folder nor a tar archive"));
         }
-        let bytes = Source::from_reader(File::open(path)?)?.take(MOST_BYTES_IN_ALL);
+        let bytes = Source::decompressed(File::open(path)?)?.take(MOST_BYTES_IN_ALL);
         Self::read_from(bytes)
             .map_err(|error| io::Error::new(error.kind(), format!("as a tar archive: {error}")))
     }

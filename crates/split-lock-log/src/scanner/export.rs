@@ -7,7 +7,6 @@
 use super::bounded::BoundedBuffer;
 use super::output::ScanOutput;
 use crate::journal::Fields;
-use crate::line::Line;
 use crate::patterns::Patterns;
 use crate::position::Position;
 
@@ -146,11 +145,7 @@ impl Export {
         let position = self.start.take().unwrap_or(self.next);
         let is_too_long = fields.message_is_too_long;
         let Some(entry) = fields.entry() else { return };
-        output.log_start.add_entry(&entry);
-        if self.patterns.any_in(&entry.message) {
-            let line = Line::of_entry(&entry);
-            output.add_complete(line, &entry.message, is_too_long, position);
-        }
+        output.add_entry(&entry, is_too_long, position, &self.patterns);
     }
 }
 

@@ -7,11 +7,12 @@ pub(crate) fn check(log: &[u8]) {
     let whole = read(&[log]);
     let (first, second) = log.split_at(log.len() / 3);
     assert_eq!(read(&[first, second]), whole);
-    let mut end = 0;
     for record in whole {
-        assert!(record.line > end, "out of order: {record:?}");
-        assert!((1..=4).contains(&record.lines));
-        end = record.line;
+        let offset = usize::try_from(record.offset).unwrap();
+        assert!(
+            record.lines > 0 && offset < log.len(),
+            "out of place: {record:?}"
+        );
         check_message(&record);
     }
 }
@@ -31,6 +32,8 @@ fn read(parts: &[&[u8]]) -> Vec<Record> {
         + counts.boot_messages
         + counts.refused_writes
         + counts.starts
+        + counts.kernel_split_locks
+        + counts.alignment_signals
         + counts.damaged;
     assert_eq!(counted, messages.count() as u64);
     records
@@ -40,6 +43,8 @@ fn check_message(record: &Record) {
     match &record.message {
         Message::Trap(trap) => assert!(trap.comm.len() <= 64),
         Message::Damaged { text, .. } => assert!(!text.is_empty() && text.len() <= 256),
+        Message::AlignmentSignal(signal) => assert!(signal.comm.len() <= 64),
+        Message::KernelSplitLock(oops) => assert!(oops.registers.len() <= 17),
         Message::Boot(_)
         | Message::Suppressed(_)
         | Message::RefusedWrite(_)

@@ -14,7 +14,8 @@ fn a_line_without_an_end_is_read_in_bounded_memory() {
     let log = TRAP
         .chain(io::repeat(b'x').take(bytes))
         .chain(&b"\n"[..])
-        .chain(TRAP);
+        .chain(TRAP)
+        .chain(&b"\n"[..]);
     let records: Vec<_> = Records::new(log).map(Result::unwrap).collect();
     assert!(
         matches!(&records[0].message, Message::Damaged { damage: Damage::LineTooLong, text } if text.len() == 256)

@@ -125,6 +125,7 @@ impl Style {
             },
             host: (has("host kernel") || has("_HOSTNAME")).then(|| b"host".to_vec()),
             caller: event.caller.filter(|_| has("{caller}")),
+            lacks_prefix: false,
             message: event.message.clone(),
         }
     }
@@ -262,7 +263,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         any::<u32>().prop_map(Caller::Thread),
         any::<u32>().prop_map(Caller::Cpu),
     ]);
-    let parts = (0..1u64 << 50, caller, message());
+    // Less than thirty years.
+    let parts = (0..1u64 << 49, caller, message());
     parts.prop_map(|(uptime_us, caller, message)| Event {
         uptime_us,
         caller,

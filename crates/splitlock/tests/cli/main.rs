@@ -22,6 +22,7 @@ mod fixture;
 mod generate;
 mod log;
 mod model;
+mod pasted;
 mod plot;
 mod reproduce;
 mod run;

@@ -46,6 +46,17 @@ impl Judge<'_> {
             self.doubts(format!("{why}: what it says does not count"));
             self.events = None;
         }
+        self.name_inert_parameters();
+        if let Some(events) = self
+            .events
+            .filter(|events| !events.kernel_split_locks.is_empty())
+        {
+            for oops in &events.kernel_split_locks {
+                self.says(oops.to_string());
+            }
+            self.basis = Basis::Traps;
+            return Condition::KernelSplitLock;
+        }
         if self.guest_is_trapped() {
             self.basis = Basis::Traps;
             return Condition::HostTraps;
@@ -119,6 +130,17 @@ impl Judge<'_> {
         }
     }
 
+    /// Words of the command line that look as if they did something, and that no kernel knows.
+    fn name_inert_parameters(&mut self) {
+        let line = self.facts.command_line.known().map_or("", String::as_str);
+        for word in mode::inert_parameters(line) {
+            self.doubts(format!(
+                "the command line has {word}, which no kernel knows: it does nothing (split_lock_detect=off, and \
+                 sysctl.kernel.split_lock_mitigate=0, do what it seems to)"
+            ));
+        }
+    }
+
     fn sysctl_is_inert(&mut self) {
         if let Some(value) = self.facts.split_lock_mitigate.known() {
             let reason = format!("kernel.split_lock_mitigate is {value}, which means nothing here");
@@ -152,7 +174,37 @@ impl Judge<'_> {
             1 => "1 trap".to_owned(),
             traps => format!("{traps} traps"),
         };
-        let since = match events.begins_at_boot {
+        let unread = events.damaged + events.foreign_lines;
+        if unread > 0 {
+            let what = match (events.damaged, events.foreign_lines) {
+                (damaged, 0) => format!("{damaged} messages of the log are damaged"),
+                (0, foreign) => {
+                    format!("{foreign} lines of programs in the log mention split locks")
+                }
+                (damaged, foreign) => format!(
+                    "{damaged} messages of the log are damaged, and {foreign} lines of programs mention split locks"
+                ),
+            };
+            self.doubts(format!(
+                "{what}, and were not counted: `splitlock log` shows what is damaged"
+            ));
+        }
+        if events.alignment_signals > 0 {
+            let count = events.alignment_signals;
+            let mode =
+                "split locks if the mode is fatal, and otherwise programs that have set EFLAGS.AC";
+            self.says(format!(
+                "the log tells of {count} programs that got SIGBUS for a misaligned access: {mode}"
+            ));
+        }
+        if events.traps() == 0 && events.alignment_signals > 0 {
+            return;
+        }
+        let traps = match events.traps() {
+            0 if unread > 0 || !events.begins_at_boot => "no trap that could be read".to_owned(),
+            _ => traps,
+        };
+        let since = match events.begins_at_boot && unread == 0 {
             true => "since the kernel started",
             false => "as far back as it goes",
         };

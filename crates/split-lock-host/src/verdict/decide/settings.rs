@@ -4,7 +4,11 @@ use split_lock_model::kernel::Era;
 
 use super::Judge;
 use crate::Mode;
+use crate::facts;
 use crate::{Basis, Condition, LogOnlyReason, NotApplicableReason, OffReason};
+
+const LEAK: &str = "Linux 6.13.0 to 6.13.5 let the host's reports of bus locks (#DB) get into KVM guests on this CPU: programs in \
+    them crash with an unexpected SIGTRAP; 6.13.6 and 6.14 do not";
 
 impl Judge<'_> {
     pub(super) fn by_settings(&mut self) -> Condition {
@@ -98,7 +102,22 @@ impl Judge<'_> {
                 _ => "",
             };
             self.says(format!("AMD's CPUs raise no #AC for split locks{host}"));
-            NotApplicableReason::Cpu
+            // Zen 5 and later.
+            if self
+                .facts
+                .cpu_family
+                .known()
+                .is_some_and(|&family| family >= 0x1a)
+                && facts::release(self.facts)
+                    .is_some_and(|(release, _)| (release.major, release.minor) < (5, 13))
+            {
+                self.says(
+                    "this CPU reports bus locks, and Linux before 5.13 has no flag of that name: that it is missing says nothing",
+                );
+                NotApplicableReason::KernelBeforeBusLocks
+            } else {
+                NotApplicableReason::Cpu
+            }
         } else if is_too_old {
             self.says(
                 "Linux shows these flags since 5.7, and this is older: what the CPU can do is not known",
@@ -127,7 +146,19 @@ impl Judge<'_> {
             }
         };
         if is_used {
+            self.doubts.extend(
+                self.facts
+                    .leaks_bus_locks_into_guests()
+                    .then(|| LEAK.to_owned()),
+            );
             return self.by_mode(false, true);
+        }
+        // A distribution may have taken it over, and only its log would say so.
+        if let (Some(note), None) = (self.note, self.events) {
+            self.doubts(note);
+            self.doubts("whether this kernel makes use of that is not known: the log would say (give it to --log)");
+            self.basis = Basis::Nothing;
+            return Condition::Unknown;
         }
         self.says("Linux makes use of that since 6.13 where the CPU is AMD's, and this is older");
         self.doubts.extend(self.note.map(str::to_owned));

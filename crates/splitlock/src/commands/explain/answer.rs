@@ -16,6 +16,8 @@ pub(super) struct Answer {
     pub(super) analysis: Option<Analysis>,
     /// What Linux does, if it can be a split lock.
     pub(super) treatment: Option<Treatment>,
+    /// It is from a kernel's oops.
+    pub(super) is_kernel: bool,
 }
 
 impl Answer {
@@ -44,6 +46,11 @@ impl Answer {
                 "No lock: `{text}` may not have a LOCK prefix, and the CPU raises #UD (a program \
                  gets SIGILL)."
             ),
+            (None, _) if self.loads_a_selector() => format!(
+                "Only in odd cases a split lock: `{text}` loads a segment's selector. In real mode nothing is locked; in \
+                 protected mode the CPU locks the segment's descriptor to mark it as accessed, and that splits if the \
+                 descriptor lies across a cache line, which takes a table of descriptors that is not aligned to 8 bytes."
+            ),
             (None, LockKind::Implicit(lock @ ImplicitLock::AtomicWithoutLock)) => {
                 format!("Perhaps a split lock: `{text}` {lock}, and is not looked into here.")
             }
@@ -55,6 +62,24 @@ impl Answer {
                 "No lock: `{text}` does not lock, so it is no split lock, whatever it accesses."
             ),
         }
+    }
+
+    /// Far jumps and calls and the like in 16-bit code, which may be of real mode or not.
+    pub(super) fn loads_a_selector(&self) -> bool {
+        const FAR: [&str; 11] = [
+            "jmpf", "callf", "jmp far", "call far", "lds", "les", "lfs", "lgs", "lss", "retf",
+            "iret",
+        ];
+        let instruction = self
+            .analysis
+            .as_ref()
+            .map(|analysis| analysis.instruction.to_string());
+        let text = instruction.unwrap_or_default();
+        let is_far = FAR.iter().any(|word| text.starts_with(word))
+            || ["mov ds,", "mov es,", "mov ss,", "mov fs,", "mov gs,"]
+                .iter()
+                .any(|word| text.starts_with(word));
+        self.code.mode == Mode::Bits16 && is_far
     }
 
     fn of_operand(&self, analysis: &Analysis, location: &OperandLocation) -> String {
@@ -107,12 +132,13 @@ impl Answer {
             );
         }
         // The upper half of the address space is the kernel's.
-        let is_in_a_kernel =
-            code.mode == Mode::Bits64 && code.rip.is_some_and(|rip| rip >> 63 == 1);
+        let is_in_a_kernel = self.is_kernel
+            || code.mode == Mode::Bits64 && code.rip.is_some_and(|rip| rip >> 63 == 1);
         if self.treatment.is_some() && is_in_a_kernel {
             notes.push(
-                "The address is one of a kernel: in the host's own, a split lock that is detected is \
-                 an oops, in mode warn as well."
+                "It is a kernel's own code: there a split lock that is detected is an oops (`Split lock detected`), in mode \
+                 warn as well, and the thread dies. It is a bug of that code, or of whoever gave it the address; only \
+                 split_lock_detect=off or ratelimit:N lets it run, and hides the bug."
                     .to_owned(),
             );
         }
@@ -164,7 +190,7 @@ mod tests {
     fn answer(bytes: &[u8], known: KnownRegisters, mode: Mode) -> Answer {
         let pasted = PastedBytes {
             bytes: bytes.to_owned(),
-            start: 0,
+            ..PastedBytes::default()
         };
         let analysis = analyze(bytes, &known, mode).ok();
         let treatment = Treatment::by(&"6.6".parse().unwrap());
@@ -173,6 +199,7 @@ mod tests {
             known,
             analysis,
             treatment: Some(treatment),
+            is_kernel: false,
         }
     }
 
@@ -209,7 +236,7 @@ mod tests {
     fn what_else_has_to_be_known_is_noted() {
         for (settings, part) in [
             (&["rsi=0x3e", "eflags=0x40246"][..], "EFLAGS.AC"),
-            (&["rip=0xffffffff81000000"], "oops"),
+            (&["rip=0xffffffff81000000"], "is an oops"),
             (&["rsi=0x1000000000003e"], "five-level"),
         ] {
             let notes = with(&INC, settings).notes();

@@ -17,6 +17,7 @@ impl Answer {
             "schema": "splitlock-explanation",
             "schema_version": 1,
             "split": match analysis.map_or(Split::No, |analysis| analysis.split) {
+                Split::No if self.loads_a_selector() => "depends",
                 Split::Yes => "yes",
                 Split::No => "no",
                 Split::Depends => "depends",

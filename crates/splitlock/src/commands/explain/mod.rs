@@ -4,7 +4,9 @@ use std::io::{self, Read};
 
 use anyhow::{Context, Result, anyhow, bail};
 use split_lock_assist::cpu::Mode;
-use split_lock_assist::partial::{KnownRegisters, NotAnInstruction, Split, analyze};
+use split_lock_assist::partial::{
+    KnownRegisters, NotAnInstruction, RegisterSetting, Split, analyze,
+};
 use split_lock_host::Facts;
 use split_lock_symbols::{Error, LocatedCode, PastedBytes};
 
@@ -39,7 +41,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
 }
 
 fn answer(args: &ExplainArgs) -> Result<Answer> {
-    let (code, known) = code(args)?;
+    let (code, known, is_kernel) = code(args)?;
     let analysis = match analyze(&code.bytes, &known, code.mode) {
         Ok(analysis) => Some(analysis),
         Err(NotAnInstruction::Invalid) => None,
@@ -53,11 +55,12 @@ fn answer(args: &ExplainArgs) -> Result<Answer> {
         code,
         known,
         analysis,
+        is_kernel,
     })
 }
 
-/// What is asked about, and what is known of the registers while it runs.
-fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters)> {
+/// What is asked about, what is known of the registers while it runs, and whether it is from a kernel's oops.
+fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
     let mode = args.bits.map(Mode::from);
     let known = |rip, mode| {
         KnownRegisters::new(&args.reg, rip, mode).map_err(|error| anyhow!("--reg {error}"))
@@ -79,12 +82,30 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters)> {
                 other => other.into(),
             })?;
             let mode = mode.unwrap_or(Mode::Bits64);
-            let known = known(args.rip, mode)?;
-            return Ok((LocatedCode::from_bytes(&pasted, mode, known.rip), known));
+            let settings = with_pasted(&args.reg, &pasted)?;
+            let known = KnownRegisters::new(&settings, args.rip.or(pasted.address), mode)
+                .map_err(|error| anyhow!("--reg {error}"))?;
+            let code = LocatedCode::from_bytes(&pasted, mode, known.rip);
+            return Ok((code, known, pasted.is_kernel));
         }
     };
     let known = known(code.rip, code.mode)?;
-    Ok((code, known))
+    Ok((code, known, false))
+}
+
+/// The registers that were pasted, unless something else was given for one of them.
+fn with_pasted(given: &[RegisterSetting], pasted: &PastedBytes) -> Result<Vec<RegisterSetting>> {
+    let mut settings = given.to_vec();
+    for (name, value) in &pasted.registers {
+        let setting: RegisterSetting = format!("{name}={value:#x}").parse()?;
+        if !given
+            .iter()
+            .any(|given| given.is_of_same_register(&setting))
+        {
+            settings.push(setting);
+        }
+    }
+    Ok(settings)
 }
 
 /// Why there is no code at an address of a file, and which option helps.

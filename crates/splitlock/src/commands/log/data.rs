@@ -2,13 +2,24 @@
 
 use anyhow::Result;
 use csv::WriterBuilder;
+use serde::Serialize;
 use split_lock_log::Event;
 
 use split_lock_report::text::plain;
 
+#[derive(Serialize)]
+struct Versioned<'a> {
+    #[serde(flatten)]
+    event: &'a Event<'a>,
+    schema_version: u32,
+}
+
 /// One line. Control characters are escaped, those that JSON would allow as well.
 pub(super) fn json(event: &Event) -> Result<String> {
-    let text = serde_json::to_string(event)?;
+    let text = serde_json::to_string(&Versioned {
+        event,
+        schema_version: 1,
+    })?;
     let escaped = |c: char| match c {
         c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),

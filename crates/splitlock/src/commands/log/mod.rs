@@ -1,14 +1,15 @@
 //! `splitlock log`
 
-use std::io;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use split_lock_log::{Event, LogStart, MessageCounts, Records, Source};
+use split_lock_log::{Event, LogStart, MessageCounts, Records, Source, for_each_log};
 use split_lock_report::text::count;
 
 use crate::args::log::{LogArgs, LogFormat};
-use crate::error::print_to_stderr;
+use crate::error::{error_chain, print_to_stderr};
 use crate::exit::Exit;
 use crate::stdout::is_standard;
 use crate::{interrupt, stdout, terminal};
@@ -21,7 +22,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
         bail!("standard input can be read once: give `-` once");
     }
     interrupt::leave_on_ctrl_c()?;
-    let is_read = match args.format {
+    let is_read = match args.format() {
         LogFormat::Table => stdout::print_unless_closed(&table::heading())?,
         LogFormat::Csv => stdout::print_unless_closed(&data::csv_heading()?)?,
         LogFormat::Json => true,
@@ -31,56 +32,99 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     }
     let mut totals = Totals::default();
     for path in &args.files {
-        if !print_all(path, args, &mut totals)? {
-            return Ok(Exit::Fine);
+        match print_all(path, args, &mut totals) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(Exit::Fine),
+            // The others are read all the same.
+            Err(error) => totals.errors.push(error),
         }
     }
     let summary = totals.summary();
-    match args.format {
+    match args.format() {
         LogFormat::Table => stdout::print(&format!("\n{}", terminal::paragraphs(&summary)))?,
         // What is printed is for programs.
         LogFormat::Json | LogFormat::Csv => print_to_stderr(&summary),
     }
-    Ok(Exit::Fine)
+    totals.into_exit()
 }
 
-/// Prints all that one file says, as soon as it says it; whether somebody still reads what is printed.
-fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<bool> {
+/// Prints all that one file says, as soon as it says it; stops if nobody reads any more what is printed.
+fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<ControlFlow<()>> {
     let name = if is_standard(path) {
         "standard input".to_owned()
     } else {
         path.display().to_string()
     };
-    let source = open(path).with_context(|| format!("cannot read {name}"))?;
-    let mut records = Records::new(source);
+    let mut flow = ControlFlow::Continue(());
+    let mut failed = None;
+    let mut visit = |member: Option<&str>, log: &mut dyn Read| {
+        let name = member.map_or_else(|| name.clone(), |member| format!("{name}:{member}"));
+        match print_log(&name, log, args, totals) {
+            Ok(now) => flow = now,
+            Err(error) => {
+                failed = Some(error);
+                flow = ControlFlow::Break(());
+            }
+        }
+        Ok(flow)
+    };
+    let cannot = || format!("cannot read {name}");
+    let left_out = if is_standard(path) {
+        Source::for_each(io::stdin(), &mut visit).with_context(cannot)?
+    } else {
+        let read = for_each_log(path, &mut visit);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(error)
+                    .context(
+                        "try it as root, or give what `sudo dmesg` prints to `splitlock log -`",
+                    )
+                    .with_context(cannot);
+            }
+            read => read.with_context(cannot)?,
+        }
+    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    totals.left_out += left_out.members;
+    totals.first_left_out = totals.first_left_out.take().or(left_out.first);
+    Ok(flow)
+}
+
+fn print_log(
+    name: &str,
+    log: &mut dyn Read,
+    args: &LogArgs,
+    totals: &mut Totals,
+) -> Result<ControlFlow<()>> {
+    let with_file = args.files.len() > 1 || totals.is_several(name);
+    let mut records = Records::new(log);
+    let mut failed = None;
     for record in records.by_ref() {
-        let record = record.with_context(|| format!("cannot read {name}"))?;
-        let event = Event::new(&name, &record);
-        let text = match args.format {
-            LogFormat::Table => table::row(&event, args.files.len() > 1),
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
+        let event = Event::new(name, &record);
+        let text = match args.format() {
+            LogFormat::Table => table::row(&event, with_file),
             LogFormat::Json => data::json(&event)?,
             LogFormat::Csv => data::csv(&event)?,
         };
         if !stdout::print_unless_closed(&text)? {
-            return Ok(false);
+            return Ok(ControlFlow::Break(()));
         }
     }
     totals.counts += records.counts();
     totals.log_starts.push(records.log_start());
-    Ok(true)
-}
-
-fn open(path: &Path) -> Result<Source> {
-    if is_standard(path) {
-        return Ok(Source::from_reader(io::stdin())?);
+    match failed {
+        Some(error) => Err(error).with_context(|| format!("cannot read {name} to its end")),
+        None => Ok(ControlFlow::Continue(())),
     }
-    let source = Source::open(path);
-    let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    if source.as_ref().is_err_and(refused) {
-        return source
-            .context("try it as root, or give what `sudo dmesg` prints to `splitlock log -`");
-    }
-    Ok(source?)
 }
 
 /// What there was in all files together.
@@ -88,9 +132,30 @@ fn open(path: &Path) -> Result<Source> {
 struct Totals {
     counts: MessageCounts,
     log_starts: Vec<LogStart>,
+    /// Files in archives that are no logs.
+    left_out: u64,
+    first_left_out: Option<String>,
+    errors: Vec<anyhow::Error>,
+    last_name: Option<String>,
 }
 
 impl Totals {
+    /// Whether this is another log than the one before, so that rows have to say which.
+    fn is_several(&mut self, name: &str) -> bool {
+        let is_member = name.contains(':') && self.last_name.is_some();
+        self.last_name = Some(name.to_owned());
+        is_member
+    }
+
+    /// The first error ends the program; the others are told before.
+    fn into_exit(mut self) -> Result<Exit> {
+        let last = self.errors.pop();
+        for error in self.errors {
+            print_to_stderr(&error_chain(&error));
+        }
+        last.map_or(Ok(Exit::Fine), Err)
+    }
+
     /// In one sentence.
     fn summary(&self) -> String {
         let counts = &self.counts;
@@ -106,12 +171,34 @@ impl Totals {
             let refused = count(counts.refused_writes, "refused attempt", "refused attempts");
             parts.push(refused + " of the kernel to switch detection on or off");
         }
+        if counts.kernel_split_locks > 0 {
+            parts.push(count(
+                counts.kernel_split_locks,
+                "split lock of the kernel itself",
+                "split locks of the kernel itself",
+            ));
+        }
+        if counts.alignment_signals > 0 {
+            parts.push(count(
+                counts.alignment_signals,
+                "SIGBUS for a misaligned access",
+                "SIGBUS for misaligned accesses",
+            ));
+        }
         if counts.damaged > 0 {
             parts.push(count(counts.damaged, "damaged message", "damaged messages"));
         }
         if counts.foreign_lines > 0 {
             let lines = count(counts.foreign_lines, "line", "lines");
             parts.push(format!("{lines} of programs that mention one"));
+        }
+        if let Some(first) = &self.first_left_out {
+            let files = count(self.left_out, "file", "files");
+            parts.push(format!("{files} of an archive left out ({first})"));
+        }
+        if !self.errors.is_empty() {
+            let files = count(self.errors.len() as u64, "log", "logs");
+            parts.push(format!("{files} that could not be read"));
         }
         format!("{}.{}", parts.join(", "), self.log_start())
     }

@@ -1,5 +1,7 @@
 //! The kernel's messages, word by word: read, and written.
 
+pub(crate) mod alignment;
+
 use crate::{Boot, Exception, Message, Reaction, RefusedWrite, Suppressed, Trap, TrapKind};
 
 /// What the first line of a kernel's log says.
@@ -113,7 +115,7 @@ const BOOT: [(&[u8], Boot); 10] = [
 
 const RATE: (&[u8], &[u8]) = (b"#DB: setting system wide bus lock rate limit to ", b"/sec");
 
-const LONGEST_HEXADECIMAL: usize = 16;
+pub(crate) const LONGEST_HEXADECIMAL: usize = 16;
 
 /// The kernel's limit, and what it says about offset, size and module.
 const LONGEST_SYMBOL: usize = 640;
@@ -124,7 +126,7 @@ const LONGEST_COMM: usize = 64;
 /// What follows the words of an [`Opening`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    Whole(Message),
+    Whole(Message, Ending),
     /// More text could make it whole.
     CutShort,
     /// More text could make it whole, or something else.
@@ -134,44 +136,135 @@ pub(crate) enum Parsed {
     NotOurs,
 }
 
-/// Reads what follows [`PREFIX`].
-fn after_prefix(body: &[u8]) -> Parsed {
-    TRAPS
-        .iter()
-        .find_map(|&(exception, middle, kind)| {
-            let rest = body.strip_prefix(exception)?;
-            let (who, address) = split_around(rest, middle)?;
-            Some(trap(kind, who, address))
-        })
-        .unwrap_or_else(|| boot(body))
+/// How a whole message ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// So many bytes of the text are behind it, and not its own.
+    pub(crate) behind: usize,
+    /// It ends in digits with nothing behind them, and could be an address with more of them.
+    pub(crate) may_go_on: bool,
 }
 
-/// What is before and after the last `middle`, which ends in a space.
-fn split_around<'a>(text: &'a [u8], middle: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    // A search from the end takes longer to prepare than all the rest of a message takes to read.
-    let last_word = memchr::memrchr(b' ', text)? + 1;
-    if let Some(before) = text[..last_word].strip_suffix(middle) {
-        return Some((before, &text[last_word..]));
+impl Parsed {
+    /// Without anything behind it.
+    fn whole(message: Message) -> Self {
+        Parsed::Whole(message, Ending::default())
     }
-    let at = memchr::memmem::find(text, middle)?;
-    let at = at + memchr::memmem::rfind(&text[at..], middle)?;
-    Some((&text[..at], &text[at + middle.len()..]))
+}
+
+/// Reads what follows [`PREFIX`].
+fn after_prefix(body: &[u8]) -> Parsed {
+    traps(body).unwrap_or_else(|| boot(body))
+}
+
+/// A trap, from the exception's name on.
+pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
+    TRAPS
+        .iter()
+        .enumerate()
+        .find_map(|(n, &(exception, middle, kind))| {
+            let rest = body.strip_prefix(exception)?;
+            // A search takes longer to prepare than all the rest of a message takes to read.
+            let last_word = memchr::memrchr(b' ', rest).map_or(0, |at| at + 1);
+            if let Some(who) = rest[..last_word].strip_suffix(middle)
+                && is_short(who)
+            {
+                return Some(trap(kind, who, &rest[last_word..]));
+            }
+            // Of several the first that makes a whole message: behind it there may be another.
+            let places = || MIDDLE_FINDERS[n].find_iter(rest);
+            let at = |at: usize| trap(kind, &rest[..at], &rest[at + middle.len()..]);
+            let whole = places()
+                .map(at)
+                .find(|parsed| matches!(parsed, Parsed::Whole(..)));
+            whole.or_else(|| places().next().map(at))
+        })
+}
+
+/// To make one takes longer than to search a line.
+static MIDDLE_FINDERS: std::sync::LazyLock<[memchr::memmem::Finder<'static>; 4]> =
+    std::sync::LazyLock::new(|| TRAPS.map(|(_, middle, _)| memchr::memmem::Finder::new(middle)));
+
+fn is_short(who: &[u8]) -> bool {
+    who.len() <= LONGEST_COMM + "/4294967295".len()
 }
 
 fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
     let Some((comm, tid)) = split_who(who) else {
         return Parsed::Garbled;
     };
-    match hexadecimal(address) {
-        Some(address) => Parsed::Whole(Message::Trap(Trap {
-            kind,
-            comm: comm.to_vec(),
-            tid,
-            address,
-        })),
-        None if b"0x".starts_with(address) => Parsed::CutShort,
-        None => Parsed::Garbled,
+    let Some(digits) = address.strip_prefix(b"0x").or(address.strip_prefix(b"0X")) else {
+        return cut_short_if(b"0x".starts_with(address));
+    };
+    let length = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
+    let (digits, behind) = digits.split_at(length);
+    if length == 0 {
+        return cut_short_if(behind.is_empty());
     }
+    let Some(address) = hexadecimal_digits(digits).filter(|_| ends_a_number(behind)) else {
+        return Parsed::Garbled;
+    };
+    let message = Message::Trap(Trap {
+        kind,
+        comm: comm.to_vec(),
+        tid,
+        address,
+    });
+    Parsed::Whole(
+        message,
+        Ending {
+            behind: behind.len(),
+            may_go_on: behind.is_empty() && !is_all_of_an_address(digits),
+        },
+    )
+}
+
+/// What is behind a number's last digit. A letter is a digit that something has changed, and dots are digits that
+/// somebody has left out.
+fn ends_a_number(behind: &[u8]) -> bool {
+    match behind {
+        [first, ..] if first.is_ascii_alphanumeric() || *first == b'_' => false,
+        [first, ..] if !first.is_ascii() => {
+            !behind.starts_with("…".as_bytes()) && is_punctuation(behind)
+        }
+        _ => !behind.starts_with(b"..."),
+    }
+}
+
+/// Quotation marks and blanks that are not ASCII.
+fn is_punctuation(behind: &[u8]) -> bool {
+    let marks = ["\u{a0}", "\u{201d}", "\u{2019}", "»", "│", "\u{3000}"];
+    marks.iter().any(|mark| behind.starts_with(mark.as_bytes()))
+}
+
+/// Whether no address has more digits: 47 bits are a program's, and 64 are the kernel's. What has fewer digits may be
+/// all of an address, or the beginning of one.
+pub(crate) fn is_all_of_an_address(digits: &[u8]) -> bool {
+    match digits {
+        [b'1'..=b'7', ..] => digits.len() >= 12,
+        _ => digits.len() >= LONGEST_HEXADECIMAL,
+    }
+}
+
+/// The thread that a damaged line names, if it does: its name ends where the message goes on.
+pub(crate) fn who_in(line: &[u8]) -> Option<(&[u8], u32)> {
+    let ends: [&[u8]; 4] = [
+        b" took a split_lock trap",
+        b" took a bus_lock trap",
+        b" fatal split_lock trap",
+        b" bogus split_lock trap",
+    ];
+    let start = [AC, DB]
+        .iter()
+        .find_map(|words| Some(memchr::memmem::find(line, words)? + words.len()))?;
+    let rest = &line[start..];
+    let end = ends
+        .iter()
+        .find_map(|end| memchr::memmem::find(rest, end))?;
+    split_who(&rest[..end])
 }
 
 /// A name may hold slashes and digits of its own: the last slash counts.
@@ -186,12 +279,21 @@ fn split_who(who: &[u8]) -> Option<(&[u8], u32)> {
 fn boot(body: &[u8]) -> Parsed {
     // Whoever shortens a log leaves dots behind.
     let body = body.strip_suffix(b"...").unwrap_or(body).trim_ascii_end();
-    if let Some(&(_, boot)) = BOOT.iter().find(|(text, _)| *text == body) {
-        return Parsed::Whole(Message::Boot(boot));
+    let longest = |(text, _): &&(&[u8], Boot)| text.len();
+    let said = BOOT.iter().filter(|(text, _)| {
+        let behind = body.strip_prefix(*text);
+        behind.is_some_and(ends_a_message)
+    });
+    if let Some(&(text, boot)) = said.max_by_key(longest) {
+        let ending = Ending {
+            behind: body.len() - text.len(),
+            may_go_on: false,
+        };
+        return Parsed::Whole(Message::Boot(boot), ending);
     }
     if let Some(rate) = body.strip_prefix(RATE.0) {
         return match counted(rate, RATE.1).map(u32::try_from) {
-            Ok(Ok(per_second)) => Parsed::Whole(Message::Boot(Boot::BusLockRate { per_second })),
+            Ok(Ok(per_second)) => Parsed::whole(Message::Boot(Boot::BusLockRate { per_second })),
             Ok(Err(_)) => Parsed::Garbled,
             Err(parsed) => parsed,
         };
@@ -207,6 +309,14 @@ fn boot(body: &[u8]) -> Parsed {
     }
 }
 
+/// Whether what is behind a message is not its own: the kernel writes no such marks there.
+fn ends_a_message(behind: &[u8]) -> bool {
+    behind.is_empty()
+        || b"\"'`<,.)]}|\\[;&\r\n\t".contains(&behind[0])
+        || behind.starts_with(b" [")
+        || is_punctuation(behind)
+}
+
 /// A name can hold nearly anything, so as long as it is not too long it may still go on.
 fn is_beginning_of_trap(body: &[u8]) -> bool {
     let longest = LONGEST_COMM + "/4294967295 took a split_lock trap at address:".len();
@@ -219,7 +329,7 @@ fn is_beginning_of_trap(body: &[u8]) -> bool {
 /// Reads what follows [`Opening::RateLimited`], the name of a function: stack traces have it, too.
 fn after_function(body: &[u8], exception: Exception) -> Parsed {
     match counted(body, CALLBACKS_SUPPRESSED) {
-        Ok(count) => Parsed::Whole(Message::Suppressed(Suppressed { exception, count })),
+        Ok(count) => Parsed::whole(Message::Suppressed(Suppressed { exception, count })),
         Err(Parsed::Garbled) => Parsed::NotOurs,
         Err(parsed) => parsed,
     }
@@ -243,8 +353,8 @@ fn refused_write(text: &[u8]) -> Result<Parsed, Parsed> {
     let (rip, rest) = leading_number(rest)?;
     let symbol = after(b" (", rest)?;
     match memchr::memchr(b')', symbol) {
-        Some(end) if end > 0 && end + 1 == symbol.len() => {
-            Ok(Parsed::Whole(Message::RefusedWrite(RefusedWrite {
+        Some(end) if end > 0 && ends_a_message(&symbol[end + 1..]) => {
+            Ok(Parsed::whole(Message::RefusedWrite(RefusedWrite {
                 value,
                 rip,
             })))
@@ -281,7 +391,7 @@ fn cut_short_if(may_go_on: bool) -> Parsed {
 fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = text.split_at(digits);
-    if rest == unit {
+    if rest.strip_prefix(unit).is_some_and(ends_a_message) {
         return decimal(number).ok_or(Parsed::Garbled);
     }
     Err(cut_short_if(
@@ -292,10 +402,6 @@ fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
-}
-
-fn hexadecimal(text: &[u8]) -> Option<u64> {
-    hexadecimal_digits(text.strip_prefix(b"0x")?)
 }
 
 pub(crate) fn hexadecimal_digits(digits: &[u8]) -> Option<u64> {
@@ -334,6 +440,8 @@ impl Message {
             )
             .into_bytes(),
             Message::Started { release } => [LINUX_VERSION, release, b" ()"].concat(),
+            Message::KernelSplitLock(oops) => oops.to_kernel_text(),
+            Message::AlignmentSignal(signal) => alignment::to_kernel_text(signal),
             Message::Damaged { .. } => return None,
         })
     }
@@ -364,7 +472,7 @@ mod tests {
     #[test]
     fn a_name_may_sound_like_a_message() {
         let text = b"#AC: a/1 fatal b/2 took a split_lock trap at address: 0x10";
-        let Parsed::Whole(Message::Trap(trap)) = Opening::Prefix.parse(text) else {
+        let Parsed::Whole(Message::Trap(trap), _) = Opening::Prefix.parse(text) else {
             panic!("no trap");
         };
         assert_eq!((&trap.comm[..], trap.tid), (&b"a/1 fatal b"[..], 2));
@@ -399,7 +507,7 @@ mod tests {
             value: 0,
             rip: 0xffff_ffff_812a_061f,
         };
-        let whole = Parsed::Whole(Message::RefusedWrite(expected));
+        let whole = Parsed::whole(Message::RefusedWrite(expected));
         assert_eq!(Opening::RefusedWrite.parse(REFUSED), whole);
         for end in 0..REFUSED.len() {
             let cut = Opening::RefusedWrite.parse(&REFUSED[..end]);
@@ -441,7 +549,6 @@ mod tests {
             b"#AC: a/1 took a split_lock trap at address: 0xXXXX",
             b"#AC: a/1 took a split_lock trap at address: 401173",
             b"#AC: a/1 took a split_lock trap at address: 0x11112222333344445",
-            b"#AC: a/1 took a split_lock trap at address: 0x10 and more",
             b"#AC: a/1x took a split_lock trap at address: 0x10",
             b"#DB: setting system wide bus lock rate limit to many/sec",
             b"#DB: setting system wide bus lock rate limit to 5000000000/sec",

@@ -1,0 +1,448 @@
+//! The small forms that stand before a message, one to a row. The next logger is one row.
+
+use std::time::Duration;
+
+use super::time::{self, word};
+use super::{Header, ctime, seconds};
+use crate::message::decimal;
+use crate::{Caller, WallFormat};
+
+/// Something that may stand before a message.
+pub(super) struct Form {
+    /// The form itself, as it stands before a message.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its test"))]
+    pub(super) examples: &'static [&'static str],
+    /// Reads it off a text, and returns what follows; `None` if that begins with something else.
+    pub(super) read: for<'a> fn(&mut Header, &'a [u8]) -> Option<&'a [u8]>,
+}
+
+macro_rules! forms {
+    ($($read:ident: $($example:literal),+;)+) => {
+        /// In the order in which they are tried.
+        pub(super) const FORMS: &[Form] = &[$(Form { examples: &[$($example),+], read: $read }),+];
+    };
+}
+
+forms! {
+    key: "\"msg\": \"", "MESSAGE=", "time=", "ts=2026-11-22T14:53:09Z ", "level=warn ", "\"level\":4,";
+    marks: "> > ", "| ", "- ", "# ", "`", "\"", "+ ", "\u{feff}", "“";
+    html: "<pre><code>", "<br/>", "<span class=\"line\">";
+    escape: r"\u001b[32m", r"\t", r#"\""#;
+    kmsg: "4,1234,688792264,-,caller=T12;", "6.6.58,4,1234,12345678901,-;";
+    priority: "<4>", "<4>1 ";
+    decoded_priority: "kern  :warn  : ";
+    lost_bracket: "0.000000] ", "Fri Feb 28 09:30:05 2025] ";
+    brackets: "[  180.442663][T20263] ", "[Nov22 14:53] ", "[2026-11-22 14:53:09] ";
+    wall: "Nov 22 14:53:09 ", "2026-11-22 14:53:09 +0100 ", "11-22 14:53:09.123 ";
+    line_number: "     1\t", "    754 ", "12:", "12 │ ";
+    file_name: "/var/log/kern.log:", "kern.log.1:17:", "syslog-";
+    login: "myhost login: ";
+    prefixed_name: "web-1  | ";
+    stream: "stdout F ", "stderr P ";
+    level: "WARNING ", "kern.warn ", "kern.warning: ", "W ", "0 0 W ";
+    tagged_level: "W/kernel  (    0): ", "W/x86/split lock detection(    0): ";
+    host_and_tag: "kernel: ", "myhost kernel: ", "relay Nov 22 14:53:09 myhost kernel: ",
+        "myhost kern.warn kernel: ", "myhost kernel[0]: ";
+}
+
+/// Quotation, bullets, quotes, separators of fields.
+fn marks<'a>(_: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = unquoted(text);
+    let rest = match rest {
+        [b'"' | b'\'' | b'`' | b',' | b';' | 0x1e | 0, after @ ..] => after,
+        [b'-' | b'+', b' ', after @ ..] => after,
+        [b'-' | b'+', b'[', ..] => &rest[1..],
+        _ => ["\u{feff}", "│", "“", "‘", "»", "•", "\u{a0}"]
+            .iter()
+            .find_map(|mark| rest.strip_prefix(mark.as_bytes()))
+            .unwrap_or(rest),
+    };
+    (rest.len() < text.len()).then_some(rest)
+}
+
+/// Without what quotes it, and without a space before it.
+pub(crate) fn unquoted(line: &[u8]) -> &[u8] {
+    let mut rest = line;
+    loop {
+        rest = match rest {
+            [b' ' | b'\t' | b'>' | b'|' | b'\r', after @ ..] => after,
+            // Without a space it is part of a message: `#AC`.
+            [b'#' | b'*', b' ', after @ ..] => after,
+            _ => return rest,
+        };
+    }
+}
+
+fn html<'a>(_: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    const LONGEST: usize = 200;
+    let inside = text.strip_prefix(b"<")?;
+    let is_tag = matches!(inside, [b'a'..=b'z' | b'A'..=b'Z', ..] | [b'/' | b'!', ..]);
+    let end = memchr::memchr(b'>', &inside[..inside.len().min(LONGEST)])?;
+    is_tag.then(|| &inside[end + 1..])
+}
+
+/// Escapes of a string, where the string itself could not be read.
+fn escape<'a>(_: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    match text.strip_prefix(br"\")? {
+        [b'u', rest @ ..] => {
+            let rest = rest.strip_prefix(b"001b[")?;
+            let end = memchr::memchr(b'm', &rest[..rest.len().min(16)])?;
+            Some(&rest[end + 1..])
+        }
+        [b't' | b'n' | b'r' | b'"' | b'\\', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// Of `/dev/kmsg`, and of a netconsole, which may put the kernel's release in front.
+fn kmsg<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let end = memchr::memchr(b';', text)?;
+    let mut fields = text[..end].split(|&byte| byte == b',').peekable();
+    fields.next_if(|first| first.contains(&b'.'));
+    let priority = decimal(fields.next()?)?;
+    let _sequence = decimal(fields.next()?)?;
+    let micros = fields.next()?;
+    header.stamp.uptime = Some(Duration::from_micros(decimal(micros)?));
+    header.stamp.text = micros.to_vec();
+    let mut callers = fields.filter_map(|field| field.strip_prefix(b"caller="));
+    header.caller = callers.find_map(caller);
+    header.set_origin(is_kernel(priority));
+    header.is_escaped = true;
+    Some(&text[end + 1..])
+}
+
+/// Of the facility 0.
+fn is_kernel(priority: u64) -> bool {
+    priority >> 3 == 0
+}
+
+/// And the version that follows it in RFC 5424.
+fn priority<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let inside = text.strip_prefix(b"<")?;
+    let end = memchr::memchr(b'>', inside).filter(|&end| end <= 3)?;
+    header.set_origin(is_kernel(decimal(&inside[..end])?));
+    let rest = &inside[end + 1..];
+    Some(rest.strip_prefix(b"1 ").unwrap_or(rest))
+}
+
+const LEVELS: [&[u8]; 8] = [
+    b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug",
+];
+
+/// `dmesg -x`
+fn decoded_priority<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let (facility, rest) = name_and_colon(text)?;
+    let (level, rest) = name_and_colon(rest)?;
+    LEVELS.contains(&level).then(|| {
+        header.set_origin(facility == b"kern");
+        rest
+    })
+}
+
+fn name_and_colon(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b':', text).filter(|&end| end <= 10)?;
+    let name = text[..end].trim_ascii_end();
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_alphanumeric);
+    is_name.then(|| (name, text[end + 1..].trim_ascii_start()))
+}
+
+/// The bracket, and maybe digits, have been lost: so the number is no time that can be trusted.
+fn lost_bracket<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    if !header.is_unread() {
+        return None;
+    }
+    let end = memchr::memchr(b']', text)?;
+    let inside = text[..end].trim_ascii();
+    if seconds(inside).is_some() {
+        header.stamp.text = inside.to_vec();
+    } else if ctime(inside) == Some(inside.len()) {
+        header.put_wall(WallFormat::Ctime, inside);
+    } else {
+        return None;
+    }
+    Some(&text[end + 1..])
+}
+
+fn brackets<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    header.in_brackets(text)
+}
+
+/// The name of a field: of JSON that is not whole, of logfmt, of `journalctl -o verbose`. Fields that are not
+/// about the message are left out.
+fn key<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    const LONGEST: usize = 40;
+    let named = text.strip_prefix(b"\"").unwrap_or(text);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@.-".contains(byte);
+    let end = named.iter().position(|byte| !is_name(byte))?;
+    let name = (1..=LONGEST).contains(&end).then(|| &named[..end])?;
+    let rest = match (named.len() < text.len(), &named[end..]) {
+        (false, [b'=', rest @ ..]) => rest,
+        (true, [b'"', rest @ ..]) => rest.trim_ascii_start().strip_prefix(b":")?,
+        _ => return None,
+    };
+    let rest = rest.trim_ascii_start();
+    match crate::json::FieldName::of(name) {
+        Some(crate::json::FieldName::Host) => {
+            let value = rest.strip_prefix(b"\"").unwrap_or(rest);
+            let end = value
+                .iter()
+                .position(|byte| b" \t\",".contains(byte))
+                .unwrap_or(value.len());
+            header.host = Some(value[..end].to_vec());
+            Some(&value[end..])
+        }
+        Some(crate::json::FieldName::Program) => {
+            let value = rest.strip_prefix(b"\"").unwrap_or(rest);
+            header.set_origin(value.starts_with(b"kern"));
+            other_value(rest)
+        }
+        Some(_) => Some(rest),
+        None if rest.len() > 64 || rest.iter().any(|byte| b" \t,".contains(byte)) => {
+            other_value(rest)
+        }
+        None => Some(rest),
+    }
+}
+
+/// What follows a field's value that is of no interest.
+fn other_value(text: &[u8]) -> Option<&[u8]> {
+    if let Some(quoted) = text.strip_prefix(b"\"") {
+        return Some(&quoted[memchr::memchr(b'"', quoted)? + 1..]);
+    }
+    let end = text.iter().position(|byte| b" \t,".contains(byte))?;
+    Some(&text[end..])
+}
+
+fn wall<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    // Behind the kernel's own time it is part of the message.
+    if header.stamp.wall.is_none() && !header.stamp.is_empty() {
+        return None;
+    }
+    let (format, end) = time::wall(text)?;
+    header.put_wall(format, &text[..end]);
+    Some(&text[end..])
+}
+
+/// Of `cat -n`, `uniq -c`, `grep -n`, `less -N`, bat.
+fn line_number<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if !header.is_unread() || !(1..=9).contains(&digits) {
+        return None;
+    }
+    match &text[digits..] {
+        [b'\t' | b' ' | b':', rest @ ..] => Some(rest),
+        [b'-', rest @ ..] if rest.first().is_none_or(|byte| !byte.is_ascii_digit()) => Some(rest),
+        _ => None,
+    }
+}
+
+/// As grep puts it before a line.
+fn file_name<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    if !header.is_unread() {
+        return None;
+    }
+    let is_of_path = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+~@".contains(byte);
+    let end = text
+        .iter()
+        .position(|byte| !is_of_path(byte))
+        .unwrap_or(text.len());
+    let name = &text[..end];
+    let logs: [&[u8]; 6] = [b"log", b"messages", b"dmesg", b"kern", b".txt", b".gz"];
+    let has = |part: &&[u8]| memchr::memmem::find(name, part).is_some();
+    if !name.contains(&b'/') && !logs.iter().any(has) {
+        return None;
+    }
+    if text.get(end) == Some(&b':') && name != b"kernel" {
+        return Some(&text[end + 1..]);
+    }
+    // A line of the context, as `grep -C` shows it.
+    let dash = memchr::memrchr(b'-', name)?;
+    let is_log = logs.iter().any(|part| name[..dash].ends_with(part));
+    is_log.then(|| &text[dash + 1..])
+}
+
+/// Of a serial console on which a getty waits.
+fn login<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let (host, rest) = word(text)?;
+    let rest = rest.strip_prefix(b"login: ")?;
+    header.is_unread().then(|| {
+        header.host = Some(host.to_vec());
+        rest
+    })
+}
+
+/// Of docker compose, and of others that merge several logs.
+fn prefixed_name<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let (name, rest) = word(text)?;
+    let rest = rest.strip_prefix(b"| ")?;
+    (header.is_unread() && name.len() <= 64).then_some(rest)
+}
+
+/// Of a container's log: which stream, and whether the line is whole.
+fn stream<'a>(_: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = text
+        .strip_prefix(b"stdout ")
+        .or(text.strip_prefix(b"stderr "))?;
+    rest.strip_prefix(b"F ").or(rest.strip_prefix(b"P "))
+}
+
+/// How bad it is, and whose it is, where loggers write that as a word: behind a time.
+fn level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let (first, rest) = word(text)?;
+    if let Some(dot) = memchr::memchr(b'.', first) {
+        let level = first[dot + 1..]
+            .strip_suffix(b":")
+            .unwrap_or(&first[dot + 1..]);
+        let known = LEVELS.contains(&level) || level == b"warning" || level == b"error";
+        return known.then(|| {
+            header.set_origin(&first[..dot] == b"kern");
+            rest
+        });
+    }
+    let words: [&[u8]; 12] = [
+        b"EMERG",
+        b"ALERT",
+        b"CRIT",
+        b"CRITICAL",
+        b"ERR",
+        b"ERROR",
+        b"WARN",
+        b"WARNING",
+        b"NOTICE",
+        b"INFO",
+        b"DEBUG",
+        b"UNKNOWN",
+    ];
+    if words.contains(&first) && (header.stamp.wall.is_some() || !header.is_unread()) {
+        return Some(rest);
+    }
+    header.stamp.wall?;
+    // Android: process, thread, a letter.
+    let (number, letter, rest) = match first {
+        [b'V' | b'D' | b'I' | b'W' | b'E' | b'F'] => return Some(rest),
+        _ => {
+            let (thread, rest) = word(rest)?;
+            let (letter, rest) = word(rest)?;
+            (decimal(first).and(decimal(thread)), letter, rest)
+        }
+    };
+    (number.is_some() && matches!(letter, [b'V' | b'D' | b'I' | b'W' | b'E' | b'F']))
+        .then_some(rest)
+}
+
+/// Android's level, tag and process.
+fn tagged_level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let [b'V' | b'D' | b'I' | b'W' | b'E' | b'F', b'/', tag @ ..] = text else {
+        return None;
+    };
+    let end = memchr::memmem::find(&tag[..tag.len().min(80)], b"): ")?;
+    let open = memchr::memrchr(b'(', &tag[..end])?;
+    let process = decimal(tag[open + 1..end].trim_ascii())?;
+    header.set_origin(process == 0);
+    Some(&tag[end + 3..])
+}
+
+/// `host kernel: `, `kernel: `, or `host kernel - - - ` as in RFC 5424.
+fn host_and_tag<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    let (first, rest) = word(text)?;
+    if let Some(tag) = first.strip_suffix(b":") {
+        return tagged(header, None, tag, rest);
+    }
+    let has_wall = header.stamp.wall.is_some();
+    // A relay has put its own time and name in front.
+    if has_wall && time::wall(rest).is_some() && header.host.is_none() {
+        header.host = Some(first.to_vec());
+        return Some(rest);
+    }
+    let (second, rest) = word(rest)?;
+    if let Some(tag) = second.strip_suffix(b":") {
+        let is_level = tag.contains(&b'.') && level(&mut Header::default(), text).is_some();
+        return tagged(header, Some(first).filter(|_| !is_level), tag, rest);
+    }
+    if !has_wall {
+        return None;
+    }
+    let mut with_level = header.clone();
+    let from_second = &text[text.len() - rest.len()..];
+    let second_on = &text[end_of_word(text, first)..];
+    if let Some(after) = level(&mut with_level, second_on.trim_ascii_start())
+        && after.len() == from_second.len()
+    {
+        *header = with_level;
+        header.host = Some(first.to_vec());
+        return Some(after);
+    }
+    let rest = structured(rest)?;
+    (header.stamp.wall == Some(WallFormat::Iso))
+        .then(|| tagged(header, Some(first), second, rest))?
+}
+
+fn end_of_word(text: &[u8], word: &[u8]) -> usize {
+    word.as_ptr() as usize - text.as_ptr() as usize + word.len()
+}
+
+/// A tag that is not the kernel's makes it a program's line only where loggers put tags, and that is
+/// after a time. After the kernel's own time it may be a subsystem's name, unless it has a process id.
+fn tagged<'a>(
+    header: &mut Header,
+    host: Option<&[u8]>,
+    tag: &[u8],
+    rest: &'a [u8],
+) -> Option<&'a [u8]> {
+    if tag == b"kernel" || tag.starts_with(b"kernel[") {
+        if let Some(host) = host {
+            header.host = Some(host.to_vec());
+        }
+        header.set_origin(true);
+    } else if header.stamp.wall.is_some() || (!header.stamp.is_empty() && tag.ends_with(b"]")) {
+        header.set_origin(false);
+    } else {
+        return None;
+    }
+    header.is_tagged = true;
+    Some(rest)
+}
+
+/// After the host and the program in RFC 5424: process, message id, structured data.
+fn structured(text: &[u8]) -> Option<&[u8]> {
+    let (_process, rest) = word(text)?;
+    let (_message_id, rest) = word(rest)?;
+    match rest.strip_prefix(b"-") {
+        Some(rest) => Some(rest.trim_ascii_start()),
+        None => {
+            let end = memchr::memchr(b']', rest.strip_prefix(b"[")?)?;
+            Some(rest[end + 2..].trim_ascii_start())
+        }
+    }
+}
+
+/// `T123` or `C1`.
+pub(super) fn caller(text: &[u8]) -> Option<Caller> {
+    let (kind, number) = text.split_first()?;
+    let number = u32::try_from(decimal(number)?).ok()?;
+    match kind {
+        b'T' => Some(Caller::Thread(number)),
+        b'C' => Some(Caller::Cpu(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_read_where_it_stands_before_a_message() {
+        for form in FORMS {
+            for example in form.examples {
+                // Some mean something only behind a time.
+                let found = ["", "2026-11-22T14:53:09Z "].iter().any(|before| {
+                    let line = format!("{before}{example}x86/split");
+                    let (_, rest) = Header::read(line.as_bytes());
+                    rest == b"x86/split"
+                });
+                assert!(found, "{example}");
+            }
+        }
+    }
+}

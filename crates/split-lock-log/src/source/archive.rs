@@ -1,0 +1,207 @@
+//! All logs in a file: one, or those that an archive holds.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use zip::ZipArchive;
+
+use super::kmsg::Kmsg;
+use super::{Bytes, Opened, Source};
+
+/// An archive that comes from a pipe has to fit in memory, if its directory is at its end.
+const MOST_BYTES_FROM_PIPE: u64 = 64 << 20;
+
+/// No archive of a machine's logs has more files.
+const MOST_MEMBERS: usize = 20_000;
+
+/// What an archive may expand to in all.
+const MOST_EXPANDED_BYTES: u64 = 4 << 30;
+
+/// No log that is compressed in an archive is larger before it is decompressed.
+const MOST_MEMBER_BYTES: u64 = 256 << 20;
+
+/// What of an archive was not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Files that are no text, or could not be read.
+    pub members: u64,
+    /// The first of them, and why.
+    pub first: Option<String>,
+}
+
+impl LeftOut {
+    fn add(&mut self, name: &str, why: &dyn std::fmt::Display) {
+        self.members += 1;
+        self.first.get_or_insert_with(|| format!("{name}: {why}"));
+    }
+}
+
+/// Is shown a log, and its name if it is in an archive; says whether to go on.
+pub type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'a;
+
+/// Shows each log in a file to `visit`, with its name in the archive if it is one of several. What in an archive is no
+/// text is left out, and counted.
+///
+/// # Errors
+/// If the file cannot be read or is of a kind that is not read, or if `visit` fails.
+pub fn for_each_log(path: &Path, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
+    if let Some(kmsg) = Kmsg::open(path)? {
+        let _ = visit(None, &mut { kmsg })?;
+        return Ok(LeftOut::default());
+    }
+    for_each_in(Box::new(File::open(path)?), Some(path), visit)
+}
+
+impl Source {
+    /// The same for what is read from anything.
+    ///
+    /// # Errors
+    /// As [`for_each_log`].
+    pub fn for_each(
+        input: impl Read + Send + 'static,
+        visit: &mut Visit<'_>,
+    ) -> io::Result<LeftOut> {
+        for_each_in(Box::new(input), None, visit)
+    }
+}
+
+fn for_each_in(input: Bytes, path: Option<&Path>, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
+    match Opened::new(input)? {
+        Opened::Text(mut source) => {
+            let _ = visit(None, &mut source)?;
+            Ok(LeftOut::default())
+        }
+        Opened::Tar(bytes) => in_tar(bytes, visit),
+        Opened::Zip(bytes) => match path.map(File::open).transpose()? {
+            Some(file) if file.metadata()?.is_file() => in_zip(file, visit),
+            _ => {
+                let mut all = vec![];
+                bytes.take(MOST_BYTES_FROM_PIPE + 1).read_to_end(&mut all)?;
+                if all.len() as u64 > MOST_BYTES_FROM_PIPE {
+                    return Err(io::Error::other(
+                        "it is a large zip archive from a pipe: save it to a file first",
+                    ));
+                }
+                in_zip(Cursor::new(all), visit)
+            }
+        },
+    }
+}
+
+fn in_tar(bytes: Bytes, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
+    let mut left_out = LeftOut::default();
+    let mut archive = tar::Archive::new(bytes.take(MOST_EXPANDED_BYTES));
+    for (number, member) in archive.entries()?.enumerate() {
+        if number >= MOST_MEMBERS {
+            return Err(too_many());
+        }
+        let mut member = member?;
+        let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        if member.header().entry_type().is_file()
+            && in_member(&name, &mut member, visit, &mut left_out)?.is_break()
+        {
+            break;
+        }
+    }
+    Ok(left_out)
+}
+
+fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
+    let mut left_out = LeftOut::default();
+    let broken = |error: &dyn std::fmt::Display| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("as a zip archive it cannot be read: {error}"),
+        )
+    };
+    let mut archive = ZipArchive::new(file).map_err(|error| broken(&error))?;
+    if archive.len() > MOST_MEMBERS {
+        return Err(too_many());
+    }
+    let mut expanded = 0u64;
+    for number in 0..archive.len() {
+        let mut member = match archive.by_index(number) {
+            Ok(member) => member,
+            Err(error) => {
+                left_out.add(&format!("member {number}"), &error);
+                continue;
+            }
+        };
+        if !member.is_file() {
+            continue;
+        }
+        let name = member
+            .name()
+            .map_or_else(|_| format!("member {number}"), std::borrow::Cow::into_owned);
+        let mut counted = Limited {
+            inner: &mut member,
+            left: MOST_EXPANDED_BYTES.saturating_sub(expanded),
+        };
+        let before = counted.left;
+        let flow = in_member(&name, &mut counted, visit, &mut left_out)?;
+        expanded += before - counted.left;
+        if flow.is_break() {
+            break;
+        }
+    }
+    Ok(left_out)
+}
+
+/// Ends in an error what expands to more than it may.
+struct Limited<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(to)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            let most = MOST_EXPANDED_BYTES >> 30;
+            io::Error::other(format!(
+                "it expands to more than {most} GiB: unpack it first"
+            ))
+        })?;
+        Ok(count)
+    }
+}
+
+fn too_many() -> io::Error {
+    io::Error::other(format!(
+        "it has more than {MOST_MEMBERS} files: unpack it first"
+    ))
+}
+
+fn in_member(
+    name: &str,
+    member: &mut dyn Read,
+    visit: &mut Visit<'_>,
+    left_out: &mut LeftOut,
+) -> io::Result<ControlFlow<()>> {
+    let head = match super::head(&mut { &mut *member }) {
+        Ok(head) => head,
+        Err(error) => {
+            left_out.add(name, &error);
+            return Ok(ControlFlow::Continue(()));
+        }
+    };
+    let mut whole = Cursor::new(&head).chain(&mut *member);
+    let is_plain = super::formats::of(&head).is_none()
+        && !super::formats::is_tar(&head)
+        && !super::formats::is_binary(&head)
+        && super::utf16::order_of(&head).is_none();
+    if is_plain {
+        return visit(Some(name), &mut whole);
+    }
+    // What is compressed once more has to be read to its end first: it borrows from the archive.
+    let mut bytes = vec![];
+    whole.take(MOST_MEMBER_BYTES).read_to_end(&mut bytes)?;
+    match Opened::new(Box::new(Cursor::new(bytes))) {
+        Ok(Opened::Text(mut source)) => return visit(Some(name), &mut source),
+        Ok(Opened::Tar(_) | Opened::Zip(_)) => left_out.add(name, &"an archive in an archive"),
+        Err(error) => left_out.add(name, &error),
+    }
+    Ok(ControlFlow::Continue(()))
+}
