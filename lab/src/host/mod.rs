@@ -17,7 +17,9 @@ mod step;
 
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
-use scenes::{check, cost, demo, faults, qemu, relieve, tools, watch, windows};
+use scenes::{
+    check, cost, demo, faults, oops, patch, qemu, relieve, selftest, tools, watch, windows,
+};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
@@ -28,8 +30,11 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => build_kernel(args),
+        Command::Oops(args) => oops::run(args),
+        Command::Patch(args) => patch::run(args),
         Command::Qemu(args) => qemu::run(args),
         Command::Relieve(args) => relieve::run(args),
+        Command::Selftest(args) => selftest::run(args),
         Command::Shell(args) => shell::run(args),
         Command::Tools(args) => tools::run(args),
         Command::Windows(args) => windows::run(args),
