@@ -36,7 +36,7 @@
 #define NEIGHBOURS	4
 
 static int tests, failures;
-static char lines[128] __attribute__((aligned(64)));
+static _Alignas(64) char lines[128];
 
 static double now_ms(void)
 {
@@ -207,8 +207,8 @@ static long rate(int signal_us)
 {
 	long *count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long done = 0;
 	pid_t child;
-	long done;
 
 	*count = 0;
 	fflush(stdout);
@@ -219,7 +219,7 @@ static long rate(int signal_us)
 			signal_every(signal_us, ignore);
 		for (;;) {
 			split_lock();
-			++*(volatile long *)count;
+			__atomic_store_n(count, ++done, __ATOMIC_RELAXED);
 		}
 	}
 	sleep_ms(600);

@@ -4,7 +4,7 @@
 //! ```text
 //! @@ in arch/x86/kernel/cpu/bus_lock.c | arch/x86/kernel/cpu/intel.c
 //! @@ replace if (msleep_interruptible(10) > 0)
-//! 		if (schedule_timeout_killable(msecs_to_jiffies(10)))
+//!         if (schedule_timeout_killable(msecs_to_jiffies(10)))
 //! @@ append
 //! /* The end. */
 //! ```

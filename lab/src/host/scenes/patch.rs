@@ -165,7 +165,7 @@ impl Repository {
             self.git(&[&identity[..], &commit].concat())
                 .context("a patch needs an author: name one with --author 'NAME <MAIL>'")?;
         }
-        let folder = self.folder.join("../patches");
+        let folder = self.folder.with_file_name("patches");
         let folder = folder
             .to_str()
             .context("a temporary folder has a plain name")?;
