@@ -45,6 +45,7 @@ pub(crate) fn in_words(response: &Response) -> String {
         }
         Response::Emulated { watched: false } => "it is emulated there".into(),
         Response::LeftToCpu(reason) => plain(&format!("it cannot be emulated: {reason}")),
-        Response::Reported | Response::LetThrough => "it is left to the kernel".into(),
+        // Reported, let through, or what later versions do besides.
+        _ => "it is left to the kernel".into(),
     }
 }

@@ -56,6 +56,7 @@ pub enum SplitInstruction {
 
 /// What is done about a stall.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Response {
     /// Nothing. It has been reported.
     Reported,

@@ -29,6 +29,7 @@ impl Cpu for KvmCpu<'_> {
         })
     }
 
+    #[inline]
     fn look<T>(&self, act: impl FnOnce(&Registers, &Context) -> T) -> Result<T, KvmError> {
         let breakpoints = self.vcpu.guest_breakpoints()?;
         let (registers, special) = (self.vcpu.registers()?, self.vcpu.special()?);
@@ -45,6 +46,7 @@ impl Cpu for KvmCpu<'_> {
         })
     }
 
+    #[inline]
     fn retire(&mut self, after: &Registers) -> Result<(), KvmError> {
         let events = self.vcpu.events()?;
         let in_shadow = events.interrupt.shadow != 0;
@@ -72,10 +74,12 @@ impl Vcpu for KvmCpu<'_> {
         Ok(self.vcpu.mp_state()? != KVM_MP_STATE_RUNNABLE)
     }
 
+    #[inline]
     fn inaccessible(&self) -> Result<Option<Inaccessible>, KvmError> {
         self.vcpu.inaccessible()
     }
 
+    #[inline]
     fn has_event(&self) -> Result<bool, KvmError> {
         self.vcpu.has_event()
     }

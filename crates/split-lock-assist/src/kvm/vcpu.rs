@@ -171,6 +171,7 @@ impl KvmVcpu {
     }
 
     /// What must not be looked at or changed.
+    #[inline]
     pub(super) fn inaccessible(&self) -> Result<Option<Inaccessible>, KvmError> {
         let flags = u32::from(self.page.flags());
         if flags & KVM_RUN_X86_GUEST_MODE != 0 {
@@ -200,6 +201,7 @@ impl KvmVcpu {
     }
 
     /// Registers that the VMM has put into the run page are an event as well: the vCPU will not be where it is now.
+    #[inline]
     pub(super) fn has_event(&self) -> Result<bool, KvmError> {
         let own = if self.is_pending() { REGISTERS } else { 0 };
         if self.page.dirty() & ALL & !own != 0 {
@@ -255,29 +257,44 @@ impl KvmVcpu {
         }
     }
 
+    #[inline]
     pub(super) fn registers(&self) -> Result<Ref<'_, Registers>, KvmError> {
         if !self.known.registers.get() {
-            let registers = if self.is_pending() {
-                self.page.registers()
-            } else {
-                Registers::from(&self.get(&calls::GET_REGS)?)
-            };
-            self.last_registers.replace(registers);
-            self.known.registers.set(true);
+            self.ask_for_registers()?;
         }
         Ok(self.last_registers.borrow())
     }
 
+    #[cold]
+    fn ask_for_registers(&self) -> Result<(), KvmError> {
+        let registers = if self.is_pending() {
+            self.page.registers()
+        } else {
+            Registers::from(&self.get(&calls::GET_REGS)?)
+        };
+        self.last_registers.replace(registers);
+        self.known.registers.set(true);
+        Ok(())
+    }
+
+    #[inline]
     pub(super) fn special(&self) -> Result<Ref<'_, Special>, KvmError> {
         if !self.known.special.get() {
-            let flags = self.registers()?.rflags & Special::FLAGS;
-            let kvm = self.get(&calls::GET_SREGS)?;
-            self.last_special.replace(LastSpecial::new(kvm, flags));
-            self.known.special.set(true);
+            self.ask_for_special()?;
         }
         Ok(Ref::map(self.last_special.borrow(), |last| &last.special))
     }
 
+    #[cold]
+    fn ask_for_special(&self) -> Result<(), KvmError> {
+        let flags = self.registers()?.rflags & Special::FLAGS;
+        let kvm = self.get(&calls::GET_SREGS)?;
+        self.last_special.replace(LastSpecial::new(kvm, flags));
+        self.known.special.set(true);
+        Ok(())
+    }
+
+    #[inline]
     pub(super) fn events(&self) -> Result<kvm_vcpu_events, KvmError> {
         if let Some(events) = self.known.events.get() {
             return Ok(events);
@@ -285,11 +302,17 @@ impl KvmVcpu {
         if self.known.in_page.get() {
             return Ok(self.page.events());
         }
+        self.ask_for_events()
+    }
+
+    #[cold]
+    fn ask_for_events(&self) -> Result<kvm_vcpu_events, KvmError> {
         let events = self.get(&calls::GET_VCPU_EVENTS)?;
         self.known.events.set(Some(events));
         Ok(events)
     }
 
+    #[inline]
     pub(super) fn set_registers(&self, registers: &Registers) -> Result<(), KvmError> {
         self.known.registers.set(false);
         // An exit of another kind may be followed by anything.
@@ -337,10 +360,16 @@ impl KvmVcpu {
     }
 
     /// Whether the guest has armed breakpoints of its own.
+    #[inline]
     pub(super) fn guest_breakpoints(&self) -> Result<bool, KvmError> {
-        if let Some(known) = self.known.guest_breakpoints.get() {
-            return Ok(known);
+        match self.known.guest_breakpoints.get() {
+            Some(known) => Ok(known),
+            None => self.ask_for_guest_breakpoints(),
         }
+    }
+
+    #[cold]
+    fn ask_for_guest_breakpoints(&self) -> Result<bool, KvmError> {
         /// The bits of DR7 that arm one.
         const ARMED: u64 = 0xff;
         let armed = self.debug_registers()?.dr7 & ARMED != 0;

@@ -75,29 +75,32 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
+// Each arena is far from every power of two, and so from what a case of another one may hit by its registers: they are
+// there at the same time.
+
 #[test]
 fn in_64_bit_mode() {
-    compare(0x1000_0000, Mode::Bits64, 1_000_000);
+    compare(0x1357_0000, Mode::Bits64, 1_000_000);
 }
 
 #[test]
 fn in_32_bit_segments() {
-    compare(0x2000_0000, Mode::Bits32, 200_000);
+    compare(0x2357_0000, Mode::Bits32, 200_000);
 }
 
 #[test]
 fn in_16_bit_segments() {
-    compare(0x3000_0000, Mode::Bits16, 200_000);
+    compare(0x3357_0000, Mode::Bits16, 200_000);
 }
 
 #[test]
 fn after_offset_0xffff_comes_0x10000_in_a_16_bit_segment() {
     let segment = |oracle: &Oracle| oracle.layout.code_segment();
-    compare_before(0x4000_0000, Mode::Bits16, segment, 0x1_0000);
+    compare_before(0x4357_0000, Mode::Bits16, segment, 0x1_0000);
 }
 
 #[test]
 fn after_the_last_offset_comes_0_in_a_32_bit_segment() {
     let segment = |oracle: &Oracle| oracle.layout.code_segment_around();
-    compare_before(0x5000_0000, Mode::Bits32, segment, 0);
+    compare_before(0x5357_0000, Mode::Bits32, segment, 0);
 }

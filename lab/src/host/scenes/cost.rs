@@ -36,12 +36,13 @@ struct Limit {
 const BARE_EXIT: &str = "bare exit";
 
 const COST_LIMITS: [Limit; 2] = [
-    // Twice a bare exit is the aim; this is what has been reached.
+    // Twice a bare exit is the aim. The special registers alone, without which nobody knows the address space, are 1,940.
+    // No more than 8,280 were allowed when a bare exit took 4,140; it takes 3,834 now.
     Limit {
         of: "split lock emulated at a breakpoint",
         times: 2,
         than: BARE_EXIT,
-        more: 1_000,
+        more: 600,
     },
     Limit {
         of: "first stall, found and emulated",
@@ -135,7 +136,7 @@ mod tests {
             let printed = format!("  4000 {BARE_EXIT}\n  {emulated} {}\n", limit.of);
             limit.judge(&costs(&printed).unwrap()).unwrap().1
         };
-        assert!(is_so(9_000) && !is_so(9_001));
+        assert!(is_so(8_600) && !is_so(8_601));
         assert!(costs("the kernel panicked").is_err());
         assert!(limit.judge(&costs("1 something else").unwrap()).is_err());
     }
