@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use split_lock_model::policy::Alternative;
 
 use crate::plan::Experiment;
 
@@ -15,6 +16,9 @@ pub struct Script {
     pub probes: Vec<String>,
     /// How long to wait before anything is tried: a kernel that has just booted is busy.
     pub settle_ms: u64,
+    /// What the kernel does about signals, if it is not what unmodified ones do.
+    #[serde(default)]
+    pub policy: Option<Alternative>,
     /// What to measure, in this order.
     pub experiments: Vec<Experiment>,
     /// Programs to run, one after the other.

@@ -2,6 +2,8 @@
 //!
 //! Times are counts of the TSC, as in the CPU's journal, and each event has the kernel's count of ticks.
 
+use split_lock_model::policy::Alternative;
+
 use crate::journal::Kind;
 
 /// Our events are called `GROUP:NAME`.
@@ -31,6 +33,35 @@ pub const PROBES: [&str; 17] = [
     "r64:split_lock/unlocking_work_done __split_lock_reenable_unlock j=@jiffies_64:u64",
     "p:split_lock/tick calc_global_load j=@jiffies_64:u64",
 ];
+
+/// Names in [`PROBES`], and what takes their place in a kernel with another policy. What such a kernel returns of a sleep is
+/// a number of ticks.
+const KILLABLE: [(&str, &str); 2] = [
+    ("msleep_interruptible", "schedule_timeout_killable"),
+    ("down_interruptible", "down_killable"),
+];
+const SENTENCE: [(&str, &str); 3] = [
+    ("msleep_interruptible ms=%di", "split_lock_punish ms=\\10"),
+    ("msleep_interruptible", "split_lock_punish"),
+    ("down_interruptible", "buslock_wait"),
+];
+
+/// [`PROBES`] for a kernel with this policy; none: for one as it is.
+#[must_use]
+pub fn probes(policy: Option<Alternative>) -> Vec<String> {
+    let names: &[_] = match policy {
+        Some(Alternative::Killable) => &KILLABLE,
+        Some(Alternative::FixedEnd) => &SENTENCE,
+        _ => &[],
+    };
+    let replace = |probe: &str| {
+        let probe = probe.to_owned();
+        names
+            .iter()
+            .fold(probe, |probe, (old, new)| probe.replace(old, new))
+    };
+    PROBES.map(replace).into()
+}
 
 /// The probe of the function that comes right after the count of ticks in the kernel. A tick may interrupt another probe,
 /// and is missed then; where the ticks lie is told by any of them.
@@ -327,6 +358,18 @@ mod tests {
         for probe in PROBES {
             assert!(probe.contains(&format!(":{GROUP}/")), "{probe}");
             assert!(probe.ends_with(" j=@jiffies_64:u64"), "{probe}");
+        }
+    }
+
+    #[test]
+    fn patched_kernels_are_probed_where_they_wait() {
+        assert_eq!(probes(None), PROBES);
+        for policy in [Alternative::Killable, Alternative::FixedEnd] {
+            let probes = probes(Some(policy));
+            assert!(
+                !probes.iter().any(|probe| probe.contains("_interruptible")),
+                "{policy}"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_model::time::Hz;
 
 use super::kernel::built::tick_rate;
+use super::kernel::variant::Variant;
 use super::kernel::{KernelName, KernelSeries};
 
 /// Hold the model of split locks against real Linux kernels.
@@ -29,9 +30,12 @@ pub(crate) enum Command {
     Faults(FaultsArgs),
     Fetch(FetchArgs),
     Kernel(KernelArgs),
-    Survive(SurviveArgs),
+    Oops(OopsArgs),
+    Patch(PatchArgs),
     Relieve(RelieveArgs),
+    Selftest(SelftestArgs),
     Shell(ShellArgs),
+    Survive(SurviveArgs),
     Tools(ToolsArgs),
     Watch(WatchArgs),
     Windows(WindowsArgs),
@@ -113,6 +117,50 @@ pub(crate) struct KernelArgs {
     /// Ticks a second: 100, 250, 300 or 1000.
     #[arg(long, value_name = "HZ", default_value = "1000", value_parser = tick_rate)]
     pub(crate) hz: Hz,
+    /// Build it with one of the project's edits.
+    #[arg(long, value_enum)]
+    pub(crate) edit: Option<Variant>,
+}
+
+/// Make the kernel itself split a lock, and a program in mode `fatal`, and look at what the kernel's log says of it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab oops --out oops")]
+pub(crate) struct OopsArgs {
+    /// A kernel built with the edit `kernel-mode`; can be given several times.
+    #[arg(long, value_name = "SERIES@HZ+kernel-mode", default_values = ["6.12@1000+kernel-mode"])]
+    pub(crate) kernel: Vec<KernelName>,
+    /// A folder to write the serial logs and the kernels' logs to.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Write patches for Linux that end the livelock, for `git am`: a change of the kernel, and a kselftest.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  cargo lab patch --source 6.12 --policy killable --author 'A Hacker <hacker@example.org>'"
+)]
+pub(crate) struct PatchArgs {
+    /// Debian's series, or `newest`.
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    pub(crate) source: KernelSeries,
+    /// The change: `killable` is the smallest, `sentence` the one that delays signals least.
+    #[arg(long, value_enum, default_value = "killable")]
+    pub(crate) policy: Variant,
+    /// A folder for the series, which may hold another one; otherwise one in the lab's folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Who signs them off; otherwise whoever git's settings name.
+    #[arg(long, value_name = "NAME <MAIL>")]
+    pub(crate) author: Option<String>,
+}
+
+/// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab selftest --kernel newest@1000+sentence")]
+pub(crate) struct SelftestArgs {
+    /// The kernel to boot; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ[+EDIT]]|FILE", default_values = ["6.12@1000", "6.12@1000+killable"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Run the project's own tools in a machine: sweeps with and without guards, a report, the doctor, the log, an explanation.

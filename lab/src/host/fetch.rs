@@ -37,6 +37,7 @@ pub(crate) fn build_kernel(args: &KernelArgs) -> Result<bool> {
     let kernel = BuiltKernel {
         series: args.source.clone(),
         hz: args.hz,
+        variant: args.edit,
     };
     println!("{}", kernel.image(&cache)?.display());
     Ok(true)

@@ -17,7 +17,9 @@ mod step;
 
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
-use scenes::{check, cost, demo, faults, relieve, survive, tools, watch, windows};
+use scenes::{
+    check, cost, demo, faults, oops, patch, relieve, selftest, survive, tools, watch, windows,
+};
 
 /// Whether everything agreed.
 pub(crate) fn run(cli: &Cli) -> Result<bool> {
@@ -28,9 +30,12 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
         Command::Kernel(args) => build_kernel(args),
-        Command::Survive(args) => survive::run(args),
+        Command::Oops(args) => oops::run(args),
+        Command::Patch(args) => patch::run(args),
         Command::Relieve(args) => relieve::run(args),
+        Command::Selftest(args) => selftest::run(args),
         Command::Shell(args) => shell::run(args),
+        Command::Survive(args) => survive::run(args),
         Command::Tools(args) => tools::run(args),
         Command::Windows(args) => windows::run(args),
         Command::Watch(args) => watch::run(args),

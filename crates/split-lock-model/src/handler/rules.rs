@@ -9,8 +9,9 @@ pub struct Rules {
     pub wait: Wait,
     /// What a signal during the sleep leads to.
     pub on_signal: OnSignal,
-    /// Whether a thread that a signal took out of the semaphore's queue keeps its place: it is
-    /// passed over while it is away, and is first again when it comes back.
+    /// Whether the semaphore's queue is in the order in which punishments end. A thread that a signal took out of it is
+    /// passed over while it is away, and comes back to its place; once it has been first, only a deadly signal takes it out.
+    /// For [`OnSignal::FixedEnd`].
     pub keep_place: bool,
 }
 

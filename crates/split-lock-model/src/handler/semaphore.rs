@@ -7,7 +7,7 @@ use super::task::TaskId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Semaphore {
     holder: Option<TaskId>,
-    /// Present waiters, oldest ticket first.
+    /// Present waiters, smallest place first.
     queue: VecDeque<(u64, TaskId)>,
     next_ticket: u64,
 }
@@ -30,15 +30,18 @@ impl Semaphore {
         true
     }
 
-    /// Lines up: behind everyone, or at the place of a ticket kept from before.
-    pub(super) fn enqueue(&mut self, task: TaskId, kept: Option<u64>) -> u64 {
-        let ticket = kept.unwrap_or_else(|| {
+    /// Lines up: behind everyone, or behind those whose place is not greater.
+    pub(super) fn enqueue(&mut self, task: TaskId, place: Option<u64>) {
+        let place = place.unwrap_or_else(|| {
             self.next_ticket += 1;
             self.next_ticket - 1
         });
-        let place = self.queue.partition_point(|&(other, _)| other < ticket);
-        self.queue.insert(place, (ticket, task));
-        ticket
+        let at = self.queue.partition_point(|&(other, _)| other <= place);
+        self.queue.insert(at, (place, task));
+    }
+
+    pub(super) fn is_first(&self, task: TaskId) -> bool {
+        self.queue.front().is_some_and(|&(_, first)| first == task)
     }
 
     pub(super) fn leave(&mut self, task: TaskId) {

@@ -159,7 +159,8 @@ impl Handler {
     }
 
     /// A signal reached a thread that sleeps or waits in the queue, on the CPU where the thread runs
-    /// to take it. `None`: the wait goes on (the signal stays pending), or there was no wait.
+    /// to take it. `None`: the wait goes on (the signal stays pending), or there was no wait. [`Action::Queue`]: the thread was
+    /// woken, and waits again, from now on for a deadly signal only.
     pub fn signal(
         &mut self,
         now: Jiffies,
@@ -172,6 +173,11 @@ impl Handler {
                 Some(self.wake_by_signal(now, task, cpu, expires, signal))
             }
             Stage::Queued { wait } if wait.ends_on(signal) => {
+                if signal == Signal::Ordinary && self.is_deaf(task) {
+                    let wait = Wait::Killable;
+                    self.task_mut(task).stage = Stage::Queued { wait };
+                    return Some(Action::Queue { wait });
+                }
                 Some(self.interrupt(task, Interrupted::Queued, signal))
             }
             // The hand-over came first: the kernel looks for it before it looks for signals.
@@ -331,8 +337,13 @@ impl Handler {
         if self.is_served(now, expires) {
             return self.take_semaphore(now, trap.task, trap.cpu, trap.signal_pending);
         }
+        let fixed = self.rules.on_signal == OnSignal::FixedEnd;
         let wait = self.rules.wait;
-        self.task_mut(trap.task).stage = Stage::Asleep { expires, wait };
+        let task = self.task_mut(trap.task);
+        task.stage = Stage::Asleep { expires, wait };
+        if fixed {
+            task.carried = Some(Carried::Until(expires));
+        }
         if trap.signal_pending && wait.ends_on(Signal::Ordinary) {
             // msleep looks for signals before it sleeps at all.
             let cause = Interrupted::BeforeSleep;
@@ -379,35 +390,34 @@ impl Handler {
         expires: Jiffies,
         cause: Interrupted,
     ) -> Action {
-        self.task_mut(task).carried = match self.rules.on_signal {
-            OnSignal::StartOver => None,
+        match self.rules.on_signal {
             OnSignal::Proceed => return self.take_semaphore(now, task, cpu, true),
-            OnSignal::RemainingSleep => Some(Carried::Ticks(expires.since(now))),
-            OnSignal::FixedEnd => Some(Carried::Until(expires)),
-        };
+            OnSignal::RemainingSleep => {
+                self.task_mut(task).carried = Some(Carried::Ticks(expires.since(now)));
+            }
+            OnSignal::StartOver | OnSignal::FixedEnd => {}
+        }
         self.interrupt(task, cause, Signal::Ordinary)
     }
 
     /// The early return: detection stays on.
     fn interrupt(&mut self, id: TaskId, cause: Interrupted, signal: Signal) -> Action {
         self.semaphore.leave(id);
-        let keep = self.rules.keep_place && signal == Signal::Ordinary;
+        let pays_by_ticks = self.rules.on_signal == OnSignal::RemainingSleep;
         let task = self.task_mut(id);
         task.stage = Stage::Running;
-        if !keep {
-            task.ticket = None;
-        }
-        let remembers = matches!(
-            self.rules.on_signal,
-            OnSignal::RemainingSleep | OnSignal::FixedEnd
-        );
-        if cause == Interrupted::Queued && remembers {
-            self.task_mut(id).carried = Some(Carried::Nothing);
+        if cause == Interrupted::Queued && pays_by_ticks {
+            task.carried = Some(Carried::Nothing);
         }
         match signal {
             Signal::Fatal => Action::Die,
             Signal::Ordinary => Action::Retry(Retry::DetectionOn(cause)),
         }
+    }
+
+    /// Whether a waiter's signals wait for the window of the one before it.
+    fn is_deaf(&self, id: TaskId) -> bool {
+        self.rules.keep_place && self.semaphore.is_first(id)
     }
 
     /// The second misery factor: `down_interruptible(&buslock_sem)`.
@@ -421,18 +431,19 @@ impl Handler {
         if self.semaphore.try_take(id) {
             return self.open_window(now, id, cpu);
         }
-        let wait = self.rules.wait;
-        if signal_pending && wait == Wait::Interruptible && !self.rules.keep_place {
-            return self.interrupt(id, Interrupted::Queued, Signal::Ordinary);
-        }
-        let ticket = self.semaphore.enqueue(id, self.task(id).ticket);
-        let task = self.task_mut(id);
-        task.ticket = Some(ticket);
-        task.stage = Stage::Queued { wait };
+        let place = match self.task(id).carried {
+            Some(Carried::Until(end)) if self.rules.keep_place => Some(end.0),
+            _ => None,
+        };
+        self.semaphore.enqueue(id, place);
+        let wait = match self.is_deaf(id) {
+            true => Wait::Killable,
+            false => self.rules.wait,
+        };
         if signal_pending && wait == Wait::Interruptible {
-            // It has its place in line now, and leaves at once to take the signal.
             return self.interrupt(id, Interrupted::Queued, Signal::Ordinary);
         }
+        self.task_mut(id).stage = Stage::Queued { wait };
         Action::Queue { wait }
     }
 
@@ -445,7 +456,6 @@ impl Handler {
         let task = self.task_mut(id);
         task.stage = Stage::Running;
         task.carried = None;
-        task.ticket = None;
         let unlocks = self.mitigate.then_some(id);
         let closes = self.detection.open(now, cpu, unlocks);
         Action::Retry(Retry::WindowOpen { cpu, closes })
@@ -469,7 +479,7 @@ impl Handler {
         let (stage, until) = match task.stage {
             Stage::Running => (0, 0),
             Stage::Asleep { expires, .. } => (1, expires.plus(Jiffies(2)).since(now).0),
-            Stage::Queued { .. } => (2, 0),
+            Stage::Queued { wait } => (2, wait as u64),
             Stage::Granted => (3, 0),
             Stage::Throttled { wake } => (4, wake.since(now).0),
             Stage::Gone => (5, 0),
@@ -480,11 +490,16 @@ impl Handler {
             Some(Carried::Ticks(rest)) => rest.0 * 2 + 2,
             Some(Carried::Until(end)) => end.plus(Jiffies(1)).since(now).0 * 2 + 3,
         };
-        // Only the order of tickets matters, so each counts the outstanding ones before it.
-        let place = task.ticket.map_or(0, |ticket| {
-            let others = self.tasks.iter().filter_map(|other| other.ticket);
-            others.filter(|&other| other < ticket).count() as u64 + 1
-        });
+        // Of punishments that are over, only the order matters.
+        let place = match task.carried {
+            Some(Carried::Until(end)) => {
+                let others = self.tasks.iter();
+                let is_before =
+                    |other: &&Task| matches!(other.carried, Some(Carried::Until(it)) if it < end);
+                others.filter(is_before).count() as u64 + 1
+            }
+            _ => 0,
+        };
         let flags = u64::from(task.exempt) << 1 | u64::from(task.reported);
         out.extend([stage, until, carried, place, flags]);
     }

@@ -16,9 +16,6 @@ pub(super) struct Task {
     pub(super) exempt: bool,
     /// What is left of a punishment that a signal interrupted, if the rules carry it over.
     pub(super) carried: Option<Carried>,
-    /// Its place in the semaphore's queue: held while it waits and, under some rules, while it is
-    /// away to take a signal.
-    pub(super) ticket: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +52,6 @@ impl Task {
             reported: false,
             exempt: false,
             carried: None,
-            ticket: None,
         }
     }
 }

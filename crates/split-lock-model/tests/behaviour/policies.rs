@@ -100,7 +100,9 @@ fn check_claims(assessments: &[Assessment]) {
         assert!((of(policy).attack_gain() - 1.0).abs() < 0.01);
     }
     let (killable, fixed_end) = (of(Alternative::Killable), of(Alternative::FixedEnd));
-    assert!(killable.worst_signal_delay.0 > 100 * fixed_end.worst_signal_delay.0);
+    // Three ticks, and some microseconds for the worker and the wake-up.
+    let window = Nanos::from_micros(12_100);
+    assert!(fixed_end.worst_signal_delay <= window && killable.worst_signal_delay.0 > 3 * window.0);
 }
 
 #[test]
@@ -150,9 +152,8 @@ fn in_step_with_the_tick_the_remaining_sleep_never_shrinks() {
 }
 
 #[test]
-fn in_step_with_the_semaphore_a_thread_with_a_fixed_end_can_be_away_each_time() {
-    let unlucky = livelocked_phases(Alternative::FixedEnd, 4);
-    println!("{unlucky} of 4000 phases");
-    assert!((1..40).contains(&unlucky), "{unlucky}");
-    assert_eq!(livelocked_phases(Alternative::Killable, 4), 0);
+fn in_step_with_the_semaphore_nobody_is_passed_over_for_ever() {
+    for policy in [Alternative::Killable, Alternative::FixedEnd] {
+        assert_eq!(livelocked_phases(policy, 4), 0, "{policy}");
+    }
 }

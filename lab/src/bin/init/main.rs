@@ -51,7 +51,7 @@ fn carry_out() -> Result<()> {
     }
     thread::sleep(Duration::from_millis(script.settle_ms));
     if !script.experiments.is_empty() {
-        let tracer = Tracer::new()?;
+        let tracer = Tracer::new(script.policy)?;
         for experiment in &script.experiments {
             eprintln!("lab-init: {}", experiment.name);
             experiment::run(experiment, &tracer, &mut port)

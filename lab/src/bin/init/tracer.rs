@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::trace::{BEGIN, END, GROUP, MAY_MISS, PROBES, TRACEPOINTS};
+use split_lock_lab::cpu::trace::{BEGIN, END, GROUP, MAY_MISS, TRACEPOINTS, probes};
+use split_lock_model::policy::Alternative;
 
 use crate::setting;
 
@@ -27,14 +28,14 @@ pub(crate) struct Recording {
 
 impl Tracer {
     /// Times are those of the CPU's journal: counts of its TSC.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(policy: Option<Alternative>) -> Result<Self> {
         set("trace_clock", "x86-tsc")?;
         set("buffer_size_kb", &BUFFER_KB.to_string())?;
         set("tracing_on", "0")?;
         for event in TRACEPOINTS {
             enable(event)?;
         }
-        define(&PROBES)?;
+        define(&probes(policy))?;
         Ok(Self(()))
     }
 

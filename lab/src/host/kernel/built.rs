@@ -1,4 +1,5 @@
-//! Small kernels of any tick rate, built from Debian's source packages: unmodified, but configured here.
+//! Small kernels of any tick rate, built from Debian's source packages: configured here, and with edits only where these
+//! are asked for.
 
 use std::fmt;
 use std::fs;
@@ -6,27 +7,35 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use split_lock_model::time::Hz;
 
 use crate::host::cache::Cache;
 use crate::host::cpu::source;
 use crate::host::kernel::source::{BuildTools, KernelSource};
+use crate::host::kernel::tree::SourceTree;
+use crate::host::kernel::variant::Variant;
 use crate::host::kernel::{KernelSeries, release};
 use crate::host::machine::initramfs::read;
 use crate::host::output;
 use crate::host::programs;
 use crate::host::step::step;
 
-/// Which kernel to build: `6.12@1000`.
+/// Which kernel to build: `6.12@1000`, or `6.12@1000+killable`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BuiltKernel {
     pub(crate) series: KernelSeries,
     pub(crate) hz: Hz,
+    pub(crate) variant: Option<Variant>,
 }
 
 impl fmt::Display for BuiltKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.series, self.hz)
+        write!(f, "{}@{}", self.series, self.hz)?;
+        match self.variant {
+            Some(variant) => write!(f, "+{variant}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -36,10 +45,16 @@ impl FromStr for BuiltKernel {
     fn from_str(text: &str) -> Result<Self> {
         let (series, hz) = text
             .split_once('@')
-            .context("not of the form SERIES@HZ, such as 6.12@1000")?;
+            .context("not of the form SERIES@HZ[+EDIT], such as 6.12@1000")?;
+        let (hz, variant) = match hz.split_once('+') {
+            Some((hz, variant)) => (hz, Some(variant)),
+            None => (hz, None),
+        };
+        let variant = variant.map(|name| Variant::from_str(name, false));
         Ok(Self {
             series: series.parse()?,
             hz: tick_rate(hz)?,
+            variant: variant.transpose().map_err(anyhow::Error::msg)?,
         })
     }
 }
@@ -82,7 +97,8 @@ impl BuiltKernel {
     pub(crate) fn image(&self, cache: &Cache) -> Result<PathBuf> {
         let (source, tools) = self.fetch(cache)?;
         let configuration = self.configuration();
-        let key = source::key([&source.version, &configuration].map(String::as_bytes));
+        let edits = self.variant.map_or("", Variant::text);
+        let key = source::key([&source.version, &configuration, edits].map(str::as_bytes));
         let kernels = cache.folder("build/kernels");
         let folder = kernels.join(self.to_string()).join(key);
         if !folder.exists() {
@@ -90,18 +106,39 @@ impl BuiltKernel {
             step(&what, || {
                 let log = kernels.join(format!("{self}.log"));
                 output::write(&log, b"")?;
-                // One place for all: whatever an interrupted build has left there goes away.
-                let work = kernels.join("tree");
-                output::empty_folder(&work)?;
-                let tree = source.unpack(&tools, &work)?;
+                let tree = self.tree(&source, &tools, cache)?;
+                let edited = self.variant.map(|variant| variant.edited(tree.path()));
+                tree.edit(&edited.transpose()?.unwrap_or_default())?;
                 let built = output::only_folder(&folder, |draft| {
-                    build(&tools, &tree, &configuration, &log, draft)
+                    let build = KernelBuild {
+                        tools: &tools,
+                        tree: tree.path(),
+                        configuration: &configuration,
+                        suffix: self.variant.map_or(String::new(), |it| format!("-{it}")),
+                        log: &log,
+                    };
+                    build.run(draft)
                 });
-                fs::remove_dir_all(&work)?;
+                tree.restore()?;
                 built.with_context(|| format!("cannot build {self}"))
             })?;
         }
         Ok(folder.join(IMAGE))
+    }
+
+    /// The source, with the objects of whatever was built of it before.
+    pub(crate) fn tree(
+        &self,
+        source: &KernelSource,
+        tools: &BuildTools,
+        cache: &Cache,
+    ) -> Result<SourceTree> {
+        let name = format!("{}@{}", self.series, self.hz);
+        SourceTree::get(
+            source,
+            tools,
+            &cache.folder("build/kernels/trees").join(name),
+        )
     }
 
     fn configuration(&self) -> String {
@@ -112,36 +149,44 @@ impl BuiltKernel {
 
 const IMAGE: &str = "bzImage";
 
-fn build(
-    tools: &BuildTools,
-    tree: &Path,
-    configuration: &str,
-    log: &Path,
-    draft: &Path,
-) -> Result<()> {
-    let wanted = draft.join("wanted");
-    output::write(&wanted, configuration.as_bytes())?;
-    let mut configure = tools.make(tree)?;
-    configure
-        .env("KCONFIG_ALLCONFIG", &wanted)
-        .arg("allnoconfig");
-    programs::run_logged(&mut configure, log)?;
-    fs::remove_file(wanted)?;
-    let got = fs::read_to_string(tree.join(".config"))?;
-    let missing = missing(configuration, &got);
-    ensure!(
-        missing.is_empty(),
-        "this source cannot be configured so: it does not take {}",
-        missing.join(", ")
-    );
-    let mut make = tools.make(tree)?;
-    make.args(NEUTRAL_BANNER).args([&programs::jobs(), IMAGE]);
-    programs::run_logged(&mut make, log)?;
-    let image = tree.join("arch/x86/boot").join(IMAGE);
-    let release = release(&read(&image)?).context("make has built no bzImage")?;
-    output::write(&draft.join(format!("config-{release}")), got.as_bytes())?;
-    fs::copy(image, draft.join(IMAGE))?;
-    Ok(())
+/// One run of make.
+struct KernelBuild<'a> {
+    tools: &'a BuildTools,
+    tree: &'a Path,
+    configuration: &'a str,
+    /// Of the release's name.
+    suffix: String,
+    log: &'a Path,
+}
+
+impl KernelBuild<'_> {
+    fn run(&self, draft: &Path) -> Result<()> {
+        let wanted = draft.join("wanted");
+        output::write(&wanted, self.configuration.as_bytes())?;
+        let mut configure = self.tools.make(self.tree)?;
+        configure
+            .env("KCONFIG_ALLCONFIG", &wanted)
+            .arg("allnoconfig");
+        programs::run_logged(&mut configure, self.log)?;
+        fs::remove_file(wanted)?;
+        let got = fs::read_to_string(self.tree.join(".config"))?;
+        let missing = missing(self.configuration, &got);
+        ensure!(
+            missing.is_empty(),
+            "this source cannot be configured so: it does not take {}",
+            missing.join(", ")
+        );
+        let mut make = self.tools.make(self.tree)?;
+        make.arg(format!("LOCALVERSION={}", self.suffix))
+            .args(NEUTRAL_BANNER)
+            .args([&programs::jobs(), IMAGE]);
+        programs::run_logged(&mut make, self.log)?;
+        let image = self.tree.join("arch/x86/boot").join(IMAGE);
+        let release = release(&read(&image)?).context("make has built no bzImage")?;
+        output::write(&draft.join(format!("config-{release}")), got.as_bytes())?;
+        fs::copy(image, draft.join(IMAGE))?;
+        Ok(())
+    }
 }
 
 /// What was asked for and did not come, because of a dependency or another name.
@@ -164,12 +209,17 @@ mod tests {
         assert_eq!(kernel.hz, Hz::HZ_1000);
         assert_eq!(kernel.to_string(), "6.12@1000");
         assert!("newest@100".parse::<BuiltKernel>().is_ok());
+        let kernel: BuiltKernel = "6.12@1000+kernel-mode".parse().expect("a kernel");
+        assert_eq!(kernel.variant, Some(Variant::KernelMode));
+        assert_eq!(kernel.to_string(), "6.12@1000+kernel-mode");
         for bad in [
             "6.12",
             "6.12@",
             "@1000",
             "6.12@250x",
             "6.12@500",
+            "6.12@1000+",
+            "6.12@1000+other",
             "../x@100",
         ] {
             assert!(bad.parse::<BuiltKernel>().is_err(), "{bad}");

@@ -3,7 +3,10 @@
 pub(crate) mod built;
 pub(crate) mod config;
 mod debian;
+pub(crate) mod edit;
 mod source;
+mod tree;
+pub(crate) mod variant;
 
 use std::fmt;
 use std::fs;
@@ -16,9 +19,10 @@ use split_lock_lab::cpu::options::Vendor;
 use crate::host::cache::Cache;
 use crate::host::kernel::built::BuiltKernel;
 use crate::host::kernel::config::{KernelConfig, Kvm};
+use crate::host::kernel::variant::Variant;
 use crate::host::machine::initramfs::read;
 
-/// Unmodified, whosever it is.
+/// Unmodified, whosever it is, unless it was built with edits.
 #[derive(Clone, Debug)]
 pub(crate) struct BootKernel {
     /// What it calls itself.
@@ -27,6 +31,8 @@ pub(crate) struct BootKernel {
     pub(crate) image: PathBuf,
     /// Its modules, if it has any.
     pub(crate) modules: Option<PathBuf>,
+    /// What is changed in it.
+    pub(crate) variant: Option<Variant>,
     /// Where it is known.
     config: Option<KernelConfig>,
 }
@@ -109,7 +115,10 @@ impl BootKernel {
     pub(crate) fn get(name: &KernelName, cache: &Cache) -> Result<Self> {
         match name {
             KernelName::Debian(series) => Self::debian(series, cache),
-            KernelName::Built(kernel) => Self::file(&kernel.image(cache)?),
+            KernelName::Built(kernel) => Ok(Self {
+                variant: kernel.variant,
+                ..Self::file(&kernel.image(cache)?)?
+            }),
             KernelName::File(path) => Self::file(path),
         }
     }
@@ -154,6 +163,7 @@ impl BootKernel {
             release,
             image,
             modules,
+            variant: None,
         }
     }
 }

@@ -67,9 +67,10 @@ impl MachineReport {
     }
 }
 
-/// `kernel` is what the model says of it, whatever its tick rate.
+/// `kernel` is what the model says of it, whatever its tick rate, and `rules` what it does about signals.
 pub(super) fn compare(
     kernel: &Profile,
+    rules: Rules,
     plan: &MachinePlan,
     outcome: &Outcome,
 ) -> Result<MachineReport> {
@@ -100,7 +101,7 @@ pub(super) fn compare(
     };
     let mut joined_traps = 0;
     for (experiment, noted) in plan.experiments.iter().zip(&traces) {
-        let compared = Comparison::new(&profile, &machine, experiment, noted, outcome);
+        let compared = Comparison::new(&profile, rules, &machine, experiment, noted, outcome);
         let compared = compared.with_context(|| experiment.name.clone())?;
         joined_traps += compared.report.traps.len();
         report.experiments.push(compared);
@@ -136,6 +137,7 @@ impl MachineReport {
 impl Comparison {
     fn new(
         profile: &Profile,
+        rules: Rules,
         machine: &Machine,
         experiment: &Experiment,
         noted: &[Noted],
@@ -154,7 +156,7 @@ impl Comparison {
             false => profile.with_mitigate(false)?,
         };
         let joined = join(noted, &outcome.journal, &machine.ticks)?;
-        let mut report = replay(&profile, Rules::UPSTREAM, machine, &joined.events);
+        let mut report = replay(&profile, rules, machine, &joined.events);
         let thresholds = match &experiment.workload {
             Workload::Single {
                 timeouts_us,

@@ -111,6 +111,14 @@ impl MachinePlan {
         plan
     }
 
+    /// Without experiments of one trap at a time.
+    pub(super) fn only_loops(&self) -> Self {
+        let mut plan = self.clone();
+        plan.experiments
+            .retain(|experiment| matches!(experiment.workload, Workload::Loop { .. }));
+        plan
+    }
+
     /// The same machine by another name.
     pub(super) fn called(&self, name: &'static str) -> Self {
         Self {

@@ -1,0 +1,101 @@
+//! The kselftest of split locks: kernels with a change pass it, and those without fail it.
+
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use split_lock_lab::cpu::options::CpuOptions;
+use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_model::policy::Alternative;
+
+use crate::host::args::SelftestArgs;
+use crate::host::cache::{Cache, workspace};
+use crate::host::kernel::BootKernel;
+use crate::host::kernel::variant::Variant;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::outputs::output_of;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::programs;
+use crate::host::step::step;
+
+const LIMITS: Limits = Limits {
+    guest: Duration::from_secs(120),
+    wall: Duration::from_secs(900),
+};
+
+/// The test, and the only command of a scene.
+const TEST: &str = "split_lock";
+
+/// One for the task that is looked at, one for its neighbours.
+const CPUS: u8 = 2;
+
+/// The tests of livelocks; the others pass on every kernel.
+const LIVELOCK_TESTS: u32 = 4;
+
+/// Whether each kernel fares as it should.
+pub(crate) fn run(args: &SelftestArgs) -> Result<bool> {
+    let lab = Lab::open([CPUS])?;
+    let kernels = lab.kernels(&args.kernel)?;
+    let test = step("building the kselftest", || build(&lab.cache))?;
+    let scenes = kernels.iter().map(|kernel| scene(kernel, &test));
+    runner::run(&lab, scenes.collect())
+}
+
+fn build(cache: &Cache) -> Result<PathBuf> {
+    let folder = cache.folder("build/selftest");
+    std::fs::create_dir_all(&folder)?;
+    let program = folder.join(TEST);
+    let mut gcc = process::Command::new("gcc");
+    gcc.args(["-O2", "-std=gnu99", "-Wall", "-Werror", "-static", "-o"])
+        .arg(&program)
+        .arg(workspace().join("lab/patch/split_lock.c"));
+    programs::run(&mut gcc).context("the kselftest needs gcc and a static C library")?;
+    Ok(program)
+}
+
+fn scene<'a>(kernel: &'a BootKernel, test: &Path) -> Scene<'a> {
+    let options = CpuOptions {
+        cpus: CPUS,
+        ..CpuOptions::default()
+    };
+    Scene {
+        name: "selftest".to_owned(),
+        kernel,
+        options,
+        boot_words: "",
+        script: Script {
+            modules: rootfs::kvm_modules(kernel, options.vendor),
+            files: vec![PlacedFile::in_root(test.to_owned())],
+            settle_ms: SETTLE_MS,
+            commands: vec![Command::new(TEST, &format!("/{TEST}"))],
+            ..Script::default()
+        },
+        limits: LIMITS,
+        judge: Box::new(move |outcome, _| judge(kernel, outcome)),
+    }
+}
+
+fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {
+    let [tap, complaints, code] = output_of(&outcome.bundles, TEST)?;
+    let mut findings = Findings::new(&format!("\n{}, kselftest", kernel.release));
+    findings.say(tap.trim_end());
+    if !complaints.is_empty() {
+        findings.say(complaints.trim_end());
+    }
+    let policy = kernel.variant.map(Variant::policy);
+    let is_fixed = policy.is_some_and(|policy| policy != Alternative::Upstream);
+    if is_fixed {
+        findings.check("the changed kernel passes", code == "0");
+        findings.check("none of the tests is skipped", !tap.contains("# SKIP"));
+    } else {
+        findings.check("the unmodified kernel fails", code == "1");
+        let fails = (1..=LIVELOCK_TESTS).all(|test| tap.contains(&format!("not ok {test} ")));
+        findings.check("each of the tests of livelocks fails", fails);
+        let others = tap.matches("not ok ").count();
+        findings.check("no other test fails", others == LIVELOCK_TESTS as usize);
+    }
+    Ok(findings)
+}
