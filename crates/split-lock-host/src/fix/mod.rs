@@ -177,8 +177,7 @@ impl FixBuilder<'_> {
     /// What needs no privilege, and gives nothing up, is first: docs/survive.md has the same order.
     fn restarted(&self) -> Fix {
         let what = "Gets the guests of a VMM that can be restarted past their split locks, without privilege";
-        self.fix(what, now("splitlock run -- qemu-system-x86_64 …"))
-            .at(FixLocation::Here)
+        self.fix(what, now("splitlock run -- qemu-system-x86_64 ..."))
     }
 
     fn relieved(&self) -> Fix {
