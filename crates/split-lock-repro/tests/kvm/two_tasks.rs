@@ -30,8 +30,11 @@ fn without_detection_one_task_finishes_and_the_other_goes_on() {
             "{moment:?}"
         );
     }
-    for moment in after {
+    // A run may end between the report that it is done and the switch to the other one.
+    for moment in &after[1..] {
         assert_eq!(moment.running, Task::Counter);
+    }
+    for moment in after {
         assert_eq!(moment.splitter, after[0].splitter);
         assert_eq!(moment.done_after, after[0].done_after);
     }
