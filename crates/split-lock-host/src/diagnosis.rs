@@ -104,21 +104,18 @@ impl Diagnosis {
             .known()
             .filter(|events| is_log_given && events.speaks_for_itself());
         // A log of another machine or kernel is what was asked about: this machine's settings say nothing of it.
-        let (facts, verdict) = match (stranger, told) {
-            (Some(why), Some(events)) => {
-                let facts = Facts::of_log(&facts, events, &history.from);
-                let mut verdict = Verdict::of(root, &facts, &history);
-                verdict.doubts.insert(
-                    0,
-                    format!("{why}: so this is about the machine that the log is from, and its settings are not known"),
-                );
-                (facts, verdict)
-            }
-            _ => {
-                let verdict = Verdict::of(root, &facts, &history);
-                (facts, verdict)
-            }
+        let of_log = stranger.zip(told);
+        let facts = match &of_log {
+            Some((_, events)) => Facts::of_log(&facts, events, &history.from),
+            None => facts,
         };
+        let mut verdict = Verdict::of(root, &facts, &history);
+        if let Some((why, _)) = of_log {
+            verdict.doubts.insert(
+                0,
+                format!("{why}: so this is about the machine that the log is from, and its settings are not known"),
+            );
+        }
         let machines = Machines::read(root);
         let timers = thresholds(verdict.cost.as_ref())
             .map(|thresholds| TimerSuspects::read(root, &machines.machines, &thresholds));

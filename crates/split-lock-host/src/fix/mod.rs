@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{Condition, LogOnlyReason, OffReason};
-use crate::{Facts, facts, mode};
+use crate::{Fact, Facts, facts, mode};
 
 mod boot_loader;
 
@@ -120,6 +120,17 @@ impl Fix {
         Self { place, ..self }
     }
 }
+
+/// Hosts on which the doctor may not run, by a part of what they call themselves.
+const OTHER_HOSTS: [(&str, &str); 7] = [
+    ("microsoft", "Windows or Azure (Hyper-V)"),
+    ("vmware", "VMware (ESXi, Workstation or Fusion)"),
+    ("innotek", "VirtualBox"),
+    ("virtualbox", "VirtualBox"),
+    ("parallels", "Parallels"),
+    ("amazon", "Amazon EC2"),
+    ("google", "Google Cloud"),
+];
 
 /// What fixes are made from.
 struct FixBuilder<'a> {
@@ -280,29 +291,19 @@ impl FixBuilder<'_> {
     }
 
     fn asked(&self) -> Fix {
-        let name = self
-            .facts
-            .hypervisor
-            .known()
-            .map(|name| name.to_lowercase())
-            .unwrap_or_default();
-        let release = self
-            .facts
-            .kernel_release
-            .known()
-            .map(|name| name.to_lowercase())
-            .unwrap_or_default();
         let inside = "In here only this helps: another build of the program that splits locks (`splitlock find` names the \
             instructions), or another size or kind of virtual machine";
-        let host = match () {
-            () if release.contains("microsoft") => Some("Windows (this is WSL2)"),
-            () if name.contains("microsoft") => Some("Windows or Azure (Hyper-V)"),
-            () if name.contains("vmware") => Some("VMware (ESXi, Workstation or Fusion)"),
-            () if name.contains("innotek") || name.contains("virtualbox") => Some("VirtualBox"),
-            () if name.contains("parallels") => Some("Parallels"),
-            () if name.contains("amazon") => Some("Amazon EC2"),
-            () if name.contains("google") => Some("Google Cloud"),
-            () => None,
+        let names = |fact: &Fact<String>, part: &str| {
+            fact.known()
+                .is_some_and(|name| name.to_lowercase().contains(part))
+        };
+        let host = if names(&self.facts.kernel_release, "microsoft") {
+            Some("Windows (this is WSL2)")
+        } else {
+            OTHER_HOSTS
+                .iter()
+                .find(|(part, _)| names(&self.facts.hypervisor, part))
+                .map(|(_, host)| *host)
         };
         if let Some(host) = host {
             let what = format!(

@@ -1,9 +1,10 @@
 //! The command as its users meet it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,6 +35,18 @@ fn splitlock(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("splitlock"));
     command.args(arguments);
     command
+}
+
+/// A program that says when it has begun, from then on; what it says of errors can be read.
+fn begun(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "begins\n");
+    child
 }
 
 fn run(arguments: &[&str]) -> Output {

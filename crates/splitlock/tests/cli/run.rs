@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{fail, signal, splitlock};
+use super::{begun, fail, signal, splitlock};
 
 /// A VMM for whose guest something is done at once.
 fn run(arguments: &[&str]) -> Command {
@@ -55,13 +55,7 @@ fn said(output: &Output) -> String {
 fn forever(options: &[&str]) -> (Child, BufReader<impl Read + use<>>) {
     let mut command = run(options);
     command.args(["--", vmm(), "forever"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "begins\n");
+    let mut child = begun(command);
     let stderr = BufReader::new(child.stderr.take().unwrap());
     (child, stderr)
 }

@@ -1,13 +1,12 @@
 //! What is found in one program.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
-use std::process::Stdio;
+use std::io::Read;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::super::signal;
+use super::super::{begun, signal};
 use super::{find, found, needs_emulator, number, output, program, said, sites, text};
 
 /// All twelve that split, and none of the near ones.
@@ -180,14 +179,7 @@ fn a_program_without_split_locks_has_none() {
 #[test]
 fn ctrl_c_ends_the_program_and_tells_what_was_seen() {
     needs_emulator!();
-    let mut command = find(&[], &[&program("exec"), "forever"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "begins\n");
+    let mut child = begun(find(&[], &[&program("exec"), "forever"]));
     signal(&child, Signal::INT);
     let mut page = String::new();
     child

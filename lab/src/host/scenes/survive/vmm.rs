@@ -53,8 +53,8 @@ const EXITS_PERCENT: f64 = 90.0;
 const BUSY_VCPUS: u32 = 8;
 const BUSY_MS: u32 = 4000;
 
-/// How many of its own kicks a VMM has to get, of those that it gets without the library, in percent: at the first stall the
-/// library finds out what breakpoints can do here, which takes this slow machine a while.
+/// How many of its own kicks a VMM has to get, of those that it gets without the library, in percent. It gets 95 or 96; which
+/// ones are missing has not been found out.
 const KICKS_PERCENT: u32 = 90;
 /// How many instructions a second the library may execute for the busy vCPUs: 0.3 % of what a CPU does that executes two
 /// billion.
