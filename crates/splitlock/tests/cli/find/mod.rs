@@ -4,6 +4,7 @@ mod children;
 mod formats;
 mod mistakes;
 mod programs;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
