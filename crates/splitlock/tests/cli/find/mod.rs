@@ -172,6 +172,12 @@ fn program(name: &str) -> String {
     Programs::get().name(name)
 }
 
+/// Where a text is in one of the programs' sources.
+fn line_of(source: &str, part: &str) -> usize {
+    let text = std::fs::read_to_string(Path::new(SOURCES).join(source)).unwrap();
+    text.lines().position(|line| line.contains(part)).unwrap() + 1
+}
+
 fn find(options: &[&str], program: &[&str]) -> Command {
     let mut command = splitlock(&["find"]);
     command.args(options).arg("--").args(program);
