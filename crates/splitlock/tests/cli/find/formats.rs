@@ -125,11 +125,9 @@ fn the_fields_are_those_of_the_documentation() {
     }
     let rows = table
         .lines()
-        .filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
-    for name in rows
-        .flat_map(|names| names.split(['`', ',', ' ']))
-        .filter(|it| !it.is_empty())
-    {
+        .filter_map(|row| row.strip_prefix("- ")?.split(": ").next());
+    let named = rows.flat_map(|names| names.split(['`', ',', ' ']));
+    for name in named.filter(|it| !it.is_empty()) {
         assert!(all.iter().any(|it| it == name), "there is no {name}");
     }
 }
