@@ -29,6 +29,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
+    Find(FindArgs),
     Kernel(KernelArgs),
     Oops(OopsArgs),
     Patch(PatchArgs),
@@ -103,6 +104,15 @@ pub(crate) struct FaultsArgs {
 pub(crate) struct FetchArgs {
     /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
     #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12", "newest", "6.12@1000"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
+/// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how often.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
+pub(crate) struct FindArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
     pub(crate) kernel: Vec<KernelName>,
 }
 

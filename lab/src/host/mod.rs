@@ -18,7 +18,7 @@ mod step;
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
 use scenes::{
-    check, cost, demo, faults, oops, patch, relieve, selftest, survive, tools, watch, windows,
+    check, cost, demo, faults, find, oops, patch, relieve, selftest, survive, tools, watch, windows,
 };
 
 /// Whether everything agreed.
@@ -29,6 +29,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Demo(args) => demo::run(args),
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
+        Command::Find(args) => find::run(args),
         Command::Kernel(args) => build_kernel(args),
         Command::Oops(args) => oops::run(args),
         Command::Patch(args) => patch::run(args),

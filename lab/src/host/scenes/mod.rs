@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod faults;
+pub(crate) mod find;
 pub(crate) mod oops;
 pub(crate) mod patch;
 pub(crate) mod relieve;
