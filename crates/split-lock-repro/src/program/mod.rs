@@ -61,8 +61,16 @@ impl Timer {
     /// What results call a program with this timer.
     #[must_use]
     pub fn guest_name(self) -> String {
-        format!("program:{self}")
+        format!("{GUEST_PREFIX}{self}")
     }
+}
+
+const GUEST_PREFIX: &str = "program:";
+
+/// Whether what results call so is a program with a timer, and no guest.
+#[must_use]
+pub fn is_program(guest: &str) -> bool {
+    guest.starts_with(GUEST_PREFIX)
 }
 
 impl fmt::Display for Timer {
