@@ -57,6 +57,30 @@ pub fn of_progress(sweep: &Sweep) -> String {
     format!("{stopped}{progress}{punished}{guarded}")
 }
 
+/// What became of programs with timers, timer by timer; empty if there are none.
+pub fn of_programs(sweep: &Sweep) -> String {
+    let of_timer = |curve: &Curve| {
+        let treated = match Cpu::of_host(&curve.host) {
+            Some(_) => "on this host".to_owned(),
+            None => format!("treated as kernel {} does it", plain(&curve.host)),
+        };
+        let still = curve
+            .points
+            .iter()
+            .filter(|point| point.turns.median == 0.0);
+        let fate = match still.map(|point| point.timeout_ns).max() {
+            Some(longest) => format!(
+                "stood still in most runs at periods of up to {} ms",
+                longest as f64 / 1e6
+            ),
+            None => "made progress at every period".to_owned(),
+        };
+        format!("{}, {treated}, {fate}.", plain(&curve.guest))
+    };
+    let all: Vec<String> = curves(sweep).iter().map(of_timer).collect();
+    stopped(sweep) + &all.join(" ")
+}
+
 /// Where the guest stood still although this host is not to blame.
 fn of_punished(split: &Curve) -> Option<String> {
     let still = split

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use model::Block;
 pub use model::{NamedSweep, Report, Section, Table};
-pub use tables::{offsets_table, timeouts_table};
+pub use tables::{offsets_table, programs_table, timeouts_table};
 
 use crate::figure::{dark_scheme_css, detection_states};
 use origin::Origin;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use split_lock_assist::guard::Reaction;
 use split_lock_repro::guest::{Level, Register};
+use split_lock_repro::program::Timer;
 
 use super::Host;
-use super::values::{Offsets, Timeouts, duration};
+use super::values::{Offsets, Timeouts, duration, positive_duration};
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.
 ///
@@ -40,12 +41,16 @@ pub(crate) struct ReproduceArgs {
     pub(crate) kvm: PathBuf,
 }
 
-/// Measure how far guests get before a pending timeout.
+/// Measure how far guests get before a pending timeout, or a program beside a timer of its own.
 ///
 /// Guests: split (the reference loop, crosses a cache line), aligned (the same code, not crossing),
 /// page (crosses a page), xchg (locks without a prefix), cmpxchg16b (cannot cross), none (no lock),
 /// sparse:1ms (one split lock after each 1 ms of ordinary work; any duration), contend (all vCPUs count
 /// on one word that crosses a line), or a flat binary. NAME@OFFSET puts the operand at another offset (0 to 63) of its cache line.
+///
+/// With --program no guest runs, but a process that splits a lock in a loop while a timer of its own sends it signals; the
+/// timeouts are the timer's periods, and all runs are of one length. It needs no KVM. Where a KERNEL is given, the split lock
+/// raises SIGBUS, and its handler sleeps and waits as that kernel does.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     splitlock sweep --guest split --timeouts 1ms..20ms/1ms --csv out.csv\n  \
@@ -55,12 +60,29 @@ pub(crate) struct ReproduceArgs {
     splitlock sweep --guest sparse:100us,sparse:100us@0 --timeouts 1ms..20ms/1ms\n  \
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
     splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
+    splitlock sweep --program --timer itimer-real,thread-cpu --host 6.12,hz=250 --csv programs.csv\n  \
     splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax\n\n\
     Exit codes: 0 fine, 2 usage or environment error, 130 stopped by Ctrl-C with everything measured so far written.")]
 pub(crate) struct SweepArgs {
-    /// Backend: KVM or model.
+    /// Backend: KVM (with --program a process), or the model.
     #[arg(long, value_enum, value_name = "kvm|model", default_value_t = On::Kvm)]
     pub(crate) on: On,
+    /// Measure a program with a timer instead of guests.
+    #[arg(long, conflicts_with_all = ["guard", "guest", "offsets", "warm_up", "vcpus", "neighbour", "level", "load_address", "counter", "kvm"])]
+    pub(crate) program: bool,
+    /// The program's timers, separated by commas, each measured by itself: itimer-real is setitimer(ITIMER_REAL); the others
+    /// are timer_create with CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID; or none.
+    #[arg(
+        long,
+        value_name = "itimer-real|monotonic|process-cpu|thread-cpu|none",
+        value_delimiter = ',',
+        default_value = "itimer-real,thread-cpu",
+        requires = "program"
+    )]
+    pub(crate) timer: Vec<Timer>,
+    /// How long each run of the program is.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "100ms", requires = "program")]
+    pub(crate) length: Duration,
     /// What detects split locks: `native` is this host, and on the model this host's kernel. With a
     /// KERNEL such as `6.6,hz=1000` or `debian-12` the guest's split locks really trap, and the vCPU's
     /// thread is then treated as that kernel treats it.
@@ -136,9 +158,9 @@ pub(crate) struct SweepArgs {
 /// The backend of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
-    /// Real guests on /dev/kvm.
+    /// Real guests on /dev/kvm, or a real process.
     Kvm,
-    /// The model of the kernel: no guest runs.
+    /// The model of the kernel: no guest and no process runs.
     Model,
 }
 

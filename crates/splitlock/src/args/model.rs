@@ -19,6 +19,7 @@ use super::values::{duration, positive_duration};
     splitlock simulate --kernel 6.6,hz=1000 --timeout 1ms\n  \
     splitlock simulate --kernel debian-12 --timeout 20ms --others 4 --fail-on livelock\n  \
     splitlock simulate --kernel 6.12 --user --timeout 5ms --trace trace.json\n  \
+    splitlock simulate --kernel 6.12 --user --budget cpu --timeout 1ms\n  \
     splitlock simulate --kernel 6.12 --budget none --work-after-wait 13ms --fail-on windows-unused\n\n\
     Exit codes: 0 fine, 1 --fail-on has found what it looks for, 2 usage or environment error.")]
 pub(crate) struct SimulateArgs {
@@ -30,7 +31,7 @@ pub(crate) struct SimulateArgs {
     /// interval timer.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "1ms")]
     pub(crate) timeout: Duration,
-    /// What the timer counts.
+    /// What the timer counts; with --user, relative and absolute are the same: an interval timer that counts time.
     #[arg(long, value_enum, value_name = "KIND", default_value_t = BudgetKind::Relative)]
     pub(crate) budget: BudgetKind,
     /// Simulate ordinary threads that take a signal from an interval timer, and no vCPUs.
@@ -113,7 +114,8 @@ pub(crate) enum BudgetKind {
     Relative,
     /// Time on a fixed grid of deadlines.
     Absolute,
-    /// CPU time of the vCPU's thread, armed anew for each run.
+    /// CPU time of the thread, which stands still while the kernel makes it sleep; of a vCPU's thread armed anew for each
+    /// run.
     Cpu,
     /// Nothing: there is no timer.
     None,

@@ -13,6 +13,7 @@ use split_lock_report::figure::{Picture, livelock_timeline};
 use split_lock_report::html::Section;
 use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::cpu::Cpu;
+use split_lock_repro::program;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::sweep::Host;
 
@@ -78,6 +79,15 @@ impl Kernel {
     /// Both sides and the aligned guest, where nothing can be measured.
     pub(super) fn both_sides(&self, facts: &Facts, repeats: u32, seed: u64) -> Result<Sweep> {
         self.sweep(facts, repeats, seed, |_, _| true)
+    }
+
+    /// What the model says of programs.
+    pub(super) fn programs(&self, facts: &Facts, plan: &program::Plan) -> Result<Sweep> {
+        let samples = modelled::programs(&self.profile, plan, self.costs.split)?;
+        Ok(Sweep {
+            provenance: Some(provenance(facts, plan.seed, samples.len() as u64)),
+            samples,
+        })
     }
 
     fn sweep(

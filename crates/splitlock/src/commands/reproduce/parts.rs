@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use split_lock_report::figure::{Figure, FigureError};
-use split_lock_report::html;
+use split_lock_report::{finding, html};
 use split_lock_repro::guest::{BuiltIn, Guest, Kind, Level};
+use split_lock_repro::program::{self, Timer};
 use split_lock_repro::results::Sweep;
 use split_lock_repro::sweep::{Host, Plan, Scenario};
 
@@ -19,10 +21,36 @@ pub(super) struct Part {
     pub(super) intro: &'static str,
     /// How the numbers were obtained.
     pub(super) how: &'static str,
-    pub(super) plan: Plan,
+    pub(super) plan: PartPlan,
+    /// The name of the files with what the model says, where that is in the same figure.
+    pub(super) modelled: &'static str,
+    /// What it shows, in a sentence or two.
+    pub(super) finding: fn(&Sweep) -> Option<String>,
     /// Of the sweep, and of those that belong into the same figure.
     pub(super) figure: fn(&[Sweep]) -> Result<Figure, FigureError>,
     pub(super) table: fn(&Sweep) -> html::Table,
+}
+
+/// What is measured.
+pub(super) enum PartPlan {
+    Guests(Plan),
+    Programs(program::Plan),
+}
+
+impl PartPlan {
+    /// Checks it, with this pause before each run.
+    pub(super) fn settle(&mut self, pause: Duration) -> Result<()> {
+        match self {
+            PartPlan::Guests(plan) => {
+                plan.settle = pause;
+                Ok(plan.check()?)
+            }
+            PartPlan::Programs(plan) => {
+                plan.settle = pause;
+                Ok(plan.check()?)
+            }
+        }
+    }
 }
 
 const MEASURED: &str = "Measured on this host as it is.";
@@ -47,15 +75,15 @@ fn scenario(kinds: &[Kind]) -> Scenario {
     }
 }
 
-fn plan(scenarios: Vec<Scenario>, timeouts: Vec<Duration>, repeats: u32, seed: u64) -> Plan {
-    Plan {
+fn plan(scenarios: Vec<Scenario>, timeouts: Vec<Duration>, repeats: u32, seed: u64) -> PartPlan {
+    PartPlan::Guests(Plan {
         scenarios,
         timeouts,
         repeats,
         warm_up_runs: 3,
         settle: Duration::ZERO,
         seed,
-    }
+    })
 }
 
 /// The same on a host that punishes it, unless that is where it is: without help, and with a guard that never lets a
@@ -102,6 +130,8 @@ pub(super) fn progress(repeats: u32, seed: u64, punishing: Option<&Host>) -> Par
                   the instruction in the CPU's place if it is a split lock; no run is made longer than its \
                   timeout for that. What the guard has learnt it keeps from run to run, as in a VMM.",
         how: how(punishing),
+        modelled: "modelled",
+        finding: finding::of_overlap,
         plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,
@@ -127,6 +157,8 @@ pub(super) fn sparse(repeats: u32, seed: u64, punishing: &Host) -> Part {
                   virtualization: the guard watches the instruction after it has met it once, and from then on each \
                   split lock costs one exit, and no sleep.",
         how: how(Some(punishing)),
+        modelled: "modelled",
+        finding: finding::of_overlap,
         plan: plan(scenarios, timeouts(), repeats, seed),
         figure: Figure::progress,
         table: html::timeouts_table,
@@ -145,17 +177,47 @@ pub(super) fn offsets(seed: u64) -> Part {
         intro: "The same loop with its 8-byte operand at every offset of a 64-byte cache line. From \
                   offset 57 on the operand lies in two lines, and the CPU locks the bus.",
         how: MEASURED,
-        plan: Plan {
-            warm_up_runs: 1,
-            ..plan(
-                (0..64).map(at).collect(),
-                vec![Duration::from_millis(10)],
-                5,
-                seed,
-            )
-        },
+        modelled: "modelled",
+        finding: finding::of_overlap,
+        plan: plan(
+            (0..64).map(at).collect(),
+            vec![Duration::from_millis(10)],
+            5,
+            seed,
+        ),
         figure: |sweeps| Figure::offsets(&sweeps[0]),
         table: html::offsets_table,
+    }
+}
+
+/// Programs whose timer counts time, and CPU time.
+pub(super) fn programs(seed: u64, punishing: &Host) -> Part {
+    Part {
+        name: "programs",
+        heading: "Programs with timers",
+        what: "programs with timers",
+        intro: "An ordinary program splits a lock in a loop while a timer of its own sends it signals: setitimer, which counts \
+                time, and timer_create on the thread's CPU time. Where the trap is emulated, the split lock raises a real \
+                exception, which arrives as SIGBUS, and the thread is then treated as that kernel treats it. To see: below \
+                the length of the punishing sleep the program with the timer that counts time stands still, and the other \
+                one never does, for CPU time does not pass while a thread sleeps.",
+        how: match punishing {
+            Host::Native => MEASURED,
+            Host::Emulated(_) => "Measured with the trap emulated.",
+        },
+        modelled: "programs-modelled",
+        finding: |sweep| Some(finding::of_programs(sweep)),
+        plan: PartPlan::Programs(program::Plan {
+            timers: vec![Timer::ItimerReal, Timer::ThreadCpu],
+            periods: (1..=49).step_by(2).map(Duration::from_millis).collect(),
+            length: Duration::from_millis(80),
+            repeats: 3,
+            host: punishing.clone(),
+            settle: Duration::ZERO,
+            seed,
+        }),
+        figure: Figure::programs,
+        table: html::programs_table,
     }
 }
 
@@ -181,6 +243,8 @@ pub(super) fn neighbours(seed: u64) -> Part {
                   shared clock); what it loses beyond that is the price of bus locks. Progress is counted per second \
                   of CPU time, so that other work on this machine does not count.",
         how: MEASURED,
+        modelled: "modelled",
+        finding: finding::of_overlap,
         plan: plan(
             scenarios.collect(),
             vec![Duration::from_millis(20)],

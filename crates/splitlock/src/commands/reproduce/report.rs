@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 use split_lock_report::figure::Figure;
-use split_lock_report::finding;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
 use super::kernel::Kernel;
-use super::parts::Part;
+use super::parts::{Part, PartPlan};
 use super::tasks::Tasks;
 use crate::output::OutputFolder;
 use crate::picture_file::write_picture;
@@ -43,9 +42,14 @@ impl Chapter {
         Ok(())
     }
 
+    /// What is measured in it.
+    pub(super) fn plan(&self) -> &PartPlan {
+        &self.part.plan
+    }
+
     /// The sweeps, by the names of their files.
     fn named_sweeps(&self) -> impl Iterator<Item = NamedSweep<'_>> {
-        let names = [self.part.name, "modelled"].into_iter();
+        let names = [self.part.name, self.part.modelled].into_iter();
         let named = names.zip(&self.sweeps);
         named.map(|(name, sweep)| NamedSweep { name, sweep })
     }
@@ -63,7 +67,7 @@ impl Chapter {
 
     fn section(&self) -> Result<Section> {
         let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
-        if let Some(remark) = finding::of_overlap(&self.sweeps[0]) {
+        if let Some(remark) = (self.part.finding)(&self.sweeps[0]) {
             section = section.paragraph(remark);
         }
         if let Some(figure) = &self.figure {
