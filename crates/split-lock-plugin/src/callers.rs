@@ -171,7 +171,7 @@ mod tests {
         for n in (last - 50..=last).rev() {
             all.end(0, 0x8000 - 8 * n);
         }
-        assert_eq!(known(&all, 0), [], "those have been forgotten");
+        assert!(known(&all, 0).is_empty(), "those have been forgotten");
         all.call(0, 0x8000, 5);
         assert_eq!(known(&all, 0), [5]);
     }
@@ -180,7 +180,7 @@ mod tests {
     fn a_thread_too_many_has_no_calls() {
         let all = stacks(1);
         assert!(!all.call(1, 0x800, 1));
-        assert_eq!(known(&all, 1), []);
+        assert!(known(&all, 1).is_empty());
         all.call(u32::MAX, 0x800, 1);
     }
 }

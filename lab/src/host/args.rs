@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Kernel(KernelArgs),
     Oops(OopsArgs),
     Patch(PatchArgs),
+    Policies(PoliciesArgs),
     Relieve(RelieveArgs),
     Selftest(SelftestArgs),
     Shell(ShellArgs),
@@ -162,6 +163,25 @@ pub(crate) struct PatchArgs {
     /// Who signs them off; otherwise whoever git's settings name.
     #[arg(long, value_name = "NAME <MAIL>")]
     pub(crate) author: Option<String>,
+}
+
+/// Measure what kernels with each of our changes do to threads that split locks: progress under timers, what an attacker
+/// gains, how long signals wait; and hold each trap against the model of that change.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo lab policies --short\n  \
+    cargo lab policies --kernel newest@1000 --kernel newest@1000+sentence")]
+pub(crate) struct PoliciesArgs {
+    /// The kernel to boot; can be given several times.
+    #[arg(
+        long,
+        value_name = "SERIES[@HZ[+EDIT]]|FILE",
+        default_values = ["6.12@1000", "6.12@1000+killable", "6.12@1000+sentence"]
+    )]
+    pub(crate) kernel: Vec<KernelName>,
+    /// Only a few timers, with fewer moments within a tick.
+    #[arg(long)]
+    pub(crate) short: bool,
 }
 
 /// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.

@@ -10,6 +10,7 @@ mod owner;
 mod owners;
 mod process;
 mod program;
+mod program_timers;
 mod text;
 mod thread;
 mod timer_suspects;
@@ -27,6 +28,7 @@ pub(crate) use owners::MOST_LOOKUPS;
 pub use owners::{OwnerProcess, Owners};
 pub use process::Process;
 pub use program::{Program, ProgramKind, Space};
+pub use program_timers::ProgramTimers;
 pub use timer_suspects::{Evidence, Strength, TimerSuspect, TimerSuspects};
 pub use timers::{Clock, Notifies, PosixTimer, timerfd_periods};
 pub use traps::{

@@ -7,6 +7,7 @@ pub(crate) mod faults;
 pub(crate) mod find;
 pub(crate) mod oops;
 pub(crate) mod patch;
+pub(crate) mod policies;
 pub(crate) mod relieve;
 pub(crate) mod selftest;
 pub(crate) mod survive;
