@@ -32,6 +32,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Kernel(args) => build_kernel(args),
         Command::Oops(args) => oops::run(args),
         Command::Patch(args) => patch::run(args),
+        Command::Programs(args) => scenes::programs::run(args),
         Command::Relieve(args) => relieve::run(args),
         Command::Selftest(args) => selftest::run(args),
         Command::Shell(args) => shell::run(args),

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod faults;
 pub(crate) mod oops;
 pub(crate) mod patch;
+pub(crate) mod programs;
 pub(crate) mod relieve;
 pub(crate) mod selftest;
 pub(crate) mod survive;
