@@ -12,8 +12,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`instruction`] | whether an instruction locks |
+//! | [`instruction`] | whether an instruction locks, calls or returns |
 //! | [`candidates`] | the locked instructions that were translated |
+//! | [`callers`] | calls that have not returned |
 //! | [`crossing`] | what is done about a split lock |
 //! | [`place`], [`layout`] | what code and operand are part of |
 //! | [`follow`] | programs that the program executes |
@@ -28,6 +29,7 @@
     reason = "the library has no interface but QEMU's"
 )]
 
+mod callers;
 mod candidates;
 mod crossing;
 mod follow;

@@ -29,9 +29,11 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
+    Find(FindArgs),
     Kernel(KernelArgs),
     Oops(OopsArgs),
     Patch(PatchArgs),
+    Policies(PoliciesArgs),
     Programs(ProgramsArgs),
     Relieve(RelieveArgs),
     Selftest(SelftestArgs),
@@ -107,6 +109,15 @@ pub(crate) struct FetchArgs {
     pub(crate) kernel: Vec<KernelName>,
 }
 
+/// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how often.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
+pub(crate) struct FindArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
 /// Build a small kernel with another tick rate from Debian's source, and print where it is. `--kernel SERIES@HZ` of the
 /// other commands does the same.
 #[derive(Debug, Args)]
@@ -153,6 +164,25 @@ pub(crate) struct PatchArgs {
     /// Who signs them off; otherwise whoever git's settings name.
     #[arg(long, value_name = "NAME <MAIL>")]
     pub(crate) author: Option<String>,
+}
+
+/// Measure what kernels with each of our changes do to threads that split locks: progress under timers, what an attacker
+/// gains, how long signals wait; and hold each trap against the model of that change.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo lab policies --short\n  \
+    cargo lab policies --kernel newest@1000 --kernel newest@1000+sentence")]
+pub(crate) struct PoliciesArgs {
+    /// The kernel to boot; can be given several times.
+    #[arg(
+        long,
+        value_name = "SERIES[@HZ[+EDIT]]|FILE",
+        default_values = ["6.12@1000", "6.12@1000+killable", "6.12@1000+sentence"]
+    )]
+    pub(crate) kernel: Vec<KernelName>,
+    /// Only a few timers, with fewer moments within a tick.
+    #[arg(long)]
+    pub(crate) short: bool,
 }
 
 /// Run programs that timers, profilers and runtimes interrupt while they split locks, and print which of them hang, and how

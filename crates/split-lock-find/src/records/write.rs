@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{
-    CLAIMED, EMPTY, FileWords, MAGIC, MOST_SITES, MOST_THREADS, MOST_UNWATCHED, Place, READY,
-    SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS, header, site,
-    unwatched,
+    CLAIMED, EMPTY, FileWords, MAGIC, MOST_CALLERS, MOST_SITES, MOST_THREADS, MOST_UNWATCHED,
+    Place, READY, SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS,
+    caller, header, site, unwatched,
 };
 
 /// How often a site that another thread is writing is looked at again. That one may have been killed.
@@ -248,6 +248,37 @@ impl SiteRecord<'_> {
     pub fn set_module(&self, path: &[u8], start: u64) {
         self.set(site::MODULE_START, start);
         self.set(site::MODULE, self.file.string(path));
+    }
+
+    /// The calls that led to it, by where they return to, the innermost first; the others are 0.
+    pub fn set_callers<'m>(
+        &self,
+        return_addresses: &[u64; MOST_CALLERS],
+        module: impl Fn(u64) -> Option<(&'m [u8], u64)>,
+    ) {
+        let mut before: (&[u8], u64) = (&[], 0);
+        for (n, &address) in return_addresses.iter().enumerate().rev() {
+            let start = site::CALLERS + n * caller::WORDS;
+            if let Some((path, module_start)) = module(address).filter(|_| address != 0) {
+                if path != before.0 {
+                    before = (path, self.file.string(path));
+                }
+                self.set(start + caller::MODULE, before.1);
+                self.set(start + caller::MODULE_START, module_start);
+            }
+            // The innermost comes last, and says that all are there.
+            self.words[start + caller::ADDRESS].store(address, Release);
+        }
+    }
+
+    /// Notes whether these calls are others.
+    pub fn compare_callers(&self, return_addresses: &[u64; MOST_CALLERS]) {
+        let known = |n: usize| &self.words[site::CALLERS + n * caller::WORDS + caller::ADDRESS];
+        let is_set = known(0).load(Acquire) != 0;
+        let mut all = return_addresses.iter().enumerate();
+        if is_set && all.any(|(n, &address)| known(n).load(Relaxed) != address) {
+            self.set(site::MORE_CALLERS, 1);
+        }
     }
 
     /// What its first operand is part of.

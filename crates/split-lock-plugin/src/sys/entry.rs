@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES};
 use split_lock_find::records::Target;
 
-use super::interface::{Block, Bytes, Info, Instruction, Interface, version_of_emulator};
+use super::interface::{Block, Bytes, Info, Instruction, Interface, OnMemory, version_of_emulator};
 use crate::plugin::{Emulation, Plugin, Watch};
 
 static INTERFACE: OnceLock<Interface> = OnceLock::new();
@@ -95,6 +95,8 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
     unsafe { (interface.register_flush)(id, on_flush) };
     if target != Target::System {
         // SAFETY: as above.
+        unsafe { (interface.register_begin)(id, on_begin) };
+        // SAFETY: as above.
         unsafe { (interface.register_call)(id, on_call) };
         // SAFETY: as above.
         unsafe { (interface.register_return)(id, on_return) };
@@ -141,21 +143,23 @@ fn translate(plugin: &Plugin, interface: &Interface, instruction: *mut Instructi
     let address = unsafe { (interface.address)(instruction) };
     // SAFETY: as above; the result is only compared.
     let host = unsafe { (interface.host_address)(instruction) };
-    let (callback, data): (super::interface::OnMemory, usize) =
+    const LOADS: c_int = 1;
+    const STORES: c_int = 2;
+    let (callback, accesses, data): (OnMemory, c_int, usize) =
         match plugin.translate(address, host as u64, &bytes[..size]) {
             None => return,
-            Some(Watch::Lock(number)) => (on_store, number),
-            Some(Watch::Stack) => (on_push, 0),
+            Some(Watch::Lock(number)) => (on_store, STORES, number),
+            Some(Watch::Call(return_address)) => (on_near_call, STORES, return_address as usize),
+            Some(Watch::Return) => (on_near_return, LOADS, 0),
         };
     const NO_REGISTERS: c_int = 0;
-    const STORES: c_int = 2;
     // SAFETY: the callback has the type that QEMU's header asks for, and takes the data for a number.
     unsafe {
         (interface.register_memory)(
             instruction,
             callback,
             NO_REGISTERS,
-            STORES,
+            accesses,
             data as *mut c_void,
         );
     }
@@ -187,9 +191,30 @@ extern "C" fn store_near_end(vcpu: c_uint, info: u32, address: u64, data: *mut c
     }
 }
 
-extern "C" fn on_push(_vcpu: c_uint, _info: u32, address: u64, _data: *mut c_void) {
-    if let Some(plugin) = Plugin::get() {
+extern "C" fn on_near_call(vcpu: c_uint, info: u32, address: u64, data: *mut c_void) {
+    let (Some(plugin), Some(interface)) = (Plugin::get(), INTERFACE.get()) else {
+        return;
+    };
+    // SAFETY: it takes what QEMU has called us with.
+    if !unsafe { (interface.is_store)(info) } {
+        // QEMU 7.2 calls for where to call, too, if that is in memory.
+        return;
+    }
+    if plugin.callers.call(vcpu, address, data as u64) {
         plugin.layout.set_stack(address);
+    }
+}
+
+extern "C" fn on_near_return(vcpu: c_uint, _info: u32, address: u64, _data: *mut c_void) {
+    if let Some(plugin) = Plugin::get() {
+        plugin.callers.end(vcpu, address);
+    }
+}
+
+/// A thread begins.
+extern "C" fn on_begin(_id: u64, vcpu: c_uint) {
+    if let Some(plugin) = Plugin::get() {
+        plugin.callers.clear(vcpu);
     }
 }
 

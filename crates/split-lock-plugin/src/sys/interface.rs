@@ -19,6 +19,7 @@ pub(super) struct Info {
 
 pub(super) type OnTranslate = extern "C" fn(u64, *mut Block);
 pub(super) type OnMemory = extern "C" fn(c_uint, u32, u64, *mut c_void);
+pub(super) type OnBegin = extern "C" fn(u64, c_uint);
 pub(super) type OnFlush = extern "C" fn(u64);
 pub(super) type OnCall = extern "C" fn(u64, c_uint, i64, u64, u64, u64, u64, u64, u64, u64, u64);
 pub(super) type OnReturn = extern "C" fn(u64, c_uint, i64, i64);
@@ -43,6 +44,7 @@ pub(super) struct Interface {
     pub(super) register_memory:
         unsafe extern "C" fn(*mut Instruction, OnMemory, c_int, c_int, *mut c_void),
     pub(super) register_translate: unsafe extern "C" fn(u64, OnTranslate),
+    pub(super) register_begin: unsafe extern "C" fn(u64, OnBegin),
     pub(super) register_flush: unsafe extern "C" fn(u64, OnFlush),
     pub(super) register_call: unsafe extern "C" fn(u64, OnCall),
     pub(super) register_return: unsafe extern "C" fn(u64, OnReturn),
@@ -75,6 +77,7 @@ impl Interface {
                 is_store: function(c"qemu_plugin_mem_is_store")?,
                 register_memory: function(c"qemu_plugin_register_vcpu_mem_cb")?,
                 register_translate: function(c"qemu_plugin_register_vcpu_tb_trans_cb")?,
+                register_begin: function(c"qemu_plugin_register_vcpu_init_cb")?,
                 register_flush: function(c"qemu_plugin_register_flush_cb")?,
                 register_call: function(c"qemu_plugin_register_vcpu_syscall_cb")?,
                 register_return: function(c"qemu_plugin_register_vcpu_syscall_ret_cb")?,

@@ -50,7 +50,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with_all = ["exe", "pid"])]
     pub(crate) rip: Option<u64>,
     /// What kind of code it is. Without this option what the file says, and 64 for bytes.
-    #[arg(long, value_enum, value_name = "BITS")]
+    #[arg(long, value_enum, value_name = "16|32|64")]
     pub(crate) bits: Option<Bits>,
     /// Whose treatment of a split lock is told: `native` is this host's; with a KERNEL such as
     /// `6.6,hz=1000` or `debian-12` that kernel's, on a CPU that detects split locks.

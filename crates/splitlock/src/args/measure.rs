@@ -19,7 +19,8 @@ use super::values::{Offsets, Timeouts, duration, positive_duration};
 /// bus locks do to a neighbour. Takes about a minute. Without /dev/kvm everything is modelled.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
+    after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html\n\n\
+    Exit codes: 0 fine, 2 usage or environment error, 130 stopped by Ctrl-C with everything measured so far written."
 )]
 pub(crate) struct ReproduceArgs {
     /// Folder for the report, its figures and its data. A report that is there is replaced, each
@@ -60,10 +61,11 @@ pub(crate) struct ReproduceArgs {
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
     splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
     splitlock sweep --program --timer itimer-real,thread-cpu --host 6.12,hz=250 --csv programs.csv\n  \
-    splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
+    splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax\n\n\
+    Exit codes: 0 fine, 2 usage or environment error, 130 stopped by Ctrl-C with everything measured so far written.")]
 pub(crate) struct SweepArgs {
     /// Backend: KVM (with --program a process), or the model.
-    #[arg(long, value_enum, default_value_t = On::Kvm)]
+    #[arg(long, value_enum, value_name = "kvm|model", default_value_t = On::Kvm)]
     pub(crate) on: On,
     /// Measure a program with a timer instead of guests.
     #[arg(long, conflicts_with_all = ["guard", "guest", "offsets", "warm_up", "vcpus", "neighbour", "level", "load_address", "counter", "kvm"])]
@@ -103,12 +105,12 @@ pub(crate) struct SweepArgs {
     pub(crate) guest: Vec<String>,
     /// Measure each guest with its operand at each of these offsets within a cache line: `0..63`,
     /// `56,57`, `0..63/8`.
-    #[arg(long, value_name = "OFFSETS")]
+    #[arg(long, value_name = "RANGE")]
     pub(crate) offsets: Option<Offsets>,
     /// Pending timeouts: `FIRST..LAST/STEP`, single ones, or several of either separated by commas.
     #[arg(
         long,
-        value_name = "TIMEOUTS",
+        value_name = "RANGE",
         default_value = "1ms..49ms/1ms",
         allow_hyphen_values = true
     )]
@@ -131,7 +133,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) neighbour: Option<String>,
     /// Privilege level of the guest: cpl3 runs natively on any KVM, cpl0 is emulated by some.
-    #[arg(long, value_name = "LEVEL", default_value = "cpl3")]
+    #[arg(long, value_name = "cpl0|cpl3", default_value = "cpl3")]
     pub(crate) level: Level,
     /// Guest address that a file is loaded to and started at.
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "0x100000")]
@@ -167,7 +169,8 @@ pub(crate) enum On {
 /// The ending of the output's name decides: .svg, .png, or .html for a page with figures, tables
 /// and the data.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  splitlock plot out.csv --out out.svg")]
+#[command(after_help = "Example:\n  splitlock plot out.csv --out out.svg\n\n\
+    Exit codes: 0 fine, 2 usage or environment error.")]
 pub(crate) struct PlotArgs {
     /// Sweeps, as CSV or JSON; `-` is CSV from standard input.
     #[arg(required = true, value_name = "FILE")]

@@ -13,7 +13,9 @@ use split_lock_repro::vm::{KVM_DEVICE, open_kvm};
 
 mod architecture;
 mod bad_luck;
+mod consistency;
 mod demo;
+mod docs;
 mod doctor;
 mod doctor_docs;
 mod explain;

@@ -182,7 +182,8 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Without pause, in rounds that all threads begin together, one at each phase of the ticks.
+    /// Without pause, in rounds that all threads begin together, one at each phase of the ticks. The mark before each is
+    /// its number.
     fn rounds(
         &self,
         thread: &Thread,
@@ -196,10 +197,13 @@ impl Shared<'_> {
             self.round.wait();
             if let Ok((splitter, timer)) = &mut prepared {
                 let done = tick::sleep_until_phase(phase, phases)
-                    .map_err(Into::into)
+                    .map_err(anyhow::Error::from)
                     .and_then(|()| {
                         // Of two CPUs that open their first windows at once, the trace does not tell which was first.
                         thread::sleep(APART * number);
+                        if number == 0 {
+                            self.tracer.mark(&phase.to_string())?;
+                        }
                         self.round(thread, length, splitter, timer)
                     });
                 if let Err(error) = done {

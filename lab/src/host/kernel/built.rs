@@ -68,8 +68,9 @@ pub(crate) fn tick_rate(text: &str) -> Result<Hz> {
 /// Without the tick rate and the name.
 const CONFIGURATION: &str = include_str!("../../../kernel.config");
 
-/// Lines of it that not every release knows.
-const NOT_IN_ALL: [&str; 3] = [
+/// Lines of it that not every release knows. Since 7.3 SYSCTL alone stands for /proc/sys, and is on by default.
+const NOT_IN_ALL: [&str; 4] = [
+    "CONFIG_PROC_SYSCTL=y",
     "CONFIG_X86_BUS_LOCK_DETECT=y",
     "CONFIG_PREEMPT_VOLUNTARY=y",
     "CONFIG_PREEMPT_LAZY=y",
@@ -119,8 +120,9 @@ impl BuiltKernel {
                     };
                     build.run(draft)
                 });
-                tree.restore()?;
-                built.with_context(|| format!("cannot build {self}"))
+                let restored = tree.restore();
+                built.with_context(|| format!("cannot build {self}"))?;
+                restored
             })?;
         }
         Ok(folder.join(IMAGE))

@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use split_lock_lab::cpu::options::Vendor;
+use split_lock_model::policy::Alternative;
 
 use crate::host::cache::Cache;
 use crate::host::kernel::built::BuiltKernel;
@@ -130,6 +131,11 @@ impl BootKernel {
             KernelName::Built(kernel) => kernel.fetch(cache).map(drop),
             KernelName::File(path) => bail!("{} is a file: nothing to fetch", path.display()),
         }
+    }
+
+    /// What the model calls its behaviour.
+    pub(crate) fn policy(&self) -> Alternative {
+        self.variant.map_or(Alternative::Upstream, Variant::policy)
     }
 
     /// How it has KVM; unless its configuration says otherwise, it has none.

@@ -111,6 +111,9 @@ struct Repository {
     base: String,
 }
 
+/// Who makes the commits that nobody sees.
+const NOBODY: [&str; 4] = ["-c", "user.name=lab", "-c", "user.email=lab@localhost"];
+
 /// A series, and what it makes of the source.
 struct Written {
     repository: Repository,
@@ -135,10 +138,8 @@ impl Repository {
         };
         repository.git(&["init", "--quiet"])?;
         repository.git(&["add", "."])?;
-        // Nobody sees this one.
-        let nobody = ["-c", "user.name=lab", "-c", "user.email=lab@localhost"];
         let commit = ["commit", "--quiet", "--message", "the unmodified files"];
-        repository.git(&[&nobody[..], &commit].concat())?;
+        repository.git(&[&NOBODY[..], &commit].concat())?;
         repository.base = repository.git(&["rev-parse", "HEAD"])?.trim().to_owned();
         Ok(repository)
     }
@@ -205,8 +206,7 @@ impl Written {
         fresh.git(&["clone", "--quiet", own, "."])?;
         fresh.git(&["checkout", "--quiet", &fresh.base])?;
         let files: Vec<&str> = self.files.iter().filter_map(|file| file.to_str()).collect();
-        let nobody = ["-c", "user.name=lab", "-c", "user.email=lab@localhost"];
-        fresh.git(&[&nobody[..], &["am", "--quiet"], &files].concat())?;
+        fresh.git(&[&NOBODY[..], &["am", "--quiet"], &files].concat())?;
         let tree = |repository: &Self| repository.repository.git(&["rev-parse", "HEAD^{tree}"]);
         let applied = fresh.git(&["rev-parse", "HEAD^{tree}"])?;
         ensure!(

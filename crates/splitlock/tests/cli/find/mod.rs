@@ -4,6 +4,7 @@ mod children;
 mod formats;
 mod mistakes;
 mod programs;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,6 +22,18 @@ const SOURCES: &str = concat!(
 
 /// Whether tests that need the emulator can run; says why if not, and fails where they must.
 fn has_emulator() -> bool {
+    static HAS_EMULATOR: OnceLock<bool> = OnceLock::new();
+    *HAS_EMULATOR.get_or_init(|| {
+        let takes_plugins = takes_plugins();
+        if takes_plugins {
+            // The first one builds the plugin and says so, which no test expects.
+            assert!(output(&[], &["true"]).status.success());
+        }
+        takes_plugins
+    })
+}
+
+fn takes_plugins() -> bool {
     let help = Command::new("qemu-x86_64").arg("-help").output();
     let takes_plugins =
         help.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("\n-plugin"));
@@ -90,6 +103,18 @@ impl Programs {
                     &source("exec.c"),
                     "-o",
                     all.name("exec").as_str(),
+                ],
+            );
+            let unknown = all.path("unknown");
+            std::fs::create_dir(&unknown).unwrap();
+            let unknown = unknown.join("qemu-x86_64");
+            all.tool(
+                "cc",
+                &[
+                    &source("unknown.c"),
+                    "-ldl",
+                    "-o",
+                    unknown.to_str().unwrap(),
                 ],
             );
             let options = [

@@ -21,7 +21,7 @@ use crate::host::machine::outputs::bytes;
 
 /// One experiment, held against the model.
 #[derive(Debug, Serialize)]
-pub(super) struct Comparison {
+pub(crate) struct Comparison {
     pub(super) experiment: Experiment,
     pub(super) outcome: plan::Outcome,
     /// Split locks that the CPU let through.
@@ -35,7 +35,7 @@ pub(super) struct Comparison {
 
 /// From which timeout on traps got past their sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct MeasuredThresholds {
+pub(crate) struct MeasuredThresholds {
     /// The longest timeout up to which none did.
     pub(super) never_up_to_us: Option<u64>,
     /// The shortest from which all did.
@@ -50,7 +50,7 @@ pub(super) struct MeasuredThresholds {
 
 /// A boot, held against the model.
 #[derive(Debug, Serialize)]
-pub(super) struct MachineReport {
+pub(crate) struct MachineReport {
     pub(super) name: &'static str,
     /// The kernel, as it was booted, with the tick rate that was seen.
     pub(super) profile: String,
@@ -59,16 +59,22 @@ pub(super) struct MachineReport {
 }
 
 impl MachineReport {
-    pub(super) fn agrees(&self) -> bool {
-        let is_fine = |compared: &Comparison| {
-            compared.report.mismatches.is_empty() && compared.wrong.is_empty()
-        };
-        self.wrong.is_empty() && self.experiments.iter().all(is_fine)
+    pub(crate) fn traps(&self) -> usize {
+        let compared = self.experiments.iter();
+        compared.map(|compared| compared.report.traps.len()).sum()
+    }
+
+    /// All disagreements.
+    pub(crate) fn mismatches(&self) -> usize {
+        let compared = self.experiments.iter();
+        let mismatches =
+            |compared: &Comparison| compared.report.mismatches.len() + compared.wrong.len();
+        self.wrong.len() + compared.map(mismatches).sum::<usize>()
     }
 }
 
 /// `kernel` is what the model says of it, whatever its tick rate, and `rules` what it does about signals.
-pub(super) fn compare(
+pub(crate) fn compare(
     kernel: &Profile,
     rules: Rules,
     plan: &MachinePlan,

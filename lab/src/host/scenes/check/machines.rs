@@ -1,21 +1,28 @@
 //! The machines that a kernel is booted on, and what is tried in each.
 
 use split_lock_lab::cpu::options::{CpuOptions, Detect, Vendor};
+use split_lock_lab::cpu::script::Script;
 use split_lock_lab::plan::{Experiment, Kick, Thread, Workload};
 use split_lock_model::handler::TrapOrigin;
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
 use split_lock_model::machine::{self, Hardware};
 
+use crate::host::kernel::BootKernel;
+use crate::host::kernel::config::Kvm;
+use crate::host::kernel::variant::Variant;
+use crate::host::machine::rootfs;
+use crate::host::machine::runner::SETTLE_MS;
+
 /// One boot.
 #[derive(Clone, Debug)]
-pub(super) struct MachinePlan {
-    pub(super) name: &'static str,
-    pub(super) options: CpuOptions,
+pub(crate) struct MachinePlan {
+    pub(crate) name: &'static str,
+    pub(crate) options: CpuOptions,
     /// How the kernel is booted; none: without a word about it.
     mode: Option<Mode>,
     /// The words for that on its command line.
     pub(super) boot_words: String,
-    pub(super) experiments: Vec<Experiment>,
+    pub(crate) experiments: Vec<Experiment>,
 }
 
 const ORIGINS: [TrapOrigin; 2] = [TrapOrigin::User, TrapOrigin::Guest];
@@ -62,7 +69,7 @@ impl MachinePlan {
         ]
     }
 
-    fn new(name: &'static str, cpus: u8, experiments: Vec<Experiment>) -> Self {
+    pub(crate) fn new(name: &'static str, cpus: u8, experiments: Vec<Experiment>) -> Self {
         let options = CpuOptions {
             cpus,
             journal_locks: true,
@@ -103,12 +110,29 @@ impl MachinePlan {
         plan
     }
 
-    /// All that a kernel without KVM can do.
-    pub(super) fn without_guests(&self) -> Self {
+    /// What this kernel can do: guests only with KVM.
+    pub(crate) fn fitted(&self, kernel: &BootKernel) -> Self {
         let mut plan = self.clone();
-        plan.experiments
-            .retain(|experiment| experiment.origin == TrapOrigin::User);
+        if kernel.kvm(plan.options.vendor) == Kvm::Missing {
+            plan.experiments
+                .retain(|experiment| experiment.origin == TrapOrigin::User);
+        }
         plan
+    }
+
+    /// For the first program of the machine.
+    pub(crate) fn script(&self, kernel: &BootKernel) -> Script {
+        Script {
+            // KVM takes seconds to load.
+            modules: match self.has_guests() {
+                true => rootfs::kvm_modules(kernel, self.options.vendor),
+                false => Vec::new(),
+            },
+            settle_ms: SETTLE_MS,
+            policy: kernel.variant.map(Variant::policy),
+            experiments: self.experiments.clone(),
+            ..Script::default()
+        }
     }
 
     /// Without experiments of one trap at a time.
@@ -128,7 +152,7 @@ impl MachinePlan {
     }
 
     /// Whether KVM is needed.
-    pub(super) fn has_guests(&self) -> bool {
+    fn has_guests(&self) -> bool {
         let mut experiments = self.experiments.iter();
         experiments.any(|experiment| experiment.origin == TrapOrigin::Guest)
     }
@@ -274,7 +298,7 @@ fn every_timeout(origin: TrapOrigin) -> Experiment {
     mitigated("timeouts", origin, workload)
 }
 
-fn mitigated(name: &str, origin: TrapOrigin, workload: Workload) -> Experiment {
+pub(crate) fn mitigated(name: &str, origin: TrapOrigin, workload: Workload) -> Experiment {
     Experiment {
         name: format!("{}-{name}", origin.name()),
         mitigate: true,
@@ -289,24 +313,25 @@ fn kicked(origin: TrapOrigin, kick: Kick, ms: u64) -> Experiment {
         Kick::Every(us) => format!("every-{us}us"),
         Kick::EveryCpu(us) => format!("every-{us}us-of-cpu-time"),
     };
-    mitigated(&name, origin, together(ms, 1, &[kick]))
+    mitigated(&name, origin, together(ms, 1, &[kick], 1))
 }
 
 fn contended(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let disturbed = kicks.iter().filter(|&&kick| kick != Kick::Never).count();
     let name = format!("{}-threads-{disturbed}-kicked", kicks.len());
-    mitigated(&name, origin, together(ms, cpus, kicks))
+    mitigated(&name, origin, together(ms, cpus, kicks, 1))
 }
 
 fn unmitigated(origin: TrapOrigin, cpus: u16, kicks: &[Kick], ms: u64) -> Experiment {
     let name = format!("{}-threads-unmitigated", kicks.len());
     Experiment {
         mitigate: false,
-        ..mitigated(&name, origin, together(ms, cpus, kicks))
+        ..mitigated(&name, origin, together(ms, cpus, kicks, 1))
     }
 }
 
-fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Workload {
+/// Threads on one CPU after the other, begun at so many moments within a tick.
+pub(crate) fn together(ms: u64, cpus: u16, kicks: &[Kick], phases: u32) -> Workload {
     let threads = kicks.iter().zip(0..).map(|(&kick, index)| Thread {
         cpu: index % cpus,
         kick,
@@ -315,7 +340,7 @@ fn together(ms: u64, cpus: u16, kicks: &[Kick]) -> Workload {
     Workload::Loop {
         ms,
         threads: threads.collect(),
-        phases: 1,
+        phases,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Kernels held against the model, trap by trap: each is booted on machines of several kinds, and tells of each trap by
 //! its own trace, which has to agree with the CPU's journal first.
 
-mod compare;
-mod machines;
+pub(crate) mod compare;
+pub(crate) mod machines;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use split_lock_lab::cpu::script::Script;
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::Alternative;
 
@@ -19,12 +18,9 @@ use self::machines::MachinePlan;
 use self::summary::Summary;
 use crate::host::args::CheckArgs;
 use crate::host::kernel::BootKernel;
-use crate::host::kernel::config::Kvm;
-use crate::host::kernel::variant::Variant;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 use crate::host::step::step;
 
@@ -100,14 +96,11 @@ impl Check {
         })?;
         let mut own_plans = Vec::new();
         for plan in plans.iter().filter(|plan| plan.is_for(&profile)) {
-            let plan = match kernel.kvm(plan.options.vendor) {
-                Kvm::Missing => plan.without_guests(),
-                Kvm::BuiltIn | Kvm::Modules => plan.clone(),
-            };
-            let plan = match kernel.variant.map(Variant::policy) {
+            let plan = plan.fitted(&kernel);
+            let plan = match kernel.policy() {
+                Alternative::Upstream => plan,
                 // Where a sleep's end and a signal meet is known of unmodified kernels.
-                Some(policy) if policy != Alternative::Upstream => plan.only_loops(),
-                _ => plan,
+                _ => plan.only_loops(),
             };
             let again = (plan.name == REPEATED[0]).then(|| plan.called(REPEATED[1]));
             own_plans.push(plan);
@@ -131,32 +124,17 @@ impl Check {
                 kernel: &self.kernel,
                 options: plan.options,
                 boot_words: &plan.boot_words,
-                script: Script {
-                    // KVM takes seconds to load.
-                    modules: match plan.has_guests() {
-                        true => rootfs::kvm_modules(&self.kernel, plan.options.vendor),
-                        false => Vec::new(),
-                    },
-                    settle_ms: SETTLE_MS,
-                    policy: self.kernel.variant.map(Variant::policy),
-                    experiments: plan.experiments.clone(),
-                    ..Script::default()
-                },
+                script: plan.script(&self.kernel),
                 limits: LIMITS,
                 judge: Box::new(move |outcome, _folder| self.judge(index, plan, outcome)),
             })
     }
 
-    fn policy(&self) -> Alternative {
-        let variant = self.kernel.variant;
-        variant.map_or(Alternative::Upstream, Variant::policy)
-    }
-
     fn judge(&self, index: usize, plan: &MachinePlan, outcome: &Outcome) -> Result<Findings> {
-        let report = compare(&self.profile, self.policy().rules(), plan, outcome)?;
+        let report = compare(&self.profile, self.kernel.policy().rules(), plan, outcome)?;
         let mut findings = Findings::new(&format!("\n{}", self.kernel.release));
         findings.say(report.text().trim_end());
-        findings.is_fine = report.agrees();
+        findings.is_fine = report.mismatches() == 0;
         if REPEATED.contains(&plan.name) {
             self.check_repeated(&mut findings, &outcome.journal_text);
         }
@@ -178,7 +156,7 @@ impl Check {
 
     fn summarize(self, lab: &Lab) -> Result<()> {
         let reports = self.reports.into_inner().expect("nobody panics with it");
-        let summary = Summary::new(&self.kernel.release, reports.into_values().collect());
+        let summary = Summary::new(&self.kernel, reports.into_values().collect());
         let json = lab.results(&self.kernel, "comparison.json");
         output::write(&json, &serde_json::to_vec(&summary)?)?;
         print!("\n{}", summary.text(&json));

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use split_lock_lab::replay::{Report, Verdict};
+use split_lock_model::policy::Alternative;
 
 use super::compare::{Comparison, MachineReport};
+use crate::host::kernel::BootKernel;
 
 /// Of the layout of the JSON.
 const SCHEMA: u32 = 2;
@@ -17,10 +19,12 @@ pub(super) struct Summary<'a> {
     schema: u32,
     how_obtained: &'static str,
     release: &'a str,
+    /// What the kernel does about signals; `upstream` if it is unmodified.
+    policy: Alternative,
     machines: Vec<MachineReport>,
 }
 
-const HOW_OBTAINED: &str = "measured (CPU emulated): an unmodified kernel on a CPU in software that detects split locks; \
+const HOW_OBTAINED: &str = "measured (CPU emulated): a kernel on a CPU in software that detects split locks; \
     its own trace joined with the CPU's journal";
 
 impl MachineReport {
@@ -74,11 +78,12 @@ impl Comparison {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(release: &'a str, machines: Vec<MachineReport>) -> Self {
+    pub(super) fn new(kernel: &'a BootKernel, machines: Vec<MachineReport>) -> Self {
         Self {
             schema: SCHEMA,
             how_obtained: HOW_OBTAINED,
-            release,
+            release: &kernel.release,
+            policy: kernel.policy(),
             machines,
         }
     }

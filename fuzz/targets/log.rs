@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/parser/anything.rs"]
+#[path = "../../crates/split-lock-log/tests/parser/anything.rs"]
 mod anything;
 
 fuzz_target!(|log: &[u8]| anything::check(log));

@@ -4,9 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/common/anything.rs"]
+#[path = "../../crates/split-lock-assist/tests/common/anything.rs"]
 mod anything;
-#[path = "../../tests/common/world.rs"]
+#[path = "../../crates/split-lock-assist/tests/common/world.rs"]
 mod world;
 
 fuzz_target!(|input: &[u8]| {

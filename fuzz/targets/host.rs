@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/common/any_host.rs"]
+#[path = "../../crates/split-lock-host/tests/common/any_host.rs"]
 mod any_host;
 
 fuzz_target!(|files: &[u8]| any_host::check(files));

@@ -1,0 +1,199 @@
+//! What was found, as tables for a page.
+
+use std::fmt::Write;
+
+use split_lock_model::handler::TrapOrigin;
+
+use super::case::{Case, NEIGHBOURS};
+use super::{KernelResult, Tried};
+
+const TIMERS: &str = "\n\
+    | kernel | with a timer | periods without progress, alone | beside four | progress at 1 ms, alone | at 20 ms | at 1 ms, beside four | at 20 ms | longest signal delay at 1 ms, alone | beside four |\n\
+    |---|---|---|---|---|---|---|---|---|---|\n";
+
+const ATTACKS: &str = "\n\
+    | kernel | detection off, without a timer | with the best | of five, without a timer | with the best | traps held against the model | disagreements |\n\
+    |---|---|---|---|---|---|---|\n";
+
+pub(super) fn tables(results: &[KernelResult]) -> String {
+    let mut text = String::from(TIMERS);
+    for result in results {
+        for (origin, name) in [(TrapOrigin::Guest, "vCPU"), (TrapOrigin::User, "program")] {
+            let [alone, beside] =
+                [0, NEIGHBOURS].map(|neighbours| Timers::of(result, origin, neighbours));
+            if alone.0.is_empty() && beside.0.is_empty() {
+                continue;
+            }
+            let _ = writeln!(
+                text,
+                "| {} | {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                result.release,
+                alone.stuck(),
+                beside.stuck(),
+                alone.progress_at(1),
+                alone.progress_at(20),
+                beside.progress_at(1),
+                beside.progress_at(20),
+                alone.delay_at_1_ms(),
+                beside.delay_at_1_ms(),
+            );
+        }
+    }
+    text += ATTACKS;
+    for result in results {
+        let attack = Attack::of(result).unwrap_or_default();
+        let [honest, best] = attack.alone.map(percent);
+        let [honest_of_five, best_of_five] = attack.of_five.map(percent);
+        let _ = writeln!(
+            text,
+            "| {} | {honest} | {best} | {honest_of_five} | {best_of_five} | {} | {} |",
+            result.release, result.traps, result.mismatches
+        );
+    }
+    text
+}
+
+/// One kind of thread under each timer.
+struct Timers<'a>(Vec<&'a Tried>);
+
+impl<'a> Timers<'a> {
+    fn of(result: &'a KernelResult, wanted: TrapOrigin, so_many: u8) -> Self {
+        let is_it = |case: &Case| matches!(case, Case::Timer { origin, neighbours, .. } if (*origin, *neighbours) == (wanted, so_many));
+        Self(result.measured(is_it).collect())
+    }
+
+    fn stuck(&self) -> String {
+        let stuck = self
+            .0
+            .iter()
+            .filter(|tried| tried.measured.worst_progress() == 0.0);
+        format!("{}/{}", stuck.count(), self.0.len())
+    }
+
+    fn at(&self, ms: u64) -> Option<&'a Tried> {
+        self.0
+            .iter()
+            .copied()
+            .find(|tried| tried.case.is_timer_of(ms))
+    }
+
+    fn progress_at(&self, ms: u64) -> String {
+        let found = self.at(ms).map(|tried| tried.measured.worst_progress());
+        found.map_or("-".to_owned(), percent)
+    }
+
+    fn delay_at_1_ms(&self) -> String {
+        let found = self
+            .at(1)
+            .map(|tried| tried.measured.worst_signal_delay_us());
+        found.map_or("-".to_owned(), |us| format!("{:.2} ms", us as f64 / 1e3))
+    }
+}
+
+/// Shares of time with detection off: of a thread without a timer, and the most that one gets with a timer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Attack {
+    alone: [f64; 2],
+    of_five: [f64; 2],
+}
+
+impl Attack {
+    /// None where nobody attacked.
+    pub(super) fn of(result: &KernelResult) -> Option<Self> {
+        let most = |shares: &mut dyn Iterator<Item = f64>| shares.fold(0.0, f64::max);
+        let mut attack = Self::default();
+        let mut has_any = false;
+        for tried in &result.tried {
+            let off = &tried.measured.off;
+            let [honest, best] = match tried.case {
+                Case::Timer { .. } => continue,
+                Case::Attack { period_us: None } => [off[0], 0.0],
+                Case::Attack { period_us: Some(_) } => [0.0, off[0]],
+                Case::Crowd => [off[0], most(&mut off[1..].iter().copied())],
+            };
+            has_any = true;
+            let shares = match tried.case {
+                Case::Crowd => &mut attack.of_five,
+                _ => &mut attack.alone,
+            };
+            shares[0] = shares[0].max(honest);
+            shares[1] = shares[1].max(best);
+        }
+        has_any.then_some(attack)
+    }
+
+    /// How many times what a thread without a timer gets.
+    pub(super) fn gain(&self) -> f64 {
+        let gain = |[honest, best]: [f64; 2]| if honest > 0.0 { best / honest } else { 0.0 };
+        gain(self.alone).max(gain(self.of_five))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use split_lock_model::policy::Alternative;
+
+    use super::super::measure::Measured;
+    use super::*;
+
+    fn tried(case: Case, progress: &[f64], off: &[f64]) -> Tried {
+        Tried {
+            case,
+            measured: Measured {
+                progress: progress.into(),
+                off: off.into(),
+                signal_delays_us: vec![10, 2_340],
+            },
+        }
+    }
+
+    fn timer(period_ms: u64, progress: &[f64]) -> Tried {
+        let case = Case::Timer {
+            origin: TrapOrigin::Guest,
+            period_ms,
+            neighbours: 0,
+        };
+        tried(case, progress, &[0.0])
+    }
+
+    fn result(tried: Vec<Tried>) -> KernelResult {
+        KernelResult {
+            release: "6.12".to_owned(),
+            policy: Alternative::Killable,
+            tried,
+            traps: 7,
+            mismatches: 1,
+        }
+    }
+
+    #[test]
+    fn row_has_the_worst_of_all_phases() {
+        let text = tables(&[result(vec![timer(1, &[0.2, 0.0]), timer(20, &[0.3, 0.25])])]);
+        let row = "| 6.12 | vCPU | 1/2 | 0/0 | 0.0 % | 25.0 % | - | - | 2.34 ms | - |\n";
+        assert!(text.contains(row), "{text}");
+        assert!(text.ends_with("| 7 | 1 |\n"), "{text}");
+        assert!(
+            !text.contains("program"),
+            "nothing was tried of them: {text}"
+        );
+    }
+
+    #[test]
+    fn gain_is_the_best_timer_over_none() {
+        let attack = |period_us| Case::Attack { period_us };
+        let found = result(vec![
+            tried(attack(None), &[0.1], &[0.2]),
+            tried(attack(Some(100)), &[0.1], &[0.1]),
+            tried(attack(Some(200)), &[0.1], &[0.3]),
+            tried(Case::Crowd, &[0.1], &[0.2, 0.1, 0.25]),
+        ]);
+        let attack = Attack::of(&found).expect("there are attackers");
+        assert_eq!(attack.of_five, [0.2, 0.25]);
+        assert!((attack.gain() - 1.5).abs() < 1e-9);
+        assert_eq!(Attack::of(&result(Vec::new())), None);
+    }
+}
