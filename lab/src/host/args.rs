@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Oops(OopsArgs),
     Patch(PatchArgs),
     Policies(PoliciesArgs),
+    Programs(ProgramsArgs),
     Relieve(RelieveArgs),
     Selftest(SelftestArgs),
     Shell(ShellArgs),
@@ -182,6 +183,16 @@ pub(crate) struct PoliciesArgs {
     /// Only a few timers, with fewer moments within a tick.
     #[arg(long)]
     pub(crate) short: bool,
+}
+
+/// Run programs that timers, profilers and runtimes interrupt while they split locks, and print which of them hang, and how
+/// much slower the others are. The kernel needs the sysctl kernel.split_lock_mitigate.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab programs --kernel 6.12 --kernel newest")]
+pub(crate) struct ProgramsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.

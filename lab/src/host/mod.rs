@@ -35,6 +35,7 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Oops(args) => oops::run(args),
         Command::Patch(args) => patch::run(args),
         Command::Policies(args) => policies::run(args),
+        Command::Programs(args) => scenes::programs::run(args),
         Command::Relieve(args) => relieve::run(args),
         Command::Selftest(args) => selftest::run(args),
         Command::Shell(args) => shell::run(args),

@@ -71,14 +71,14 @@ pub(super) fn run(
     period: Duration,
     length: Duration,
     kernel: Option<Kernel>,
-    to: PipeWriter,
+    to: &PipeWriter,
 ) {
     let copy = to.try_clone();
     let failed = match copy.and_then(|to| begin(timer, period, length, kernel, to)) {
         Ok(never) => never,
         Err(error) => error.to_string(),
     };
-    say(&to, &Said::Failed(failed));
+    say(to, &Said::Failed(failed));
 }
 
 /// Returns only what is wrong.

@@ -56,8 +56,10 @@ impl Process {
             if let Some(kernel) = &kernel {
                 kernel.reboot(phase);
             }
-            child::run(timer, period, length, kernel, to);
+            child::run(timer, period, length, kernel, &to);
         });
+        // Only the child's is left, so that its end is seen.
+        drop(to);
         Ok(Self {
             pid: pid.map_err(start)?,
             says,

@@ -8,6 +8,7 @@ pub(crate) mod find;
 pub(crate) mod oops;
 pub(crate) mod patch;
 pub(crate) mod policies;
+pub(crate) mod programs;
 pub(crate) mod relieve;
 pub(crate) mod selftest;
 pub(crate) mod survive;
