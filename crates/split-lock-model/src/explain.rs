@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::analysis::{PassPrediction, Thresholds, WindowUse};
 use crate::kernel::{Era, Mode, Profile};
-use crate::sim::{Budget, Report, Scenario, TaskKind, TaskReport, TaskSpec, Verdict};
+use crate::sim::{Budget, Report, Scenario, TaskKind, TaskReport, TaskSpec, TimerClock, Verdict};
 use crate::time::Nanos;
 
 /// Explains what happened to each thread of a simulation and why, a paragraph per thread.
@@ -88,8 +88,17 @@ fn interrupts_in_words(kind: TaskKind) -> String {
         TaskKind::Vcpu(Budget::ThreadCpu(p)) => {
             format!("a vCPU whose every run is ended after {p} of its thread's CPU time")
         }
-        TaskKind::User { interval: None } => "a thread without a timer".to_owned(),
-        TaskKind::User { interval: Some(p) } => format!("a thread with a timer signal every {p}"),
+        TaskKind::User { interval: None, .. } => "a thread without a timer".to_owned(),
+        TaskKind::User {
+            interval: Some(p),
+            clock: TimerClock::Wall,
+        } => format!("a thread with a timer signal every {p}"),
+        TaskKind::User {
+            interval: Some(p),
+            clock: TimerClock::Cpu,
+        } => format!(
+            "a thread with a timer signal every {p} of its CPU time, which stands still while it sleeps"
+        ),
     }
 }
 

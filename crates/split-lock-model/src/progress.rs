@@ -1,9 +1,11 @@
-//! Turns that a guest completes within a pending timeout, for a kernel, from the model.
+//! Turns that a guest completes within a pending timeout, and a program beside its interval timer, for a kernel, from the
+//! model.
 
 use crate::kernel::Profile;
 use crate::random::SplitMix64;
 use crate::sim::{
-    Budget, Costs, Program, ProgramError, Run, Scenario, ScenarioError, TaskSpec, Until, simulate,
+    Budget, Costs, Program, ProgramError, Run, Scenario, ScenarioError, TaskSpec, TimerClock,
+    Until, simulate,
 };
 use crate::time::Nanos;
 
@@ -39,6 +41,26 @@ pub struct ProgressPlan {
     pub phase: Phase,
 }
 
+/// Which runs to simulate of a program with an interval timer: each from the program's start, and all of one length. Each is
+/// on a machine that has long been quiet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramPlan {
+    /// What the program executes; a turn is one round of its loop.
+    pub program: Program,
+    /// How long the other steps take.
+    pub costs: Costs,
+    /// What the timer counts; `None` if there is none.
+    pub clock: Option<TimerClock>,
+    /// The timer's periods.
+    pub periods: Vec<Nanos>,
+    /// How long each run is.
+    pub length: Nanos,
+    /// Runs per period.
+    pub repeats: u32,
+    /// Where runs fall between ticks.
+    pub phase: Phase,
+}
+
 /// Where the first trap falls between two ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -51,7 +73,7 @@ pub enum Phase {
 /// One run of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedRun {
-    /// The pending timeout.
+    /// The pending timeout, or the period of the program's timer.
     pub timeout: Nanos,
     /// Which repetition, from 0.
     pub repeat: u32,
@@ -103,7 +125,7 @@ impl ProgressPlan {
             scenario.horizon = Nanos::LONGEST;
             scenario.until = Until::Runs(1);
             for repeat in 0..self.repeats {
-                scenario.tick_phase = self.phase_of(kernel, timeout, repeat);
+                scenario.tick_phase = self.phase.of_run(kernel, timeout, repeat, self.repeats);
                 let finished = simulate(kernel, &scenario)?.runs;
                 runs.extend(finished.into_iter().map(|run| PlannedRun {
                     timeout,
@@ -114,14 +136,59 @@ impl ProgressPlan {
         }
         Ok(runs)
     }
+}
 
-    fn phase_of(&self, kernel: &Profile, timeout: Nanos, repeat: u32) -> Nanos {
+impl ProgramPlan {
+    /// The runs on this kernel, in the order of periods. Runs that SIGBUS ended are left out.
+    ///
+    /// # Errors
+    /// [`ProgressError`], which names the field that is wrong.
+    pub fn runs(&self, kernel: &Profile) -> Result<Vec<PlannedRun>, ProgressError> {
+        if self.repeats == 0 {
+            return Err(ProgressError::NoRepeats);
+        }
+        let mut runs = Vec::new();
+        for &period in &self.periods {
+            let interval = self.clock.map(|_| period);
+            let clock = self.clock.unwrap_or_default();
+            let mut scenario = Scenario::single(TaskSpec::program(self.program, interval, clock));
+            scenario.costs = self.costs;
+            scenario.horizon = self.length;
+            scenario.until = Until::Horizon;
+            for repeat in 0..self.repeats {
+                scenario.tick_phase = self.phase.of_run(kernel, period, repeat, self.repeats);
+                let report = simulate(kernel, &scenario)?;
+                let task = &report.tasks[0];
+                if task.died_at.is_some() {
+                    continue;
+                }
+                let time = &task.time;
+                let off_cpu = [time.asleep, time.queued, time.waiting_for_cpu];
+                let off_cpu = off_cpu.into_iter().fold(Nanos::ZERO, Nanos::plus);
+                let run = Run {
+                    turns: task.turns,
+                    elapsed: report.elapsed,
+                    cpu: time.total().since(off_cpu),
+                };
+                runs.push(PlannedRun {
+                    timeout: period,
+                    repeat,
+                    run,
+                });
+            }
+        }
+        Ok(runs)
+    }
+}
+
+impl Phase {
+    fn of_run(self, kernel: &Profile, timeout: Nanos, repeat: u32, repeats: u32) -> Nanos {
         let pattern = kernel.hz().pattern().0;
-        match self.phase {
+        match self {
             Phase::Spread => {
                 // In the middle of equal parts, so that none falls on a tick.
                 let part = u128::from(2 * u64::from(repeat) + 1);
-                Nanos((u128::from(pattern) * part / (2 * u128::from(self.repeats))) as u64)
+                Nanos((u128::from(pattern) * part / (2 * u128::from(repeats))) as u64)
             }
             // The same seed gives each run its own phase, whatever the other runs are.
             Phase::Random(seed) => {
@@ -167,6 +234,35 @@ mod tests {
         // Asleep 11 to 12 ms, then 2 to 3 ms of window.
         assert!(at(15).all(|turns| (1_900..3_100).contains(&turns)));
         assert!(at(49).all(|turns| turns > 5_000));
+    }
+
+    #[test]
+    fn a_program_is_stuck_under_a_short_timer_on_time_and_not_on_cpu_time() {
+        let plan = |clock| ProgramPlan {
+            program: plan().program,
+            costs: Costs::default(),
+            clock,
+            periods: [1, 10, 30].map(Nanos::from_millis).to_vec(),
+            length: Nanos::from_millis(100),
+            repeats: 3,
+            phase: Phase::Spread,
+        };
+        let turns = |kernel: &str, clock| -> Vec<u64> {
+            let kernel = kernel.parse().expect("a kernel");
+            let runs = plan(clock).runs(&kernel).expect("runs");
+            runs.into_iter().map(|run| run.run.turns).collect()
+        };
+        let kernel = "6.6,hz=1000";
+        let wall = turns(kernel, Some(TimerClock::Wall));
+        assert_eq!(wall[..6], [0; 6]);
+        assert!(wall[6..].iter().all(|&turns| turns > 5_000), "{wall:?}");
+        for clock in [None, Some(TimerClock::Cpu)] {
+            let all = turns(kernel, clock);
+            assert!(all.iter().all(|&turns| turns > 15_000), "{all:?}");
+        }
+        assert!(turns("6.6,mode=fatal", None).is_empty());
+        let off = turns("6.6,hz=1000,mode=off", None);
+        assert_eq!(off, [100_000; 9]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use split_lock_find::records::{SiteRecord, Target};
+use split_lock_find::records::{MOST_CALLERS, SiteRecord, Target};
 
 use crate::place::Mappings;
 use crate::plugin::Plugin;
@@ -20,17 +20,26 @@ pub(crate) fn forget_thread() {
 impl Plugin {
     /// The instruction of that number has stored an operand across the end of a cache line.
     pub(crate) fn split(&self, number: usize, address: u64, bytes: u64, vcpu: u32) {
+        let callers = self.callers.return_addresses(vcpu);
         let record = match self.candidates.record(number) {
             Some(record) => self.recorder.numbered_site(record),
-            None => self.find_site(number, address),
+            None => self.find_site(number, address, &callers),
         };
         match record {
-            Some(record) => record.add(address, bytes, self.thread(vcpu)),
+            Some(record) => {
+                record.compare_callers(&callers);
+                record.add(address, bytes, self.thread(vcpu));
+            }
             None => self.recorder.count_without_site(),
         }
     }
 
-    fn find_site(&self, number: usize, operand: u64) -> Option<SiteRecord<'static>> {
+    fn find_site(
+        &self,
+        number: usize,
+        operand: u64,
+        callers: &[u64; MOST_CALLERS],
+    ) -> Option<SiteRecord<'static>> {
         let code = self.candidates.code(number)?;
         let (record, is_new) = self.recorder.site(&code)?;
         self.candidates.set_record(number, record.number());
@@ -39,6 +48,7 @@ impl Plugin {
             if let Some((path, start)) = mappings.file(code.pc) {
                 record.set_module(path, start);
             }
+            record.set_callers(callers, |address| mappings.file(address));
             record.set_place(&mappings.place(operand, &self.layout));
             record.set_thread(sys::thread_id(), &sys::thread_name());
         }

@@ -19,10 +19,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(crate) fn needs_stack(&self) -> bool {
-        self.stack.load(Relaxed) == 0
-    }
-
+    /// What is known is kept.
     pub(crate) fn set_stack(&self, address: u64) {
         let _known = self.stack.compare_exchange(0, address, Relaxed, Relaxed);
     }

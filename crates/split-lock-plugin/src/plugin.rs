@@ -10,8 +10,9 @@ use split_lock_assist::cpu::Mode;
 use split_lock_find::emulator::Emulators;
 use split_lock_find::records::{Code, FileWords, Recorder, Target};
 
+use crate::callers::CallStacks;
 use crate::candidates::Candidates;
-use crate::instruction::locking_modes;
+use crate::instruction::{Transfer, locking_modes};
 use crate::layout::Layout;
 use crate::sys;
 
@@ -26,6 +27,7 @@ pub(crate) struct Plugin {
     pub(crate) recorder: Recorder<'static>,
     pub(crate) candidates: Candidates,
     pub(crate) layout: Layout,
+    pub(crate) callers: CallStacks,
     pub(crate) target: Target,
     pub(crate) emulators: Emulators,
     /// The program's path, if it is one.
@@ -46,8 +48,10 @@ pub(crate) struct Emulation {
 pub(crate) enum Watch {
     /// Its stores, as those of the candidate of this number.
     Lock(usize),
-    /// Where it puts something on the stack.
-    Stack,
+    /// Where it stores that address, to which it returns.
+    Call(u64),
+    /// From where it loads the address that it returns to.
+    Return,
 }
 
 impl Plugin {
@@ -74,12 +78,14 @@ impl Plugin {
         let recorder = Recorder::create(words, std::process::id(), emulation.target, path)
             .ok_or("the file of records has another size")?;
         recorder.set_api_version(emulation.api_version);
-        let candidates = sys::zeroed(Candidates::BYTES)
-            .map_err(|error| format!("cannot get memory for the plugin: {error}"))?;
+        let zeroed = |bytes| {
+            sys::zeroed(bytes).map_err(|error| format!("cannot get memory for the plugin: {error}"))
+        };
         let plugin = Self {
             recorder,
-            candidates: Candidates::new(candidates),
+            candidates: Candidates::new(zeroed(Candidates::BYTES)?),
             layout: Layout::default(),
+            callers: CallStacks::new(zeroed(CallStacks::BYTES)?),
             target: emulation.target,
             emulators,
             program,
@@ -106,8 +112,11 @@ impl Plugin {
         }
         let modes = locking_modes(bytes, self.modes());
         if modes.is_empty() {
-            let is_wanted = self.target != Target::System && self.layout.needs_stack();
-            return (is_wanted && uses_stack(bytes)).then_some(Watch::Stack);
+            let transfer = Transfer::of(bytes).filter(|_| self.target != Target::System)?;
+            return Some(match transfer {
+                Transfer::Call => Watch::Call(pc + bytes.len() as u64),
+                Transfer::Return => Watch::Return,
+            });
         }
         self.recorder.count_translated();
         let number = self.candidates.push(&Code::in_modes(pc, bytes, &modes));
@@ -124,9 +133,4 @@ impl Plugin {
             Target::System => &[Mode::Bits16, Mode::Bits32, Mode::Bits64],
         }
     }
-}
-
-/// A near CALL, or PUSH of a register.
-fn uses_stack(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xe8, ..] | [0x50..=0x57] | [0x41, 0x50..=0x57])
 }

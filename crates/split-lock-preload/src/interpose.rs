@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use kvm_bindings::{
     KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_GUESTDBG_ENABLE,
@@ -15,33 +16,32 @@ use libc::{c_int, c_ulong};
 use crate::process::Process;
 use crate::request::Request;
 use crate::slots::SlotChange;
-use crate::sys::{self, Argument, Errno, SignalMask};
+use crate::sys::{self, Argument, Errno, SignalMask, Thread};
 use crate::vcpu::{Seat, Vcpu};
 use crate::{watchdog, write};
 
 type Answer = Result<c_int, Errno>;
 
 /// One call of the VMM, which is made once, whatever happens here.
-pub(crate) fn call(fd: RawFd, request: c_ulong, argument: usize) -> Answer {
-    let made = Cell::new(None);
+#[inline]
+pub(crate) fn call(thread: &Thread, fd: RawFd, request: c_ulong, argument: usize) -> Answer {
     let call = Call {
+        thread,
         fd,
         request,
         argument,
-        made: &made,
+        made: Cell::new(None),
     };
-    let answer = catch_unwind(AssertUnwindSafe(|| call.answer()));
-    answer.unwrap_or_else(|_| {
-        if let Some(process) = Process::existing() {
-            process
-                .help()
-                .report()
-                .problem("an error in the library; please report it");
-            process.help().kick_signal().map(sys::end_interruption);
-        }
-        made.take()
-            .unwrap_or_else(|| sys::raw_ioctl(fd, request, argument))
-    })
+    // What a VMM does all the time is kept apart from what it does now and then.
+    let answer = if Request::is_run(request) {
+        catch_unwind(AssertUnwindSafe(|| call.run()))
+    } else {
+        call.answer_contained()
+    };
+    match answer {
+        Ok(answer) => answer,
+        Err(_panic) => call.recover(),
+    }
 }
 
 /// The program ends.
@@ -58,10 +58,12 @@ pub(crate) fn at_exit() {
 }
 
 struct Call<'a> {
+    thread: &'a Thread,
     fd: RawFd,
     request: c_ulong,
     argument: usize,
-    made: &'a Cell<Option<Answer>>,
+    /// What has come of it, once it was made.
+    made: Cell<Option<Answer>>,
 }
 
 impl Call<'_> {
@@ -76,11 +78,31 @@ impl Call<'_> {
         answer
     }
 
+    #[inline(never)]
+    fn answer_contained(&self) -> thread::Result<Answer> {
+        catch_unwind(AssertUnwindSafe(|| self.answer()))
+    }
+
+    /// After a panic.
+    #[cold]
+    fn recover(&self) -> Answer {
+        if let Some(process) = Process::existing() {
+            process
+                .help()
+                .report()
+                .problem("an error in the library; please report it");
+            let signal = process.help().kick_signal();
+            signal.map(|signal| self.thread.end_interruption(signal));
+        }
+        self.made
+            .take()
+            .unwrap_or_else(|| sys::raw_ioctl(self.fd, self.request, self.argument))
+    }
+
     fn answer(&self) -> Answer {
         match Request::of(self.request) {
             Request::CreateVm => self.create_vm(),
             Request::CreateVcpu => self.create_vcpu(),
-            Request::Run => self.run(),
             Request::SetMemory => self.set_memory::<kvm_userspace_memory_region>(),
             Request::SetMemory2 => self.set_memory::<kvm_userspace_memory_region2>(),
             Request::GetDirtyLog => self.get_dirty_log(),
@@ -103,18 +125,32 @@ impl Call<'_> {
         }
     }
 
+    #[inline]
     fn run(&self) -> Answer {
-        let Some((process, vcpu)) = Process::existing().zip(self.vcpu()) else {
+        let Some(process) = Process::existing() else {
             return self.make();
         };
-        let thread = process.prepare_thread();
-        if process.needs_watchdog() && !watchdog::start(process) {
-            process
-                .help()
-                .report()
-                .problem("no thread could be started, so that nobody can be helped");
+        let with_last = process.with_last_vcpu(self.fd, |vcpu| self.run_vcpu(process, vcpu));
+        with_last.unwrap_or_else(|| self.run_another(process))
+    }
+
+    /// Not the one that this thread has run last.
+    #[cold]
+    #[inline(never)]
+    fn run_another(&self, process: &'static Process) -> Answer {
+        match process.vcpu(self.fd) {
+            Some(vcpu) => self.run_vcpu(process, &vcpu),
+            None => self.make(),
         }
-        let answer = vcpu.run(process.help(), thread, self.fd, self.argument);
+    }
+
+    #[inline(always)]
+    fn run_vcpu(&self, process: &'static Process, vcpu: &Vcpu) -> Answer {
+        let number = process.prepare_thread(self.thread);
+        if process.needs_watchdog() {
+            start_watchdog(process);
+        }
+        let answer = vcpu.run(process.help(), self.thread, number, self.fd, self.argument);
         self.made.set(Some(answer));
         answer
     }
@@ -202,6 +238,16 @@ impl Call<'_> {
             }
             Ok(answer)
         })
+    }
+}
+
+#[cold]
+fn start_watchdog(process: &'static Process) {
+    if !watchdog::start(process) {
+        process
+            .help()
+            .report()
+            .problem("no thread could be started, so that nobody can be helped");
     }
 }
 

@@ -75,6 +75,12 @@ impl Presence {
         self.suspect.load(Relaxed) && self.suspect.swap(false, Acquire)
     }
 
+    /// There is something for the two below to take.
+    #[inline]
+    pub(crate) fn was_disturbed(&self) -> bool {
+        self.suspect.load(Relaxed) || self.kicked.load(Relaxed)
+    }
+
     /// Whether a signal was sent to the thread since this was last asked.
     pub(crate) fn take_kicked(&self) -> bool {
         let kicked = self.kicked.load(Relaxed) && self.kicked.swap(false, Acquire);

@@ -1,15 +1,16 @@
 //! What this process has of KVM.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, RwLock};
 
 use crate::help::Help;
 use crate::settings::Settings;
-use crate::sys::{self, ThreadId};
+use crate::sys::{self, Thread, ThreadId};
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::{read, write};
@@ -45,8 +46,6 @@ struct LastVcpu {
 
 thread_local! {
     static LAST: RefCell<Option<LastVcpu>> = const { RefCell::new(None) };
-    /// The process that this thread was prepared in, and its number there.
-    static PREPARED: Cell<(*const Process, i32)> = const { Cell::new((std::ptr::null(), 0)) };
 }
 
 impl Process {
@@ -137,34 +136,45 @@ impl Process {
         found
     }
 
-    /// The vCPU that a number stands for, or did so when it was last heard of.
-    pub(crate) fn vcpu(&'static self, fd: RawFd) -> Option<Arc<Vcpu>> {
+    /// Acts on the vCPU that a number stands for, if it is the one that this thread has used last.
+    #[inline]
+    pub(crate) fn with_last_vcpu<T>(
+        &'static self,
+        fd: RawFd,
+        act: impl FnOnce(&Arc<Vcpu>) -> T,
+    ) -> Option<T> {
         let generation = self.generation.load(Acquire);
-        let last = |last: &RefCell<Option<LastVcpu>>| {
-            let last = last.borrow();
+        let of_last = |last: &RefCell<Option<LastVcpu>>| {
+            let last = last.try_borrow().ok()?;
             let last = last.as_ref().filter(|last| {
-                last.fd == fd && last.generation == generation && std::ptr::eq(last.process, self)
-            });
-            last.map(|last| Arc::clone(&last.vcpu))
+                last.fd == fd && last.generation == generation && ptr::eq(last.process, self)
+            })?;
+            Some(act(&last.vcpu))
         };
         // A thread that is about to end has no such memory any more.
-        if let Ok(Some(vcpu)) = LAST.try_with(last) {
+        LAST.try_with(of_last).ok()?
+    }
+
+    /// The vCPU that a number stands for, or did so when it was last heard of.
+    pub(crate) fn vcpu(&'static self, fd: RawFd) -> Option<Arc<Vcpu>> {
+        if let Some(vcpu) = self.with_last_vcpu(fd, Arc::clone) {
             return Some(vcpu);
         }
+        let generation = self.generation.load(Acquire);
         let known = read(&self.objects).get(&fd).cloned();
         let vcpu = match known {
             Some(Object::Vcpu(vcpu)) => vcpu,
             Some(Object::Vm(_) | Object::Unknown) => return None,
             None => self.adopt(fd)?,
         };
-        let _ = LAST.try_with(|last| {
-            last.replace(Some(LastVcpu {
-                process: self,
-                generation,
-                fd,
-                vcpu: Arc::clone(&vcpu),
-            }))
-        });
+        let last = LastVcpu {
+            process: self,
+            generation,
+            fd,
+            vcpu: Arc::clone(&vcpu),
+        };
+        // The one before is not in use, as a thread makes one call at a time.
+        let _ = LAST.try_with(|it| it.try_borrow_mut().map(|mut it| it.replace(last)));
         Some(vcpu)
     }
 
@@ -228,17 +238,13 @@ impl Process {
     }
 
     /// Before a thread runs a vCPU; but for the first time that costs nothing.
-    pub(crate) fn prepare_thread(&'static self) -> ThreadId {
-        let (process, thread) = PREPARED.get();
-        if std::ptr::eq(process, self) {
-            return ThreadId(thread);
-        }
-        let thread = sys::thread_id();
-        if let Some(signal) = self.help.kick_signal() {
-            signal.unblock();
-        }
-        PREPARED.set((self, thread.0));
-        thread
+    #[inline]
+    pub(crate) fn prepare_thread(&'static self, thread: &Thread) -> ThreadId {
+        thread.prepared_for(self, || {
+            if let Some(signal) = self.help.kick_signal() {
+                signal.unblock();
+            }
+        })
     }
 
     /// Whether there is nobody yet who looks after the vCPUs. Whoever asks sees to it.

@@ -8,12 +8,11 @@ const KVM: u32 = 0xae;
 /// The number of KVM_RUN.
 pub(crate) const RUN: u32 = none(0x80);
 
-/// A call, as far as it matters.
+/// A call other than KVM_RUN, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     CreateVm,
     CreateVcpu,
-    Run,
     SetMemory,
     SetMemory2,
     GetDirtyLog,
@@ -30,6 +29,11 @@ pub(crate) fn is_of_kvm(request: c_ulong) -> bool {
 }
 
 impl Request {
+    #[inline]
+    pub(crate) fn is_run(request: c_ulong) -> bool {
+        request as u32 == RUN
+    }
+
     pub(crate) fn of(request: c_ulong) -> Self {
         const CREATE_VM: u32 = none(0x01);
         const CREATE_VCPU: u32 = none(0x41);
@@ -42,7 +46,6 @@ impl Request {
         match request as u32 {
             CREATE_VM => Self::CreateVm,
             CREATE_VCPU => Self::CreateVcpu,
-            RUN => Self::Run,
             SET_MEMORY => Self::SetMemory,
             SET_MEMORY_2 => Self::SetMemory2,
             GET_DIRTY_LOG => Self::GetDirtyLog,
@@ -116,6 +119,6 @@ mod tests {
     fn a_request_that_was_an_int_is_the_same() {
         let sign_extended = (0xc008_ae05_u32 as i32) as c_ulong;
         assert!(is_of_kvm(sign_extended) && is_of_kvm(RUN.into()) && !is_of_kvm(0x5413));
-        assert_eq!(Request::of(0xffff_ffff_0000_ae80), Request::Run);
+        assert!(Request::is_run(0xffff_ffff_0000_ae80));
     }
 }

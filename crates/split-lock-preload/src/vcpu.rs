@@ -16,7 +16,7 @@ use crate::help::Help;
 use crate::presence::{Presence, Unreachable};
 
 use crate::report::VcpuRecord;
-use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd, ThreadId};
+use crate::sys::{self, Errno, Interruption, KickSignal, RunEnd, Thread, ThreadId};
 use crate::vm::Vm;
 use crate::{lock, read};
 
@@ -95,6 +95,7 @@ impl Vcpu {
 
     /// A thread that comes back at once would always be quicker than one that has to be woken, which KVM's own lock does not
     /// let happen.
+    #[cold]
     fn let_others_in(&self) {
         const ATTEMPTS: u32 = 100;
         const PAUSE: Duration = Duration::from_micros(20);
@@ -107,57 +108,52 @@ impl Vcpu {
     }
 
     /// KVM_RUN, as the VMM sees it.
+    #[inline(always)]
     pub(crate) fn run(
         &self,
         help: &Help,
-        thread: ThreadId,
+        thread: &Thread,
+        number: ThreadId,
         fd: RawFd,
         argument: usize,
     ) -> Result<c_int, Errno> {
-        self.let_others_in();
+        if self.waiting.load(Relaxed) != 0 {
+            self.let_others_in();
+        }
         let mut seat = lock(&self.seat);
         loop {
             let end = {
-                let _entered = self.presence.enter(thread);
+                let _entered = self.presence.enter(number);
                 let _inside = seat.pass.enter();
-                sys::kvm_run(fd, argument)
+                thread.kvm_run(fd, argument)
             };
-            let interruption = sys::take_interruption();
-            let kicked = self.presence.take_kicked();
-            let suspect = self.presence.take_suspect();
-            match end {
-                RunEnd::Aborted => {}
-                RunEnd::Exit(value) => {
-                    if !seat.handle_exit(self, fd) {
-                        return Ok(value);
-                    }
-                }
-                RunEnd::Failed(Errno::EINTR) => {
-                    if suspect {
-                        seat.examine(self, help, fd);
-                    }
-                    if !was_ours_alone(help, interruption, kicked) {
-                        return Err(Errno::EINTR);
-                    }
-                }
-                RunEnd::Failed(error) => return Err(error),
+            // Mostly nothing has happened that is not the VMM's.
+            if let RunEnd::Exit(value) = end
+                && !thread.was_interrupted()
+                && !self.presence.was_disturbed()
+                && seat.watches_nothing()
+            {
+                return Ok(value);
+            }
+            if let Some(answer) = seat.after_run(self, help, thread, fd, end) {
+                return answer;
             }
         }
     }
 }
 
 /// Nobody but us wanted the vCPU out of the guest. `kicked`: a signal was sent.
-fn was_ours_alone(help: &Help, interruption: Interruption, kicked: bool) -> bool {
+fn was_ours_alone(help: &Help, thread: &Thread, interruption: Interruption, kicked: bool) -> bool {
     let Some(signal) = help.kick_signal() else {
         return false;
     };
     match interruption {
-        Interruption::OursAlone => sys::end_interruption(signal),
+        Interruption::OursAlone => thread.end_interruption(signal),
         Interruption::Ours => false,
         // KVM lets signals through that the thread blocks, and leaves them pending. Ours would end every KVM_RUN.
         Interruption::NotOurs if kicked && signal.is_pending() => {
             signal.unblock();
-            sys::take_interruption();
+            thread.take_interruption();
             true
         }
         Interruption::NotOurs => false,
@@ -176,6 +172,39 @@ impl Seat {
             let slots = read(&self.vm.slots);
             // If it fails, whoever wants the registers hears of it.
             let _ = emulation.clear_breakpoints(&slots, &self.pass);
+        }
+    }
+
+    /// There is no breakpoint of ours in the guest.
+    #[inline]
+    fn watches_nothing(&self) -> bool {
+        !matches!(self.emulation, State::On(_))
+    }
+
+    /// What the VMM is told of a run; `None` if the vCPU is to run on.
+    #[inline(never)]
+    fn after_run(
+        &mut self,
+        vcpu: &Vcpu,
+        help: &Help,
+        thread: &Thread,
+        fd: RawFd,
+        end: RunEnd,
+    ) -> Option<Result<c_int, Errno>> {
+        let interruption = thread.take_interruption();
+        let kicked = vcpu.presence.take_kicked();
+        let suspect = vcpu.presence.take_suspect();
+        match end {
+            RunEnd::Aborted => None,
+            RunEnd::Exit(value) => (!self.handle_exit(vcpu, fd)).then_some(Ok(value)),
+            RunEnd::Failed(Errno::EINTR) => {
+                if suspect {
+                    self.examine(vcpu, help, fd);
+                }
+                let ours = was_ours_alone(help, thread, interruption, kicked);
+                (!ours).then_some(Err(Errno::EINTR))
+            }
+            RunEnd::Failed(error) => Some(Err(error)),
         }
     }
 

@@ -97,6 +97,20 @@ fn what_was_written_here_is_in_the_dirty_log() {
     behaves_the_same(&["dirty_log"]);
 }
 
+/// A ring has no place for pages that others write, so that they are left to the CPU, which says so.
+#[test]
+fn what_is_written_is_in_the_dirty_ring() {
+    let plain = vmm(&["dirty_ring"], Library::None).run();
+    assert_eq!(vmm(&["dirty_ring"], Library::FeigningStalls).run(), plain);
+}
+
+#[test]
+fn without_kcmp_the_vmms_numbers_are_trusted() {
+    for scenario in [&["count", "20000"][..], &["move"], &["many", "6000"]] {
+        behaves_the_same(&[&["without_kcmp"], scenario].concat());
+    }
+}
+
 #[test]
 fn nothing_is_lost_when_all_is_stopped_for_longer_than_a_kick_may_take() {
     let plain = vmm(&["stopped", "20000"], Library::None).run();

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use split_lock_model::kernel::{Mode, Profile, ProfileError};
-use split_lock_model::progress::{Phase, PlannedRun, ProgressError, ProgressPlan};
+use split_lock_model::progress::{Phase, PlannedRun, ProgramPlan, ProgressError, ProgressPlan};
 use split_lock_model::sim::{self, Program, ProgramError};
 use split_lock_model::time::Nanos;
+use split_lock_repro::program;
 use split_lock_repro::results::{Origin, Outcome, Sample, Sweep};
 use split_lock_repro::summary::{Curve, Spread, curves};
 
@@ -144,6 +145,42 @@ pub fn sweep(
     Ok(samples)
 }
 
+/// Programs with timers without any program having run: each timer at each period on this kernel.
+///
+/// # Errors
+/// If the model refuses the periods, the length, the number of repeats or the cost of a split lock, or if SIGBUS ends the
+/// program on this kernel.
+pub fn programs(
+    kernel: &Profile,
+    plan: &program::Plan,
+    split: Duration,
+) -> Result<Vec<Sample>, SweepError> {
+    let runs = plan.periods.len() as u64 * u64::from(plan.repeats);
+    if runs > MOST_RUNS {
+        return Err(SweepError::TooManyRuns(runs));
+    }
+    let mut samples = vec![];
+    for timer in &plan.timers {
+        let modelled = ProgramPlan {
+            program: Program::split_loop(split.into())?,
+            costs: sim::Costs::default(),
+            clock: timer.clock(),
+            periods: plan.periods.iter().copied().map(Nanos::from).collect(),
+            length: plan.length.into(),
+            repeats: plan.repeats,
+            phase: Phase::Random(plan.seed),
+        };
+        let rows = modelled.runs(kernel)?;
+        if rows.is_empty() {
+            let (kernel, guest) = (kernel.to_string(), "program");
+            return Err(SweepError::Sigbus { kernel, guest });
+        }
+        let name = timer.guest_name();
+        samples.extend(rows.iter().map(|row| sample(&name, kernel, row, None)));
+    }
+    Ok(samples)
+}
+
 /// With the turns that take `turn_ps` each, if it is given, instead of one nanosecond each.
 fn sample(guest: &str, kernel: &Profile, row: &PlannedRun, turn_ps: Option<u64>) -> Sample {
     let turns = |turn_ps| u128::from(row.run.turns) * 1_000 / u128::from(turn_ps);
@@ -167,6 +204,7 @@ fn sample(guest: &str, kernel: &Profile, row: &PlannedRun, turn_ps: Option<u64>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use split_lock_repro::sweep::Host;
 
     fn swept(kernel: &str, seed: u64) -> Vec<Sample> {
         let timeouts = [5, 13, 15].map(Duration::from_millis);
@@ -276,5 +314,31 @@ mod tests {
         assert!(message("6.6", &one, 0, costs).contains("repeats"));
         assert!(message("6.6", &[Duration::ZERO], 1, costs).contains("period"));
         assert!(message("6.6,mode=fatal", &one, 1, costs).contains("SIGBUS"));
+    }
+
+    #[test]
+    fn programs_are_modelled_with_the_names_that_measuring_gives_them() {
+        let plan = program::Plan {
+            timers: vec![program::Timer::ItimerReal, program::Timer::ThreadCpu],
+            periods: [1, 30].map(Duration::from_millis).to_vec(),
+            length: Duration::from_millis(100),
+            repeats: 2,
+            host: Host::Native,
+            settle: Duration::ZERO,
+            seed: 1,
+        };
+        let samples =
+            |kernel: &str| programs(&kernel.parse().unwrap(), &plan, Duration::from_micros(1));
+        let samples_6_6 = samples("6.6,hz=1000").unwrap();
+        let series = "modelled (6.6,hz=1000)";
+        let turns = |guest, ms| turns(&samples_6_6, guest, series, ms);
+        assert_eq!(turns("program:itimer-real", 1), [0; 2]);
+        assert!(
+            turns("program:thread-cpu", 1)
+                .iter()
+                .all(|turns| *turns > 10_000)
+        );
+        let error = samples("6.6,mode=fatal").unwrap_err().to_string();
+        assert!(error.contains("SIGBUS"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
 //! Split-locking guests on real KVM: payloads, the small VM that runs them, and sweeps over the
-//! pending timeout.
+//! pending timeout. And a program that splits locks under an interval timer.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!(
@@ -12,6 +12,7 @@ pub mod guest;
 pub mod host;
 mod layout;
 pub mod linux;
+pub mod program;
 pub mod results;
 pub mod summary;
 pub mod sweep;

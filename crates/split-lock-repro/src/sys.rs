@@ -1,9 +1,9 @@
-//! All unsafe code of this crate: the assembled payloads, memory registered with KVM, interrupts, and the union
-//! that carries KVM's internal errors.
+//! All unsafe code of this crate: the assembled payloads, memory registered with KVM, interrupts, the union that carries
+//! KVM's internal errors, and a process that splits locks.
 #![expect(
     unsafe_code,
-    reason = "bytes between linker symbols, KVM_SET_USER_MEMORY_REGION, KVM_INTERRUPT and a C union have \
-              no safe form"
+    reason = "bytes between linker symbols, KVM_SET_USER_MEMORY_REGION, KVM_INTERRUPT, a C union, fork \
+              and handlers of signals have no safe form"
 )]
 
 use std::arch::global_asm;
@@ -40,6 +40,7 @@ macro_rules! payloads {
 }
 
 pub(crate) mod linux_program;
+pub(crate) mod program;
 pub(crate) mod two_tasks;
 
 payloads! {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use split_lock_host::Root;
-use split_lock_host::attribution::{Owner, Vm};
+use split_lock_host::attribution::{Owner, ProgramTimers, Vm};
 
+use crate::livelock::ThreadState;
 use crate::thread_table::ThreadId;
 
 /// The names of a thread: its own, its process's, and its virtual machine's.
@@ -17,6 +18,9 @@ pub struct ThreadIdentity {
     pub process: Option<String>,
     /// The virtual machine that its process runs.
     pub vm: Option<Vm>,
+    /// What can interrupt it, once it has been held up; of programs only.
+    #[serde(flatten)]
+    pub timers: Option<ProgramTimers>,
 }
 
 impl ThreadIdentity {
@@ -26,6 +30,7 @@ impl ThreadIdentity {
                 comm: Some(comm),
                 process: Some(process.comm),
                 vm: process.vm,
+                timers: None,
             },
             _ => Self::default(),
         }
@@ -65,10 +70,15 @@ impl IdentityCache {
         }
     }
 
-    pub(crate) fn identify(&mut self, thread: ThreadId) -> &ThreadIdentity {
+    pub(crate) fn identify(&mut self, thread: ThreadId, state: ThreadState) -> &ThreadIdentity {
         let root = &self.root;
         let known = self.known.entry(thread);
-        known.or_insert_with(|| ThreadIdentity::read(root, thread))
+        let identity = known.or_insert_with(|| ThreadIdentity::read(root, thread));
+        if state >= ThreadState::HeldUp && identity.vm.is_none() {
+            let timers = &mut identity.timers;
+            timers.get_or_insert_with(|| ProgramTimers::of(root, thread.pid, &[thread.tid]));
+        }
+        identity
     }
 
     /// Whether a thread has ended, as far as can be seen.

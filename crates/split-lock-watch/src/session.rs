@@ -151,8 +151,9 @@ impl Session {
     fn reports(&mut self) -> Vec<StateReport> {
         let changes = self.table.take_changes().into_iter();
         let report = |change: StateChange| {
-            let identity = self.identities.identify(change.thread).clone();
             let stats = self.table.thread(change.thread)?;
+            let identities = &mut self.identities;
+            let identity = identities.identify(change.thread, stats.state()).clone();
             let thread = ThreadRow::new(change.thread, stats, identity);
             Some(StateReport { change, thread })
         };
@@ -253,7 +254,7 @@ impl Session {
         let recent = self.ended.iter().filter(|(at_ns, _)| *at_ns >= oldest_ns);
         let mut rows: Vec<_> = recent.map(|(_, row)| row.clone()).collect();
         for (thread, stats) in self.table.threads() {
-            let identity = self.identities.identify(thread).clone();
+            let identity = self.identities.identify(thread, stats.state()).clone();
             let before = self.last_totals.insert(thread, *stats.totals());
             let row = ThreadRow::new(thread, stats, identity);
             rows.push(row.since(&before.unwrap_or_default(), interval));

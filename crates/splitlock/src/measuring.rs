@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use kvm_ioctls::Kvm;
 use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Fact, Facts};
 use split_lock_repro::guest::Level;
+use split_lock_repro::program;
 use split_lock_repro::results::{HostFacts, Provenance, Sweep};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::two_tasks::{Moment, TwoTasks};
@@ -24,10 +25,23 @@ use crate::interrupt::stop_on_ctrl_c;
 const WORTH_A_BAR: Duration = Duration::from_secs(1);
 
 /// Everything that several sweeps of one command have in common.
-pub(crate) struct KvmSession {
-    kvm: Kvm,
+pub(crate) struct Session {
     stop: Stop,
     pub(crate) facts: Facts,
+}
+
+/// The same where there is KVM.
+pub(crate) struct KvmSession {
+    kvm: Kvm,
+    session: Session,
+}
+
+impl Deref for KvmSession {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
 }
 
 impl KvmSession {
@@ -36,8 +50,7 @@ impl KvmSession {
         allow_many_files();
         Ok(KvmSession {
             kvm: open_kvm(kvm_device)?,
-            stop: stop_on_ctrl_c()?,
-            facts: Facts::live()?,
+            session: Session::begin()?,
         })
     }
 
@@ -50,7 +63,7 @@ impl KvmSession {
         on_stall: &mut dyn FnMut(&str, &Stall),
     ) -> Result<Option<Sweep>> {
         let mut provenance = provenance(&self.facts, plan.seed, plan.samples());
-        let bar = progress_bar(what, plan);
+        let bar = progress_bar(what, plan.guest_time());
         let mut samples = vec![];
         sweep::run(&self.kvm, plan, &self.stop, &mut |event| match event {
             Event::Samples(new) => {
@@ -79,6 +92,39 @@ impl KvmSession {
     ) -> Result<()> {
         scene.run(&self.kvm, on_moment)?;
         Ok(())
+    }
+}
+
+impl Session {
+    /// From now on Ctrl-C ends measuring, and not the program.
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Session {
+            stop: stop_on_ctrl_c()?,
+            facts: Facts::live()?,
+        })
+    }
+
+    /// The same as [`KvmSession::measure`] for programs with timers, which need no KVM.
+    pub(crate) fn measure_programs(
+        &self,
+        what: &'static str,
+        plan: &program::Plan,
+    ) -> Result<Option<Sweep>> {
+        let samples = plan.samples();
+        let provenance = provenance(&self.facts, plan.seed, samples);
+        let runs = u32::try_from(samples).unwrap_or(u32::MAX);
+        let bar = progress_bar(what, plan.length.saturating_mul(runs));
+        let mut samples = vec![];
+        let measured = program::run(plan, &self.stop, &mut |sample| {
+            bar.inc(sample.elapsed_ns);
+            samples.push(sample);
+        });
+        bar.finish_and_clear();
+        measured?;
+        Ok((!samples.is_empty()).then_some(Sweep {
+            provenance: Some(provenance),
+            samples,
+        }))
     }
 
     /// vCPUs that take turns on a CPU do not run at once, whatever the series says.
@@ -173,8 +219,7 @@ pub(crate) fn seed(asked: Option<u64>) -> u64 {
 }
 
 /// Moves with guest time, which is known in advance. Shows on a terminal only.
-fn progress_bar(what: &'static str, plan: &Plan) -> ProgressBar {
-    let guest_time = plan.guest_time();
+fn progress_bar(what: &'static str, guest_time: Duration) -> ProgressBar {
     let template = "{msg:24} {wide_bar} {percent:>3}%  {eta} left";
     let style = ProgressStyle::with_template(template).expect("a template of ours");
     let target = if guest_time < WORTH_A_BAR {

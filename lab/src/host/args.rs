@@ -29,10 +29,12 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Faults(FaultsArgs),
     Fetch(FetchArgs),
+    Find(FindArgs),
     Kernel(KernelArgs),
     Oops(OopsArgs),
     Patch(PatchArgs),
     Policies(PoliciesArgs),
+    Programs(ProgramsArgs),
     Relieve(RelieveArgs),
     Selftest(SelftestArgs),
     Shell(ShellArgs),
@@ -107,6 +109,15 @@ pub(crate) struct FetchArgs {
     pub(crate) kernel: Vec<KernelName>,
 }
 
+/// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how often.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
+pub(crate) struct FindArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
+}
+
 /// Build a small kernel with another tick rate from Debian's source, and print where it is. `--kernel SERIES@HZ` of the
 /// other commands does the same.
 #[derive(Debug, Args)]
@@ -172,6 +183,16 @@ pub(crate) struct PoliciesArgs {
     /// Only a few timers, with fewer moments within a tick.
     #[arg(long)]
     pub(crate) short: bool,
+}
+
+/// Run programs that timers, profilers and runtimes interrupt while they split locks, and print which of them hang, and how
+/// much slower the others are. The kernel needs the sysctl kernel.split_lock_mitigate.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo lab programs --kernel 6.12 --kernel newest")]
+pub(crate) struct ProgramsArgs {
+    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.

@@ -18,8 +18,8 @@ mod step;
 use args::{Cli, Command};
 use fetch::{build_kernel, fetch};
 use scenes::{
-    check, cost, demo, faults, oops, patch, policies, relieve, selftest, survive, tools, watch,
-    windows,
+    check, cost, demo, faults, find, oops, patch, policies, relieve, selftest, survive, tools,
+    watch, windows,
 };
 
 /// Whether everything agreed.
@@ -30,10 +30,12 @@ pub(crate) fn run(cli: &Cli) -> Result<bool> {
         Command::Demo(args) => demo::run(args),
         Command::Faults(args) => faults::run(args),
         Command::Fetch(args) => fetch(args),
+        Command::Find(args) => find::run(args),
         Command::Kernel(args) => build_kernel(args),
         Command::Oops(args) => oops::run(args),
         Command::Patch(args) => patch::run(args),
         Command::Policies(args) => policies::run(args),
+        Command::Programs(args) => scenes::programs::run(args),
         Command::Relieve(args) => relieve::run(args),
         Command::Selftest(args) => selftest::run(args),
         Command::Shell(args) => shell::run(args),

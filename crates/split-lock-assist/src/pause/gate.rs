@@ -172,6 +172,7 @@ impl PauseGate {
 impl GuestPass {
     /// Goes in, after waiting until nobody pauses. Hold the answer exactly while KVM_RUN lasts:
     /// handling an exit inside would make others wait for it.
+    #[inline]
     pub fn enter(&mut self) -> Inside<'_> {
         loop {
             self.holder.inside.0.store(true, SeqCst);
@@ -183,6 +184,7 @@ impl GuestPass {
         }
     }
 
+    #[inline]
     fn leave(&self) {
         self.holder.inside.0.store(false, SeqCst);
         if self.shared.closed.0.load(SeqCst) {
@@ -277,6 +279,7 @@ impl Shared {
 }
 
 impl Drop for Inside<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.pass.leave();
     }

@@ -30,11 +30,11 @@
 mod read;
 mod write;
 
-pub use read::{Damaged, Recording, Site, Unwatched};
+pub use read::{Caller, Damaged, Recording, Site, Unwatched};
 pub use write::{Code, Recorder, SiteRecord, UnwatchedRecord};
 
 /// `SPLFIND` and the format's version.
-const MAGIC: u64 = u64::from_le_bytes(*b"SPLFIND\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"SPLFIND\x02");
 
 /// Words of the header.
 pub const HEADER: usize = 64;
@@ -50,6 +50,8 @@ pub const UNWATCHED_WORDS: usize = 4;
 pub const STRING_WORDS: usize = 16 * 1024;
 /// More threads than that are not told apart.
 pub const MOST_THREADS: u64 = 1024;
+/// Calls that led to an instruction are remembered up to so many.
+pub const MOST_CALLERS: usize = 9;
 
 const SITES: usize = HEADER;
 const UNWATCHED: usize = SITES + SITE_WORDS * MOST_SITES;
@@ -105,10 +107,23 @@ mod site {
     pub(super) const PLACE_START: usize = 14;
     pub(super) const THREAD: usize = 15;
     pub(super) const THREAD_NAME: usize = 16;
-    pub(super) const ADDRESS_SPACE: usize = 18;
-    pub(super) const MORE_THREADS: usize = 19;
+    pub(super) const MORE_THREADS: usize = 18;
     /// A bit for each thread, by its serial number.
-    pub(super) const THREADS: usize = 32;
+    pub(super) const THREADS: usize = 20;
+    pub(super) const THREAD_WORDS: usize = super::MOST_THREADS as usize / 64;
+    /// It was called in another way than the first time.
+    pub(super) const MORE_CALLERS: usize = THREADS + THREAD_WORDS;
+    /// The calls that led to it the first time, the innermost first: three words each.
+    pub(super) const CALLERS: usize = MORE_CALLERS + 1;
+}
+
+/// Words of a call.
+mod caller {
+    /// Where it returns to; 0 if there is none.
+    pub(super) const ADDRESS: usize = 0;
+    pub(super) const MODULE: usize = 1;
+    pub(super) const MODULE_START: usize = 2;
+    pub(super) const WORDS: usize = 3;
 }
 
 /// Words of a program that was not followed.

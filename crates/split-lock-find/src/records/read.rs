@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    CLAIMED, EMPTY, FileWords, HEADER, MAGIC, MOST_SITES, MOST_UNWATCHED, Place, SITE_WORDS, SITES,
-    STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS, header, site, unwatched,
+    CLAIMED, EMPTY, FileWords, HEADER, MAGIC, MOST_CALLERS, MOST_SITES, MOST_UNWATCHED, Place,
+    SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS, caller, header,
+    site, unwatched,
 };
 
 /// A file is not one of records.
@@ -48,8 +49,6 @@ pub struct Site {
     pub bytes: Vec<u8>,
     /// The modes that it can be of (16, 32, 64 bits), the fewest bits first.
     pub modes: Vec<u32>,
-    /// The value of CR3, or 0.
-    pub address_space: u64,
     /// How often it has split a lock.
     pub count: u64,
     /// Of them, how often across two pages.
@@ -70,6 +69,19 @@ pub struct Site {
     pub threads: u64,
     /// There were more threads than can be told apart.
     pub has_more_threads: bool,
+    /// The calls that led to it the first time, the innermost first.
+    pub callers: Vec<Caller>,
+    /// Others led to it as well.
+    pub has_more_callers: bool,
+}
+
+/// A call that has not returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Where it returns to, behind the call.
+    pub return_address: u64,
+    /// The file that the code is from, and where its first page was.
+    pub module: Option<(Vec<u8>, u64)>,
 }
 
 /// A program that ran outside of the emulator.
@@ -167,9 +179,17 @@ impl<'a> Words<'a> {
         code.truncate(shape as usize & 0xf);
         let mut name = bytes(site::THREAD_NAME);
         name.truncate(name.iter().position(|&it| it == 0).unwrap_or(name.len()));
-        let module = self.string(words.get(site::MODULE));
+        let module = |from: usize| {
+            let path = self.string(words.get(from));
+            (!path.is_empty()).then(|| (path, words.get(from + 1)))
+        };
+        let callers = (0..MOST_CALLERS).map(|n| site::CALLERS + n * caller::WORDS);
+        let callers = callers.map(|from| Caller {
+            return_address: words.get(from + caller::ADDRESS),
+            module: module(from + caller::MODULE),
+        });
         let start = words.get(site::PLACE_START);
-        let threads = (0..SITE_WORDS - site::THREADS)
+        let threads = (0..site::THREAD_WORDS)
             .map(|n| u64::from(words.get(site::THREADS + n).count_ones()))
             .sum();
         Some(Site {
@@ -179,13 +199,12 @@ impl<'a> Words<'a> {
                 .into_iter()
                 .filter(|bits| shape >> 8 & u64::from(bits / 16) != 0)
                 .collect(),
-            address_space: words.get(site::ADDRESS_SPACE),
             count,
             pages: words.get(site::PAGES),
             first_operand: words.get(site::FIRST),
             last_operand: words.get(site::LAST),
             operand_bytes: words.get(site::SIZE),
-            module: (!module.is_empty()).then(|| (module, words.get(site::MODULE_START))),
+            module: module(site::MODULE),
             place: match words.get(site::PLACE) {
                 Place::FILE => Place::File {
                     path: self.string(words.get(site::PLACE_NAME)),
@@ -200,6 +219,8 @@ impl<'a> Words<'a> {
             thread: (words.get(site::THREAD) as u32, name),
             threads,
             has_more_threads: words.get(site::MORE_THREADS) != 0,
+            callers: callers.take_while(|it| it.return_address != 0).collect(),
+            has_more_callers: words.get(site::MORE_CALLERS) != 0,
         })
     }
 }
@@ -209,13 +230,14 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     let mut all: Vec<Site> = vec![];
     let mut known = HashMap::new();
     for site in sites {
-        let key = (site.pc, site.bytes.clone(), site.address_space);
+        let key = (site.pc, site.bytes.clone());
         match known.get(&key) {
             Some(&n) => {
                 let before: &mut Site = &mut all[n];
                 before.count = before.count.saturating_add(site.count);
                 before.pages = before.pages.saturating_add(site.pages);
                 before.threads = before.threads.max(site.threads);
+                before.has_more_callers |= site.has_more_callers || site.callers != before.callers;
             }
             None => {
                 known.insert(key, all.len());
@@ -226,4 +248,7 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     all
 }
 
-const _: () = assert!(HEADER > header::EXECUTED && SITE_WORDS * 64 >= site::THREADS * 64 + 1024);
+const _: () = assert!(HEADER > header::EXECUTED);
+const _: () = assert!(SITE_WORDS == site::CALLERS + MOST_CALLERS * caller::WORDS);
+const _: () = assert!(site::MODULE_START == site::MODULE + 1);
+const _: () = assert!(caller::MODULE_START == caller::MODULE + 1);

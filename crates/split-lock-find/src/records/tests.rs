@@ -33,6 +33,13 @@ fn what_is_written_is_read() {
     site.set_module(b"/lib/x.so", 0x7000);
     site.set_thread(99, b"a name that is too long");
     site.set_place(&Place::Heap { start: 0x2000 });
+    let callers = [0x7100, 0x40_1000, 0x40_1100, 0, 0, 0, 0, 0, 0];
+    let module = |address| match address {
+        0x7100 => Some((&b"/lib/x.so"[..], 0x7000)),
+        _ => Some((&b"/bin/a b"[..], 0x40_0000)),
+    };
+    site.set_callers(&callers, module);
+    site.compare_callers(&callers);
     let recording = read(&words);
     assert_eq!((recording.pid, recording.target), (7, Target::I386));
     assert_eq!(recording.program, b"/bin/a b");
@@ -48,6 +55,29 @@ fn what_is_written_is_read() {
     assert_eq!(site.module, Some((b"/lib/x.so".to_vec(), 0x7000)));
     assert_eq!(site.thread, (99, b"a name that is t".to_vec()));
     assert_eq!(site.place, Place::Heap { start: 0x2000 });
+    let expected = callers[..3].iter().map(|&return_address| Caller {
+        return_address,
+        module: module(return_address).map(|(path, start)| (path.to_vec(), start)),
+    });
+    assert_eq!(site.callers, expected.collect::<Vec<_>>());
+    assert!(!site.has_more_callers);
+}
+
+#[test]
+fn other_calls_than_the_first_are_noted() {
+    let words = words();
+    let recorder = Recorder::create(&words, 7, Target::X86_64, b"x").unwrap();
+    let (site, _) = recorder.site(&code(1)).unwrap();
+    site.add(60, 8, 0);
+    let mut callers = [1, 2, 0, 0, 0, 0, 0, 0, 0];
+    site.compare_callers(&callers);
+    assert!(!read(&words).sites[0].has_more_callers, "none was noted");
+    site.set_callers(&callers, |_| None);
+    callers[1] = 3;
+    site.compare_callers(&callers);
+    let read = read(&words);
+    assert!(read.sites[0].has_more_callers);
+    assert_eq!(read.sites[0].callers[1].return_address, 2);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{
-    CLAIMED, EMPTY, FileWords, MAGIC, MOST_SITES, MOST_THREADS, MOST_UNWATCHED, Place, READY,
-    SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS, header, site,
-    unwatched,
+    CLAIMED, EMPTY, FileWords, MAGIC, MOST_CALLERS, MOST_SITES, MOST_THREADS, MOST_UNWATCHED,
+    Place, READY, SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS,
+    caller, header, site, unwatched,
 };
 
 /// How often a site that another thread is writing is looked at again. That one may have been killed.
@@ -21,8 +21,6 @@ pub struct Code {
     pub bytes: [u64; 2],
     /// Its length, and the modes in which its bytes make such an instruction.
     pub shape: u64,
-    /// Which address space it is in, if that is known: the value of CR3.
-    pub address_space: u64,
 }
 
 impl Code {
@@ -49,13 +47,12 @@ impl Code {
             pc,
             bytes: [word(low), word(high)],
             shape: length as u64 | modes << 8,
-            address_space: 0,
         }
     }
 
     fn hash(&self) -> usize {
         let [low, high] = self.bytes;
-        let all = [self.pc, low, high, self.address_space];
+        let all = [self.pc, low, high];
         let mixed = all.iter().fold(0u64, |hash, &word| {
             (hash ^ word)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -250,6 +247,37 @@ impl SiteRecord<'_> {
         self.set(site::MODULE, self.file.string(path));
     }
 
+    /// The calls that led to it, by where they return to, the innermost first; the others are 0.
+    pub fn set_callers<'m>(
+        &self,
+        return_addresses: &[u64; MOST_CALLERS],
+        module: impl Fn(u64) -> Option<(&'m [u8], u64)>,
+    ) {
+        let mut before: (&[u8], u64) = (&[], 0);
+        for (n, &address) in return_addresses.iter().enumerate().rev() {
+            let start = site::CALLERS + n * caller::WORDS;
+            if let Some((path, module_start)) = module(address).filter(|_| address != 0) {
+                if path != before.0 {
+                    before = (path, self.file.string(path));
+                }
+                self.set(start + caller::MODULE, before.1);
+                self.set(start + caller::MODULE_START, module_start);
+            }
+            // The innermost comes last, and says that all are there.
+            self.words[start + caller::ADDRESS].store(address, Release);
+        }
+    }
+
+    /// Notes whether these calls are others.
+    pub fn compare_callers(&self, return_addresses: &[u64; MOST_CALLERS]) {
+        let known = |n: usize| &self.words[site::CALLERS + n * caller::WORDS + caller::ADDRESS];
+        let is_set = known(0).load(Acquire) != 0;
+        let mut all = return_addresses.iter().enumerate();
+        if is_set && all.any(|(n, &address)| known(n).load(Relaxed) != address) {
+            self.set(site::MORE_CALLERS, 1);
+        }
+    }
+
     /// What its first operand is part of.
     pub fn set_place(&self, place: &Place) {
         let (kind, name, start) = match place {
@@ -284,7 +312,6 @@ impl SiteRecord<'_> {
             self.set(site::BYTES, code.bytes[0]);
             self.set(site::BYTES + 1, code.bytes[1]);
             self.set(site::SHAPE, code.shape);
-            self.set(site::ADDRESS_SPACE, code.address_space);
             state.store(READY, Release);
             return Claim::Made;
         }
@@ -296,8 +323,7 @@ impl SiteRecord<'_> {
         let get = |word: usize| self.words[word].load(Relaxed);
         let is_same = state.load(Acquire) == READY
             && get(site::PC) == code.pc
-            && [get(site::BYTES), get(site::BYTES + 1)] == code.bytes
-            && get(site::ADDRESS_SPACE) == code.address_space;
+            && [get(site::BYTES), get(site::BYTES + 1)] == code.bytes;
         if is_same { Claim::Same } else { Claim::Other }
     }
 

@@ -10,6 +10,7 @@ mod owner;
 mod owners;
 mod process;
 mod program;
+mod program_timers;
 mod text;
 mod thread;
 mod timer_suspects;
@@ -19,7 +20,7 @@ mod vm;
 
 pub use cgroup::{Container, Engine};
 pub use fingerprint::Fingerprint;
-pub use known_splitters::{Confidence, KnownSplitter, Suspicion};
+pub use known_splitters::{Confidence, KnownKernelSplitter, KnownSplitter, Suspicion};
 pub use kvm::{ExitsOfMachine, SignalExits};
 pub use machines::{Machine, Machines, Vcpu};
 pub use owner::{Difference, INITIAL_PID_NAMESPACE, Owner};
@@ -27,6 +28,7 @@ pub(crate) use owners::MOST_LOOKUPS;
 pub use owners::{OwnerProcess, Owners};
 pub use process::Process;
 pub use program::{Program, ProgramKind, Space};
+pub use program_timers::ProgramTimers;
 pub use timer_suspects::{Evidence, Strength, TimerSuspect, TimerSuspects};
 pub use timers::{Clock, Notifies, PosixTimer, timerfd_periods};
 pub use traps::{

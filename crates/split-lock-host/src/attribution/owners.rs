@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Notifies, Owner, PosixTimer, Process, Thread};
+use super::{Owner, Process, ProgramTimers, Thread};
 use crate::Root;
 
 /// Of all threads of a log no more are looked for.
@@ -34,9 +34,9 @@ pub struct OwnerProcess {
     pub process: Process,
     /// Ids of those of its threads that were asked for.
     pub threads: Vec<u32>,
-    /// Its timers that can interrupt the sleep of one of these threads, as far as they may be seen. How often they
-    /// do cannot be seen.
-    pub timers: Vec<PosixTimer>,
+    /// What can interrupt the sleep of one of these threads.
+    #[serde(flatten)]
+    pub timers: ProgramTimers,
 }
 
 impl Owners {
@@ -51,7 +51,7 @@ impl Owners {
             owners.add(Owner::of_event(root, thread), thread.tid);
         }
         for owner in &mut owners.processes {
-            owner.look_at_timers(root);
+            owner.timers = ProgramTimers::of(root, owner.process.pid, &owner.threads);
         }
         owners
     }
@@ -76,31 +76,16 @@ impl Owners {
             None => self.processes.push(OwnerProcess {
                 process,
                 threads: vec![tid],
-                timers: vec![],
+                timers: ProgramTimers::default(),
             }),
         }
-    }
-}
-
-impl OwnerProcess {
-    fn look_at_timers(&mut self, root: &Root) {
-        let timers = PosixTimer::of_process(root, self.process.pid);
-        let concerns = |timer: &&PosixTimer| {
-            timer.can_interrupt_a_sleep()
-                && match timer.notifies {
-                    Notifies::Thread(tid) => self.threads.contains(&tid),
-                    Notifies::Process | Notifies::Nobody => true,
-                }
-        };
-        let timers = timers.known().into_iter().flatten();
-        self.timers = timers.filter(concerns).copied().collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attribution::{Clock, Traps};
+    use crate::attribution::Traps;
     use crate::facts::fixture;
     use split_lock_log::Records;
 
@@ -149,27 +134,8 @@ mod tests {
 
     #[test]
     fn timers_that_can_interrupt_them_are_told() {
-        let timer = |notify: &str, clock: i32| {
-            format!(
-                "ID: 0\nsignal: 14/0000000000000000\nnotify: signal/{notify}\nClockID: {clock}\n"
-            )
-        };
-        let timers = [
-            timer("tid.9", 1),
-            timer("tid.77", 1),
-            timer("pid.7", 1),
-            timer("pid.7", -6),
-        ]
-        .concat();
-        let found = owners(&timers, &mut 10);
-        let of = |notifies| PosixTimer {
-            notifies,
-            signal: 14,
-            clock: Clock::Time,
-        };
-        assert_eq!(
-            found.processes[0].timers,
-            [of(Notifies::Thread(9)), of(Notifies::Process)]
-        );
+        let timers = "ID: 0\nsignal: 14/0000000000000000\nnotify: signal/tid.9\nClockID: 1\n";
+        let found = owners(timers, &mut 10);
+        assert_eq!(found.processes[0].timers.timers.len(), 1);
     }
 }

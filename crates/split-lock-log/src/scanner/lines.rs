@@ -115,6 +115,10 @@ impl Lines {
         if memchr::memchr(b'\n', line).is_none() {
             return self.single(line, is_too_long, self.next, output);
         }
+        // Chunks end anywhere: what the search would have passed over is not looked at here either.
+        if self.partial.is_none() && !output.needs_every_line() && !self.patterns.any_in(line) {
+            return;
+        }
         // What matters may be broken where the search does not find it.
         let is_wanted = |is_quoted| self.patterns.any_in(&joined(line, is_quoted).0);
         if (is_wanted(false) || is_wanted(true))

@@ -91,25 +91,27 @@ fn for_each_in(input: Bytes, path: Option<&Path>, visit: &mut Visit<'_>) -> io::
 }
 
 fn in_tar(bytes: Bytes, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
-    let mut left_out = LeftOut::default();
-    let mut archive = tar::Archive::new(bytes.take(MOST_EXPANDED_BYTES));
+    let mut members = Members::new(visit);
+    let mut left = MOST_EXPANDED_BYTES;
+    let mut archive = tar::Archive::new(Limited {
+        inner: bytes,
+        left: &mut left,
+    });
     for (number, member) in archive.entries()?.enumerate() {
         if number >= MOST_MEMBERS {
             return Err(too_many());
         }
         let mut member = member?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-        if member.header().entry_type().is_file()
-            && in_member(&name, &mut member, visit, &mut left_out)?.is_break()
-        {
+        if member.header().entry_type().is_file() && members.see(&name, &mut member)?.is_break() {
             break;
         }
     }
-    Ok(left_out)
+    Ok(members.left_out)
 }
 
 fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
-    let mut left_out = LeftOut::default();
+    let mut members = Members::new(visit);
     let broken = |error: &dyn std::fmt::Display| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -120,12 +122,11 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
     if archive.len() > MOST_MEMBERS {
         return Err(too_many());
     }
-    let mut expanded = 0u64;
     for number in 0..archive.len() {
         let mut member = match archive.by_index(number) {
             Ok(member) => member,
             Err(error) => {
-                left_out.add(&format!("member {number}"), &error);
+                members.left_out.add(&format!("member {number}"), &error);
                 continue;
             }
         };
@@ -135,30 +136,23 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
         let name = member
             .name()
             .map_or_else(|_| format!("member {number}"), std::borrow::Cow::into_owned);
-        let mut counted = Limited {
-            inner: &mut member,
-            left: MOST_EXPANDED_BYTES.saturating_sub(expanded),
-        };
-        let before = counted.left;
-        let flow = in_member(&name, &mut counted, visit, &mut left_out)?;
-        expanded += before - counted.left;
-        if flow.is_break() {
+        if members.see(&name, &mut member)?.is_break() {
             break;
         }
     }
-    Ok(left_out)
+    Ok(members.left_out)
 }
 
 /// Ends in an error what expands to more than it may.
-struct Limited<R> {
+struct Limited<'a, R> {
     inner: R,
-    left: u64,
+    left: &'a mut u64,
 }
 
-impl<R: Read> Read for Limited<R> {
+impl<R: Read> Read for Limited<'_, R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(to)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+        *self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
             let most = MOST_EXPANDED_BYTES >> 30;
             io::Error::other(format!(
                 "it expands to more than {most} GiB: unpack it first"
@@ -174,34 +168,59 @@ fn too_many() -> io::Error {
     ))
 }
 
-fn in_member(
-    name: &str,
-    member: &mut dyn Read,
-    visit: &mut Visit<'_>,
-    left_out: &mut LeftOut,
-) -> io::Result<ControlFlow<()>> {
-    let head = match super::head(&mut { &mut *member }) {
-        Ok(head) => head,
-        Err(error) => {
-            left_out.add(name, &error);
-            return Ok(ControlFlow::Continue(()));
+/// What has been seen of an archive's members.
+struct Members<'a, 'v> {
+    visit: &'a mut Visit<'v>,
+    left_out: LeftOut,
+    /// What they may still expand to, all together.
+    left: u64,
+}
+
+impl<'a, 'v> Members<'a, 'v> {
+    fn new(visit: &'a mut Visit<'v>) -> Self {
+        Members {
+            visit,
+            left_out: LeftOut::default(),
+            left: MOST_EXPANDED_BYTES,
         }
-    };
-    let mut whole = Cursor::new(&head).chain(&mut *member);
-    let is_plain = super::formats::of(&head).is_none()
-        && !super::formats::is_tar(&head)
-        && !super::formats::is_binary(&head)
-        && super::utf16::order_of(&head).is_none();
-    if is_plain {
-        return visit(Some(name), &mut whole);
     }
-    // What is compressed once more has to be read to its end first: it borrows from the archive.
-    let mut bytes = vec![];
-    whole.take(MOST_MEMBER_BYTES).read_to_end(&mut bytes)?;
-    match Opened::new(Box::new(Cursor::new(bytes))) {
-        Ok(Opened::Text(mut source)) => return visit(Some(name), &mut source),
-        Ok(Opened::Tar(_) | Opened::Zip(_)) => left_out.add(name, &"an archive in an archive"),
-        Err(error) => left_out.add(name, &error),
+
+    fn see(&mut self, name: &str, member: &mut dyn Read) -> io::Result<ControlFlow<()>> {
+        let mut member = Limited {
+            inner: member,
+            left: &mut self.left,
+        };
+        let head = match super::head(&mut member) {
+            Ok(head) => head,
+            Err(error) => {
+                self.left_out.add(name, &error);
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        let is_plain = super::formats::of(&head).is_none()
+            && !super::formats::is_tar(&head)
+            && !super::formats::is_binary(&head)
+            && super::utf16::order_of(&head).is_none();
+        let mut whole = Cursor::new(&head).chain(&mut member);
+        if is_plain {
+            return (self.visit)(Some(name), &mut whole);
+        }
+        // What is compressed once more has to be read to its end first: it borrows from the archive.
+        let mut bytes = vec![];
+        whole.take(MOST_MEMBER_BYTES).read_to_end(&mut bytes)?;
+        match Opened::new(Box::new(Cursor::new(bytes))) {
+            Ok(Opened::Text(inner)) => {
+                let mut text = Limited {
+                    inner,
+                    left: &mut self.left,
+                };
+                return (self.visit)(Some(name), &mut text);
+            }
+            Ok(Opened::Tar(_) | Opened::Zip(_)) => {
+                self.left_out.add(name, &"an archive in an archive");
+            }
+            Err(error) => self.left_out.add(name, &error),
+        }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(ControlFlow::Continue(()))
 }

@@ -2,7 +2,7 @@
 
 use split_lock_log::{Damage, Message};
 
-use crate::{messages, records};
+use crate::{anything, messages, records};
 
 #[track_caller]
 fn damage(log: &str) -> Vec<Damage> {
@@ -218,4 +218,12 @@ fn damaged_lines_have_their_time_and_text() {
         panic!("{record:?}");
     };
     assert_eq!(text, log.trim_end().as_bytes());
+}
+
+/// Only a mail's header says that lines may be broken anywhere; where chunks end, nothing else is looked at than elsewhere.
+#[test]
+fn a_broken_line_is_read_alike_in_whole_and_in_chunks() {
+    anything::check(
+        b"what is before it\n[    0.000000] Lin=\nux version 6.1.0-34 (x@y) (gcc) #1 SMP\n",
+    );
 }

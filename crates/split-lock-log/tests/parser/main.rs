@@ -5,6 +5,7 @@ use split_lock_log::{Exception, Message, Record, Records, Scanner};
 mod anything;
 mod corpus;
 mod damage;
+mod encoded;
 mod hostile;
 mod journal;
 mod properties;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::written::{STYLES, Style, event};
-use crate::{anything, in_chunks, records};
+use crate::{anything, encoded, in_chunks, records};
 
 fn style() -> impl Strategy<Value = Style> {
     proptest::sample::select(&STYLES[..])
@@ -52,6 +52,11 @@ proptest! {
     #[test]
     fn chunks_make_no_difference(log in log(), sizes in proptest::collection::vec(1usize..300, 1..20)) {
         prop_assert_eq!(in_chunks(&log, &sizes), records(&log));
+    }
+
+    #[test]
+    fn packing_makes_no_difference(log in log(), how in any::<u8>()) {
+        encoded::check(&[&log[..], &[b'\n', how]].concat());
     }
 
     #[test]

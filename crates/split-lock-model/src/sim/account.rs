@@ -186,7 +186,6 @@ impl Thread {
         cause.0 += passed;
         if self.state == State::OnCpu {
             self.cpu_time += passed;
-            self.cpu_budget = self.cpu_budget.saturating_sub(passed);
             self.left = self.left.saturating_sub(passed);
         }
     }

@@ -97,6 +97,12 @@ impl Machine<'_> {
             thread.deadline += period.0;
             next = thread.deadline;
         }
+        if let Some(period) = thread.kind.cpu_grid() {
+            self.update_time(task);
+            let thread = &mut self.threads[task];
+            let beyond = thread.cpu_time.saturating_sub(thread.cpu_deadline);
+            thread.cpu_deadline += (beyond / period.0 + 1) * period.0;
+        }
         self.set(task, Source::Signal, next.max(self.now));
         self.signal(task);
     }
@@ -188,6 +194,9 @@ impl Machine<'_> {
         if let Some(period) = self.threads[task].kind.grid() {
             self.threads[task].deadline = now + period.0;
             self.set(task, Source::Signal, now + period.0);
+        }
+        if let Some(period) = self.threads[task].kind.cpu_grid() {
+            self.threads[task].cpu_deadline = period.0;
         }
         // The first run begins like any other, without the cost of getting there.
         self.threads[task].activity = Activity::Vmm;
@@ -360,7 +369,7 @@ impl Machine<'_> {
                 self.set(task, Source::Signal, at);
             }
             TaskKind::Vcpu(Budget::ThreadCpu(period)) => {
-                thread.cpu_budget = period.0;
+                thread.cpu_deadline = thread.cpu_time + period.0;
                 self.watch_cpu_time(task);
             }
             _ => {}
@@ -370,8 +379,10 @@ impl Machine<'_> {
     /// CPU-time timers are looked at by the tick, while the thread runs.
     pub(super) fn watch_cpu_time(&mut self, task: usize) {
         let thread = &self.threads[task];
-        if let TaskKind::Vcpu(Budget::ThreadCpu(_)) = thread.kind {
-            let over = Nanos(self.now + thread.cpu_budget);
+        let counts_cpu_time = matches!(thread.kind, TaskKind::Vcpu(Budget::ThreadCpu(_)))
+            || thread.kind.cpu_grid().is_some();
+        if counts_cpu_time {
+            let over = Nanos(self.now + thread.cpu_budget());
             let at = match (thread.state, thread.pending_since) {
                 (State::OnCpu, None) => self.clock.tick_from(over).0,
                 _ => NEVER,
@@ -408,6 +419,9 @@ impl Machine<'_> {
         ) {
             // Whatever ended the run, its timer is disarmed until the next.
             self.set(task, Source::Signal, NEVER);
+        } else {
+            // A program's timer goes on once its signal has been taken.
+            self.watch_cpu_time(task);
         }
         if let (0, Until::Runs(wanted)) = (task, self.scenario.until) {
             self.runs.push(run);

@@ -23,7 +23,7 @@ pub use report::{
     Cycle, CycleShare, End, Report, Run, TaskReport, TimeByCause, TrapCounts, UnusedWindows,
     Verdict, Windows,
 };
-pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, Until};
+pub use scenario::{Budget, Costs, Scenario, ScenarioError, TaskKind, TaskSpec, TimerClock, Until};
 pub use timeline::{Span, SpanKind, Timeline, Track};
 pub use worker::WorkerWakeup;
 

@@ -91,7 +91,21 @@ pub enum TaskKind {
     User {
         /// The period of its interval timer, if it has one.
         interval: Option<Nanos>,
+        /// What that timer counts.
+        clock: TimerClock,
     },
+}
+
+/// What a program's interval timer counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimerClock {
+    /// Time: setitimer(ITIMER_REAL), timer_create(CLOCK_MONOTONIC).
+    #[default]
+    Wall,
+    /// CPU time of the thread, which stands still while the kernel makes it sleep. The kernel looks at the timer only
+    /// at ticks while the thread is on a CPU.
+    Cpu,
 }
 
 impl TaskKind {
@@ -100,7 +114,7 @@ impl TaskKind {
     pub const fn period(self) -> Option<Nanos> {
         match self {
             Self::Vcpu(budget) => budget.period(),
-            Self::User { interval } => interval,
+            Self::User { interval, .. } => interval,
         }
     }
 
@@ -108,8 +122,22 @@ impl TaskKind {
     pub(super) const fn grid(self) -> Option<Nanos> {
         match self {
             Self::Vcpu(Budget::Absolute(period)) => Some(period),
-            Self::User { interval } => interval,
-            Self::Vcpu(_) => None,
+            Self::User {
+                interval,
+                clock: TimerClock::Wall,
+            } => interval,
+            Self::Vcpu(_) | Self::User { .. } => None,
+        }
+    }
+
+    /// The period of a program's timer that goes on with the thread's CPU time.
+    pub(super) const fn cpu_grid(self) -> Option<Nanos> {
+        match self {
+            Self::User {
+                interval,
+                clock: TimerClock::Cpu,
+            } => interval,
+            _ => None,
         }
     }
 }
@@ -187,10 +215,16 @@ impl TaskSpec {
         Self::new("vCPU", TaskKind::Vcpu(budget), program)
     }
 
-    /// A user thread on CPU 0, from the start.
+    /// A user thread on CPU 0, from the start, with a timer that counts time.
     #[must_use]
     pub fn user(program: Program, interval: Option<Nanos>) -> Self {
-        Self::new("thread", TaskKind::User { interval }, program)
+        Self::program(program, interval, TimerClock::Wall)
+    }
+
+    /// The same with a timer that counts what it is told to.
+    #[must_use]
+    pub fn program(program: Program, interval: Option<Nanos>, clock: TimerClock) -> Self {
+        Self::new("thread", TaskKind::User { interval, clock }, program)
     }
 
     /// The same under another name.
@@ -394,6 +428,7 @@ mod tests {
         let no_time = |s: &mut Scenario| {
             s.tasks[0].kind = TaskKind::User {
                 interval: Some(Nanos::ZERO),
+                clock: TimerClock::Cpu,
             };
         };
         assert!(message(no_time).starts_with("period:"));

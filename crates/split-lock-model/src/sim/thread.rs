@@ -60,7 +60,8 @@ pub(super) struct Thread {
     pub(super) in_window: bool,
     pub(super) pending_since: Option<u64>,
     pub(super) killed_at: Option<u64>,
-    pub(super) cpu_budget: u64,
+    /// The CPU time at which its CPU-time timer expires.
+    pub(super) cpu_deadline: u64,
     pub(super) deadline: u64,
     pub(super) run_start: RunStart,
     pub(super) cpu_time: u64,
@@ -98,7 +99,7 @@ impl Thread {
             in_window: false,
             pending_since: None,
             killed_at: None,
-            cpu_budget: 0,
+            cpu_deadline: 0,
             deadline: 0,
             run_start: RunStart::default(),
             cpu_time: 0,
@@ -109,6 +110,11 @@ impl Thread {
                 ..TaskReport::default()
             },
         }
+    }
+
+    /// What is left until its CPU-time timer expires.
+    pub(super) fn cpu_budget(&self) -> u64 {
+        self.cpu_deadline.saturating_sub(self.cpu_time)
     }
 
     pub(super) fn runs_program(&self) -> bool {
@@ -178,7 +184,7 @@ impl Thread {
             cpu,
             self.left,
             self.position,
-            self.cpu_budget,
+            self.cpu_budget(),
             deadline,
             self.owed_preemption,
             self.owed_work,

@@ -9,8 +9,8 @@ use split_lock_model::kernel::{Era, Features, Mode, Profile};
 use split_lock_model::machine::{CpuId, Hardware, Topology};
 use split_lock_model::policy::Alternative;
 use split_lock_model::sim::{
-    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, Track, Until, Verdict,
-    WorkerWakeup, simulate, simulate_observed,
+    Budget, Costs, Program, Report, Scenario, TaskKind, TaskSpec, TimerClock, Track, Until,
+    Verdict, WorkerWakeup, simulate, simulate_observed,
 };
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
@@ -110,6 +110,11 @@ fn any_program() -> impl Strategy<Value = Program> {
     })
 }
 
+fn any_timer() -> impl Strategy<Value = (Option<Nanos>, TimerClock)> {
+    let clock = prop_oneof![Just(TimerClock::Wall), Just(TimerClock::Cpu)];
+    (prop::option::of(any_time(30_000)), clock)
+}
+
 fn any_task(cpus: u32) -> impl Strategy<Value = TaskSpec> {
     let budget = prop_oneof![
         Just(Budget::Unbounded),
@@ -119,7 +124,7 @@ fn any_task(cpus: u32) -> impl Strategy<Value = TaskSpec> {
     ];
     let kind = prop_oneof![
         budget.prop_map(TaskKind::Vcpu),
-        prop::option::of(any_time(30_000)).prop_map(|interval| TaskKind::User { interval }),
+        any_timer().prop_map(|(interval, clock)| TaskKind::User { interval, clock }),
     ];
     let rare = || prop::option::weighted(0.2, any_time(50_000));
     let events = (any_time(20_000), rare(), rare(), rare());

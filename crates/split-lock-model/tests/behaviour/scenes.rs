@@ -2,7 +2,8 @@
 
 use split_lock_model::machine::{CpuId, Hardware};
 use split_lock_model::sim::{
-    Budget, End, Program, Report, Scenario, SpanKind, TaskKind, TaskSpec, Until, Verdict, simulate,
+    Budget, End, Program, Report, Scenario, SpanKind, TaskKind, TaskSpec, TimerClock, Until,
+    Verdict, simulate,
 };
 use split_lock_model::time::Nanos;
 
@@ -29,6 +30,43 @@ fn a_cpu_time_budget_does_not_run_while_the_thread_sleeps() {
     let report = run("6.6,hz=1000", vcpu);
     assert!(matches!(report.verdict(), Verdict::Slowed { .. }));
     assert_eq!(report.tasks[0].traps.cut_asleep, 0);
+}
+
+#[test]
+fn a_program_s_cpu_time_timer_is_no_livelock_and_signals_only_while_it_runs() {
+    for (kernel, ms) in [("6.6,hz=1000", 1), ("6.12,hz=250", 1), ("6.12,hz=250", 5)] {
+        let period = Nanos::from_millis(ms);
+        let thread = TaskSpec::program(guest(), Some(period), TimerClock::Cpu);
+        let mut scenario = Scenario::single(thread);
+        scenario.until = Until::Horizon;
+        scenario.horizon = Nanos::from_secs(1);
+        let report = simulate(&profile(kernel), &scenario).expect("runs");
+        assert!(matches!(report.verdict(), Verdict::Slowed { .. }));
+        let task = &report.tasks[0];
+        assert_eq!(task.traps.interrupted(), 0);
+        let most = task.time.total().since(task.time.asleep).0 / period.0;
+        assert!(
+            (most / 5..=most).contains(&task.signals),
+            "{}",
+            task.signals
+        );
+    }
+}
+
+#[test]
+fn a_cpu_time_timer_signals_at_the_tick_that_finds_it_expired() {
+    let program = Program::plain_loop(Nanos(1_000)).expect("a program");
+    let signals = |period| {
+        let thread = TaskSpec::program(program, Some(period), TimerClock::Cpu);
+        let mut scenario = Scenario::single(thread);
+        scenario.until = Until::Horizon;
+        scenario.horizon = Nanos::from_secs(1);
+        let report = simulate(&profile("6.12,hz=250"), &scenario).expect("runs");
+        report.tasks[0].signals
+    };
+    // Once a tick is the most; what expired in between is one signal.
+    assert!((249..=250).contains(&signals(Nanos::from_millis(1))));
+    assert!((99..=100).contains(&signals(Nanos::from_millis(10))));
 }
 
 #[test]

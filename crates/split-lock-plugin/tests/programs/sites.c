@@ -57,7 +57,8 @@ static void (*generated[2])(char *, long);
 
 static void make_code(void)
 {
-    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* Where nothing else is, so that its address is the same every time. */
+    char *page = mmap((void *)0x10000000, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         abort();
     for (int n = 0; n < 2; n++) {

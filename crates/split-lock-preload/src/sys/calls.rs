@@ -15,17 +15,28 @@ impl Errno {
     pub(crate) const EINTR: Self = Self(libc::EINTR);
 
     pub(super) fn last() -> Self {
+        ErrnoCell::of_this_thread().get()
+    }
+}
+
+/// Where this thread's errno is.
+pub(super) struct ErrnoCell(*mut c_int);
+
+impl ErrnoCell {
+    pub(super) fn of_this_thread() -> Self {
         // SAFETY: takes nothing.
-        let errno = unsafe { libc::__errno_location() };
-        // SAFETY: the address is this thread's errno, which is always there.
-        Self(unsafe { *errno })
+        Self(unsafe { libc::__errno_location() })
     }
 
-    pub(super) fn store(self) {
-        // SAFETY: takes nothing.
-        let errno = unsafe { libc::__errno_location() };
-        // SAFETY: as in `last`.
-        unsafe { *errno = self.0 };
+    pub(super) fn get(&self) -> Errno {
+        // SAFETY: the address is that of this thread's errno, which is there for as long as the thread; and this is no
+        // value that another thread could have, as a pointer is not Send.
+        Errno(unsafe { *self.0 })
+    }
+
+    pub(super) fn set(&self, errno: Errno) {
+        // SAFETY: as in `get`.
+        unsafe { *self.0 = errno.0 };
     }
 }
 

@@ -1,32 +1,16 @@
 //! Where the program comes in.
 
-use std::cell::Cell;
 use std::os::fd::RawFd;
 
 use libc::{c_int, c_ulong, c_void};
 
-use super::calls::Errno;
+use super::calls::{Errno, ErrnoCell};
+use super::thread::Thread;
 use crate::request;
-
-thread_local! {
-    /// This thread is at work here: what it calls now is our own, or a signal handler's.
-    static BUSY: Cell<bool> = const { Cell::new(false) };
-}
-
-fn is_busy() -> bool {
-    BUSY.get()
-}
 
 /// What is called meanwhile on this thread goes straight to the kernel.
 pub(crate) fn while_busy<T>(act: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            BUSY.set(self.0);
-        }
-    }
-    let _restore = Restore(BUSY.replace(true));
-    act()
+    Thread::current().while_busy(act)
 }
 
 /// The system call. It changes errno.
@@ -47,22 +31,20 @@ pub(crate) fn raw_ioctl(fd: RawFd, request: c_ulong, argument: usize) -> Result<
 #[cfg_attr(test, expect(dead_code, reason = "a test program keeps its own"))]
 pub(super) extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let argument = argument.expose_provenance();
-    let before = Errno::last();
-    let result = if request::is_of_kvm(request) && !is_busy() {
-        while_busy(|| crate::interpose::call(fd, request, argument))
+    let errno = ErrnoCell::of_this_thread();
+    let before = errno.get();
+    let thread = Thread::current();
+    let result = if request::is_of_kvm(request) && !thread.is_busy() {
+        thread.while_busy(|| crate::interpose::call(thread, fd, request, argument))
     } else {
         raw_ioctl(fd, request, argument)
     };
-    match result {
-        Ok(value) => {
-            before.store();
-            value
-        }
-        Err(error) => {
-            error.store();
-            -1
-        }
-    }
+    let (value, after) = match result {
+        Ok(value) => (value, before),
+        Err(error) => (-1, error),
+    };
+    errno.set(after);
+    value
 }
 
 /// The C library calls it when the program ends.

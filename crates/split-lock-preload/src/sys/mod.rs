@@ -10,6 +10,7 @@ mod fork;
 mod memory;
 mod run;
 mod signal;
+mod thread;
 
 pub(crate) use calls::{
     Errno, ThreadId, duplicate, has_character_device_at, is_open, process_id, same_file,
@@ -18,5 +19,6 @@ pub(crate) use calls::{
 pub(crate) use entry::{raw_ioctl, while_busy};
 pub(crate) use fork::per_process;
 pub(crate) use memory::{Argument, GuestMemory, SignalMask, merge_dirty_pages, read_argument};
-pub(crate) use run::{Interruption, RunEnd, end_interruption, kvm_run, take_interruption};
+pub(crate) use run::{Interruption, RunEnd};
 pub(crate) use signal::{KickSignal, block_all_in_new_threads};
+pub(crate) use thread::Thread;

@@ -13,6 +13,7 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::calls::Errno;
 use super::signal::{self, FAULTS, KickSignal, Set};
+use super::thread::Thread;
 
 /// What the thread gets that left without the system call: no result of one.
 const ABORTED: i64 = -0x10000;
@@ -54,7 +55,8 @@ unsafe extern "C" {
 }
 
 /// What the handler tells the thread that it interrupts.
-struct Kicks {
+#[derive(Debug)]
+pub(super) struct Kicks {
     /// Not zero: there was one.
     kicked: AtomicU32,
     /// It came out of KVM_RUN with EINTR, and no other handler is to run before it goes on. All other signals are blocked
@@ -64,10 +66,14 @@ struct Kicks {
     mask: Cell<Set>,
 }
 
-thread_local! {
-    static KICKS: Kicks = const {
-        Kicks { kicked: AtomicU32::new(0), alone: Cell::new(false), mask: Cell::new(0) }
-    };
+impl Kicks {
+    pub(super) const fn none() -> Self {
+        Self {
+            kicked: AtomicU32::new(0),
+            alone: Cell::new(false),
+            mask: Cell::new(0),
+        }
+    }
 }
 
 /// How KVM_RUN ended.
@@ -86,25 +92,33 @@ pub(crate) enum Interruption {
     NotOurs,
     /// Ours, and perhaps others.
     Ours,
-    /// Ours and nobody else's. Other signals are blocked from then on, until [`end_interruption`].
+    /// Ours and nobody else's. Other signals are blocked from then on, until [`Thread::end_interruption`].
     OursAlone,
 }
 
-/// The system call, unless a kick has come since the last one was [taken](take_interruption).
-pub(crate) fn kvm_run(fd: RawFd, argument: usize) -> RunEnd {
-    let kicked = KICKS.with(|kicks| kicks.kicked.as_ptr().cast_const());
-    // SAFETY: the function above keeps to the calling convention and uses no stack; `kicked` is this thread's for as long
-    // as it runs. The arguments are the VMM's, as in `raw_ioctl`.
-    match unsafe { splitlock_run(fd, argument, kicked) } {
-        ABORTED => RunEnd::Aborted,
-        result @ 0.. => RunEnd::Exit(result as c_int),
-        error => RunEnd::Failed(Errno(-error as c_int)),
+impl Thread {
+    /// The system call, unless a kick has come since the last one was [taken](Self::take_interruption).
+    #[inline]
+    pub(crate) fn kvm_run(&self, fd: RawFd, argument: usize) -> RunEnd {
+        let kicked = self.kicks.kicked.as_ptr().cast_const();
+        // SAFETY: the function above keeps to the calling convention and uses no stack; `kicked` is this thread's for as
+        // long as it runs. The arguments are the VMM's, as in `raw_ioctl`.
+        match unsafe { splitlock_run(fd, argument, kicked) } {
+            ABORTED => RunEnd::Aborted,
+            result @ 0.. => RunEnd::Exit(result as c_int),
+            error => RunEnd::Failed(Errno(-error as c_int)),
+        }
     }
-}
 
-/// What has come since the last time.
-pub(crate) fn take_interruption() -> Interruption {
-    KICKS.with(|kicks| {
+    /// Whether anything has come since the last time.
+    #[inline]
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.kicks.kicked.load(Ordering::Relaxed) != 0 || self.kicks.alone.get()
+    }
+
+    /// What has come since the last time.
+    pub(crate) fn take_interruption(&self) -> Interruption {
+        let kicks = &self.kicks;
         // Mostly there was none. One that comes in between counts next time.
         let kicked = kicks.kicked.load(Ordering::Relaxed) != 0;
         if kicked {
@@ -115,22 +129,20 @@ pub(crate) fn take_interruption() -> Interruption {
             (true, false) => Interruption::Ours,
             (false, false) => Interruption::NotOurs,
         }
-    })
-}
+    }
 
-/// Lets other signals through again, if they are blocked. Whether it still is ours alone: none has come meanwhile, whose
-/// handler the VMM would expect to have ended its KVM_RUN. More kicks, which queue, do not count.
-pub(crate) fn end_interruption(signal: KickSignal) -> bool {
-    KICKS.with(|kicks| {
-        let alone = kicks.alone.replace(false);
+    /// Lets other signals through again, if they are blocked. Whether it still is ours alone: none has come meanwhile,
+    /// whose handler the VMM would expect to have ended its KVM_RUN. More kicks, which queue, do not count.
+    pub(crate) fn end_interruption(&self, signal: KickSignal) -> bool {
+        let alone = self.kicks.alone.replace(false);
         if alone {
-            let mask = kicks.mask.get();
+            let mask = self.kicks.mask.get();
             let others = signal::pending() & !mask & !signal.bit();
             signal::change_mask(libc::SIG_SETMASK, mask, None);
             return others == 0;
         }
         false
-    })
+    }
 }
 
 pub(super) fn handler_address() -> libc::sighandler_t {
@@ -147,18 +159,17 @@ extern "C" fn handle(_signal: c_int, _info: *mut siginfo_t, context: *mut c_void
     let at = registers[RIP] as usize;
     let look = splitlock_run_look as *const () as usize;
     let over = splitlock_run_over as *const () as usize;
-    KICKS.with(|kicks| {
-        kicks.kicked.store(1, Ordering::Relaxed);
-        if (look..over).contains(&at) {
-            registers[RIP] = splitlock_run_abort as *const () as i64;
-        } else if at == over && registers[RAX] == -i64::from(libc::EINTR) && !kicks.alone.get() {
-            // SAFETY: an address within the context.
-            let mask = unsafe { &raw mut (*context).uc_sigmask }.cast::<Set>();
-            // SAFETY: the kernel's set is the first eight bytes of the C library's larger one; aligned as a u64.
-            let mask = unsafe { &mut *mask };
-            kicks.mask.set(*mask);
-            kicks.alone.set(true);
-            *mask = !FAULTS;
-        }
-    });
+    let kicks = &Thread::current().kicks;
+    kicks.kicked.store(1, Ordering::Relaxed);
+    if (look..over).contains(&at) {
+        registers[RIP] = splitlock_run_abort as *const () as i64;
+    } else if at == over && registers[RAX] == -i64::from(libc::EINTR) && !kicks.alone.get() {
+        // SAFETY: an address within the context.
+        let mask = unsafe { &raw mut (*context).uc_sigmask }.cast::<Set>();
+        // SAFETY: the kernel's set is the first eight bytes of the C library's larger one; aligned as a u64.
+        let mask = unsafe { &mut *mask };
+        kicks.mask.set(*mask);
+        kicks.alone.set(true);
+        *mask = !FAULTS;
+    }
 }

@@ -2,15 +2,19 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -581,6 +585,40 @@ static void dirty_log(char **arguments)
     }
 }
 
+/* The pages that KVM says were written come in a ring, which has no place for what others write. */
+static void dirty_ring(char **arguments)
+{
+    (void)arguments;
+    enum { ENTRIES = 4096, BYTES = ENTRIES * sizeof(struct kvm_dirty_gfn) };
+    struct vm vm = new_vm();
+    struct kvm_enable_cap ring = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { BYTES } };
+    if (ioctl(vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING) < BYTES) {
+        puts("this KVM has no dirty ring");
+        return;
+    }
+    CHECK(ioctl(vm.fd, KVM_ENABLE_CAP, &ring) == 0);
+    struct vcpu vcpu = new_vcpu(&vm, 0);
+    load(&vm, COUNT, sizeof COUNT);
+    set_slot(&vm, 0, 0, MEMORY, vm.memory, KVM_MEM_LOG_DIRTY_PAGES);
+    struct kvm_dirty_gfn *entries =
+        mmap(0, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.fd, KVM_DIRTY_LOG_PAGE_OFFSET * 4096);
+    CHECK(entries != MAP_FAILED);
+    int next = 0;
+    for (int n = 0; n < 10; n++) {
+        /* Where KVM emulates the guest it makes an entry for each write. */
+        start_at(&vcpu, CODE, 1000);
+        run_to_port(&vcpu);
+        uint64_t pages = 0;
+        for (; entries[next].flags & KVM_DIRTY_GFN_F_DIRTY; next = (next + 1) % ENTRIES) {
+            pages |= 1ull << entries[next].offset;
+            entries[next].flags = KVM_DIRTY_GFN_F_RESET;
+        }
+        CHECK(ioctl(vm.fd, KVM_RESET_DIRTY_RINGS, 0) >= 0);
+        printf("%llx\n", (unsigned long long)pages);
+    }
+    printf("%u turns\n", word(vm.memory));
+}
+
 /* A signal that stops everything comes from outside. It ends a KVM_RUN as any other does. */
 static void stopped(char **arguments)
 {
@@ -688,6 +726,24 @@ static void system_calls(char **arguments)
     printf("%d entries and exits of system calls for %d runs\n", calls, runs);
 }
 
+static void run_scenario(char **arguments);
+
+/* What follows, where a filter does not know kcmp(2), as those of some containers. */
+static void without_kcmp(char **arguments)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kcmp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = { .len = sizeof program / sizeof *program, .filter = program };
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+    CHECK(syscall(SYS_kcmp, getpid(), getpid(), 0, 0, 0) == -1 && errno == ENOSYS);
+    run_scenario(arguments);
+}
+
 static const struct {
     const char *name;
     void (*run)(char **arguments);
@@ -707,6 +763,8 @@ static const struct {
     { "triple_fault", triple_fault },
     { "sync_registers", sync_registers },
     { "dirty_log", dirty_log },
+    { "dirty_ring", dirty_ring },
+    { "without_kcmp", without_kcmp },
     { "stopped", stopped },
     { "forever", forever },
     { "exits", exits },
@@ -714,13 +772,20 @@ static const struct {
     { "system_calls", system_calls },
 };
 
+/* The name of one, and what is for it. */
+static void run_scenario(char **arguments)
+{
+    for (size_t n = 0; n < sizeof SCENARIOS / sizeof *SCENARIOS; n++)
+        if (arguments[0] && strcmp(SCENARIOS[n].name, arguments[0]) == 0) {
+            SCENARIOS[n].run(arguments + 1);
+            return;
+        }
+    exit(2);
+}
+
 int main(int count, char **arguments)
 {
     CHECK(count >= 2);
-    for (size_t n = 0; n < sizeof SCENARIOS / sizeof *SCENARIOS; n++)
-        if (strcmp(SCENARIOS[n].name, arguments[1]) == 0) {
-            SCENARIOS[n].run(arguments + 2);
-            return 0;
-        }
-    return 2;
+    run_scenario(arguments + 1);
+    return 0;
 }

@@ -1,7 +1,7 @@
 //! Figures of sweeps: what they show ([`Figure`]), and their pictures as SVG and PNG.
 //!
 //! A figure is made from sweeps in three steps, so that each can be read and tested by itself:
-//! `progress`, `offsets` and `bystander` decide what is shown, as data ([`Figure`]); `layout`
+//! `progress`, `programs`, `offsets` and `bystander` decide what is shown, as data ([`Figure`]); `layout`
 //! decides where everything goes (a `Scene`); `picture` hands the scene to a drawing backend. The
 //! terminal chart starts from the same [`Figure`].
 //!
@@ -18,6 +18,7 @@ mod offsets;
 mod page;
 mod picture;
 mod policies;
+mod programs;
 mod progress;
 mod scene;
 mod style;
@@ -57,6 +58,9 @@ pub enum FigureError {
         "there is no comparison to draw: no guest was measured both alone and `; beside` another"
     )]
     NoNeighbour,
+    /// Nothing but programs with timers can be compared with each other.
+    #[error("there are no programs with timers to draw: a guest is no program, or there is none")]
+    NoPrograms,
     /// A picture that nobody can hold in memory, or see.
     #[error("a picture {0} pixels wide cannot be drawn: choose a width from 200 to 4000")]
     Width(u32),

@@ -73,8 +73,8 @@ pub(crate) struct Annotation {
 }
 
 impl Figure {
-    /// The figure that a table seems to have been measured for: offsets or bystanders if the only
-    /// sweep has any, else progress against the timeout, which several sweeps can share.
+    /// The figure that tables seem to have been measured for: programs with timers if they have nothing else, offsets or
+    /// bystanders if the only sweep has any, else progress against the timeout, which several sweeps can share.
     ///
     /// # Errors
     /// [`FigureError::Empty`] if there is no sample in any sweep.
@@ -85,6 +85,7 @@ impl Figure {
                 .ok(),
             _ => None,
         };
+        let special = special.or_else(|| Figure::programs(sweeps).ok());
         special.map_or_else(|| Figure::progress(sweeps), Ok)
     }
 

@@ -79,13 +79,13 @@ fn is_independent(curve: &summary::Curve) -> bool {
 
 /// The unit of the time axis.
 #[derive(Debug, Clone, Copy)]
-struct Unit {
-    name: &'static str,
-    ns: f64,
+pub(super) struct Unit {
+    pub(super) name: &'static str,
+    pub(super) ns: f64,
 }
 
 impl Unit {
-    fn for_longest(ns: u64) -> Self {
+    pub(super) fn for_longest(ns: u64) -> Self {
         let (name, ns) = if ns < 1_000_000 {
             ("µs", 1e3)
         } else if ns < 20_000_000_000 {
@@ -97,7 +97,7 @@ impl Unit {
     }
 }
 
-fn longest_ns(curves: &[summary::Curve]) -> Option<u64> {
+pub(super) fn longest_ns(curves: &[summary::Curve]) -> Option<u64> {
     let points = curves.iter().flat_map(|curve| &curve.points);
     points.map(|point| point.timeout_ns).max()
 }
@@ -105,7 +105,7 @@ fn longest_ns(curves: &[summary::Curve]) -> Option<u64> {
 /// What tells each curve from every other: the vCPU only if there are several, the host only if
 /// the series does not name it; and if two would otherwise be called the same, what their hosts do about split
 /// locks, or if that is the same, too, the sweep.
-fn names(sweeps: &[Sweep]) -> Vec<String> {
+pub(super) fn names(sweeps: &[Sweep]) -> Vec<String> {
     let named = |sweep: &Sweep| {
         let curves = summary::curves(sweep);
         let several_vcpus = curves.iter().any(|curve| curve.vcpu != curves[0].vcpu);
@@ -223,7 +223,7 @@ fn floor_to(value: f64, digits: usize) -> f64 {
 }
 
 /// Curves of like size together, the largest first.
-fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
+pub(super) fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
     curves.sort_by(|a, b| highest(b).total_cmp(&highest(a)));
     let mut groups: Vec<Vec<Curve>> = vec![];
     for curve in curves {
@@ -261,7 +261,7 @@ fn needs_own_panel(curve: &Curve, largest: &Curve) -> bool {
     highest_here > 0.0 && highest_here < highest(largest) * OWN_PANEL_BELOW
 }
 
-fn times(panels: &[Panel]) -> Vec<f64> {
+pub(super) fn times(panels: &[Panel]) -> Vec<f64> {
     let curves = panels.iter().flat_map(|panel| &panel.curves);
     let mut times: Vec<f64> = curves.flat_map(|c| &c.marks).map(|mark| mark.x).collect();
     times.sort_by(f64::total_cmp);
@@ -270,7 +270,7 @@ fn times(panels: &[Panel]) -> Vec<f64> {
 }
 
 /// Up to five timeouts for the table: the first, the last, and some between.
-fn a_few(times: &[f64], unit: Unit) -> Vec<(f64, String)> {
+pub(super) fn a_few(times: &[f64], unit: Unit) -> Vec<(f64, String)> {
     let last = times.len().saturating_sub(1);
     let mut places: Vec<usize> = (0..5).map(|quarter| last * quarter / 4).collect();
     places.dedup();

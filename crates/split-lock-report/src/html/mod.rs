@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use model::Block;
 pub use model::{NamedSweep, Report, Section, Table};
-pub use tables::{offsets_table, timeouts_table};
+pub use tables::{offsets_table, programs_table, timeouts_table};
 
 use crate::figure::{dark_scheme_css, detection_states};
 use origin::Origin;
@@ -55,7 +55,7 @@ pub fn render(report: &Report<'_>) -> Result<String, ReportError> {
     let page = Page {
         report,
         detection: detection_states(report.sweeps.iter().map(|named| named.sweep)),
-        origins: report.sweeps.iter().map(Origin::of).collect(),
+        origins: Origin::of_all(&report.sweeps),
         downloads: downloads?.into_iter().flatten().collect(),
         dark_figures: dark_scheme_css(),
     };

@@ -51,6 +51,44 @@ fn row(curve: &Curve, point: &Point) -> Vec<String> {
     ]
 }
 
+/// Turns of programs with timers, by the timer's period.
+pub fn programs_table(sweep: &Sweep) -> Table {
+    let curves = summary::curves(sweep);
+    let row = |curve: &Curve, point: &Point| {
+        let Spread {
+            min, median, max, ..
+        } = point.turns;
+        vec![
+            plain(&curve.guest),
+            plain(&curve.series),
+            duration(point.timeout_ns as f64),
+            point.turns.count.to_string(),
+            grouped(median),
+            grouped(min),
+            grouped(max),
+            duration(point.cpu_ns.median),
+        ]
+    };
+    let rows = curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().map(move |point| row(curve, point)));
+    Table {
+        caption: "Turns per run, and the CPU time that the program had.".into(),
+        headings: &[
+            "program",
+            "obtained",
+            "timer's period",
+            "runs",
+            "median turns",
+            "smallest",
+            "largest",
+            "median CPU time",
+        ],
+        rows: rows.collect(),
+        text_columns: 2,
+    }
+}
+
 /// Turns per second at every offset of the operand.
 pub fn offsets_table(sweep: &Sweep) -> Table {
     let curves = by_offset(sweep);

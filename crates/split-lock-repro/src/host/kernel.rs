@@ -14,6 +14,7 @@ use split_lock_model::time::{Jiffies, Nanos, TickClock};
 pub struct Kernel {
     profile: Profile,
     topology: Topology,
+    origin: TrapOrigin,
     state: Mutex<State>,
 }
 
@@ -38,11 +39,11 @@ pub struct Punishments {
 
 /// What a vCPU finds when it enters the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DetectionState {
+pub(crate) struct DetectionState {
     /// A split lock would trap.
-    pub(super) detects: bool,
+    pub(crate) detects: bool,
     /// When that may change by itself.
-    pub(super) until: Option<MonotonicTime>,
+    pub(crate) until: Option<MonotonicTime>,
 }
 
 /// What a vCPU's thread does next.
@@ -52,7 +53,7 @@ pub(super) enum NextStep {
     Retry,
     /// Wait until then, and tell what came of it.
     Wait { until: MonotonicTime },
-    /// The kernel ends the VMM with SIGBUS.
+    /// The kernel ends the VMM, or the program, with SIGBUS.
     Sigbus,
 }
 
@@ -63,11 +64,21 @@ impl Kernel {
     /// If there are no vCPUs, or more than [`Topology::MOST_CPUS`].
     #[must_use]
     pub fn new(profile: Profile, vcpus: u32) -> Self {
+        Self::boot(profile, vcpus, TrapOrigin::Guest)
+    }
+
+    /// The same for a program of one thread, which is CPU 0's.
+    pub(crate) fn for_program(profile: Profile) -> Self {
+        Self::boot(profile, 1, TrapOrigin::User)
+    }
+
+    fn boot(profile: Profile, vcpus: u32, origin: TrapOrigin) -> Self {
         let topology = Topology::new(vcpus, 1).expect("a VM's vCPUs fit on a machine");
         let state = Mutex::new(State::boot(&profile, topology, Nanos::ZERO));
         Self {
             profile,
             topology,
+            origin,
             state,
         }
     }
@@ -92,7 +103,7 @@ impl Kernel {
         self.state().punishments[vcpu as usize]
     }
 
-    pub(super) fn enter(&self, vcpu: u32) -> DetectionState {
+    pub(crate) fn enter(&self, vcpu: u32) -> DetectionState {
         let mut state = self.state();
         state.catch_up();
         let cpu = CpuId(vcpu);
@@ -110,7 +121,7 @@ impl Kernel {
         state.punishments[vcpu as usize].traps += 1;
         let trap = Trap {
             signal_pending,
-            ..Trap::new(TaskId(vcpu), CpuId(vcpu), TrapOrigin::Guest)
+            ..Trap::new(TaskId(vcpu), CpuId(vcpu), self.origin)
         };
         let trapped = state.handler.trap(now, trap);
         state.follow(vcpu, trapped.action)

@@ -17,6 +17,7 @@
 mod grace;
 mod guarded;
 mod kernel;
+mod punish;
 mod stopped;
 mod trap;
 mod vcpu;
@@ -25,4 +26,5 @@ mod wait;
 pub use grace::grace;
 pub use guarded::GuardedVcpu;
 pub use kernel::{Kernel, Punishments};
+pub(crate) use punish::{Punished, PunishedThread};
 pub use vcpu::{Ended, HostError, HostedVcpu};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use kvm_preemption_timer::{Config, Kicker, Mechanism, MonotonicTime, Outcome, PreemptibleVcpu};
+use nix::sys::signal::{self, SigSet};
 use split_lock_assist::decode::{self, Decoded, decode_next};
 use split_lock_assist::guard::VcpuParts;
 use split_lock_assist::guest_ram::GuestRam;
@@ -14,10 +15,10 @@ use split_lock_assist::paging::PagedMemory;
 use split_lock_assist::pause::{GuestPass, PauseGate};
 use vm_memory::GuestMemoryMmap;
 
-use super::kernel::{Kernel, NextStep};
+use super::kernel::Kernel;
+use super::punish::{Punished, PunishedThread};
 use super::stopped::{StoppedBreakpoints, StoppedCpu, sync_to_run_page};
 use super::trap::{Trap, TrapExit};
-use super::wait::{Waiter, Woken};
 use crate::guest::{Guest, Level};
 use crate::vm::{ExitCause, UnexpectedExit, VcpuSlot, VmError};
 
@@ -37,10 +38,8 @@ pub struct HostedVcpu<'a> {
 /// What makes an emulated host of a real one.
 #[derive(Debug)]
 struct Emulated {
-    kernel: Arc<Kernel>,
+    thread: PunishedThread,
     trap: Trap,
-    waiter: Waiter,
-    cpu: u32,
     level: Level,
 }
 
@@ -154,8 +153,11 @@ impl<'a> HostedVcpu<'a> {
         let config = Config::new().mechanism(Mechanism::MaskedSignal);
         let mut vcpu = PreemptibleVcpu::with_config(fd, config)?;
         let cpu = slot.vcpu() as u32;
-        let waiter =
-            Waiter::new(config.signal).map_err(|source| HostError::Wait { cpu, source })?;
+        let signal = signal::Signal::try_from(config.signal.number());
+        let thread = signal
+            .map_err(io::Error::from)
+            .and_then(|signal| PunishedThread::new(kernel, cpu, SigSet::from(signal)))
+            .map_err(|source| HostError::Wait { cpu, source })?;
         if trap.is_exact() {
             sync_to_run_page(vcpu.vcpu_mut());
         }
@@ -163,10 +165,8 @@ impl<'a> HostedVcpu<'a> {
             vcpu,
             slot,
             emulated: Some(Emulated {
-                kernel,
+                thread,
                 trap,
-                waiter,
-                cpu,
                 level,
             }),
             pass: None,
@@ -286,7 +286,7 @@ impl<'a> HostedVcpu<'a> {
         let Some(host) = &mut self.emulated else {
             return Ok(Continue(None));
         };
-        let detection = host.kernel.enter(host.cpu);
+        let detection = host.thread.detection();
         if detection.detects != host.trap.is_on() {
             if let Some(exit) = self.vcpu.complete_io()? {
                 return Ok(Break(ExitCause::from(&exit)));
@@ -358,37 +358,13 @@ impl Emulated {
 
     /// What the kernel does inside KVM_RUN before it looks for signals and tries again.
     fn punish(&self) -> Result<(), HostError> {
-        let mut next = self.kernel.trap(self.cpu, self.is_signal_pending()?);
-        loop {
-            next = match next {
-                NextStep::Retry => return Ok(()),
-                NextStep::Wait { until } => self.wait(until)?,
-                NextStep::Sigbus => {
-                    return Err(HostError::Sigbus {
-                        kernel: self.kernel.profile().to_string(),
-                    });
-                }
-            };
+        let cpu = self.thread.cpu();
+        let punished = self.thread.punish();
+        match punished.map_err(|source| HostError::Wait { cpu, source })? {
+            Punished::Retry => Ok(()),
+            Punished::Sigbus => Err(HostError::Sigbus {
+                kernel: self.thread.kernel().profile().to_string(),
+            }),
         }
-    }
-
-    fn wait(&self, until: MonotonicTime) -> Result<NextStep, HostError> {
-        if self.waiter.wait(until).map_err(self.no_wait())? == Woken::BySignal {
-            if let Some(next) = self.kernel.signal(self.cpu) {
-                return Ok(next);
-            }
-            self.waiter.sleep(until).map_err(self.no_wait())?;
-        }
-        let signal_pending = self.is_signal_pending()?;
-        Ok(self.kernel.waited(self.cpu, signal_pending))
-    }
-
-    fn is_signal_pending(&self) -> Result<bool, HostError> {
-        self.waiter.is_signal_pending().map_err(self.no_wait())
-    }
-
-    fn no_wait(&self) -> impl FnOnce(io::Error) -> HostError + use<> {
-        let cpu = self.cpu;
-        move |source| HostError::Wait { cpu, source }
     }
 }

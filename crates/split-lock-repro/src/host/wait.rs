@@ -4,16 +4,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use kvm_preemption_timer::{MonotonicTime, Signal};
+use kvm_preemption_timer::MonotonicTime;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal;
 use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-/// Waits for a signal that the thread blocks. The signal stays pending, as it does for a thread that
-/// the kernel makes sleep: it is for whoever runs the vCPU.
+/// Waits for signals that the thread blocks. They stay pending, as they do for a thread that
+/// the kernel makes sleep: they are for whoever runs the vCPU, or for the program's handlers.
 #[derive(Debug)]
 pub(super) struct Waiter {
     signals: SignalFd,
@@ -29,10 +28,8 @@ pub(super) enum Woken {
 }
 
 impl Waiter {
-    /// For a thread whose vCPU is bounded by this signal.
-    pub(super) fn new(signal: Signal) -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        mask.add(signal::Signal::try_from(signal.number())?);
+    /// For a thread that these signals interrupt.
+    pub(super) fn new(mask: SigSet) -> io::Result<Self> {
         Ok(Self {
             signals: SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC)?,
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
@@ -88,16 +85,16 @@ impl Waiter {
 mod tests {
     use super::*;
 
+    use nix::sys::signal::{Signal, raise};
+
     fn blocked() -> Waiter {
-        let signal = Signal::default();
-        let mut mask = SigSet::empty();
-        mask.add(signal::Signal::try_from(signal.number()).unwrap());
+        let mask = SigSet::from(Signal::SIGSTKFLT);
         mask.thread_block().unwrap();
-        Waiter::new(signal).unwrap()
+        Waiter::new(mask).unwrap()
     }
 
     fn send_to_this_thread() {
-        signal::raise(signal::Signal::SIGSTKFLT).unwrap();
+        raise(Signal::SIGSTKFLT).unwrap();
     }
 
     #[test]

@@ -78,14 +78,15 @@ pub struct Sample {
     /// How the number was obtained and under what condition; see [`Origin`]. Samples with the same
     /// series, guest, host and vCPU make up one curve.
     pub series: String,
-    /// The guest's name, with the operand's offset if that was chosen: `split`, `split@57`.
+    /// The guest's name, with the operand's offset if that was chosen: `split`, `split@57`; or a program, with its timer:
+    /// `program:itimer-real`.
     pub guest: String,
     /// A host as it is, by its CPU's name ([`Cpu::name`]), or the kernel profile that the trap or the model
     /// followed.
     pub host: String,
     /// Which of the vCPUs that ran at once.
     pub vcpu: u32,
-    /// The pending timeout: how long the vCPU was allowed to run, in nanoseconds.
+    /// The pending timeout: how long the vCPU was allowed to run, in nanoseconds. Of a program: the period of its timer.
     pub timeout_ns: u64,
     /// Which repetition, from 0.
     pub run: u32,
@@ -95,7 +96,7 @@ pub struct Sample {
     pub elapsed_ns: u64,
     /// CPU time that the vCPU's thread used meanwhile, in nanoseconds.
     pub cpu_ns: u64,
-    /// Guest exits that the run handled on its way.
+    /// Guest exits that the run handled on its way. Of a program: signals of its timer.
     pub exits: u64,
     /// How the run ended.
     pub outcome: Outcome,

@@ -20,7 +20,7 @@ pub use plan::{Host, LONGEST_WINDOW, Plan, PlanError, Scenario};
 pub use stop::Stop;
 
 use measure::Measurement;
-use plan::Step;
+pub(crate) use plan::{Runs, Step};
 use vcpu_threads::VcpuThreads;
 
 /// How a sweep ended.
@@ -160,7 +160,7 @@ pub fn run(
 }
 
 /// At any tick rate, whole repetitions of the pattern of ticks.
-const TICK_PATTERNS: Nanos = Nanos::from_millis(20);
+pub(crate) const TICK_PATTERNS: Nanos = Nanos::from_millis(20);
 
 fn samples(scenario: &Scenario, at: Step, cpu: Cpu, measured: &[Measurement]) -> Vec<Sample> {
     let of_vcpu = |(vcpu, measured): (usize, &Measurement)| Sample {
@@ -180,6 +180,6 @@ fn samples(scenario: &Scenario, at: Step, cpu: Cpu, measured: &[Measurement]) ->
 }
 
 /// Plans allow no timeout, and so no run, that would not fit.
-fn nanos(duration: std::time::Duration) -> u64 {
+pub(crate) fn nanos(duration: std::time::Duration) -> u64 {
     duration.as_nanos() as u64
 }

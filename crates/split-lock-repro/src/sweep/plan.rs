@@ -131,10 +131,63 @@ pub enum PlanError {
 
 /// One run of one scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Step {
-    pub(super) scenario: usize,
-    pub(super) timeout: Duration,
-    pub(super) run: u32,
+pub(crate) struct Step {
+    pub(crate) scenario: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) run: u32,
+}
+
+/// Every scenario at every timeout, as often as planned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runs<'a> {
+    pub(crate) scenarios: usize,
+    pub(crate) timeouts: &'a [Duration],
+    pub(crate) repeats: u32,
+}
+
+impl Runs<'_> {
+    pub(crate) fn check(&self, settle: Duration) -> Result<(), PlanError> {
+        if self.timeouts.is_empty() {
+            return Err(PlanError::Empty("timeouts"));
+        }
+        if self.repeats == 0 {
+            return Err(PlanError::Empty("runs"));
+        }
+        if self.timeouts.iter().any(Duration::is_zero) {
+            return Err(PlanError::ZeroTimeout);
+        }
+        if let Some(&timeout) = self.timeouts.iter().find(|&&t| t > LONGEST_TIMEOUT) {
+            return Err(PlanError::LongTimeout { timeout });
+        }
+        if settle > LONGEST_SETTLE {
+            return Err(PlanError::LongSettle { pause: settle });
+        }
+        Ok(())
+    }
+
+    /// Whether so many samples can be kept.
+    pub(crate) fn check_samples(samples: u128) -> Result<(), PlanError> {
+        match samples > u128::from(MOST_SAMPLES) {
+            true => Err(PlanError::TooMany { samples }),
+            false => Ok(()),
+        }
+    }
+
+    /// All of them, in a random order that depends on `seed` alone.
+    pub(crate) fn shuffled(&self, seed: u64) -> Vec<Step> {
+        let mut steps = vec![];
+        for scenario in 0..self.scenarios {
+            for &timeout in self.timeouts {
+                steps.extend((0..self.repeats).map(|run| Step {
+                    scenario,
+                    timeout,
+                    run,
+                }));
+            }
+        }
+        shuffle(&mut steps, seed);
+        steps
+    }
 }
 
 impl Plan {
@@ -150,31 +203,21 @@ impl Plan {
         {
             return Err(PlanError::Empty("guests"));
         }
-        if self.timeouts.is_empty() {
-            return Err(PlanError::Empty("timeouts"));
-        }
-        if self.repeats == 0 {
-            return Err(PlanError::Empty("runs"));
-        }
-        if self.timeouts.iter().any(Duration::is_zero) {
-            return Err(PlanError::ZeroTimeout);
-        }
-        if let Some(&timeout) = self.timeouts.iter().find(|&&t| t > LONGEST_TIMEOUT) {
-            return Err(PlanError::LongTimeout { timeout });
-        }
-        if self.settle > LONGEST_SETTLE {
-            return Err(PlanError::LongSettle { pause: self.settle });
-        }
+        self.runs().check(self.settle)?;
         if self.warm_up_runs > MOST_WARM_UP_RUNS {
             return Err(PlanError::WarmUp {
                 runs: self.warm_up_runs,
             });
         }
-        let samples = self.count_samples();
-        if samples > u128::from(MOST_SAMPLES) {
-            return Err(PlanError::TooMany { samples });
+        Runs::check_samples(self.count_samples())
+    }
+
+    fn runs(&self) -> Runs<'_> {
+        Runs {
+            scenarios: self.scenarios.len(),
+            timeouts: &self.timeouts,
+            repeats: self.repeats,
         }
-        Ok(())
     }
 
     /// How many samples it will give.
@@ -201,18 +244,7 @@ impl Plan {
 
     /// All runs that count, in their random order.
     pub(super) fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![];
-        for scenario in 0..self.scenarios.len() {
-            for &timeout in &self.timeouts {
-                steps.extend((0..self.repeats).map(|run| Step {
-                    scenario,
-                    timeout,
-                    run,
-                }));
-            }
-        }
-        shuffle(&mut steps, self.seed);
-        steps
+        self.runs().shuffled(self.seed)
     }
 
     pub(super) fn warm_up_steps(&self) -> Vec<Step> {

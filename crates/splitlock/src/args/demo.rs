@@ -12,7 +12,8 @@ use super::values::positive_duration;
 /// Show what split locks do to a system that people know.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  splitlock demo linux --kernel /boot/vmlinuz-$(uname -r) --guard emulate"
+    after_help = "Example:\n  splitlock demo linux --kernel /boot/vmlinuz-$(uname -r) --guard emulate\n\n\
+    Exit codes: 0 fine, 1 the guest hung and --fail-on hang was given, 2 usage or environment error."
 )]
 pub(crate) struct DemoArgs {
     #[command(subcommand)]

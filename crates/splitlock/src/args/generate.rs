@@ -8,7 +8,8 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(
     hide = true,
-    after_help = "Example:\n  splitlock generate target/generated && man -l target/generated/man/splitlock.1"
+    after_help = "Example:\n  splitlock generate target/generated && man -l target/generated/man/splitlock.1\n\n\
+    Exit codes: 0 fine, 2 usage or environment error."
 )]
 pub(crate) struct GenerateArgs {
     /// Folder for `man` and `completions`. What is there under the same names is replaced.

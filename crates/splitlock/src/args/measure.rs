@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use split_lock_assist::guard::Reaction;
 use split_lock_repro::guest::{Level, Register};
+use split_lock_repro::program::Timer;
 
 use super::Host;
-use super::values::{Offsets, Timeouts, duration};
+use super::values::{Offsets, Timeouts, duration, positive_duration};
 
 /// Measure how far a splitting guest gets before its pending timeout, and write a report.
 ///
@@ -18,7 +19,8 @@ use super::values::{Offsets, Timeouts, duration};
 /// bus locks do to a neighbour. Takes about a minute. Without /dev/kvm everything is modelled.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html"
+    after_help = "Example:\n  splitlock reproduce --out my-report && xdg-open my-report/report.html\n\n\
+    Exit codes: 0 fine, 2 usage or environment error, 130 stopped by Ctrl-C with everything measured so far written."
 )]
 pub(crate) struct ReproduceArgs {
     /// Folder for the report, its figures and its data. A report that is there is replaced, each
@@ -39,12 +41,16 @@ pub(crate) struct ReproduceArgs {
     pub(crate) kvm: PathBuf,
 }
 
-/// Measure how far guests get before a pending timeout.
+/// Measure how far guests get before a pending timeout, or a program beside a timer of its own.
 ///
 /// Guests: split (the reference loop, crosses a cache line), aligned (the same code, not crossing),
 /// page (crosses a page), xchg (locks without a prefix), cmpxchg16b (cannot cross), none (no lock),
 /// sparse:1ms (one split lock after each 1 ms of ordinary work; any duration), contend (all vCPUs count
 /// on one word that crosses a line), or a flat binary. NAME@OFFSET puts the operand at another offset (0 to 63) of its cache line.
+///
+/// With --program no guest runs, but a process that splits a lock in a loop while a timer of its own sends it signals; the
+/// timeouts are the timer's periods, and all runs are of one length. It needs no KVM. Where a KERNEL is given, the split lock
+/// raises SIGBUS, and its handler sleeps and waits as that kernel does.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     splitlock sweep --guest split --timeouts 1ms..20ms/1ms --csv out.csv\n  \
@@ -54,11 +60,29 @@ pub(crate) struct ReproduceArgs {
     splitlock sweep --guest sparse:100us,sparse:100us@0 --timeouts 1ms..20ms/1ms\n  \
     splitlock sweep --guest aligned --vcpus 2 --neighbour split --timeouts 20ms --repeat 20\n  \
     splitlock sweep --guest contend --vcpus 2 --timeouts 20ms\n  \
-    splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax")]
+    splitlock sweep --program --timer itimer-real,thread-cpu --host 6.12,hz=250 --csv programs.csv\n  \
+    splitlock sweep --guest ./my-guest.bin --load-address 0x200000 --counter rax\n\n\
+    Exit codes: 0 fine, 2 usage or environment error, 130 stopped by Ctrl-C with everything measured so far written.")]
 pub(crate) struct SweepArgs {
-    /// Backend: KVM or model.
-    #[arg(long, value_enum, default_value_t = On::Kvm)]
+    /// Backend: KVM (with --program a process), or the model.
+    #[arg(long, value_enum, value_name = "kvm|model", default_value_t = On::Kvm)]
     pub(crate) on: On,
+    /// Measure a program with a timer instead of guests.
+    #[arg(long, conflicts_with_all = ["guard", "guest", "offsets", "warm_up", "vcpus", "neighbour", "level", "load_address", "counter", "kvm"])]
+    pub(crate) program: bool,
+    /// The program's timers, separated by commas, each measured by itself: itimer-real is setitimer(ITIMER_REAL); the others
+    /// are timer_create with CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID; or none.
+    #[arg(
+        long,
+        value_name = "itimer-real|monotonic|process-cpu|thread-cpu|none",
+        value_delimiter = ',',
+        default_value = "itimer-real,thread-cpu",
+        requires = "program"
+    )]
+    pub(crate) timer: Vec<Timer>,
+    /// How long each run of the program is.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "100ms", requires = "program")]
+    pub(crate) length: Duration,
     /// What detects split locks: `native` is this host, and on the model this host's kernel. With a
     /// KERNEL such as `6.6,hz=1000` or `debian-12` the guest's split locks really trap, and the vCPU's
     /// thread is then treated as that kernel treats it.
@@ -81,12 +105,12 @@ pub(crate) struct SweepArgs {
     pub(crate) guest: Vec<String>,
     /// Measure each guest with its operand at each of these offsets within a cache line: `0..63`,
     /// `56,57`, `0..63/8`.
-    #[arg(long, value_name = "OFFSETS")]
+    #[arg(long, value_name = "RANGE")]
     pub(crate) offsets: Option<Offsets>,
     /// Pending timeouts: `FIRST..LAST/STEP`, single ones, or several of either separated by commas.
     #[arg(
         long,
-        value_name = "TIMEOUTS",
+        value_name = "RANGE",
         default_value = "1ms..49ms/1ms",
         allow_hyphen_values = true
     )]
@@ -109,7 +133,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) neighbour: Option<String>,
     /// Privilege level of the guest: cpl3 runs natively on any KVM, cpl0 is emulated by some.
-    #[arg(long, value_name = "LEVEL", default_value = "cpl3")]
+    #[arg(long, value_name = "cpl0|cpl3", default_value = "cpl3")]
     pub(crate) level: Level,
     /// Guest address that a file is loaded to and started at.
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "0x100000")]
@@ -134,9 +158,9 @@ pub(crate) struct SweepArgs {
 /// The backend of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
-    /// Real guests on /dev/kvm.
+    /// Real guests on /dev/kvm, or a real process.
     Kvm,
-    /// The model of the kernel: no guest runs.
+    /// The model of the kernel: no guest and no process runs.
     Model,
 }
 
@@ -145,7 +169,8 @@ pub(crate) enum On {
 /// The ending of the output's name decides: .svg, .png, or .html for a page with figures, tables
 /// and the data.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  splitlock plot out.csv --out out.svg")]
+#[command(after_help = "Example:\n  splitlock plot out.csv --out out.svg\n\n\
+    Exit codes: 0 fine, 2 usage or environment error.")]
 pub(crate) struct PlotArgs {
     /// Sweeps, as CSV or JSON; `-` is CSV from standard input.
     #[arg(required = true, value_name = "FILE")]

@@ -34,7 +34,11 @@ use watch::WatchArgs;
 #[command(
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
+    after_help = "Examples:\n  \
+                  sudo splitlock doctor\n  \
+                  splitlock run -- qemu-system-x86_64 -enable-kvm disk.img\n  \
+                  splitlock find -- ./program\n\n\
+                  Exit codes: 0 fine, 1 found the problem that was asked for, 2 usage or environment \
                   error, 3 could not see enough to say (doctor), 130 stopped by Ctrl-C with everything \
                   measured so far written."
 )]
@@ -45,18 +49,18 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Reproduce(ReproduceArgs),
-    Sweep(SweepArgs),
-    Plot(PlotArgs),
-    Explain(ExplainArgs),
-    Simulate(SimulateArgs),
-    Thresholds(ThresholdsArgs),
-    Policies(PoliciesArgs),
     Doctor(DoctorArgs),
     Log(LogArgs),
-    Demo(DemoArgs),
+    Explain(ExplainArgs),
     Find(FindArgs),
     Run(RunArgs),
     Watch(WatchArgs),
+    Reproduce(ReproduceArgs),
+    Sweep(SweepArgs),
+    Plot(PlotArgs),
+    Simulate(SimulateArgs),
+    Thresholds(ThresholdsArgs),
+    Policies(PoliciesArgs),
+    Demo(DemoArgs),
     Generate(GenerateArgs),
 }

@@ -19,6 +19,7 @@ use super::values::{duration, positive_duration};
     splitlock simulate --kernel 6.6,hz=1000 --timeout 1ms\n  \
     splitlock simulate --kernel debian-12 --timeout 20ms --others 4 --fail-on livelock\n  \
     splitlock simulate --kernel 6.12 --user --timeout 5ms --trace trace.json\n  \
+    splitlock simulate --kernel 6.12 --user --budget cpu --timeout 1ms\n  \
     splitlock simulate --kernel 6.12 --budget none --work-after-wait 13ms --fail-on windows-unused\n\n\
     Exit codes: 0 fine, 1 --fail-on has found what it looks for, 2 usage or environment error.")]
 pub(crate) struct SimulateArgs {
@@ -30,8 +31,8 @@ pub(crate) struct SimulateArgs {
     /// interval timer.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "1ms")]
     pub(crate) timeout: Duration,
-    /// What the timer counts.
-    #[arg(long, value_enum, default_value_t = BudgetKind::Relative)]
+    /// What the timer counts; with --user, relative and absolute are the same: an interval timer that counts time.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = BudgetKind::Relative)]
     pub(crate) budget: BudgetKind,
     /// Simulate ordinary threads that take a signal from an interval timer, and no vCPUs.
     #[arg(long)]
@@ -50,11 +51,11 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) splits: u32,
     /// How many such vCPUs or threads there are, each on a core of its own while there are cores.
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) threads: u32,
     /// How many more threads split without pause and without a timer. The timed ones join them
     /// after 100 ms.
-    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub(crate) others: u32,
     /// CPUs of the machine; as many as there are threads if not given.
     #[arg(long, value_name = "N")]
@@ -63,7 +64,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) smt: u32,
     /// What the processors notice.
-    #[arg(long, value_enum, default_value_t = HardwareKind::IceLake)]
+    #[arg(long, value_enum, value_name = "CPU", default_value_t = HardwareKind::IceLake)]
     pub(crate) hardware: HardwareKind,
     /// Mean time between other signals that reach the timed threads at random.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration)]
@@ -113,7 +114,8 @@ pub(crate) enum BudgetKind {
     Relative,
     /// Time on a fixed grid of deadlines.
     Absolute,
-    /// CPU time of the vCPU's thread, armed anew for each run.
+    /// CPU time of the thread, which stands still while the kernel makes it sleep; of a vCPU's thread armed anew for each
+    /// run.
     Cpu,
     /// Nothing: there is no timer.
     None,
@@ -173,13 +175,14 @@ impl FromStr for GuestKind {
 #[command(after_help = "Examples:\n  \
     splitlock thresholds\n  \
     splitlock thresholds --kernel debian-12 --others 8\n  \
-    splitlock thresholds --json")]
+    splitlock thresholds --json\n\n\
+    Exit codes: 0 fine, 2 usage or environment error.")]
 pub(crate) struct ThresholdsArgs {
     /// One kernel only: `6.6,hz=1000`, `debian-12`.
     #[arg(long, value_name = "KERNEL")]
     pub(crate) kernel: Option<Profile>,
-    /// Also print the smallest safe timeout while 1 to K other cores split locks without pause.
-    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=4095))]
+    /// Also print the smallest safe timeout while 1 to N other cores split locks without pause.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=4095))]
     pub(crate) others: u32,
     /// Print JSON, with times in nanoseconds.
     #[arg(long)]
@@ -194,7 +197,8 @@ pub(crate) struct ThresholdsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     splitlock policies\n  \
-    splitlock policies --kernel 6.15,hz=1000 --out policies.svg")]
+    splitlock policies --kernel 6.15,hz=1000 --out policies.svg\n\n\
+    Exit codes: 0 fine, 2 usage or environment error.")]
 pub(crate) struct PoliciesArgs {
     /// The kernel whose ticks and features they share.
     #[arg(long, value_name = "KERNEL", default_value = "6.15,hz=250")]

@@ -22,7 +22,12 @@ use clap::{Args, ValueEnum};
     Exit codes: the program's; 2 also if it cannot be covered, and was not started.")]
 pub(crate) struct RunArgs {
     /// What to do for a vCPU that is punished.
-    #[arg(long, value_enum, value_name = "WHAT", default_value = "emulate")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "emulate|report",
+        default_value = "emulate"
+    )]
     pub(crate) guard: Guard,
     /// Write what was done to this file when the program ends, as JSON.
     #[arg(long, value_name = "FILE")]

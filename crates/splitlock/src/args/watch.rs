@@ -30,10 +30,10 @@ use super::values::positive_duration;
     2 usage or environment error; 130 Ctrl-C before the time was up.")]
 pub(crate) struct WatchArgs {
     /// End after this time, instead of by Ctrl-C.
-    #[arg(long, value_name = "T", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     pub(crate) duration: Option<Duration>,
     /// How often to show and to print.
-    #[arg(long, value_name = "T", value_parser = positive_duration, default_value = "500ms")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "500ms")]
     pub(crate) interval: Duration,
     /// Print JSON, one object to a line: when it begins, at each change of a thread's state, at each interval, and when it
     /// ends.
@@ -54,13 +54,13 @@ pub(crate) struct WatchArgs {
     pub(crate) relieve: bool,
     /// How much of each second kernel.split_lock_mitigate may be 0. A thread is let past only if signals come to it
     /// more often than that.
-    #[arg(long, value_name = "T", value_parser = relieve_budget, default_value = "20ms", requires = "relieve")]
+    #[arg(long, value_name = "DURATION", value_parser = relieve_budget, default_value = "20ms", requires = "relieve")]
     pub(crate) relieve_budget: Duration,
     /// Relieve also where it can leave a CPU without detection for some time: on kernels before 6.15 and several CPUs.
     #[arg(long, requires = "relieve")]
     pub(crate) relieve_any_kernel: bool,
     /// Exit with code 1 if this was seen.
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_enum, value_name = "PROBLEM")]
     pub(crate) fail_on: Option<FailOn>,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use split_lock_report::figure::Figure;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
+use split_lock_repro::program::is_program;
 use split_lock_repro::results::Sweep;
 
 use crate::args::measure::PlotArgs;
@@ -52,6 +53,8 @@ fn page(figure: &Figure, sweeps: &[Sweep], files: &[PathBuf]) -> Result<String> 
     for sweep in sweeps {
         section = section.table(if Figure::offsets(sweep).is_ok() {
             html::offsets_table(sweep)
+        } else if sweep.samples.iter().all(|sample| is_program(&sample.guest)) {
+            html::programs_table(sweep)
         } else {
             html::timeouts_table(sweep)
         });
@@ -67,7 +70,7 @@ fn page(figure: &Figure, sweeps: &[Sweep], files: &[PathBuf]) -> Result<String> 
     let named = names.iter().zip(sweeps);
     Ok(html::render(&Report {
         title: figure.title().into(),
-        finding: format!("Drawn from {}.", names.join(", ")),
+        findings: vec![format!("Drawn from {}.", names.join(", "))],
         sections: vec![section],
         sweeps: named
             .map(|(name, sweep)| NamedSweep { name, sweep })

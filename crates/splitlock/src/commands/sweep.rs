@@ -7,7 +7,7 @@ use split_lock_model::kernel::Profile;
 use split_lock_report::figure::Figure;
 use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
-use split_lock_repro::results::Sweep;
+use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::sweep::{self, Plan, Scenario};
 
 use crate::args::Host;
@@ -15,11 +15,16 @@ use crate::args::measure::{On, SweepArgs};
 use crate::error::{print_note, print_to_stderr};
 use crate::exit::Exit;
 use crate::kernel_choice::asked_or_of_this_host;
-use crate::measuring::{KvmSession, provenance, seed};
+use crate::measuring::{KvmSession, Session, provenance, seed};
 use crate::output::Output;
 use crate::{guard_config, terminal};
 
+mod programs;
+
 pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
+    if args.program {
+        return programs::run(args);
+    }
     match (args.on, &args.host) {
         (On::Kvm, _) => on_kvm(args),
         (On::Model, Host::Native) => on_model(args, None),
@@ -58,15 +63,7 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     samples.retain(|sample| {
         sample.host == kernel.to_string() && guests.contains(&sample.guest.as_str())
     });
-    let facts = Facts::live()?;
-    outputs.write(&Sweep {
-        provenance: Some(provenance(&facts, seed, samples.len() as u64)),
-        samples,
-    })?;
-    if let Some(taken) = taken {
-        print_note(&taken);
-    }
-    Ok(Exit::Fine)
+    write_modelled(outputs, samples, seed, taken.as_deref())
 }
 
 fn on_kvm(args: &SweepArgs) -> Result<Exit> {
@@ -80,15 +77,40 @@ fn on_kvm(args: &SweepArgs) -> Result<Exit> {
     if let Host::Kernel(_) = args.host {
         session.warn_if_punished_twice();
     }
-    let Some(sweep) = session.measure("measuring", &plan, &mut say_where)? else {
+    let sweep = session.measure("measuring", &plan, &mut say_where)?;
+    write_measured(outputs, sweep, &session)
+}
+
+/// What was measured until the end, or until Ctrl-C.
+fn write_measured(outputs: Outputs, sweep: Option<Sweep>, session: &Session) -> Result<Exit> {
+    let Some(sweep) = sweep else {
         print_to_stderr("stopped before anything was measured");
         return Ok(Exit::Stopped);
     };
     outputs.write(&sweep)?;
     if session.was_stopped() {
-        let (done, planned) = (sweep.samples.len(), plan.samples());
+        let done = sweep.samples.len();
+        let planned = sweep.provenance.map_or(0, |from| from.planned_samples);
         print_to_stderr(&format!("stopped after {done} of {planned} samples"));
         return Ok(Exit::Stopped);
+    }
+    Ok(Exit::Fine)
+}
+
+/// What the model makes of it, and what kernel it took if none was given.
+fn write_modelled(
+    outputs: Outputs,
+    samples: Vec<Sample>,
+    seed: u64,
+    taken: Option<&str>,
+) -> Result<Exit> {
+    let facts = Facts::live()?;
+    outputs.write(&Sweep {
+        provenance: Some(provenance(&facts, seed, samples.len() as u64)),
+        samples,
+    })?;
+    if let Some(taken) = taken {
+        print_note(taken);
     }
     Ok(Exit::Fine)
 }

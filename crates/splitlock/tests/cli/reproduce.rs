@@ -27,6 +27,9 @@ fn the_report_is_complete_and_is_replaced_by_the_next_one() {
         "progress.json",
         "offsets.csv",
         "sparse.csv",
+        "programs.csv",
+        "programs-modelled.csv",
+        "programs.svg",
         "tasks.csv",
         "tasks.svg",
     ] {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use split_lock_repro::results::{CSV_COLUMNS, Sweep};
 use split_lock_repro::summary::curves;
 
-use super::{names_in, needs_kvm, put, read_csv, signal, splitlock, succeed};
+use super::{fail, names_in, needs_kvm, put, read_csv, signal, splitlock, succeed};
 
 /// What a sweep with these options measures.
 fn swept(options: &str) -> Sweep {
@@ -210,5 +210,64 @@ fn a_real_guest_meets_another_kernels_detection() {
         // On a busy machine the run of 1 ms may have been longer than the kernel's sleep.
         let enough = sample.elapsed_ns > 12_000_000;
         assert!(enough || sample.turns == 0, "{sample:?}");
+    }
+}
+
+#[test]
+fn program_is_measured_with_each_timer_without_kvm() {
+    let sweep = swept(
+        "--program --timer thread-cpu,itimer-real --host 6.12,hz=250 --timeouts 2ms,20ms --repeat 1 \
+         --length 60ms --seed 1",
+    );
+    let guests = guests(&sweep);
+    assert_eq!(sweep.samples.len(), 4);
+    for timer in ["program:itimer-real", "program:thread-cpu"] {
+        assert!(guests.iter().any(|guest| guest == timer), "{guests:?}");
+    }
+    for sample in &sweep.samples {
+        assert!(sample.elapsed_ns >= 60_000_000, "{sample:?}");
+        assert!(sample.series.contains("trap emulated: 6.12,hz=250"));
+    }
+}
+
+#[test]
+fn program_on_the_model_stands_still_under_a_timer_on_time_only() {
+    let sweep = swept(
+        "--program --on model --timer itimer-real,monotonic,process-cpu,thread-cpu,none \
+         --host 6.12,hz=250 --timeouts 2ms --seed 1",
+    );
+    assert_eq!(sweep.samples.len(), 25);
+    for sample in &sweep.samples {
+        let stands_still = ["program:itimer-real", "program:monotonic"].contains(&&*sample.guest);
+        assert_eq!(sample.turns == 0, stands_still, "{sample:?}");
+    }
+}
+
+#[test]
+fn program_that_cannot_be_measured_is_refused_with_the_reason() {
+    for (options, reason) in [
+        ("--program --guest split", "--guest"),
+        ("--program --vcpus 2", "--vcpus"),
+        ("--timer none", "--program"),
+        ("--length 1s", "--program"),
+        ("--program --timer soon", "there is no timer `soon`"),
+        ("--program --length 0ms", "more than nothing"),
+        (
+            "--program --length 1ms --timeouts 2ms",
+            "make the runs longer",
+        ),
+        ("--program --length 9000s --timeouts 1ms", "too long"),
+        (
+            "--program --host 6.12,mode=fatal --timeouts 1ms --repeat 1",
+            "SIGBUS",
+        ),
+        (
+            "--program --on model --host 6.12,mode=fatal --timeouts 1ms",
+            "SIGBUS",
+        ),
+    ] {
+        let command = format!("sweep {options}");
+        let said = fail(&command.split(' ').collect::<Vec<_>>());
+        assert!(said.contains(reason), "{options}: {said}");
     }
 }

@@ -6,32 +6,11 @@ use std::process::Stdio;
 use super::{complaint, fail, has_kvm, needs_kvm, run, splitlock, succeed};
 
 #[test]
-fn every_command_has_help_with_an_example() {
-    for command in [
-        "sweep",
-        "plot",
-        "reproduce",
-        "explain",
-        "simulate",
-        "thresholds",
-        "policies",
-        "log",
-        "demo",
-        "find",
-        "generate",
-    ] {
-        let help = succeed(&[command, "--help"]);
-        assert!(help.contains(&format!("splitlock {command} ")), "{help}");
-        assert!(help.contains("Example"), "{help}");
-    }
-    assert!(succeed(&["--version"]).starts_with("splitlock 0."));
-}
-
-#[test]
 fn without_a_command_there_is_help_and_an_error() {
     let output = run(&[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("Usage"));
+    assert!(succeed(&["--version"]).starts_with("splitlock 0."));
 }
 
 #[test]

@@ -191,11 +191,16 @@ fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
     };
     // Those of machines have a section of their own.
     let concerns = may_livelock && process.vm.is_none();
-    let timer = owner.timers.first().filter(|_| concerns);
-    let timer = timer.map_or(String::new(), |timer| {
-        let signal = timer.signal;
-        format!(" It has a timer that sends it signal {signal}; how often cannot be seen.")
-    });
+    let timers = match concerns {
+        true => owner.timers.in_words(),
+        false => String::new(),
+    };
+    let timers = match &*timers {
+        "" => timers,
+        _ => format!(
+            "{timers} How often it is interrupted cannot be seen here; `splitlock watch` measures it."
+        ),
+    };
     let container = process.container.as_ref();
     let container = container.map_or(String::new(), |container| {
         format!(
@@ -204,7 +209,8 @@ fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
             container.id
         )
     });
-    format!("Process {}: {what}{container}.{timer}", process.pid)
+    let text = format!("Process {}: {what}{container}. {timers}", process.pid);
+    text.trim_end().to_owned()
 }
 
 fn program(process: &Process) -> String {

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use split_lock_symbols::SourceLine;
+use split_lock_symbols::{FunctionName, SourceLine};
 
 use super::Found;
 use super::place::Kind;
 use super::site::Site;
+use super::symbols::Caller;
 
 pub(super) fn text(found: &Found) -> Result<String> {
     let recordings = &found.recordings;
@@ -40,10 +41,6 @@ pub(super) fn text(found: &Found) -> Result<String> {
 
 fn site(site: &Site) -> Value {
     let code = &site.code;
-    let line = |line: &SourceLine| json!({"file": line.file, "line": line.line});
-    let function = code.function.as_ref().map(
-        |(name, offset)| json!({"name": name.demangled, "mangled": name.mangled, "offset": offset}),
-    );
     json!({
         "count": site.count,
         "across_pages": site.pages,
@@ -56,8 +53,10 @@ fn site(site: &Site) -> Value {
         },
         "module": code.module,
         "address_in_module": code.offset.map(address),
-        "function": function,
-        "source": code.source.iter().map(line).collect::<Vec<_>>(),
+        "function": function(code.function.as_ref()),
+        "source": source(&code.source),
+        "callers": code.callers.iter().map(caller).collect::<Vec<_>>(),
+        "other_callers": site.has_more_callers,
         "operand": operand(site),
         "thread": site.thread,
         "threads": site.threads,
@@ -66,6 +65,27 @@ fn site(site: &Site) -> Value {
         "processes": site.processes,
         "suppressed_by": site.suppressed_by,
     })
+}
+
+fn caller(caller: &Caller) -> Value {
+    json!({
+        "module": caller.module,
+        "return_address": address(caller.return_address),
+        "function": function(caller.function.as_ref()),
+        "source": source(&caller.source),
+    })
+}
+
+fn function(symbol: Option<&(FunctionName, u64)>) -> Option<Value> {
+    let (name, offset) = symbol?;
+    Some(json!({"name": name.demangled, "mangled": name.mangled, "offset": offset}))
+}
+
+fn source(lines: &[SourceLine]) -> Value {
+    let lines = lines.iter();
+    lines
+        .map(|it| json!({"file": it.file, "line": it.line}))
+        .collect()
 }
 
 fn operand(site: &Site) -> Value {

@@ -1,6 +1,7 @@
 //! Instructions that split locks, in all processes together.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use split_lock_find::records::{Recording, Site as Record};
 use split_lock_symbols::{FunctionName, SourceLine};
@@ -8,7 +9,7 @@ use split_lock_symbols::{FunctionName, SourceLine};
 use super::place::{self, Operand};
 use super::records::Recordings;
 use super::suppression::Suppressions;
-use super::symbols::{Code, GuestSymbols};
+use super::symbols::{Code, GuestSymbols, is_own};
 
 /// An instruction.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(super) struct Site {
     pub(super) thread: String,
     pub(super) threads: u64,
     pub(super) has_more_threads: bool,
+    /// Other calls led to it than those of its code.
+    pub(super) has_more_callers: bool,
     /// Programs that it was executed in; empty for a guest.
     pub(super) programs: Vec<String>,
     /// Processes, forks not counted.
@@ -89,6 +92,7 @@ impl Site {
             thread: String::from_utf8_lossy(&record.thread.1).into_owned(),
             threads: record.threads,
             has_more_threads: record.has_more_threads,
+            has_more_callers: record.has_more_callers,
             programs: Some(program)
                 .filter(|it| !it.is_empty())
                 .into_iter()
@@ -104,6 +108,7 @@ impl Site {
         self.pages = self.pages.saturating_add(other.pages);
         self.threads = self.threads.saturating_add(other.threads);
         self.has_more_threads |= other.has_more_threads;
+        self.has_more_callers |= other.has_more_callers || other.code.callers != self.code.callers;
         self.processes += 1;
         for program in other.programs {
             if !self.programs.contains(&program) {
@@ -128,11 +133,15 @@ impl Site {
         Some(in_words(name, *offset))
     }
 
-    /// The line that its author can do something about: the innermost below this folder, or else the innermost.
-    pub(super) fn line(&self, folder: &std::path::Path) -> Option<&SourceLine> {
-        let own = |line: &&SourceLine| std::path::Path::new(&line.file).starts_with(folder);
-        let lines = &self.code.source;
-        lines.iter().find(own).or_else(|| lines.first())
+    /// The line that its author can do something about: the innermost below this folder, or else of the program's own
+    /// files, or else the innermost.
+    pub(super) fn line(&self, folder: &Path) -> Option<&SourceLine> {
+        let lines = || self.code.lines();
+        let is_inside = |line: &&SourceLine| Path::new(&line.file).starts_with(folder);
+        let found = lines().find(is_inside);
+        found
+            .or_else(|| lines().find(|it| is_own(it)))
+            .or_else(|| lines().next())
     }
 }
 

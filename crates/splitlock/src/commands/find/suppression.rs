@@ -66,8 +66,7 @@ impl Suppression {
                 .as_ref()
                 .is_some_and(|module| matches(pattern, module)),
             Condition::Source(pattern) => code
-                .source
-                .iter()
+                .lines()
                 .any(|line| matches(pattern, &line.file) || matches(pattern, &line.to_string())),
         })
     }
@@ -181,6 +180,7 @@ mod tests {
                 file: "/src/game.cpp".into(),
                 line: 14,
             }],
+            callers: vec![],
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::partial::{KnownRegisters, analyze};
-use split_lock_find::records::{Site as Record, Target};
+use split_lock_find::records::{Caller as CallerRecord, Site as Record, Target};
 use split_lock_symbols::{FunctionName, LocatedCode, Origin, PastedBytes, SourceLine};
 
 use super::system_map::SystemMap;
@@ -33,6 +33,20 @@ pub(super) struct Code {
     pub(super) function: Option<(FunctionName, u64)>,
     /// The innermost line first.
     pub(super) source: Vec<SourceLine>,
+    /// The calls that led to it the first time, the innermost first.
+    pub(super) callers: Vec<Caller>,
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The file that it is from.
+    pub(super) module: Option<String>,
+    /// Where it returns to: an address in that file, or while it runs.
+    pub(super) return_address: u64,
+    pub(super) function: Option<(FunctionName, u64)>,
+    /// The innermost line first.
+    pub(super) source: Vec<SourceLine>,
 }
 
 impl Code {
@@ -51,6 +65,7 @@ impl Code {
             offset: None,
             function: None,
             source: vec![],
+            callers: record.callers.iter().map(Caller::locate).collect(),
         };
         match (&record.module, target) {
             (Some((path, start)), _) => {
@@ -73,6 +88,26 @@ impl Code {
         code
     }
 
+    /// The calls, as far as they are needed to find a line of the program's own; nothing if there is none.
+    pub(super) fn own_callers(&self) -> &[Caller] {
+        let has_own = |source: &[SourceLine]| source.iter().any(is_own);
+        let count = match has_own(&self.source) {
+            true => 0,
+            false => self
+                .callers
+                .iter()
+                .position(|it| has_own(&it.source))
+                .map_or(0, |n| n + 1),
+        };
+        &self.callers[..count]
+    }
+
+    /// The lines of the instruction and of these calls, the innermost first.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &SourceLine> {
+        let calls = self.own_callers().iter().flat_map(|it| &it.source);
+        self.source.iter().chain(calls)
+    }
+
     fn take(&mut self, origin: Option<Origin>) {
         let Some(origin) = origin else { return };
         let symbol = origin.symbol();
@@ -80,6 +115,42 @@ impl Code {
         self.offset = origin.address_in_file;
         self.source = origin.source;
     }
+}
+
+impl Caller {
+    fn locate(record: &CallerRecord) -> Self {
+        let return_address = record.return_address;
+        let Some((path, start)) = &record.module else {
+            return Self {
+                module: None,
+                return_address,
+                function: None,
+                source: vec![],
+            };
+        };
+        let path = Path::new(OsStr::from_bytes(path));
+        // The call ends there; what follows may be of another line or function.
+        let located = LocatedCode::from_file(path, return_address - 1, Some(*start), None);
+        let origin = located.ok().and_then(|it| it.origin).unwrap_or_default();
+        let symbol = origin.symbol();
+        let address = origin.address_in_file.map(|it| it + 1);
+        Self {
+            module: Some(path.display().to_string()),
+            return_address: address.unwrap_or(return_address.saturating_sub(*start)),
+            function: symbol.map(|(name, offset)| (name.clone(), offset + 1)),
+            source: origin.source,
+        }
+    }
+}
+
+/// False for what belongs to a compiler or its libraries: Rust's, and C and C++ headers of the system.
+pub(super) fn is_own(line: &SourceLine) -> bool {
+    let file = &line.file;
+    let is_rusts = file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/");
+    let is_c = ["/usr/include/", "/usr/lib/gcc/", "/usr/lib/llvm-"]
+        .iter()
+        .any(|it| file.starts_with(it));
+    !is_rusts && !is_c
 }
 
 /// False if it would have another operand in that mode.

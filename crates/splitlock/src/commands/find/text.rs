@@ -1,5 +1,7 @@
 //! The page for people.
 
+use split_lock_symbols::SourceLine;
+
 use super::Found;
 use super::records::Recordings;
 use super::site::Site;
@@ -96,6 +98,24 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
     for (n, line) in code.source.iter().enumerate() {
         let what = if n == 0 { "line" } else { "inlined into" };
         page.verbatim(&format!("{what} {line}"));
+    }
+    let calls = code.own_callers();
+    for call in calls {
+        let function = call.function.as_ref();
+        let function = function.map(|(name, _)| format!("{}, ", name.demangled));
+        let line = call.source.first().map(SourceLine::to_string);
+        let module = || call.module.clone().unwrap_or_default();
+        page.verbatim(&format!(
+            "called by {}{}",
+            function.unwrap_or_default(),
+            line.unwrap_or_else(module)
+        ));
+        for line in call.source.iter().skip(1) {
+            page.verbatim(&format!("inlined into {line}"));
+        }
+    }
+    if !calls.is_empty() && site.has_more_callers {
+        page.item("", "the first time; later by others, too");
     }
     if let Some(module) = module {
         page.verbatim(&format!("{module}{}", in_programs(site)));

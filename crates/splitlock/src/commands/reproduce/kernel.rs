@@ -13,6 +13,7 @@ use split_lock_report::figure::{Picture, livelock_timeline};
 use split_lock_report::html::Section;
 use split_lock_report::modelled::{self, HardwareCosts};
 use split_lock_repro::cpu::Cpu;
+use split_lock_repro::program;
 use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::sweep::Host;
 
@@ -80,6 +81,15 @@ impl Kernel {
         self.sweep(facts, repeats, seed, |_, _| true)
     }
 
+    /// What the model says of programs.
+    pub(super) fn programs(&self, facts: &Facts, plan: &program::Plan) -> Result<Sweep> {
+        let samples = modelled::programs(&self.profile, plan, self.costs.split)?;
+        Ok(Sweep {
+            provenance: Some(provenance(facts, plan.seed, samples.len() as u64)),
+            samples,
+        })
+    }
+
     fn sweep(
         &self,
         facts: &Facts,
@@ -117,7 +127,14 @@ impl Kernel {
                 self.costs_from, self.costs
             ));
         if let Some(picture) = picture {
-            section = section.picture(picture, format!("Modelled ({}).", self.profile))?;
+            section = section.picture(
+                picture,
+                format!(
+                    "To see: a timer that is too short cuts every sleep off; a longer one lets it end, and detection is off for a \
+                     moment. Modelled ({}).",
+                    self.profile
+                ),
+            )?;
         }
         Ok(section)
     }

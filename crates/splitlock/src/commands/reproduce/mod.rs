@@ -18,7 +18,7 @@ mod report;
 mod tasks;
 
 use kernel::{Kernel, punishing_host};
-use parts::{Part, neighbours, offsets, progress, sparse};
+use parts::{Part, PartPlan, neighbours, offsets, programs, progress, sparse};
 use report::{Chapter, Found, write};
 use tasks::Tasks;
 
@@ -33,6 +33,12 @@ const FILES: &[&str] = &[
     "offsets.json",
     "offsets.png",
     "offsets.svg",
+    "programs.csv",
+    "programs.json",
+    "programs.png",
+    "programs.svg",
+    "programs-modelled.csv",
+    "programs-modelled.json",
     "neighbours.csv",
     "neighbours.json",
     "neighbours.png",
@@ -79,25 +85,28 @@ fn measured(
     let punishing = punishing_host(&session.facts);
     let mut parts = vec![progress(repeats, seed, punishing.as_ref())];
     parts.extend(punishing.as_ref().map(|host| sparse(repeats, seed, host)));
+    parts.extend(punishing.as_ref().map(|host| programs(seed, host)));
     parts.push(offsets(seed));
     if usable_cpus() > 1 {
         parts.push(neighbours(seed));
     }
     for part in &mut parts {
-        part.plan.settle = session.settle();
-        part.plan.check()?;
+        part.plan.settle(session.settle())?;
     }
     let (mut chapters, mut missing) = measure(session, parts)?;
-    if let Some(first) = chapters.first_mut() {
+    if let Some(first) = chapters.first() {
         // A kernel that the model cannot place has no other side to show.
         let kernel = Kernel::of_this_host(&session.facts, Some(&first.sweeps[0])).ok();
         if let Some(kernel) = &kernel {
-            first.add_modelled(kernel.other_side(&session.facts, repeats, seed)?)?;
+            let other_side = kernel.other_side(&session.facts, repeats, seed)?;
+            chapters[0].add_modelled(other_side)?;
+            add_modelled_programs(&mut chapters, kernel, &session.facts)?;
         }
-        let finding = finding::of_progress(&first.sweeps[0]);
+        let first = &chapters[0];
+        let findings = finding::of_progress(&first.sweeps[0]);
         let tasks = punishing.and_then(|host| play(session, &host, &mut missing));
         let found = Found {
-            finding,
+            findings,
             chapters: &chapters,
             kernel: kernel.as_ref(),
             tasks: tasks.as_ref().map(|tasks| {
@@ -116,6 +125,17 @@ fn measured(
     Ok(Exit::Fine)
 }
 
+/// Beside programs that were measured, what the model says of them.
+fn add_modelled_programs(chapters: &mut [Chapter], kernel: &Kernel, facts: &Facts) -> Result<()> {
+    for chapter in chapters {
+        if let PartPlan::Programs(plan) = chapter.plan() {
+            let modelled = kernel.programs(facts, plan)?;
+            chapter.add_modelled(modelled)?;
+        }
+    }
+    Ok(())
+}
+
 /// Everything that can be measured. What fails after the first part is missing then, and no reason to
 /// throw away what there is.
 fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<String>)> {
@@ -126,7 +146,11 @@ fn measure(session: &KvmSession, parts: Vec<Part>) -> Result<(Vec<Chapter>, Vec<
             missing.push(stopped_before(part.heading));
             continue;
         }
-        match session.measure(part.what, &part.plan, &mut |_, _| {}) {
+        let measured = match &part.plan {
+            PartPlan::Guests(plan) => session.measure(part.what, plan, &mut |_, _| {}),
+            PartPlan::Programs(plan) => session.measure_programs(part.what, plan),
+        };
+        match measured {
             Ok(Some(sweep)) => chapters.push(Chapter::new(part, sweep)?),
             Ok(None) => missing.push(stopped_before(part.heading)),
             Err(error) if !chapters.is_empty() => missing.push(failed(part.heading, &error)),
@@ -174,7 +198,7 @@ fn modelled_only(folder: OutputFolder, args: &ReproduceArgs, seed: u64) -> Resul
     let chapter = Chapter::new(part, kernel.both_sides(&facts, repeats, seed)?)?;
     let finding = "Nothing was measured: there is no KVM to be used here.";
     let found = Found {
-        finding: finding.into(),
+        findings: vec![finding.into()],
         chapters: &[chapter],
         kernel: Some(&kernel),
         tasks: None,

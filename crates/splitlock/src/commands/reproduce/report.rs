@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 use split_lock_report::figure::Figure;
-use split_lock_report::finding;
 use split_lock_report::html::{self, NamedSweep, Report, Section};
 use split_lock_repro::results::Sweep;
 
 use super::kernel::Kernel;
-use super::parts::Part;
+use super::parts::{Part, PartPlan};
 use super::tasks::Tasks;
 use crate::output::OutputFolder;
 use crate::picture_file::write_picture;
@@ -43,9 +42,14 @@ impl Chapter {
         Ok(())
     }
 
+    /// What is measured in it.
+    pub(super) fn plan(&self) -> &PartPlan {
+        &self.part.plan
+    }
+
     /// The sweeps, by the names of their files.
     fn named_sweeps(&self) -> impl Iterator<Item = NamedSweep<'_>> {
-        let names = [self.part.name, "modelled"].into_iter();
+        let names = [self.part.name, self.part.modelled].into_iter();
         let named = names.zip(&self.sweeps);
         named.map(|(name, sweep)| NamedSweep { name, sweep })
     }
@@ -63,15 +67,16 @@ impl Chapter {
 
     fn section(&self) -> Result<Section> {
         let mut section = Section::new(self.part.heading).paragraph(self.part.intro);
-        if let Some(remark) = finding::of_overlap(&self.sweeps[0]) {
+        if let Some(remark) = (self.part.finding)(&self.sweeps[0]) {
             section = section.paragraph(remark);
         }
         if let Some(figure) = &self.figure {
-            let how = match self.sweeps.len() {
-                1 => self.part.how.to_owned(),
-                _ => format!("{} What is called modelled is not measured.", self.part.how),
+            let modelled = match self.sweeps.len() {
+                1 => "",
+                _ => " What is called modelled is not measured.",
             };
-            section = section.picture(&figure.picture(), &how)?;
+            let caption = format!("{} {}{modelled}", self.part.see, self.part.how);
+            section = section.picture(&figure.picture(), &caption)?;
         }
         let tables = self.sweeps.iter().map(self.part.table);
         Ok(tables.fold(section, Section::table))
@@ -80,7 +85,7 @@ impl Chapter {
 
 /// Everything that a report is made of.
 pub(super) struct Found<'a> {
-    pub(super) finding: String,
+    pub(super) findings: Vec<String>,
     pub(super) chapters: &'a [Chapter],
     pub(super) kernel: Option<&'a Kernel>,
     pub(super) tasks: Option<(&'a Tasks, Figure)>,
@@ -92,11 +97,11 @@ pub(super) struct Found<'a> {
 pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
     let sections = write_sections(&folder, found)?;
     let thresholds = found.kernel.and_then(Kernel::finding);
-    let finding = std::iter::once(found.finding.clone()).chain(thresholds);
-    let finding = finding.collect::<Vec<_>>().join(" ");
+    let findings: Vec<String> = found.findings.iter().cloned().chain(thresholds).collect();
+    let summary = findings.join(" ");
     let page = html::render(&Report {
         title: "Split locks on this host".into(),
-        finding: finding.clone(),
+        findings,
         sections,
         sweeps: found
             .chapters
@@ -113,7 +118,7 @@ pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
         stdout::print("\n")?;
     }
     let page = path.join("report.html");
-    stdout::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+    stdout::print(&format!("{summary}\n\nThe report is {}\n", page.display()))
 }
 
 /// First how far the guest gets and why, then the rest.

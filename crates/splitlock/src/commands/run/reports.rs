@@ -41,6 +41,7 @@ struct Vcpu {
 /// All of it, with what the model says.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
+    schema: &'static str,
     schema_version: u32,
     kernel: Option<String>,
     saved: Option<Saved>,
@@ -75,6 +76,7 @@ impl Summary {
             .ok()
             .and_then(|facts| of_this_host(&facts).ok());
         Self {
+            schema: "splitlock-run",
             schema_version: 1,
             saved: kernel.as_ref().and_then(|kernel| saved(&processes, kernel)),
             kernel: kernel.map(|kernel| kernel.to_string()),

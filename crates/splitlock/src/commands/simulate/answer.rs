@@ -50,6 +50,7 @@ pub(super) fn as_json(
     Ok(json!({
         "schema": "splitlock-simulation",
         "schema_version": 1,
+        "durations_in": "ns",
         "kernel": kernel,
         "assumed": assumed,
         "verdict": headline(report),

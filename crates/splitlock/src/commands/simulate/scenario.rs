@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use split_lock_model::machine::{Hardware, Topology};
-use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec};
+use split_lock_model::sim::{Budget, Program, Scenario, TaskSpec, TimerClock};
 use split_lock_model::time::Nanos;
 
 use crate::args::model::{BudgetKind, GuestKind, HardwareKind, SimulateArgs};
@@ -16,9 +16,6 @@ const JOIN: Nanos = Nanos::from_millis(100);
 const MOST_STEPS: u128 = 20_000_000;
 
 pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenario> {
-    if args.user && args.budget == BudgetKind::Cpu {
-        bail!("--budget cpu: with --user the interval timer counts time, so use relative or none");
-    }
     let topology = topology(args)?;
     let subject = subject(args, timeout.into())?;
     let splitting = Program::split_loop(args.split_cost.into())?;
@@ -102,10 +99,10 @@ fn subject(args: &SimulateArgs, timeout: Nanos) -> Result<TaskSpec> {
         BudgetKind::Cpu => Budget::ThreadCpu(timeout),
         BudgetKind::None => Budget::Unbounded,
     };
-    let mut task = if args.user {
-        TaskSpec::user(program, budget.period())
-    } else {
-        TaskSpec::vcpu(program, budget)
+    let mut task = match (args.user, args.budget) {
+        (false, _) => TaskSpec::vcpu(program, budget),
+        (true, BudgetKind::Cpu) => TaskSpec::program(program, budget.period(), TimerClock::Cpu),
+        (true, _) => TaskSpec::user(program, budget.period()),
     };
     task.work_after_wait = args.work_after_wait.into();
     task.preempted_after_wait = args.preempted_after_wait.into();

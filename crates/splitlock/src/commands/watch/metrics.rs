@@ -161,7 +161,7 @@ mod tests {
         insta::assert_snapshot!(text);
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let emitted: BTreeSet<_> = types.filter_map(|line| line.split(' ').next()).collect();
-        let doc = read("docs/watch.md");
+        let doc = read("contrib/prometheus/README.md");
         for name in &emitted {
             assert!(doc.contains(&format!("| `{name}` |")), "{name}");
         }

@@ -205,8 +205,13 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
             span(needs)
         )
     };
+    let timers = row.identity.timers.as_ref();
+    let timers = timers.map_or(String::new(), |timers| match timers.in_words() {
+        seen if seen.is_empty() => " No timer of its own is to be seen.".to_owned(),
+        seen => format!(" {seen}"),
+    });
     format!(
-        "LIVELOCK: {} ({}){of} has come back to the same split lock{at} {} in {}{every}{needs}.",
+        "LIVELOCK: {} ({}){of} has come back to the same split lock{at} {} in {}{every}{needs}.{timers}",
         row.identity.name(),
         row.tid,
         count(row.failed_in_a_row, "time", "times"),
@@ -353,6 +358,7 @@ pub(super) mod tests {
                 _ => format!("CPU {}/KVM", tid - 5670),
             }),
             process: Some("qemu".to_owned()),
+            timers: None,
             vm: (tid < 9000).then(|| {
                 let line = ["qemu-system-x86_64", "-name", "windows-11"];
                 Vm::of_command_line(&line.map(str::to_owned)).unwrap()

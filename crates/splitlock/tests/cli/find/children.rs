@@ -1,12 +1,12 @@
 //! Programs that the program executes.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use rustix::fs::{Mode, chmod};
 
-use super::super::as_nobody;
+use super::super::{as_nobody, complaint};
 use super::{find, found, needs_emulator, number, output, program, said, script, sites, text};
 
 #[test]
@@ -98,31 +98,11 @@ fn what_a_loader_is_told_is_told_to_the_programs_own() {
 fn a_program_that_cannot_be_followed_is_reported() {
     needs_emulator!();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("private");
-    fs::copy(program("exec"), &path).unwrap();
-    // It is root's, with the set-user-ID bit.
-    chmod(&path, Mode::from_raw_mode(0o4711)).unwrap();
-    chmod(folder.path(), Mode::from_raw_mode(0o755)).unwrap();
-    // Others may not be allowed to read the sources, or to build from them.
-    assert!(output(&[], &["true"]).status.success());
-    let built = Path::new(assert_cmd::cargo::cargo_bin!("splitlock"));
-    let copy = folder.path().join("splitlock");
-    fs::copy(built, &copy).unwrap();
-    let library = "libsplit_lock_plugin.so";
-    fs::copy(built.with_file_name(library), folder.path().join(library)).unwrap();
+    // It may not be read either.
+    let path = of_root(folder.path(), 0o4711);
     let line = format!("{}; exit 4", path.display());
-    let mut command = Command::new(copy);
-    command.args([
-        "find",
-        "--json",
-        "--fail-on",
-        "unwatched",
-        "--",
-        "sh",
-        "-c",
-        &line,
-    ]);
-    let Some(output) = as_nobody(&mut command) else {
+    let options = ["--json", "--fail-on", "unwatched"];
+    let Some(output) = found_by_nobody(folder.path(), &options, &["sh", "-c", &line]) else {
         return;
     };
     let found: serde_json::Value =
@@ -136,6 +116,66 @@ fn a_program_that_cannot_be_followed_is_reported() {
         (sites(&found).len(), &found["complete"]),
         (0, &false.into()),
         "it ran natively"
+    );
+}
+
+#[test]
+fn a_program_with_the_set_user_id_bit_is_not_started_with_less_rights() {
+    needs_emulator!();
+    let folder = tempfile::tempdir().unwrap();
+    let path = of_root(folder.path(), 0o4755);
+    let Some(output) = found_by_nobody(folder.path(), &[], &[path.to_str().unwrap()]) else {
+        return;
+    };
+    let complaint = complaint(&output);
+    assert!(
+        complaint.contains("has the set-user-ID bit, which an emulator cannot give it")
+            && complaint.contains("start splitlock itself as that user"),
+        "{complaint}"
+    );
+}
+
+/// A program of root's with these bits.
+fn of_root(folder: &Path, mode: u32) -> PathBuf {
+    let path = folder.join("program");
+    fs::copy(program("exec"), &path).unwrap();
+    chmod(&path, Mode::from_raw_mode(mode)).unwrap();
+    path
+}
+
+/// `None` where this test cannot become another user.
+fn found_by_nobody(folder: &Path, options: &[&str], program: &[&str]) -> Option<Output> {
+    chmod(folder, Mode::from_raw_mode(0o755)).unwrap();
+    // Others may not be allowed to read the sources, or to build from them.
+    let built = Path::new(assert_cmd::cargo::cargo_bin!("splitlock"));
+    let copy = folder.join("splitlock");
+    fs::copy(built, &copy).unwrap();
+    let library = "libsplit_lock_plugin.so";
+    fs::copy(built.with_file_name(library), folder.join(library)).unwrap();
+    let mut command = Command::new(copy);
+    as_nobody(command.arg("find").args(options).arg("--").args(program))
+}
+
+#[test]
+fn filters_of_system_calls_are_refused_inside_and_no_obstacle_outside() {
+    needs_emulator!();
+    let (inside, code) = found(&[&program("exec"), "seccomp", "true"]);
+    assert_eq!((sites(&inside).len(), code), (1, Some(55)), "{inside}");
+
+    let splitlock = assert_cmd::cargo::cargo_bin!("splitlock");
+    let mut command = Command::new(program("exec"));
+    command
+        .arg("seccomp")
+        .arg(splitlock)
+        .args(["find", "--json", "--"]);
+    command.args([&program("exec"), "path", &program("exec"), "3"]);
+    let output = command.output().unwrap();
+    let outside: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(
+        (&outside["programs"], &outside["complete"]),
+        (&2.into(), &true.into())
     );
 }
 
@@ -158,7 +198,9 @@ fn names_that_lead_nowhere_are_no_programs_that_were_missed() {
 #[test]
 fn a_daemon_is_told_of_and_runs_on() {
     needs_emulator!();
-    let output = output(&[], &[&program("exec"), "daemon", "/bin/true"]);
+    let until_removed = tempfile::NamedTempFile::new().unwrap();
+    let path = until_removed.path().to_str().unwrap();
+    let output = output(&[], &[&program("exec"), "daemon", "/bin/true", path]);
     assert_eq!(output.status.code(), Some(0));
     let page = said(&output);
     assert!(page.contains("1 instruction split locks, 1 time"), "{page}");

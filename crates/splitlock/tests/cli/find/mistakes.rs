@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::super::{complaint, in_mount_namespace};
-use super::{find, needs_emulator, output, program, script};
+use super::{find, needs_emulator, output, program, said, script};
 
 fn complaint_about(options: &[&str], program: &[&str]) -> String {
     complaint(&output(options, program))
@@ -87,6 +87,19 @@ fn an_emulator_that_records_nothing_is_not_a_program_without_split_locks() {
     let options = ["--qemu", folder.path().to_str().unwrap()];
     let nothing = complaint_about(&options, &["/bin/true"]);
     assert!(nothing.contains("nothing was recorded"), "{nothing}");
+}
+
+#[test]
+fn an_emulator_of_an_unknown_plugin_version_is_told_of() {
+    let output = output(&["--qemu", &program("unknown")], &["/bin/true"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("plugin interface (version 99) has no function qemu_plugin_")
+            && text.contains("use QEMU 7.2 to 11")
+            && text.contains("nothing was recorded"),
+        "{text}"
+    );
 }
 
 #[test]

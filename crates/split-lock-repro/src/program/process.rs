@@ -1,0 +1,127 @@
+//! The process that splits locks, from outside.
+
+use std::io::{PipeReader, Read, pipe};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use kvm_preemption_timer::MonotonicTime;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use split_lock_model::time::Nanos;
+
+pub(super) use super::child::Ran;
+use super::child::{self, Said};
+use super::{ProgramError, Timer};
+use crate::host::Kernel;
+use crate::sweep::{Host, Stop};
+use crate::sys::program::fork_process;
+
+/// A pipe takes as much in one piece.
+const LONGEST_MESSAGE: usize = 4096;
+
+/// How often to look whether somebody wants no more of it.
+const LOOK_MS: u16 = 50;
+
+/// How much longer than planned a run may take: on a crowded machine, or by a kernel whose sleeps signals do not end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A process that runs, and is killed when nobody waits for it any more.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    says: PipeReader,
+    kernel: String,
+    latest: MonotonicTime,
+    ended: bool,
+}
+
+impl Process {
+    pub(super) fn start(
+        timer: Timer,
+        period: Duration,
+        length: Duration,
+        host: &Host,
+        phase: Nanos,
+    ) -> Result<Self, ProgramError> {
+        let start = |error: Errno| ProgramError::Start(error.into());
+        let kernel = match host {
+            Host::Native => None,
+            Host::Emulated(profile) => Some(Kernel::for_program(profile.clone())),
+        };
+        let (says, to) = pipe().map_err(ProgramError::Start)?;
+        let pid = fork_process(|| {
+            if let Some(kernel) = &kernel {
+                kernel.reboot(phase);
+            }
+            child::run(timer, period, length, kernel, &to);
+        });
+        // Only the child's is left, so that its end is seen.
+        drop(to);
+        Ok(Self {
+            pid: pid.map_err(start)?,
+            says,
+            kernel: match host {
+                Host::Native => "of this host".into(),
+                Host::Emulated(profile) => profile.to_string(),
+            },
+            latest: MonotonicTime::now() + length + PATIENCE,
+            ended: false,
+        })
+    }
+
+    /// Waits until the run is over; `None` if somebody stops it.
+    pub(super) fn wait(mut self, stop: &Stop) -> Result<Option<Ran>, ProgramError> {
+        loop {
+            let mut fds = [PollFd::new(self.says.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => break,
+                Err(error) => return Err(ProgramError::Start(error.into())),
+            }
+            if stop.is_requested() {
+                return Ok(None);
+            }
+            if MonotonicTime::now() >= self.latest {
+                return Err(ProgramError::Ended(format!(
+                    "it did not end within {PATIENCE:?} of its time"
+                )));
+            }
+        }
+        // One message, which a pipe takes in one piece, or nothing: it has ended.
+        let mut said = [0; LONGEST_MESSAGE];
+        let length = self.says.read(&mut said).map_err(ProgramError::Start)?;
+        let status = waitpid(self.pid, None).map_err(|error| ProgramError::Start(error.into()))?;
+        self.ended = true;
+        match serde_json::from_slice(&said[..length]) {
+            Ok(Said::Ran(ran)) => Ok(Some(ran)),
+            Ok(Said::Failed(why)) => Err(ProgramError::Child(why)),
+            Ok(Said::Sigbus) => Err(ProgramError::Sigbus {
+                kernel: self.kernel.clone(),
+            }),
+            Err(_) => Err(self.ended_by(status)),
+        }
+    }
+
+    fn ended_by(&self, status: WaitStatus) -> ProgramError {
+        match status {
+            WaitStatus::Signaled(_, Signal::SIGBUS, _) => ProgramError::Sigbus {
+                kernel: self.kernel.clone(),
+            },
+            WaitStatus::Signaled(_, signal, _) => ProgramError::Ended(signal.to_string()),
+            other => ProgramError::Ended(format!("{other:?}")),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.ended {
+            // It is a child that nobody has waited for, so the number is still its own.
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A program in a process of its own that splits a lock in a loop, and what its signals find there.
+
+use std::arch::global_asm;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc::{self, REG_EFL, REG_R8, c_int, c_void, siginfo_t, ucontext_t};
+use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+/// EFLAGS.AC: a misaligned access raises #AC.
+const ALIGNMENT_CHECK: i64 = 1 << 18;
+
+global_asm!(
+    include_str!("../program/loop.s"),
+    set_mask = const libc::SYS_rt_sigprocmask,
+    sig_setmask = const libc::SIG_SETMASK,
+    not_alignment_check = const !ALIGNMENT_CHECK,
+    on_signal = sym on_signal,
+);
+
+unsafe extern "C" {
+    fn split_lock_repro_program(operand: *mut u64, flags: u64, mask: *const libc::sigset_t) -> !;
+    // For sigaction, which takes its address. Nobody calls it.
+    safe fn split_lock_repro_program_on_signal(
+        signal: c_int,
+        info: *mut siginfo_t,
+        context: *mut c_void,
+    );
+}
+
+/// What a signal finds in the loop that it interrupts, and can change there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoopState {
+    /// Rounds of the loop until now.
+    pub(crate) turns: u64,
+    /// Whether the next round raises #AC.
+    pub(crate) traps: bool,
+}
+
+type OnSignal = fn(Signal, &mut LoopState);
+
+static ON_SIGNAL: OnceLock<OnSignal> = OnceLock::new();
+
+/// Two cache lines, so that eight bytes in their middle lie in both.
+#[repr(align(64))]
+struct Lines([u64; 16]);
+
+/// Byte 60 of a line.
+const SPLIT_OFFSET: usize = 60;
+
+/// Starts a process that does this and ends, with all signals blocked. It is killed when the thread that started it ends.
+pub(crate) fn fork_process(child: impl FnOnce()) -> nix::Result<Pid> {
+    let parent = getpid();
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: the child has this thread only. It needs no lock that another thread may have held, except the allocator's,
+    // which glibc and musl take for the time of a fork; and it does not return from here.
+    let forked = unsafe { fork() };
+    if !matches!(forked, Ok(ForkResult::Child)) {
+        mask.thread_set_mask()?;
+    }
+    if let ForkResult::Parent { child } = forked? {
+        return Ok(child);
+    }
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        if prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent {
+            child();
+        }
+    }));
+    end_process(if done.is_ok() { 0 } else { 1 })
+}
+
+/// Ends this process at once: what the parent has to do at its end is not done twice.
+pub(crate) fn end_process(code: c_int) -> ! {
+    // SAFETY: nothing of this process is used afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// Splits a lock in a loop, for good, in a process of [`fork_process`]. `on_signal` is called for each of `signals`, with
+/// all signals blocked; what it makes of the loop's state becomes its state.
+pub(crate) fn split_in_a_loop(
+    signals: &[Signal],
+    traps: bool,
+    on_signal: OnSignal,
+) -> io::Result<()> {
+    if ON_SIGNAL.set(on_signal).is_err() {
+        return Err(io::Error::other("this process already runs the loop"));
+    }
+    // SA_ONSTACK is not asked for: the loop leaves the stack as it is. SA_RESTART is, although there is nothing to restart.
+    let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESTART;
+    let entry = SigHandler::SigAction(split_lock_repro_program_on_signal);
+    let action = SigAction::new(entry, flags, SigSet::all());
+    let mut blocked = SigSet::all();
+    for &signal in signals {
+        // SAFETY: the handler runs in the loop only, for only there these signals are not blocked.
+        unsafe { sigaction(signal, &action) }?;
+        blocked.remove(signal);
+    }
+    let mut lines = Lines([0; 16]);
+    let operand = (&raw mut lines.0)
+        .cast::<u8>()
+        .wrapping_add(SPLIT_OFFSET)
+        .cast();
+    let flags = if traps { ALIGNMENT_CHECK as u64 } else { 0 };
+    // SAFETY: the operand is 8 bytes within `lines`, which lives as long as the loop, and that is for ever. Nothing else
+    // uses it. The mask is read once.
+    unsafe { split_lock_repro_program(operand, flags, blocked.as_ref()) }
+}
+
+extern "C" fn on_signal(signal: c_int, _info: *mut siginfo_t, context: *mut ucontext_t) {
+    let (Ok(signal), Some(on_signal)) = (Signal::try_from(signal), ON_SIGNAL.get()) else {
+        return;
+    };
+    // SAFETY: the kernel made it for this handler, and takes it back when the handler returns.
+    let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+    let flags = registers[REG_EFL as usize];
+    let mut state = LoopState {
+        turns: registers[REG_R8 as usize] as u64,
+        traps: flags & ALIGNMENT_CHECK != 0,
+    };
+    on_signal(signal, &mut state);
+    registers[REG_EFL as usize] = match state.traps {
+        true => flags | ALIGNMENT_CHECK,
+        false => flags & !ALIGNMENT_CHECK,
+    };
+}
+
+/// setitimer(ITIMER_REAL): SIGALRM each time this much has passed.
+pub(crate) fn set_real_interval(period: Duration) -> nix::Result<()> {
+    let period = libc::timeval {
+        tv_sec: period.as_secs() as i64,
+        tv_usec: period.subsec_micros().into(),
+    };
+    let value = libc::itimerval {
+        it_interval: period,
+        it_value: period,
+    };
+    const ITIMER_REAL: c_int = 0;
+    // SAFETY: the call reads one itimerval and writes nothing.
+    let set = unsafe { libc::syscall(libc::SYS_setitimer, ITIMER_REAL, &raw const value, 0) };
+    Errno::result(set).map(drop)
+}

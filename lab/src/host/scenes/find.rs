@@ -1,0 +1,221 @@
+//! `splitlock find` against the CPU: what it names in an emulator has to be what traps on a CPU that detects split locks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use split_lock_lab::cpu::journal::Kind;
+use split_lock_lab::cpu::options::CpuOptions;
+use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::trace::hexadecimal;
+
+use crate::host::args::FindArgs;
+use crate::host::cache::{Cache, workspace};
+use crate::host::kernel::BootKernel;
+use crate::host::machine::bochs::{Limits, Outcome};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::programs;
+use crate::host::step::step;
+
+const LIMITS: Limits = Limits {
+    guest: Duration::from_secs(60),
+    wall: Duration::from_secs(600),
+};
+
+/// Of each split lock. As many of them as a program does at one instruction take longer than the kernel leaves detection
+/// off after a trap, so that each instruction meets detection.
+const BUS_LOCK: Duration = Duration::from_micros(10);
+const TURNS: &str = "3000";
+
+/// A program of the tests of `splitlock find`.
+struct Program {
+    name: &'static str,
+    options: &'static [&'static str],
+    sources: &'static [&'static str],
+    arguments: &'static [&'static str],
+    exit_code: i32,
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        name: "sites",
+        options: &["-O1", "-static", "-no-pie", "-pthread"],
+        sources: &["sites.c", "library.c"],
+        arguments: &[TURNS, "1"],
+        exit_code: 0,
+    },
+    // Of 32 bits, and without a C library, which may not be installed.
+    Program {
+        name: "small32",
+        options: &["-m32", "-static", "-nostdlib"],
+        sources: &["small32.S"],
+        arguments: &[],
+        exit_code: 7,
+    },
+];
+
+/// How often an instruction has split a lock, by its address.
+type Counts = BTreeMap<u64, u64>;
+
+/// Whether both name the same instructions, as often.
+pub(crate) fn run(args: &FindArgs) -> Result<bool> {
+    let lab = Lab::open([1])?;
+    let found = step("`splitlock find`", || {
+        let programs = PROGRAMS.iter();
+        let found = programs.map(|program| {
+            let path = program.build(&lab.cache)?;
+            let counts = program.find(&path)?;
+            Ok((program, path, counts))
+        });
+        found.collect::<Result<Vec<_>>>()
+    })?;
+    let kernels = lab.kernels(&args.kernel)?;
+    let scenes = kernels.iter().map(|kernel| scene(kernel, &found));
+    runner::run(&lab, scenes.collect())
+}
+
+fn scene<'a>(kernel: &'a BootKernel, found: &'a [(&Program, PathBuf, Counts)]) -> Scene<'a> {
+    let files = found
+        .iter()
+        .map(|(_, path, _)| PlacedFile::in_root(path.clone()));
+    let commands = found.iter().map(|(program, ..)| program.command());
+    Scene {
+        name: "find".to_owned(),
+        kernel,
+        options: CpuOptions {
+            bus_lock_ns: BUS_LOCK.subsec_nanos(),
+            journal_locks: true,
+            ..CpuOptions::default()
+        },
+        boot_words: "",
+        script: Script {
+            settle_ms: SETTLE_MS,
+            files: files.collect(),
+            commands: commands.collect(),
+            ..Script::default()
+        },
+        limits: LIMITS,
+        judge: Box::new(move |outcome, _| judge(kernel, found, outcome)),
+    }
+}
+
+impl Program {
+    fn build(&self, cache: &Cache) -> Result<PathBuf> {
+        let folder = workspace().join("crates/split-lock-plugin/tests/programs");
+        let program = cache.folder("build").join(self.name);
+        let mut compiler = process::Command::new("cc");
+        compiler
+            .args(self.options)
+            .args(self.sources.iter().map(|it| folder.join(it)))
+            .arg("-o")
+            .arg(&program);
+        programs::run(&mut compiler).with_context(|| format!("cannot compile {}", self.name))?;
+        Ok(program)
+    }
+
+    /// In the emulator, here.
+    fn find(&self, path: &Path) -> Result<Counts> {
+        let mut command = programs::cargo();
+        command
+            .args([
+                "run",
+                "--locked",
+                "--quiet",
+                "--release",
+                "--package",
+                "splitlock",
+            ])
+            .args(["--", "find", "--json", "--"])
+            .arg(path)
+            .args(self.arguments);
+        let output = command.output().context("cannot run cargo")?;
+        let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let found: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`splitlock find` printed no JSON: {}", said()))?;
+        ensure!(
+            output.status.code() == Some(self.exit_code) && found["complete"] == true,
+            "{} ended with {} in the emulator: {}",
+            self.name,
+            output.status,
+            said()
+        );
+        counts_of(&found).context("`splitlock find` printed something else than it promises")
+    }
+
+    /// After a pause in which detection comes back on.
+    fn command(&self) -> Command {
+        let arguments = self.arguments.join(" ");
+        let line = format!(
+            "sleep 1; /{} {arguments}; [ $? = {} ]",
+            self.name, self.exit_code
+        );
+        Command::shell(self.name, &line)
+    }
+}
+
+fn counts_of(found: &Value) -> Option<Counts> {
+    let sites = found["sites"].as_array()?.iter();
+    let counts = sites.map(|site| {
+        let address = hexadecimal(site["instruction"]["address"].as_str()?)?;
+        Some((address, site["count"].as_u64()?))
+    });
+    counts.collect()
+}
+
+fn judge(
+    kernel: &BootKernel,
+    found: &[(&Program, PathBuf, Counts)],
+    outcome: &Outcome,
+) -> Result<Findings> {
+    let mut findings = Findings::new(&format!("\n{}, find", kernel.release));
+    for (program, _, found) in found {
+        outcome.printed(program.name)?;
+        let (mut trapped, mut split) = (Counts::new(), Counts::new());
+        for event in outcome.events_during(program.name)? {
+            match event.kind {
+                Kind::AlignmentCheck(_) => *trapped.entry(event.rip).or_default() += 1,
+                Kind::BusLock(_) => *split.entry(event.rip).or_default() += 1,
+                Kind::DebugException | Kind::TestCtrl(_) => {}
+            }
+        }
+        let count = found.len();
+        findings.check(
+            &format!(
+                "{}: the {} instructions at which the CPU raised #AC are the {count} that `splitlock find` names",
+                program.name,
+                trapped.len()
+            ),
+            trapped.keys().eq(found.keys()) && count > 0,
+        );
+        findings.check(
+            &format!(
+                "{}: the CPU let the {} split locks through that were found, instruction by instruction",
+                program.name,
+                found.values().sum::<u64>()
+            ),
+            split == *found,
+        );
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_and_counts_are_read() {
+        let site = |address: &str, count: u64| json!({"instruction": {"address": address}, "count": count});
+        let found = json!({"sites": [site("0x401136", 3), site("0x10000000", 5)]});
+        let counts = counts_of(&found).unwrap();
+        assert_eq!(counts, [(0x40_1136, 3), (0x1000_0000, 5)].into());
+        assert_eq!(counts_of(&json!({})), None);
+        assert_eq!(counts_of(&json!({"sites": [site("main", 3)]})), None);
+    }
+}
