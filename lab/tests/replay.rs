@@ -51,6 +51,25 @@ fn another_kernel_does_something_else() {
 }
 
 #[test]
+fn changed_kernel_does_what_the_model_of_its_policy_says_and_no_other() {
+    let recorded = Recorded::sentence();
+    let report = recorded.report();
+    assert_eq!(report.mismatches, []);
+    let seen = [Verdict::Passed, Verdict::CutShort];
+    assert!(seen.iter().all(|&verdict| report.count(verdict) > 0));
+    for policy in Alternative::ALL {
+        let rules = policy.rules();
+        let agrees = rules == Alternative::FixedEnd.rules();
+        let report = Recorded {
+            rules,
+            ..Recorded::sentence()
+        }
+        .report();
+        assert_eq!(report.mismatches.is_empty(), agrees, "{policy}");
+    }
+}
+
+#[test]
 fn another_policy_does_something_else() {
     for policy in Alternative::ALL {
         let recorded = Recorded {

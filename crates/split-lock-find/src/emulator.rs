@@ -18,7 +18,12 @@ pub struct Emulators {
     pub x86_64: Option<PathBuf>,
     /// For programs of 32 bits.
     pub i386: Option<PathBuf>,
+    /// The version of the emulator's plugin interface, where it cannot be seen from inside: since 7.
+    pub interface: Option<u32>,
 }
+
+/// The option's name.
+const INTERFACE: &str = "interface";
 
 /// Why a program cannot be started in the emulator.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +78,9 @@ impl Emulators {
     #[must_use]
     pub fn plugin_option(&self, program: Option<&Path>) -> OsString {
         let mut option = escaped(self.plugin.as_os_str());
+        if let Some(version) = self.interface {
+            option.push(format!(",{INTERFACE}={version}"));
+        }
         let parts = [
             ("folder", Some(&*self.folder)),
             ("x86_64", self.x86_64.as_deref()),
@@ -95,7 +103,7 @@ impl Emulators {
         options: impl Iterator<Item = &'a [u8]>,
     ) -> Option<(Self, Option<PathBuf>)> {
         let (mut plugin, mut folder, mut x86_64, mut i386) = (None, None, None, None);
-        let mut program = None;
+        let (mut program, mut interface) = (None, None);
         for option in options {
             let at = option.iter().position(|&byte| byte == b'=')?;
             let path = PathBuf::from(OsString::from_vec(option[at + 1..].to_vec()));
@@ -105,6 +113,7 @@ impl Emulators {
                 b"x86_64" => x86_64 = Some(path),
                 b"i386" => i386 = Some(path),
                 b"program" => program = Some(path),
+                name if name == INTERFACE.as_bytes() => interface = path.to_str()?.parse().ok(),
                 _ => return None,
             }
         }
@@ -113,8 +122,18 @@ impl Emulators {
             folder: folder?,
             x86_64,
             i386,
+            interface,
         };
         Some((all, program))
+    }
+
+    /// The version of the plugin interface that the emulator's command line tells, for the plugin before it is asked.
+    pub fn interface_version<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
+        words.find(|&word| word == b"-plugin")?;
+        let mut options = words.next()?.split(|&byte| byte == b',');
+        let prefix = format!("{INTERFACE}=");
+        let version = options.find_map(|it| it.strip_prefix(prefix.as_bytes()))?;
+        str::from_utf8(version).ok()?.parse().ok()
     }
 
     /// What to execute in the place of `program` with these arguments, from the zeroth on, and this environment
@@ -238,6 +257,7 @@ mod tests {
             folder: "/tmp/f".into(),
             x86_64: Some("/bin/qemu-x86_64".into()),
             i386: None,
+            interface: Some(7),
         }
     }
 
@@ -261,10 +281,17 @@ mod tests {
             .into_string()
             .unwrap();
         assert!(
-            option.starts_with("/p,,q/plugin.so,folder=/tmp/f,"),
+            option.starts_with("/p,,q/plugin.so,interface=7,folder=/tmp/f,"),
             "{option}"
         );
+        let words = ["/bin/qemu-x86_64", "-plugin", &option, "interface=8"].map(str::as_bytes);
+        assert_eq!(Emulators::interface_version(words.into_iter()), Some(7));
+        assert_eq!(
+            Emulators::interface_version(words[..2].iter().copied()),
+            None
+        );
         let options = [
+            "interface=7",
             "folder=/tmp/f",
             "x86_64=/bin/qemu-x86_64",
             "plugin=/p,q/plugin.so",

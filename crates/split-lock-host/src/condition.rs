@@ -79,6 +79,8 @@ pub enum NotApplicableReason {
     KernelBeforeBusLocks,
     /// The kernel: it is older than any detection.
     KernelBefore57,
+    /// The kernel detects nothing, and why is not known.
+    Silent,
 }
 
 /// What the verdict rests on, the surest first.
@@ -214,6 +216,7 @@ impl Condition {
                     NotApplicableReason::Cpu => "No kernel can notice split locks here.",
                     NotApplicableReason::KernelBeforeBusLocks | NotApplicableReason::KernelBefore57 =>
                         "This kernel cannot notice split locks; a newer one may.",
+                    NotApplicableReason::Silent => "This kernel does not notice split locks.",
                 }
             ),
             Condition::NotCompiledIn => "This kernel was built without CONFIG_X86_BUS_LOCK_DETECT: it notices no split \

@@ -7,7 +7,7 @@ use split_lock_model::kernel::Profile;
 use crate::attribution::{
     Group, MOST_LOOKUPS, Machines, Owners, Summary, Suppressed, Suspicion, TimerSuspects, Traps,
 };
-use crate::{Capture, Cost, Facts, History, LogCopy, Root, Verdict};
+use crate::{Capture, Cost, Facts, History, LogCopy, Observed, Reports, Root, Verdict};
 use split_lock_log::Record;
 
 /// Everything that there is to say about a machine: what it is like, what its log tells, what follows from that, and
@@ -37,6 +37,9 @@ pub struct Diagnosis {
     pub attribution: Attribution,
     #[serde(skip)]
     log: LogCopy,
+    /// Whether it is of a machine of which only reports were sent.
+    #[serde(skip)]
+    pub is_of_reports: bool,
 }
 
 /// Who splits locks on a machine, and who could be held up for it.
@@ -96,10 +99,48 @@ impl Diagnosis {
         Self::judged(root, history, collector, true)
     }
 
+    /// Of a machine of which only reports were sent, and what stands for its files.
+    #[must_use]
+    pub fn of_reports(mut reports: Reports) -> (Root, Self) {
+        let (history, collector, other_log) = reports.take_log();
+        let root = reports.root();
+        let mut facts = Facts::read(&root);
+        for (from, told) in &reports.told {
+            facts.learn(told, from);
+        }
+        if let Some(events) = history.known() {
+            facts.learn_from_log(events, &history.from);
+        }
+        if facts.has_cpu_flag("hypervisor") == Some(false) {
+            let from = facts.cpu_flags.from.clone();
+            facts.hypervisor = Observed::Absent.from(from);
+        }
+        let mut diagnosis = Self::of_facts(&root, facts, history, collector, false);
+        let doubts = &mut diagnosis.verdict.doubts;
+        doubts.extend(other_log);
+        if let Some(first) = reports.left_out.first {
+            let members = reports.left_out.members;
+            let name = first.split(": ").next().unwrap_or(&first);
+            doubts.push(format!(
+                "{members} files in archives are no text, or could not be read: {name} is the first"
+            ));
+        }
+        (root, diagnosis)
+    }
+
     fn judged(root: &Root, history: History, collector: LogCollector, is_log_given: bool) -> Self {
-        let facts = Facts::read(root);
+        Self::of_facts(root, Facts::read(root), history, collector, is_log_given)
+    }
+
+    fn of_facts(
+        root: &Root,
+        facts: Facts,
+        history: History,
+        collector: LogCollector,
+        is_log_given: bool,
+    ) -> Self {
         let stranger = history.known().and_then(|events| events.is_not_of(&facts));
-        let is_own_log = stranger.is_none();
+        let is_own_log = stranger.is_none() && !root.is_of_reports();
         let told = history
             .known()
             .filter(|events| is_log_given && events.speaks_for_itself());
@@ -143,6 +184,7 @@ impl Diagnosis {
             verdict,
             attribution,
             log: collector.log,
+            is_of_reports: root.is_of_reports(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::observed::{Fact, Observed};
+use crate::told::{BootListener, Told};
 use crate::{Facts, Root, root};
 use split_lock_log::{Boot, Exception, KernelOops, LogStart, Message, Record, Records, Source};
 
@@ -46,6 +47,12 @@ pub struct Events {
     pub alignment_signals: u64,
     /// Lines of programs that have one of the messages in them.
     pub foreign_lines: u64,
+    /// What the kernel said of its machine when it last started.
+    #[serde(skip)]
+    pub(crate) told: Told,
+    /// Whether its lines are a log's.
+    #[serde(skip)]
+    pub(crate) is_log: bool,
 }
 
 /// A split lock of the kernel itself.
@@ -178,6 +185,12 @@ impl Events {
         self.traps() > 0 || !self.boot.is_empty() || !self.kernel_split_locks.is_empty()
     }
 
+    /// Messages of all kinds.
+    pub(crate) fn messages(&self) -> u64 {
+        let boot = self.boot.len() + self.kernel_split_locks.len();
+        self.traps() + self.alignment_signals + self.refused_writes + self.damaged + boot as u64
+    }
+
     /// Traps that were printed.
     #[must_use]
     pub fn traps(&self) -> u64 {
@@ -216,7 +229,8 @@ impl History {
     /// If it cannot be read to its end.
     pub fn of_log(log: impl io::Read, mut look: impl FnMut(&Record)) -> io::Result<Events> {
         let mut events = Events::default();
-        let mut records = Records::new(log);
+        let mut log = BootListener::new(log);
+        let mut records = Records::new(&mut log);
         for record in records.by_ref() {
             let record = record?;
             events.add(&record.message);
@@ -224,6 +238,8 @@ impl History {
         }
         events.begins_at_boot |= records.log_start() == LogStart::Boot;
         events.foreign_lines = records.counts().foreign_lines;
+        events.is_log = records.log_start() != LogStart::Unclear;
+        events.told = log.told;
         Ok(events)
     }
 

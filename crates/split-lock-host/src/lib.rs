@@ -18,7 +18,9 @@ mod fix;
 mod history;
 mod mode;
 mod observed;
+mod reports;
 mod root;
+mod told;
 mod verdict;
 
 pub use capture::{Capture, LogCopy};
@@ -30,5 +32,6 @@ pub use fix::{BootLoader, Fix, FixLocation, Persistence, Step};
 pub use history::{Events, History, KernelSplitLock};
 pub use mode::Mode;
 pub use observed::{Fact, Observed};
+pub use reports::Reports;
 pub use root::{MOST_BYTES, MOST_NAMES, Root};
 pub use verdict::{Cost, DurationRange, Verdict};

@@ -285,11 +285,9 @@ fn context(members: &Map<String, Value>, outer: &Context) -> Context {
         let text = format!("{}.{:06}", uptime.as_secs(), uptime.subsec_micros());
         context.stamp.text = text.into_bytes();
     }
-    let host = named(FieldName::Host).find_map(|host| match host {
-        Value::String(host) => Some(host.clone().into_bytes()),
-        Value::Object(host) => Some(host.get("name")?.as_str()?.as_bytes().to_vec()),
-        _ => None,
-    });
+    // Loki has what is common to several lines in an object beside them.
+    let labels = members.get("stream").or_else(|| members.get("labels"));
+    let host = host_in(members).or_else(|| host_in(labels?.as_object()?));
     context.host = host.or(context.host);
     let transport = named(FieldName::Transport).find_map(Value::as_str);
     let program = named(FieldName::Program).find_map(Value::as_str);
@@ -301,6 +299,16 @@ fn context(members: &Map<String, Value>, outer: &Context) -> Context {
         _ => context.origin,
     };
     context
+}
+
+fn host_in(members: &Map<String, Value>) -> Option<Vec<u8>> {
+    let is_host = |name: &str| FieldName::of(name.as_bytes()) == Some(FieldName::Host);
+    let mut hosts = members.iter().filter(|(name, _)| is_host(name));
+    hosts.find_map(|(_, host)| match host {
+        Value::String(host) => Some(host.clone().into_bytes()),
+        Value::Object(host) => Some(host.get("name")?.as_str()?.as_bytes().to_vec()),
+        _ => None,
+    })
 }
 
 /// The kernel's times have microseconds.

@@ -250,7 +250,7 @@ impl Line {
 
 /// Without colours, and without what a page on the web puts in the place of some characters.
 fn plain(text: &[u8]) -> Cow<'_, [u8]> {
-    let text = without_colours(text);
+    let text = without_spans(without_colours(text));
     if memchr::memchr2(b'&', b'\\', &text).is_none() {
         return text;
     }
@@ -285,6 +285,30 @@ fn plain(text: &[u8]) -> Cow<'_, [u8]> {
         plain.push(byte);
         rest = after;
     }
+    Cow::Owned(plain)
+}
+
+/// Without the marks that a page on the web puts around parts of a line.
+fn without_spans(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    const END: &[u8] = b"</span>";
+    if memchr::memchr(b'<', &text).is_none() || memchr::memmem::find(&text, END).is_none() {
+        return text;
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = &text[..];
+    while let Some(start) = memchr::memchr(b'<', rest) {
+        plain.extend_from_slice(&rest[..start]);
+        rest = &rest[start..];
+        let after = rest.strip_prefix(END).or_else(|| {
+            let inside = rest.strip_prefix(b"<span")?;
+            Some(&inside[memchr::memchr(b'>', inside)? + 1..])
+        });
+        rest = after.unwrap_or_else(|| {
+            plain.push(b'<');
+            &rest[1..]
+        });
+    }
+    plain.extend_from_slice(rest);
     Cow::Owned(plain)
 }
 

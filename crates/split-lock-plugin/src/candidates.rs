@@ -57,7 +57,6 @@ impl Candidates {
             pc: get(0),
             bytes: [get(1), get(2)],
             shape: get(3),
-            address_space: 0,
         })
     }
 

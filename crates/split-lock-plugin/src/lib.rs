@@ -22,8 +22,9 @@
 //! | [`sys`] | QEMU's interface, and system calls |
 //!
 //! # Versions
-//! Interface versions 1 (QEMU 7.2) to 6 (11). What is used has changed once: since version 3 an instruction's bytes are
-//! copied. Functions are looked up when the plugin is loaded, so what an emulator lacks is named.
+//! Interface versions 1 (QEMU 7.2) to 7 (11.1). What is used has changed twice: since version 3 an instruction's bytes are
+//! copied, since version 7 callbacks get data in the place of the plugin's number. Functions are looked up when the plugin
+//! is loaded, so what an emulator lacks is named.
 #![expect(
     rustdoc::private_intra_doc_links,
     reason = "the library has no interface but QEMU's"

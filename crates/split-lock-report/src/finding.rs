@@ -29,14 +29,15 @@ fn of_guarded(split: &Curve) -> Option<String> {
     };
     (least > 0.0).then(|| {
         format!(
-            " {treated}, but with a guard that emulates its split locks, it made progress in every \
+            "{treated}, but with a guard that emulates its split locks, it made progress in every \
              single run."
         )
     })
 }
 
-/// What became of the splitting guest, and how it compares with the aligned one.
-pub fn of_progress(sweep: &Sweep) -> String {
+/// What became of the splitting guest, and how it compares with the aligned one: as it is, punished, and with a guard, as
+/// far as these were measured.
+pub fn of_progress(sweep: &Sweep) -> Vec<String> {
     let curves = curves(sweep);
     let of = |guest| {
         let is_wanted = move |curve: &&Curve| curve.guest == guest;
@@ -51,10 +52,12 @@ pub fn of_progress(sweep: &Sweep) -> String {
         Some(split) => progress(split, undisturbed("aligned")),
         None => "The splitting guest was not measured.".into(),
     };
-    let punished = punished.and_then(of_punished).unwrap_or_default();
     let guarded = of("split").find(is_guarded).and_then(of_guarded);
-    let guarded = guarded.unwrap_or_default();
-    format!("{stopped}{progress}{punished}{guarded}")
+    let as_it_is = format!("{stopped}{progress}");
+    let others = [punished.and_then(of_punished), guarded];
+    std::iter::once(as_it_is)
+        .chain(others.into_iter().flatten())
+        .collect()
 }
 
 /// What became of programs with timers, timer by timer; empty if there are none.
@@ -89,7 +92,7 @@ fn of_punished(split: &Curve) -> Option<String> {
         .take_while(|point| point.turns.max == 0.0);
     let timeout_ns = still.last()?.timeout_ns;
     Some(format!(
-        " With its split locks trapped and punished as kernel {} does it, the same guest made not one \
+        "With its split locks trapped and punished as kernel {} does it, the same guest made not one \
          turn within timeouts of up to {} ms.",
         plain(&split.host),
         timeout_ns as f64 / 1e6
@@ -211,7 +214,7 @@ mod tests {
     }
 
     fn finding(samples: Vec<Sample>) -> String {
-        of_progress(&fixtures::sweep(samples))
+        of_progress(&fixtures::sweep(samples)).join(" ")
     }
 
     fn steady(ms: u64) -> (f64, f64) {
@@ -293,7 +296,7 @@ mod tests {
     fn a_sweep_that_was_stopped_says_so_first() {
         let mut sweep = fixtures::sweep(runs("split", steady));
         sweep.provenance.as_mut().unwrap().planned_samples = 98;
-        let finding = of_progress(&sweep);
+        let finding = of_progress(&sweep).join(" ");
         assert!(
             finding.starts_with("Stopped after 49 of 98 samples."),
             "{finding}"

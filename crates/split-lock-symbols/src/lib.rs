@@ -30,6 +30,7 @@ mod elf;
 mod error;
 mod instruction;
 mod listing;
+mod place;
 mod process;
 
 pub use bytes::PastedBytes;
@@ -39,3 +40,4 @@ pub use elf::{Function, FunctionName, SourceLine};
 pub use error::{Cause, Error};
 pub use instruction::ProcessInstruction;
 pub use listing::{Listing, ListingLine};
+pub use place::CodePlace;

@@ -45,11 +45,8 @@ impl Process {
         }
     }
 
-    /// The code that is mapped at an address.
-    ///
-    /// # Errors
-    /// If there is none, or it may not be looked at.
-    pub(crate) fn mapping(&self, address: u64) -> Result<Mapping> {
+    /// All that is mapped, in the order of addresses.
+    fn mappings(&self) -> Result<impl Iterator<Item = Mapping> + use<>> {
         let pid = self.pid;
         let mut maps = vec![];
         let file = File::open(self.folder.join("maps"));
@@ -66,8 +63,27 @@ impl Process {
             );
         }
         let lines = maps.split(|&byte| byte == b'\n');
-        let mapping = lines
-            .filter_map(Mapping::parse)
+        let mappings: Vec<_> = lines.filter_map(Mapping::parse).collect();
+        Ok(mappings.into_iter())
+    }
+
+    /// What is mapped as code from files.
+    ///
+    /// # Errors
+    /// If it may not be looked at.
+    pub(crate) fn code_mappings(&self) -> Result<impl Iterator<Item = Mapping> + use<>> {
+        let mappings = self.mappings()?;
+        Ok(mappings.filter(|mapping| mapping.is_code && mapping.has_path()))
+    }
+
+    /// The code that is mapped at an address.
+    ///
+    /// # Errors
+    /// If there is none, or it may not be looked at.
+    pub(crate) fn mapping(&self, address: u64) -> Result<Mapping> {
+        let pid = self.pid;
+        let mapping = self
+            .mappings()?
             .find(|mapping| mapping.addresses.contains(&address));
         match mapping {
             None => bail!(

@@ -69,7 +69,18 @@ fn last_words(said: &[u8]) -> String {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    let marks = [" error: ", ": *** ", ": not found"];
+    // The kernel's configuration puts what it cannot go on without between lines of stars.
+    let banner = lines.iter().filter_map(|line| line.strip_prefix("*** "));
+    let banner: Vec<&str> = banner.map(str::trim).collect();
+    if !banner.is_empty() {
+        return banner.join(" ");
+    }
+    let marks = [
+        " error: ",
+        ": *** ",
+        ": not found",
+        "No space left on device",
+    ];
     let is_it =
         |line: &&&str| line.starts_with("E: ") || marks.iter().any(|mark| line.contains(mark));
     match lines.iter().find(is_it) {
@@ -88,6 +99,16 @@ mod tests {
             make[2]: *** [scripts/Makefile.build:229: init/main.o] Error 1\n";
         assert_eq!(last_words(said), "init/main.c:3:1: error: no such thing");
         assert_eq!(last_words(b"one\n\ntwo\n"), "one\ntwo");
+    }
+
+    #[test]
+    fn banner_says_more_than_what_follows_from_it() {
+        let said = b"***\n*** C compiler is too old.\n***   Your GCC version:    4.2.0\n***\n\
+            make[2]: *** [scripts/kconfig/Makefile:85: allnoconfig] Error 1\n";
+        assert_eq!(
+            last_words(said),
+            "C compiler is too old. Your GCC version:    4.2.0"
+        );
     }
 
     #[test]

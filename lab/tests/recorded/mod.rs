@@ -8,6 +8,7 @@ use split_lock_lab::journal::{Event, Kind};
 use split_lock_lab::replay::{Machine, Report, Ticks, replay};
 use split_lock_model::handler::Rules;
 use split_lock_model::machine::{Hardware, Topology};
+use split_lock_model::policy::Alternative;
 
 /// What a real kernel did, and what it is.
 pub(crate) struct Recorded {
@@ -65,6 +66,15 @@ impl Recorded {
         recorded!("6.12-unmitigated", "6.12.117,mitigate=0", 2)
     }
 
+    /// Five threads on CPUs of their own, on a kernel with another policy; the first has a signal every 8 ms.
+    pub(crate) fn sentence() -> Self {
+        Self {
+            rules: Alternative::FixedEnd.rules(),
+            ..recorded!("6.12-sentence", "6.12.117,hz=1000", 5)
+        }
+    }
+
+    /// Of unmodified kernels.
     pub(crate) fn all() -> [Self; 4] {
         [
             Self::kicked(),

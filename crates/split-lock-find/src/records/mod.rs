@@ -107,8 +107,7 @@ mod site {
     pub(super) const PLACE_START: usize = 14;
     pub(super) const THREAD: usize = 15;
     pub(super) const THREAD_NAME: usize = 16;
-    pub(super) const ADDRESS_SPACE: usize = 18;
-    pub(super) const MORE_THREADS: usize = 19;
+    pub(super) const MORE_THREADS: usize = 18;
     /// A bit for each thread, by its serial number.
     pub(super) const THREADS: usize = 20;
     pub(super) const THREAD_WORDS: usize = super::MOST_THREADS as usize / 64;

@@ -49,8 +49,6 @@ pub struct Site {
     pub bytes: Vec<u8>,
     /// The modes that it can be of (16, 32, 64 bits), the fewest bits first.
     pub modes: Vec<u32>,
-    /// The value of CR3, or 0.
-    pub address_space: u64,
     /// How often it has split a lock.
     pub count: u64,
     /// Of them, how often across two pages.
@@ -201,7 +199,6 @@ impl<'a> Words<'a> {
                 .into_iter()
                 .filter(|bits| shape >> 8 & u64::from(bits / 16) != 0)
                 .collect(),
-            address_space: words.get(site::ADDRESS_SPACE),
             count,
             pages: words.get(site::PAGES),
             first_operand: words.get(site::FIRST),
@@ -233,7 +230,7 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     let mut all: Vec<Site> = vec![];
     let mut known = HashMap::new();
     for site in sites {
-        let key = (site.pc, site.bytes.clone(), site.address_space);
+        let key = (site.pc, site.bytes.clone());
         match known.get(&key) {
             Some(&n) => {
                 let before: &mut Site = &mut all[n];

@@ -21,8 +21,6 @@ pub struct Code {
     pub bytes: [u64; 2],
     /// Its length, and the modes in which its bytes make such an instruction.
     pub shape: u64,
-    /// Which address space it is in, if that is known: the value of CR3.
-    pub address_space: u64,
 }
 
 impl Code {
@@ -49,13 +47,12 @@ impl Code {
             pc,
             bytes: [word(low), word(high)],
             shape: length as u64 | modes << 8,
-            address_space: 0,
         }
     }
 
     fn hash(&self) -> usize {
         let [low, high] = self.bytes;
-        let all = [self.pc, low, high, self.address_space];
+        let all = [self.pc, low, high];
         let mixed = all.iter().fold(0u64, |hash, &word| {
             (hash ^ word)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -315,7 +312,6 @@ impl SiteRecord<'_> {
             self.set(site::BYTES, code.bytes[0]);
             self.set(site::BYTES + 1, code.bytes[1]);
             self.set(site::SHAPE, code.shape);
-            self.set(site::ADDRESS_SPACE, code.address_space);
             state.store(READY, Release);
             return Claim::Made;
         }
@@ -327,8 +323,7 @@ impl SiteRecord<'_> {
         let get = |word: usize| self.words[word].load(Relaxed);
         let is_same = state.load(Acquire) == READY
             && get(site::PC) == code.pc
-            && [get(site::BYTES), get(site::BYTES + 1)] == code.bytes
-            && get(site::ADDRESS_SPACE) == code.address_space;
+            && [get(site::BYTES), get(site::BYTES + 1)] == code.bytes;
         if is_same { Claim::Same } else { Claim::Other }
     }
 

@@ -20,7 +20,7 @@ mod vm;
 
 pub use cgroup::{Container, Engine};
 pub use fingerprint::Fingerprint;
-pub use known_splitters::{Confidence, KnownSplitter, Suspicion};
+pub use known_splitters::{Confidence, KnownKernelSplitter, KnownSplitter, Suspicion};
 pub use kvm::{ExitsOfMachine, SignalExits};
 pub use machines::{Machine, Machines, Vcpu};
 pub use owner::{Difference, INITIAL_PID_NAMESPACE, Owner};

@@ -7,11 +7,17 @@ use crate::observed::{Fact, Observed};
 
 const FILE: &str = "proc/cpuinfo";
 
-pub(super) struct CpuInfo(Observed<String>);
+pub(super) struct CpuInfo {
+    text: Observed<String>,
+    from: String,
+}
 
 impl CpuInfo {
     pub(super) fn read(root: &Root) -> Self {
-        Self(root.text(FILE))
+        CpuInfo {
+            text: root.text(FILE),
+            from: root.origin(FILE),
+        }
     }
 
     /// The first line `name : value`.
@@ -31,15 +37,15 @@ impl CpuInfo {
     pub(super) fn online(&self) -> Fact<usize> {
         let is_cpu = |line: &&str| line.starts_with("processor");
         let count = |text: String| text.lines().filter(is_cpu).count();
-        self.0.clone().map(count).from(format!("/{FILE}"))
+        self.text.clone().map(count).from(&self.from)
     }
 
     fn field<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Fact<T> {
-        let value = self.0.clone().find(|text| {
+        let value = self.text.clone().find(|text| {
             let mut fields = text.lines().filter_map(|line| line.split_once(':'));
             let (_, value) = fields.find(|(key, _)| key.trim() == name)?;
             parse(value.trim())
         });
-        value.from(format!("/{FILE}"))
+        value.from(&self.from)
     }
 }

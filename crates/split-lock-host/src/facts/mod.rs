@@ -100,30 +100,14 @@ impl Facts {
             let why = "the log does not say".to_owned();
             Observed::Unreadable { path, why }.from(from)
         }
-        let uses_bus_locks =
-            |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
-        let mut flags = BTreeSet::new();
-        if events.uses_alignment_checks() || events.alignment_checks > 0 {
-            flags.insert("split_lock_detect".to_owned());
-        }
-        if events.boot.iter().any(uses_bus_locks) || events.debug_exceptions > 0 {
-            flags.insert("bus_lock_detect".to_owned());
-        }
-        let release = events.release.clone();
-        Facts {
+        let mut facts = Facts {
             cpu_vendor: unknown(from),
             cpu_family: unknown(from),
             cpu_model_number: unknown(from),
             cpu_model: unknown(from),
-            cpu_flags: match flags.is_empty() {
-                true => unknown(from),
-                false => Observed::Is(flags).from(from),
-            },
+            cpu_flags: unknown(from),
             online_cpus: unknown(from),
-            kernel_release: match release {
-                Some(release) => Observed::Is(release).from(from),
-                None => unknown(from),
-            },
+            kernel_release: unknown(from),
             command_line: unknown(from),
             hz: unknown(from),
             bus_lock_detect_option: unknown(from),
@@ -136,7 +120,29 @@ impl Facts {
             },
             dmesg_restrict: here.dmesg_restrict.clone(),
             os: unknown(from),
+        };
+        facts.learn_from_log(events, from);
+        facts
+    }
+
+    /// Takes over from a log what is not known otherwise.
+    pub(crate) fn learn_from_log(&mut self, events: &Events, from: &str) {
+        let uses_bus_locks =
+            |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
+        let mut flags = BTreeSet::new();
+        if events.uses_alignment_checks() || events.alignment_checks > 0 {
+            flags.insert("split_lock_detect".to_owned());
         }
+        if events.boot.iter().any(uses_bus_locks) || events.debug_exceptions > 0 {
+            flags.insert("bus_lock_detect".to_owned());
+        }
+        let mut told = events.told.clone();
+        if !flags.is_empty() {
+            flags.extend(told.hypervisor.as_ref().map(|_| "hypervisor".to_owned()));
+            told.cpu_flags = Some(flags);
+        }
+        told.kernel_release = events.release.clone();
+        self.learn(&told, from);
     }
 
     /// Whether the CPU is AMD's, or derived from theirs: those raise no #AC for split locks.
@@ -155,7 +161,7 @@ impl Facts {
 
 fn trimmed(root: &Root, path: &str) -> Fact<String> {
     let text = root.text(path).map(|text| text.trim().to_owned());
-    text.from(format!("/{path}"))
+    text.from(root.origin(path))
 }
 
 #[cfg(test)]

@@ -55,22 +55,26 @@ pub struct Os {
 impl Os {
     pub(super) fn read(root: &Root) -> Fact<Self> {
         let places = ["etc/os-release", "usr/lib/os-release"];
-        let text = |place: &str| root.text(place).from(format!("/{place}"));
+        let text = |place: &str| root.text(place).from(root.origin(place));
         let first = text(places[0]);
         let found = match first.value {
             Observed::Absent => text(places[1]),
             _ => first,
         };
-        let os = found.value.map(|text| Os {
-            id: value(&text, "ID").unwrap_or_default(),
-            like: value(&text, "ID_LIKE")
+        found.value.map(|text| Os::parse(&text)).from(found.from)
+    }
+
+    /// What such a file says.
+    pub(crate) fn parse(text: &str) -> Self {
+        Os {
+            id: value(text, "ID").unwrap_or_default(),
+            like: value(text, "ID_LIKE")
                 .unwrap_or_default()
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect(),
-            name: value(&text, "PRETTY_NAME").unwrap_or_default(),
-        });
-        os.from(found.from)
+            name: value(text, "PRETTY_NAME").unwrap_or_default(),
+        }
     }
 
     /// Whether it is, or is made from, one of this name.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{Condition, LogOnlyReason, OffReason};
-use crate::{Fact, Facts, facts, mode};
+use crate::{Fact, Facts, Observed, facts, mode};
 
 mod boot_loader;
 
@@ -154,7 +154,7 @@ impl FixBuilder<'_> {
 
     fn against_the_sleep(&self) -> Vec<Fix> {
         let mut fixes = vec![self.restarted()];
-        if self.facts.split_lock_mitigate.known().is_some() {
+        if self.has_sysctl() {
             if !self.facts.forgets_cpus() {
                 fixes.push(self.relieved());
             }
@@ -179,6 +179,16 @@ impl FixBuilder<'_> {
     }
 
     /// Whether the kernel is too old for it, and it is not only that it could not be seen.
+    /// It is there, or it could not be seen and should be.
+    fn has_sysctl(&self) -> bool {
+        match &self.facts.split_lock_mitigate.value {
+            Observed::Is(_) => true,
+            Observed::Absent => false,
+            Observed::Unreadable { .. } => facts::release(self.facts)
+                .is_some_and(|(release, suffix)| release.lookup(suffix).features.sysctl),
+        }
+    }
+
     fn lacks_sysctl(&self) -> bool {
         self.facts.split_lock_mitigate.known().is_none()
             && facts::release(self.facts)

@@ -37,7 +37,7 @@ impl Archive {
         }
         let bytes = Source::decompressed(File::open(path)?)?.take(MOST_BYTES_IN_ALL);
         Self::read_from(bytes)
-            .map_err(|error| io::Error::new(error.kind(), format!("as a tar archive: {error}")))
+            .map_err(|error| io::Error::new(error.kind(), format!("as a tar archive of a machine's files it cannot be read: {error}; what tools have printed goes to --from")))
     }
 
     fn read_from(bytes: impl Read) -> io::Result<Self> {
@@ -53,11 +53,11 @@ impl Archive {
             let path = plain(&entry.path()?);
             match entry.header().entry_type() {
                 EntryType::Regular => {
-                    archive.enter(&path);
                     if entry.size() > MOST_BYTES {
+                        archive.enter(&path);
                         archive.left_out.insert(path);
                     } else {
-                        archive.files.insert(path, bounded(entry)?);
+                        archive.add_file(path, bounded(entry)?);
                     }
                 }
                 EntryType::Symlink => {
@@ -73,6 +73,11 @@ impl Archive {
             }
         }
         Ok(archive)
+    }
+
+    pub(super) fn add_file(&mut self, path: PathBuf, content: Vec<u8>) {
+        self.enter(&path);
+        self.files.insert(path, content);
     }
 
     fn names(&self) -> usize {

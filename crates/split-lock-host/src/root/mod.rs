@@ -52,6 +52,8 @@ pub struct Root {
     backing: Backing,
     /// What could not be seen when it was captured.
     refused: BTreeMap<PathBuf, String>,
+    /// Where the files of a machine are from of which only reports were sent. What is not there may still exist.
+    origins: Option<BTreeMap<PathBuf, String>>,
     asked: RefCell<Record>,
 }
 
@@ -84,6 +86,7 @@ impl Root {
         let mut root = Root {
             backing,
             refused: BTreeMap::new(),
+            origins: None,
             asked: RefCell::default(),
         };
         if !root.is_live() {
@@ -92,6 +95,37 @@ impl Root {
             root.asked = RefCell::default();
         }
         Ok(root)
+    }
+
+    /// A machine of which only these files were sent, each with where it is from.
+    pub(crate) fn of_reports(files: BTreeMap<PathBuf, (Vec<u8>, String)>) -> Self {
+        let mut archive = Archive::default();
+        let mut origins = BTreeMap::new();
+        for (path, (content, from)) in files {
+            archive.add_file(path.clone(), content);
+            origins.insert(path, from);
+        }
+        Root {
+            backing: Backing::Archive(archive),
+            refused: BTreeMap::new(),
+            origins: Some(origins),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// Whether only reports were sent of it, so that nothing is known to be absent.
+    #[must_use]
+    pub fn is_of_reports(&self) -> bool {
+        self.origins.is_some()
+    }
+
+    /// Where what is said of a file is from: the file itself, or what was sent of it.
+    pub(crate) fn origin(&self, path: &str) -> String {
+        let sent = self
+            .origins
+            .as_ref()
+            .and_then(|origins| origins.get(Path::new(path)));
+        sent.cloned().unwrap_or_else(|| format!("/{path}"))
     }
 
     /// Whether it is the machine that this runs on, which can be asked more than files can tell.
@@ -211,6 +245,10 @@ impl Root {
         });
         let (entry, answer) = match found {
             Ok(value) => (entry(&value), Observed::Is(value)),
+            Err(error) if is_absence(&error) && self.is_of_reports() => {
+                let (path, why) = (Path::new("/").join(path), "nobody has sent it".to_owned());
+                return Observed::Unreadable { path, why };
+            }
             Err(error) if is_absence(&error) => return Observed::Absent,
             Err(error) => {
                 let (path, why) = (Path::new("/").join(path), error.to_string());

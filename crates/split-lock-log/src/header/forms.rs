@@ -33,13 +33,15 @@ forms! {
     decoded_priority: "kern  :warn  : ";
     lost_bracket: "0.000000] ", "Fri Feb 28 09:30:05 2025] ";
     brackets: "[  180.442663][T20263] ", "[Nov22 14:53] ", "[2026-11-22 14:53:09] ";
+    us_time: "11/22/26 2:53:09.000 PM ";
     wall: "Nov 22 14:53:09 ", "2026-11-22 14:53:09 +0100 ", "11-22 14:53:09.123 ";
+    csv_field: "tower\",\"", "tower,\"";
     line_number: "     1\t", "    754 ", "12:", "12 │ ";
     file_name: "/var/log/kern.log:", "kern.log.1:17:", "syslog-";
     login: "myhost login: ";
     prefixed_name: "web-1  | ";
     stream: "stdout F ", "stderr P ";
-    level: "WARNING ", "kern.warn ", "kern.warning: ", "W ", "0 0 W ";
+    level: "WARNING ", "kern.warn ", "kern.warning: ", "W ", "0 0 W ", "0 0 W         : ";
     tagged_level: "W/kernel  (    0): ", "W/x86/split lock detection(    0): ";
     host_and_tag: "kernel: ", "myhost kernel: ", "relay Nov 22 14:53:09 myhost kernel: ",
         "myhost kern.warn kernel: ", "myhost kernel[0]: ";
@@ -96,6 +98,7 @@ fn escape<'a>(_: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
 
 /// Of `/dev/kmsg`, and of a netconsole, which may put the kernel's release in front.
 fn kmsg<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    text.first().filter(|first| first.is_ascii_digit())?;
     let end = memchr::memchr(b';', text)?;
     let mut fields = text[..end].split(|&byte| byte == b',').peekable();
     fields.next_if(|first| first.contains(&b'.'));
@@ -223,6 +226,39 @@ fn wall<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
     Some(&text[end..])
 }
 
+/// Splunk's, in front of the line itself, which has a time of its own.
+fn us_time<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    if !matches!(
+        text,
+        [b'0'..=b'9', b'/', ..] | [b'0'..=b'9', b'0'..=b'9', b'/', ..]
+    ) {
+        return None;
+    }
+    let (date, rest) = word(text)?;
+    let (clock, rest) = word(rest)?;
+    let (half, rest) = word(rest)?;
+    let is_made_of = |word: &[u8], mark: u8| {
+        word.iter().filter(|&&byte| byte == mark).count() == 2
+            && word
+                .iter()
+                .all(|byte| byte.is_ascii_digit() || [mark, b'.'].contains(byte))
+    };
+    let is_time =
+        is_made_of(date, b'/') && is_made_of(clock, b':') && matches!(half, b"AM" | b"PM");
+    (header.is_unread() && is_time).then_some(rest)
+}
+
+/// Of a table, between its time and the message.
+fn csv_field<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
+    const LONGEST: usize = 64;
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let end = text.iter().position(|byte| !is_of_name(byte))?;
+    let is_field = (1..=LONGEST).contains(&end) && !header.stamp.is_empty();
+    let separators: [&[u8]; 3] = [b"\",\"", b",\"", b"\","];
+    let after = |separator: &&[u8]| text[end..].strip_prefix(*separator);
+    separators.iter().find_map(after).filter(|_| is_field)
+}
+
 /// Of `cat -n`, `uniq -c`, `grep -n`, `less -N`, bat.
 fn line_number<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -326,6 +362,8 @@ fn level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
             (decimal(first).and(decimal(thread)), letter, rest)
         }
     };
+    // The kernel's lines have no tag.
+    let rest = rest.strip_prefix(b": ").unwrap_or(rest);
     (number.is_some() && matches!(letter, [b'V' | b'D' | b'I' | b'W' | b'E' | b'F']))
         .then_some(rest)
 }

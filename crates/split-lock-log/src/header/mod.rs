@@ -114,6 +114,10 @@ impl Header {
         let (time, delta) = split_delta(inside);
         if let Some(since) = delta {
             self.stamp.since_previous = Some(since);
+            if time.is_empty() {
+                self.stamp.text = inside[1..inside.len() - 1].trim_ascii().to_vec();
+                return Some(());
+            }
         }
         if let Some(uptime) = seconds(time).filter(|uptime| !is_since_1970(uptime.as_secs())) {
             self.stamp.uptime = Some(uptime);

@@ -11,9 +11,9 @@ type End = fn(&[u8]) -> Option<usize>;
 /// Times of a wall clock that need no brackets, with one of each. The first that fits counts.
 pub(super) const WALL: &[(WallFormat, &str, End)] = &[
     (WallFormat::Iso, "2026-11-22T14:53:09.123456+00:00", iso),
+    (WallFormat::Syslog, "Nov 22 14:53:09", syslog),
     (WallFormat::Full, "Sun 2026-11-22 14:53:09 UTC", full),
     (WallFormat::Ctime, "Sun Nov 22 14:53:09 2026", ctime),
-    (WallFormat::Syslog, "Nov 22 14:53:09", syslog),
     (WallFormat::Unix, "1763823189.123456", unix),
     (WallFormat::UnixMillis, "1763823189123", unix_millis),
     (WallFormat::MonthDay, "11-22 14:53:09.123", month_day),
@@ -22,6 +22,14 @@ pub(super) const WALL: &[(WallFormat, &str, End)] = &[
 
 /// The time of a wall clock that a text begins with, and where it ends.
 pub(super) fn wall(text: &[u8]) -> Option<(WallFormat, usize)> {
+    // Most texts have no time in front, and the first colon tells: that of a clock stands behind a digit.
+    const LONGEST: usize = 80;
+    let colon = memchr::memchr(b':', &text[..text.len().min(LONGEST)]);
+    let is_clock = colon.is_some_and(|at| at > 0 && text[at - 1].is_ascii_digit());
+    let is_number = text.first().is_some_and(u8::is_ascii_digit);
+    if !is_clock && !is_number {
+        return None;
+    }
     WALL.iter().find_map(|&(format, _, read)| {
         let end = read(text)?;
         let is_over = text

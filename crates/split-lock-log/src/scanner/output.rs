@@ -46,6 +46,9 @@ impl ScanOutput {
     /// The same for an entry that is not in one line.
     pub(super) fn see_entry(&mut self, entry: &Entry) {
         self.log_start.add_entry(entry);
+        if self.oops.is_none() {
+            return;
+        }
         for text in entry.message.split(|&byte| byte == b'\n') {
             self.add_to_oops(entry.origin, Header::read(text).1);
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::panic::catch_unwind;
+use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicI32;
@@ -88,23 +89,35 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
         api_version: info.version.cast_unsigned(),
         options,
     })?;
-    // SAFETY: the callbacks have the types that QEMU's header asks for, and live as long as the process: nothing ever
-    // unloads the plugin.
-    unsafe { (interface.register_translate)(id, on_translate) };
+    // SAFETY: here and below, the callbacks have the types that QEMU's header asks for, and live as long as the process:
+    // nothing ever unloads the plugin.
+    unsafe {
+        interface
+            .register_translate
+            .register(id, on_translate, on_translate_7)
+    };
     // SAFETY: as above.
-    unsafe { (interface.register_flush)(id, on_flush) };
+    unsafe { interface.register_flush.register(id, on_flush, on_flush_7) };
     if target != Target::System {
         // SAFETY: as above.
-        unsafe { (interface.register_begin)(id, on_begin) };
+        unsafe { interface.register_begin.register(id, on_begin, on_begin_7) };
         // SAFETY: as above.
-        unsafe { (interface.register_call)(id, on_call) };
+        unsafe { interface.register_call.register(id, on_call, on_call_7) };
         // SAFETY: as above.
-        unsafe { (interface.register_return)(id, on_return) };
+        unsafe {
+            interface
+                .register_return
+                .register(id, on_return, on_return_7)
+        };
     }
     Ok(())
 }
 
 extern "C" fn on_translate(_id: u64, block: *mut Block) {
+    on_translate_7(block, ptr::null_mut());
+}
+
+extern "C" fn on_translate_7(block: *mut Block, _data: *mut c_void) {
     // What cannot be looked at is not watched; a panic in QEMU's frames would end the program.
     let _panicked = catch_unwind(|| {
         let (Some(plugin), Some(interface)) = (Plugin::get(), INTERFACE.get()) else {
@@ -213,6 +226,10 @@ extern "C" fn on_near_return(vcpu: c_uint, _info: u32, address: u64, _data: *mut
 
 /// A thread begins.
 extern "C" fn on_begin(_id: u64, vcpu: c_uint) {
+    on_begin_7(vcpu, ptr::null_mut());
+}
+
+extern "C" fn on_begin_7(vcpu: c_uint, _data: *mut c_void) {
     if let Some(plugin) = Plugin::get() {
         plugin.callers.clear(vcpu);
     }
@@ -220,6 +237,10 @@ extern "C" fn on_begin(_id: u64, vcpu: c_uint) {
 
 /// Nothing that was translated before is executed again.
 extern "C" fn on_flush(_id: u64) {
+    on_flush_7(ptr::null_mut());
+}
+
+extern "C" fn on_flush_7(_data: *mut c_void) {
     if let Some(plugin) = Plugin::get() {
         plugin.candidates.clear();
     }
@@ -227,6 +248,21 @@ extern "C" fn on_flush(_id: u64) {
 
 extern "C" fn on_call(
     _id: u64,
+    vcpu: c_uint,
+    number: i64,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    e: u64,
+    f: u64,
+    g: u64,
+    h: u64,
+) {
+    on_call_7(vcpu, number, a, b, c, d, e, f, g, h, ptr::null_mut());
+}
+
+extern "C" fn on_call_7(
     _vcpu: c_uint,
     number: i64,
     a: u64,
@@ -237,13 +273,18 @@ extern "C" fn on_call(
     _f: u64,
     _g: u64,
     _h: u64,
+    _data: *mut c_void,
 ) {
     if let Some(plugin) = Plugin::get() {
         let _panicked = catch_unwind(|| plugin.before_call(number, [a, b, c, d, e]));
     }
 }
 
-extern "C" fn on_return(_id: u64, _vcpu: c_uint, number: i64, result: i64) {
+extern "C" fn on_return(_id: u64, vcpu: c_uint, number: i64, result: i64) {
+    on_return_7(vcpu, number, result, ptr::null_mut());
+}
+
+extern "C" fn on_return_7(_vcpu: c_uint, number: i64, result: i64, _data: *mut c_void) {
     if let Some(plugin) = Plugin::get() {
         let _panicked = catch_unwind(|| plugin.after_call(number, result));
     }

@@ -93,7 +93,9 @@ int main(int count, char **arguments)
         setsid();
         for (int n = 0; n < 1024; n++)
             close(n);
-        usleep(300000);
+        /* Until the test has seen what it came for. */
+        while (access(arguments[3], F_OK) == 0)
+            usleep(10000);
         split();
         execv(arguments[2], arguments + 2);
     } else {

@@ -55,7 +55,7 @@ pub fn render(report: &Report<'_>) -> Result<String, ReportError> {
     let page = Page {
         report,
         detection: detection_states(report.sweeps.iter().map(|named| named.sweep)),
-        origins: report.sweeps.iter().map(Origin::of).collect(),
+        origins: Origin::of_all(&report.sweeps),
         downloads: downloads?.into_iter().flatten().collect(),
         dark_figures: dark_scheme_css(),
     };

@@ -9,8 +9,8 @@ use crate::figure::{FigureError, Picture};
 pub struct Report<'a> {
     /// What the page is called.
     pub title: String,
-    /// The one sentence for whoever reads no further.
-    pub finding: String,
+    /// A sentence each, for whoever reads no further.
+    pub findings: Vec<String>,
     /// What was found, in the order in which it should be read.
     pub sections: Vec<Section>,
     /// Where it comes from: each is described, and carried along as CSV and JSON.

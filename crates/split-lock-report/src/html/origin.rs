@@ -11,10 +11,25 @@ pub(super) struct Origin<'a> {
     pub(super) command: Option<String>,
     /// Names and values.
     pub(super) facts: Vec<(&'static str, String)>,
+    /// What is the same as for the first of the page is left out.
+    pub(super) as_above: bool,
 }
 
 impl<'a> Origin<'a> {
-    pub(super) fn of(named: &NamedSweep<'a>) -> Self {
+    /// Of all sweeps of a page.
+    pub(super) fn of_all(named: &[NamedSweep<'a>]) -> Vec<Self> {
+        let mut origins: Vec<Self> = named.iter().map(Self::of).collect();
+        if let Some((first, others)) = origins.split_first_mut() {
+            for other in others {
+                let count = other.facts.len();
+                other.facts.retain(|fact| !first.facts.contains(fact));
+                other.as_above = other.facts.len() < count;
+            }
+        }
+        origins
+    }
+
+    fn of(named: &NamedSweep<'a>) -> Self {
         let mut facts = vec![("samples", named.sweep.samples.len().to_string())];
         facts.extend(stopped_early_line(named.sweep).map(|line| ("complete", line)));
         let from = named.sweep.provenance.as_ref();
@@ -41,6 +56,7 @@ impl<'a> Origin<'a> {
             name: named.name,
             command: from.map(|from| shell_line(&from.command)),
             facts,
+            as_above: false,
         }
     }
 }

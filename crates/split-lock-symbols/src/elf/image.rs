@@ -12,7 +12,7 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 /// A program or a library. No byte of it is trusted.
 #[derive(Debug)]
 pub(crate) struct Image<'a, R: ReadRef<'a>> {
-    pub(super) file: File<'a, R>,
+    pub(crate) file: File<'a, R>,
     data: R,
     pub(super) mode: Mode,
     pub(super) segments: Vec<Segment>,
@@ -20,14 +20,19 @@ pub(crate) struct Image<'a, R: ReadRef<'a>> {
 
 /// A part of a file that is loaded, as far as it is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) address: u64,
+pub(crate) struct Segment {
+    pub(crate) address: u64,
     offset: u64,
     pub(super) bytes: u64,
     is_code: bool,
 }
 
 impl Segment {
+    /// How far from the beginning of the file it begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     fn contains(&self, address: u64) -> bool {
         address
             .checked_sub(self.address)
@@ -104,7 +109,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
         })
     }
 
-    pub(super) fn code_segment(&self, address: u64) -> Option<&Segment> {
+    pub(crate) fn code_segment(&self, address: u64) -> Option<&Segment> {
         self.code_segments()
             .find(|segment| segment.contains(address))
     }

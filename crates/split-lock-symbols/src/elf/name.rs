@@ -17,7 +17,7 @@ pub struct FunctionName {
 }
 
 impl FunctionName {
-    pub(super) fn of(mangled: &str) -> Self {
+    pub(crate) fn of(mangled: &str) -> Self {
         let demangled = rust(mangled).or_else(|| cpp(mangled));
         Self {
             mangled: mangled.to_owned(),

@@ -15,14 +15,19 @@ use clap::{Args, ValueEnum};
     journalctl -k -b | splitlock doctor --log -\n  \
     sudo splitlock doctor --capture my-host.tar --redact\n  \
     splitlock doctor --root my-host.tar --json\n  \
+    splitlock doctor --from lscpu.txt dmesg.txt\n  \
     sudo splitlock doctor --format prometheus --out /var/lib/prometheus/node-exporter/splitlock.prom\n\n\
     Exit codes: 0 not affected, 1 affected or can be, 2 usage or environment error, \
     3 could not see enough to say.")]
 pub(crate) struct DoctorArgs {
-    /// Look at another machine: its root directory, or a capture of it.
+    /// Look at another machine: its root directory, or a capture of it (for what else was sent of it: --from).
     #[arg(long, value_name = "DIR|FILE.tar", default_value = "/")]
     pub(crate) root: PathBuf,
-    /// Read this log instead of the machine's own; `-` is standard input.
+    /// Judge another machine by what was sent of it: the output of lscpu, uname -a, sysctl -a, inxi -Fa, dmesg or journalctl,
+    /// files of its /proc, a sosreport, Unraid's diagnostics; several files together, `-` is standard input.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["root", "log", "capture"])]
+    pub(crate) from: Vec<PathBuf>,
+    /// Read this log instead of the machine's own, or the best one in an archive; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
     /// A page for people, JSON, or metrics for node_exporter's textfile collector.

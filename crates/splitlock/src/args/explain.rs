@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::partial::RegisterSetting;
+use split_lock_symbols::CodePlace;
 
 use super::Host;
 
@@ -21,6 +22,7 @@ use super::Host;
     splitlock explain f0 48 0f ab 3e --reg rsi=0x303c --reg rdi=0\n  \
     splitlock explain 'Code: 48 89 e5 <f0> 0f c1 43 1e c3' --reg rbx=0x7fff1fe0\n  \
     splitlock explain --exe ./game --address 0x401136\n  \
+    splitlock explain --exe vmlinux --address skb_clone+0x159/0x1e0\n  \
     splitlock explain --pid 4711 --address 0x7f5c0a1136 --host debian-12\n\n\
     Exit codes: 0 fine, 1 it is a split lock and --fail-on split was given, 2 usage or environment \
     error."
@@ -36,9 +38,10 @@ pub(crate) struct ExplainArgs {
     /// Look in the memory of this process or thread.
     #[arg(long, value_name = "PID", requires = "address")]
     pub(crate) pid: Option<u32>,
-    /// Its address: with --exe that in the file, or the one that it had while the program ran.
-    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "bytes")]
-    pub(crate) address: Option<u64>,
+    /// Its address: with --exe that in the file, or the one that it had while the program ran; or a function and how far
+    /// into it, as debuggers and kernels write it (`main+0x10`, `skb_clone+0x159/0x1e0`).
+    #[arg(long, value_name = "ADDRESS|FUNCTION+OFFSET", conflicts_with = "bytes")]
+    pub(crate) address: Option<CodePlace>,
     /// Where FILE was loaded: the first address of its first line in /proc/PID/maps.
     #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with_all = ["bytes", "pid"])]
     pub(crate) base: Option<u64>,
@@ -95,14 +98,9 @@ pub(crate) enum FailOn {
     Split,
 }
 
-/// Nobody means a decimal number, and some tools print addresses without 0x.
 fn address(text: &str) -> Result<u64, String> {
-    let digits = text
-        .strip_prefix("0x")
-        .ok_or("an address is written as 0x401136")?;
-    let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let value = is_number.then(|| u64::from_str_radix(digits, 16).ok());
-    value
-        .flatten()
-        .ok_or_else(|| "an address has up to 16 hexadecimal digits".to_owned())
+    match text.parse()? {
+        CodePlace::Address(address) => Ok(address),
+        CodePlace::InFunction { .. } => Err("an address is written as 0x401136".to_owned()),
+    }
 }

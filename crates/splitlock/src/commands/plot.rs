@@ -70,7 +70,7 @@ fn page(figure: &Figure, sweeps: &[Sweep], files: &[PathBuf]) -> Result<String> 
     let named = names.iter().zip(sweeps);
     Ok(html::render(&Report {
         title: figure.title().into(),
-        finding: format!("Drawn from {}.", names.join(", ")),
+        findings: vec![format!("Drawn from {}.", names.join(", "))],
         sections: vec![section],
         sweeps: named
             .map(|(name, sweep)| NamedSweep { name, sweep })

@@ -323,7 +323,7 @@ fn what_cannot_be_done_is_said() {
     assert!(error.contains("cannot read /missing"), "{error}");
     // As what follows a pipe from a command that has failed.
     let error = fail(&["doctor", "--log", "/dev/null"]);
-    assert!(error.contains("/dev/null is empty"), "{error}");
+    assert!(error.contains("/dev/null: it is empty"), "{error}");
     let error = fail(&["doctor", "--redact"]);
     assert!(error.contains("--capture"), "{error}");
     let capture = doctor("zen-2", &["--capture", "/missing/x.tar"]);

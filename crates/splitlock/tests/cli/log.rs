@@ -18,14 +18,7 @@ fn corpus(name: &str) -> PathBuf {
 
 /// With this log as standard input.
 fn log(bytes: &[u8], more: &[&str]) -> Output {
-    let mut command = splitlock(&[&["log", "-"], more].concat());
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(bytes).unwrap();
-    child.wait_with_output().unwrap()
+    super::run_with_input(&[&["log", "-"], more].concat(), bytes)
 }
 
 fn text(bytes: &[u8]) -> &str {

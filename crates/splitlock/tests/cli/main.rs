@@ -1,7 +1,7 @@
 //! The command as its users meet it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,6 +18,7 @@ mod demo;
 mod docs;
 mod doctor;
 mod doctor_docs;
+mod doctor_from;
 mod explain;
 mod find;
 #[path = "../../../split-lock-symbols/tests/fixture/mod.rs"]
@@ -53,6 +54,32 @@ fn begun(mut command: Command) -> Child {
 
 fn run(arguments: &[&str]) -> Output {
     splitlock(arguments).output().unwrap()
+}
+
+/// Runs it with this on its standard input.
+fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = splitlock(arguments);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The cases of a file in which each begins with `%% name`, and has rows `%= ` of what is right for it: name, input, rows.
+fn cases(text: &str) -> Vec<(&str, String, Vec<String>)> {
+    text.split("\n%% ")
+        .skip(1)
+        .map(|case| {
+            let (name, lines) = case.split_once('\n').unwrap();
+            let (rows, input): (Vec<&str>, Vec<&str>) =
+                lines.lines().partition(|line| line.starts_with("%= "));
+            let rows = rows.iter().map(|row| row[3..].to_owned()).collect();
+            (name, format!("{}\n", input.join("\n")), rows)
+        })
+        .collect()
 }
 
 /// Runs it, and expects it to end well.

@@ -34,7 +34,16 @@ impl SourceTree {
         if !is_whole {
             output::empty_folder(folder)?;
             fs::create_dir(&unpacked)?;
-            source.unpack(tools, &unpacked)?;
+            if let Err(error) = source.unpack(tools, &unpacked) {
+                // What is there of it is of no use, and takes gigabytes.
+                let _ = output::empty_folder(folder);
+                let what = format!(
+                    "cannot unpack Linux {} into {}",
+                    source.version,
+                    folder.display()
+                );
+                return Err(error.context(what));
+            }
             output::write(&version, source.version.as_bytes())?;
         }
         let mut entries = fs::read_dir(&unpacked)?;

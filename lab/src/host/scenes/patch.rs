@@ -76,13 +76,16 @@ pub(crate) fn run(args: &PatchArgs) -> Result<bool> {
         check_style(tree.path(), &written.files)
     })?;
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    for old in patches_in(&out)? {
-        fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-    }
+    let old = patches_in(&out)?;
+    let mut new = Vec::new();
     for file in &written.files {
         let target = out.join(file.file_name().context("a patch has a name")?);
         output::write(&target, &fs::read(file)?)?;
         println!("{}", target.display());
+        new.push(target);
+    }
+    for old in old.iter().filter(|old| !new.contains(old)) {
+        fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(true)
 }

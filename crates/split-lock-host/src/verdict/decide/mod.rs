@@ -8,7 +8,7 @@ mod settings;
 mod warned;
 
 use crate::facts::release;
-use crate::{Basis, Condition, Events, Facts, History, Mode, Observed, mode};
+use crate::{Basis, Condition, Events, Facts, History, KernelSplitLock, Mode, Observed, mode};
 
 /// The condition of a machine, and what speaks for it and against it.
 pub(super) fn decide<'a>(facts: &'a Facts, history: &'a History) -> (Condition, Judge<'a>) {
@@ -53,6 +53,15 @@ impl Judge<'_> {
         {
             for oops in &events.kernel_split_locks {
                 self.says(oops.to_string());
+            }
+            let known = events
+                .kernel_split_locks
+                .iter()
+                .find_map(KernelSplitLock::known);
+            if let Some(known) = known {
+                let sources = known.sources.join(", ");
+                let text = format!("{} {} Source: {sources}", known.what, known.remedy);
+                self.says(text);
             }
             self.basis = Basis::Traps;
             return Condition::KernelSplitLock;

@@ -5,7 +5,7 @@ use split_lock_model::kernel::Era;
 use super::Judge;
 use crate::Mode;
 use crate::facts;
-use crate::{Basis, Condition, LogOnlyReason, NotApplicableReason, OffReason};
+use crate::{Basis, Condition, Events, LogOnlyReason, NotApplicableReason, OffReason};
 
 const LEAK: &str = "Linux 6.13.0 to 6.13.5 let the host's reports of bus locks (#DB) get into KVM guests on this CPU: programs in \
     them crash with an unexpected SIGTRAP; 6.13.6 and 6.14 do not";
@@ -13,9 +13,7 @@ const LEAK: &str = "Linux 6.13.0 to 6.13.5 let the host's reports of bus locks (
 impl Judge<'_> {
     pub(super) fn by_settings(&mut self) -> Condition {
         let Some(can_detect) = self.facts.has_cpu_flag("split_lock_detect") else {
-            self.basis = Basis::Nothing;
-            self.doubts("the CPU's flags could not be seen (/proc/cpuinfo)");
-            return Condition::Unknown;
+            return self.by_silence();
         };
         self.look_for_boot_lines();
         let reports_bus_locks = self.facts.has_cpu_flag("bus_lock_detect") == Some(true);
@@ -37,6 +35,39 @@ impl Judge<'_> {
             (false, true) => self.by_bus_locks(),
             (false, false) => self.neither_flag(),
         }
+    }
+
+    /// Without the CPU's flags, a whole log tells: a kernel that detects anything says so when it starts.
+    fn by_silence(&mut self) -> Condition {
+        let is_whole = |events: &&Events| {
+            let has_info_lines = events.told.command_line.is_some();
+            events.begins_at_boot && has_info_lines && events.messages() + events.foreign_lines == 0
+        };
+        let (Some(_), Some(features)) = (self.events.filter(is_whole), self.features) else {
+            self.basis = Basis::Nothing;
+            let from = &self.facts.cpu_flags.from;
+            self.doubts(format!("the CPU's flags could not be seen ({from})"));
+            return Condition::Unknown;
+        };
+        self.basis = Basis::BootLine;
+        if self.facts.hypervisor.known().is_some() && !self.facts.is_amd() {
+            return self.in_a_guest();
+        }
+        let because = match features.era {
+            Era::None => {
+                self.says("Linux detects split locks since 5.7, and this is older");
+                NotApplicableReason::KernelBefore57
+            }
+            _ => {
+                self.says(
+                    "the log begins at boot, and the kernel did not say there that it detects split locks or bus locks, as one \
+                     that does says",
+                );
+                self.doubts("why it does not is not known: the CPU's flags would tell (`lscpu`)");
+                NotApplicableReason::Silent
+            }
+        };
+        Condition::NotApplicable { because }
     }
 
     /// A log that begins at boot and lacks a line that this kernel would have printed.
@@ -76,9 +107,11 @@ impl Judge<'_> {
     pub(super) fn in_a_guest(&mut self) -> Condition {
         let name = self.facts.hypervisor.known().cloned();
         let name = name.map_or(String::new(), |name| format!(" ({name})"));
-        self.says(format!(
-            "this is a virtual machine{name}, whose CPU shows no flag split_lock_detect"
-        ));
+        let what = match self.facts.has_cpu_flag("split_lock_detect") {
+            Some(_) => "whose CPU shows no flag split_lock_detect",
+            None => "whose kernel does not say that it detects split locks itself",
+        };
+        self.says(format!("this is a virtual machine{name}, {what}"));
         if self.facts.has_cpu_flag("bus_lock_detect") == Some(true) {
             self.says("its CPU reports the bus locks of its own programs to its own kernel (#DB)");
         }
@@ -125,6 +158,10 @@ impl Judge<'_> {
             self.doubts.extend(self.note.map(str::to_owned));
             NotApplicableReason::KernelBefore57
         } else {
+            if self.features.is_none() {
+                self.release_is_unknown();
+                self.doubts("Linux before 5.7 shows no such flags, and detects nothing");
+            }
             NotApplicableReason::Cpu
         };
         Condition::NotApplicable { because }

@@ -1,11 +1,10 @@
 //! `splitlock doctor`
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use split_lock_host::{Answer, Diagnosis, History, LogCollector, Observed, Root};
-use split_lock_log::{Record, Source};
+use split_lock_host::{Answer, Diagnosis, Reports, Root};
 use split_lock_report::text;
 
 use self::instruction::Located;
@@ -31,9 +30,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
     {
         bail!("--out and --capture cannot go to the same place");
     }
-    let name = args.root.display();
-    let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
-    let diagnosis = diagnosis(&root, args.log.as_deref())?;
+    let (root, diagnosis) = look(args)?;
     let instructions = instruction::of_groups(&root, &diagnosis);
     if let Some(to) = capture {
         let mut capture = diagnosis.capture(root);
@@ -85,33 +82,37 @@ fn exit(answer: Answer) -> Exit {
     }
 }
 
-fn diagnosis(root: &Root, log: Option<&Path>) -> Result<Diagnosis> {
-    let Some(path) = log else {
-        return Ok(Diagnosis::of_machine(root));
+/// What is looked at, and what there is to say about it.
+fn look(args: &DoctorArgs) -> Result<(Root, Diagnosis)> {
+    if !args.from.is_empty() {
+        let mut reports = Reports::default();
+        for path in &args.from {
+            add(&mut reports, path)?;
+        }
+        return Ok(Diagnosis::of_reports(reports));
+    }
+    let name = args.root.display();
+    let root = Root::open(&args.root).with_context(|| format!("cannot look at {name}"))?;
+    let diagnosis = match &args.log {
+        None => Diagnosis::of_machine(&root),
+        Some(path) => {
+            let mut reports = Reports::for_log();
+            add(&mut reports, path)?;
+            let (history, collector) = reports.into_log().context("there is no log")?;
+            Diagnosis::of(&root, history, collector)
+        }
     };
-    let mut collector = LogCollector::default();
-    let history = history_in(path, |record| collector.add(record))?;
-    Ok(Diagnosis::of(root, history, collector))
+    Ok((root, diagnosis))
 }
 
-/// Of a log that was asked for by name: if that cannot be read, there is nothing to go on with.
-fn history_in(path: &Path, look: impl FnMut(&Record)) -> Result<History> {
-    let (source, name) = if is_standard(path) {
-        let stdin = Source::from_reader(io::stdin());
-        (stdin, "standard input".to_owned())
-    } else {
-        (Source::open(path), path.display().to_string())
-    };
-    let cannot = || format!("cannot read {name}");
-    let mut log = BufReader::new(source.with_context(cannot)?);
-    if log.fill_buf().with_context(cannot)?.is_empty() {
-        bail!(
-            "{name} is empty, as no kernel's log is: did the command that should have printed it fail?"
-        );
+/// What was asked for by name: if that cannot be read, there is nothing to go on with.
+fn add(reports: &mut Reports, path: &Path) -> Result<()> {
+    if is_standard(path) {
+        let cannot = "cannot read standard input";
+        return reports
+            .add_input("standard input", io::stdin())
+            .context(cannot);
     }
-    let events = History::of_log(log, look).with_context(cannot)?;
-    Ok(History {
-        value: Observed::Is(events),
-        from: name,
-    })
+    let cannot = || format!("cannot read {}", path.display());
+    reports.add(path).with_context(cannot)
 }

@@ -22,9 +22,12 @@ pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page
     page.title(&verdict.title(), severity);
     page.paragraph(&verdict.condition.meaning());
     why(&mut page, verdict);
+    if diagnosis.is_of_reports {
+        sources(&mut page, diagnosis);
+    }
     attribution::put_on(&mut page, diagnosis, instructions);
     cost(&mut page, verdict);
-    fix(&mut page, verdict);
+    fix(&mut page, diagnosis);
     count(&mut page, diagnosis);
     page
 }
@@ -50,6 +53,66 @@ fn why(page: &mut Page, verdict: &Verdict) {
         page.item("?", &format!("{}.", capitalized(doubt)));
     }
     page.item("", &format!("This rests on {}.", rests_on(verdict.basis)));
+}
+
+/// Of a machine that others have told of: which facts there are, and who says so.
+fn sources(page: &mut Page, diagnosis: &Diagnosis) {
+    page.heading("What is known, and from where");
+    let facts = &diagnosis.facts;
+    // A log names only those that its kernel uses.
+    let are_all = facts.has_cpu_flag("fpu") == Some(true);
+    let flags = |name| match facts.has_cpu_flag(name)? {
+        true => Some(format!("flag {name}")),
+        false => are_all.then(|| format!("no flag {name}")),
+    };
+    let cpu_flags = ["split_lock_detect", "bus_lock_detect", "hypervisor"];
+    let cpu_flags: Vec<_> = cpu_flags.into_iter().filter_map(flags).collect();
+    let cpu_flags = (!cpu_flags.is_empty()).then(|| cpu_flags.join(", "));
+    let hz = facts.hz.known().map(ToString::to_string);
+    let rows = [
+        (
+            "CPU",
+            facts.cpu_model.known().cloned(),
+            &facts.cpu_model.from,
+        ),
+        ("its flags", cpu_flags, &facts.cpu_flags.from),
+        (
+            "kernel",
+            facts.kernel_release.known().cloned(),
+            &facts.kernel_release.from,
+        ),
+        (
+            "command line",
+            facts.command_line.known().cloned(),
+            &facts.command_line.from,
+        ),
+        (
+            "kernel.split_lock_mitigate",
+            facts.split_lock_mitigate.known().cloned(),
+            &facts.split_lock_mitigate.from,
+        ),
+        ("ticks a second", hz, &facts.hz.from),
+        (
+            "hypervisor",
+            facts.hypervisor.known().cloned(),
+            &facts.hypervisor.from,
+        ),
+        (
+            "log",
+            diagnosis
+                .history
+                .known()
+                .map(|log| format!("{} traps", log.traps())),
+            &diagnosis.history.from,
+        ),
+    ];
+    for (name, value, from) in rows {
+        let what = match value {
+            Some(value) => format!("{name}: {value} ({from})"),
+            None => format!("{name}: not known"),
+        };
+        page.item("-", &what);
+    }
 }
 
 fn cost(page: &mut Page, verdict: &Verdict) {
@@ -87,10 +150,15 @@ fn cost(page: &mut Page, verdict: &Verdict) {
     }
 }
 
-fn fix(page: &mut Page, verdict: &Verdict) {
+fn fix(page: &mut Page, diagnosis: &Diagnosis) {
+    let verdict = &diagnosis.verdict;
     page.heading("What to do");
     if verdict.fixes.is_empty() {
         page.paragraph(match verdict.answer() {
+            Answer::CannotSay if diagnosis.is_of_reports => {
+                "Ask for what is not known, and give it as well: `lscpu`, `uname -a`, `cat /proc/cmdline`, `sysctl -a`, and the \
+                 log of this boot (`journalctl -k -b`)."
+            }
             Answer::CannotSay => {
                 "Look again as root, or with --root at a folder that has the machine's /proc."
             }

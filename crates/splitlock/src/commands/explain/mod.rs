@@ -8,7 +8,7 @@ use split_lock_assist::partial::{
     KnownRegisters, NotAnInstruction, RegisterSetting, Split, analyze,
 };
 use split_lock_host::Facts;
-use split_lock_symbols::{Error, LocatedCode, PastedBytes};
+use split_lock_symbols::{CodePlace, Error, LocatedCode, PastedBytes};
 
 use crate::args::Host;
 use crate::args::explain::{ExplainArgs, FailOn};
@@ -65,13 +65,30 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
     let known = |rip, mode| {
         KnownRegisters::new(&args.reg, rip, mode).map_err(|error| anyhow!("--reg {error}"))
     };
-    let code = match (&args.exe, args.pid, args.address) {
-        (Some(file), _, Some(address)) => LocatedCode::from_file(file, address, args.base, mode)
-            .map_err(|error| {
-                let file = file.display();
-                not_found(error, &format!("cannot explain {address:#x} of {file}"))
-            })?,
-        (_, Some(pid), Some(address)) => LocatedCode::from_process(pid, address, mode)?,
+    let code = match (&args.exe, args.pid, &args.address) {
+        (Some(file), _, Some(place)) => {
+            let name = file.display();
+            if args.base.is_some() && matches!(place, CodePlace::InFunction { .. }) {
+                bail!(
+                    "--base says where {name} was loaded, and a function is found without that: leave it out"
+                );
+            }
+            place
+                .in_file(file)
+                .and_then(|address| LocatedCode::from_file(file, address, args.base, mode))
+                .map_err(|error| {
+                    not_found(
+                        error,
+                        &format!("cannot explain {} of {name}", written(place)),
+                    )
+                })?
+        }
+        (_, Some(pid), Some(place)) => {
+            let address = place
+                .in_process(pid)
+                .with_context(|| format!("cannot explain {} in process {pid}", written(place)))?;
+            LocatedCode::from_process(pid, address, mode)?
+        }
         _ => {
             let text = match &args.bytes[..] {
                 [dash] if dash == "-" => standard_input()?,
@@ -106,6 +123,16 @@ fn with_pasted(given: &[RegisterSetting], pasted: &PastedBytes) -> Result<Vec<Re
         }
     }
     Ok(settings)
+}
+
+/// A place as it was given.
+fn written(place: &CodePlace) -> String {
+    match place {
+        CodePlace::Address(address) => format!("{address:#x}"),
+        CodePlace::InFunction {
+            function, offset, ..
+        } => format!("{function}+{offset:#x}"),
+    }
 }
 
 /// Why there is no code at an address of a file, and which option helps.

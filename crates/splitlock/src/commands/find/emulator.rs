@@ -46,7 +46,7 @@ impl Needs<'_> {
         })?;
         let x86_64 = usable("qemu-x86_64", self.qemu);
         let i386 = usable("qemu-i386", self.qemu);
-        let known = |it: &Result<PathBuf>| it.as_ref().ok().cloned();
+        let known = |it: &Result<Emulator>| it.as_ref().ok().cloned();
         let (of_64, of_32) = (known(&x86_64), known(&i386));
         if of_64.is_none() && of_32.is_none() {
             return Err(x86_64.err().context("there is no emulator")?);
@@ -98,22 +98,30 @@ impl Needs<'_> {
             );
         }
         let emulator = usable(name, self.qemu)?;
-        let mut all = vec![emulator.clone().into_os_string(), "-plugin".into()];
-        all.push(self.emulators(None, None)?.plugin_option(None));
+        let mut all = vec![emulator.path.clone().into_os_string(), "-plugin".into()];
+        let mut emulators = self.emulators(None, None)?;
+        emulators.interface = emulator.interface;
+        all.push(emulators.plugin_option(None));
         all.extend_from_slice(arguments);
         Ok(Started {
-            emulator,
+            emulator: emulator.path,
             arguments: all,
             environment: environment(),
         })
     }
 
-    fn emulators(&self, x86_64: Option<PathBuf>, i386: Option<PathBuf>) -> Result<Emulators> {
+    fn emulators(&self, x86_64: Option<Emulator>, i386: Option<Emulator>) -> Result<Emulators> {
+        // Both are of one build.
+        let interface = x86_64
+            .as_ref()
+            .or(i386.as_ref())
+            .and_then(|it| it.interface);
         Ok(Emulators {
             plugin: LIBRARY.find(self.has_notes)?,
             folder: self.records.to_owned(),
-            x86_64,
-            i386,
+            x86_64: x86_64.map(|it| it.path),
+            i386: i386.map(|it| it.path),
+            interface,
         })
     }
 }
@@ -154,8 +162,15 @@ fn kvm_option(arguments: &[OsString]) -> Option<String> {
     None
 }
 
-/// The path of an emulator that takes plugins.
-fn usable(name: impl AsRef<OsStr>, folder: Option<&Path>) -> Result<PathBuf> {
+/// An emulator that takes plugins.
+#[derive(Debug, Clone)]
+struct Emulator {
+    path: PathBuf,
+    /// The version of its plugin interface, where the plugin cannot see it.
+    interface: Option<u32>,
+}
+
+fn usable(name: impl AsRef<OsStr>, folder: Option<&Path>) -> Result<Emulator> {
     let name = name.as_ref();
     let shown = name.to_string_lossy();
     let folders = folder.map_or_else(|| env::var_os("PATH"), |folder| Some(folder.into()));
@@ -172,11 +187,12 @@ fn usable(name: impl AsRef<OsStr>, folder: Option<&Path>) -> Result<PathBuf> {
         .canonicalize()
         .and_then(std::path::absolute)
         .with_context(|| format!("cannot follow {}", path.display()))?;
-    let output = Command::new(&path)
-        .arg("-help")
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", path.display()))?;
+    let said = |option| {
+        let mut command = Command::new(&path);
+        let output = command.arg(option).stdin(Stdio::null()).output();
+        output.with_context(|| format!("cannot start {}", path.display()))
+    };
+    let output = said("-help")?;
     let help = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || help.is_empty() {
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -194,7 +210,19 @@ fn usable(name: impl AsRef<OsStr>, folder: Option<&Path>) -> Result<PathBuf> {
             path.display()
         );
     }
-    Ok(path)
+    let version = said("-version")?;
+    let interface = plugin_interface(&String::from_utf8_lossy(&version.stdout));
+    Ok(Emulator { path, interface })
+}
+
+/// QEMU 11.1 and later have version 7, and refuse others. Those before differ in the functions that they have.
+fn plugin_interface(version: &str) -> Option<u32> {
+    let (_, numbers) = version.lines().next()?.split_once("version ")?;
+    let mut numbers = numbers
+        .split(|it: char| !it.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let release = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (release >= (11, 1)).then_some(7)
 }
 
 fn package(emulator: &str) -> &'static str {
@@ -217,6 +245,31 @@ fn environment() -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_the_emulator_tell_those_of_the_interface() {
+        for (text, expected) in [
+            (
+                "qemu-x86_64 version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b2)\nCopyright",
+                None,
+            ),
+            (
+                "QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)",
+                None,
+            ),
+            ("QEMU emulator version 11.0.2", None),
+            (
+                "QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1)",
+                Some(7),
+            ),
+            ("QEMU emulator version 12.0.0", Some(7)),
+            ("-one  two", None),
+            ("version x", None),
+            ("", None),
+        ] {
+            assert_eq!(plugin_interface(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn options_that_ask_for_a_hypervisor_are_noticed() {

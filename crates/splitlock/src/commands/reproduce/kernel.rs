@@ -127,7 +127,14 @@ impl Kernel {
                 self.costs_from, self.costs
             ));
         if let Some(picture) = picture {
-            section = section.picture(picture, format!("Modelled ({}).", self.profile))?;
+            section = section.picture(
+                picture,
+                format!(
+                    "To see: a timer that is too short cuts every sleep off; a longer one lets it end, and detection is off for a \
+                     moment. Modelled ({}).",
+                    self.profile
+                ),
+            )?;
         }
         Ok(section)
     }

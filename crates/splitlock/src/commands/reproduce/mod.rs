@@ -103,10 +103,10 @@ fn measured(
             add_modelled_programs(&mut chapters, kernel, &session.facts)?;
         }
         let first = &chapters[0];
-        let finding = finding::of_progress(&first.sweeps[0]);
+        let findings = finding::of_progress(&first.sweeps[0]);
         let tasks = punishing.and_then(|host| play(session, &host, &mut missing));
         let found = Found {
-            finding,
+            findings,
             chapters: &chapters,
             kernel: kernel.as_ref(),
             tasks: tasks.as_ref().map(|tasks| {
@@ -198,7 +198,7 @@ fn modelled_only(folder: OutputFolder, args: &ReproduceArgs, seed: u64) -> Resul
     let chapter = Chapter::new(part, kernel.both_sides(&facts, repeats, seed)?)?;
     let finding = "Nothing was measured: there is no KVM to be used here.";
     let found = Found {
-        finding: finding.into(),
+        findings: vec![finding.into()],
         chapters: &[chapter],
         kernel: Some(&kernel),
         tasks: None,

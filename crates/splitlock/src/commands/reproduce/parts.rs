@@ -19,6 +19,8 @@ pub(super) struct Part {
     pub(super) heading: &'static str,
     pub(super) what: &'static str,
     pub(super) intro: &'static str,
+    /// What to see in the figure.
+    pub(super) see: &'static str,
     /// How the numbers were obtained.
     pub(super) how: &'static str,
     pub(super) plan: PartPlan,
@@ -129,6 +131,7 @@ pub(super) fn progress(repeats: u32, seed: u64, punishing: Option<&Host>) -> Par
                   guard, it looks at the vCPU after every run that used hardly any CPU time, and does \
                   the instruction in the CPU's place if it is a split lock; no run is made longer than its \
                   timeout for that. What the guard has learnt it keeps from run to run, as in a VMM.",
+        see: "To see: up to the length of the sleep a punished guest makes no turn at all, however often it is run; the guarded one always makes some.",
         how: how(punishing),
         modelled: "modelled",
         finding: finding::of_overlap,
@@ -156,6 +159,7 @@ pub(super) fn sparse(repeats: u32, seed: u64, punishing: &Host) -> Part {
                   not work. It runs at CPL0, where breakpoints also stop it on a KVM without hardware \
                   virtualization: the guard watches the instruction after it has met it once, and from then on each \
                   split lock costs one exit, and no sleep.",
+        see: "To see: punished, the guest spends most of its time asleep; with the guard it gets nearly as far as undisturbed.",
         how: how(Some(punishing)),
         modelled: "modelled",
         finding: finding::of_overlap,
@@ -176,6 +180,7 @@ pub(super) fn offsets(seed: u64) -> Part {
         what: "offsets of the operand",
         intro: "The same loop with its 8-byte operand at every offset of a 64-byte cache line. From \
                   offset 57 on the operand lies in two lines, and the CPU locks the bus.",
+        see: "To see: one step, at offset 57, from where on each turn takes a hundred times longer and more.",
         how: MEASURED,
         modelled: "modelled",
         finding: finding::of_overlap,
@@ -198,9 +203,8 @@ pub(super) fn programs(seed: u64, punishing: &Host) -> Part {
         what: "programs with timers",
         intro: "An ordinary program splits a lock in a loop while a timer of its own sends it signals: setitimer, which counts \
                 time, and timer_create on the thread's CPU time. Where the trap is emulated, the split lock raises a real \
-                exception, which arrives as SIGBUS, and the thread is then treated as that kernel treats it. To see: below \
-                the length of the punishing sleep the program with the timer that counts time stands still, and the other \
-                one never does, for CPU time does not pass while a thread sleeps.",
+                exception, which arrives as SIGBUS, and the thread is then treated as that kernel treats it.",
+        see: "To see: below the length of the sleep the program whose timer counts time stands still; with CPU time it never does, which does not pass while a thread sleeps.",
         how: match punishing {
             Host::Native => MEASURED,
             Host::Emulated(_) => "Measured with the trap emulated.",
@@ -242,6 +246,7 @@ pub(super) fn neighbours(seed: u64) -> Part {
                   loses beside the first is the price of any busy neighbour here (a shared core, a \
                   shared clock); what it loses beyond that is the price of bus locks. Progress is counted per second \
                   of CPU time, so that other work on this machine does not count.",
+        see: "To see: what a bystander loses beside the splitting guest, and not beside the other, is the price of bus locks.",
         how: MEASURED,
         modelled: "modelled",
         finding: finding::of_overlap,

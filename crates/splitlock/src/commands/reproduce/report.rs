@@ -71,11 +71,12 @@ impl Chapter {
             section = section.paragraph(remark);
         }
         if let Some(figure) = &self.figure {
-            let how = match self.sweeps.len() {
-                1 => self.part.how.to_owned(),
-                _ => format!("{} What is called modelled is not measured.", self.part.how),
+            let modelled = match self.sweeps.len() {
+                1 => "",
+                _ => " What is called modelled is not measured.",
             };
-            section = section.picture(&figure.picture(), &how)?;
+            let caption = format!("{} {}{modelled}", self.part.see, self.part.how);
+            section = section.picture(&figure.picture(), &caption)?;
         }
         let tables = self.sweeps.iter().map(self.part.table);
         Ok(tables.fold(section, Section::table))
@@ -84,7 +85,7 @@ impl Chapter {
 
 /// Everything that a report is made of.
 pub(super) struct Found<'a> {
-    pub(super) finding: String,
+    pub(super) findings: Vec<String>,
     pub(super) chapters: &'a [Chapter],
     pub(super) kernel: Option<&'a Kernel>,
     pub(super) tasks: Option<(&'a Tasks, Figure)>,
@@ -96,11 +97,11 @@ pub(super) struct Found<'a> {
 pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
     let sections = write_sections(&folder, found)?;
     let thresholds = found.kernel.and_then(Kernel::finding);
-    let finding = std::iter::once(found.finding.clone()).chain(thresholds);
-    let finding = finding.collect::<Vec<_>>().join(" ");
+    let findings: Vec<String> = found.findings.iter().cloned().chain(thresholds).collect();
+    let summary = findings.join(" ");
     let page = html::render(&Report {
         title: "Split locks on this host".into(),
-        finding: finding.clone(),
+        findings,
         sections,
         sweeps: found
             .chapters
@@ -117,7 +118,7 @@ pub(super) fn write(folder: OutputFolder, found: &Found<'_>) -> Result<()> {
         stdout::print("\n")?;
     }
     let page = path.join("report.html");
-    stdout::print(&format!("{finding}\n\nThe report is {}\n", page.display()))
+    stdout::print(&format!("{summary}\n\nThe report is {}\n", page.display()))
 }
 
 /// First how far the guest gets and why, then the rest.

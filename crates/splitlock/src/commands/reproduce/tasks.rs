@@ -130,7 +130,14 @@ impl Tasks {
             )
             .paragraph(self.finding());
         Ok(section
-            .picture(&figure.picture(), how(Some(&self.punishing)))?
+            .picture(
+                &figure.picture(),
+                &format!(
+                    "To see: punished, the task that splits locks stays at none while the other counts on; with the guard it comes \
+                     to its end. {}",
+                    how(Some(&self.punishing))
+                ),
+            )?
             .table(self.table()))
     }
 

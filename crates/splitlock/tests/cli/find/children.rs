@@ -198,7 +198,9 @@ fn names_that_lead_nowhere_are_no_programs_that_were_missed() {
 #[test]
 fn a_daemon_is_told_of_and_runs_on() {
     needs_emulator!();
-    let output = output(&[], &[&program("exec"), "daemon", "/bin/true"]);
+    let until_removed = tempfile::NamedTempFile::new().unwrap();
+    let path = until_removed.path().to_str().unwrap();
+    let output = output(&[], &[&program("exec"), "daemon", "/bin/true", path]);
     assert_eq!(output.status.code(), Some(0));
     let page = said(&output);
     assert!(page.contains("1 instruction split locks, 1 time"), "{page}");

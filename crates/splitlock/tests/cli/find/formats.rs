@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{needs_emulator, output, program, said, script, sites};
+use super::{line_of, needs_emulator, output, program, said, script, sites};
 
 #[test]
 fn the_result_is_alone_on_standard_output() {
@@ -51,7 +51,7 @@ fn sarif_names_the_line() {
         uri.ends_with("split-lock-plugin/tests/programs/exec.c"),
         "{uri}"
     );
-    assert_eq!(place["region"]["startLine"], 18);
+    assert_eq!(place["region"]["startLine"], line_of("exec.c", "lock incl"));
     assert!(
         result["message"]["text"]
             .as_str()
@@ -91,4 +91,43 @@ fn what_is_suppressed_does_not_count() {
         page.contains("the suppression `old` matched nothing"),
         "{page}"
     );
+}
+
+#[test]
+fn the_fields_are_those_of_the_documentation() {
+    needs_emulator!();
+    let output = output(&["--json"], &[&program("exec"), "0"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/find.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let (_, table) = docs.split_once("## JSON").unwrap();
+    let names = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let site = &sites(&found)[0];
+    let all = [
+        names(&found),
+        names(site),
+        names(&site["instruction"]),
+        names(&site["operand"]),
+    ]
+    .concat();
+    for name in &all {
+        assert!(
+            table.contains(&format!("`{name}`")),
+            "{name} is not described"
+        );
+    }
+    let rows = table
+        .lines()
+        .filter_map(|row| row.strip_prefix("- ")?.split(": ").next());
+    let named = rows.flat_map(|names| names.split(['`', ',', ' ']));
+    for name in named.filter(|it| !it.is_empty()) {
+        assert!(all.iter().any(|it| it == name), "there is no {name}");
+    }
 }

@@ -5,10 +5,11 @@ mod formats;
 mod mistakes;
 mod programs;
 mod suite;
+mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,38 +21,33 @@ const SOURCES: &str = concat!(
     "/../split-lock-plugin/tests/programs"
 );
 
-/// Whether tests that need the emulator can run; says why if not, and fails where they must.
-fn has_emulator() -> bool {
-    static HAS_EMULATOR: OnceLock<bool> = OnceLock::new();
-    *HAS_EMULATOR.get_or_init(|| {
-        let takes_plugins = takes_plugins();
-        if takes_plugins {
-            // The first one builds the plugin and says so, which no test expects.
-            assert!(output(&[], &["true"]).status.success());
-        }
-        takes_plugins
-    })
-}
-
-fn takes_plugins() -> bool {
-    let help = Command::new("qemu-x86_64").arg("-help").output();
+/// Whether tests that need an emulator can run; says why if not, and fails where they must.
+fn has_emulator(name: &str) -> bool {
+    let help = Command::new(name).arg("-help").output();
     let takes_plugins =
         help.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("\n-plugin"));
     let required = std::env::var_os("SPLITLOCK_REQUIRE_QEMU");
     assert!(
         takes_plugins || required.is_none_or(|value| value != "1"),
-        "QEMU's user-mode emulator with plugins is required here: install Debian 12's qemu-user"
+        "{name} with plugins is required here: install Debian 12's qemu-user and qemu-system-x86"
     );
-    if !takes_plugins {
-        eprintln!("skipped: there is no qemu-x86_64 that takes plugins (Debian 12's qemu-user)");
+    if takes_plugins {
+        static IS_BUILT: Once = Once::new();
+        // The first command builds the plugin and says so, which no test expects.
+        IS_BUILT.call_once(|| drop(output(&["--json"], &["true"])));
+    } else {
+        eprintln!("skipped: there is no {name} that takes plugins (Debian 12 has it)");
     }
     takes_plugins
 }
 
-/// Ends a test that needs the emulator where there is none.
+/// Ends a test that needs an emulator where there is none.
 macro_rules! needs_emulator {
     () => {
-        if !$crate::find::has_emulator() {
+        needs_emulator!("qemu-x86_64")
+    };
+    ($name:expr) => {
+        if !$crate::find::has_emulator($name) {
             return;
         }
     };
@@ -140,6 +136,17 @@ impl Programs {
                     &all.name("small32"),
                 ],
             );
+            all.tool("as", &["--32", &source("boot.S"), "-o", "boot.o"]);
+            all.tool(
+                "ld",
+                &[
+                    "-m", "elf_i386", "-Ttext", "0x7c00", "boot.o", "-o", "boot.elf",
+                ],
+            );
+            all.tool(
+                "objcopy",
+                &["-O", "binary", "-j", ".text", "boot.elf", "boot.img"],
+            );
             all
         })
     }
@@ -163,6 +170,12 @@ impl Programs {
 
 fn program(name: &str) -> String {
     Programs::get().name(name)
+}
+
+/// Where a text is in one of the programs' sources.
+fn line_of(source: &str, part: &str) -> usize {
+    let text = std::fs::read_to_string(Path::new(SOURCES).join(source)).unwrap();
+    text.lines().position(|line| line.contains(part)).unwrap() + 1
 }
 
 fn find(options: &[&str], program: &[&str]) -> Command {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{SOURCES, find, needs_emulator, number, said, script, sites, text};
+use super::{SOURCES, find, line_of, needs_emulator, number, said, script, sites, text};
 
 /// A crate of its own, whose tests are built.
 fn suite(source: &str) -> TempDir {
@@ -48,9 +48,7 @@ fn the_line_of_the_crate_is_named_and_the_code_is_the_suites() {
     let source = Path::new(SOURCES).join("suite.rs").canonicalize().unwrap();
     let source = source.to_str().unwrap();
     let folder = suite(source);
-    let text_of_source = std::fs::read_to_string(source).unwrap();
-    let mut lines = text_of_source.lines();
-    let line = lines.position(|line| line.contains("fetch_add")).unwrap() + 1;
+    let line = line_of("suite.rs", "fetch_add");
 
     let passed = tested(&["--fail-on", "split"], folder.path(), false);
     let page = said(&passed);

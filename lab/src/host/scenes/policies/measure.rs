@@ -20,6 +20,8 @@ pub(super) struct Measured {
     pub(super) progress: Vec<f64>,
     /// By CPU: the share of time with detection off.
     pub(super) off: Vec<f64>,
+    /// By CPU: how often detection was switched off.
+    pub(super) turns: Vec<u32>,
     /// From a signal to when the thread takes it, in their order, in microseconds.
     pub(super) signal_delays_us: Vec<u64>,
 }
@@ -64,21 +66,20 @@ impl Measured {
             let done = locks.iter().filter(|&&tick| round.has(tick)).count();
             share(done as u64 * apart, round.length())
         });
-        let off = (0..journal.cpus).map(|cpu| {
-            let windows = windows(journal).into_iter();
-            let windows = windows.filter(|window| window.cpu == cpu);
-            let open: u64 = windows
-                .flat_map(|window| {
-                    rounds
-                        .iter()
-                        .map(move |round| round.overlap(window.opened, window.closed))
-                })
-                .sum();
-            share(open, rounds.iter().map(Span::length).sum())
-        });
+        let whole = rounds.iter().map(Span::length).sum();
+        let mut open = vec![0; journal.cpus as usize];
+        let mut turns = vec![0; journal.cpus as usize];
+        for window in windows(journal) {
+            let overlaps = rounds.iter();
+            let overlaps = overlaps.map(|round| round.overlap(window.opened, window.closed));
+            let overlap: u64 = overlaps.sum();
+            open[window.cpu as usize] += overlap;
+            turns[window.cpu as usize] += u32::from(overlap > 0);
+        }
         Ok(Self {
             progress: progress.collect(),
-            off: off.collect(),
+            off: open.into_iter().map(|open| share(open, whole)).collect(),
+            turns,
             signal_delays_us: signal_delays(noted, &rounds, per_ms)?,
         })
     }
@@ -205,6 +206,7 @@ mod tests {
         let found = measured(&notes, events);
         assert_eq!(found.progress, [0.1]);
         assert_eq!(found.off, [0.1, 0.3]);
+        assert_eq!(found.turns, [1, 1]);
     }
 
     #[test]

@@ -39,7 +39,8 @@ const SCHEMA: u32 = 1;
 const HOW_OBTAINED: &str = "measured (CPU emulated): kernels without and with a change, on a CPU in software that detects split \
     locks; the CPU's journal, and the kernel's own trace of signals";
 
-/// How much more than its share an attacker may seem to get, because the last window of a measurement is cut off.
+/// How much more than its share an attacker may seem to get, because a measurement cuts off its first and last turns. The
+/// time of a turn is no measure: the work that ends it may come a tick late.
 const ATTACKER_TOLERANCE: f64 = 1.2;
 
 /// Whether all kernels do what is promised of them.
@@ -220,7 +221,7 @@ fn judge(result: &KernelResult, machine: &str) -> Findings {
         );
         let gain = table::Attack::of(result).map(|attack| attack.gain());
         findings.check(
-            "nobody gains by a timer",
+            "nobody gets more turns by a timer",
             gain.is_none_or(|gain| gain < ATTACKER_TOLERANCE),
         );
     }

@@ -1,0 +1,253 @@
+//! A machine as far as what was sent of it tells: what tools have printed, logs, files of its `/proc`, and archives of all
+//! that. What nobody said is not known.
+
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use split_lock_log::{LeftOut, Source, for_each_log};
+
+use crate::told::Told;
+use crate::{Events, History, LogCollector, Observed, Root};
+
+mod texts;
+
+/// So much of a text is looked at for what it tells of a machine; a log goes on for longer.
+const MOST_TEXT_BYTES: u64 = 1 << 20;
+
+/// Files that are as good as the machine's own, wherever an archive has them.
+const FILES: [&str; 7] = [
+    "proc/cpuinfo",
+    "proc/cmdline",
+    "proc/sys/kernel/osrelease",
+    "proc/sys/kernel/split_lock_mitigate",
+    "etc/os-release",
+    "usr/lib/os-release",
+    "sys/class/dmi/id/sys_vendor",
+];
+
+/// What was sent of a machine, read file by file.
+///
+/// ```no_run
+/// use split_lock_host::{Diagnosis, Reports};
+/// use std::path::Path;
+///
+/// let mut reports = Reports::default();
+/// reports.add(Path::new("lscpu.txt"))?;
+/// reports.add(Path::new("dmesg.txt"))?;
+/// println!("{}", Diagnosis::of_reports(reports).1.verdict.title());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// By path below the root, with where they are from.
+    pub(crate) files: BTreeMap<PathBuf, (Vec<u8>, String)>,
+    pub(crate) told: Vec<(String, Told)>,
+    logs: Vec<Log>,
+    /// Files in archives that could not be read.
+    pub(crate) left_out: LeftOut,
+    /// A text that was given by name is one, whatever it says.
+    is_for_log: bool,
+}
+
+/// A log among what was sent.
+#[derive(Debug)]
+struct Log {
+    name: String,
+    events: Events,
+    collector: LogCollector,
+}
+
+/// How good a log tells of the last boot: from its beginning; as the kernel's own memory; and with how many messages.
+type Worth = (bool, bool, u64);
+
+impl Log {
+    fn worth(&self) -> Worth {
+        let is_of_this_boot = ["dmesg", "journalctl"]
+            .iter()
+            .any(|word| self.name.contains(word));
+        (
+            self.events.begins_at_boot,
+            is_of_this_boot,
+            self.events.messages(),
+        )
+    }
+}
+
+impl Reports {
+    /// For files that are said to be logs, or archives with a log in them.
+    #[must_use]
+    pub fn for_log() -> Self {
+        Reports {
+            is_for_log: true,
+            ..Self::default()
+        }
+    }
+
+    /// Reads a file: a text, or an archive of texts.
+    ///
+    /// # Errors
+    /// If it cannot be read, or nothing in it tells of a machine.
+    pub fn add(&mut self, path: &Path) -> io::Result<()> {
+        let name = path.display().to_string();
+        self.add_all(&name, |visit| for_each_log(path, visit))
+    }
+
+    /// The same for what is read from anything.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_input(&mut self, name: &str, input: impl Read + Send + 'static) -> io::Result<()> {
+        self.add_all(name, |visit| Source::for_each(input, visit))
+    }
+
+    fn add_all(
+        &mut self,
+        name: &str,
+        for_each: impl FnOnce(&mut split_lock_log::Visit<'_>) -> io::Result<LeftOut>,
+    ) -> io::Result<()> {
+        let before = self.size();
+        let mut is_empty = true;
+        let left_out = for_each(&mut |member, text| {
+            let name = match member {
+                Some(member) => format!("{name}:{member}"),
+                None => name.to_owned(),
+            };
+            if member.is_some_and(|member| member.starts_with("splitlock/")) {
+                return Err(io::Error::other(
+                    "it is a capture of `splitlock doctor`: give it to --root",
+                ));
+            }
+            is_empty &= self.add_text(&name, member, text)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if is_empty {
+            return Err(io::Error::other(
+                "it is empty: did the command that should have printed it fail?",
+            ));
+        }
+        self.left_out.members += left_out.members;
+        if let Some(first) = left_out.first {
+            self.left_out.first.get_or_insert(format!("{name}:{first}"));
+        }
+        match self.size() > before {
+            true => Ok(()),
+            false if self.is_for_log => Err(io::Error::other("there is no kernel's log in it")),
+            false => Err(io::Error::other(
+                "nothing in it is known here to tell of a machine (a kernel's log, /proc/cpuinfo, /proc/cmdline, lscpu, uname -a, \
+                 sysctl, inxi -Fa, or an archive of these)",
+            )),
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.files.len() + self.told.len() + self.logs.len()
+    }
+
+    /// Takes what a text tells; says whether it is empty.
+    fn add_text(
+        &mut self,
+        name: &str,
+        member: Option<&str>,
+        text: &mut dyn Read,
+    ) -> io::Result<bool> {
+        let mut head = vec![];
+        text.take(MOST_TEXT_BYTES).read_to_end(&mut head)?;
+        let words = String::from_utf8_lossy(&head);
+        if let Some(path) = own_file(name, &words).filter(|_| !self.is_for_log) {
+            let file = (head, name.to_owned());
+            self.files.entry(path.into()).or_insert(file);
+            return Ok(false);
+        }
+        for (what, told) in texts::told_by(&words) {
+            self.told.push((format!("{name} ({what})"), told));
+        }
+        let is_empty = head.is_empty();
+        let mut collector = LogCollector::default();
+        let log = Cursor::new(head).chain(text);
+        let events = match History::of_log(log, |record| collector.add(record)) {
+            Ok(events) => events,
+            // One file of many.
+            Err(error) if member.is_some() => {
+                self.left_out.members += 1;
+                self.left_out
+                    .first
+                    .get_or_insert_with(|| format!("{name}: {error}"));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        // Programs' settings and sources mention split locks as well.
+        let is_log = match member {
+            Some(_) => events.is_log && (events.begins_at_boot || events.messages() > 0),
+            None => self.is_for_log || events.is_log || events.messages() > 0,
+        };
+        if is_log {
+            self.logs.push(Log {
+                name: name.to_owned(),
+                events,
+                collector,
+            });
+        }
+        Ok(is_empty)
+    }
+
+    /// The log that tells most of the last boot, what others tell besides, and what is left.
+    pub(crate) fn take_log(&mut self) -> (History, LogCollector, Option<String>) {
+        let logs = std::mem::take(&mut self.logs);
+        let mut best: Option<Log> = None;
+        let mut others: Vec<(String, u64)> = vec![];
+        for log in logs {
+            let is_better = best.as_ref().is_none_or(|best| log.worth() > best.worth());
+            let worse = match is_better {
+                true => best.replace(log),
+                false => Some(log),
+            };
+            others.extend(worse.map(|log| (log.name, log.events.traps())));
+        }
+        let Some(best) = best else {
+            let history = Observed::Absent.from("nothing that was given is a kernel's log");
+            return (history, LogCollector::default(), None);
+        };
+        let other = others
+            .iter()
+            .max_by_key(|(_, traps)| *traps)
+            .filter(|(_, traps)| *traps > best.events.traps())
+            .map(|(name, traps)| {
+                format!("{name} tells of {traps} traps, maybe of an earlier boot: give it to --log to see them")
+            });
+        let history = Observed::Is(best.events).from(best.name);
+        (history, best.collector, other)
+    }
+
+    /// The log alone, if there is one.
+    #[must_use]
+    pub fn into_log(mut self) -> Option<(History, LogCollector)> {
+        let (history, collector, _) = self.take_log();
+        history.known().is_some().then_some((history, collector))
+    }
+
+    /// A root that has the machine's files, and in which nothing is known to be absent.
+    pub(crate) fn root(&mut self) -> Root {
+        Root::of_reports(std::mem::take(&mut self.files))
+    }
+}
+
+/// Which of the machine's own files it is, by its name in an archive, or by what it says.
+fn own_file(name: &str, text: &str) -> Option<&'static str> {
+    let is_named =
+        |path: &&&str| name.ends_with(&format!("/{path}")) || name.ends_with(&format!(":{path}"));
+    if let Some(path) = FILES.iter().find(is_named) {
+        return Some(path);
+    }
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next()?;
+    if first.starts_with("processor\t:") || first.starts_with("processor       :") {
+        return Some("proc/cpuinfo");
+    }
+    let is_single = lines.next().is_none();
+    let is_command_line = first.starts_with("BOOT_IMAGE=") || first.starts_with("root=");
+    (is_single && (is_command_line || (name.ends_with("cmdline") || name.ends_with("cmdline.txt"))))
+        .then_some("proc/cmdline")
+}

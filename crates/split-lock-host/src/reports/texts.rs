@@ -1,0 +1,239 @@
+//! The output of tools that tell of a machine, each known by what it says.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use split_lock_model::time::Hz;
+
+use crate::facts::Os;
+use crate::told::Told;
+
+/// What a text tells, and the name of what it is.
+pub(super) fn told_by(text: &str) -> impl Iterator<Item = (&'static str, Told)> {
+    const READERS: [(&str, fn(&str) -> Option<Told>); 6] = [
+        ("lscpu", lscpu),
+        ("uname", uname),
+        ("sysctl", sysctl),
+        ("a kernel's configuration", config),
+        ("os-release", os_release),
+        ("inxi", inxi),
+    ];
+    READERS
+        .into_iter()
+        .filter_map(move |(name, read)| Some((name, read(text)?)))
+}
+
+/// All flags of a CPU, and not only those that people like to see: the first ones are always there.
+fn all_flags(words: &str) -> Option<BTreeSet<String>> {
+    let flags: BTreeSet<String> = words.split_whitespace().map(str::to_owned).collect();
+    ["fpu", "tsc", "msr"]
+        .iter()
+        .all(|flag| flags.contains(*flag))
+        .then_some(flags)
+}
+
+/// Its words are translated, but for the names of flags.
+fn lscpu(text: &str) -> Option<Told> {
+    let json = json_fields(text);
+    let pairs: Vec<(String, String)> = match json {
+        Some(pairs) => pairs,
+        None => text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+            .collect(),
+    };
+    let value = |name: &str| {
+        let found = pairs.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let flags = pairs.iter().find_map(|(_, value)| all_flags(value));
+    let is_lscpu = value("Architecture").is_some() || value("CPU(s)").is_some();
+    // `/proc/cpuinfo` has them as well, and is another file.
+    let is_cpuinfo = value("processor").is_some();
+    if is_cpuinfo || !(is_lscpu || flags.is_some()) {
+        return None;
+    }
+    let number = |name: &str| value(name)?.parse().ok();
+    let mut told = Told {
+        cpu_vendor: value("Vendor ID"),
+        cpu_family: number("CPU family"),
+        cpu_model_number: number("Model"),
+        online_cpus: value("CPU(s)").and_then(|count| count.parse().ok()),
+        hypervisor: value("Hypervisor vendor"),
+        cpu_flags: flags,
+        ..Told::default()
+    };
+    if let Some(model) = value("Model name") {
+        told.set_cpu_model(&model);
+    }
+    (told != Told::default()).then_some(told)
+}
+
+/// `lscpu --json`, whose newer forms are nested.
+fn json_fields(text: &str) -> Option<Vec<(String, String)>> {
+    fn walk(value: &Value, pairs: &mut Vec<(String, String)>) {
+        let Value::Array(rows) = value else { return };
+        for row in rows {
+            let word = |name: &str| row.get(name).and_then(Value::as_str);
+            if let (Some(field), Some(data)) = (word("field"), word("data")) {
+                let field = field.trim().trim_end_matches(':');
+                pairs.push((field.to_owned(), data.to_owned()));
+            }
+            if let Some(children) = row.get("children") {
+                walk(children, pairs);
+            }
+        }
+    }
+    let start = text.find("{").filter(|_| text.contains("\"lscpu\""))?;
+    let document = serde_json::Deserializer::from_str(&text[start..])
+        .into_iter::<Value>()
+        .next()?
+        .ok()?;
+    let mut pairs = vec![];
+    walk(document.get("lscpu")?, &mut pairs);
+    Some(pairs)
+}
+
+/// `uname -a` (`Linux tower 6.12.24-Unraid #1 SMP …`), or `uname -r` alone.
+fn uname(text: &str) -> Option<Told> {
+    let is_release = |word: &str| {
+        let mut numbers = word.split(['.', '-', '+']);
+        let mut is_number = || {
+            numbers
+                .next()
+                .is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        };
+        is_number() && is_number()
+    };
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.clone().next()?;
+    let alone = lines.clone().count() == 1
+        && is_release(first)
+        && first.split(['.', '-']).count() >= 3
+        && !first.contains(char::is_whitespace);
+    let release = if alone {
+        first
+    } else {
+        lines.find_map(|line| {
+            let mut words = line.split_whitespace();
+            let is_uname =
+                words.next() == Some("Linux") && line.contains(" SMP ") && line.contains("x86_64");
+            words.nth(1).filter(|word| is_uname && is_release(word))
+        })?
+    };
+    Some(Told {
+        kernel_release: Some(release.to_owned()),
+        ..Told::default()
+    })
+}
+
+/// `sysctl -a`, or one of it.
+fn sysctl(text: &str) -> Option<Told> {
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let is_it = matches!(
+            name.trim(),
+            "kernel.split_lock_mitigate" | "kernel/split_lock_mitigate"
+        );
+        is_it.then(|| value.trim().to_owned())
+    })?;
+    Some(Told {
+        split_lock_mitigate: Some(value),
+        ..Told::default()
+    })
+}
+
+fn config(text: &str) -> Option<Told> {
+    let line = |words: &str| text.lines().find_map(|line| line.strip_prefix(words));
+    let hz = line("CONFIG_HZ=")?;
+    let unset = line("# CONFIG_X86_BUS_LOCK_DETECT is not set").map(|_| false);
+    Some(Told {
+        hz: hz.trim().parse().ok().and_then(|hz| Hz::new(hz).ok()),
+        bus_lock_detect_option: line("CONFIG_X86_BUS_LOCK_DETECT=")
+            .map(|value| value.trim() == "y")
+            .or(unset),
+        ..Told::default()
+    })
+}
+
+fn os_release(text: &str) -> Option<Told> {
+    let has = |name: &str| text.lines().any(|line| line.starts_with(name));
+    (has("ID=") && has("PRETTY_NAME=")).then(|| Told {
+        os: Some(Os::parse(text)),
+        ..Told::default()
+    })
+}
+
+/// `inxi -F`: words with a colon, and what they are; a line may be wrapped anywhere.
+fn inxi(text: &str) -> Option<Told> {
+    let section = |name: &str| {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
+        let first = lines.next()?.strip_prefix(name)?;
+        let more = lines.take_while(|line| line.starts_with(' '));
+        let mut pairs: Vec<(String, String)> = vec![];
+        for word in std::iter::once(first)
+            .chain(more)
+            .flat_map(str::split_whitespace)
+        {
+            match (word.strip_suffix(':'), pairs.last_mut()) {
+                (Some(name), _) => pairs.push((name.to_owned(), String::new())),
+                (None, Some((_, value))) => {
+                    *value += if value.is_empty() { "" } else { " " };
+                    *value += word;
+                }
+                (None, None) => {}
+            }
+        }
+        Some(pairs)
+    };
+    let (system, cpu) = (section("System:"), section("CPU:"));
+    if system.is_none() && cpu.is_none() {
+        return None;
+    }
+    let of = |section: &Option<Vec<(String, String)>>, name: &str| {
+        let pairs = section.as_deref().unwrap_or_default();
+        let found = pairs.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let first = |text: String| text.split_whitespace().next().map(str::to_owned);
+    let mut told = Told {
+        kernel_release: of(&system, "Kernel").and_then(first),
+        command_line: of(&system, "parameters"),
+        cpu_family: of(&cpu, "family").and_then(|family| number(&family)),
+        cpu_model_number: of(&cpu, "model-id").and_then(|id| number(&id)),
+        cpu_flags: ["Flags", "flags", "Flags-all"]
+            .iter()
+            .find_map(|name| all_flags(&of(&cpu, name)?)),
+        ..Told::default()
+    };
+    if let Some(model) = of(&cpu, "model") {
+        told.set_cpu_model(&model);
+    }
+    const VIRTUAL: [&str; 9] = [
+        "kvm",
+        "qemu",
+        "vmware",
+        "virtualbox",
+        "xen",
+        "hyper-v",
+        "microsoft",
+        "parallels",
+        "bhyve",
+    ];
+    told.hypervisor = of(&section("Machine:"), "Type")
+        .and_then(first)
+        .filter(|kind| VIRTUAL.contains(&&*kind.to_lowercase()));
+    (told != Told::default()).then_some(told)
+}
+
+/// `0x8C (140)`, `6`, `8C (140)`, `0x1A (26)`: in hexadecimal, and what that is.
+fn number(text: &str) -> Option<u32> {
+    match text.split_once('(') {
+        Some((_, decimal)) => decimal.split(')').next()?.trim().parse().ok(),
+        None => match text.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits.trim(), 16).ok(),
+            None => text.trim().parse().ok(),
+        },
+    }
+}
