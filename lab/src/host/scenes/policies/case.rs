@@ -39,8 +39,8 @@ pub(super) struct Conditions {
     attacks_us: Vec<u64>,
 }
 
-/// Moments within a tick at which each thread with a timer begins.
-const PHASES: u32 = 2;
+/// Moments within a tick at which a thread with a timer begins, if it is alone: beside others the queue decides.
+const PHASES_ALONE: u32 = 2;
 
 impl Conditions {
     pub(super) fn full() -> Self {
@@ -89,10 +89,10 @@ impl Case {
         matches!(self, Self::Timer { period_ms, .. } if *period_ms == ms)
     }
 
-    /// A program's punishment and its window take some 13 ticks, those of five up to 15.
+    /// At 1000 ticks a second one turn of five threads is 15 ms.
     pub(super) fn round_ms(&self) -> u64 {
         let measured_ms = match self {
-            Self::Timer { .. } => 100,
+            Self::Timer { .. } => 75,
             Self::Attack { .. } => 300,
             Self::Crowd => 1_000,
         };
@@ -109,7 +109,8 @@ impl Case {
                 let mut kicks = vec![Kick::Never; usize::from(neighbours) + 1];
                 kicks[0] = Kick::Every(period_ms * 1000);
                 let name = format!("beside-{neighbours}-every-{period_ms}ms");
-                (name, origin, kicks, PHASES)
+                let phases = if neighbours == 0 { PHASES_ALONE } else { 1 };
+                (name, origin, kicks, phases)
             }
             Self::Attack { period_us: None } => {
                 let name = "attack-without-a-timer".to_owned();

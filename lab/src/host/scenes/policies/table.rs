@@ -9,11 +9,11 @@ use super::measure::Measured;
 use super::{KernelResult, Tried};
 
 const TIMERS: &str = "\n\
-    | kernel | with a timer | periods without progress, alone | beside four | progress at 1 ms, alone | at 20 ms | at 1 ms, beside four | at 20 ms | longest signal delay at 1 ms, alone | beside four |\n\
+    | kernel | with a timer | periods without progress, alone | beside four | progress at 1 ms, alone | at 20 ms | at 1 ms, beside four | at 20 ms | longest signal delay at 1 ms, alone (ms) | beside four |\n\
     |---|---|---|---|---|---|---|---|---|---|\n";
 
 const ATTACKS: &str = "\n\
-    | kernel | detection off, without a timer | with the best | of five, without a timer | with the best | traps held against the model | disagreements |\n\
+    | kernel | without a timer | with the best | of five, without | with the best | traps held against the model | disagreements |\n\
     |---|---|---|---|---|---|---|\n";
 
 pub(super) fn tables(results: &[KernelResult]) -> String {
@@ -88,7 +88,7 @@ impl<'a> Timers<'a> {
         let found = self
             .at(1)
             .map(|tried| tried.measured.worst_signal_delay_us());
-        found.map_or("-".to_owned(), |us| format!("{:.2} ms", us as f64 / 1e3))
+        found.map_or("-".to_owned(), |us| format!("{:.2}", us as f64 / 1e3))
     }
 }
 
@@ -155,7 +155,7 @@ impl Attack {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    format!("{:.1}%", 100.0 * share)
 }
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn row_has_the_worst_of_all_phases() {
         let text = tables(&[result(vec![timer(1, &[0.2, 0.0]), timer(20, &[0.3, 0.25])])]);
-        let row = "| 6.12 | vCPU | 1/2 | 0/0 | 0.0 % | 25.0 % | - | - | 2.34 ms | - |\n";
+        let row = "| 6.12 | vCPU | 1/2 | 0/0 | 0.0% | 25.0% | - | - | 2.34 | - |\n";
         assert!(text.contains(row), "{text}");
         assert!(text.ends_with("| 7 | 1 |\n"), "{text}");
         assert!(
