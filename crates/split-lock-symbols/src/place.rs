@@ -98,7 +98,7 @@ impl CodePlace {
         let file = UntrustedFile::open(path).map_err(Error::other)?;
         let image = Image::parse(file.data()).map_err(Error::not_in_file)?;
         let found = image.function_named(function);
-        single(function, offset, size, found).map_err(Error::not_in_file)
+        single(function, offset, size, &found).map_err(Error::not_in_file)
     }
 
     /// Its address in the memory of a process.
@@ -124,7 +124,7 @@ impl CodePlace {
                 },
             ));
         }
-        single(function, offset, size, found).map_err(Error::other)
+        single(function, offset, size, &found).map_err(Error::other)
     }
 
     fn in_function(&self) -> Option<(&str, u64, Option<u64>)> {
@@ -157,7 +157,7 @@ fn mapped_at(mapping: &Mapping, offset: u64) -> Option<u64> {
 }
 
 /// The address that is meant, of functions with this name, each with where it begins and its size.
-fn single(function: &str, offset: u64, size: Option<u64>, found: Vec<(u64, u64)>) -> Result<u64> {
+fn single(function: &str, offset: u64, size: Option<u64>, found: &[(u64, u64)]) -> Result<u64> {
     if found.is_empty() {
         bail!("it has no function {function} (a stripped file has no names: give an address)");
     }
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn one_function_is_meant_or_a_sentence_says_why_not() {
         let of = |offset, size, found: &[(u64, u64)]| {
-            single("f", offset, size, found.to_vec()).map_err(|error| error.to_string())
+            single("f", offset, size, found).map_err(|error| error.to_string())
         };
         assert_eq!(of(4, None, &[(0x1000, 0x20)]), Ok(0x1004));
         assert_eq!(

@@ -8,9 +8,11 @@ use split_lock_model::time::Hz;
 use crate::facts::Os;
 use crate::told::Told;
 
+type Reader = fn(&str) -> Option<Told>;
+
 /// What a text tells, and the name of what it is.
 pub(super) fn told_by(text: &str) -> impl Iterator<Item = (&'static str, Told)> {
-    const READERS: [(&str, fn(&str) -> Option<Told>); 6] = [
+    const READERS: [(&str, Reader); 6] = [
         ("lscpu", lscpu),
         ("uname", uname),
         ("sysctl", sysctl),

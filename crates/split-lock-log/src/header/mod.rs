@@ -6,6 +6,7 @@
 use crate::{Caller, Stamp, WallFormat};
 
 mod forms;
+mod tags;
 mod time;
 
 use forms::FORMS;

@@ -1,8 +1,11 @@
 //! The kernel's messages, word by word: read, and written.
 
 pub(crate) mod alignment;
+mod boot;
 
-use crate::{Boot, Exception, Message, Reaction, RefusedWrite, Suppressed, Trap, TrapKind};
+use boot::{BOOT, RATE, boot};
+
+use crate::{Boot, Exception, Message, RefusedWrite, Suppressed, Trap, TrapKind};
 
 /// What the first line of a kernel's log says.
 pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
@@ -71,49 +74,6 @@ const TRAPS: [(&[u8], &[u8], TrapKind); 4] = {
 /// What is left of [`TRAPS`] when a line's beginning is lost.
 pub(crate) const ENDS_OF_TRAPS: [&[u8]; 2] =
     [b"split_lock trap at address:", b"bus_lock trap at address:"];
-
-const fn bus_locks(reaction: Reaction, only_not_write_back: bool) -> Boot {
-    Boot::BusLocks {
-        reaction,
-        only_not_write_back,
-    }
-}
-
-const BOOT: [(&[u8], Boot); 10] = [
-    (b"disabled", Boot::Disabled),
-    (
-        b"#AC: crashing the kernel on kernel split_locks and warning on user-space split_locks",
-        Boot::SplitLocks(Reaction::Warn),
-    ),
-    (
-        b"#AC: crashing the kernel on kernel split_locks and sending SIGBUS on user-space split_locks",
-        Boot::SplitLocks(Reaction::Sigbus),
-    ),
-    (
-        b"warning about user-space split_locks",
-        Boot::SplitLocksBefore513(Reaction::Warn),
-    ),
-    (
-        b"sending SIGBUS on user-space split_locks",
-        Boot::SplitLocksBefore513(Reaction::Sigbus),
-    ),
-    (
-        b"#DB: warning on user-space bus_locks",
-        bus_locks(Reaction::Warn, false),
-    ),
-    (
-        b"#DB: sending SIGBUS on user-space bus_locks",
-        bus_locks(Reaction::Sigbus, false),
-    ),
-    (
-        b"#DB: sending SIGBUS on user-space bus_locks from non-WB",
-        bus_locks(Reaction::Sigbus, true),
-    ),
-    (b"MSR access failed: Disabled", Boot::MsrAccessFailed),
-    (b"No splitlock CPU offline handler", Boot::NoOfflineHandler),
-];
-
-const RATE: (&[u8], &[u8]) = (b"#DB: setting system wide bus lock rate limit to ", b"/sec");
 
 pub(crate) const LONGEST_HEXADECIMAL: usize = 16;
 
@@ -276,39 +236,6 @@ fn split_who(who: &[u8]) -> Option<(&[u8], u32)> {
     Some((comm, u32::try_from(tid).ok()?)).filter(|_| is_name)
 }
 
-fn boot(body: &[u8]) -> Parsed {
-    // Whoever shortens a log leaves dots behind.
-    let body = body.strip_suffix(b"...").unwrap_or(body).trim_ascii_end();
-    let longest = |(text, _): &&(&[u8], Boot)| text.len();
-    let said = BOOT.iter().filter(|(text, _)| {
-        let behind = body.strip_prefix(*text);
-        behind.is_some_and(ends_a_message)
-    });
-    if let Some(&(text, boot)) = said.max_by_key(longest) {
-        let ending = Ending {
-            behind: body.len() - text.len(),
-            may_go_on: false,
-        };
-        return Parsed::Whole(Message::Boot(boot), ending);
-    }
-    if let Some(rate) = body.strip_prefix(RATE.0) {
-        return match counted(rate, RATE.1).map(u32::try_from) {
-            Ok(Ok(per_second)) => Parsed::whole(Message::Boot(Boot::BusLockRate { per_second })),
-            Ok(Err(_)) => Parsed::Garbled,
-            Err(parsed) => parsed,
-        };
-    }
-    let begins = |whole: &[u8]| whole.starts_with(body);
-    let begins_boot = BOOT.iter().any(|(text, _)| begins(text)) || begins(RATE.0);
-    let begins_trap =
-        TRAPS.iter().any(|(exception, ..)| begins(exception)) || is_beginning_of_trap(body);
-    if begins_boot || begins_trap {
-        Parsed::CutShort
-    } else {
-        Parsed::Garbled
-    }
-}
-
 /// Whether what is behind a message is not its own: the kernel writes no such marks there.
 fn ends_a_message(behind: &[u8]) -> bool {
     behind.is_empty()
@@ -448,118 +375,4 @@ impl Message {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_end_at_the_last_slash() {
-        for (who, expected) in [
-            (&b"CPU 0/KVM/5677"[..], Some((&b"CPU 0/KVM"[..], 5677))),
-            (b"a/1/2", Some((b"a/1", 2))),
-            (b"/7", Some((b"", 7))),
-            (b"\x1b[31m\xff: \n/7", Some((b"\x1b[31m\xff: \n", 7))),
-            (b"nobody", None),
-            (b"a/", None),
-            (b"a/1x", None),
-            (b"a/-1", None),
-            (b"a/+1", None),
-            (b"a/4294967296", None),
-        ] {
-            assert_eq!(split_who(who), expected, "{}", who.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn a_name_may_sound_like_a_message() {
-        let text = b"#AC: a/1 fatal b/2 took a split_lock trap at address: 0x10";
-        let Parsed::Whole(Message::Trap(trap), _) = Opening::Prefix.parse(text) else {
-            panic!("no trap");
-        };
-        assert_eq!((&trap.comm[..], trap.tid), (&b"a/1 fatal b"[..], 2));
-    }
-
-    #[test]
-    fn every_beginning_of_a_message_is_cut_short_and_nothing_else() {
-        let traps = TRAPS
-            .map(|(exception, middle, _)| [exception, b"CPU 0/KVM/5677", middle, b"0x"].concat());
-        let boots = BOOT.map(|(text, _)| text.to_vec());
-        let rate = [RATE.0, b"1000", RATE.1].concat();
-        for whole in traps.into_iter().chain(boots).chain([rate]) {
-            for end in 0..whole.len() {
-                let part = &whole[..end];
-                let cut = Opening::Prefix.parse(part);
-                let is_whole_too = BOOT.iter().any(|(text, _)| *text == part.trim_ascii_end());
-                assert_eq!(
-                    cut == Parsed::CutShort,
-                    !is_whole_too,
-                    "{}: {cut:?}",
-                    part.escape_ascii()
-                );
-            }
-        }
-    }
-
-    const REFUSED: &[u8] = b"0x33 (tried to write 0x0000000000000000) at rIP: 0xffffffff812a061f (native_write_msr+0xf/0x30)";
-
-    #[test]
-    fn a_refused_write_is_read_word_by_word() {
-        let expected = RefusedWrite {
-            value: 0,
-            rip: 0xffff_ffff_812a_061f,
-        };
-        let whole = Parsed::whole(Message::RefusedWrite(expected));
-        assert_eq!(Opening::RefusedWrite.parse(REFUSED), whole);
-        for end in 0..REFUSED.len() {
-            let cut = Opening::RefusedWrite.parse(&REFUSED[..end]);
-            let expected = match end {
-                0..=5 => Parsed::MaybeCutShort,
-                _ => Parsed::CutShort,
-            };
-            assert_eq!(cut, expected, "{}", REFUSED[..end].escape_ascii());
-        }
-        for (text, expected) in [
-            (&b"0x330 (tried"[..], Parsed::NotOurs),
-            (b"0x3f1 (tried", Parsed::NotOurs),
-            (b"0x33(", Parsed::NotOurs),
-            (b"0x33 (failed", Parsed::Garbled),
-            (b"0x33 (tried to write 0x) at", Parsed::Garbled),
-            (
-                b"0x33 (tried to write 0x11112222333344445) at",
-                Parsed::Garbled,
-            ),
-            (b"0x33 (tried to write 0x0) at rIP: 0x1 ()", Parsed::Garbled),
-            (
-                b"0x33 (tried to write 0x0) at rIP: 0x1 (a) b",
-                Parsed::Garbled,
-            ),
-        ] {
-            assert_eq!(
-                Opening::RefusedWrite.parse(text),
-                expected,
-                "{}",
-                text.escape_ascii()
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_nearly_right_is_garbled() {
-        for text in [
-            &b"enabled"[..],
-            b"#AC: a/1 took a split_lock trap at address: 0xXXXX",
-            b"#AC: a/1 took a split_lock trap at address: 401173",
-            b"#AC: a/1 took a split_lock trap at address: 0x11112222333344445",
-            b"#AC: a/1x took a split_lock trap at address: 0x10",
-            b"#DB: setting system wide bus lock rate limit to many/sec",
-            b"#DB: setting system wide bus lock rate limit to 5000000000/sec",
-            b"#XX: a/1 took a split_lock trap at address: 0x10",
-        ] {
-            assert_eq!(
-                Opening::Prefix.parse(text),
-                Parsed::Garbled,
-                "{}",
-                text.escape_ascii()
-            );
-        }
-    }
-}
+mod tests;

@@ -6,106 +6,12 @@ use split_lock_host::{
     NotApplicableReason, OffReason, Root, Verdict,
 };
 
-#[path = "common/files.rs"]
+#[path = "../common/files.rs"]
 mod files;
+mod kernels;
+mod machine;
 
-/// What a machine says; what is `None` is not there.
-#[derive(Debug, Clone, Default)]
-struct Machine {
-    vendor: String,
-    flags: String,
-    release: String,
-    command_line: String,
-    mitigate: Option<String>,
-    config: Option<String>,
-    log: Option<String>,
-    /// Other files, which are empty or say what is here.
-    more: Vec<(&'static str, &'static str)>,
-}
-
-impl Machine {
-    fn intel(release: &str, flags: &str) -> Self {
-        Machine {
-            vendor: "GenuineIntel".into(),
-            flags: flags.into(),
-            release: release.into(),
-            ..Machine::default()
-        }
-    }
-
-    fn amd(release: &str, flags: &str) -> Self {
-        Machine {
-            vendor: "AuthenticAMD".into(),
-            ..Machine::intel(release, flags)
-        }
-    }
-
-    fn with_command_line(mut self, command_line: &str) -> Self {
-        self.command_line = command_line.into();
-        self
-    }
-
-    fn with_mitigate(mut self, value: &str) -> Self {
-        self.mitigate = Some(value.into());
-        self
-    }
-
-    fn with_config(mut self, config: &str) -> Self {
-        self.config = Some(config.into());
-        self
-    }
-
-    /// With lines of its kernel, since it started.
-    fn with_log(self, lines: &[&str]) -> Self {
-        let release = self.release.clone();
-        self.with_log_of(&release, lines)
-    }
-
-    fn with_log_of(mut self, release: &str, lines: &[&str]) -> Self {
-        let mut log = format!("[    0.000000] Linux version {release} (x)\n");
-        for line in lines {
-            log += &format!("[    0.100000] {line}\n");
-        }
-        self.log = Some(log);
-        self
-    }
-
-    fn with_files(mut self, more: &[(&'static str, &'static str)]) -> Self {
-        self.more = more.to_vec();
-        self
-    }
-
-    fn verdict(&self) -> Verdict {
-        judged(&Root::open(self.folder().path()).unwrap())
-    }
-
-    fn folder(&self) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| files::write(folder.path(), path, text);
-        let (vendor, flags) = (&self.vendor, &self.flags);
-        let cpuinfo = format!("processor : 0\nvendor_id : {vendor}\nflags : {flags}\n");
-        write("proc/cpuinfo", &cpuinfo);
-        write("proc/sys/kernel/osrelease", &self.release);
-        write("proc/cmdline", &self.command_line);
-        for (path, text) in [
-            ("proc/sys/kernel/split_lock_mitigate", &self.mitigate),
-            ("proc/config.gz", &self.config),
-            ("var/log/dmesg", &self.log),
-        ] {
-            if let Some(text) = text {
-                write(path, text);
-            }
-        }
-        for (path, text) in &self.more {
-            write(path, text);
-        }
-        folder
-    }
-
-    fn condition(&self) -> Condition {
-        self.verdict().condition
-    }
-}
+use machine::Machine;
 
 fn judged(root: &Root) -> Verdict {
     let facts = Facts::read(root);
@@ -243,82 +149,6 @@ fn a_kernel_without_detection_does_not_show_what_the_cpu_can_do() {
     let because = NotApplicableReason::Cpu;
     let machine = Machine::amd("5.4.0", "fpu");
     assert_eq!(machine.condition(), Condition::NotApplicable { because });
-}
-
-/// Zen 5 and later report bus locks, and Linux before 5.13 has no flag of that name.
-#[test]
-fn a_flag_that_the_kernel_has_no_name_for_is_not_taken_for_absent() {
-    for (release, family, because) in [
-        (
-            "5.10.0-33-amd64",
-            26,
-            NotApplicableReason::KernelBeforeBusLocks,
-        ),
-        ("5.10.0-33-amd64", 25, NotApplicableReason::Cpu),
-        ("6.1.0-28-amd64", 26, NotApplicableReason::Cpu),
-    ] {
-        let folder = Machine::amd(release, "fpu").folder();
-        let cpuinfo = format!(
-            "processor : 0\nvendor_id : AuthenticAMD\ncpu family : {family}\nflags : fpu\n"
-        );
-        files::write(folder.path(), "proc/cpuinfo", &cpuinfo);
-        let verdict = judged(&Root::open(folder.path()).unwrap());
-        assert_eq!(
-            verdict.condition,
-            Condition::NotApplicable { because },
-            "{release} {family}"
-        );
-        assert_eq!(
-            says(&verdict, "says nothing"),
-            because == NotApplicableReason::KernelBeforeBusLocks
-        );
-    }
-}
-
-/// Cured in 6.13.6 and 6.14.
-#[test]
-fn bus_locks_that_leak_into_guests_are_said_of_the_kernels_that_do() {
-    for (release, leaks) in [
-        ("6.12.9", false),
-        ("6.13.0", true),
-        ("6.13.5-arch1-1", true),
-        ("6.13.6", false),
-        ("6.14.0", false),
-    ] {
-        let verdict = Machine::amd(release, BUS).verdict();
-        assert_eq!(
-            says(&verdict, "get into KVM guests"),
-            leaks,
-            "{release}: {verdict:?}"
-        );
-    }
-    let verdict = Machine::intel("6.13.5", BUS).verdict();
-    assert!(!says(&verdict, "get into KVM guests"), "{verdict:?}");
-}
-
-/// "Run it on the host" helps nobody whose host is Windows or ESXi.
-#[test]
-fn a_guest_of_a_host_that_is_not_linux_gets_advice_that_fits() {
-    for (release, vendor, part) in [
-        ("5.15.167.4-microsoft-standard-WSL2", None, "Windows"),
-        ("6.8.0", Some("VMware, Inc.\n"), "VMware"),
-        ("6.8.0", Some("Microsoft Corporation\n"), "Hyper-V"),
-        ("6.8.0", Some("innotek GmbH\n"), "VirtualBox"),
-    ] {
-        let mut machine = Machine::intel(release, "fpu hypervisor");
-        if let Some(vendor) = vendor {
-            machine = machine.with_files(&[("sys/class/dmi/id/sys_vendor", vendor)]);
-        }
-        let verdict = machine.verdict();
-        assert_eq!(verdict.condition, Condition::HostDecides);
-        let advice: String = verdict.fixes.iter().map(|fix| fix.what.clone()).collect();
-        assert!(advice.contains(part), "{release} {vendor:?}: {advice}");
-        assert!(
-            verdict.fixes.iter().all(|fix| fix.steps.is_empty()),
-            "{:?}",
-            verdict.fixes
-        );
-    }
 }
 
 #[test]
