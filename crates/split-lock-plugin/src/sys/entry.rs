@@ -94,8 +94,8 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
     unsafe {
         interface
             .register_translate
-            .register(id, on_translate, on_translate_7)
-    };
+            .register(id, on_translate, on_translate_7);
+    }
     // SAFETY: as above.
     unsafe { interface.register_flush.register(id, on_flush, on_flush_7) };
     if target != Target::System {
@@ -107,8 +107,8 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
         unsafe {
             interface
                 .register_return
-                .register(id, on_return, on_return_7)
-        };
+                .register(id, on_return, on_return_7);
+        }
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ pub(super) enum Said {
     Ran(Ran),
     /// The emulated kernel ends it at its split lock.
     Sigbus,
+    /// Its split locks did not trap where the emulated kernel detects them.
+    NoTrap,
     /// It could not.
     Failed(String),
 }
@@ -57,6 +59,7 @@ struct Running {
 /// A kernel that the program's split locks meet.
 struct Emulated {
     thread: PunishedThread,
+    detects_at_start: bool,
     window_end: PosixTimer,
 }
 
@@ -90,7 +93,7 @@ fn begin(
     to: PipeWriter,
 ) -> io::Result<String> {
     let emulated = kernel.map(Emulated::new).transpose()?;
-    let traps = emulated.as_ref().is_some_and(Emulated::detects);
+    let traps = emulated.as_ref().is_some_and(|it| it.detects_at_start);
     let mut signals = vec![TIMER, END];
     if emulated.is_some() {
         signals.extend([Signal::SIGBUS, WINDOW_END]);
@@ -185,7 +188,12 @@ impl Running {
             cpu_ns: ThreadCpuTime::now().as_nanos() - self.cpu_ns_at_start,
             signals: self.signals,
         };
-        say(&self.to, &Said::Ran(ran));
+        let emulated = self.emulated.as_ref();
+        let said = match emulated.is_some_and(|it| it.never_trapped(turns)) {
+            true => Said::NoTrap,
+            false => Said::Ran(ran),
+        };
+        say(&self.to, &said);
         end_process(0)
     }
 }
@@ -194,14 +202,18 @@ impl Emulated {
     fn new(kernel: Kernel) -> io::Result<Self> {
         // What would wake the thread up on a real kernel.
         let signals = [TIMER, END].into_iter().collect::<SigSet>();
+        let thread = PunishedThread::new(Arc::new(kernel), 0, signals)?;
         Ok(Self {
-            thread: PunishedThread::new(Arc::new(kernel), 0, signals)?,
+            detects_at_start: thread.detection().detects,
+            thread,
             window_end: posix_timer(ClockId::CLOCK_MONOTONIC, WINDOW_END)?,
         })
     }
 
-    fn detects(&self) -> bool {
-        self.thread.detection().detects
+    /// Whether so many turns should have trapped, and did not.
+    fn never_trapped(&self, turns: u64) -> bool {
+        let traps = self.thread.kernel().punishments(self.thread.cpu()).traps;
+        self.detects_at_start && turns > 0 && traps == 0
     }
 
     /// Punishes the thread at its split lock, and has the next one trap or not, as the kernel has it by then.

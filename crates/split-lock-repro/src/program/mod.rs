@@ -151,6 +151,12 @@ pub enum ProgramError {
         /// The kernel profile, or `of this host`.
         kernel: String,
     },
+    /// The CPU, or what emulates it, does not check alignment.
+    #[error(
+        "no split lock trapped: this machine raises no #AC where EFLAGS.AC is set, so no kernel can be emulated for programs; \
+         leave out the kernel, or use the model"
+    )]
+    NoTrap,
     /// Something else ended it.
     #[error(
         "the process that splits locks ended before its time ({0}): run it again, and see the kernel's log"

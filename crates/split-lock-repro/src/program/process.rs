@@ -97,6 +97,7 @@ impl Process {
         self.ended = true;
         match serde_json::from_slice(&said[..length]) {
             Ok(Said::Ran(ran)) => Ok(Some(ran)),
+            Ok(Said::NoTrap) => Err(ProgramError::NoTrap),
             Ok(Said::Failed(why)) => Err(ProgramError::Child(why)),
             Ok(Said::Sigbus) => Err(ProgramError::Sigbus {
                 kernel: self.kernel.clone(),

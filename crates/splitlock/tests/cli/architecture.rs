@@ -81,5 +81,5 @@ fn every_path_on_the_page_exists() {
         assert!(workspace().join(path).exists(), "{path}");
         count += 1;
     }
-    assert!(count > 3, "{count} paths were found");
+    assert!(count > 0, "no path was found");
 }

@@ -37,9 +37,11 @@ fn options(help: &str) -> Vec<(String, String)> {
     lines
         .filter(|line| line.starts_with("--"))
         .map(|line| {
-            let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-            let value = value.split_inclusive('>').next().unwrap_or_default();
-            (name.to_owned(), value.trim().to_owned())
+            let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+            // One without a value may have its description in the same line.
+            let has_value = rest.starts_with('<');
+            let value = rest.split_inclusive('>').next().filter(|_| has_value);
+            (name.to_owned(), value.unwrap_or_default().to_owned())
         })
         .collect()
 }

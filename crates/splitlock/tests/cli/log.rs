@@ -81,7 +81,7 @@ fn json_has_one_object_to_a_line() {
         "time": "Apr 13 12:28:25", "clock": "syslog", "uptime_s": null, "host": "diamond",
         "caller": "T175479", "exception": "#AC", "comm": "CPU 1/KVM", "comm_hex": null,
         "tid": 175_479, "address": "0x7efb5050", "suppressed": null, "detail": null,
-        "place": null, "code": null, "registers": null, "schema_version": 1,
+        "place": null, "code": null, "registers": null, "schema": "splitlock-log", "schema_version": 1,
     });
     assert_eq!(value, expected);
 }

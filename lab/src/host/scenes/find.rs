@@ -1,6 +1,7 @@
 //! `splitlock find` against the CPU: what it names in an emulator has to be what traps on a CPU that detects split locks.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
@@ -65,10 +66,11 @@ type Counts = BTreeMap<u64, u64>;
 pub(crate) fn run(args: &FindArgs) -> Result<bool> {
     let lab = Lab::open([1])?;
     let found = step("`splitlock find`", || {
+        let splitlock = splitlock(&lab)?;
         let programs = PROGRAMS.iter();
         let found = programs.map(|program| {
             let path = program.build(&lab.cache)?;
-            let counts = program.find(&path)?;
+            let counts = program.find(&splitlock, &path)?;
             Ok((program, path, counts))
         });
         found.collect::<Result<Vec<_>>>()
@@ -76,6 +78,32 @@ pub(crate) fn run(args: &FindArgs) -> Result<bool> {
     let kernels = lab.kernels(&args.kernel)?;
     let scenes = kernels.iter().map(|kernel| scene(kernel, &found));
     runner::run(&lab, scenes.collect())
+}
+
+/// As it is installed: with the plugin beside it, which a release of the workspace has.
+fn splitlock(lab: &Lab) -> Result<PathBuf> {
+    const LIBRARY: &str = "libsplit_lock_plugin.so";
+    let mut command = programs::cargo();
+    command.args([
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "split-lock-plugin",
+    ]);
+    programs::run(&mut command).context("cannot build the plugin of `splitlock find`")?;
+    let folder = lab.cache.folder("build/find");
+    let place = || format!("cannot install splitlock in {}", folder.display());
+    fs::create_dir_all(&folder).with_context(place)?;
+    let library = lab.cache.folder("../release").join(LIBRARY);
+    let splitlock = folder.join("splitlock");
+    for (from, to) in [
+        (lab.splitlock(), &splitlock),
+        (&library, &folder.join(LIBRARY)),
+    ] {
+        fs::copy(from, to).with_context(place)?;
+    }
+    Ok(splitlock)
 }
 
 fn scene<'a>(kernel: &'a BootKernel, found: &'a [(&Program, PathBuf, Counts)]) -> Scene<'a> {
@@ -118,21 +146,13 @@ impl Program {
     }
 
     /// In the emulator, here.
-    fn find(&self, path: &Path) -> Result<Counts> {
-        let mut command = programs::cargo();
+    fn find(&self, splitlock: &Path, path: &Path) -> Result<Counts> {
+        let mut command = process::Command::new(splitlock);
         command
-            .args([
-                "run",
-                "--locked",
-                "--quiet",
-                "--release",
-                "--package",
-                "splitlock",
-            ])
-            .args(["--", "find", "--json", "--"])
+            .args(["find", "--json", "--"])
             .arg(path)
             .args(self.arguments);
-        let output = command.output().context("cannot run cargo")?;
+        let output = command.output().context("cannot run splitlock")?;
         let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let found: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("`splitlock find` printed no JSON: {}", said()))?;

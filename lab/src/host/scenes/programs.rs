@@ -62,7 +62,7 @@ const KINDS: [Kind; 7] = [
         timer: None,
     },
     Kind {
-        name: "DOS emulator (dosemu2)",
+        name: "clock of an emulator, 1 kHz",
         signals: "setitimer(ITIMER_REAL), 1 ms",
         mode: "real:1000",
         executable: PLAIN,

@@ -11,6 +11,7 @@ use split_lock_report::text::plain;
 struct Versioned<'a> {
     #[serde(flatten)]
     event: &'a Event<'a>,
+    schema: &'static str,
     schema_version: u32,
 }
 
@@ -18,6 +19,7 @@ struct Versioned<'a> {
 pub(super) fn json(event: &Event) -> Result<String> {
     let text = serde_json::to_string(&Versioned {
         event,
+        schema: "splitlock-log",
         schema_version: 1,
     })?;
     let escaped = |c: char| match c {

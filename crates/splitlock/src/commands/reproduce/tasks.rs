@@ -132,7 +132,7 @@ impl Tasks {
         Ok(section
             .picture(
                 &figure.picture(),
-                &format!(
+                format!(
                     "To see: punished, the task that splits locks stays at none while the other counts on; with the guard it comes \
                      to its end. {}",
                     how(Some(&self.punishing))
