@@ -1,13 +1,13 @@
 //! Any bytes as a host's files: no panic, and what is said of them can be written. The fuzz target runs the same.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use split_lock_host::attribution::{Machines, Owner, TimerSuspects, Traps};
-use split_lock_host::{Facts, Root};
+use split_lock_host::{Diagnosis, Facts, Reports, Root};
 use split_lock_log::Records;
 use split_lock_model::analysis::Thresholds;
 
@@ -33,6 +33,19 @@ pub(crate) fn check(input: &[u8]) {
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
     let root = Root::open(Path::new(&path)).expect("an archive");
     look(&root, &log);
+    look_at_report(input);
+}
+
+/// The same bytes as something that was sent of a machine.
+fn look_at_report(input: &[u8]) {
+    let mut reports = Reports::default();
+    if reports
+        .add_input("input", Cursor::new(input.to_vec()))
+        .is_ok()
+    {
+        let (_, diagnosis) = Diagnosis::of_reports(reports);
+        serde_json::to_string(&diagnosis).expect("it can be written");
+    }
 }
 
 fn packed(input: &[u8]) -> (Vec<u8>, Vec<u8>) {
