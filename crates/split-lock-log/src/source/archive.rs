@@ -51,7 +51,7 @@ pub fn for_each_log(path: &Path, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
         let _ = visit(None, &mut { kmsg })?;
         return Ok(LeftOut::default());
     }
-    for_each_in(Box::new(File::open(path)?), Some(path), visit)
+    for_each_in(Box::new(super::open_file(path)?), Some(path), visit)
 }
 
 impl Source {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,6 +47,20 @@ enum Opened {
     Zip(Bytes),
 }
 
+/// A file, or a pipe, or a terminal: of devices those that have an end.
+fn open_file(path: &Path) -> io::Result<File> {
+    /// As mknod(1) is given them: zero, full, random, urandom.
+    const ENDLESS: [u64; 4] = [0x105, 0x107, 0x108, 0x109];
+    let file = File::open(path)?;
+    let kind = file.metadata()?;
+    if kind.file_type().is_char_device() && ENDLESS.contains(&kind.rdev()) {
+        return Err(io::Error::other(
+            "it is a device without an end, and no log",
+        ));
+    }
+    Ok(file)
+}
+
 impl Source {
     /// Opens a file, a pipe, or `/dev/kmsg`, which ends with the last message that is there.
     ///
@@ -56,7 +71,7 @@ impl Source {
             let bytes = Box::new(kmsg);
             return Ok(Source { bytes });
         }
-        Self::from_reader(File::open(path)?)
+        Self::from_reader(open_file(path)?)
     }
 
     /// Opens what should be `/dev/kmsg`. In containers it may be something else, from which a read would wait for ever.

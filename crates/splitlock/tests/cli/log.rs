@@ -298,3 +298,15 @@ fn the_fields_and_events_are_documented() {
         "{object}"
     );
 }
+
+#[test]
+fn a_device_without_an_end_is_no_log() {
+    for arguments in [
+        &["log", "/dev/zero"][..],
+        &["doctor", "--log", "/dev/urandom"],
+        &["doctor", "--from", "/dev/zero"],
+    ] {
+        let error = fail(arguments);
+        assert!(error.contains("a device without an end"), "{error}");
+    }
+}
