@@ -63,7 +63,7 @@ impl Help {
         })
     }
 
-    /// What is tried out once, when it is first needed.
+    /// What is tried out once, when the first vCPU is made.
     pub(crate) fn breakpoint_support(&self) -> BreakpointSupport {
         *self.breakpoints.get_or_init(|| {
             let emulates = self.settings.guard == Guard::Emulate;

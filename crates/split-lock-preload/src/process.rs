@@ -88,6 +88,8 @@ impl Process {
         let Some(vm) = self.vm(vm) else {
             return self.insert(fd, Object::Unknown);
         };
+        // Before the guest runs: later, signals of the VMM that come meanwhile would be taken together.
+        self.help.breakpoint_support();
         match sys::duplicate(fd) {
             Some(duplicate) => {
                 let record = self.help.report().add_vcpu(vm.number, id);

@@ -191,8 +191,6 @@ impl Watched {
     /// The thread is to come out and have a look. Where nothing is done for it, it looks when it comes out by itself: a
     /// signal would only make its punishment begin anew.
     fn get_out(&self, process: &Process) {
-        // Here, so that no vCPU's thread has to try it out, and loses signals of the VMM that come meanwhile.
-        process.help().breakpoint_support();
         self.vcpu.presence.suspect();
         if process.help().settings().guard == Guard::Report {
             return;

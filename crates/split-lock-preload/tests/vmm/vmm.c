@@ -360,14 +360,19 @@ static void set_immediate_exit(int signal)
     of_handler.run->immediate_exit = 1;
 }
 
+static int answered;
+
 static void *kick(void *argument)
 {
+    enum { LONGEST_US = 10000000, PAUSE_US = 10 };
     pthread_t thread = *(pthread_t *)argument;
     for (int n = 0; n < 100; n++) {
         usleep(2500);
+        int before = __atomic_load_n(&answered, __ATOMIC_SEQ_CST);
         CHECK(pthread_kill(thread, SIGUSR1) == 0);
-        while (__atomic_load_n(&of_handler.run->immediate_exit, __ATOMIC_SEQ_CST))
-            usleep(10);
+        /* The next one only then, as signals that are pending are one. One that is lost is missing in the end. */
+        for (int us = 0; us < LONGEST_US && before == __atomic_load_n(&answered, __ATOMIC_SEQ_CST); us += PAUSE_US)
+            usleep(PAUSE_US);
     }
     over = 1;
     pthread_kill(thread, SIGUSR1);
@@ -386,17 +391,16 @@ static void immediate_exit(char **arguments)
     CHECK(sigaction(SIGUSR1, &action, 0) == 0);
     pthread_t self = pthread_self(), thread;
     CHECK(pthread_create(&thread, 0, kick, &self) == 0);
-    int interrupted = 0;
     while (!over) {
         CHECK(ioctl(of_handler.fd, KVM_RUN, 0) == -1 && errno == EINTR);
-        interrupted++;
+        __atomic_fetch_add(&answered, 1, __ATOMIC_SEQ_CST);
         /* Whoever comes out was kicked. */
         CHECK(of_handler.run->immediate_exit || over);
         of_handler.run->immediate_exit = 0;
     }
     pthread_join(thread, 0);
-    fprintf(stderr, "%d of 100\n", interrupted);
-    printf("answered %d, progress %d\n", interrupted > 50, word(vm.memory) > 0);
+    /* The last one, which says that it is over, may have come too late. */
+    printf("answered %d, progress %d\n", answered >= 100, word(vm.memory) > 0);
 }
 
 /* A thread that blocks everything, with and without KVM's mask. */
