@@ -62,7 +62,7 @@ fn the_arrows_of_the_page_are_those_of_the_workspace() {
 }
 
 #[test]
-fn every_crate_has_a_row_in_the_table_of_rooms() {
+fn every_crate_has_a_row_in_the_table() {
     let page = page();
     for name in arrows_of_cargo().keys() {
         let row = format!("\n| `{name}` |");

@@ -273,3 +273,32 @@ fn the_unit_runs_a_command_that_there_is() {
         assert!(text.contains(&format!("splitlock_verdict_exit_code {code}\n")));
     }
 }
+
+/// Whatever is wrong with arguments is said before help that is asked for behind them.
+#[test]
+fn commands_of_units_and_of_the_daemon_set_are_understood() {
+    let mut commands = Vec::new();
+    for unit in ["splitlock-doctor", "splitlock-relieve"] {
+        let unit = read(&format!("contrib/systemd/{unit}.service"));
+        let lines = unit.lines().filter(|line| line.starts_with("Exec"));
+        let values = lines.filter_map(|line| line.split_once('='));
+        commands.extend(values.map(|(_, command)| command.trim_start_matches('-').to_owned()));
+    }
+    let set = read("contrib/kubernetes/daemonset.yml");
+    let (_, list) = set.split_once("command: [splitlock, ").unwrap();
+    let list = list.split_once(']').unwrap().0;
+    commands.push(format!("splitlock {}", list.replace([',', '"'], "")));
+    let (_, doctor) = set.split_once("do splitlock doctor").unwrap();
+    commands.push(format!(
+        "splitlock doctor{}",
+        doctor.split_once(';').unwrap().0
+    ));
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    for command in commands {
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("splitlock"));
+        let arguments: Vec<&str> = words.chain(["--help"]).collect();
+        let output = run(&arguments);
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+}
