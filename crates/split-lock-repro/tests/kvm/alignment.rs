@@ -29,6 +29,14 @@ fn runs_on(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>) -> bool {
     port_within(vcpu, Duration::from_millis(20)).is_none()
 }
 
+/// Whether it gets past its instruction without that; on a busy machine it may take some runs.
+fn gets_on(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>, slot: &VcpuSlot) -> bool {
+    (0..100).any(|_| {
+        assert!(runs_on(vcpu));
+        slot.turns(vcpu.vcpu()).unwrap() > 0
+    })
+}
+
 fn port_within(vcpu: &mut PreemptibleVcpu<&mut VcpuFd>, time: Duration) -> Option<u16> {
     let port = match vcpu.run_until(Deadline::after(time)).unwrap() {
         Outcome::Exit(VcpuExit::IoOut(port, _)) => Some(port),
@@ -59,8 +67,7 @@ fn a_split_lock_traps_before_it_happens_again_and_again_until_it_may() {
         assert_eq!(trapped, start);
     }
     change_flags(&slot, vcpu.vcpu(), 0, AC);
-    assert!(runs_on(&mut vcpu));
-    assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
+    assert!(gets_on(&mut vcpu, &slot));
 
     change_flags(&slot, vcpu.vcpu(), AC, 0);
     assert_eq!(port(&mut vcpu), Some(ALIGNMENT_CHECK_PORT));
@@ -92,6 +99,5 @@ fn what_is_aligned_is_not_disturbed() {
     let Vcpu { mut fd, slot } = checking(&kvm, "aligned");
     let mut vcpu = PreemptibleVcpu::new(&mut fd).unwrap();
     change_flags(&slot, vcpu.vcpu(), AC, 0);
-    assert!(runs_on(&mut vcpu));
-    assert!(slot.turns(vcpu.vcpu()).unwrap() > 0);
+    assert!(gets_on(&mut vcpu, &slot));
 }
