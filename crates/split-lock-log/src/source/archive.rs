@@ -1,7 +1,7 @@
 //! All logs in a file: one, or those that an archive holds.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -12,6 +12,9 @@ use super::{Bytes, Opened, Source};
 
 /// An archive that comes from a pipe has to fit in memory, if its directory is at its end.
 const MOST_BYTES_FROM_PIPE: u64 = 64 << 20;
+
+/// The kernel refuses to give a record to a read that is shorter than it.
+const KMSG_READ_BYTES: usize = 16 << 10;
 
 /// No archive of a machine's logs has more files.
 const MOST_MEMBERS: usize = 20_000;
@@ -48,7 +51,7 @@ pub type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<Contro
 /// If the file cannot be read or is of a kind that is not read, or if `visit` fails.
 pub fn for_each_log(path: &Path, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
     if let Some(kmsg) = Kmsg::open(path)? {
-        let _ = visit(None, &mut { kmsg })?;
+        let _ = visit(None, &mut BufReader::with_capacity(KMSG_READ_BYTES, kmsg))?;
         return Ok(LeftOut::default());
     }
     for_each_in(Box::new(super::open_file(path)?), Some(path), visit)
