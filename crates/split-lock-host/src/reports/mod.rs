@@ -11,6 +11,8 @@ use split_lock_log::{LeftOut, Source, for_each_log};
 use crate::told::Told;
 use crate::{Events, History, LogCollector, Observed, Root};
 
+#[cfg(test)]
+mod tests;
 mod texts;
 
 /// So much of a text is looked at for what it tells of a machine; a log goes on for longer.
@@ -160,7 +162,7 @@ impl Reports {
             self.files.entry(path.into()).or_insert(file);
             return Ok(false);
         }
-        for (what, told) in texts::told_by(&words) {
+        for (what, told) in texts::told_by(&words, member) {
             self.told.push((format!("{name} ({what})"), told));
         }
         let is_empty = head.is_empty();
