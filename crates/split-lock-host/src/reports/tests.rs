@@ -51,3 +51,23 @@ fn only_what_looks_like_a_release_is_one_where_it_stands_alone() {
         assert_eq!(release(text), None, "{text}");
     }
 }
+
+#[test]
+fn settings_for_boot_are_not_the_running_value() {
+    let text = &b"kernel.split_lock_mitigate = 0\n"[..];
+    let configured = [
+        LSCPU,
+        ("etc/sysctl.d/99-games.conf", text),
+        ("etc/sysctl.conf", text),
+    ];
+    let value = diagnosis_of(&configured).facts.split_lock_mitigate;
+    assert_eq!(value.known(), None, "{value:?}");
+    let running = (
+        "sos_commands/kernel/sysctl_-a",
+        &b"kernel.split_lock_mitigate = 1\n"[..],
+    );
+    let value = diagnosis_of(&[&configured[..], &[running]].concat())
+        .facts
+        .split_lock_mitigate;
+    assert_eq!(value.known().map(String::as_str), Some("1"));
+}

@@ -19,7 +19,7 @@ pub(super) fn told_by(
     const READERS: [(&str, Reader); 6] = [
         ("lscpu", |text, _| lscpu(text)),
         ("uname", uname),
-        ("sysctl", |text, _| sysctl(text)),
+        ("sysctl", sysctl),
         ("a kernel's configuration", |text, _| config(text)),
         ("os-release", |text, _| os_release(text)),
         ("inxi", |text, _| inxi(text)),
@@ -153,8 +153,12 @@ fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `sysctl -a`, or one of it.
-fn sysctl(text: &str) -> Option<Told> {
+/// `sysctl -a`, or one of it. What is to be set at boot may have been changed since, or never been set.
+fn sysctl(text: &str, member: Option<&str>) -> Option<Told> {
+    let is_for_boot = |name: &str| name.contains("sysctl.d/") || name.ends_with("sysctl.conf");
+    if member.is_some_and(is_for_boot) {
+        return None;
+    }
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         let is_it = matches!(
