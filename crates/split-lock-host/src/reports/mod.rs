@@ -157,7 +157,7 @@ impl Reports {
         let mut head = vec![];
         text.take(MOST_TEXT_BYTES).read_to_end(&mut head)?;
         let words = String::from_utf8_lossy(&head);
-        if let Some(path) = own_file(name, &words).filter(|_| !self.is_for_log) {
+        if let Some(path) = own_file(name, member, &words).filter(|_| !self.is_for_log) {
             let file = (head, name.to_owned());
             self.files.entry(path.into()).or_insert(file);
             return Ok(false);
@@ -237,7 +237,7 @@ impl Reports {
 }
 
 /// Which of the machine's own files it is, by its name in an archive, or by what it says.
-fn own_file(name: &str, text: &str) -> Option<&'static str> {
+fn own_file(name: &str, member: Option<&str>, text: &str) -> Option<&'static str> {
     let is_named =
         |path: &&&str| name.ends_with(&format!("/{path}")) || name.ends_with(&format!(":{path}"));
     if let Some(path) = FILES.iter().find(is_named) {
@@ -248,8 +248,12 @@ fn own_file(name: &str, text: &str) -> Option<&'static str> {
     if first.starts_with("processor\t:") || first.starts_with("processor       :") {
         return Some("proc/cpuinfo");
     }
-    let is_single = lines.next().is_none();
-    let is_command_line = first.starts_with("BOOT_IMAGE=") || first.starts_with("root=");
-    (is_single && (is_command_line || (name.ends_with("cmdline") || name.ends_with("cmdline.txt"))))
-        .then_some("proc/cmdline")
+    // In an archive each process may have a `cmdline`.
+    let is_command_line = name.ends_with("cmdline.txt")
+        || member.is_none()
+            && (["BOOT_IMAGE=", "root="]
+                .iter()
+                .any(|word| first.starts_with(word))
+                || name.ends_with("cmdline"));
+    (lines.next().is_none() && is_command_line).then_some("proc/cmdline")
 }

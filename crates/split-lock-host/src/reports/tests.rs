@@ -71,3 +71,15 @@ fn settings_for_boot_are_not_the_running_value() {
         .split_lock_mitigate;
     assert_eq!(value.known().map(String::as_str), Some("1"));
 }
+
+#[test]
+fn command_line_of_a_process_is_not_the_kernels() {
+    let process = ("sos/proc/77/cmdline", &b"root=/ split_lock_detect=off"[..]);
+    let line = diagnosis_of(&[LSCPU, process]).facts.command_line;
+    assert_eq!(line.known(), None, "{line:?}");
+    for name in ["sos/proc/cmdline", "proc/cmdline", "sent/cmdline.txt"] {
+        let kernel = (name, &b"quiet\n"[..]);
+        let line = diagnosis_of(&[process, kernel]).facts.command_line;
+        assert_eq!(line.known().map(String::as_str), Some("quiet"), "{name}");
+    }
+}
