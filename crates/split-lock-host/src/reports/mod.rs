@@ -147,8 +147,23 @@ impl Reports {
         self.files.len() + self.told.len() + self.logs.len()
     }
 
-    /// Takes what a text tells; says whether it is empty.
+    /// Takes what a text tells; says whether it is empty. A damaged file in an archive is left out.
     fn add_text(
+        &mut self,
+        name: &str,
+        member: Option<&str>,
+        text: &mut dyn Read,
+    ) -> io::Result<bool> {
+        match self.add_readable(name, member, text) {
+            Err(error) if member.is_some() => {
+                self.left_out.add(name, &error);
+                Ok(false)
+            }
+            added => added,
+        }
+    }
+
+    fn add_readable(
         &mut self,
         name: &str,
         member: Option<&str>,
@@ -168,18 +183,7 @@ impl Reports {
         let is_empty = head.is_empty();
         let mut collector = LogCollector::default();
         let log = Cursor::new(head).chain(text);
-        let events = match History::of_log(log, |record| collector.add(record)) {
-            Ok(events) => events,
-            // One file of many.
-            Err(error) if member.is_some() => {
-                self.left_out.members += 1;
-                self.left_out
-                    .first
-                    .get_or_insert_with(|| format!("{name}: {error}"));
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        };
+        let events = History::of_log(log, |record| collector.add(record))?;
         // Programs' settings and sources mention split locks as well.
         let is_log = match member {
             Some(_) => events.is_log && (events.begins_at_boot || events.messages() > 0),

@@ -1,10 +1,17 @@
-use std::io::Cursor;
+use std::io::{Cursor, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use super::*;
 use crate::Diagnosis;
 
 /// What these files of an archive say of a machine.
 fn diagnosis_of(files: &[(&str, &[u8])]) -> Diagnosis {
+    Diagnosis::of_reports(reports_of(files)).1
+}
+
+fn reports_of(files: &[(&str, &[u8])]) -> Reports {
     let mut archive = tar::Builder::new(vec![]);
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -14,7 +21,7 @@ fn diagnosis_of(files: &[(&str, &[u8])]) -> Diagnosis {
     let mut reports = Reports::default();
     let archive = Cursor::new(archive.into_inner().unwrap());
     reports.add_input("sent.tar", archive).unwrap();
-    Diagnosis::of_reports(reports).1
+    reports
 }
 
 const LSCPU: (&str, &[u8]) = (
@@ -82,4 +89,38 @@ fn command_line_of_a_process_is_not_the_kernels() {
         let line = diagnosis_of(&[process, kernel]).facts.command_line;
         assert_eq!(line.known().map(String::as_str), Some("quiet"), "{name}");
     }
+}
+
+const DMESG: &str = "[    0.000000] Linux version 6.12.24-Unraid (x@y) #1 SMP\n\
+    [    0.162119] smpboot: CPU0: Intel(R) Core(TM) i7-1165G7 (family: 0x6, model: 0x8c, stepping: 0x1)\n\
+    [    1.500000] x86/split lock detection: #AC: a/1 took a split_lock trap at address: 0x10\n";
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(vec![], Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn damaged_file_in_an_archive_is_left_out() {
+    let whole = gzip(DMESG.as_bytes());
+    let cut = &whole[..whole.len() - 20];
+    let long = gzip(&DMESG.as_bytes().repeat(10_000));
+    let long_cut = &long[..long.len() - 20];
+    let files = [
+        ("var/log/kern.log.2.gz", cut),
+        ("var/log/kern.log.1.gz", long_cut),
+        LSCPU,
+        ("dmesg", DMESG.as_bytes()),
+    ];
+    let reports = reports_of(&files);
+    assert_eq!(reports.left_out.members, 2);
+    let first = reports.left_out.first.clone().unwrap();
+    assert!(
+        first.starts_with("sent.tar:var/log/kern.log.2.gz: "),
+        "{first}"
+    );
+    let diagnosis = Diagnosis::of_reports(reports).1;
+    assert_eq!(diagnosis.history.from, "sent.tar:dmesg");
+    assert_eq!(diagnosis.facts.online_cpus.known(), Some(&8));
 }

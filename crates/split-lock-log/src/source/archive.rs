@@ -35,7 +35,8 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    fn add(&mut self, name: &str, why: &dyn std::fmt::Display) {
+    /// Counts a file.
+    pub fn add(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.members += 1;
         self.first.get_or_insert_with(|| format!("{name}: {why}"));
     }
@@ -210,8 +211,11 @@ impl<'a, 'v> Members<'a, 'v> {
         }
         // What is compressed once more has to be read to its end first: it borrows from the archive.
         let mut bytes = vec![];
-        whole.take(MOST_MEMBER_BYTES).read_to_end(&mut bytes)?;
-        match Opened::new(Box::new(Cursor::new(bytes))) {
+        let opened = whole
+            .take(MOST_MEMBER_BYTES)
+            .read_to_end(&mut bytes)
+            .and_then(|_| Opened::new(Box::new(Cursor::new(bytes))));
+        match opened {
             Ok(Opened::Text(inner)) => {
                 let mut text = Limited {
                     inner,
