@@ -16,8 +16,8 @@ const MOST_BYTES_FROM_PIPE: u64 = 64 << 20;
 /// The kernel refuses to give a record to a read that is shorter than it.
 const KMSG_READ_BYTES: usize = 16 << 10;
 
-/// No archive of a machine's logs has more files.
-const MOST_MEMBERS: usize = 20_000;
+/// No archive of a machine's logs has more files. A sosreport has some ten thousand, and as many links and folders.
+const MOST_FILES: u64 = 200_000;
 
 /// What an archive may expand to in all.
 const MOST_EXPANDED_BYTES: u64 = 4 << 30;
@@ -101,10 +101,7 @@ fn in_tar(bytes: Bytes, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
         inner: bytes,
         left: &mut left,
     });
-    for (number, member) in archive.entries()?.enumerate() {
-        if number >= MOST_MEMBERS {
-            return Err(too_many());
-        }
+    for member in archive.entries()? {
         let mut member = member?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         if member.header().entry_type().is_file() && members.see(&name, &mut member)?.is_break() {
@@ -123,9 +120,6 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
         )
     };
     let mut archive = ZipArchive::new(file).map_err(|error| broken(&error))?;
-    if archive.len() > MOST_MEMBERS {
-        return Err(too_many());
-    }
     for number in 0..archive.len() {
         let mut member = match archive.by_index(number) {
             Ok(member) => member,
@@ -166,16 +160,11 @@ impl<R: Read> Read for Limited<'_, R> {
     }
 }
 
-fn too_many() -> io::Error {
-    io::Error::other(format!(
-        "it has more than {MOST_MEMBERS} files: unpack it first"
-    ))
-}
-
 /// What has been seen of an archive's members.
 struct Members<'a, 'v> {
     visit: &'a mut Visit<'v>,
     left_out: LeftOut,
+    files: u64,
     /// What they may still expand to, all together.
     left: u64,
 }
@@ -185,11 +174,18 @@ impl<'a, 'v> Members<'a, 'v> {
         Members {
             visit,
             left_out: LeftOut::default(),
+            files: 0,
             left: MOST_EXPANDED_BYTES,
         }
     }
 
     fn see(&mut self, name: &str, member: &mut dyn Read) -> io::Result<ControlFlow<()>> {
+        self.files += 1;
+        if self.files > MOST_FILES {
+            return Err(io::Error::other(format!(
+                "it has more than {MOST_FILES} files: unpack it, and give --root"
+            )));
+        }
         let mut member = Limited {
             inner: member,
             left: &mut self.left,

@@ -41,3 +41,56 @@ fn compressed_log_with_a_wrong_checksum_is_left_out() {
     let first = left_out.first.unwrap();
     assert!(first.starts_with("kern.log.2.gz: "), "{first}");
 }
+
+/// The header of a tar archive's member without content.
+fn header(name: &str, kind: tar::EntryType) -> [u8; 512] {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).unwrap();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+/// The same bytes so many times.
+struct Repeated {
+    block: [u8; 512],
+    left_bytes: usize,
+}
+
+impl Repeated {
+    fn new(block: [u8; 512], times: usize) -> Self {
+        Repeated {
+            block,
+            left_bytes: times * 512,
+        }
+    }
+}
+
+impl Read for Repeated {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let from = (512 - self.left_bytes % 512) % 512;
+        let count = (&self.block[from..])
+            .take(self.left_bytes as u64)
+            .read(to)?;
+        self.left_bytes -= count;
+        Ok(count)
+    }
+}
+
+#[test]
+fn folders_and_links_do_not_count_as_files() {
+    let times = 100_001;
+    let folders = Repeated::new(header("sys/x/", tar::EntryType::Directory), times);
+    let links = Repeated::new(header("sys/x/y", tar::EntryType::Symlink), times);
+    let log = Cursor::new(header("dmesg", tar::EntryType::Regular));
+    let (names, _) = logs(folders.chain(links).chain(log)).unwrap();
+    assert_eq!(names, ["dmesg"]);
+}
+
+#[test]
+fn archive_with_too_many_files_is_refused_with_what_to_do() {
+    let files = Repeated::new(header("x", tar::EntryType::Regular), 200_001);
+    let error = logs(files).unwrap_err().to_string();
+    assert!(error.ends_with("unpack it, and give --root"), "{error}");
+}
