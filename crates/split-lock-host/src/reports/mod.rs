@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use split_lock_log::{LeftOut, Source, for_each_log};
 
 use crate::told::Told;
-use crate::{Events, History, LogCollector, Observed, Root};
+use crate::{History, LogCollector, Root};
 
+mod logs;
 #[cfg(test)]
 mod tests;
 mod texts;
+
+use logs::{Log, Logs};
 
 /// So much of a text is looked at for what it tells of a machine; a log goes on for longer.
 const MOST_TEXT_BYTES: u64 = 1 << 20;
@@ -46,35 +49,11 @@ pub struct Reports {
     /// By path below the root, with where they are from.
     pub(crate) files: BTreeMap<PathBuf, (Vec<u8>, String)>,
     pub(crate) told: Vec<(String, Told)>,
-    logs: Vec<Log>,
+    logs: Logs,
     /// Files in archives that could not be read.
     pub(crate) left_out: LeftOut,
     /// A text that was given by name is one, whatever it says.
     is_for_log: bool,
-}
-
-/// A log among what was sent.
-#[derive(Debug)]
-struct Log {
-    name: String,
-    events: Events,
-    collector: LogCollector,
-}
-
-/// How good a log tells of the last boot: from its beginning; as the kernel's own memory; and with how many messages.
-type Worth = (bool, bool, u64);
-
-impl Log {
-    fn worth(&self) -> Worth {
-        let is_of_this_boot = ["dmesg", "journalctl"]
-            .iter()
-            .any(|word| self.name.contains(word));
-        (
-            self.events.begins_at_boot,
-            is_of_this_boot,
-            self.events.messages(),
-        )
-    }
 }
 
 impl Reports {
@@ -144,7 +123,7 @@ impl Reports {
     }
 
     fn size(&self) -> usize {
-        self.files.len() + self.told.len() + self.logs.len()
+        self.files.len() + self.told.len() + self.logs.count()
     }
 
     /// Takes what a text tells; says whether it is empty. A damaged file in an archive is left out.
@@ -190,7 +169,7 @@ impl Reports {
             None => self.is_for_log || events.is_log || events.messages() > 0,
         };
         if is_log {
-            self.logs.push(Log {
+            self.logs.add(Log {
                 name: name.to_owned(),
                 events,
                 collector,
@@ -201,30 +180,7 @@ impl Reports {
 
     /// The log that tells most of the last boot, what others tell besides, and what is left.
     pub(crate) fn take_log(&mut self) -> (History, LogCollector, Option<String>) {
-        let logs = std::mem::take(&mut self.logs);
-        let mut best: Option<Log> = None;
-        let mut others: Vec<(String, u64)> = vec![];
-        for log in logs {
-            let is_better = best.as_ref().is_none_or(|best| log.worth() > best.worth());
-            let worse = match is_better {
-                true => best.replace(log),
-                false => Some(log),
-            };
-            others.extend(worse.map(|log| (log.name, log.events.traps())));
-        }
-        let Some(best) = best else {
-            let history = Observed::Absent.from("nothing that was given is a kernel's log");
-            return (history, LogCollector::default(), None);
-        };
-        let other = others
-            .iter()
-            .max_by_key(|(_, traps)| *traps)
-            .filter(|(_, traps)| *traps > best.events.traps())
-            .map(|(name, traps)| {
-                format!("{name} tells of {traps} traps, maybe of an earlier boot: give it to --log to see them")
-            });
-        let history = Observed::Is(best.events).from(best.name);
-        (history, best.collector, other)
+        std::mem::take(&mut self.logs).into_best()
     }
 
     /// The log alone, if there is one.
