@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use split_lock_model::time::Hz;
 
-use crate::facts::Os;
+use crate::facts::{self, Os};
 use crate::told::Told;
 
 /// Reads a text, and the name that it has in an archive.
@@ -174,14 +173,10 @@ fn sysctl(text: &str, member: Option<&str>) -> Option<Told> {
 }
 
 fn config(text: &str) -> Option<Told> {
-    let line = |words: &str| text.lines().find_map(|line| line.strip_prefix(words));
-    let hz = line("CONFIG_HZ=")?;
-    let unset = line("# CONFIG_X86_BUS_LOCK_DETECT is not set").map(|_| false);
+    let hz = facts::configured_hz(text)?;
     Some(Told {
-        hz: hz.trim().parse().ok().and_then(|hz| Hz::new(hz).ok()),
-        bus_lock_detect_option: line("CONFIG_X86_BUS_LOCK_DETECT=")
-            .map(|value| value.trim() == "y")
-            .or(unset),
+        hz: Some(hz),
+        bus_lock_detect_option: facts::configured_bus_lock_detect(text),
         ..Told::default()
     })
 }
