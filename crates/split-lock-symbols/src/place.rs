@@ -92,8 +92,13 @@ impl CodePlace {
     /// # Errors
     /// If the file cannot be read, or has no such function, or several.
     pub fn in_file(&self, path: &Path) -> Result<u64, Error> {
-        let Some((function, offset, size)) = self.in_function() else {
-            return Ok(self.number());
+        let (function, offset, size) = match self {
+            Self::Address(address) => return Ok(*address),
+            Self::InFunction {
+                function,
+                offset,
+                size,
+            } => (function, *offset, *size),
         };
         let file = UntrustedFile::open(path).map_err(Error::other)?;
         let image = Image::parse(file.data()).map_err(Error::not_in_file)?;
@@ -106,8 +111,13 @@ impl CodePlace {
     /// # Errors
     /// If the process cannot be looked at, or none of the files that it runs has such a function, or several have.
     pub fn in_process(&self, pid: u32) -> Result<u64, Error> {
-        let Some((function, offset, size)) = self.in_function() else {
-            return Ok(self.number());
+        let (function, offset, size) = match self {
+            Self::Address(address) => return Ok(*address),
+            Self::InFunction {
+                function,
+                offset,
+                size,
+            } => (function, *offset, *size),
         };
         let process = Process::new(pid);
         let mut found = vec![];
@@ -125,24 +135,6 @@ impl CodePlace {
             ));
         }
         single(function, offset, size, &found).map_err(Error::other)
-    }
-
-    fn in_function(&self) -> Option<(&str, u64, Option<u64>)> {
-        match self {
-            Self::Address(_) => None,
-            Self::InFunction {
-                function,
-                offset,
-                size,
-            } => Some((function, *offset, *size)),
-        }
-    }
-
-    fn number(&self) -> u64 {
-        match self {
-            Self::Address(address) => *address,
-            Self::InFunction { offset, .. } => *offset,
-        }
     }
 }
 

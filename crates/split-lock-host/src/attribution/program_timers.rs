@@ -63,6 +63,9 @@ fn handles(status: &str, signal: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::attribution::Clock;
     use crate::facts::fixture;
@@ -90,10 +93,26 @@ mod tests {
     }
 
     #[test]
-    fn live_process_shows_its_timers_and_its_handlers() {
-        let pid = std::process::id();
-        let found = ProgramTimers::of(&Root::live().unwrap(), pid, &[pid]);
-        assert_eq!(found, ProgramTimers::default());
+    fn live_process_shows_that_it_handles_the_alarm() {
+        let handles_alarm = |script: &str| {
+            let mut shell = Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let output = shell.stdout.take().unwrap();
+            BufReader::new(output).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            let found = ProgramTimers::of(&Root::live().unwrap(), shell.id(), &[shell.id()]);
+            // The shell ends when there is nothing left to read.
+            drop(shell.stdin.take());
+            shell.wait().unwrap();
+            found.handles_alarm
+        };
+        assert!(handles_alarm("trap : ALRM; echo ready; read line"));
+        assert!(!handles_alarm("echo ready; read line"));
     }
 
     #[test]

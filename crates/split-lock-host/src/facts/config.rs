@@ -50,8 +50,7 @@ impl Config {
     }
 
     pub(super) fn hz(&self, root: &Root) -> Fact<Hz> {
-        let configured = self.value(HZ).and_then(|hz| Hz::new(hz.parse().ok()?).ok());
-        if let Some(hz) = configured {
+        if let Some(hz) = self.text.known().and_then(|text| configured_hz(text)) {
             return Observed::Is(hz).from(&self.text.from);
         }
         let asked = root.ask("ticks-per-second", || {
@@ -67,19 +66,24 @@ impl Config {
     /// Absent where the configuration is to be had and does not know the option, or says that it is not set: see
     /// the release.
     pub(super) fn bus_lock_detect(&self) -> Fact<bool> {
-        let set = self.text.value.clone().find(|text| {
-            let unset = format!("# {BUS_LOCK_DETECT} is not set");
-            if text.lines().any(|line| line == unset) {
-                return Some(false);
-            }
-            value(&text, BUS_LOCK_DETECT).map(|value| value == "y")
-        });
-        set.from(&self.text.from)
+        let set = self.text.value.clone();
+        set.find(|text| configured_bus_lock_detect(&text))
+            .from(&self.text.from)
     }
+}
 
-    fn value(&self, option: &str) -> Option<&str> {
-        value(self.text.known()?, option)
+/// How often a kernel with this configuration ticks.
+pub(crate) fn configured_hz(config: &str) -> Option<Hz> {
+    Hz::new(value(config, HZ)?.parse().ok()?).ok()
+}
+
+/// Whether a kernel with this configuration detects bus locks; `None` if it does not know the option.
+pub(crate) fn configured_bus_lock_detect(config: &str) -> Option<bool> {
+    let unset = format!("# {BUS_LOCK_DETECT} is not set");
+    if config.lines().any(|line| line.trim_end() == unset) {
+        return Some(false);
     }
+    value(config, BUS_LOCK_DETECT).map(|value| value == "y")
 }
 
 /// Whether a configuration is looked for there.
@@ -141,6 +145,7 @@ fn unpacked(bytes: Vec<u8>) -> Observed<String> {
 fn value<'a>(text: &'a str, option: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(option)?.strip_prefix('='))
+        .map(str::trim_end)
 }
 
 /// The coarse clock advances once a tick.
@@ -177,6 +182,19 @@ mod tests {
         assert_eq!(config.hz(&root).value, Observed::Is(Hz::HZ_1000));
         assert_eq!(config.bus_lock_detect().value, Observed::Is(false));
         assert_eq!(config.bus_lock_detect().from, "/proc/config.gz");
+    }
+
+    #[test]
+    fn options_are_read_from_a_text_that_was_sent() {
+        let text = "CONFIG_HZ_300=y\nCONFIG_HZ=300 \r\nCONFIG_X86_BUS_LOCK_DETECT=y\r\n";
+        assert_eq!(configured_hz(text), Some(Hz::HZ_300));
+        assert_eq!(configured_bus_lock_detect(text), Some(true));
+        let unset = "# CONFIG_X86_BUS_LOCK_DETECT is not set \n";
+        assert_eq!(configured_bus_lock_detect(unset), Some(false));
+        assert_eq!(
+            (configured_hz(unset), configured_bus_lock_detect("")),
+            (None, None)
+        );
     }
 
     #[test]

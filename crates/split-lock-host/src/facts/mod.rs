@@ -14,7 +14,7 @@ mod cpu;
 mod kernels;
 mod surroundings;
 
-pub(crate) use config::{config_in_use, is_config};
+pub(crate) use config::{config_in_use, configured_bus_lock_detect, configured_hz, is_config};
 pub(crate) use kernels::release;
 pub use surroundings::{Kvm, Os};
 

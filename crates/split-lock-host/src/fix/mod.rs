@@ -178,7 +178,6 @@ impl FixBuilder<'_> {
         fixes
     }
 
-    /// Whether the kernel is too old for it, and it is not only that it could not be seen.
     /// It is there, or it could not be seen and should be.
     fn has_sysctl(&self) -> bool {
         match &self.facts.split_lock_mitigate.value {
@@ -189,6 +188,7 @@ impl FixBuilder<'_> {
         }
     }
 
+    /// Whether the kernel is too old for it, and it is not only that it could not be seen.
     fn lacks_sysctl(&self) -> bool {
         self.facts.split_lock_mitigate.known().is_none()
             && facts::release(self.facts)

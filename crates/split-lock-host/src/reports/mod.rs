@@ -9,9 +9,14 @@ use std::path::{Path, PathBuf};
 use split_lock_log::{LeftOut, Source, for_each_log};
 
 use crate::told::Told;
-use crate::{Events, History, LogCollector, Observed, Root};
+use crate::{History, LogCollector, Root};
 
+mod logs;
+#[cfg(test)]
+mod tests;
 mod texts;
+
+use logs::{Log, Logs};
 
 /// So much of a text is looked at for what it tells of a machine; a log goes on for longer.
 const MOST_TEXT_BYTES: u64 = 1 << 20;
@@ -44,35 +49,11 @@ pub struct Reports {
     /// By path below the root, with where they are from.
     pub(crate) files: BTreeMap<PathBuf, (Vec<u8>, String)>,
     pub(crate) told: Vec<(String, Told)>,
-    logs: Vec<Log>,
+    logs: Logs,
     /// Files in archives that could not be read.
     pub(crate) left_out: LeftOut,
     /// A text that was given by name is one, whatever it says.
     is_for_log: bool,
-}
-
-/// A log among what was sent.
-#[derive(Debug)]
-struct Log {
-    name: String,
-    events: Events,
-    collector: LogCollector,
-}
-
-/// How good a log tells of the last boot: from its beginning; as the kernel's own memory; and with how many messages.
-type Worth = (bool, bool, u64);
-
-impl Log {
-    fn worth(&self) -> Worth {
-        let is_of_this_boot = ["dmesg", "journalctl"]
-            .iter()
-            .any(|word| self.name.contains(word));
-        (
-            self.events.begins_at_boot,
-            is_of_this_boot,
-            self.events.messages(),
-        )
-    }
 }
 
 impl Reports {
@@ -142,11 +123,26 @@ impl Reports {
     }
 
     fn size(&self) -> usize {
-        self.files.len() + self.told.len() + self.logs.len()
+        self.files.len() + self.told.len() + self.logs.count()
     }
 
-    /// Takes what a text tells; says whether it is empty.
+    /// Takes what a text tells; says whether it is empty. A damaged file in an archive is left out.
     fn add_text(
+        &mut self,
+        name: &str,
+        member: Option<&str>,
+        text: &mut dyn Read,
+    ) -> io::Result<bool> {
+        match self.add_readable(name, member, text) {
+            Err(error) if member.is_some() => {
+                self.left_out.add(name, &error);
+                Ok(false)
+            }
+            added => added,
+        }
+    }
+
+    fn add_readable(
         &mut self,
         name: &str,
         member: Option<&str>,
@@ -155,36 +151,25 @@ impl Reports {
         let mut head = vec![];
         text.take(MOST_TEXT_BYTES).read_to_end(&mut head)?;
         let words = String::from_utf8_lossy(&head);
-        if let Some(path) = own_file(name, &words).filter(|_| !self.is_for_log) {
+        if let Some(path) = own_file(name, member, &words).filter(|_| !self.is_for_log) {
             let file = (head, name.to_owned());
             self.files.entry(path.into()).or_insert(file);
             return Ok(false);
         }
-        for (what, told) in texts::told_by(&words) {
+        for (what, told) in texts::told_by(&words, member) {
             self.told.push((format!("{name} ({what})"), told));
         }
         let is_empty = head.is_empty();
         let mut collector = LogCollector::default();
         let log = Cursor::new(head).chain(text);
-        let events = match History::of_log(log, |record| collector.add(record)) {
-            Ok(events) => events,
-            // One file of many.
-            Err(error) if member.is_some() => {
-                self.left_out.members += 1;
-                self.left_out
-                    .first
-                    .get_or_insert_with(|| format!("{name}: {error}"));
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        };
+        let events = History::of_log(log, |record| collector.add(record))?;
         // Programs' settings and sources mention split locks as well.
         let is_log = match member {
             Some(_) => events.is_log && (events.begins_at_boot || events.messages() > 0),
             None => self.is_for_log || events.is_log || events.messages() > 0,
         };
         if is_log {
-            self.logs.push(Log {
+            self.logs.add(Log {
                 name: name.to_owned(),
                 events,
                 collector,
@@ -195,30 +180,7 @@ impl Reports {
 
     /// The log that tells most of the last boot, what others tell besides, and what is left.
     pub(crate) fn take_log(&mut self) -> (History, LogCollector, Option<String>) {
-        let logs = std::mem::take(&mut self.logs);
-        let mut best: Option<Log> = None;
-        let mut others: Vec<(String, u64)> = vec![];
-        for log in logs {
-            let is_better = best.as_ref().is_none_or(|best| log.worth() > best.worth());
-            let worse = match is_better {
-                true => best.replace(log),
-                false => Some(log),
-            };
-            others.extend(worse.map(|log| (log.name, log.events.traps())));
-        }
-        let Some(best) = best else {
-            let history = Observed::Absent.from("nothing that was given is a kernel's log");
-            return (history, LogCollector::default(), None);
-        };
-        let other = others
-            .iter()
-            .max_by_key(|(_, traps)| *traps)
-            .filter(|(_, traps)| *traps > best.events.traps())
-            .map(|(name, traps)| {
-                format!("{name} tells of {traps} traps, maybe of an earlier boot: give it to --log to see them")
-            });
-        let history = Observed::Is(best.events).from(best.name);
-        (history, best.collector, other)
+        std::mem::take(&mut self.logs).into_best()
     }
 
     /// The log alone, if there is one.
@@ -235,7 +197,7 @@ impl Reports {
 }
 
 /// Which of the machine's own files it is, by its name in an archive, or by what it says.
-fn own_file(name: &str, text: &str) -> Option<&'static str> {
+fn own_file(name: &str, member: Option<&str>, text: &str) -> Option<&'static str> {
     let is_named =
         |path: &&&str| name.ends_with(&format!("/{path}")) || name.ends_with(&format!(":{path}"));
     if let Some(path) = FILES.iter().find(is_named) {
@@ -246,8 +208,12 @@ fn own_file(name: &str, text: &str) -> Option<&'static str> {
     if first.starts_with("processor\t:") || first.starts_with("processor       :") {
         return Some("proc/cpuinfo");
     }
-    let is_single = lines.next().is_none();
-    let is_command_line = first.starts_with("BOOT_IMAGE=") || first.starts_with("root=");
-    (is_single && (is_command_line || (name.ends_with("cmdline") || name.ends_with("cmdline.txt"))))
-        .then_some("proc/cmdline")
+    // In an archive each process may have a `cmdline`.
+    let is_command_line = name.ends_with("cmdline.txt")
+        || member.is_none()
+            && (["BOOT_IMAGE=", "root="]
+                .iter()
+                .any(|word| first.starts_with(word))
+                || name.ends_with("cmdline"));
+    (lines.next().is_none() && is_command_line).then_some("proc/cmdline")
 }

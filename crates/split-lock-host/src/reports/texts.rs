@@ -3,26 +3,29 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use split_lock_model::time::Hz;
 
-use crate::facts::Os;
+use crate::facts::{self, Os};
 use crate::told::Told;
 
-type Reader = fn(&str) -> Option<Told>;
+/// Reads a text, and the name that it has in an archive.
+type Reader = fn(&str, Option<&str>) -> Option<Told>;
 
 /// What a text tells, and the name of what it is.
-pub(super) fn told_by(text: &str) -> impl Iterator<Item = (&'static str, Told)> {
+pub(super) fn told_by(
+    text: &str,
+    member: Option<&str>,
+) -> impl Iterator<Item = (&'static str, Told)> {
     const READERS: [(&str, Reader); 6] = [
-        ("lscpu", lscpu),
+        ("lscpu", |text, _| lscpu(text)),
         ("uname", uname),
         ("sysctl", sysctl),
-        ("a kernel's configuration", config),
-        ("os-release", os_release),
-        ("inxi", inxi),
+        ("a kernel's configuration", |text, _| config(text)),
+        ("os-release", |text, _| os_release(text)),
+        ("inxi", |text, _| inxi(text)),
     ];
     READERS
         .into_iter()
-        .filter_map(move |(name, read)| Some((name, read(text)?)))
+        .filter_map(move |(name, read)| Some((name, read(text, member)?)))
 }
 
 /// All flags of a CPU, and not only those that people like to see: the first ones are always there.
@@ -98,22 +101,11 @@ fn json_fields(text: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// `uname -a` (`Linux tower 6.12.24-Unraid #1 SMP …`), or `uname -r` alone.
-fn uname(text: &str) -> Option<Told> {
-    let is_release = |word: &str| {
-        let mut numbers = word.split(['.', '-', '+']);
-        let mut is_number = || {
-            numbers
-                .next()
-                .is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-        };
-        is_number() && is_number()
-    };
+fn uname(text: &str, member: Option<&str>) -> Option<Told> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.clone().next()?;
-    let alone = lines.clone().count() == 1
-        && is_release(first)
-        && first.split(['.', '-']).count() >= 3
-        && !first.contains(char::is_whitespace);
+    let alone =
+        lines.clone().count() == 1 && member.is_none_or(is_uname_output) && is_release(first);
     let release = if alone {
         first
     } else {
@@ -121,7 +113,9 @@ fn uname(text: &str) -> Option<Told> {
             let mut words = line.split_whitespace();
             let is_uname =
                 words.next() == Some("Linux") && line.contains(" SMP ") && line.contains("x86_64");
-            words.nth(1).filter(|word| is_uname && is_release(word))
+            words
+                .nth(1)
+                .filter(|word| is_uname && begins_with_version(word))
         })?
     };
     Some(Told {
@@ -130,8 +124,40 @@ fn uname(text: &str) -> Option<Told> {
     })
 }
 
-/// `sysctl -a`, or one of it.
-fn sysctl(text: &str) -> Option<Told> {
+/// An archive has many files of one line, and the versions of drivers (`1.7.0.0-k`) look like a kernel's.
+fn is_uname_output(member: &str) -> bool {
+    let name = member.strip_suffix(".txt").unwrap_or(member);
+    ["uname", "uname_-r", "uname_-a"]
+        .iter()
+        .any(|command| name.ends_with(command))
+}
+
+/// Whether it is a kernel's release, and not only a number: `6.12.24-Unraid`.
+fn is_release(text: &str) -> bool {
+    let version = text.split(['-', '+']).next().unwrap_or(text);
+    let mut parts = version.split('.');
+    let is_short = |part: Option<&str>| part.is_some_and(|part| is_number(part) && part.len() <= 3);
+    is_short(parts.next())
+        && is_short(parts.next())
+        && parts.next().is_some()
+        && !text.contains(char::is_whitespace)
+}
+
+fn begins_with_version(word: &str) -> bool {
+    let mut numbers = word.split(['.', '-', '+']);
+    numbers.next().is_some_and(is_number) && numbers.next().is_some_and(is_number)
+}
+
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `sysctl -a`, or one of it. What is to be set at boot may have been changed since, or never been set.
+fn sysctl(text: &str, member: Option<&str>) -> Option<Told> {
+    let is_for_boot = |name: &str| name.contains("sysctl.d/") || name.ends_with("sysctl.conf");
+    if member.is_some_and(is_for_boot) {
+        return None;
+    }
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         let is_it = matches!(
@@ -147,14 +173,10 @@ fn sysctl(text: &str) -> Option<Told> {
 }
 
 fn config(text: &str) -> Option<Told> {
-    let line = |words: &str| text.lines().find_map(|line| line.strip_prefix(words));
-    let hz = line("CONFIG_HZ=")?;
-    let unset = line("# CONFIG_X86_BUS_LOCK_DETECT is not set").map(|_| false);
+    let hz = facts::configured_hz(text)?;
     Some(Told {
-        hz: hz.trim().parse().ok().and_then(|hz| Hz::new(hz).ok()),
-        bus_lock_detect_option: line("CONFIG_X86_BUS_LOCK_DETECT=")
-            .map(|value| value.trim() == "y")
-            .or(unset),
+        hz: Some(hz),
+        bus_lock_detect_option: facts::configured_bus_lock_detect(text),
         ..Told::default()
     })
 }

@@ -1,7 +1,7 @@
 //! All logs in a file: one, or those that an archive holds.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -13,8 +13,11 @@ use super::{Bytes, Opened, Source};
 /// An archive that comes from a pipe has to fit in memory, if its directory is at its end.
 const MOST_BYTES_FROM_PIPE: u64 = 64 << 20;
 
-/// No archive of a machine's logs has more files.
-const MOST_MEMBERS: usize = 20_000;
+/// The kernel refuses to give a record to a read that is shorter than it.
+const KMSG_READ_BYTES: usize = 16 << 10;
+
+/// No archive of a machine's logs has more files. A sosreport has some ten thousand, and as many links and folders.
+const MOST_FILES: u64 = 200_000;
 
 /// What an archive may expand to in all.
 const MOST_EXPANDED_BYTES: u64 = 4 << 30;
@@ -32,7 +35,8 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    fn add(&mut self, name: &str, why: &dyn std::fmt::Display) {
+    /// Counts a file.
+    pub fn add(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.members += 1;
         self.first.get_or_insert_with(|| format!("{name}: {why}"));
     }
@@ -48,7 +52,7 @@ pub type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<Contro
 /// If the file cannot be read or is of a kind that is not read, or if `visit` fails.
 pub fn for_each_log(path: &Path, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
     if let Some(kmsg) = Kmsg::open(path)? {
-        let _ = visit(None, &mut { kmsg })?;
+        let _ = visit(None, &mut BufReader::with_capacity(KMSG_READ_BYTES, kmsg))?;
         return Ok(LeftOut::default());
     }
     for_each_in(Box::new(super::open_file(path)?), Some(path), visit)
@@ -97,10 +101,7 @@ fn in_tar(bytes: Bytes, visit: &mut Visit<'_>) -> io::Result<LeftOut> {
         inner: bytes,
         left: &mut left,
     });
-    for (number, member) in archive.entries()?.enumerate() {
-        if number >= MOST_MEMBERS {
-            return Err(too_many());
-        }
+    for member in archive.entries()? {
         let mut member = member?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         if member.header().entry_type().is_file() && members.see(&name, &mut member)?.is_break() {
@@ -119,9 +120,6 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
         )
     };
     let mut archive = ZipArchive::new(file).map_err(|error| broken(&error))?;
-    if archive.len() > MOST_MEMBERS {
-        return Err(too_many());
-    }
     for number in 0..archive.len() {
         let mut member = match archive.by_index(number) {
             Ok(member) => member,
@@ -162,16 +160,11 @@ impl<R: Read> Read for Limited<'_, R> {
     }
 }
 
-fn too_many() -> io::Error {
-    io::Error::other(format!(
-        "it has more than {MOST_MEMBERS} files: unpack it first"
-    ))
-}
-
 /// What has been seen of an archive's members.
 struct Members<'a, 'v> {
     visit: &'a mut Visit<'v>,
     left_out: LeftOut,
+    files: u64,
     /// What they may still expand to, all together.
     left: u64,
 }
@@ -181,11 +174,18 @@ impl<'a, 'v> Members<'a, 'v> {
         Members {
             visit,
             left_out: LeftOut::default(),
+            files: 0,
             left: MOST_EXPANDED_BYTES,
         }
     }
 
     fn see(&mut self, name: &str, member: &mut dyn Read) -> io::Result<ControlFlow<()>> {
+        self.files += 1;
+        if self.files > MOST_FILES {
+            return Err(io::Error::other(format!(
+                "it has more than {MOST_FILES} files: unpack it, and give --root"
+            )));
+        }
         let mut member = Limited {
             inner: member,
             left: &mut self.left,
@@ -207,8 +207,11 @@ impl<'a, 'v> Members<'a, 'v> {
         }
         // What is compressed once more has to be read to its end first: it borrows from the archive.
         let mut bytes = vec![];
-        whole.take(MOST_MEMBER_BYTES).read_to_end(&mut bytes)?;
-        match Opened::new(Box::new(Cursor::new(bytes))) {
+        let opened = whole
+            .take(MOST_MEMBER_BYTES)
+            .read_to_end(&mut bytes)
+            .and_then(|_| Opened::new(Box::new(Cursor::new(bytes))));
+        match opened {
             Ok(Opened::Text(inner)) => {
                 let mut text = Limited {
                     inner,

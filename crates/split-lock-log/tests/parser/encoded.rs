@@ -21,7 +21,7 @@ pub(crate) fn check(file: &[u8]) {
 
 type Pack = fn(&[u8]) -> Vec<u8>;
 
-/// How a file may be packed; the last one is no longer the same.
+/// How a file may be packed.
 const PACKED: [Pack; 8] = [
     gzip,
     bzip2,

@@ -3,6 +3,7 @@
 use split_lock_log::{Exception, Message, Record, Records, Scanner};
 
 mod anything;
+mod archives;
 mod corpus;
 mod damage;
 mod encoded;

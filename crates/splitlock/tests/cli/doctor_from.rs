@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{fail, splitlock};
+use super::{fail, run, splitlock};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/sent")
@@ -116,6 +116,20 @@ fn a_log_in_an_archive_is_found_by_log_as_well() {
     let words = page.split_whitespace().collect::<String>();
     assert!(words.contains("journalctl_--no-pager_--boot"), "{page}");
     assert!(words.contains("2traps"), "{page}");
+}
+
+/// The kernel's own buffer gives whole records or an error.
+#[test]
+fn the_kernels_own_buffer_is_read_as_the_log_command_reads_it() {
+    let log = run(&["log", "/dev/kmsg"]);
+    if log.status.code() == Some(2) {
+        return eprintln!("skipped: /dev/kmsg cannot be read here: {log:?}");
+    }
+    for option in ["--log", "--from"] {
+        let output = run(&["doctor", option, "/dev/kmsg"]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!error.contains("os error"), "{option}: {error}");
+    }
 }
 
 #[test]
