@@ -136,3 +136,24 @@ fn plan_that_cannot_be_carried_out_says_why() {
     without.length = Duration::from_millis(1);
     assert!(without.check().is_ok());
 }
+
+#[test]
+fn setitimer_takes_no_part_of_a_microsecond() {
+    let check = |timer, period| {
+        let plan = Plan {
+            periods: vec![Duration::from_millis(1), period],
+            length: Duration::from_secs(2),
+            ..plan(timer, 1, "native")
+        };
+        plan.check()
+    };
+    for period in [500, 1001, 1_000_000_001].map(Duration::from_nanos) {
+        let error = check(Timer::ItimerReal, period).unwrap_err();
+        let named = matches!(error, ProgramError::PartOfMicrosecond { period: it } if it == period);
+        assert!(named, "{error}");
+        for other in [Timer::Monotonic, Timer::ProcessCpu, Timer::ThreadCpu] {
+            assert!(check(other, period).is_ok(), "{other}");
+        }
+    }
+    assert!(check(Timer::ItimerReal, Duration::from_micros(1)).is_ok());
+}
