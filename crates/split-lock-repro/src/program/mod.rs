@@ -148,6 +148,9 @@ pub enum ProgramError {
     /// There is no process to measure.
     #[error("cannot start a process that splits locks: {0}")]
     Start(io::Error),
+    /// It runs, but its end is not to be seen.
+    #[error("cannot wait for the process that splits locks: {0}; run it again")]
+    Wait(io::Error),
     /// The process could not set its timers or wait as the kernel would.
     #[error("the process that splits locks could not go on: {0}")]
     Child(String),

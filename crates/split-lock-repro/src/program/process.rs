@@ -1,6 +1,6 @@
 //! The process that splits locks, from outside.
 
-use std::io::{PipeReader, Read, pipe};
+use std::io::{self, PipeReader, Read, pipe};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Process {
             match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => break,
-                Err(error) => return Err(ProgramError::Start(error.into())),
+                Err(error) => return Err(ProgramError::Wait(error.into())),
             }
             if stop.is_requested() {
                 return Ok(None);
@@ -92,8 +92,8 @@ impl Process {
         }
         // One message, which a pipe takes in one piece, or nothing: it has ended.
         let mut said = [0; LONGEST_MESSAGE];
-        let length = self.says.read(&mut said).map_err(ProgramError::Start)?;
-        let status = waitpid(self.pid, None).map_err(|error| ProgramError::Start(error.into()))?;
+        let length = retry(|| self.says.read(&mut said)).map_err(ProgramError::Wait)?;
+        let status = wait_for_end(self.pid).map_err(ProgramError::Wait)?;
         self.ended = true;
         match serde_json::from_slice(&said[..length]) {
             Ok(Said::Ran(ran)) => Ok(Some(ran)),
@@ -122,7 +122,40 @@ impl Drop for Process {
         if !self.ended {
             // It is a child that nobody has waited for, so the number is still its own.
             let _ = kill(self.pid, Signal::SIGKILL);
-            let _ = waitpid(self.pid, None);
+            let _ = wait_for_end(self.pid);
         }
+    }
+}
+
+fn wait_for_end(pid: Pid) -> io::Result<WaitStatus> {
+    retry(|| waitpid(pid, None).map_err(io::Error::from))
+}
+
+/// Does it again as long as signals interrupt it.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_that_a_signal_interrupts_is_made_again() {
+        let mut results = [
+            Err(Errno::EINTR.into()),
+            Err(Errno::EINTR.into()),
+            Ok(3),
+            Ok(4),
+        ]
+        .into_iter();
+        assert_eq!(retry(|| results.next().unwrap()).unwrap(), 3);
+        let error = retry(|| Err::<(), _>(Errno::ECHILD.into())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ECHILD as i32));
     }
 }
