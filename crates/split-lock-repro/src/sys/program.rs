@@ -12,9 +12,10 @@ use nix::libc::{self, REG_EFL, REG_R8, c_int, c_void, siginfo_t, ucontext_t};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, write};
+use split_lock_assist::cpu::rflags;
 
-/// EFLAGS.AC: a misaligned access raises #AC.
-const ALIGNMENT_CHECK: i64 = 1 << 18;
+/// As signal handlers see EFLAGS.
+const ALIGNMENT_CHECK: i64 = rflags::ALIGNMENT_CHECK as i64;
 
 global_asm!(
     include_str!("../program/loop.s"),
@@ -128,7 +129,7 @@ pub(crate) fn split_in_a_loop(
         .cast::<u8>()
         .wrapping_add(SPLIT_OFFSET)
         .cast();
-    let flags = if traps { ALIGNMENT_CHECK as u64 } else { 0 };
+    let flags = if traps { rflags::ALIGNMENT_CHECK } else { 0 };
     // SAFETY: the operand is 8 bytes within `lines`, which lives as long as the loop, and that is for ever. Nothing else
     // uses it. The mask is read once.
     unsafe { split_lock_repro_program(operand, flags, blocked.as_ref()) }
