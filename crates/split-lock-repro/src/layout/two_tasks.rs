@@ -1,5 +1,7 @@
 //! Where the kernel with two tasks has things, and the numbers that it goes by.
 
+use split_lock_assist::cpu::rflags;
+
 use super::{CODE, KERNEL_CODE, OPERAND_LINE, OPERAND_PAGE_END, STACK_TOP};
 
 /// The task whose turn it is: 0 splits locks, 1 counts. Eight bytes, like everything here.
@@ -52,7 +54,7 @@ pub(crate) const UNDEFINED_VECTOR: u8 = 6;
 /// Interrupts on, no I/O.
 pub(crate) const TASK_FLAGS: u64 = 1 << 9 | 1 << 1;
 /// All of RFLAGS but AC.
-pub(crate) const NOT_AC: u32 = !(1 << 18);
+pub(crate) const NOT_AC: u32 = !(rflags::ALIGNMENT_CHECK as u32);
 
 /// An interrupt gate: interrupts are off behind it, and its entry is in the kernel's code segment.
 pub(crate) const GATE: u64 = 0x8e << 40 | (KERNEL_CODE as u64) << 16;

@@ -22,9 +22,9 @@ const END: Signal = Signal::SIGUSR2;
 /// Detection comes back on the emulated kernel. The program does not have it on a real one, so it ends no sleep.
 const WINDOW_END: Signal = Signal::SIGUSR1;
 
-/// What a process says before it ends.
+/// What a process sends before it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Said {
+pub(super) enum Message {
     /// It ran to its end.
     Ran(Ran),
     /// The emulated kernel ends it at its split lock.
@@ -68,7 +68,7 @@ thread_local! {
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
 }
 
-/// Runs for `length`, says so, and ends the process.
+/// Runs for `length`, sends how far it came, and ends the process.
 pub(super) fn run(
     timer: Timer,
     period: Duration,
@@ -81,7 +81,7 @@ pub(super) fn run(
         Ok(never) => never,
         Err(error) => error.to_string(),
     };
-    say(to, &Said::Failed(failed));
+    send(to, &Message::Failed(failed));
 }
 
 /// Returns only what is wrong.
@@ -171,12 +171,12 @@ impl Running {
         let Some(kernel) = &mut self.emulated else {
             return;
         };
-        let said = match kernel.treat(signal, state) {
+        let message = match kernel.treat(signal, state) {
             Ok(Punished::Retry) => return,
-            Ok(Punished::Sigbus) => Said::Sigbus,
-            Err(error) => Said::Failed(error.to_string()),
+            Ok(Punished::Sigbus) => Message::Sigbus,
+            Err(error) => Message::Failed(error.to_string()),
         };
-        say(&self.to, &said);
+        send(&self.to, &message);
         end_process(0)
     }
 
@@ -189,11 +189,11 @@ impl Running {
             signals: self.signals,
         };
         let emulated = self.emulated.as_ref();
-        let said = match emulated.is_some_and(|it| it.never_trapped(turns)) {
-            true => Said::NoTrap,
-            false => Said::Ran(ran),
+        let message = match emulated.is_some_and(|it| it.never_trapped(turns)) {
+            true => Message::NoTrap,
+            false => Message::Ran(ran),
         };
-        say(&self.to, &said);
+        send(&self.to, &message);
         end_process(0)
     }
 }
@@ -231,8 +231,8 @@ impl Emulated {
 }
 
 /// In one piece: a pipe takes so much at once.
-fn say(mut to: &PipeWriter, said: &Said) {
-    let said = serde_json::to_vec(said).unwrap_or_default();
+fn send(mut to: &PipeWriter, message: &Message) {
+    let message = serde_json::to_vec(message).unwrap_or_default();
     // If nobody listens, nobody wants to know.
-    let _ = to.write_all(&said);
+    let _ = to.write_all(&message);
 }

@@ -137,9 +137,20 @@ pub enum ProgramError {
         /// The run's length.
         length: Duration,
     },
+    /// The timer would be set to another period, or to none.
+    #[error(
+        "setitimer counts whole microseconds: {period:?} is no period for itimer-real; use a multiple of 1us, or another timer"
+    )]
+    PartOfMicrosecond {
+        /// The timer's period.
+        period: Duration,
+    },
     /// There is no process to measure.
     #[error("cannot start a process that splits locks: {0}")]
     Start(io::Error),
+    /// It runs, but its end is not to be seen.
+    #[error("cannot wait for the process that splits locks: {0}; run it again")]
+    Wait(io::Error),
     /// The process could not set its timers or wait as the kernel would.
     #[error("the process that splits locks could not go on: {0}")]
     Child(String),
@@ -184,6 +195,11 @@ impl Plan {
         if let Some(&period) = longest.filter(|&&period| period > self.length) {
             let length = self.length;
             return Err(ProgramError::ShortRun { period, length });
+        }
+        let is_whole = |period: &Duration| period.subsec_nanos().is_multiple_of(1000);
+        let with_part = self.periods.iter().find(|period| !is_whole(period));
+        if let Some(&period) = with_part.filter(|_| self.timers.contains(&Timer::ItimerReal)) {
+            return Err(ProgramError::PartOfMicrosecond { period });
         }
         let each = self.timers.len() as u128 * self.periods.len() as u128;
         Ok(Runs::check_samples(each * u128::from(self.repeats))?)

@@ -1,6 +1,6 @@
 //! The process that splits locks, from outside.
 
-use std::io::{PipeReader, Read, pipe};
+use std::io::{self, PipeReader, Read, pipe};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use split_lock_model::time::Nanos;
 
 pub(super) use super::child::Ran;
-use super::child::{self, Said};
+use super::child::{self, Message};
 use super::{ProgramError, Timer};
 use crate::host::Kernel;
 use crate::sweep::{Host, Stop};
@@ -26,13 +26,13 @@ const LONGEST_MESSAGE: usize = 4096;
 const LOOK_MS: u16 = 50;
 
 /// How much longer than planned a run may take: on a crowded machine, or by a kernel whose sleeps signals do not end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// A process that runs, and is killed when nobody waits for it any more.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
-    says: PipeReader,
+    from_child: PipeReader,
     kernel: String,
     latest: MonotonicTime,
     ended: bool,
@@ -51,7 +51,7 @@ impl Process {
             Host::Native => None,
             Host::Emulated(profile) => Some(Kernel::for_program(profile.clone())),
         };
-        let (says, to) = pipe().map_err(ProgramError::Start)?;
+        let (from_child, to) = pipe().map_err(ProgramError::Start)?;
         let pid = fork_process(|| {
             if let Some(kernel) = &kernel {
                 kernel.reboot(phase);
@@ -62,12 +62,12 @@ impl Process {
         drop(to);
         Ok(Self {
             pid: pid.map_err(start)?,
-            says,
+            from_child,
             kernel: match host {
                 Host::Native => "of this host".into(),
                 Host::Emulated(profile) => profile.to_string(),
             },
-            latest: MonotonicTime::now() + length + PATIENCE,
+            latest: MonotonicTime::now() + length + LONGEST_DELAY,
             ended: false,
         })
     }
@@ -75,31 +75,31 @@ impl Process {
     /// Waits until the run is over; `None` if somebody stops it.
     pub(super) fn wait(mut self, stop: &Stop) -> Result<Option<Ran>, ProgramError> {
         loop {
-            let mut fds = [PollFd::new(self.says.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(self.from_child.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => break,
-                Err(error) => return Err(ProgramError::Start(error.into())),
+                Err(error) => return Err(ProgramError::Wait(error.into())),
             }
             if stop.is_requested() {
                 return Ok(None);
             }
             if MonotonicTime::now() >= self.latest {
                 return Err(ProgramError::Ended(format!(
-                    "it did not end within {PATIENCE:?} of its time"
+                    "it did not end within {LONGEST_DELAY:?} of its time"
                 )));
             }
         }
         // One message, which a pipe takes in one piece, or nothing: it has ended.
-        let mut said = [0; LONGEST_MESSAGE];
-        let length = self.says.read(&mut said).map_err(ProgramError::Start)?;
-        let status = waitpid(self.pid, None).map_err(|error| ProgramError::Start(error.into()))?;
+        let mut message = [0; LONGEST_MESSAGE];
+        let length = retry(|| self.from_child.read(&mut message)).map_err(ProgramError::Wait)?;
+        let status = wait_for_end(self.pid).map_err(ProgramError::Wait)?;
         self.ended = true;
-        match serde_json::from_slice(&said[..length]) {
-            Ok(Said::Ran(ran)) => Ok(Some(ran)),
-            Ok(Said::NoTrap) => Err(ProgramError::NoTrap),
-            Ok(Said::Failed(why)) => Err(ProgramError::Child(why)),
-            Ok(Said::Sigbus) => Err(ProgramError::Sigbus {
+        match serde_json::from_slice(&message[..length]) {
+            Ok(Message::Ran(ran)) => Ok(Some(ran)),
+            Ok(Message::NoTrap) => Err(ProgramError::NoTrap),
+            Ok(Message::Failed(why)) => Err(ProgramError::Child(why)),
+            Ok(Message::Sigbus) => Err(ProgramError::Sigbus {
                 kernel: self.kernel.clone(),
             }),
             Err(_) => Err(self.ended_by(status)),
@@ -122,7 +122,40 @@ impl Drop for Process {
         if !self.ended {
             // It is a child that nobody has waited for, so the number is still its own.
             let _ = kill(self.pid, Signal::SIGKILL);
-            let _ = waitpid(self.pid, None);
+            let _ = wait_for_end(self.pid);
         }
+    }
+}
+
+fn wait_for_end(pid: Pid) -> io::Result<WaitStatus> {
+    retry(|| waitpid(pid, None).map_err(io::Error::from))
+}
+
+/// Does it again as long as signals interrupt it.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_that_a_signal_interrupts_is_made_again() {
+        let mut results = [
+            Err(Errno::EINTR.into()),
+            Err(Errno::EINTR.into()),
+            Ok(3),
+            Ok(4),
+        ]
+        .into_iter();
+        assert_eq!(retry(|| results.next().unwrap()).unwrap(), 3);
+        let error = retry(|| Err::<(), _>(Errno::ECHILD.into())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ECHILD as i32));
     }
 }

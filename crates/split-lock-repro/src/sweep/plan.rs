@@ -101,7 +101,7 @@ pub enum PlanError {
     #[error("the plan has no {0}: there is nothing to measure")]
     Empty(&'static str),
     /// A run of no length measures nothing.
-    #[error("a timeout of zero lets no guest run: use 1ns or more")]
+    #[error("a duration of zero measures nothing: use 1us or more")]
     ZeroTimeout,
     /// A run would take too long.
     #[error("a timeout of {timeout:?} is too long: {LONGEST_TIMEOUT:?} is the limit")]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use split_lock_repro::duration;
+use split_lock_repro::sweep::PlanError;
 
 /// A finer sweep than this is a mistake.
 const MOST_VALUES: u128 = 100_000;
@@ -23,7 +24,7 @@ impl FromStr for Timeouts {
     fn from_str(text: &str) -> Result<Self, String> {
         let nanos = values(text, duration_ns, None)?;
         if nanos.contains(&0) {
-            return Err("a timeout of zero lets no guest run; use 1us or more".into());
+            return Err(PlanError::ZeroTimeout.to_string());
         }
         Ok(Timeouts(
             nanos.into_iter().map(Duration::from_nanos).collect(),

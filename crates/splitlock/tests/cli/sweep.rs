@@ -258,6 +258,11 @@ fn program_that_cannot_be_measured_is_refused_with_the_reason() {
         ),
         ("--program --length 9000s --timeouts 1ms", "too long"),
         (
+            "--program --timer itimer-real --timeouts 500ns",
+            "setitimer counts whole microseconds",
+        ),
+        ("--program --timeouts 0us", "a duration of zero"),
+        (
             "--program --host 6.12,mode=fatal --timeouts 1ms --repeat 1",
             "SIGBUS",
         ),

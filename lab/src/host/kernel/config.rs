@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use split_lock_lab::cpu::options::Vendor;
+use split_lock_model::time::Hz;
 
 /// The text of a `.config`.
 #[derive(Clone, Debug)]
@@ -35,6 +36,11 @@ impl KernelConfig {
             Some("m") => Kvm::Modules,
             _ => Kvm::Missing,
         }
+    }
+
+    /// How often it ticks.
+    pub(crate) fn hz(&self) -> Option<Hz> {
+        Hz::new(self.value("CONFIG_HZ")?.parse().ok()?).ok()
     }
 
     fn value(&self, option: &str) -> Option<&str> {
@@ -73,6 +79,15 @@ mod tests {
         let config = KernelConfig("CONFIG_KVM_INTEL_PROVE_VE=y\nCONFIG_KVM_AMD=m\n".to_owned());
         assert_eq!(config.kvm(Vendor::Intel), Kvm::Missing);
         assert_eq!(config.kvm(Vendor::Amd), Kvm::Modules);
+    }
+
+    #[test]
+    fn tick_rate_is_told() {
+        let hz = |text: &str| KernelConfig(text.to_owned()).hz();
+        let config = "# CONFIG_HZ_250 is not set\nCONFIG_HZ_1000=y\nCONFIG_HZ=1000\n";
+        assert_eq!(hz(config), Some(Hz::HZ_1000));
+        assert_eq!(hz("CONFIG_HZ_1000=y\n"), None);
+        assert_eq!(hz("CONFIG_HZ=7\n"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail, ensure};
 use split_lock_lab::cpu::options::Vendor;
 use split_lock_model::policy::Alternative;
+use split_lock_model::time::Hz;
 
 use crate::host::cache::Cache;
 use crate::host::kernel::built::BuiltKernel;
@@ -147,6 +148,20 @@ impl BootKernel {
         }
     }
 
+    /// How often it ticks: its configuration says so, and the release of one that the lab has built.
+    pub(crate) fn hz(&self) -> Result<Hz> {
+        let configured = self.config.as_ref().and_then(KernelConfig::hz);
+        configured
+            .or_else(|| hz_of_release(&self.release))
+            .with_context(|| {
+                format!(
+                    "the tick rate of kernel {} is unknown: put its configuration beside it, as config-{}",
+                    self.image.display(),
+                    self.release
+                )
+            })
+    }
+
     fn debian(series: &KernelSeries, cache: &Cache) -> Result<Self> {
         let files = match &*series.0 {
             NEWEST => debian::newest(cache)?,
@@ -174,6 +189,13 @@ impl BootKernel {
     }
 }
 
+/// As in `6.12.48-hz1000-killable`.
+fn hz_of_release(release: &str) -> Option<Hz> {
+    let (_, rest) = release.split_once("-hz")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Hz::new(digits.parse().ok()?).ok()
+}
+
 /// What the header of a bzImage says that the kernel is.
 pub(crate) fn release(image: &[u8]) -> Option<String> {
     const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
@@ -195,6 +217,7 @@ pub(crate) fn release(image: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::output;
 
     #[test]
     fn kernels_are_named_by_series_tick_rate_and_file() {
@@ -223,6 +246,21 @@ mod tests {
     fn release_stands_in_the_header() {
         let found = release(&image(b"6.16.0-rc1+ (me@here) #1 SMP"));
         assert_eq!(found.as_deref(), Some("6.16.0-rc1+"));
+    }
+
+    #[test]
+    fn tick_rate_stands_in_the_configuration_or_the_release() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hz = |release: &str| {
+            BootKernel::new(release.to_owned(), folder.path().join("bzImage"), None).hz()
+        };
+        assert_eq!(hz("6.12.48-hz1000").ok(), Some(Hz::HZ_1000));
+        assert_eq!(hz("6.12.48-hz100-killable").ok(), Some(Hz::HZ_100));
+        let error = hz("6.16.0+").expect_err("nothing says it").to_string();
+        assert!(error.contains("config-6.16.0+"), "{error}");
+        let config = folder.path().join("config-6.16.0+");
+        output::write(&config, b"CONFIG_HZ=300\n").expect("it can be written");
+        assert_eq!(hz("6.16.0+").ok(), Some(Hz::HZ_300));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 use split_lock_model::kernel::Profile;
 use split_lock_model::progress::{Phase, ProgramPlan};
 use split_lock_model::sim::{Costs, Program, TimerClock};
-use split_lock_model::time::{Hz, Nanos};
+use split_lock_model::time::Nanos;
 
 use crate::host::args::ProgramsArgs;
 use crate::host::cache::{Cache, workspace};
@@ -163,7 +163,7 @@ pub(crate) fn run(args: &ProgramsArgs) -> Result<bool> {
     let kernels = lab.kernels(&args.kernel)?;
     let built = step("building the programs in C", || build(&lab.cache))?;
     let scenes = kernels.iter().map(|kernel| scene(kernel, &built));
-    runner::run(&lab, scenes.collect())
+    runner::run(&lab, scenes.collect::<Result<_>>()?)
 }
 
 fn build(cache: &Cache) -> Result<[PathBuf; 2]> {
@@ -183,9 +183,11 @@ fn build(cache: &Cache) -> Result<[PathBuf; 2]> {
     Ok([compile(PLAIN, &[])?, compile(PROFILED, &["-pg"])?])
 }
 
-fn scene<'a>(kernel: &'a BootKernel, built: &[PathBuf]) -> Scene<'a> {
+fn scene<'a>(kernel: &'a BootKernel, built: &[PathBuf]) -> Result<Scene<'a>> {
+    let profile: Profile = kernel.release.parse()?;
+    let profile = profile.with_hz(kernel.hz()?);
     let each = |kind: &Kind| [true, false].map(|mitigate| kind.command(mitigate));
-    Scene {
+    Ok(Scene {
         name: "programs".to_owned(),
         kernel,
         options: CpuOptions {
@@ -201,22 +203,12 @@ fn scene<'a>(kernel: &'a BootKernel, built: &[PathBuf]) -> Scene<'a> {
             ..Script::default()
         },
         limits: LIMITS,
-        judge: Box::new(move |outcome, _folder| judge(kernel, outcome)),
-    }
+        judge: Box::new(move |outcome, _folder| judge(&kernel.release, &profile, outcome)),
+    })
 }
 
-/// Kernels that the lab has built say how often they tick; all of Debian's do so 250 times a second.
-fn profile(release: &str) -> Result<Profile> {
-    let profile: Profile = release.parse()?;
-    let hz = release.split_once("-hz").map_or("250", |(_, rest)| rest);
-    let hz = hz.split(|c: char| !c.is_ascii_digit()).next();
-    let hz = hz.and_then(|hz| Hz::new(hz.parse().ok()?).ok());
-    Ok(profile.with_hz(hz.unwrap_or(Hz::HZ_250)))
-}
-
-fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {
-    let mut findings = Findings::new(&format!("\n{}, programs that split locks", kernel.release));
-    let profile = profile(&kernel.release)?;
+fn judge(release: &str, profile: &Profile, outcome: &Outcome) -> Result<Findings> {
+    let mut findings = Findings::new(&format!("\n{release}, programs that split locks"));
     findings
         .say("| program | what interrupts it | turns a second | with split_lock_mitigate=0 | |");
     findings.say("|---|---|---|---|---|");
@@ -239,7 +231,7 @@ fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {
             per_second(punished),
             per_second(free)
         ));
-        if let Some(hangs) = kind.hangs(&profile)? {
+        if let Some(hangs) = kind.hangs(profile)? {
             let fate = if hangs { "hangs" } else { "gets on" };
             checks.push((
                 format!("{}: {fate}, as the model has it", kind.name),
@@ -273,14 +265,6 @@ fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tick_rate_is_that_of_the_kernel() {
-        let hz = |release| profile(release).expect("a kernel").hz();
-        assert_eq!(hz("6.12.48+deb13-amd64"), Hz::HZ_250);
-        assert_eq!(hz("6.12.48-hz1000"), Hz::HZ_1000);
-        assert_eq!(hz("6.12.48-hz100-killable"), Hz::HZ_100);
-    }
 
     #[test]
     fn commands_have_names_of_their_own() {
