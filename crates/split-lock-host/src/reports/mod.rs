@@ -112,14 +112,22 @@ impl Reports {
         if let Some(first) = left_out.first {
             self.left_out.first.get_or_insert(format!("{name}:{first}"));
         }
-        match self.size() > before {
-            true => Ok(()),
-            false if self.is_for_log => Err(io::Error::other("there is no kernel's log in it")),
-            false => Err(io::Error::other(
-                "nothing in it is known here to tell of a machine (a kernel's log, /proc/cpuinfo, /proc/cmdline, lscpu, uname -a, \
-                 sysctl, inxi -Fa, or an archive of these)",
-            )),
+        if self.size() > before {
+            return Ok(());
         }
+        let nothing = match self.is_for_log {
+            true => "there is no kernel's log in it",
+            false => {
+                "nothing in it is known here to tell of a machine (a kernel's log, /proc/cpuinfo, /proc/cmdline, lscpu, uname -a, \
+                 sysctl, inxi -Fa, or an archive of these)"
+            }
+        };
+        let first = self.left_out.first.as_ref();
+        let first = first.and_then(|first| first.strip_prefix(name)?.strip_prefix(':'));
+        Err(io::Error::other(match first {
+            Some(first) => format!("{nothing}; left out was {first}"),
+            None => nothing.to_owned(),
+        }))
     }
 
     fn size(&self) -> usize {

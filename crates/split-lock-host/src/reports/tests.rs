@@ -12,6 +12,10 @@ fn diagnosis_of(files: &[(&str, &[u8])]) -> Diagnosis {
 }
 
 fn reports_of(files: &[(&str, &[u8])]) -> Reports {
+    try_reports_of(files).unwrap()
+}
+
+fn try_reports_of(files: &[(&str, &[u8])]) -> io::Result<Reports> {
     let mut archive = tar::Builder::new(vec![]);
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -20,8 +24,8 @@ fn reports_of(files: &[(&str, &[u8])]) -> Reports {
     }
     let mut reports = Reports::default();
     let archive = Cursor::new(archive.into_inner().unwrap());
-    reports.add_input("sent.tar", archive).unwrap();
-    reports
+    reports.add_input("sent.tar", archive)?;
+    Ok(reports)
 }
 
 const LSCPU: (&str, &[u8]) = (
@@ -123,4 +127,13 @@ fn damaged_file_in_an_archive_is_left_out() {
     let diagnosis = Diagnosis::of_reports(reports).1;
     assert_eq!(diagnosis.history.from, "sent.tar:dmesg");
     assert_eq!(diagnosis.facts.online_cpus.known(), Some(&8));
+}
+
+#[test]
+fn archive_of_nothing_but_a_damaged_file_is_refused_with_its_error() {
+    let whole = gzip(DMESG.as_bytes());
+    let cut = &whole[..whole.len() - 20];
+    let error = try_reports_of(&[("kern.log.2.gz", cut)]).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("left out was kern.log.2.gz: "), "{error}");
 }
