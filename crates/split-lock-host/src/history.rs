@@ -143,9 +143,10 @@ impl Events {
                 "the log is of Linux {logged}, and this is {running}"
             ));
         }
-        let is_virtual = facts.has_cpu_flag("hypervisor") == Some(true);
+        // The trap may be its host's, but of no host of AMD's.
+        let may_be_hosts = facts.has_cpu_flag("hypervisor") == Some(true) && !facts.is_amd();
         if self.alignment_checks > 0
-            && !is_virtual
+            && !may_be_hosts
             && facts.has_cpu_flag("split_lock_detect") == Some(false)
         {
             return Some("the log tells of split locks that the CPU reported (#AC), and this CPU cannot do that".into());

@@ -200,6 +200,26 @@ fn another_log_can_be_given() {
     );
 }
 
+/// One pasted line is enough to know that it is not of a machine of AMD's, virtual or not.
+#[test]
+fn a_trap_that_this_machine_cannot_have_is_another_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("line");
+    put(
+        &log,
+        b"x86/split lock detection: #AC: OldGame.exe/4242 took a split_lock trap at address: 0x15f853006\n",
+    );
+    for fixture in ["zen-2", "guest-amd"] {
+        let output = doctor(fixture, &["--log", log.to_str().unwrap()]);
+        let page = text(&output);
+        assert_ne!(output.status.code(), Some(0), "{page}");
+        assert!(page.contains("OldGame.exe: 1 trap"), "{page}");
+        for wrong in ["Not applicable", "Nothing has to be done", "ended since"] {
+            assert!(!page.contains(wrong), "{fixture}: {page}");
+        }
+    }
+}
+
 #[test]
 fn a_capture_is_as_good_as_the_machine() {
     let folder = tempfile::tempdir().unwrap();

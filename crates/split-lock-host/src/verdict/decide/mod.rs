@@ -222,7 +222,7 @@ impl Judge<'_> {
             self.says(told);
         } else if condition.leaves_no_traps() && events.traps() > 0 {
             self.doubts(format!(
-                "{told}, and there should be none: is it this machine's, and of its last start?"
+                "{told}, and there should be none: it may be another machine's, or of an earlier start"
             ));
         }
     }
