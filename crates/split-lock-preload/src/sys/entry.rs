@@ -33,11 +33,10 @@ pub(super) extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
     let argument = argument.expose_provenance();
     let errno = ErrnoCell::of_this_thread();
     let before = errno.get();
-    let thread = Thread::current();
-    let result = if request::is_of_kvm(request) && !thread.is_busy() {
-        thread.while_busy(|| crate::interpose::call(thread, fd, request, argument))
-    } else {
-        raw_ioctl(fd, request, argument)
+    let thread = request::is_of_kvm(request).then(Thread::current);
+    let result = match thread.filter(|thread| !thread.is_busy()) {
+        Some(thread) => thread.while_busy(|| crate::interpose::call(thread, fd, request, argument)),
+        None => raw_ioctl(fd, request, argument),
     };
     let (value, after) = match result {
         Ok(value) => (value, before),
