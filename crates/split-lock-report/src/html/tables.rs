@@ -10,10 +10,6 @@ use crate::text::plain;
 
 /// Turns and overshoot of every curve at every timeout.
 pub fn timeouts_table(sweep: &Sweep) -> Table {
-    let curves = summary::curves(sweep);
-    let rows = curves
-        .iter()
-        .flat_map(|curve| curve.points.iter().map(move |point| row(curve, point)));
     Table {
         caption: "Turns per run, and how long the runs took beyond their timeout.".into(),
         headings: &[
@@ -28,50 +24,46 @@ pub fn timeouts_table(sweep: &Sweep) -> Table {
             "median overshoot",
             "largest overshoot",
         ],
-        rows: rows.collect(),
+        rows: rows(sweep, |curve, point| {
+            let overshoot = &point.overshoot_ns;
+            let mut row = named(curve);
+            row.push(curve.vcpu.to_string());
+            row.push(duration(point.timeout_ns as f64));
+            row.extend(spread_cells(&point.turns));
+            row.extend([overshoot.median, overshoot.max].map(duration));
+            row
+        }),
         text_columns: 2,
     }
 }
 
-fn row(curve: &Curve, point: &Point) -> Vec<String> {
-    let Spread {
-        min, median, max, ..
-    } = point.turns;
-    vec![
-        plain(&curve.guest),
-        plain(&curve.series),
-        curve.vcpu.to_string(),
-        duration(point.timeout_ns as f64),
-        point.turns.count.to_string(),
-        grouped(median),
-        grouped(min),
-        grouped(max),
-        duration(point.overshoot_ns.median),
-        duration(point.overshoot_ns.max),
+/// A row for each point of each curve.
+fn rows(sweep: &Sweep, row: impl Fn(&Curve, &Point) -> Vec<String>) -> Vec<Vec<String>> {
+    let curves = summary::curves(sweep);
+    let of_curve = |curve: &Curve| -> Vec<_> {
+        let points = curve.points.iter();
+        points.map(|point| row(curve, point)).collect()
+    };
+    curves.iter().flat_map(of_curve).collect()
+}
+
+/// What a row begins with.
+fn named(curve: &Curve) -> Vec<String> {
+    vec![plain(&curve.guest), plain(&curve.series)]
+}
+
+/// How many runs there were; the median of them, the smallest and the largest.
+fn spread_cells(spread: &Spread) -> [String; 4] {
+    [
+        spread.count.to_string(),
+        grouped(spread.median),
+        grouped(spread.min),
+        grouped(spread.max),
     ]
 }
 
 /// Turns of programs with timers, by the timer's period.
 pub fn programs_table(sweep: &Sweep) -> Table {
-    let curves = summary::curves(sweep);
-    let row = |curve: &Curve, point: &Point| {
-        let Spread {
-            min, median, max, ..
-        } = point.turns;
-        vec![
-            plain(&curve.guest),
-            plain(&curve.series),
-            duration(point.timeout_ns as f64),
-            point.turns.count.to_string(),
-            grouped(median),
-            grouped(min),
-            grouped(max),
-            duration(point.cpu_ns.median),
-        ]
-    };
-    let rows = curves
-        .iter()
-        .flat_map(|curve| curve.points.iter().map(move |point| row(curve, point)));
     Table {
         caption: "Turns per run, and the CPU time that the program had.".into(),
         headings: &[
@@ -84,7 +76,13 @@ pub fn programs_table(sweep: &Sweep) -> Table {
             "largest",
             "median CPU time",
         ],
-        rows: rows.collect(),
+        rows: rows(sweep, |curve, point| {
+            let mut row = named(curve);
+            row.push(duration(point.timeout_ns as f64));
+            row.extend(spread_cells(&point.turns));
+            row.push(duration(point.cpu_ns.median));
+            row
+        }),
         text_columns: 2,
     }
 }
@@ -100,11 +98,10 @@ pub fn offsets_table(sweep: &Sweep) -> Table {
                 plain(&curve.series),
                 if crosses { "yes" } else { "no" }.into(),
                 offset.to_string(),
-                spread.count.to_string(),
-                grouped(spread.median),
-                grouped(spread.min),
-                grouped(spread.max),
             ]
+            .into_iter()
+            .chain(spread_cells(spread))
+            .collect()
         })
     });
     Table {
