@@ -40,4 +40,4 @@ pub use elf::{Function, FunctionName, SourceLine};
 pub use error::{Cause, Error};
 pub use instruction::ProcessInstruction;
 pub use listing::{Listing, ListingLine};
-pub use place::CodePlace;
+pub use place::{CodePlace, FunctionOffset};

@@ -16,14 +16,18 @@ pub enum CodePlace {
     /// An address.
     Address(u64),
     /// So far into a function.
-    InFunction {
-        /// Its name, as the file has it or as it was written.
-        function: String,
-        /// Bytes from its beginning.
-        offset: u64,
-        /// How long the function is, where that was said.
-        size: Option<u64>,
-    },
+    InFunction(FunctionOffset),
+}
+
+/// A place in a function that is known by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionOffset {
+    /// The function's name, as the file has it or as it was written.
+    pub function: String,
+    /// Bytes from its beginning.
+    pub offset: u64,
+    /// How long the function is, where that was said.
+    pub size: Option<u64>,
 }
 
 /// A kernel counts what fills the space up to the next function, and a file does not.
@@ -75,10 +79,12 @@ impl FromStr for CodePlace {
             _ => None,
         }
         .filter(|_| !function.is_empty())
-        .map(|(offset, size)| Self::InFunction {
-            function: function.trim().to_owned(),
-            offset,
-            size,
+        .map(|(offset, size)| {
+            Self::InFunction(FunctionOffset {
+                function: function.trim().to_owned(),
+                offset,
+                size,
+            })
         })
         .ok_or_else(|| {
             "a place in a function is written as main+0x10 or skb_clone+0x159/0x1e0".to_owned()
@@ -92,18 +98,14 @@ impl CodePlace {
     /// # Errors
     /// If the file cannot be read, or has no such function, or several.
     pub fn in_file(&self, path: &Path) -> Result<u64, Error> {
-        let (function, offset, size) = match self {
+        let place = match self {
             Self::Address(address) => return Ok(*address),
-            Self::InFunction {
-                function,
-                offset,
-                size,
-            } => (function, *offset, *size),
+            Self::InFunction(place) => place,
         };
         let file = UntrustedFile::open(path).map_err(Error::other)?;
         let image = Image::parse(file.data()).map_err(Error::not_in_file)?;
-        let found = image.function_named(function);
-        single(function, offset, size, &found).map_err(Error::not_in_file)
+        let found = image.function_named(&place.function);
+        place.in_one_of(&found).map_err(Error::not_in_file)
     }
 
     /// Its address in the memory of a process.
@@ -111,13 +113,9 @@ impl CodePlace {
     /// # Errors
     /// If the process cannot be looked at, or none of the files that it runs has such a function, or several have.
     pub fn in_process(&self, pid: u32) -> Result<u64, Error> {
-        let (function, offset, size) = match self {
+        let place = match self {
             Self::Address(address) => return Ok(*address),
-            Self::InFunction {
-                function,
-                offset,
-                size,
-            } => (function, *offset, *size),
+            Self::InFunction(place) => place,
         };
         let process = Process::new(pid);
         let mut found = vec![];
@@ -128,13 +126,16 @@ impl CodePlace {
             let Ok(image) = Image::parse(file.data()) else {
                 continue;
             };
-            found.extend(image.function_named(function).into_iter().filter_map(
-                |(start, bytes)| {
-                    Some((mapped_at(&mapping, image.offset_of_address(start)?)?, bytes))
-                },
-            ));
+            found.extend(
+                image
+                    .function_named(&place.function)
+                    .into_iter()
+                    .filter_map(|(start, bytes)| {
+                        Some((mapped_at(&mapping, image.offset_of_address(start)?)?, bytes))
+                    }),
+            );
         }
-        single(function, offset, size, &found).map_err(Error::other)
+        place.in_one_of(&found).map_err(Error::other)
     }
 }
 
@@ -148,51 +149,61 @@ fn mapped_at(mapping: &Mapping, offset: u64) -> Option<u64> {
     mapping.addresses.contains(&address).then_some(address)
 }
 
-/// The address that is meant, of functions with this name, each with where it begins and its size.
-fn single(function: &str, offset: u64, size: Option<u64>, found: &[(u64, u64)]) -> Result<u64> {
-    if found.is_empty() {
-        bail!("it has no function {function} (a stripped file has no names: give an address)");
-    }
-    let fits = |&(_, bytes): &(u64, u64)| {
-        let is_inside = bytes == 0 || offset < bytes;
-        is_inside
-            && size.is_none_or(|size| {
-                bytes == 0 || (bytes..=bytes.saturating_add(MOST_PADDING)).contains(&size)
-            })
-    };
-    let fitting: Vec<_> = found.iter().copied().filter(fits).collect();
-    match fitting[..] {
-        [(start, _)] => start
-            .checked_add(offset)
-            .ok_or_else(|| anyhow!("{function}+{offset:#x} is no address")),
-        [] => {
-            let sizes: Vec<_> = found
-                .iter()
-                .take(MOST_LISTED)
-                .map(|(_, bytes)| format!("{bytes:#x}"))
-                .collect();
-            let sizes = sizes.join(", ");
-            match size {
-                Some(size) => bail!(
-                    "its function {function} has {sizes} bytes, and not {size:#x}: it is another build; leave /{size:#x} out to look \
+impl FunctionOffset {
+    /// The address that is meant, of functions with this name, each with where it begins and its size.
+    fn in_one_of(&self, found: &[(u64, u64)]) -> Result<u64> {
+        let Self {
+            function,
+            offset,
+            size,
+        } = self;
+        let (offset, size) = (*offset, *size);
+        if found.is_empty() {
+            bail!("it has no function {function} (a stripped file has no names: give an address)");
+        }
+        let fits = |&(_, bytes): &(u64, u64)| {
+            let is_inside = bytes == 0 || offset < bytes;
+            is_inside
+                && size.is_none_or(|size| {
+                    bytes == 0 || (bytes..=bytes.saturating_add(MOST_PADDING)).contains(&size)
+                })
+        };
+        let fitting: Vec<_> = found.iter().copied().filter(fits).collect();
+        match fitting[..] {
+            [(start, _)] => start
+                .checked_add(offset)
+                .ok_or_else(|| anyhow!("{function}+{offset:#x} is no address")),
+            [] => {
+                let sizes: Vec<_> = found
+                    .iter()
+                    .take(MOST_LISTED)
+                    .map(|(_, bytes)| format!("{bytes:#x}"))
+                    .collect();
+                let sizes = sizes.join(", ");
+                match size {
+                    Some(size) => bail!(
+                        "its function {function} has {sizes} bytes, and not {size:#x}: it is another build; leave /{size:#x} out to look \
                      there all the same"
-                ),
-                None => {
-                    bail!("its function {function} has {sizes} bytes, and {offset:#x} is not in it")
+                    ),
+                    None => {
+                        bail!(
+                            "its function {function} has {sizes} bytes, and {offset:#x} is not in it"
+                        )
+                    }
                 }
             }
-        }
-        _ => {
-            let starts: Vec<_> = fitting
-                .iter()
-                .take(MOST_LISTED)
-                .map(|(start, _)| format!("{:#x}", start.wrapping_add(offset)))
-                .collect();
-            bail!(
-                "it has {} functions {function}: give one of the addresses, which are {}",
-                fitting.len(),
-                starts.join(", ")
-            )
+            _ => {
+                let starts: Vec<_> = fitting
+                    .iter()
+                    .take(MOST_LISTED)
+                    .map(|(start, _)| format!("{:#x}", start.wrapping_add(offset)))
+                    .collect();
+                bail!(
+                    "it has {} functions {function}: give one of the addresses, which are {}",
+                    fitting.len(),
+                    starts.join(", ")
+                )
+            }
         }
     }
 }
@@ -250,12 +261,16 @@ fn is_written(demangled: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn place(function: &str, offset: u64, size: Option<u64>) -> CodePlace {
-        CodePlace::InFunction {
+    fn in_function(function: &str, offset: u64, size: Option<u64>) -> FunctionOffset {
+        FunctionOffset {
             function: function.to_owned(),
             offset,
             size,
         }
+    }
+
+    fn place(function: &str, offset: u64, size: Option<u64>) -> CodePlace {
+        CodePlace::InFunction(in_function(function, offset, size))
     }
 
     #[test]
@@ -292,7 +307,9 @@ mod tests {
     #[test]
     fn one_function_is_meant_or_a_sentence_says_why_not() {
         let of = |offset, size, found: &[(u64, u64)]| {
-            single("f", offset, size, found).map_err(|error| error.to_string())
+            in_function("f", offset, size)
+                .in_one_of(found)
+                .map_err(|error| error.to_string())
         };
         assert_eq!(of(4, None, &[(0x1000, 0x20)]), Ok(0x1004));
         assert_eq!(

@@ -101,6 +101,6 @@ pub(crate) enum FailOn {
 fn address(text: &str) -> Result<u64, String> {
     match text.parse()? {
         CodePlace::Address(address) => Ok(address),
-        CodePlace::InFunction { .. } => Err("an address is written as 0x401136".to_owned()),
+        CodePlace::InFunction(_) => Err("an address is written as 0x401136".to_owned()),
     }
 }

@@ -68,7 +68,7 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
     let code = match (&args.exe, args.pid, &args.address) {
         (Some(file), _, Some(place)) => {
             let name = file.display();
-            if args.base.is_some() && matches!(place, CodePlace::InFunction { .. }) {
+            if args.base.is_some() && matches!(place, CodePlace::InFunction(_)) {
                 bail!(
                     "--base says where {name} was loaded, and a function is found without that: leave it out"
                 );
@@ -129,9 +129,7 @@ fn with_pasted(given: &[RegisterSetting], pasted: &PastedBytes) -> Result<Vec<Re
 fn written(place: &CodePlace) -> String {
     match place {
         CodePlace::Address(address) => format!("{address:#x}"),
-        CodePlace::InFunction {
-            function, offset, ..
-        } => format!("{function}+{offset:#x}"),
+        CodePlace::InFunction(place) => format!("{}+{:#x}", place.function, place.offset),
     }
 }
 
