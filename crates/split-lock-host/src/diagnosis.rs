@@ -105,8 +105,8 @@ impl Diagnosis {
         let (history, collector, other_log) = reports.take_log();
         let root = reports.root();
         let mut facts = Facts::read(&root);
-        for (from, told) in &reports.told {
-            facts.learn(told, from);
+        for (from, reported) in &reports.facts {
+            facts.learn(reported, from);
         }
         if let Some(events) = history.known() {
             facts.learn_from_log(events, &history.from);

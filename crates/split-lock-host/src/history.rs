@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::observed::{Fact, Observed};
-use crate::told::{BootListener, Told};
+use crate::reported_facts::{BootLogReader, ReportedFacts};
 use crate::{Facts, Root, root};
 use split_lock_log::{Boot, Exception, KernelOops, LogStart, Message, Record, Records, Source};
 
@@ -49,7 +49,7 @@ pub struct Events {
     pub foreign_lines: u64,
     /// What the kernel said of its machine when it last started.
     #[serde(skip)]
-    pub(crate) told: Told,
+    pub(crate) reported: ReportedFacts,
     /// Whether its lines are a log's.
     #[serde(skip)]
     pub(crate) is_log: bool,
@@ -230,7 +230,7 @@ impl History {
     /// If it cannot be read to its end.
     pub fn of_log(log: impl io::Read, mut look: impl FnMut(&Record)) -> io::Result<Events> {
         let mut events = Events::default();
-        let mut log = BootListener::new(log);
+        let mut log = BootLogReader::new(log);
         let mut records = Records::new(&mut log);
         for record in records.by_ref() {
             let record = record?;
@@ -240,7 +240,7 @@ impl History {
         events.begins_at_boot |= records.log_start() == LogStart::Boot;
         events.foreign_lines = records.counts().foreign_lines;
         events.is_log = records.log_start() != LogStart::Unclear;
-        events.told = log.told;
+        events.reported = log.facts;
         Ok(events)
     }
 

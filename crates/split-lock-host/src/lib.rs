@@ -18,9 +18,9 @@ mod fix;
 mod history;
 mod mode;
 mod observed;
+mod reported_facts;
 mod reports;
 mod root;
-mod told;
 mod verdict;
 
 pub use capture::{Capture, LogCopy};

@@ -136,13 +136,18 @@ impl Facts {
         if events.boot.iter().any(uses_bus_locks) || events.debug_exceptions > 0 {
             flags.insert("bus_lock_detect".to_owned());
         }
-        let mut told = events.told.clone();
+        let mut reported = events.reported.clone();
         if !flags.is_empty() {
-            flags.extend(told.hypervisor.as_ref().map(|_| "hypervisor".to_owned()));
-            told.cpu_flags = Some(flags);
+            flags.extend(
+                reported
+                    .hypervisor
+                    .as_ref()
+                    .map(|_| "hypervisor".to_owned()),
+            );
+            reported.cpu_flags = Some(flags);
         }
-        told.kernel_release = events.release.clone();
-        self.learn(&told, from);
+        reported.kernel_release = events.release.clone();
+        self.learn(&reported, from);
     }
 
     /// Whether the CPU is AMD's, or derived from theirs: those raise no #AC for split locks.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use split_lock_log::{LeftOut, Source, for_each_log};
 
-use crate::told::Told;
+use crate::reported_facts::ReportedFacts;
 use crate::{History, LogCollector, Root};
 
 mod logs;
@@ -48,7 +48,7 @@ const FILES: [&str; 7] = [
 pub struct Reports {
     /// By path below the root, with where they are from.
     pub(crate) files: BTreeMap<PathBuf, (Vec<u8>, String)>,
-    pub(crate) told: Vec<(String, Told)>,
+    pub(crate) facts: Vec<(String, ReportedFacts)>,
     logs: Logs,
     /// Files in archives that could not be read.
     pub(crate) left_out: LeftOut,
@@ -131,7 +131,7 @@ impl Reports {
     }
 
     fn size(&self) -> usize {
-        self.files.len() + self.told.len() + self.logs.count()
+        self.files.len() + self.facts.len() + self.logs.count()
     }
 
     /// Takes what a text tells; says whether it is empty. A damaged file in an archive is left out.
@@ -164,8 +164,8 @@ impl Reports {
             self.files.entry(path.into()).or_insert(file);
             return Ok(false);
         }
-        for (what, told) in texts::told_by(&words, member) {
-            self.told.push((format!("{name} ({what})"), told));
+        for (what, facts) in texts::facts_in(&words, member) {
+            self.facts.push((format!("{name} ({what})"), facts));
         }
         let is_empty = head.is_empty();
         let mut collector = LogCollector::default();

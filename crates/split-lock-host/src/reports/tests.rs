@@ -48,8 +48,8 @@ fn version_of_a_driver_is_no_kernel_release() {
 #[test]
 fn only_what_looks_like_a_release_is_one_where_it_stands_alone() {
     let release = |text: &str| {
-        let mut told = texts::told_by(text, None);
-        told.find_map(|(_, told)| told.kernel_release)
+        let mut facts = texts::facts_in(text, None);
+        facts.find_map(|(_, facts)| facts.kernel_release)
     };
     for text in [
         "6.12.24-Unraid",

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::facts::{self, Os};
-use crate::told::Told;
+use crate::reported_facts::ReportedFacts;
 
 /// Reads a text, and the name that it has in an archive.
-type Reader = fn(&str, Option<&str>) -> Option<Told>;
+type Reader = fn(&str, Option<&str>) -> Option<ReportedFacts>;
 
 /// What a text tells, and the name of what it is.
-pub(super) fn told_by(
+pub(super) fn facts_in(
     text: &str,
     member: Option<&str>,
-) -> impl Iterator<Item = (&'static str, Told)> {
+) -> impl Iterator<Item = (&'static str, ReportedFacts)> {
     const READERS: [(&str, Reader); 6] = [
         ("lscpu", |text, _| lscpu(text)),
         ("uname", uname),
@@ -38,7 +38,7 @@ fn all_flags(words: &str) -> Option<BTreeSet<String>> {
 }
 
 /// Its words are translated, but for the names of flags.
-fn lscpu(text: &str) -> Option<Told> {
+fn lscpu(text: &str) -> Option<ReportedFacts> {
     let json = json_fields(text);
     let pairs: Vec<(String, String)> = match json {
         Some(pairs) => pairs,
@@ -60,19 +60,19 @@ fn lscpu(text: &str) -> Option<Told> {
         return None;
     }
     let number = |name: &str| value(name)?.parse().ok();
-    let mut told = Told {
+    let mut facts = ReportedFacts {
         cpu_vendor: value("Vendor ID"),
         cpu_family: number("CPU family"),
         cpu_model_number: number("Model"),
         online_cpus: value("CPU(s)").and_then(|count| count.parse().ok()),
         hypervisor: value("Hypervisor vendor"),
         cpu_flags: flags,
-        ..Told::default()
+        ..ReportedFacts::default()
     };
     if let Some(model) = value("Model name") {
-        told.set_cpu_model(&model);
+        facts.set_cpu_model(&model);
     }
-    (told != Told::default()).then_some(told)
+    (facts != ReportedFacts::default()).then_some(facts)
 }
 
 /// `lscpu --json`, whose newer forms are nested.
@@ -101,7 +101,7 @@ fn json_fields(text: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// `uname -a` (`Linux tower 6.12.24-Unraid #1 SMP …`), or `uname -r` alone.
-fn uname(text: &str, member: Option<&str>) -> Option<Told> {
+fn uname(text: &str, member: Option<&str>) -> Option<ReportedFacts> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.clone().next()?;
     let alone =
@@ -118,9 +118,9 @@ fn uname(text: &str, member: Option<&str>) -> Option<Told> {
                 .filter(|word| is_uname && begins_with_version(word))
         })?
     };
-    Some(Told {
+    Some(ReportedFacts {
         kernel_release: Some(release.to_owned()),
-        ..Told::default()
+        ..ReportedFacts::default()
     })
 }
 
@@ -153,7 +153,7 @@ fn is_number(part: &str) -> bool {
 }
 
 /// `sysctl -a`, or one of it. What is to be set at boot may have been changed since, or never been set.
-fn sysctl(text: &str, member: Option<&str>) -> Option<Told> {
+fn sysctl(text: &str, member: Option<&str>) -> Option<ReportedFacts> {
     let is_for_boot = |name: &str| name.contains("sysctl.d/") || name.ends_with("sysctl.conf");
     if member.is_some_and(is_for_boot) {
         return None;
@@ -166,31 +166,31 @@ fn sysctl(text: &str, member: Option<&str>) -> Option<Told> {
         );
         is_it.then(|| value.trim().to_owned())
     })?;
-    Some(Told {
+    Some(ReportedFacts {
         split_lock_mitigate: Some(value),
-        ..Told::default()
+        ..ReportedFacts::default()
     })
 }
 
-fn config(text: &str) -> Option<Told> {
+fn config(text: &str) -> Option<ReportedFacts> {
     let hz = facts::configured_hz(text)?;
-    Some(Told {
+    Some(ReportedFacts {
         hz: Some(hz),
         bus_lock_detect_option: facts::configured_bus_lock_detect(text),
-        ..Told::default()
+        ..ReportedFacts::default()
     })
 }
 
-fn os_release(text: &str) -> Option<Told> {
+fn os_release(text: &str) -> Option<ReportedFacts> {
     let has = |name: &str| text.lines().any(|line| line.starts_with(name));
-    (has("ID=") && has("PRETTY_NAME=")).then(|| Told {
+    (has("ID=") && has("PRETTY_NAME=")).then(|| ReportedFacts {
         os: Some(Os::parse(text)),
-        ..Told::default()
+        ..ReportedFacts::default()
     })
 }
 
 /// `inxi -F`: words with a colon, and what they are; a line may be wrapped anywhere.
-fn inxi(text: &str) -> Option<Told> {
+fn inxi(text: &str) -> Option<ReportedFacts> {
     let section = |name: &str| {
         let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
         let first = lines.next()?.strip_prefix(name)?;
@@ -221,7 +221,7 @@ fn inxi(text: &str) -> Option<Told> {
         found.map(|(_, value)| value.clone())
     };
     let first = |text: String| text.split_whitespace().next().map(str::to_owned);
-    let mut told = Told {
+    let mut facts = ReportedFacts {
         kernel_release: of(&system, "Kernel").and_then(first),
         command_line: of(&system, "parameters"),
         cpu_family: of(&cpu, "family").and_then(|family| number(&family)),
@@ -229,10 +229,10 @@ fn inxi(text: &str) -> Option<Told> {
         cpu_flags: ["Flags", "flags", "Flags-all"]
             .iter()
             .find_map(|name| all_flags(&of(&cpu, name)?)),
-        ..Told::default()
+        ..ReportedFacts::default()
     };
     if let Some(model) = of(&cpu, "model") {
-        told.set_cpu_model(&model);
+        facts.set_cpu_model(&model);
     }
     const VIRTUAL: [&str; 9] = [
         "kvm",
@@ -245,10 +245,10 @@ fn inxi(text: &str) -> Option<Told> {
         "parallels",
         "bhyve",
     ];
-    told.hypervisor = of(&section("Machine:"), "Type")
+    facts.hypervisor = of(&section("Machine:"), "Type")
         .and_then(first)
         .filter(|kind| VIRTUAL.contains(&&*kind.to_lowercase()));
-    (told != Told::default()).then_some(told)
+    (facts != ReportedFacts::default()).then_some(facts)
 }
 
 /// `0x8C (140)`, `6`, `8C (140)`, `0x1A (26)`: in hexadecimal, and what that is.

@@ -40,7 +40,7 @@ impl Judge<'_> {
     /// Without the CPU's flags, a whole log tells: a kernel that detects anything says so when it starts.
     fn by_silence(&mut self) -> Condition {
         let is_whole = |events: &&Events| {
-            let has_info_lines = events.told.command_line.is_some();
+            let has_info_lines = events.reported.command_line.is_some();
             events.begins_at_boot && has_info_lines && events.messages() + events.foreign_lines == 0
         };
         let (Some(_), Some(features)) = (self.events.filter(is_whole), self.features) else {

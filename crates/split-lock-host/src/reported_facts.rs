@@ -1,4 +1,4 @@
-//! What is said of a machine in other places than its own files: in a log's first lines, and in the output of tools.
+//! Facts of a machine from other places than its own files: in a log's first lines, and in the output of tools.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -9,9 +9,9 @@ use split_lock_model::time::Hz;
 use crate::facts::Os;
 use crate::{Facts, Observed};
 
-/// Facts as somebody has told them; what was not said is `None`.
+/// Facts as a log or a tool reports them; what it does not report is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct ReportedFacts {
     pub(crate) cpu_vendor: Option<String>,
     pub(crate) cpu_family: Option<u32>,
     pub(crate) cpu_model_number: Option<u32>,
@@ -28,7 +28,7 @@ pub(crate) struct Told {
     pub(crate) os: Option<Os>,
 }
 
-impl Told {
+impl ReportedFacts {
     /// The name that a CPU goes by begins with its maker.
     pub(crate) fn set_cpu_model(&mut self, model: &str) {
         let is = |maker: &str| model.contains(maker);
@@ -46,10 +46,10 @@ impl Told {
 
 impl Facts {
     /// Takes over what is not known otherwise.
-    pub(crate) fn learn(&mut self, told: &Told, from: &str) {
+    pub(crate) fn learn(&mut self, facts: &ReportedFacts, from: &str) {
         macro_rules! learn {
             ($($fact:ident),+) => {$(
-                if let (Observed::Unreadable { .. }, Some(value)) = (&self.$fact.value, &told.$fact) {
+                if let (Observed::Unreadable { .. }, Some(value)) = (&self.$fact.value, &facts.$fact) {
                     self.$fact = Observed::Is(value.clone()).from(from);
                 }
             )+};
@@ -74,13 +74,13 @@ impl Facts {
 
 /// Passes a log on, and keeps what the kernel says there of its machine when it starts: the last time.
 #[derive(Debug)]
-pub(crate) struct BootListener<R> {
+pub(crate) struct BootLogReader<R> {
     log: R,
     /// The beginning of the line that has not ended.
     line: Vec<u8>,
     /// So many lines may still be of a kernel that starts.
     lines: u32,
-    pub(crate) told: Told,
+    pub(crate) facts: ReportedFacts,
 }
 
 const MOST_LINE_BYTES: usize = 4096;
@@ -88,17 +88,17 @@ const MOST_LINE_BYTES: usize = 4096;
 /// The kernel has said all that matters here long before.
 const MOST_LINES: u32 = 5_000;
 
-impl<R: Read> BootListener<R> {
+impl<R: Read> BootLogReader<R> {
     pub(crate) fn new(log: R) -> Self {
-        BootListener {
+        BootLogReader {
             log,
             line: vec![],
             lines: 0,
-            told: Told::default(),
+            facts: ReportedFacts::default(),
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    fn take_lines(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             self.keep(&rest[..end]);
@@ -118,20 +118,20 @@ impl<R: Read> BootListener<R> {
 
     fn end_line(&mut self, line: &[u8]) {
         if memmem::find(line, b"Linux version ").is_some() {
-            self.told = Told::default();
+            self.facts = ReportedFacts::default();
             self.lines = MOST_LINES;
         }
         if self.lines > 0 {
             self.lines -= 1;
-            hear_line(&mut self.told, &String::from_utf8_lossy(line));
+            read_boot_line(&mut self.facts, &String::from_utf8_lossy(line));
         }
     }
 }
 
-impl<R: Read> Read for BootListener<R> {
+impl<R: Read> Read for BootLogReader<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.log.read(to)?;
-        self.hear(&to[..count]);
+        self.take_lines(&to[..count]);
         if count == 0 {
             let line = std::mem::take(&mut self.line);
             self.end_line(&line);
@@ -140,7 +140,7 @@ impl<R: Read> Read for BootListener<R> {
     }
 }
 
-fn hear_line(told: &mut Told, line: &str) {
+fn read_boot_line(facts: &mut ReportedFacts, line: &str) {
     let after = |words: &str| {
         let text = line.split_once(words)?.1;
         // A logger that writes JSON ends a message with a quotation mark.
@@ -150,27 +150,27 @@ fn hear_line(told: &mut Told, line: &str) {
         };
         Some(text[..end].trim())
     };
-    if told.command_line.is_none()
+    if facts.command_line.is_none()
         && let Some(words) = after("Command line: ").or_else(|| after("Kernel command line: "))
     {
-        told.command_line = Some(words.to_owned());
+        facts.command_line = Some(words.to_owned());
     }
-    if told.cpu_model.is_none()
+    if facts.cpu_model.is_none()
         && let Some((name, numbers)) = after("CPU0: ").and_then(|text| text.rsplit_once(" (fam"))
     {
-        told.set_cpu_model(name);
+        facts.set_cpu_model(name);
         let number = |name: &str| {
             let value = numbers.split_once(name)?.1.split([',', ')']).next()?;
             u32::from_str_radix(value.trim().trim_start_matches("0x"), 16).ok()
         };
-        told.cpu_family = number("ily: ").or_else(|| number(": "));
-        told.cpu_model_number = number("model: ");
+        facts.cpu_family = number("ily: ").or_else(|| number(": "));
+        facts.cpu_model_number = number("model: ");
     }
     if let Some(name) = after("Hypervisor detected: ") {
-        told.hypervisor = Some(name.to_owned());
+        facts.hypervisor = Some(name.to_owned());
     }
     if let Some(cpus) = after("Brought up ").and_then(|text| text.split_once(", ")) {
-        told.online_cpus = cpus
+        facts.online_cpus = cpus
             .1
             .strip_suffix(" CPUs")
             .or(cpus.1.strip_suffix(" CPU"))
@@ -179,7 +179,7 @@ fn hear_line(told: &mut Told, line: &str) {
     if let Some(idle) =
         after("clocksource: jiffies: ").and_then(|text| text.split_once("max_idle_ns: "))
     {
-        told.hz = idle
+        facts.hz = idle
             .1
             .strip_suffix(" ns")
             .and_then(|ns| hz_of_jiffies(ns.parse().ok()?));
@@ -200,10 +200,10 @@ fn hz_of_jiffies(max_idle_ns: u64) -> Option<Hz> {
 mod tests {
     use super::*;
 
-    fn told(log: &str) -> Told {
-        let mut listener = BootListener::new(log.as_bytes());
-        io::copy(&mut listener, &mut io::sink()).unwrap();
-        listener.told
+    fn facts(log: &str) -> ReportedFacts {
+        let mut reader = BootLogReader::new(log.as_bytes());
+        io::copy(&mut reader, &mut io::sink()).unwrap();
+        reader.facts
     }
 
     #[test]
@@ -214,29 +214,29 @@ mod tests {
             [    0.000000] clocksource: jiffies: mask: 0xffffffff max_cycles: 0xffffffff, max_idle_ns: 6370867519511994 ns\n\
             [    0.162119] smpboot: CPU0: 11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz (family: 0x6, model: 0x8c, stepping: 0x1)\n\
             [    0.262119] smp: Brought up 1 node, 8 CPUs";
-        let told = told(log);
+        let facts = facts(log);
         assert_eq!(
-            told.command_line.as_deref(),
+            facts.command_line.as_deref(),
             Some("BOOT_IMAGE=/vmlinuz quiet split_lock_detect=off")
         );
-        assert_eq!(told.cpu_vendor.as_deref(), Some("GenuineIntel"));
+        assert_eq!(facts.cpu_vendor.as_deref(), Some("GenuineIntel"));
         assert_eq!(
-            (told.cpu_family, told.cpu_model_number),
+            (facts.cpu_family, facts.cpu_model_number),
             (Some(6), Some(0x8c))
         );
-        assert_eq!(told.hypervisor.as_deref(), Some("KVM"));
-        assert_eq!((told.hz, told.online_cpus), (Some(Hz::HZ_300), Some(8)));
+        assert_eq!(facts.hypervisor.as_deref(), Some("KVM"));
+        assert_eq!((facts.hz, facts.online_cpus), (Some(Hz::HZ_300), Some(8)));
     }
 
     #[test]
     fn what_came_before_the_last_start_does_not_count() {
         let log = "Linux version 6.1\nCommand line: a\nLinux version 6.2\n";
-        assert_eq!(told(log), Told::default());
-        assert_eq!(told("sudo: Command line: a\n"), Told::default());
+        assert_eq!(facts(log), ReportedFacts::default());
+        assert_eq!(facts("sudo: Command line: a\n"), ReportedFacts::default());
     }
 
     #[test]
-    fn ticks_are_told_by_how_long_they_may_be_left_out() {
+    fn ticks_are_facts_in_how_long_they_may_be_left_out() {
         for (ns, hz) in [
             (1_911_260_446_275_000, Some(Hz::HZ_1000)),
             (7_645_041_785_100_000, Some(Hz::HZ_250)),
