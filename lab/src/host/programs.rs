@@ -1,12 +1,12 @@
 //! Running other programs: what they say is kept for when they fail.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::host::cache::workspace;
+use crate::host::cache::{Cache, workspace};
 
 /// Runs a program to its end. If it fails, the error has the last lines of what it said.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
@@ -54,6 +54,24 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(cargo);
     command.current_dir(workspace());
     command
+}
+
+/// Compiles a program for machines of the lab.
+pub(crate) fn compile(program: &Path, options: &[&str], sources: &[PathBuf]) -> Result<()> {
+    if let Some(folder) = program.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let mut compiler = Command::new("cc");
+    compiler.args(options).args(sources).arg("-o").arg(program);
+    run(&mut compiler).map(drop)
+}
+
+/// A library of the workspace, as a release has it.
+pub(crate) fn release_library(cache: &Cache, package: &str, file: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--locked", "--release", "--package", package]);
+    run(&mut command).with_context(|| format!("cannot build {file}"))?;
+    Ok(cache.folder("../release").join(file))
 }
 
 /// For make: as many jobs as there are CPUs.

@@ -83,19 +83,10 @@ pub(crate) fn run(args: &FindArgs) -> Result<bool> {
 /// As it is installed: with the plugin beside it, which a release of the workspace has.
 fn splitlock(lab: &Lab) -> Result<PathBuf> {
     const LIBRARY: &str = "libsplit_lock_plugin.so";
-    let mut command = programs::cargo();
-    command.args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "split-lock-plugin",
-    ]);
-    programs::run(&mut command).context("cannot build the plugin of `splitlock find`")?;
+    let library = programs::release_library(&lab.cache, "split-lock-plugin", LIBRARY)?;
     let folder = lab.cache.folder("build/find");
     let place = || format!("cannot install splitlock in {}", folder.display());
     fs::create_dir_all(&folder).with_context(place)?;
-    let library = lab.cache.folder("../release").join(LIBRARY);
     let splitlock = folder.join("splitlock");
     for (from, to) in [
         (lab.splitlock(), &splitlock),
@@ -135,13 +126,9 @@ impl Program {
     fn build(&self, cache: &Cache) -> Result<PathBuf> {
         let folder = workspace().join("crates/split-lock-plugin/tests/programs");
         let program = cache.folder("build").join(self.name);
-        let mut compiler = process::Command::new("cc");
-        compiler
-            .args(self.options)
-            .args(self.sources.iter().map(|it| folder.join(it)))
-            .arg("-o")
-            .arg(&program);
-        programs::run(&mut compiler).with_context(|| format!("cannot compile {}", self.name))?;
+        let sources: Vec<_> = self.sources.iter().map(|it| folder.join(it)).collect();
+        programs::compile(&program, self.options, &sources)
+            .with_context(|| format!("cannot compile {}", self.name))?;
         Ok(program)
     }
 

@@ -2,7 +2,6 @@
 //! much slower the others are.
 
 use std::path::PathBuf;
-use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -167,17 +166,12 @@ pub(crate) fn run(args: &ProgramsArgs) -> Result<bool> {
 }
 
 fn build(cache: &Cache) -> Result<[PathBuf; 2]> {
-    let folder = cache.folder("build/timers");
-    std::fs::create_dir_all(&folder)?;
-    let compile = |name, option: &[&str]| {
-        let program = folder.join(name);
-        let mut gcc = process::Command::new("gcc");
-        gcc.args(["-O2", "-Wall", "-Werror", "-static", "-pthread"])
-            .args(option)
-            .arg("-o")
-            .arg(&program)
-            .arg(workspace().join("lab/src/host/scenes/programs/timers.c"));
-        programs::run(&mut gcc).context("the programs need gcc and a static C library")?;
+    let source = workspace().join("lab/src/host/scenes/programs/timers.c");
+    let compile = |name, more: &[&str]| {
+        let program = cache.folder("build/timers").join(name);
+        let options = [&["-O2", "-Wall", "-Werror", "-static", "-pthread"], more].concat();
+        programs::compile(&program, &options, std::slice::from_ref(&source))
+            .context("the programs need a C compiler and a static C library")?;
         Ok::<_, anyhow::Error>(program)
     };
     Ok([compile(PLAIN, &[])?, compile(PROFILED, &["-pg"])?])

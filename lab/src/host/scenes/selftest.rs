@@ -1,7 +1,6 @@
 //! The kselftest of split locks: kernels with a change pass it, and those without fail it.
 
 use std::path::{Path, PathBuf};
-use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,14 +43,11 @@ pub(crate) fn run(args: &SelftestArgs) -> Result<bool> {
 }
 
 fn build(cache: &Cache) -> Result<PathBuf> {
-    let folder = cache.folder("build/selftest");
-    std::fs::create_dir_all(&folder)?;
-    let program = folder.join(TEST);
-    let mut gcc = process::Command::new("gcc");
-    gcc.args(["-O2", "-std=gnu99", "-Wall", "-Werror", "-static", "-o"])
-        .arg(&program)
-        .arg(workspace().join("lab/patch/split_lock.c"));
-    programs::run(&mut gcc).context("the kselftest needs gcc and a static C library")?;
+    let program = cache.folder("build/selftest").join(TEST);
+    let options = ["-O2", "-std=gnu99", "-Wall", "-Werror", "-static"];
+    let source = workspace().join("lab/patch/split_lock.c");
+    programs::compile(&program, &options, &[source])
+        .context("the kselftest needs a C compiler and a static C library")?;
     Ok(program)
 }
 

@@ -1,6 +1,6 @@
 //! Programs that nobody may change, on a CPU that detects split locks: without and with `splitlock run`.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use split_lock_lab::cpu::script::PlacedFile;
 
 use crate::host::args::SurviveArgs;
@@ -30,23 +30,9 @@ pub(crate) fn run(args: &SurviveArgs) -> Result<bool> {
 
 const LIBRARY: &str = "libsplit_lock_preload.so";
 
-/// As for a release.
 fn preload_library(lab: &Lab) -> Result<PlacedFile> {
-    let folder = lab.cache.folder("build/preload");
-    let mut command = programs::cargo();
-    command
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "split-lock-preload",
-        ])
-        .arg("--target-dir")
-        .arg(&folder);
-    programs::run(&mut command).context("cannot build the library of `splitlock run`")?;
     Ok(PlacedFile {
         at: format!("bin/{LIBRARY}"),
-        from: folder.join("release").join(LIBRARY),
+        from: programs::release_library(&lab.cache, "split-lock-preload", LIBRARY)?,
     })
 }

@@ -1,7 +1,6 @@
 //! A VMM in C: the scheme of the report that started all this, and a guest that counts with two vCPUs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -67,11 +66,8 @@ type Judge = fn(&str, &Outcome) -> Result<Findings>;
 
 pub(super) fn build(cache: &Cache) -> Result<PathBuf> {
     let program = cache.folder("build").join(PROGRAM);
-    let mut compiler = Process::new("cc");
-    compiler
-        .args(["-O1", "-pthread", SOURCE, "-lrt", "-o"])
-        .arg(&program);
-    programs::run(&mut compiler).context("cannot compile the VMM in C")?;
+    programs::compile(&program, &["-O1", "-pthread"], &[SOURCE.into()])
+        .context("cannot compile the VMM in C")?;
     Ok(program)
 }
 
