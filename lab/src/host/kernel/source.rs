@@ -20,6 +20,17 @@ pub(crate) struct KernelSource {
     pub(crate) version: String,
 }
 
+/// What neither a small kernel for x86 nor a patch of ours is made of: more than half of it.
+const NOT_FOR_US: [&str; 7] = [
+    "*/arch/[!x]*/*",
+    "*/Documentation/*.rst",
+    "*/Documentation/*.yaml",
+    "*/drivers/gpu/*.[ch]",
+    "*/drivers/net/ethernet/*.[ch]",
+    "*/drivers/net/wireless/*.[ch]",
+    "*/sound/*.[ch]",
+];
+
 /// A note beside the archive.
 const VERSION: &str = "version";
 
@@ -54,6 +65,7 @@ impl KernelSource {
     /// The answer is the only folder in the archive.
     pub(crate) fn unpack(&self, tools: &BuildTools, into: &Path) -> Result<PathBuf> {
         let mut tar = Command::new("tar");
+        tar.args(NOT_FOR_US.map(|pattern| format!("--exclude={pattern}")));
         tar.arg("-xJf").arg(&self.archive).arg("-C").arg(into);
         programs::run(tools.lend_to(&mut tar)?)?;
         let mut folders = fs::read_dir(into)?;
