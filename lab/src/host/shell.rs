@@ -30,7 +30,8 @@ const LIMITS: Limits = Limits {
 const ESCAPE: u8 = 0x1d;
 
 pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
-    let options = args.cpu.options()?;
+    let options = args.cpu;
+    options.topology()?;
     let lab = Lab::open([options.cpus])?;
     let kernel = step(&format!("kernel {}", args.kernel), || {
         BootKernel::get(&args.kernel, &lab.cache)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
-use crate::host::args::CostArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::initramfs::build_static_example;
@@ -53,7 +53,7 @@ const COST_LIMITS: [Limit; 2] = [
 ];
 
 /// Whether nothing costs more than it may.
-pub(crate) fn run(args: &CostArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let options = CpuOptions::default();
     let lab = Lab::open([options.cpus])?;
     let kernels = lab.kernels(&args.kernel)?;

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
-use crate::host::args::DemoArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
@@ -75,7 +75,7 @@ const MAKE_INITRD: &str = "mkdir -p /tmp/root/bin && cp /bin/busybox /tmp/root/b
                            find . | cpio -o -H newc > /tmp/initrd";
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(crate) fn run(args: &DemoArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let options = CpuOptions::default();
     let lab = Lab::open([options.cpus])?;
     let kernels = lab.kernels(&args.kernel)?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 
-use crate::host::args::FaultsArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
@@ -65,7 +65,7 @@ const COMMAND: &str = "splitlock";
 const KERNEL: &str = "KERNEL";
 
 /// Whether all of them stay away.
-pub(crate) fn run(args: &FaultsArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open(FAULTS.iter().map(|fault| fault.cpus))?;
     let kernels = lab.kernels(&args.kernel)?;
     let scenes = kernels

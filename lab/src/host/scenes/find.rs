@@ -13,7 +13,7 @@ use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 use split_lock_lab::cpu::trace::hexadecimal;
 
-use crate::host::args::FindArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
@@ -63,7 +63,7 @@ const PROGRAMS: [Program; 2] = [
 type Counts = BTreeMap<u64, u64>;
 
 /// Whether both name the same instructions, as often.
-pub(crate) fn run(args: &FindArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1])?;
     let found = step("`splitlock find`", || {
         let splitlock = splitlock(&lab)?;

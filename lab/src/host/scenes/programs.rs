@@ -12,7 +12,7 @@ use split_lock_model::progress::{Phase, ProgramPlan};
 use split_lock_model::sim::{Costs, Program, TimerClock};
 use split_lock_model::time::Nanos;
 
-use crate::host::args::ProgramsArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
@@ -157,7 +157,7 @@ impl Kind {
 }
 
 /// Boots kernels, and prints a table of each.
-pub(crate) fn run(args: &ProgramsArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([CPUS])?;
     let kernels = lab.kernels(&args.kernel)?;
     let built = step("building the programs in C", || build(&lab.cache))?;

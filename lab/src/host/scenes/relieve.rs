@@ -10,7 +10,7 @@ use split_lock_lab::cpu::journal::{Event, Journal, Kind};
 use split_lock_lab::cpu::options::{CpuOptions, Vendor};
 use split_lock_lab::cpu::script::{Command, Script};
 
-use crate::host::args::RelieveArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
@@ -82,7 +82,7 @@ const LEAVE_OFF: &str = "mkdir -p /run; echo -n off > /run/splitlock-relief; ech
     cat /proc/sys/kernel/split_lock_mitigate
     echo 1 > /proc/sys/kernel/split_lock_mitigate";
 
-pub(crate) fn run(args: &RelieveArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let options = CpuOptions {
         cpus: 4,
         ..CpuOptions::default()

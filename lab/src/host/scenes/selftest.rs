@@ -8,7 +8,7 @@ use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
 use split_lock_model::policy::Alternative;
 
-use crate::host::args::SelftestArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
@@ -34,7 +34,7 @@ const CPUS: u8 = 2;
 const LIVELOCK_TESTS: u32 = 4;
 
 /// Whether each kernel fares as it should.
-pub(crate) fn run(args: &SelftestArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([CPUS])?;
     let kernels = lab.kernels(&args.kernel)?;
     let test = step("building the kselftest", || build(&lab.cache))?;

@@ -11,7 +11,7 @@ use split_lock_lab::watch::{
     END_PROBES, Expected, TRAP_PROBES, ThreadStats, WatchMode, is_whole, judge, thread_stats,
 };
 
-use crate::host::args::WatchArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
@@ -218,7 +218,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Boots kernels, and compares.
-pub(crate) fn run(args: &WatchArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let options = CpuOptions::default();
     let lab = Lab::open([options.cpus])?;
     let kernels = lab.kernels(&args.kernel)?;
