@@ -29,6 +29,15 @@ pub(crate) struct Limits {
     pub(crate) wall: Duration,
 }
 
+impl Limits {
+    pub(crate) const fn in_seconds(guest: u64, wall: u64) -> Self {
+        Self {
+            guest: Duration::from_secs(guest),
+            wall: Duration::from_secs(wall),
+        }
+    }
+}
+
 /// Where the first serial line leads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Console<'a> {

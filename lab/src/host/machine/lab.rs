@@ -58,12 +58,13 @@ impl Lab {
     }
 
     pub(crate) fn kernels(&self, names: &[KernelName]) -> Result<Vec<BootKernel>> {
-        let get = |name: &KernelName| {
-            step(&format!("kernel {name}"), || {
-                BootKernel::get(name, &self.cache)
-            })
-        };
-        names.iter().map(get).collect()
+        names.iter().map(|name| self.kernel(name)).collect()
+    }
+
+    pub(crate) fn kernel(&self, name: &KernelName) -> Result<BootKernel> {
+        step(&format!("kernel {name}"), || {
+            BootKernel::get(name, &self.cache)
+        })
     }
 
     /// The command line, which runs here as well.

@@ -1,12 +1,10 @@
 //! Programs that signals interrupt as timers, profilers and runtimes do it, and that split locks: which of them hang, and how
 //! much slower the others are.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 use split_lock_model::kernel::Profile;
 use split_lock_model::progress::{Phase, ProgramPlan};
 use split_lock_model::sim::{Costs, Program, TimerClock};
@@ -17,14 +15,11 @@ use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 1800);
 
 /// One for the thread that splits locks, one for the thread that ends it.
 const CPUS: u8 = 2;
@@ -181,24 +176,13 @@ fn scene<'a>(kernel: &'a BootKernel, built: &[PathBuf]) -> Result<Scene<'a>> {
     let profile: Profile = kernel.release.parse()?;
     let profile = profile.with_hz(kernel.hz()?);
     let each = |kind: &Kind| [true, false].map(|mitigate| kind.command(mitigate));
-    Ok(Scene {
-        name: "programs".to_owned(),
-        kernel,
-        options: CpuOptions {
-            cpus: CPUS,
-            bus_lock_ns: BUS_LOCK.0 as u32,
-            ..CpuOptions::default()
-        },
-        boot_words: "",
-        script: Script {
-            files: built.iter().cloned().map(PlacedFile::in_root).collect(),
-            settle_ms: SETTLE_MS,
-            commands: KINDS.iter().flat_map(each).collect(),
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _folder| judge(&kernel.release, &profile, outcome)),
-    })
+    let commands: Vec<_> = KINDS.iter().flat_map(each).collect();
+    let judge = move |outcome: &Outcome, _: &Path| judge(&kernel.release, &profile, outcome);
+    let mut scene = Scene::new("programs", kernel, LIMITS, commands, judge);
+    scene.options.cpus = CPUS;
+    scene.options.bus_lock_ns = BUS_LOCK.0 as u32;
+    scene.script.files = built.iter().cloned().map(PlacedFile::in_root).collect();
+    Ok(scene)
 }
 
 fn judge(release: &str, profile: &Profile, outcome: &Outcome) -> Result<Findings> {
