@@ -11,6 +11,7 @@ use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
+use crate::host::machine::outputs::rows;
 use crate::host::machine::runner::{self, Findings, Scene};
 
 const LIMITS: Limits = Limits::in_seconds(120, 900);
@@ -109,10 +110,7 @@ fn ends_in_time(outcome: &Outcome) -> Result<(String, bool)> {
 }
 
 fn longest_overshoot(csv: &str) -> Result<Duration> {
-    let mut reader = csv::ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .from_reader(csv.as_bytes());
-    let samples = reader.deserialize().collect::<Result<Vec<Sample>, _>>()?;
+    let samples: Vec<Sample> = rows(csv)?;
     let overshoots = samples
         .iter()
         .map(|it| it.elapsed_ns.saturating_sub(it.timeout_ns));
