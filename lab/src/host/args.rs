@@ -36,7 +36,12 @@ pub(crate) enum Command {
     /// a guest that hangs without a word.
     #[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
     Faults(Kernels),
-    Fetch(FetchArgs),
+    /// Only download what booting these kernels takes, so that it can be done offline.
+    #[command(
+        mut_arg("kernel", |arg| arg.default_values(["6.1", "6.12", "newest", "6.12@1000"])),
+        after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000"
+    )]
+    Fetch(Kernels),
     /// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how
     /// often.
     #[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
@@ -110,15 +115,6 @@ pub(crate) struct CheckArgs {
     /// Of the CPUs' random numbers. The same seed makes the same run.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u32,
-}
-
-/// Only download what booting these kernels takes, so that it can be done offline.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000")]
-pub(crate) struct FetchArgs {
-    /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12", "newest", "6.12@1000"])]
-    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Build a small kernel with another tick rate from Debian's source, and print where it is. `--kernel SERIES@HZ` of the

@@ -163,11 +163,10 @@ impl BootKernel {
     }
 
     fn debian(series: &KernelSeries, cache: &Cache) -> Result<Self> {
-        let files = match &*series.0 {
-            NEWEST => debian::newest(cache)?,
-            series => debian::of_series(series, cache)?,
-        };
-        Ok(Self::new(files.release, files.image, Some(files.modules)))
+        match &*series.0 {
+            NEWEST => debian::newest(cache),
+            series => debian::of_series(series, cache),
+        }
     }
 
     fn file(path: &Path) -> Result<Self> {

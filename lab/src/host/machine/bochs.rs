@@ -15,7 +15,6 @@ use split_lock_lab::cpu::journal::Journal;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::LAST_BUNDLE;
 
-use crate::host::cpu::build::Build;
 use crate::host::cpu::source::Source;
 use crate::host::machine::image::IMAGE;
 use crate::host::output;
@@ -83,7 +82,7 @@ const EXIT_GUEST_TIME: i32 = 3;
 
 impl Machine {
     pub(crate) fn new(
-        build: &Build,
+        program: &Path,
         source: &Source,
         folder: &Path,
         options: &CpuOptions,
@@ -92,7 +91,7 @@ impl Machine {
             symlink(target, folder.join(name)).context("cannot give the machine its BIOS")?;
         }
         Ok(Self {
-            program: build.program.clone(),
+            program: program.to_owned(),
             folder: folder.to_owned(),
             topology: options.topology()?,
             options: *options,
