@@ -33,7 +33,6 @@ impl Splitter {
         })
     }
 
-    /// Tries one split lock.
     pub(crate) fn try_once(&mut self) -> Result<Tried> {
         match self {
             Self::User(word) => Ok(match word.increment() {

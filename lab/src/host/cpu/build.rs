@@ -42,7 +42,6 @@ const ONE_CPU: [&str; 3] = [
 ];
 const SEVERAL_CPUS: [&str; 1] = ["--enable-smp"];
 
-/// Our files, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The program that is the CPU, from the cache or else built from its source.

@@ -41,7 +41,6 @@ impl Source {
         Ok(Self { root, sha256 })
     }
 
-    /// The bytes of the archive.
     pub(crate) fn archive(&self) -> Result<Vec<u8>> {
         read(&self.root.join(ARCHIVE))
     }

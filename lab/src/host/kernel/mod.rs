@@ -29,11 +29,8 @@ use crate::host::machine::initramfs::read;
 pub(crate) struct BootKernel {
     /// What it calls itself.
     pub(crate) release: String,
-    /// Bootable.
     pub(crate) image: PathBuf,
-    /// Its modules, if it has any.
     pub(crate) modules: Option<PathBuf>,
-    /// What is changed in it.
     pub(crate) variant: Option<Variant>,
     /// Where it is known.
     config: Option<KernelConfig>,

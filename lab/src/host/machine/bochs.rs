@@ -22,9 +22,7 @@ use crate::host::output;
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// In guest time.
     pub(crate) guest: Duration,
-    /// In wall-clock time.
     pub(crate) wall: Duration,
 }
 

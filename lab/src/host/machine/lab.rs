@@ -72,7 +72,6 @@ impl Lab {
         &self.programs.splitlock
     }
 
-    /// What lies in the machine.
     pub(crate) fn programs(&self) -> &GuestPrograms {
         &self.programs
     }

@@ -19,7 +19,6 @@ const LIMITS: Limits = Limits::in_seconds(120, 900);
 /// What showed a fault, and has to show none.
 struct Fault {
     name: &'static str,
-    /// Of the machine.
     cpus: u8,
     /// Of `splitlock`.
     arguments: &'static str,

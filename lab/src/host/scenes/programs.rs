@@ -31,7 +31,6 @@ const RUN: Nanos = Nanos::from_millis(1500);
 /// Fewer turns than one in so many are none: the first or the last may be got past by chance.
 const HUNG_BELOW: f64 = 1.0 / 200.0;
 
-/// A kind of program.
 struct Kind {
     /// As the table has it.
     name: &'static str,

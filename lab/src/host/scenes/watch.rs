@@ -36,7 +36,6 @@ const SOMETIMES_TOO_SOON_US: u32 = 13_300;
 const MOST_OF_A_CPU: f64 = 0.01;
 const SLOWER_THAN_HARDWARE: f64 = 5.0;
 
-/// Something to watch.
 #[derive(Clone, Debug)]
 struct Case {
     name: &'static str,
@@ -211,7 +210,6 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Boots kernels, and compares.
 pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1])?;
     let kernels = lab.kernels(&args.kernel)?;

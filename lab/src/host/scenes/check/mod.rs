@@ -68,7 +68,6 @@ fn plans(args: &CheckArgs) -> Result<Vec<MachinePlan>> {
     Ok(plans)
 }
 
-/// One kernel.
 struct Check {
     kernel: BootKernel,
     /// What the model says that it does, whatever its tick rate.

@@ -28,7 +28,6 @@ const HOW_OBTAINED: &str = "measured (CPU emulated): a kernel on a CPU in softwa
     its own trace joined with the CPU's journal";
 
 impl MachineReport {
-    /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
@@ -94,7 +93,6 @@ impl<'a> Summary<'a> {
             .flat_map(|machine| &machine.experiments)
     }
 
-    /// For people.
     pub(super) fn text(&self, json: &Path) -> String {
         let mut text = format!("{} held against the model\n", self.release);
         let mut allowed = Allowed::default();
