@@ -9,23 +9,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use split_lock_lab::cpu::journal::Kind;
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 use split_lock_lab::cpu::trace::hexadecimal;
 
-use crate::host::args::FindArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(60),
-    wall: Duration::from_secs(600),
-};
+const LIMITS: Limits = Limits::in_seconds(60, 600);
 
 /// Of each split lock. As many of them as a program does at one instruction take longer than the kernel leaves detection
 /// off after a trap, so that each instruction meets detection.
@@ -63,7 +59,7 @@ const PROGRAMS: [Program; 2] = [
 type Counts = BTreeMap<u64, u64>;
 
 /// Whether both name the same instructions, as often.
-pub(crate) fn run(args: &FindArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1])?;
     let found = step("`splitlock find`", || {
         let splitlock = splitlock(&lab)?;
@@ -98,28 +94,17 @@ fn splitlock(lab: &Lab) -> Result<PathBuf> {
 }
 
 fn scene<'a>(kernel: &'a BootKernel, found: &'a [(&Program, PathBuf, Counts)]) -> Scene<'a> {
-    let files = found
+    let commands: Vec<_> = found
         .iter()
-        .map(|(_, path, _)| PlacedFile::in_root(path.clone()));
-    let commands = found.iter().map(|(program, ..)| program.command());
-    Scene {
-        name: "find".to_owned(),
-        kernel,
-        options: CpuOptions {
-            bus_lock_ns: BUS_LOCK.subsec_nanos(),
-            journal_locks: true,
-            ..CpuOptions::default()
-        },
-        boot_words: "",
-        script: Script {
-            settle_ms: SETTLE_MS,
-            files: files.collect(),
-            commands: commands.collect(),
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _| judge(kernel, found, outcome)),
-    }
+        .map(|(program, ..)| program.command())
+        .collect();
+    let judge = |outcome: &Outcome, _: &Path| judge(kernel, found, outcome);
+    let mut scene = Scene::new("find", kernel, LIMITS, commands, judge);
+    scene.options.bus_lock_ns = BUS_LOCK.subsec_nanos();
+    scene.options.journal_locks = true;
+    let files = found.iter().map(|(_, path, _)| path.clone());
+    scene.script.files = files.map(PlacedFile::in_root).collect();
+    scene
 }
 
 impl Program {
