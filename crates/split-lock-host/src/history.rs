@@ -154,18 +154,14 @@ impl Events {
         if self.debug_exceptions > 0 && facts.has_cpu_flag("bus_lock_detect") == Some(false) {
             return Some("the log tells of bus locks that the CPU reported (#DB), and this CPU cannot do that".into());
         }
-        let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
         // Linux shows each flag wherever it uses it.
         let used = [
             ("split_lock_detect", self.uses_alignment_checks()),
-            (
-                "bus_lock_detect",
-                said(|line| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. })),
-            ),
+            ("bus_lock_detect", self.uses_bus_locks()),
         ];
-        let (flag, _) = used
-            .into_iter()
-            .find(|&(flag, is_used)| is_used && facts.has_cpu_flag(flag) == Some(false))?;
+        let is_hidden =
+            |&(flag, is_used): &(&str, bool)| is_used && facts.has_cpu_flag(flag) == Some(false);
+        let (flag, _) = used.into_iter().find(is_hidden)?;
         Some(format!(
             "the log is of a kernel that uses {flag}, and this CPU does not show that flag"
         ))
@@ -179,6 +175,12 @@ impl Events {
             .iter()
             .any(|line| matches!(line, Boot::SplitLocks(_) | Boot::SplitLocksBefore513(_)));
         said && !self.boot.contains(&Boot::MsrAccessFailed)
+    }
+
+    /// Whether the kernel said when it started that it looks for bus locks (#DB).
+    pub(crate) fn uses_bus_locks(&self) -> bool {
+        let says = |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
+        self.boot.iter().any(says)
     }
 
     /// Whether it says enough of its machine to be judged without it.

@@ -79,14 +79,12 @@ fn pid_of(machine: &str) -> Option<u32> {
 /// The folders of a machine's vCPUs.
 fn vcpus(root: &Root, machine: &str) -> Vec<PathBuf> {
     let path = PathBuf::from(FOLDER).join(machine);
-    let names = root.list(&path);
-    let names = names.known().map_or(&[][..], Vec::as_slice).iter();
-    let is_vcpu = |name: &&OsString| {
+    let is_vcpu = |name: &OsString| {
         let number = name.to_str().and_then(|name| name.strip_prefix("vcpu"));
         number.is_some_and(|number| number.parse::<u32>().is_ok())
     };
-    let folders = names.filter(is_vcpu).map(|name| path.join(name));
-    folders.take(MOST_VCPUS).collect()
+    let names = root.list(&path).or_default().into_iter().filter(is_vcpu);
+    names.map(|name| path.join(name)).take(MOST_VCPUS).collect()
 }
 
 /// How often signals have ended runs of vCPUs, while that was counted.

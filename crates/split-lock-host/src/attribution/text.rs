@@ -1,4 +1,4 @@
-//! How bytes, addresses and times are written in JSON.
+//! How bytes, addresses and times are written in JSON, and what names are made of.
 
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ pub(super) fn seconds<S: Serializer>(
         Some(time) => serializer.serialize_some(&time.as_secs_f64()),
         None => serializer.serialize_none(),
     }
+}
+
+/// Digits, and nothing else.
+pub(crate) fn is_decimal(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 pub(super) fn string(bytes: &[u8]) -> String {

@@ -65,14 +65,12 @@ impl PosixTimer {
                 "signal" => signal = number_before_slash(value),
                 "notify" => notifies = Notifies::parse(value),
                 "ClockID" => {
-                    if let (Some(signal), Some(notifies)) = (signal, notifies) {
-                        let clock = Clock::parse(value);
-                        timers.push(PosixTimer {
-                            notifies,
-                            signal,
-                            clock,
-                        });
-                    }
+                    let timer = signal.zip(notifies).map(|(signal, notifies)| PosixTimer {
+                        notifies,
+                        signal,
+                        clock: Clock::parse(value),
+                    });
+                    timers.extend(timer);
                 }
                 _ => {}
             }
@@ -125,16 +123,13 @@ pub fn timerfd_periods(root: &Root, pid: u32) -> Observed<Vec<Duration>> {
         let files = files.iter().filter_map(|name| name.to_str());
         let is_timer = |file: &&str| {
             let target = root.link(format!("proc/{pid}/fd/{file}"));
-            target
-                .known()
-                .is_some_and(|target| target.as_os_str() == "anon_inode:[timerfd]")
+            target.or_default().as_os_str() == "anon_inode:[timerfd]"
         };
         let mut periods: Vec<_> = files
             .take(MOST_FILES)
             .filter(is_timer)
             .filter_map(|file| {
-                let info = root.text(format!("proc/{pid}/fdinfo/{file}"));
-                interval(info.known()?)
+                interval(&root.text(format!("proc/{pid}/fdinfo/{file}")).or_default())
             })
             .filter(|period| !period.is_zero())
             .collect();
@@ -150,11 +145,8 @@ fn interval(info: &str) -> Option<Duration> {
     let value = lines.find_map(|line| line.strip_prefix("it_interval:"))?;
     let numbers = value.trim().strip_prefix('(')?.strip_suffix(')')?;
     let (seconds, nanos) = numbers.split_once(',')?;
-    let nanos = nanos
-        .trim()
-        .parse()
-        .ok()
-        .filter(|&nanos| nanos < NANOS_PER_SEC)?;
+    let nanos = nanos.trim().parse().ok();
+    let nanos = nanos.filter(|&nanos| nanos < NANOS_PER_SEC)?;
     Some(Duration::new(seconds.trim().parse().ok()?, nanos))
 }
 

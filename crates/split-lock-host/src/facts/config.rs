@@ -37,13 +37,7 @@ impl Config {
                 _ => refused = refused.or(Some(text)),
             }
         }
-        let nowhere = || {
-            let places: Vec<_> = places(release)
-                .iter()
-                .map(|path| format!("/{path}"))
-                .collect();
-            Observed::Absent.from(places.join(", "))
-        };
+        let nowhere = || Observed::Absent.from(format!("/{}", places(release).join(", /")));
         Config {
             text: refused.unwrap_or_else(nowhere),
         }
@@ -100,15 +94,14 @@ pub(crate) fn config_in_use(bytes: &[u8]) -> Vec<u8> {
     let Observed::Is(text) = unpacked(bytes.to_vec()) else {
         return vec![];
     };
-    let lines = text.lines().filter(|line| {
+    let is_in_use = |line: &&str| {
         let option = line.strip_prefix("# ").unwrap_or(line);
         let end = option.find(['=', ' ']).unwrap_or(option.len());
         [HZ, BUS_LOCK_DETECT].contains(&&option[..end])
-    });
-    lines
-        .map(|line| format!("{line}\n"))
-        .collect::<String>()
-        .into_bytes()
+    };
+    let lines = text.lines().filter(is_in_use);
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    lines.into_bytes()
 }
 
 fn places(release: Option<&str>) -> Vec<String> {

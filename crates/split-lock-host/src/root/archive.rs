@@ -127,11 +127,7 @@ impl Archive {
             || self.links.contains_key(&path)
             || self.left_out.contains(&path)
             || self.folders.contains_key(&path);
-        if is_there {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        is_there.then_some(()).ok_or(io::ErrorKind::NotFound.into())
     }
 
     /// Where a path leads if its last part is a link.
