@@ -1,6 +1,6 @@
 //! A split lock of the kernel itself: what it prints before it dies, line by line.
 
-use crate::message::{decimal, hexadecimal_digits};
+use crate::message::{decimal, hexadecimal_digits, split_digits};
 use crate::{CodeAddress, KernelOops};
 
 /// What the kernel dies of.
@@ -92,9 +92,8 @@ impl Collector {
             Some(&text[at + name.len()..])
         };
         let number = |name| {
-            let rest = after(name)?;
-            let end = rest.iter().position(|byte| !byte.is_ascii_digit());
-            u32::try_from(decimal(&rest[..end.unwrap_or(rest.len())])?).ok()
+            let (digits, _) = split_digits(after(name)?, u8::is_ascii_digit);
+            u32::try_from(decimal(digits)?).ok()
         };
         self.oops.cpu = number(b"CPU: ");
         self.oops.tid = number(b"PID: ");
@@ -109,14 +108,8 @@ impl Collector {
     /// `0010:mydrv_set+0x1c/0x40 [mydrv]`: the first one of the kernel's own; the one of the program that had called
     /// it follows later.
     fn rip(&mut self, text: &[u8]) {
-        let Some(text) = text
-            .strip_prefix(b"0010:")
-            .or(text.strip_prefix(b"0010:[<"))
-        else {
-            return;
-        };
         if self.oops.rip.is_none() {
-            self.oops.rip = CodeAddress::read(text);
+            self.oops.rip = text.strip_prefix(b"0010:").and_then(CodeAddress::read);
         }
     }
 
@@ -134,11 +127,8 @@ impl Collector {
                 continue;
             };
             // After the trace those of the program that called follow; of each the first counts.
-            let is_new = self
-                .oops
-                .registers
-                .iter()
-                .all(|(known, _)| known.as_bytes() != name);
+            let mut known = self.oops.registers.iter();
+            let is_new = known.all(|(known, _)| known.as_bytes() != name);
             if !NAMES.contains(&name) || !is_new {
                 continue;
             }
@@ -164,7 +154,6 @@ impl CodeAddress {
         let (place, rest) = text.split_at(end);
         let plus = memchr::memmem::find(place, b"+0x")?;
         let slash = plus + memchr::memmem::find(&place[plus..], b"/0x")?;
-        let number = |digits: &[u8]| hexadecimal_digits(digits);
         let module = rest
             .trim_ascii_start()
             .strip_prefix(b"[")
@@ -176,8 +165,8 @@ impl CodeAddress {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(CodeAddress {
             function: text(&place[..plus]),
-            offset: number(&place[plus + 3..slash])?,
-            size: number(&place[slash + 3..])?,
+            offset: hexadecimal_digits(&place[plus + 3..slash])?,
+            size: hexadecimal_digits(&place[slash + 3..])?,
             module: module.map(text),
         })
     }

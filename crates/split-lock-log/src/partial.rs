@@ -93,12 +93,8 @@ impl PartialMessage {
             return JoinResult::Unrelated;
         }
         let first = self.joined.last().map_or(&[][..], Vec::as_slice);
-        let before = first
-            .iter()
-            .rev()
-            .take_while(|byte| byte.is_ascii_hexdigit())
-            .count();
-        let digits = [&first[first.len() - before..], piece].concat();
+        let end_of_words = first.iter().rposition(|byte| !byte.is_ascii_hexdigit());
+        let digits = [&first[end_of_words.map_or(0, |at| at + 1)..], piece].concat();
         if digits.len() > LONGEST_HEXADECIMAL {
             return JoinResult::Unrelated;
         }

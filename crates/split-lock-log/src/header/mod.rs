@@ -89,10 +89,9 @@ impl Header {
     }
 
     fn set_origin(&mut self, is_kernel: bool) {
-        self.origin = if is_kernel {
-            Origin::Kernel
-        } else {
-            Origin::Program
+        self.origin = match is_kernel {
+            true => Origin::Kernel,
+            false => Origin::Program,
         };
     }
 

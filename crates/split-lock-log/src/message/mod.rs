@@ -156,12 +156,8 @@ fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
     let Some(digits) = address.strip_prefix(b"0x").or(address.strip_prefix(b"0X")) else {
         return cut_short_if(b"0x".starts_with(address));
     };
-    let length = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    let (digits, behind) = digits.split_at(length);
-    if length == 0 {
+    let (digits, behind) = split_digits(digits, u8::is_ascii_hexdigit);
+    if digits.is_empty() {
         return cut_short_if(behind.is_empty());
     }
     let Some(address) = hexadecimal_digits(digits).filter(|_| ends_a_number(behind)) else {
@@ -211,19 +207,14 @@ pub(crate) fn is_all_of_an_address(digits: &[u8]) -> bool {
 
 /// The thread that a damaged line names, if it does: its name ends where the message goes on.
 pub(crate) fn who_in(line: &[u8]) -> Option<(&[u8], u32)> {
-    let ends: [&[u8]; 4] = [
-        b" took a split_lock trap",
-        b" took a bus_lock trap",
-        b" fatal split_lock trap",
-        b" bogus split_lock trap",
-    ];
-    let start = [AC, DB]
-        .iter()
-        .find_map(|words| Some(memchr::memmem::find(line, words)? + words.len()))?;
+    let mut exceptions = [AC, DB].iter();
+    let start =
+        exceptions.find_map(|words| Some(memchr::memmem::find(line, words)? + words.len()))?;
     let rest = &line[start..];
-    let end = ends
-        .iter()
-        .find_map(|end| memchr::memmem::find(rest, end))?;
+    let end = TRAPS.iter().find_map(|(_, middle, _)| {
+        let end_of_name = middle.strip_suffix(b" at address: ")?;
+        memchr::memmem::find(rest, end_of_name)
+    })?;
     split_who(&rest[..end])
 }
 
@@ -299,9 +290,10 @@ fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
 
 /// A hexadecimal number that does not end the text, and what follows it.
 fn leading_number(text: &[u8]) -> Result<(u64, &[u8]), Parsed> {
-    let end = text.iter().position(|byte| !byte.is_ascii_hexdigit());
-    let end = end.ok_or_else(|| cut_short_if(text.len() <= LONGEST_HEXADECIMAL))?;
-    let (digits, rest) = text.split_at(end);
+    let (digits, rest) = split_digits(text, u8::is_ascii_hexdigit);
+    if rest.is_empty() {
+        return Err(cut_short_if(text.len() <= LONGEST_HEXADECIMAL));
+    }
     let number = hexadecimal_digits(digits).ok_or(Parsed::Garbled)?;
     Ok((number, rest))
 }
@@ -316,14 +308,19 @@ fn cut_short_if(may_go_on: bool) -> Parsed {
 
 /// The number before `unit`; otherwise whether more text could make it one.
 fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at(digits);
+    let (number, rest) = split_digits(text, u8::is_ascii_digit);
     if rest.strip_prefix(unit).is_some_and(ends_a_message) {
         return decimal(number).ok_or(Parsed::Garbled);
     }
     Err(cut_short_if(
-        unit.starts_with(rest) && (digits > 0 || rest.is_empty()),
+        unit.starts_with(rest) && (!number.is_empty() || rest.is_empty()),
     ))
+}
+
+/// The digits that a text begins with, and what follows them.
+pub(crate) fn split_digits(text: &[u8], is_digit: fn(&u8) -> bool) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| !is_digit(byte));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {

@@ -34,10 +34,9 @@ impl ScanOutput {
         self.log_start.add_line(line);
         if self.oops.is_some() {
             let (header, text) = Header::read(line);
-            let text = if header.is_escaped {
-                unescape(text)
-            } else {
-                text.to_vec()
+            let text = match header.is_escaped {
+                true => unescape(text),
+                false => text.to_vec(),
             };
             self.add_to_oops(header.origin, &text);
         }
