@@ -86,21 +86,19 @@ impl Report {
     /// A title, and what there is to know in a few lines.
     pub(super) fn page(&self, args: &LinuxArgs) -> Page {
         let mut page = Page::for_terminal();
-        let (title, mood) = self.title(args);
-        page.title(&title, mood);
+        let (title, severity) = self.title();
+        page.title(&title, severity);
         page.paragraph(&self.where_it_stood());
         self.what_the_guest_said(&mut page);
         page.heading("What its vCPU did");
-        let counts = &self.counts;
-        page.item(
-            "-",
-            &format!(
-                "{} and {}; {} without progress",
-                count(counts.runs, "run", "runs"),
-                count(counts.exits, "exit", "exits"),
-                count(counts.runs_without_progress, "run", "runs")
-            ),
+        let runs = |number| count(number, "run", "runs");
+        let exits = count(self.counts.exits, "exit", "exits");
+        let without = runs(self.counts.runs_without_progress);
+        let did = format!(
+            "{} and {exits}; {without} without progress",
+            runs(self.counts.runs)
         );
+        page.item("-", &did);
         if let Some(statistics) = &self.statistics {
             page.heading("What the guard did");
             page.item("-", &guard_in_words(args.guard, statistics));
@@ -108,56 +106,43 @@ impl Report {
         page
     }
 
-    fn title(&self, args: &LinuxArgs) -> (String, Severity) {
-        let done = self.split_locks_done;
+    fn title(&self) -> (String, Severity) {
+        let (done, duration) = (self.split_locks_done, self.duration);
+        let bad = |title: String| (title, Severity::Bad);
         match (self.stage, self.ending) {
             (Stage::Done { since, at }, _) => {
+                let severity = match self.hung() {
+                    true => Severity::Unsure,
+                    false => Severity::Good,
+                };
                 let took = ms(at - since);
                 let title =
                     format!("The guest got through all {SPLIT_LOCKS} split locks, in {took}.");
-                (
-                    title,
-                    if self.hung() {
-                        Severity::Unsure
-                    } else {
-                        Severity::Good
-                    },
-                )
+                (title, severity)
             }
-            (_, Ending::Panicked) => (
-                "The guest's kernel panicked after the split locks began.".into(),
-                Severity::Bad,
-            ),
-            (_, Ending::PoweredOff) => (
-                format!(
-                    "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
-                ),
-                Severity::Bad,
-            ),
-            (_, Ending::Restarted) => (
-                format!("The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."),
-                Severity::Bad,
-            ),
-            _ if self.stands_still() || (self.hung() && done == 0) => (
-                format!(
-                    "The guest hangs: {} after {:?}.",
-                    count(done.into(), "split lock", "split locks") + " done",
-                    args.duration
-                ),
-                Severity::Bad,
-            ),
-            _ => (
-                format!(
-                    "The guest is slow{}: {done} of {SPLIT_LOCKS} split locks after {:?}.",
-                    if self.hung() {
-                        ", so that its kernel complains"
-                    } else {
-                        ""
-                    },
-                    args.duration
-                ),
-                Severity::Unsure,
-            ),
+            (_, Ending::Panicked) => {
+                bad("The guest's kernel panicked after the split locks began.".into())
+            }
+            (_, Ending::PoweredOff) => bad(format!(
+                "The guest has switched itself off: {done} of {SPLIT_LOCKS} split locks done."
+            )),
+            (_, Ending::Restarted) => bad(format!(
+                "The guest has restarted: {done} of {SPLIT_LOCKS} split locks done."
+            )),
+            _ if self.stands_still() || (self.hung() && done == 0) => {
+                let done = count(done.into(), "split lock", "split locks");
+                bad(format!("The guest hangs: {done} done after {duration:?}."))
+            }
+            _ => {
+                let complains = match self.hung() {
+                    true => ", so that its kernel complains",
+                    false => "",
+                };
+                let title = format!(
+                    "The guest is slow{complains}: {done} of {SPLIT_LOCKS} split locks after {duration:?}."
+                );
+                (title, Severity::Unsure)
+            }
         }
     }
 
@@ -199,26 +184,18 @@ impl Report {
 }
 
 fn guard_in_words(reaction: Reaction, statistics: &Statistics) -> String {
-    let Statistics {
-        stalls,
-        emulated_at_stalls,
-        emulated_at_breakpoints,
-        graces,
-        ..
-    } = statistics;
     format!(
-        "{reaction}: found it held up {}, emulated {} there and {emulated_at_breakpoints} before they could \
-         trap, and granted {}",
-        count(*stalls, "time", "times"),
-        count(*emulated_at_stalls, "instruction", "instructions"),
-        count(*graces, "long run", "long runs"),
+        "{reaction}: found it held up {}, emulated {} there and {} before they could trap, and granted {}",
+        count(statistics.stalls, "time", "times"),
+        count(statistics.emulated_at_stalls, "instruction", "instructions"),
+        statistics.emulated_at_breakpoints,
+        count(statistics.graces, "long run", "long runs"),
     )
 }
 
 fn ms(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
-        format!("{} ms", time.as_millis())
-    } else {
-        format!("{:.1} s", time.as_secs_f64())
+    match time < Duration::from_secs(1) {
+        true => format!("{} ms", time.as_millis()),
+        false => format!("{:.1} s", time.as_secs_f64()),
     }
 }

@@ -39,16 +39,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
         }
         to.write(|to| capture.write_to(to))?;
     }
-    tell(&diagnosis, &instructions, format(args), out)?;
+    tell(&diagnosis, &instructions, args.format(), out)?;
     Ok(exit(diagnosis.verdict.answer()))
-}
-
-fn format(args: &DoctorArgs) -> DoctorFormat {
-    if args.json {
-        DoctorFormat::Json
-    } else {
-        args.format
-    }
 }
 
 fn tell(

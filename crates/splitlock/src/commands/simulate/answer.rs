@@ -1,6 +1,5 @@
 //! What a simulation shows, for people and as JSON.
 
-use anyhow::Result;
 use serde_json::{Value, json};
 use split_lock_model::explain::explain;
 use split_lock_model::kernel::Profile;
@@ -46,8 +45,8 @@ pub(super) fn as_json(
     assumed: Option<&str>,
     scenario: &Scenario,
     report: &Report,
-) -> Result<Value> {
-    Ok(json!({
+) -> Value {
+    json!({
         "schema": "splitlock-simulation",
         "schema_version": 1,
         "durations_in": "ns",
@@ -59,7 +58,7 @@ pub(super) fn as_json(
         "explanation": explain(kernel, scenario, report),
         "scenario": scenario,
         "report": report,
-    }))
+    })
 }
 
 pub(super) fn as_text(

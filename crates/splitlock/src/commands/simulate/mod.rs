@@ -60,8 +60,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
         file.write(&livelock_timeline(&kernel, &scenarios)?)?;
     }
     let text = if args.json {
-        let value = as_json(&kernel, assumed.as_deref(), &scenario, &report)?;
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
+        stdout::json(&as_json(&kernel, assumed.as_deref(), &scenario, &report))?
     } else {
         let view = View::of(&kernel, &scenario, timeline::beginning(&scenario), SHOWN)?;
         as_text(&kernel, assumed.as_deref(), &scenario, &report, &view)
