@@ -18,7 +18,6 @@ const FILES: [&str; 4] = [
     "var/log/dmesg",
 ];
 
-/// The kernel's own memory of its log.
 const KERNEL: &str = "dev/kmsg";
 
 /// What a log tells of the last boot that is in it.
@@ -188,7 +187,6 @@ impl Events {
         self.traps() > 0 || !self.boot.is_empty() || !self.kernel_split_locks.is_empty()
     }
 
-    /// Messages of all kinds.
     pub(crate) fn messages(&self) -> u64 {
         let boot = self.boot.len() + self.kernel_split_locks.len();
         self.traps() + self.alignment_signals + self.refused_writes + self.damaged + boot as u64

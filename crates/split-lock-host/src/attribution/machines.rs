@@ -10,7 +10,6 @@ use super::vm::{Vm, Vmm};
 use super::{kvm, text};
 use crate::{Observed, Root};
 
-/// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 1 << 15;
 
 /// Of a process that is not known by its name no more open files are looked at,
@@ -18,8 +17,6 @@ const MOST_FILES: usize = 64;
 
 /// and no more than this in all.
 const MOST_FILES_IN_ALL: usize = 4096;
-
-/// Of a machine no more threads are looked at.
 const MOST_THREADS: usize = 2048;
 
 /// What an open virtual machine of KVM is a link to.
@@ -125,7 +122,6 @@ fn vcpus(root: &Root, process: &Process, debugfs: &kvm::Debugfs) -> Vec<Vcpu> {
     vcpus
 }
 
-/// Names in a folder that are numbers.
 fn numbers_in(root: &Root, folder: String, most: usize) -> Vec<u32> {
     let names = root.list(folder).or_default().into_iter();
     let numbers = names.filter_map(|name| name.to_str()?.parse().ok());

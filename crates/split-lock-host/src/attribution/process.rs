@@ -10,7 +10,6 @@ use super::thread::{Stat, Status};
 use super::vm::{Manager, Vm, Vmm};
 use crate::{Observed, Root};
 
-/// Of a command line no more is kept.
 const MOST_BYTES: usize = 64 << 10;
 
 /// A process that is there.

@@ -14,7 +14,6 @@ pub(super) fn hexadecimal<S: Serializer>(value: &u64, serializer: S) -> Result<S
     serializer.collect_str(&format_args!("{value:#x}"))
 }
 
-/// In seconds.
 pub(super) fn seconds<S: Serializer>(
     time: &Option<Duration>,
     serializer: S,
@@ -25,7 +24,6 @@ pub(super) fn seconds<S: Serializer>(
     }
 }
 
-/// Digits, and nothing else.
 pub(crate) fn is_decimal(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }

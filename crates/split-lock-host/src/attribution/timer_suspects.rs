@@ -186,7 +186,6 @@ impl TimerSuspects {
     }
 }
 
-/// What the exits of a machine's vCPUs say.
 enum Exits {
     /// Even if they are all of one vCPU it gets past a split lock.
     Rare,
@@ -222,7 +221,6 @@ impl Exits {
     }
 }
 
-/// What a timer says of a machine, if anything.
 fn evidence_of(timer: &PosixTimer, machine: &Machine) -> Option<Evidence> {
     let signal = timer.signal;
     match (timer.notifies, &machine.vcpus[..]) {

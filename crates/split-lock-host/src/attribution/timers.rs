@@ -6,10 +6,7 @@ use serde::Serialize;
 
 use crate::{Observed, Root};
 
-/// Of a process no more timers are looked at.
 const MOST_TIMERS: usize = 256;
-
-/// Of a process no more open files are looked at.
 const MOST_FILES: usize = 512;
 
 /// A timer of `timer_create`.
@@ -62,7 +59,7 @@ impl PosixTimer {
             };
             match name {
                 "ID" => (signal, notifies) = (None, None),
-                "signal" => signal = number_before_slash(value),
+                "signal" => signal = value.split_once('/').and_then(|(n, _)| n.parse().ok()),
                 "notify" => notifies = Notifies::parse(value),
                 "ClockID" => {
                     let timer = signal.zip(notifies).map(|(signal, notifies)| PosixTimer {
@@ -86,10 +83,6 @@ impl PosixTimer {
     pub fn can_interrupt_a_sleep(&self) -> bool {
         self.clock == Clock::Time && self.notifies != Notifies::Nobody
     }
-}
-
-fn number_before_slash(text: &str) -> Option<u32> {
-    text.split_once('/')?.0.parse().ok()
 }
 
 impl Notifies {

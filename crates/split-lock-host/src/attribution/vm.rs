@@ -70,7 +70,6 @@ impl Vmm {
         })
     }
 
-    /// Whether its vCPUs' threads always have names of their own.
     pub(super) fn names_vcpus(self) -> bool {
         match self {
             Vmm::Firecracker | Vmm::CloudHypervisor | Vmm::Crosvm | Vmm::VirtualBox => true,

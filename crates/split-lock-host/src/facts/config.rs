@@ -13,9 +13,7 @@ use crate::root::bounded;
 
 /// Of the kernel that runs, if it was built with `CONFIG_IKCONFIG_PROC`.
 const RUNNING: &str = "proc/config.gz";
-
 const HZ: &str = "CONFIG_HZ";
-
 const BUS_LOCK_DETECT: &str = "CONFIG_X86_BUS_LOCK_DETECT";
 
 pub(super) struct Config {
@@ -66,7 +64,6 @@ impl Config {
     }
 }
 
-/// How often a kernel with this configuration ticks.
 pub(crate) fn configured_hz(config: &str) -> Option<Hz> {
     Hz::new(value(config, HZ)?.parse().ok()?).ok()
 }
@@ -80,7 +77,6 @@ pub(crate) fn configured_bus_lock_detect(config: &str) -> Option<bool> {
     value(config, BUS_LOCK_DETECT).map(|value| value == "y")
 }
 
-/// Whether a configuration is looked for there.
 pub(crate) fn is_config(path: &Path) -> bool {
     let is_named = |name: &OsStr| {
         let name = name.as_encoded_bytes();

@@ -64,7 +64,6 @@ impl Os {
         found.value.map(|text| Os::parse(&text)).from(found.from)
     }
 
-    /// What such a file says.
     pub(crate) fn parse(text: &str) -> Self {
         let value = |name| value(text, name).unwrap_or_default();
         let like = value("ID_LIKE");

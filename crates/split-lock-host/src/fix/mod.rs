@@ -131,7 +131,6 @@ const OTHER_HOSTS: [(&str, &str); 7] = [
     ("google", "Google Cloud"),
 ];
 
-/// What fixes are made from.
 struct FixBuilder<'a> {
     facts: &'a Facts,
     boot_loader: Option<&'a BootLoader>,

@@ -2,7 +2,6 @@
 
 use crate::{Events, History, LogCollector, Observed};
 
-/// A log among what was sent.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) name: String,

@@ -20,7 +20,6 @@ const LONGEST_PATH: usize = 512;
 /// Of a chain of links no more are followed.
 const MOST_LINKS: usize = 16;
 
-/// All that is in an archive.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     files: BTreeMap<PathBuf, Vec<u8>>,

@@ -217,7 +217,6 @@ impl Root {
         found
     }
 
-    /// All that was there of what this was asked for.
     pub(crate) fn into_record(self) -> Record {
         self.asked.into_inner()
     }

@@ -27,7 +27,6 @@ pub(super) fn decide<'a>(facts: &'a Facts, history: &'a History) -> (Condition, 
     (condition, judge)
 }
 
-/// Gathers what speaks for a condition and against it.
 pub(super) struct Judge<'a> {
     facts: &'a Facts,
     /// `None` if the release could not be seen, or is none.
@@ -122,7 +121,6 @@ impl Judge<'_> {
         mode::parameter(line).map(str::to_owned)
     }
 
-    /// What the kernel makes of its command line.
     fn mode(&self) -> Mode {
         let line = self.facts.command_line.known().map_or("", String::as_str);
         match Mode::of(line) {
