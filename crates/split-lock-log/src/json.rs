@@ -52,7 +52,6 @@ struct Walk<'a> {
     nested_texts: usize,
 }
 
-/// Where in a document a message is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
     /// Of several objects in an array each is a record of its own.
@@ -263,7 +262,6 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A time of the wall clock, as it is written.
 fn wall(value: &Value) -> Option<(WallFormat, Vec<u8>)> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
@@ -299,7 +297,6 @@ pub(crate) fn value_in(line: &[u8]) -> Option<&[u8]> {
     is_value.then_some(line)
 }
 
-/// What a line is as JSON.
 #[derive(Debug)]
 pub(crate) enum JsonLine {
     /// A whole value, and the entries in it.

@@ -17,7 +17,6 @@ use crate::oops::{self, Collector};
 use crate::patterns::Patterns;
 use crate::{Damage, Message};
 
-/// What a line holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     /// None of the messages.
@@ -131,7 +130,6 @@ impl Line {
         }
     }
 
-    /// The first message in a text.
     pub(crate) fn of_text(text: &[u8]) -> Self {
         let line = &*plain(text);
         let Some((start, opening, body)) = find(line) else {
@@ -160,7 +158,6 @@ impl Line {
         }
     }
 
-    /// The prefix is not there, or not all of it.
     fn without_beginning(line: &[u8]) -> Self {
         if let Some(line) = Self::of_trap_without_prefix(line)
             .or_else(|| Self::of_alignment_signal(line))

@@ -3,7 +3,6 @@
 use crate::message::{decimal, hexadecimal_digits, split_digits};
 use crate::{CodeAddress, KernelOops};
 
-/// What the kernel dies of.
 pub(crate) const SPLIT_LOCK_DETECTED: &[u8] = b"Split lock detected";
 
 /// An oops has no more lines, modules and the call trace included; what is not there by then is missing.
@@ -19,20 +18,10 @@ pub(crate) fn begins(text: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b": 0000 [#"))
 }
 
-/// An oops that has begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Collector {
     oops: KernelOops,
     lines: usize,
-}
-
-/// What a line is to an oops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// More may follow.
-    Goes,
-    /// It was the last.
-    Ends,
 }
 
 impl Collector {
@@ -43,8 +32,8 @@ impl Collector {
         collector
     }
 
-    /// Takes the next line, without what a logger has put before it.
-    pub(crate) fn add(&mut self, text: &[u8]) -> Step {
+    /// Takes the next line, without what a logger has put before it. Whether it was the last.
+    pub(crate) fn add(&mut self, text: &[u8]) -> bool {
         self.lines += 1;
         let text = text[..text.len().min(LONGEST)].trim_ascii();
         if text.starts_with(b": 0000 [#") {
@@ -57,17 +46,12 @@ impl Collector {
             self.task(text);
         } else if text.starts_with(b"---[ end trace") {
             self.oops.is_complete = true;
-            return Step::Ends;
         } else {
             self.registers(text);
         }
-        match self.lines {
-            MOST_LINES.. => Step::Ends,
-            _ => Step::Goes,
-        }
+        self.oops.is_complete || self.lines >= MOST_LINES
     }
 
-    /// What was read.
     pub(crate) fn finish(self) -> KernelOops {
         self.oops
     }
@@ -222,7 +206,7 @@ mod tests {
         assert!(begins(first));
         let mut collector = Collector::new(first);
         for line in lines {
-            if collector.add(line.as_bytes()) == Step::Ends {
+            if collector.add(line.as_bytes()) {
                 break;
             }
         }

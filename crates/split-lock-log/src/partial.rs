@@ -110,7 +110,6 @@ impl PartialMessage {
         }
     }
 
-    /// Tries to go on with the next line.
     pub(crate) fn join(&mut self, line: &[u8]) -> JoinResult {
         if self.whole.is_some() {
             return self.join_address(line);

@@ -3,10 +3,8 @@
 use super::{Ending, Parsed, decimal, hexadecimal_digits, split_digits};
 use crate::{AlignmentSignal, Message};
 
-/// What stands before the name.
 pub(crate) const BEFORE: &[u8] = b"traps: ";
 
-/// What stands behind the process.
 pub(crate) const MIDDLE: &[u8] = b" trap alignment check ip:";
 
 /// Reads what follows [`BEFORE`].

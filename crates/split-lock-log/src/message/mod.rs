@@ -10,7 +10,6 @@ use crate::{Boot, Exception, Message, RefusedWrite, Suppressed, Trap, TrapKind};
 /// What the first line of a kernel's log says.
 pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
 
-/// What nearly all messages begin with.
 pub(crate) const PREFIX: &[u8] = b"x86/split lock detection: ";
 
 /// What the kernel prints when it may not write a register that it did not expect to be refused.
@@ -33,7 +32,6 @@ pub(crate) enum Opening {
     RefusedWrite,
 }
 
-/// What messages begin with.
 pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
     (PREFIX, Opening::Prefix),
     (
@@ -45,11 +43,10 @@ pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
 ];
 
 impl Opening {
-    /// Reads what follows these words.
     pub(crate) fn parse(self, body: &[u8]) -> Parsed {
         let body = body.trim_ascii_end();
         match self {
-            Opening::Prefix => after_prefix(body),
+            Opening::Prefix => traps(body).unwrap_or_else(|| boot(body)),
             Opening::RateLimited(exception) => after_function(body, exception),
             Opening::RefusedWrite => after_refused_write(body),
         }
@@ -96,7 +93,6 @@ pub(crate) enum Parsed {
     NotOurs,
 }
 
-/// How a whole message ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ending {
     /// So many bytes of the text are behind it, and not its own.
@@ -112,11 +108,6 @@ impl Parsed {
     }
 }
 
-/// Reads what follows [`PREFIX`].
-fn after_prefix(body: &[u8]) -> Parsed {
-    traps(body).unwrap_or_else(|| boot(body))
-}
-
 /// A trap, from the exception's name on.
 pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
     TRAPS
@@ -127,7 +118,7 @@ pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
             // A search takes longer to prepare than all the rest of a message takes to read.
             let last_word = memchr::memrchr(b' ', rest).map_or(0, |at| at + 1);
             if let Some(who) = rest[..last_word].strip_suffix(middle)
-                && is_short(who)
+                && who.len() <= LONGEST_COMM + "/4294967295".len()
             {
                 return Some(trap(kind, who, &rest[last_word..]));
             }
@@ -144,10 +135,6 @@ pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
 /// To make one takes longer than to search a line.
 static MIDDLE_FINDERS: std::sync::LazyLock<[memchr::memmem::Finder<'static>; 4]> =
     std::sync::LazyLock::new(|| TRAPS.map(|(_, middle, _)| memchr::memmem::Finder::new(middle)));
-
-fn is_short(who: &[u8]) -> bool {
-    who.len() <= LONGEST_COMM + "/4294967295".len()
-}
 
 fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
     let Some((comm, tid)) = split_who(who) else {
@@ -190,7 +177,6 @@ fn ends_a_number(behind: &[u8]) -> bool {
     }
 }
 
-/// Quotation marks and blanks that are not ASCII.
 fn is_punctuation(behind: &[u8]) -> bool {
     let marks = ["\u{a0}", "\u{201d}", "\u{2019}", "»", "│", "\u{3000}"];
     marks.iter().any(|mark| behind.starts_with(mark.as_bytes()))
@@ -282,7 +268,6 @@ fn refused_write(text: &[u8]) -> Result<Parsed, Parsed> {
     }
 }
 
-/// What follows `words`.
 fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
     let missing = || cut_short_if(words.starts_with(text));
     text.strip_prefix(words).ok_or_else(missing)

@@ -37,7 +37,6 @@ pub(super) struct Document {
     is_in_document: bool,
 }
 
-/// A value that is being read.
 #[derive(Debug, Default)]
 struct Value {
     text: Vec<u8>,

@@ -88,7 +88,6 @@ impl Lines {
         &[]
     }
 
-    /// Goes through whole lines.
     fn block(&mut self, block: &[u8], output: &mut ScanOutput) {
         let mut hits = PatternHits::new(&self.patterns);
         let (mut at, mut passed) = (0, 0);

@@ -11,7 +11,6 @@ use lzma_rust2::{LzmaReader, XzReader};
 use super::zstd::Zstd;
 use super::{Bytes, MOST_MEMORY_KIB};
 
-/// What a file is by its first bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Format {
     Compressed(fn(Bytes) -> io::Result<Bytes>),
@@ -152,7 +151,6 @@ pub(super) fn may_begin_one(head: &[u8]) -> bool {
 /// Where the name of the format of tar archives is.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
-/// How much of a file tells whether it is a tar archive.
 pub(super) const TAR_HEADER_BYTES: usize = 512;
 
 pub(super) fn is_tar(head: &[u8]) -> bool {
@@ -198,7 +196,6 @@ impl<R: Read> Read for Expanded<R> {
     }
 }
 
-/// Counts what is read.
 pub(super) struct Counted<R> {
     pub(super) inner: R,
     pub(super) count: Arc<AtomicU64>,
