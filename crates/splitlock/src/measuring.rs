@@ -81,7 +81,6 @@ impl KvmSession {
         Ok(unless_empty(provenance, samples))
     }
 
-    /// Plays a scene. Whoever looks at its moments can end it.
     pub(crate) fn play(
         &self,
         scene: &TwoTasks,
@@ -199,15 +198,13 @@ fn or_unknown(text: &Fact<String>) -> String {
 
 /// What has been taken for a second of work by guests that work.
 fn work_turns_per_second() -> BTreeMap<String, u64> {
-    let rate = |level| Some((level, work_rate(level)?));
+    let rate = |level: Level| Some((level.to_string(), work_rate(level)?.turns_per_second()));
     [Level::Cpl3, Level::Cpl0]
         .into_iter()
         .filter_map(rate)
-        .map(|(level, rate)| (level.to_string(), rate.turns_per_second()))
         .collect()
 }
 
-/// CPUs that this process may run on.
 pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -231,10 +228,9 @@ pub(crate) fn seed(asked: Option<u64>) -> u64 {
 fn progress_bar(what: &'static str, guest_time: Duration) -> ProgressBar {
     let template = "{msg:24} {wide_bar} {percent:>3}%  {eta} left";
     let style = ProgressStyle::with_template(template).expect("a template of ours");
-    let target = if guest_time < WORTH_A_BAR {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr()
+    let target = match guest_time < WORTH_A_BAR {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
     };
     let length = u64::try_from(guest_time.as_nanos()).unwrap_or(u64::MAX);
     let bar = ProgressBar::with_draw_target(Some(length), target)

@@ -9,7 +9,6 @@ use split_lock_report::text;
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 
-/// Whether a file's name is `-`, for a standard stream.
 pub(crate) fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }

@@ -56,7 +56,6 @@ impl DoctorArgs {
     }
 }
 
-/// How the verdict is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DoctorFormat {
     Text,

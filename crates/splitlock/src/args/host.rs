@@ -5,7 +5,6 @@ use std::str::FromStr;
 use split_lock_model::kernel::{ParseProfileError, Profile};
 use split_lock_repro::sweep;
 
-/// What detects split locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
     /// This host as it is; for the model, this host's kernel in mode `warn`.

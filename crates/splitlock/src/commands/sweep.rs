@@ -192,7 +192,6 @@ fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Sce
     }
 }
 
-/// Where the results go.
 struct Outputs {
     csv: Option<Output>,
     json: Option<Output>,

@@ -21,28 +21,28 @@ pub(super) fn of(args: &LinuxArgs, detection: &Detection, report: &Report) -> Re
             "line": heard.line,
         })
     };
-    let complaints: Vec<Value> = report.complaints.iter().map(complaint).collect();
-    let took = match report.stage {
+    let complaints: Vec<Value> = report.session.complaints().iter().map(complaint).collect();
+    let took = match report.session.stage() {
         Stage::Done { since, at } => Some(at - since),
         _ => None,
     };
-    let counts = &report.counts;
+    let counts = report.guest.counts();
     stdout::json(&json!({
         "schema": "splitlock-demo",
         "schema_version": 1,
         "durations_in": "ns",
         "host_detection": detection.to_string(),
-        "guest": report.release,
+        "guest": report.guest.release(),
         "quantum_ns": ns(args.quantum),
         "guard": args.guard.to_string(),
         "ending": name(report.ending),
         "hung": report.hung(),
         "split_locks": SPLIT_LOCKS,
-        "split_locks_done": report.split_locks_done,
+        "split_locks_done": report.split_locks_done(),
         "began_ns": report.began().map(ns),
         "took_ns": took.map(ns),
         "complaints": complaints,
-        "more_complaints": report.more_complaints,
+        "more_complaints": report.session.more_complaints(),
         "runs": counts.runs,
         "exits": counts.exits,
         "runs_without_progress": counts.runs_without_progress,
@@ -50,7 +50,7 @@ pub(super) fn of(args: &LinuxArgs, detection: &Detection, report: &Report) -> Re
             "at": stall.instruction.to_string(),
             "time_ns": ns(stall.time),
         })),
-        "guard_did": report.statistics.map(|did| json!({
+        "guard_did": report.guest.statistics().map(|did| json!({
             "stalls": did.stalls,
             "emulated_at_stalls": did.emulated_at_stalls,
             "emulated_at_breakpoints": did.emulated_at_breakpoints,

@@ -75,7 +75,12 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
-    let report = Report::of(&guest, &session, ending, args.duration);
+    let report = Report {
+        guest: &guest,
+        session: &session,
+        ending,
+        duration: args.duration,
+    };
     tell(args, &detection, &report)
 }
 

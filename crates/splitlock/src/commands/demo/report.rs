@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use split_lock_assist::guard::{Reaction, Statistics};
 use split_lock_report::text::count;
-use split_lock_repro::linux::{
-    Counts, Ending, LinuxVm, LoggedComplaint, LongestStall, SPLIT_LOCKS, Session, Stage,
-};
+use split_lock_repro::linux::{Ending, LinuxVm, LongestStall, SPLIT_LOCKS, Session, Stage};
 
 use crate::args::demo::LinuxArgs;
 use crate::page::{Page, Severity};
@@ -14,54 +12,39 @@ use crate::page::{Page, Severity};
 /// A guest that stands at one instruction for so long hangs, even if its kernel has not noticed.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) struct Report {
-    pub(super) release: String,
+pub(super) struct Report<'a> {
+    pub(super) guest: &'a LinuxVm,
+    pub(super) session: &'a Session,
     pub(super) ending: Ending,
-    pub(super) stage: Stage,
     /// How long it was to be listened to after its first split lock began.
     pub(super) duration: Duration,
-    pub(super) split_locks_done: u32,
-    pub(super) complaints: Vec<LoggedComplaint>,
-    pub(super) more_complaints: u64,
-    pub(super) counts: Counts,
-    pub(super) statistics: Option<Statistics>,
 }
 
-impl Report {
-    pub(super) fn of(
-        guest: &LinuxVm,
-        session: &Session,
-        ending: Ending,
-        duration: Duration,
-    ) -> Self {
-        Self {
-            release: guest.release().to_owned(),
-            ending,
-            stage: session.stage(),
-            duration,
-            split_locks_done: match session.stage() {
-                Stage::Done { .. } => SPLIT_LOCKS,
-                _ => session.split_locks_done(),
-            },
-            complaints: session.complaints().to_vec(),
-            more_complaints: session.more_complaints(),
-            counts: guest.counts().clone(),
-            statistics: guest.statistics().copied(),
+impl Report<'_> {
+    pub(super) fn split_locks_done(&self) -> u32 {
+        match self.session.stage() {
+            Stage::Done { .. } => SPLIT_LOCKS,
+            _ => self.session.split_locks_done(),
         }
     }
 
     /// Whether the guest has stopped to get on, by its own account or by ours, or has not lived through it.
     pub(super) fn hung(&self) -> bool {
-        !self.complaints.is_empty() || self.stands_still() || self.is_gone()
+        !self.session.complaints().is_empty() || self.stands_still() || self.is_gone()
     }
 
     /// It was at one instruction for long and did not get through, or it has not done a single split lock in all the
     /// time that it had.
     fn stands_still(&self) -> bool {
-        let stood = self.counts.longest_stall.as_ref().map(|stall| stall.time);
-        let time = match (self.stage, self.ending) {
+        let stood = self
+            .guest
+            .counts()
+            .longest_stall
+            .as_ref()
+            .map(|stall| stall.time);
+        let time = match (self.session.stage(), self.ending) {
             (Stage::Done { .. }, _) => None,
-            (_, Ending::TimeIsOver) if self.split_locks_done == 0 => Some(self.duration),
+            (_, Ending::TimeIsOver) if self.split_locks_done() == 0 => Some(self.duration),
             _ => stood,
         };
         time.is_some_and(|time| time >= HANGS_AFTER)
@@ -72,12 +55,12 @@ impl Report {
             self.ending,
             Ending::Panicked | Ending::PoweredOff | Ending::Restarted
         );
-        is_over && !matches!(self.stage, Stage::Done { .. })
+        is_over && !matches!(self.session.stage(), Stage::Done { .. })
     }
 
     /// Since the start.
     pub(super) fn began(&self) -> Option<Duration> {
-        match self.stage {
+        match self.session.stage() {
             Stage::Splitting { since } | Stage::Done { since, .. } => Some(since),
             Stage::Booting | Stage::Asked => None,
         }
@@ -92,14 +75,14 @@ impl Report {
         self.what_the_guest_said(&mut page);
         page.heading("What its vCPU did");
         let runs = |number| count(number, "run", "runs");
-        let exits = count(self.counts.exits, "exit", "exits");
-        let without = runs(self.counts.runs_without_progress);
+        let exits = count(self.guest.counts().exits, "exit", "exits");
+        let without = runs(self.guest.counts().runs_without_progress);
         let did = format!(
             "{} and {exits}; {without} without progress",
-            runs(self.counts.runs)
+            runs(self.guest.counts().runs)
         );
         page.item("-", &did);
-        if let Some(statistics) = &self.statistics {
+        if let Some(statistics) = self.guest.statistics() {
             page.heading("What the guard did");
             page.item("-", &guard_in_words(args.guard, statistics));
         }
@@ -107,9 +90,9 @@ impl Report {
     }
 
     fn title(&self) -> (String, Severity) {
-        let (done, duration) = (self.split_locks_done, self.duration);
+        let (done, duration) = (self.split_locks_done(), self.duration);
         let bad = |title: String| (title, Severity::Bad);
-        match (self.stage, self.ending) {
+        match (self.session.stage(), self.ending) {
             (Stage::Done { since, at }, _) => {
                 let severity = match self.hung() {
                     true => Severity::Unsure,
@@ -147,7 +130,7 @@ impl Report {
     }
 
     fn where_it_stood(&self) -> String {
-        match &self.counts.longest_stall {
+        match &self.guest.counts().longest_stall {
             Some(LongestStall { instruction, time }) => {
                 let time = ms(*time);
                 format!("For {time} its vCPU stood at {instruction}.")
@@ -169,16 +152,16 @@ impl Report {
 
     fn what_the_guest_said(&self, page: &mut Page) {
         page.heading("What its kernel said");
-        if self.complaints.is_empty() {
+        if self.session.complaints().is_empty() {
             page.item("-", self.why_no_complaint());
         }
-        for heard in &self.complaints {
+        for heard in self.session.complaints() {
             let since = heard.at.saturating_sub(self.began().unwrap_or_default());
             let text = format!("{} after {}: {}", heard.complaint, ms(since), heard.line);
             page.item("-", &text);
         }
-        if self.more_complaints > 0 {
-            page.item("-", &format!("and {} more", self.more_complaints));
+        if self.session.more_complaints() > 0 {
+            page.item("-", &format!("and {} more", self.session.more_complaints()));
         }
     }
 }

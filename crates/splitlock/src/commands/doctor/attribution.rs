@@ -58,7 +58,6 @@ pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Loc
     }
 }
 
-/// What there is no room for.
 fn put_rest(page: &mut Page, diagnosis: &Diagnosis) {
     let attribution = &diagnosis.attribution;
     let hidden = attribution.groups.iter().skip(MOST_GROUPS);
@@ -100,7 +99,6 @@ fn put_instruction(page: &mut Page, located: &Located) {
     }
 }
 
-/// Who, where, and how often.
 fn trapped(group: &Group) -> String {
     let name = String::from_utf8_lossy(&group.program.name);
     let place = match &group.addresses[..] {

@@ -11,7 +11,6 @@ use super::counting;
 use super::instruction::Located;
 use crate::page::{Page, Severity};
 
-/// Writes everything on an empty page.
 pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page) -> Page {
     let verdict = &diagnosis.verdict;
     let severity = match verdict.answer() {

@@ -81,7 +81,6 @@ impl Kernel {
         self.sweep(facts, repeats, seed, |_, _| true)
     }
 
-    /// What the model says of programs.
     pub(super) fn programs(&self, facts: &Facts, plan: &program::Plan) -> Result<Sweep> {
         let samples = modelled::programs(&self.profile, plan, self.costs.split)?;
         Ok(measuring::modelled(facts, plan.seed, samples))

@@ -118,7 +118,6 @@ fn labels(row: &ThreadRow) -> [(&'static str, String); 4] {
     ]
 }
 
-/// As in the JSON.
 fn word(state: ThreadState) -> &'static str {
     match state {
         ThreadState::Quiet => "quiet",

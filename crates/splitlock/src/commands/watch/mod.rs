@@ -58,8 +58,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         .transpose()?;
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
-        host.notes
-            .push(format!("metrics are at http://{address}/metrics"));
+        let note = format!("metrics are at http://{address}/metrics");
+        host.notes.push(note);
         endpoint
     });
     // On a terminal they would be hidden at once; there they stand below the table.
@@ -97,22 +97,19 @@ fn reliever(mitigation: Mitigation, args: &WatchArgs, host: &mut Host) -> Result
 
 fn settings(args: &WatchArgs) -> Settings {
     Settings {
-        probing: if args.no_probes {
-            Probing::Never
-        } else {
-            Probing::WherePossible
+        probing: match args.no_probes {
+            true => Probing::Never,
+            false => Probing::WherePossible,
         },
         buffer_bytes: args.buffer_kib as usize * 1024,
     }
 }
 
 fn without(missing: &MissingSource) -> String {
-    let MissingSource {
-        what,
-        why,
-        consequence,
-    } = missing;
-    format!("without {what} ({why}), {consequence}")
+    format!(
+        "without {} ({}), {}",
+        missing.what, missing.why, missing.consequence
+    )
 }
 
 fn follow(
@@ -151,10 +148,10 @@ fn follow(
         let changes = session.listen(timeout)?;
         found |= is_found(&changes);
         let is_read = out.changes(&changes)?;
-        let relief = match &mut reliever {
-            Some(reliever) => reliever.step(&mut session)?,
-            None => None,
-        };
+        let relief = reliever
+            .as_mut()
+            .map(|reliever| reliever.step(&mut session));
+        let relief = relief.transpose()?.flatten();
         if !is_read || !out.relief(relief.as_ref())? {
             return Ok(exit(args, found, stop));
         }
