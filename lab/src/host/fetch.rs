@@ -21,6 +21,7 @@ pub(crate) fn fetch(args: &Kernels) -> Result<bool> {
     step("the tools for boot images", || ImageTools::get(cache))?;
     step("busybox", || busybox(cache))?;
     step("QEMU", || Qemu::get(cache))?;
+    step("a newer QEMU", || Qemu::newer(cache))?;
     step("the libraries of the programs for the machine", || {
         programs::run(programs::cargo().args(["fetch", "--locked"]))
     })?;

@@ -1,4 +1,5 @@
 //! `splitlock find` against the CPU: what it names in an emulator has to be what traps on a CPU that detects split locks.
+//! And against itself: what it names in a guest has to be what it names in the guest's programs alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +21,8 @@ use crate::host::machine::lab::Lab;
 use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
+
+mod guest;
 
 const LIMITS: Limits = Limits::in_seconds(60, 600);
 
@@ -61,8 +64,8 @@ type Counts = BTreeMap<u64, u64>;
 /// Whether both name the same instructions, as often.
 pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1])?;
+    let splitlock = splitlock(&lab)?;
     let found = step("`splitlock find`", || {
-        let splitlock = splitlock(&lab)?;
         let programs = PROGRAMS.iter();
         let found = programs.map(|program| {
             let path = program.build(&lab.cache)?;
@@ -72,8 +75,16 @@ pub(crate) fn run(args: &Kernels) -> Result<bool> {
         found.collect::<Result<Vec<_>>>()
     })?;
     let kernels = lab.kernels(&args.kernel)?;
+    let mut is_fine = true;
+    for kernel in &kernels {
+        let findings = step("`splitlock find --system`", || {
+            guest::findings(&lab, kernel, &splitlock, &found)
+        })?;
+        print!("{}", findings.text);
+        is_fine &= findings.is_fine;
+    }
     let scenes = kernels.iter().map(|kernel| scene(kernel, &found));
-    runner::run(&lab, scenes.collect())
+    Ok(runner::run(&lab, scenes.collect())? && is_fine)
 }
 
 /// As it is installed: with the plugin beside it, which a release of the workspace has.
@@ -140,22 +151,25 @@ impl Program {
 
     /// After a pause in which detection comes back on.
     fn command(&self) -> Command {
+        let line = self.line(self.name);
+        Command::shell(self.name, &format!("sleep 1; {line}"))
+    }
+
+    /// For a shell, by that name in the root; it fails if the program does not end as it has to.
+    fn line(&self, name: &str) -> String {
         let arguments = self.arguments.join(" ");
-        let line = format!(
-            "sleep 1; /{} {arguments}; [ $? = {} ]",
-            self.name, self.exit_code
-        );
-        Command::shell(self.name, &line)
+        format!("/{name} {arguments}; [ $? = {} ]", self.exit_code)
     }
 }
 
 fn counts_of(found: &Value) -> Option<Counts> {
     let sites = found["sites"].as_array()?.iter();
-    let counts = sites.map(|site| {
-        let address = hexadecimal(site["instruction"]["address"].as_str()?)?;
-        Some((address, site["count"].as_u64()?))
-    });
-    counts.collect()
+    sites.map(address_and_count).collect()
+}
+
+fn address_and_count(site: &Value) -> Option<(u64, u64)> {
+    let address = hexadecimal(site["instruction"]["address"].as_str()?)?;
+    Some((address, site["count"].as_u64()?))
 }
 
 fn judge(
