@@ -98,8 +98,8 @@ impl Boot {
             output::write(&folder.join(csv_name(sweep.name)), csv.as_bytes())?;
             let traps = outcome.traps_during(sweep.name)?;
             ensure!(
-                traps.iter().all(|trap| trap.guest),
-                "something else than the guest of {} split locks",
+                traps.iter().all(|trap| sweep.is_own(trap)),
+                "something else than what {} measures splits locks",
                 sweep.name
             );
             let (what, is_so) = sweep.judge(&csv, traps.len(), &profile)?;

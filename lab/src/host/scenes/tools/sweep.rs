@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use split_lock_lab::cpu::journal::Event;
 use split_lock_lab::cpu::script::Command;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
@@ -31,6 +32,8 @@ pub(super) enum Guest {
     Dense,
     /// One after each millisecond of work, at CPL0.
     Sparse,
+    /// Not a guest, but a process with a timer of its own.
+    Program,
 }
 
 /// What has to come of it.
@@ -86,7 +89,7 @@ pub(super) const SWEEPS_DETECTION_OFF: [Sweep; 2] = [
 ];
 
 /// Where it punishes.
-pub(super) const SWEEPS_WARN: [Sweep; 7] = [
+pub(super) const SWEEPS_WARN: [Sweep; 8] = [
     DENSE,
     SPARSE,
     Sweep {
@@ -121,6 +124,12 @@ pub(super) const SWEEPS_WARN: [Sweep; 7] = [
         expected: Expected::Emulated,
         ..SPARSE
     },
+    Sweep {
+        name: "program",
+        guest: Guest::Program,
+        is_drawn: false,
+        ..DENSE
+    },
 ];
 
 /// One that holds the guest up, and perhaps one more by which the guard makes sure. Both are in runs that do not count.
@@ -137,13 +146,14 @@ impl Guest {
         match self {
             Guest::Dense => "--guest split --level cpl3",
             Guest::Sparse => "--guest sparse:1ms --level cpl0",
+            Guest::Program => "--program --timer itimer-real",
         }
     }
 
     /// The turns that a run of this length allows.
     fn most_turns(self, run: Nanos) -> u64 {
         let turn = match self {
-            Guest::Dense => BUS_LOCK,
+            Guest::Dense | Guest::Program => BUS_LOCK,
             Guest::Sparse => WORK,
         };
         // The first one of a sparse guest begins with its work.
@@ -152,15 +162,23 @@ impl Guest {
 }
 
 impl Sweep {
+    /// Whether a trap is of what the sweep measures.
+    pub(super) fn is_own(&self, trap: &Event) -> bool {
+        trap.guest == (self.guest != Guest::Program)
+    }
+
     pub(super) fn command(&self, for_figures: bool) -> Command {
         let runs = match for_figures && self.is_drawn {
             true => FOR_A_FIGURE,
             false => ENOUGH_TO_JUDGE,
         };
         let line = format!(
-            "/bin/splitlock sweep {} {runs} --warm-up 2 --seed 1 --guard {} --csv -",
+            "/bin/splitlock sweep {} {runs} --warm-up 2 --seed 1{} --csv -",
             self.guest.arguments(),
-            self.guard
+            match self.guest {
+                Guest::Program => String::new(),
+                _ => format!(" --guard {}", self.guard),
+            }
         );
         Command::new(self.name, &line)
     }
@@ -213,7 +231,7 @@ impl Sweep {
                 (least..=most).contains(&turns)
             }
             Expected::Emulated => match self.guest {
-                Guest::Dense => turns > 0,
+                Guest::Dense | Guest::Program => turns > 0,
                 Guest::Sparse => turns >= self.guest.most_turns(timeout) / 2,
             },
             Expected::Granted => true,
