@@ -40,7 +40,6 @@ impl<T> Observed<T> {
         }
     }
 
-    /// The value, or an empty one.
     pub(crate) fn or_default(self) -> T
     where
         T: Default,

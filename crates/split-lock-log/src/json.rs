@@ -45,7 +45,6 @@ pub(crate) fn entries(document: &Value, patterns: &Patterns) -> Vec<Entry> {
 struct Walk<'a> {
     patterns: &'a Patterns,
     found: Vec<(Place, Entry)>,
-    /// Where it is now.
     place: Place,
     fields: usize,
     records: usize,
@@ -303,7 +302,6 @@ pub(crate) enum JsonLine {
     Entries(Vec<Entry>),
     /// A value that has no end, or is damaged otherwise.
     Broken,
-    /// No object and no array.
     Other,
 }
 

@@ -19,7 +19,6 @@ use crate::{Damage, Message};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// None of the messages.
     Other,
     /// One of the messages, or something that quotes it, in a line that a program has written.
     Foreign,

@@ -32,13 +32,11 @@ pub(crate) struct PartialMessage {
 /// What a line is to the message that lines before it have begun.
 #[derive(Debug)]
 pub(crate) enum JoinResult {
-    /// It ends the message.
     Complete(Header, Message),
     /// It has the rest of an address, as far as can be told.
     Doubtful,
     /// It may be part of it, and more has to follow.
     Incomplete,
-    /// It has nothing to do with it.
     Unrelated,
 }
 

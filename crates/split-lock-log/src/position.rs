@@ -5,7 +5,6 @@
 pub(crate) struct Position {
     /// Number of the line, from 1.
     pub(crate) line: u64,
-    /// Bytes before it.
     pub(crate) offset: u64,
 }
 

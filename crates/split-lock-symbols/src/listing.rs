@@ -16,7 +16,6 @@ pub(crate) const BYTES_AFTER: usize = (1 + AFTER) * MAX_INSTRUCTION_BYTES;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CodeBytes<'a> {
     pub(crate) bytes: &'a [u8],
-    /// The address of the first byte.
     pub(crate) address: u64,
     pub(crate) mode: Mode,
 }

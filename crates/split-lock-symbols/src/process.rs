@@ -44,7 +44,6 @@ impl Process {
         }
     }
 
-    /// All that is mapped, in the order of addresses.
     fn mappings(&self) -> Result<impl Iterator<Item = Mapping> + use<>> {
         let pid = self.pid;
         let mut maps = vec![];

@@ -28,7 +28,6 @@ impl PerfEventFd {
         Self::open_for(attributes, ANYBODY, cpu)
     }
 
-    /// An event of one thread, on whatever CPU it runs.
     pub(crate) fn open_on_thread(attributes: &perf_event_attr, tid: u32) -> io::Result<Self> {
         const ANY_CPU: i32 = -1;
         let tid = libc::pid_t::try_from(tid).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -117,7 +116,6 @@ pub(crate) struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Of at least so many bytes.
     pub(crate) fn of(event: &PerfEventFd, bytes: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let data = bytes.max(page).checked_next_power_of_two();

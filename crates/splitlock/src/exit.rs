@@ -6,7 +6,6 @@ use std::process::ExitStatus;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Fine,
-    /// The problem that was asked for was found.
     Found,
     /// Not enough could be seen to say whether there is a problem.
     CannotSay,

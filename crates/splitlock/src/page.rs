@@ -26,7 +26,6 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// For standard output, whatever that is.
     pub(crate) fn for_terminal() -> Self {
         Self::new(terminal::width(), terminal::has_colors())
     }

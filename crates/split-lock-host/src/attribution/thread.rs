@@ -44,7 +44,6 @@ pub(super) struct Status {
     pub(super) pid: u32,
     /// Its effective user.
     pub(super) user: Option<u32>,
-    /// How many threads that process has.
     pub(super) threads: Option<u32>,
 }
 

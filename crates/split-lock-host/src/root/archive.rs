@@ -25,7 +25,6 @@ pub(super) struct Archive {
     files: BTreeMap<PathBuf, Vec<u8>>,
     links: BTreeMap<PathBuf, PathBuf>,
     folders: BTreeMap<PathBuf, BTreeSet<OsString>>,
-    /// Files that are too long to be kept.
     left_out: BTreeSet<PathBuf>,
 }
 

@@ -18,7 +18,6 @@ pub(crate) enum Entry {
     Folder,
     /// Only its being there was asked for.
     There,
-    /// It could not be seen, and this is why.
     Refused(String),
 }
 

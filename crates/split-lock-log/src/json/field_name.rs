@@ -12,7 +12,6 @@ pub(crate) enum FieldName {
     /// A part of the uptime that stands beside its seconds.
     UptimeMicros,
     Host,
-    /// Which program has written it.
     Program,
     /// By which way the journal has got it.
     Transport,

@@ -84,7 +84,6 @@ const LONGEST_COMM: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
     Whole(Message, Ending),
-    /// More text could make it whole.
     CutShort,
     /// More text could make it whole, or something else.
     MaybeCutShort,
@@ -102,7 +101,6 @@ pub(crate) struct Ending {
 }
 
 impl Parsed {
-    /// Without anything behind it.
     fn whole(message: Message) -> Self {
         Parsed::Whole(message, Ending::default())
     }

@@ -18,11 +18,9 @@ pub(super) struct Export {
     begun: BoundedBuffer,
     /// Of the value that follows its name.
     name: Vec<u8>,
-    /// Of the entry so far.
     fields: Fields,
     /// Where the entry begins, if it has begun.
     start: Option<Position>,
-    /// Where the next byte is.
     next: Position,
 }
 

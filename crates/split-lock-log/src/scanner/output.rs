@@ -101,7 +101,6 @@ impl ScanOutput {
         None
     }
 
-    /// Adds what an entry of a journal says.
     pub(super) fn add_entry(
         &mut self,
         entry: &Entry,

@@ -10,7 +10,6 @@ use crate::position::Position;
 #[derive(Debug)]
 pub(super) struct Verbose {
     patterns: Patterns,
-    /// The line that has begun.
     line: BoundedBuffer,
     line_start: Position,
     /// The time of the entry, where it begins, and its fields.

@@ -24,7 +24,6 @@ const MOST_LISTED: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileAddress {
     pub(crate) address: u64,
-    /// Assumption behind this location.
     pub(crate) assumption: Option<String>,
 }
 

@@ -17,7 +17,6 @@ use crate::event::EventKind;
 pub(super) struct PerfEvent {
     /// What people call it.
     pub(super) name: String,
-    /// The tracepoint's number.
     pub(super) id: u64,
     pub(super) filter: Option<String>,
     pub(super) has_call_chain: bool,

@@ -2,20 +2,17 @@
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
-    /// An event has happened.
     Sample(Sample<'a>),
     /// So many records found the ring full.
     Lost(u64),
     /// A thread leaves its CPU or comes to one.
     Switch(Switch),
-    /// Something else.
     Other,
 }
 
 /// An event, with what every event of ours is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample<'a> {
-    /// Which event it was.
     pub(crate) id: u64,
     pub(crate) pid: u32,
     pub(crate) tid: u32,

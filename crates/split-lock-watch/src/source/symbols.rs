@@ -13,7 +13,6 @@ pub(crate) struct Symbols {
     handlers: Vec<(TrapOrigin, u64, u64)>,
     /// The names are there, and their addresses are all zero.
     pub(crate) are_hidden: bool,
-    /// Those of the functions that the kernel has.
     names: Vec<&'static str>,
 }
 

@@ -162,7 +162,6 @@ impl Judge<'_> {
         Condition::NotApplicable { because }
     }
 
-    /// A CPU that reports bus locks, and no split locks.
     fn by_bus_locks(&mut self) -> Condition {
         self.says("the CPU reports bus locks when they are done (flag bus_lock_detect), and no split locks");
         let has_reported = self

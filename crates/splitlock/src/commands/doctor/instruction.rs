@@ -14,16 +14,13 @@ mod fixture;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub(super) enum Instruction {
-    /// An instruction that locks.
     Found(ProcessInstruction),
     /// An instruction that does not: other code is loaded there by now.
     OtherCode(ProcessInstruction),
     /// The addresses are those of a guest, and in the VMM's memory they mean something else.
     OfAGuest,
-    /// It cannot be looked at.
     #[serde(rename = "could_not_see")]
     Unreadable {
-        /// A sentence.
         why: String,
     },
 }

@@ -28,9 +28,7 @@ pub(super) struct KernelTreatment {
     pub(super) kernel: Profile,
     /// The rule, in a sentence.
     pub(super) rule: String,
-    /// What that means for a program.
     pub(super) program: String,
-    /// What that means for a guest of KVM.
     pub(super) guest: String,
     /// If it makes threads sleep.
     #[serde(serialize_with = "in_nanoseconds")]

@@ -40,7 +40,6 @@ pub(super) fn punishing_host(facts: &Facts) -> Option<Host> {
 pub(super) struct Kernel {
     pub(super) profile: Profile,
     costs: HardwareCosts,
-    /// Where the costs come from.
     costs_from: &'static str,
 }
 

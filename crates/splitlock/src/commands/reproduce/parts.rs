@@ -19,9 +19,7 @@ pub(super) struct Part {
     pub(super) heading: &'static str,
     pub(super) what: &'static str,
     pub(super) intro: &'static str,
-    /// What to see in the figure.
     pub(super) see: &'static str,
-    /// How the numbers were obtained.
     pub(super) how: &'static str,
     pub(super) plan: PartPlan,
     /// The name of the files with what the model says, where that is in the same figure.

@@ -6,7 +6,6 @@ use split_lock_watch::LivelockThreshold;
 pub(super) struct Host {
     pub(super) kernel: Option<String>,
     pub(super) hz: Option<u32>,
-    /// In one sentence.
     pub(super) detection: String,
     pub(super) threshold: LivelockThreshold,
     /// Whether a relief may leave a CPU without detection until its next window ends.
