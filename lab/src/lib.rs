@@ -9,13 +9,15 @@
 //! * [`cpu`]: the CPU that detects split locks, and what it and the kernel tell of an experiment.
 //! * [`journal`]: both as one, event by event.
 //! * [`bundle`]: how anything comes out at all.
+//! * [`real_mode`]: a guest for the programs in the machine.
 //! * [`replay`]: the model led through a journal.
 //! * [`watch`]: what `splitlock watch` says, held against a journal.
-#![forbid(unsafe_code)]
 
 pub mod bundle;
 pub mod cpu;
 pub mod journal;
 pub mod plan;
+pub mod real_mode;
 pub mod replay;
+mod sys;
 pub mod watch;

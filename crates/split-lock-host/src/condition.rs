@@ -162,7 +162,6 @@ impl Condition {
         }
     }
 
-    /// Whether somebody can be hurt.
     pub(crate) fn is_harmful(self) -> bool {
         matches!(
             self,

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use split_lock_model::analysis::Thresholds;
-use split_lock_model::kernel::Profile;
 
 use crate::attribution::{
     Group, MOST_LOOKUPS, Machines, Owners, Summary, Suppressed, Suspicion, TimerSuspects, Traps,
@@ -90,13 +89,13 @@ impl Diagnosis {
     pub fn of_machine(root: &Root) -> Self {
         let mut collector = LogCollector::default();
         let history = History::of_machine(root, |record| collector.add(record));
-        Self::judged(root, history, collector, false)
+        Self::of_facts(root, Facts::read(root), history, collector, false)
     }
 
     /// Of a machine, and of a log that was given: where they contradict each other, of the log's machine.
     #[must_use]
     pub fn of(root: &Root, history: History, collector: LogCollector) -> Self {
-        Self::judged(root, history, collector, true)
+        Self::of_facts(root, Facts::read(root), history, collector, true)
     }
 
     /// Of a machine of which only reports were sent, and what stands for its files.
@@ -118,18 +117,8 @@ impl Diagnosis {
         let mut diagnosis = Self::of_facts(&root, facts, history, collector, false);
         let doubts = &mut diagnosis.verdict.doubts;
         doubts.extend(other_log);
-        if let Some(first) = reports.left_out.first {
-            let members = reports.left_out.members;
-            let name = first.split(": ").next().unwrap_or(&first);
-            doubts.push(format!(
-                "{members} files in archives are no text, or could not be read: {name} is the first"
-            ));
-        }
+        doubts.extend(reports.left_out());
         (root, diagnosis)
-    }
-
-    fn judged(root: &Root, history: History, collector: LogCollector, is_log_given: bool) -> Self {
-        Self::of_facts(root, Facts::read(root), history, collector, is_log_given)
     }
 
     fn of_facts(
@@ -191,26 +180,18 @@ impl Diagnosis {
     /// Puts everything that was looked at into a capture, and of all processes those that are concerned.
     #[must_use]
     pub fn capture(&self, root: Root) -> Capture {
-        let machines = self.attribution.machines.machines.iter();
-        let mut processes: Vec<u32> = machines
-            .flat_map(|machine| {
-                machine
-                    .vcpus
-                    .iter()
-                    .map(|vcpu| vcpu.tid)
-                    .chain([machine.process.pid])
-            })
-            .collect();
-        for owners in self
-            .attribution
-            .groups
-            .iter()
-            .filter_map(|traps| traps.owners.as_ref())
-        {
-            for owner in &owners.processes {
-                processes.push(owner.process.pid);
-                processes.extend(&owner.threads);
-            }
+        let Attribution {
+            machines, groups, ..
+        } = &self.attribution;
+        let mut processes = vec![];
+        for machine in &machines.machines {
+            processes.push(machine.process.pid);
+            processes.extend(machine.vcpus.iter().map(|vcpu| vcpu.tid));
+        }
+        let owners = groups.iter().filter_map(|traps| traps.owners.as_ref());
+        for owner in owners.flat_map(|owners| &owners.processes) {
+            processes.push(owner.process.pid);
+            processes.extend(&owner.threads);
         }
         Capture::of(root, &self.history, &self.log, &processes)
     }
@@ -221,8 +202,6 @@ fn thresholds(cost: Option<&Cost>) -> Option<Thresholds> {
     let Some(Cost::Trap { kernels, .. }) = cost else {
         return None;
     };
-    let limits = kernels
-        .iter()
-        .filter_map(|kernel: &Profile| Thresholds::of(kernel));
+    let limits = kernels.iter().filter_map(Thresholds::of);
     limits.max_by_key(Thresholds::always_from)
 }

@@ -18,7 +18,6 @@ const FILES: [&str; 4] = [
     "var/log/dmesg",
 ];
 
-/// The kernel's own memory of its log.
 const KERNEL: &str = "dev/kmsg";
 
 /// What a log tells of the last boot that is in it.
@@ -154,18 +153,14 @@ impl Events {
         if self.debug_exceptions > 0 && facts.has_cpu_flag("bus_lock_detect") == Some(false) {
             return Some("the log tells of bus locks that the CPU reported (#DB), and this CPU cannot do that".into());
         }
-        let said = |is: fn(&Boot) -> bool| self.boot.iter().any(is);
         // Linux shows each flag wherever it uses it.
         let used = [
             ("split_lock_detect", self.uses_alignment_checks()),
-            (
-                "bus_lock_detect",
-                said(|line| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. })),
-            ),
+            ("bus_lock_detect", self.uses_bus_locks()),
         ];
-        let (flag, _) = used
-            .into_iter()
-            .find(|&(flag, is_used)| is_used && facts.has_cpu_flag(flag) == Some(false))?;
+        let is_hidden =
+            |&(flag, is_used): &(&str, bool)| is_used && facts.has_cpu_flag(flag) == Some(false);
+        let (flag, _) = used.into_iter().find(is_hidden)?;
         Some(format!(
             "the log is of a kernel that uses {flag}, and this CPU does not show that flag"
         ))
@@ -181,12 +176,17 @@ impl Events {
         said && !self.boot.contains(&Boot::MsrAccessFailed)
     }
 
+    /// Whether the kernel said when it started that it looks for bus locks (#DB).
+    pub(crate) fn uses_bus_locks(&self) -> bool {
+        let says = |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
+        self.boot.iter().any(says)
+    }
+
     /// Whether it says enough of its machine to be judged without it.
     pub(crate) fn speaks_for_itself(&self) -> bool {
         self.traps() > 0 || !self.boot.is_empty() || !self.kernel_split_locks.is_empty()
     }
 
-    /// Messages of all kinds.
     pub(crate) fn messages(&self) -> u64 {
         let boot = self.boot.len() + self.kernel_split_locks.len();
         self.traps() + self.alignment_signals + self.refused_writes + self.damaged + boot as u64

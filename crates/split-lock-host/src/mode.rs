@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::Serialize;
-use split_lock_model::kernel;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,18 +36,6 @@ impl Mode {
             "fatal" => Some(Mode::Fatal),
             _ => rate_limit(value).map(Mode::RateLimit),
         }
-    }
-
-    /// As the model has it, where it has it.
-    #[must_use]
-    pub fn modelled(self) -> Option<kernel::Mode> {
-        Some(match self {
-            Mode::Off => kernel::Mode::Off,
-            Mode::Warn => kernel::Mode::Warn,
-            Mode::Fatal => kernel::Mode::Fatal,
-            Mode::RateLimit(Some(per_second)) => kernel::Mode::Ratelimit(per_second),
-            Mode::RateLimit(None) => return None,
-        })
     }
 }
 

@@ -40,6 +40,17 @@ impl<T> Observed<T> {
         }
     }
 
+    /// The value, or an empty one.
+    pub(crate) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        match self {
+            Observed::Is(value) => value,
+            Observed::Absent | Observed::Unreadable { .. } => T::default(),
+        }
+    }
+
     /// Makes something else of the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {
         self.and_then(|value| Observed::Is(f(value)))

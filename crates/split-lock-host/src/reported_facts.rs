@@ -102,10 +102,7 @@ impl<R: Read> BootLogReader<R> {
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             self.keep(&rest[..end]);
-            let line = std::mem::take(&mut self.line);
-            self.end_line(&line);
-            self.line = line;
-            self.line.clear();
+            self.end_line();
             rest = &rest[end + 1..];
         }
         self.keep(rest);
@@ -116,15 +113,16 @@ impl<R: Read> BootLogReader<R> {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    fn end_line(&mut self, line: &[u8]) {
-        if memmem::find(line, b"Linux version ").is_some() {
+    fn end_line(&mut self) {
+        if memmem::find(&self.line, b"Linux version ").is_some() {
             self.facts = ReportedFacts::default();
             self.lines = MOST_LINES;
         }
         if self.lines > 0 {
             self.lines -= 1;
-            read_boot_line(&mut self.facts, &String::from_utf8_lossy(line));
+            read_boot_line(&mut self.facts, &String::from_utf8_lossy(&self.line));
         }
+        self.line.clear();
     }
 }
 
@@ -133,8 +131,7 @@ impl<R: Read> Read for BootLogReader<R> {
         let count = self.log.read(to)?;
         self.take_lines(&to[..count]);
         if count == 0 {
-            let line = std::mem::take(&mut self.line);
-            self.end_line(&line);
+            self.end_line();
         }
         Ok(count)
     }
@@ -169,20 +166,14 @@ fn read_boot_line(facts: &mut ReportedFacts, line: &str) {
     if let Some(name) = after("Hypervisor detected: ") {
         facts.hypervisor = Some(name.to_owned());
     }
-    if let Some(cpus) = after("Brought up ").and_then(|text| text.split_once(", ")) {
-        facts.online_cpus = cpus
-            .1
-            .strip_suffix(" CPUs")
-            .or(cpus.1.strip_suffix(" CPU"))
-            .and_then(|n| n.parse().ok());
+    if let Some((_, cpus)) = after("Brought up ").and_then(|text| text.split_once(", ")) {
+        let count = cpus.strip_suffix(" CPUs").or(cpus.strip_suffix(" CPU"));
+        facts.online_cpus = count.and_then(|count| count.parse().ok());
     }
-    if let Some(idle) =
-        after("clocksource: jiffies: ").and_then(|text| text.split_once("max_idle_ns: "))
-    {
-        facts.hz = idle
-            .1
-            .strip_suffix(" ns")
-            .and_then(|ns| hz_of_jiffies(ns.parse().ok()?));
+    let jiffies = after("clocksource: jiffies: ");
+    if let Some((_, idle)) = jiffies.and_then(|text| text.split_once("max_idle_ns: ")) {
+        let ns = idle.strip_suffix(" ns").and_then(|ns| ns.parse().ok());
+        facts.hz = ns.and_then(hz_of_jiffies);
     }
 }
 

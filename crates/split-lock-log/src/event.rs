@@ -81,9 +81,7 @@ impl<'a> Event<'a> {
         match &record.message {
             Message::Trap(trap) => {
                 event.exception = Some(trap.kind.exception().to_string());
-                event.comm = Some(text(&trap.comm));
-                event.comm_hex = hex_unless_text(&trap.comm);
-                event.tid = Some(trap.tid);
+                event.set_thread(Some(&trap.comm), Some(trap.tid));
                 event.address = Some(format!("{:#x}", trap.address));
             }
             Message::Suppressed(suppressed) => {
@@ -92,33 +90,32 @@ impl<'a> Event<'a> {
             }
             Message::KernelSplitLock(oops) => {
                 event.exception = Some(Exception::AlignmentCheck.to_string());
-                event.comm = oops.comm.as_deref().map(text);
-                event.comm_hex = oops.comm.as_deref().and_then(hex_unless_text);
-                event.tid = oops.tid;
+                event.set_thread(oops.comm.as_deref(), oops.tid);
                 event.place = oops.rip.as_ref().map(ToString::to_string);
                 event.code = oops.code.as_deref().map(text);
                 event.registers = registers(oops);
             }
             Message::AlignmentSignal(signal) => {
                 event.exception = Some(Exception::AlignmentCheck.to_string());
-                event.comm = Some(text(&signal.comm));
-                event.comm_hex = hex_unless_text(&signal.comm);
-                event.tid = Some(signal.tid);
+                event.set_thread(Some(&signal.comm), Some(signal.tid));
                 event.address = Some(format!("{:#x}", signal.ip));
                 event.place = signal.module.as_ref().map(|(module, offset)| {
                     format!("{}+{offset:#x}", String::from_utf8_lossy(module))
                 });
             }
             Message::Damaged { text: line, .. } => {
-                if let Some((comm, tid)) = crate::message::who_in(line) {
-                    event.comm = Some(text(comm));
-                    event.comm_hex = hex_unless_text(comm);
-                    event.tid = Some(tid);
-                }
+                let (comm, tid) = crate::message::who_in(line).unzip();
+                event.set_thread(comm, tid);
             }
             Message::Boot(_) | Message::RefusedWrite(_) | Message::Started { .. } => {}
         }
         event
+    }
+
+    fn set_thread(&mut self, comm: Option<&'a [u8]>, tid: Option<u32>) {
+        self.comm = comm.map(String::from_utf8_lossy);
+        self.comm_hex = comm.and_then(hex_unless_text);
+        self.tid = tid;
     }
 }
 
@@ -147,10 +144,8 @@ fn hex_unless_text(bytes: &[u8]) -> Option<String> {
 }
 
 fn registers(oops: &KernelOops) -> Option<String> {
-    let registers = oops
-        .registers
-        .iter()
-        .map(|(name, value)| format!("{name}={value:#x}"));
+    let registers = oops.registers.iter();
+    let registers = registers.map(|(name, value)| format!("{name}={value:#x}"));
     (!oops.registers.is_empty()).then(|| registers.collect::<Vec<_>>().join(" "))
 }
 
@@ -252,11 +247,8 @@ impl fmt::Display for Boot {
                 f,
                 "#DB: {reaction} for bus locks to memory that is not write-back"
             ),
-            Boot::BusLockRate { per_second } => {
-                write!(
-                    f,
-                    "#DB: user space shares {per_second} bus locks per second"
-                )
+            Boot::BusLockRate { per_second: rate } => {
+                write!(f, "#DB: user space shares {rate} bus locks per second")
             }
             Boot::MsrAccessFailed => write!(f, "detection is disabled: MSR access failed"),
             Boot::NoOfflineHandler => write!(f, "no handler for CPUs that go offline"),

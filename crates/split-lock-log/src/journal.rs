@@ -6,7 +6,6 @@ use crate::header::Origin;
 use crate::message::decimal;
 use crate::{Stamp, WallFormat};
 
-/// What matters of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) stamp: Stamp,

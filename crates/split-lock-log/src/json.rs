@@ -33,10 +33,7 @@ pub(crate) fn entries(document: &Value, patterns: &Patterns) -> Vec<Entry> {
     let mut walk = Walk {
         patterns,
         found: vec![],
-        place: Place {
-            record: 0,
-            field: 0,
-        },
+        place: Place::default(),
         fields: 0,
         records: 0,
         nested_texts: 0,
@@ -55,8 +52,7 @@ struct Walk<'a> {
     nested_texts: usize,
 }
 
-/// Where in a document a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
     /// Of several objects in an array each is a record of its own.
     record: usize,
@@ -132,13 +128,9 @@ impl Walk<'_> {
         // Several lines are several messages, and a journal's one message may have several lines, in a name.
         let text = text.trim_ascii_end();
         let is_journal = context.origin != Origin::Unknown;
-        if is_journal {
-            self.found.push((self.place, entry(text)));
-        } else {
-            for line in text.split(|&byte| byte == b'\n') {
-                if self.patterns.any_in(line) {
-                    self.found.push((self.place, entry(line)));
-                }
+        for line in text.split(|&byte| byte == b'\n' && !is_journal) {
+            if is_journal || self.patterns.any_in(line) {
+                self.found.push((self.place, entry(line)));
             }
         }
     }
@@ -270,7 +262,6 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A time of the wall clock, as it is written.
 fn wall(value: &Value) -> Option<(WallFormat, Vec<u8>)> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
@@ -293,11 +284,9 @@ const BEFORE_JSON: [&[u8]; 2] = [b"\x1e", b"data: "];
 /// The value in a line, or in a beginning of one, if it looks like an object or an array of objects or strings.
 pub(crate) fn value_in(line: &[u8]) -> Option<&[u8]> {
     let line = line.trim_ascii();
-    let mut before = BEFORE_JSON.iter();
-    let line = before
-        .find_map(|mark| line.strip_prefix(*mark))
-        .unwrap_or(line)
-        .trim_ascii_start();
+    let mut marks = BEFORE_JSON.iter();
+    let value = marks.find_map(|mark| line.strip_prefix(*mark));
+    let line = value.unwrap_or(line).trim_ascii_start();
     let is_value = match line {
         [b'{', rest @ ..] => {
             matches!(rest.trim_ascii_start(), [] | [b'"' | b'}', ..])
@@ -308,7 +297,6 @@ pub(crate) fn value_in(line: &[u8]) -> Option<&[u8]> {
     is_value.then_some(line)
 }
 
-/// What a line is as JSON.
 #[derive(Debug)]
 pub(crate) enum JsonLine {
     /// A whole value, and the entries in it.

@@ -15,9 +15,8 @@ use crate::message::{
 };
 use crate::oops::{self, Collector};
 use crate::patterns::Patterns;
-use crate::{Damage, Message, Stamp};
+use crate::{Damage, Message};
 
-/// What a line holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     /// None of the messages.
@@ -68,27 +67,15 @@ impl Line {
 
     pub(crate) fn each_of_entry(entry: &Entry, mut found: impl FnMut(Self)) {
         // What is beside the message says more than what is in front of it.
-        let with = |header: Header| {
-            let stamp = &entry.stamp;
-            let is_beside = !stamp.is_empty();
-            Header {
-                stamp: Stamp {
-                    text: if is_beside {
-                        stamp.text.clone()
-                    } else {
-                        header.stamp.text
-                    },
-                    wall: if is_beside {
-                        stamp.wall
-                    } else {
-                        header.stamp.wall
-                    },
-                    uptime: stamp.uptime.or(header.stamp.uptime),
-                    since_previous: header.stamp.since_previous,
-                },
-                host: entry.host.clone().or(header.host),
-                ..header
+        let with = |mut header: Header| {
+            let (beside, stamp) = (&entry.stamp, &mut header.stamp);
+            if !beside.is_empty() {
+                stamp.text.clone_from(&beside.text);
+                stamp.wall = beside.wall;
             }
+            stamp.uptime = beside.uptime.or(stamp.uptime);
+            header.host = entry.host.clone().or(header.host);
+            header
         };
         Self::each_of_text(&entry.message, |line| {
             found(match line {
@@ -143,7 +130,6 @@ impl Line {
         }
     }
 
-    /// The first message in a text.
     pub(crate) fn of_text(text: &[u8]) -> Self {
         let line = &*plain(text);
         let Some((start, opening, body)) = find(line) else {
@@ -154,10 +140,9 @@ impl Line {
         if !header.stamp.is_empty() && rest.trim_ascii_end().ends_with(b":") {
             header.origin = Origin::Program;
         }
-        let parsed = if header.is_escaped {
-            parse_or_begin(opening, &unescape(body))
-        } else {
-            parse_or_begin(opening, body)
+        let parsed = match header.is_escaped {
+            true => parse_or_begin(opening, &unescape(body)),
+            false => parse_or_begin(opening, body),
         };
         Self::of_parsed(header, parsed)
     }
@@ -173,7 +158,6 @@ impl Line {
         }
     }
 
-    /// The prefix is not there, or not all of it.
     fn without_beginning(line: &[u8]) -> Self {
         if let Some(line) = Self::of_trap_without_prefix(line)
             .or_else(|| Self::of_alignment_signal(line))
@@ -208,13 +192,8 @@ impl Line {
 
     /// A logger has taken the prefix for a tag, or somebody has left it out.
     fn of_trap_without_prefix(line: &[u8]) -> Option<Self> {
-        let has_middle = ENDS_OF_TRAPS
-            .iter()
-            .any(|end| memchr::memmem::find(line, end).is_some());
-        if !has_middle {
-            return None;
-        }
-        let starts = |exception| memchr::memmem::find(line, exception);
+        let starts = |words| memchr::memmem::find(line, words);
+        ENDS_OF_TRAPS.into_iter().find_map(starts)?;
         let start = [AC, DB].into_iter().filter_map(starts).min()?;
         let (mut header, rest) = Header::read_before_message(&line[..start]);
         let parsed = traps(&line[start..])?;
@@ -361,10 +340,9 @@ fn find_cut_opening(line: &[u8]) -> Option<(usize, Certainty)> {
     FIRST_WORDS.iter().find_map(|(first, whole)| {
         let start = memchr::memmem::rfind(line, first)?;
         let begun = &line[start..];
-        let certainty = if begun.starts_with(CERTAIN) {
-            Certainty::Certain
-        } else {
-            Certainty::Possible
+        let certainty = match begun.starts_with(CERTAIN) {
+            true => Certainty::Certain,
+            false => Certainty::Possible,
         };
         whole.starts_with(begun).then_some((start, certainty))
     })

@@ -1,9 +1,8 @@
 //! A split lock of the kernel itself: what it prints before it dies, line by line.
 
-use crate::message::{decimal, hexadecimal_digits};
+use crate::message::{decimal, hexadecimal_digits, split_digits};
 use crate::{CodeAddress, KernelOops};
 
-/// What the kernel dies of.
 pub(crate) const SPLIT_LOCK_DETECTED: &[u8] = b"Split lock detected";
 
 /// An oops has no more lines, modules and the call trace included; what is not there by then is missing.
@@ -19,20 +18,10 @@ pub(crate) fn begins(text: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b": 0000 [#"))
 }
 
-/// An oops that has begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Collector {
     oops: KernelOops,
     lines: usize,
-}
-
-/// What a line is to an oops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// More may follow.
-    Goes,
-    /// It was the last.
-    Ends,
 }
 
 impl Collector {
@@ -43,8 +32,8 @@ impl Collector {
         collector
     }
 
-    /// Takes the next line, without what a logger has put before it.
-    pub(crate) fn add(&mut self, text: &[u8]) -> Step {
+    /// Takes the next line, without what a logger has put before it. Whether it was the last.
+    pub(crate) fn add(&mut self, text: &[u8]) -> bool {
         self.lines += 1;
         let text = text[..text.len().min(LONGEST)].trim_ascii();
         if text.starts_with(b": 0000 [#") {
@@ -57,17 +46,12 @@ impl Collector {
             self.task(text);
         } else if text.starts_with(b"---[ end trace") {
             self.oops.is_complete = true;
-            return Step::Ends;
         } else {
             self.registers(text);
         }
-        match self.lines {
-            MOST_LINES.. => Step::Ends,
-            _ => Step::Goes,
-        }
+        self.oops.is_complete || self.lines >= MOST_LINES
     }
 
-    /// What was read.
     pub(crate) fn finish(self) -> KernelOops {
         self.oops
     }
@@ -92,9 +76,8 @@ impl Collector {
             Some(&text[at + name.len()..])
         };
         let number = |name| {
-            let rest = after(name)?;
-            let end = rest.iter().position(|byte| !byte.is_ascii_digit());
-            u32::try_from(decimal(&rest[..end.unwrap_or(rest.len())])?).ok()
+            let (digits, _) = split_digits(after(name)?, u8::is_ascii_digit);
+            u32::try_from(decimal(digits)?).ok()
         };
         self.oops.cpu = number(b"CPU: ");
         self.oops.tid = number(b"PID: ");
@@ -109,14 +92,8 @@ impl Collector {
     /// `0010:mydrv_set+0x1c/0x40 [mydrv]`: the first one of the kernel's own; the one of the program that had called
     /// it follows later.
     fn rip(&mut self, text: &[u8]) {
-        let Some(text) = text
-            .strip_prefix(b"0010:")
-            .or(text.strip_prefix(b"0010:[<"))
-        else {
-            return;
-        };
         if self.oops.rip.is_none() {
-            self.oops.rip = CodeAddress::read(text);
+            self.oops.rip = text.strip_prefix(b"0010:").and_then(CodeAddress::read);
         }
     }
 
@@ -134,11 +111,8 @@ impl Collector {
                 continue;
             };
             // After the trace those of the program that called follow; of each the first counts.
-            let is_new = self
-                .oops
-                .registers
-                .iter()
-                .all(|(known, _)| known.as_bytes() != name);
+            let mut known = self.oops.registers.iter();
+            let is_new = known.all(|(known, _)| known.as_bytes() != name);
             if !NAMES.contains(&name) || !is_new {
                 continue;
             }
@@ -164,7 +138,6 @@ impl CodeAddress {
         let (place, rest) = text.split_at(end);
         let plus = memchr::memmem::find(place, b"+0x")?;
         let slash = plus + memchr::memmem::find(&place[plus..], b"/0x")?;
-        let number = |digits: &[u8]| hexadecimal_digits(digits);
         let module = rest
             .trim_ascii_start()
             .strip_prefix(b"[")
@@ -176,8 +149,8 @@ impl CodeAddress {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(CodeAddress {
             function: text(&place[..plus]),
-            offset: number(&place[plus + 3..slash])?,
-            size: number(&place[slash + 3..])?,
+            offset: hexadecimal_digits(&place[plus + 3..slash])?,
+            size: hexadecimal_digits(&place[slash + 3..])?,
             module: module.map(text),
         })
     }
@@ -233,7 +206,7 @@ mod tests {
         assert!(begins(first));
         let mut collector = Collector::new(first);
         for line in lines {
-            if collector.add(line.as_bytes()) == Step::Ends {
+            if collector.add(line.as_bytes()) {
                 break;
             }
         }

@@ -93,12 +93,8 @@ impl PartialMessage {
             return JoinResult::Unrelated;
         }
         let first = self.joined.last().map_or(&[][..], Vec::as_slice);
-        let before = first
-            .iter()
-            .rev()
-            .take_while(|byte| byte.is_ascii_hexdigit())
-            .count();
-        let digits = [&first[first.len() - before..], piece].concat();
+        let end_of_words = first.iter().rposition(|byte| !byte.is_ascii_hexdigit());
+        let digits = [&first[end_of_words.map_or(0, |at| at + 1)..], piece].concat();
         if digits.len() > LONGEST_HEXADECIMAL {
             return JoinResult::Unrelated;
         }
@@ -114,7 +110,6 @@ impl PartialMessage {
         }
     }
 
-    /// Tries to go on with the next line.
     pub(crate) fn join(&mut self, line: &[u8]) -> JoinResult {
         if self.whole.is_some() {
             return self.join_address(line);

@@ -12,7 +12,6 @@ pub(crate) struct Position {
 impl Position {
     pub(crate) const START: Position = Position { line: 1, offset: 0 };
 
-    /// Goes past these bytes.
     pub(crate) fn advance(&mut self, bytes: &[u8]) {
         self.line += memchr::memchr_iter(b'\n', bytes).count() as u64;
         self.offset += bytes.len() as u64;

@@ -259,14 +259,6 @@ pub struct MessageCounts {
 }
 
 impl MessageCounts {
-    /// Events of split locks and bus locks, as far as they were printed.
-    #[must_use]
-    pub fn events(&self) -> u64 {
-        self.traps + self.kernel_split_locks + self.alignment_signals
-    }
-}
-
-impl MessageCounts {
     /// Counts one more.
     pub fn add(&mut self, message: &Message) {
         match message {

@@ -1,5 +1,7 @@
 //! From chunks of bytes to records.
 
+use std::borrow::Cow;
+
 use crate::json;
 use crate::patterns::Patterns;
 use crate::{LogStart, MessageCounts, Record};
@@ -65,15 +67,12 @@ impl Scanner {
         let Some(format) = &mut self.format else {
             return;
         };
+        let mut chunk = Cow::Borrowed(chunk);
         if self.has_old_ends {
-            let lines: Vec<u8> = chunk
-                .iter()
-                .map(|&byte| if byte == b'\r' { b'\n' } else { byte })
-                .collect();
-            format.feed(&lines, &mut self.output);
-        } else {
-            format.feed(chunk, &mut self.output);
+            let ends = chunk.to_mut().iter_mut().filter(|byte| **byte == b'\r');
+            ends.for_each(|byte| *byte = b'\n');
         }
+        format.feed(&chunk, &mut self.output);
     }
 
     /// Nothing more is there for now, so what waits for the next line is given, unless its width says that it goes on there.

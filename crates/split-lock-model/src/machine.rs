@@ -72,12 +72,6 @@ impl Topology {
         self.cpus
     }
 
-    /// The number of CPUs that share a core.
-    #[must_use]
-    pub const fn siblings(self) -> u32 {
-        self.siblings
-    }
-
     /// The number of cores.
     #[must_use]
     pub const fn cores(self) -> u32 {

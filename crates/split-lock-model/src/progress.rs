@@ -4,8 +4,8 @@
 use crate::kernel::Profile;
 use crate::random::SplitMix64;
 use crate::sim::{
-    Budget, Costs, Program, ProgramError, Run, Scenario, ScenarioError, TaskSpec, TimerClock,
-    Until, simulate,
+    Budget, Costs, Program, ProgramError, Report, Run, Scenario, ScenarioError, TaskSpec,
+    TimerClock, Until, simulate,
 };
 use crate::time::Nanos;
 
@@ -114,27 +114,18 @@ impl ProgressPlan {
     /// # Errors
     /// [`ProgressError`], which names the field that is wrong.
     pub fn runs(&self, kernel: &Profile) -> Result<Vec<PlannedRun>, ProgressError> {
-        if self.repeats == 0 {
-            return Err(ProgressError::NoRepeats);
-        }
-        let mut runs = Vec::new();
-        for &timeout in &self.timeouts {
-            let vcpu = TaskSpec::vcpu(self.program, Budget::Relative(timeout));
-            let mut scenario = Scenario::single(vcpu);
+        let scenario = |timeout| {
+            let mut scenario =
+                Scenario::single(TaskSpec::vcpu(self.program, Budget::Relative(timeout)));
             scenario.costs = self.costs;
             scenario.horizon = Nanos::LONGEST;
             scenario.until = Until::Runs(1);
-            for repeat in 0..self.repeats {
-                scenario.tick_phase = self.phase.of_run(kernel, timeout, repeat, self.repeats);
-                let finished = simulate(kernel, &scenario)?.runs;
-                runs.extend(finished.into_iter().map(|run| PlannedRun {
-                    timeout,
-                    repeat,
-                    run,
-                }));
-            }
-        }
-        Ok(runs)
+            scenario
+        };
+        let finished = |report: &Report| report.runs.first().copied();
+        let (timeouts, repeats) = (&self.timeouts, self.repeats);
+        self.phase
+            .runs(kernel, timeouts, repeats, scenario, finished)
     }
 }
 
@@ -144,44 +135,62 @@ impl ProgramPlan {
     /// # Errors
     /// [`ProgressError`], which names the field that is wrong.
     pub fn runs(&self, kernel: &Profile) -> Result<Vec<PlannedRun>, ProgressError> {
-        if self.repeats == 0 {
-            return Err(ProgressError::NoRepeats);
-        }
-        let mut runs = Vec::new();
-        for &period in &self.periods {
+        let scenario = |period| {
             let interval = self.clock.map(|_| period);
             let clock = self.clock.unwrap_or_default();
             let mut scenario = Scenario::single(TaskSpec::program(self.program, interval, clock));
             scenario.costs = self.costs;
             scenario.horizon = self.length;
             scenario.until = Until::Horizon;
-            for repeat in 0..self.repeats {
-                scenario.tick_phase = self.phase.of_run(kernel, period, repeat, self.repeats);
-                let report = simulate(kernel, &scenario)?;
-                let task = &report.tasks[0];
-                if task.died_at.is_some() {
-                    continue;
-                }
-                let time = &task.time;
-                let off_cpu = [time.asleep, time.queued, time.waiting_for_cpu];
-                let off_cpu = off_cpu.into_iter().fold(Nanos::ZERO, Nanos::plus);
-                let run = Run {
-                    turns: task.turns,
-                    elapsed: report.elapsed,
-                    cpu: time.total().since(off_cpu),
-                };
-                runs.push(PlannedRun {
-                    timeout: period,
-                    repeat,
-                    run,
-                });
-            }
-        }
-        Ok(runs)
+            scenario
+        };
+        let finished = |report: &Report| {
+            let task = &report.tasks[0];
+            let time = &task.time;
+            let off_cpu = [time.asleep, time.queued, time.waiting_for_cpu];
+            let off_cpu = off_cpu.into_iter().fold(Nanos::ZERO, Nanos::plus);
+            task.died_at.is_none().then(|| Run {
+                turns: task.turns,
+                elapsed: report.elapsed,
+                cpu: time.total().since(off_cpu),
+            })
+        };
+        let (periods, repeats) = (&self.periods, self.repeats);
+        self.phase
+            .runs(kernel, periods, repeats, scenario, finished)
     }
 }
 
 impl Phase {
+    /// Simulates the scenario of each timeout as often as planned; `finished` is the run that a report tells of, if it came
+    /// to its end.
+    fn runs(
+        self,
+        kernel: &Profile,
+        timeouts: &[Nanos],
+        repeats: u32,
+        scenario: impl Fn(Nanos) -> Scenario,
+        finished: impl Fn(&Report) -> Option<Run>,
+    ) -> Result<Vec<PlannedRun>, ProgressError> {
+        if repeats == 0 {
+            return Err(ProgressError::NoRepeats);
+        }
+        let mut runs = Vec::new();
+        for &timeout in timeouts {
+            let mut scenario = scenario(timeout);
+            for repeat in 0..repeats {
+                scenario.tick_phase = self.of_run(kernel, timeout, repeat, repeats);
+                let run = finished(&simulate(kernel, &scenario)?);
+                runs.extend(run.map(|run| PlannedRun {
+                    timeout,
+                    repeat,
+                    run,
+                }));
+            }
+        }
+        Ok(runs)
+    }
+
     fn of_run(self, kernel: &Profile, timeout: Nanos, repeat: u32, repeats: u32) -> Nanos {
         let pattern = kernel.hz().pattern().0;
         match self {

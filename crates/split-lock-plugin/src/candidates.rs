@@ -10,7 +10,8 @@ use split_lock_find::records::Code;
 
 /// The largest cache of QEMU (1 GiB) holds fewer locked instructions. Memory is taken only as far as it is used.
 const MOST: usize = 1 << 21;
-const WORDS: usize = 5;
+const WORDS: usize = 6;
+const RECORD: usize = 5;
 
 /// Pages that are all zero at first.
 #[derive(Debug)]
@@ -37,11 +38,11 @@ impl Candidates {
             self.count.store(MOST, Relaxed);
             return None;
         };
-        let values = [code.pc, code.bytes[0], code.bytes[1], code.shape];
+        let values = [code.pc, code.bytes[0], code.bytes[1], code.shape, code.page];
         for (word, value) in words.iter().zip(values) {
             word.store(value, Relaxed);
         }
-        words[4].store(0, Release);
+        words[RECORD].store(0, Release);
         Some(number)
     }
 
@@ -57,18 +58,19 @@ impl Candidates {
             pc: get(0),
             bytes: [get(1), get(2)],
             shape: get(3),
+            page: get(4),
         })
     }
 
     /// The number of its record, if it has one.
     pub(crate) fn record(&self, number: usize) -> Option<usize> {
-        let known = self.words_of(number)?[4].load(Acquire);
+        let known = self.words_of(number)?[RECORD].load(Acquire);
         (known as usize).checked_sub(1)
     }
 
     pub(crate) fn set_record(&self, number: usize, record: usize) {
         if let Some(words) = self.words_of(number) {
-            words[4].store(record as u64 + 1, Release);
+            words[RECORD].store(record as u64 + 1, Release);
         }
     }
 

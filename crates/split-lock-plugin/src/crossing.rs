@@ -18,8 +18,15 @@ pub(crate) fn forget_thread() {
 }
 
 impl Plugin {
-    /// The instruction of that number has stored an operand across the end of a cache line.
-    pub(crate) fn split(&self, number: usize, address: u64, bytes: u64, vcpu: u32) {
+    /// The instruction of that number has stored an operand across the end of a cache line. `None` if there is no room for
+    /// its record.
+    pub(crate) fn split(
+        &self,
+        number: usize,
+        address: u64,
+        bytes: u64,
+        vcpu: u32,
+    ) -> Option<SiteRecord<'static>> {
         let callers = self.callers.return_addresses(vcpu);
         let record = match self.candidates.record(number) {
             Some(record) => self.recorder.numbered_site(record),
@@ -27,11 +34,14 @@ impl Plugin {
         };
         match record {
             Some(record) => {
-                record.compare_callers(&callers);
+                if self.target != Target::System {
+                    record.compare_callers(&callers);
+                }
                 record.add(address, bytes, self.thread(vcpu));
             }
             None => self.recorder.count_without_site(),
         }
+        record
     }
 
     fn find_site(

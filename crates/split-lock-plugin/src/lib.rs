@@ -18,12 +18,14 @@
 //! | [`crossing`] | what is done about a split lock |
 //! | [`place`], [`layout`] | what code and operand are part of |
 //! | [`follow`] | programs that the program executes |
+//! | [`guest`] | which program of a guest it is |
 //! | [`plugin`] | all of it together |
 //! | [`sys`] | QEMU's interface, and system calls |
 //!
 //! # Versions
 //! Interface versions 1 (QEMU 7.2) to 7 (11.1). What is used has changed twice: since version 3 an instruction's bytes are
-//! copied, since version 7 callbacks get data in the place of the plugin's number. Functions are looked up when the plugin
+//! copied, since version 7 callbacks get data in the place of the plugin's number. A guest's registers, and with them its
+//! address spaces, are shown since version 2, and its memory since version 4. Functions are looked up when the plugin
 //! is loaded, so what an emulator lacks is named.
 #![expect(
     rustdoc::private_intra_doc_links,
@@ -34,6 +36,7 @@ mod callers;
 mod candidates;
 mod crossing;
 mod follow;
+mod guest;
 mod instruction;
 mod layout;
 mod place;

@@ -21,6 +21,8 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 /// The addresses of the emulator and the program are not known yet.
 const UNKNOWN: u64 = u64::MAX;
 
+const PAGE: u64 = 4096;
+
 /// Everything there is, once in a process.
 #[derive(Debug)]
 pub(crate) struct Plugin {
@@ -119,7 +121,12 @@ impl Plugin {
             });
         }
         self.recorder.count_translated();
-        let number = self.candidates.push(&Code::in_modes(pc, bytes, &modes));
+        let page = match self.target {
+            Target::System => host - host % PAGE,
+            Target::X86_64 | Target::I386 => 0,
+        };
+        let code = Code::in_modes(pc, bytes, &modes).in_page(page);
+        let number = self.candidates.push(&code);
         if number.is_none() {
             self.recorder.count_left_out();
         }

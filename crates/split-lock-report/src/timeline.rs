@@ -31,11 +31,9 @@ pub struct View {
 pub(crate) enum TimelineRow {
     /// When this thread's timer interrupted it.
     Kicks(u32),
-    /// What this thread does.
     Thread(u32),
     /// Whether this core detects split locks.
     Core(CoreId),
-    /// Who holds the semaphore.
     Semaphore,
 }
 

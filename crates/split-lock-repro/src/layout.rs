@@ -17,7 +17,6 @@ use split_lock_assist::kvm::LongMode;
 
 pub(crate) mod two_tasks;
 
-/// Bytes in a cache line.
 pub(crate) const CACHE_LINE: u64 = 64;
 
 /// Memory of one vCPU, in bytes.

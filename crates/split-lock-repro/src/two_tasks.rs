@@ -158,7 +158,6 @@ impl TwoTasks {
     }
 }
 
-/// What there is while it runs.
 struct RunningGuest<'a> {
     vcpu: GuardedVcpu<'a>,
     timer: InterruptLine,

@@ -64,10 +64,8 @@ impl Origin {
     #[must_use]
     pub fn symbol(&self) -> Option<(&FunctionName, u64)> {
         let function = self.function.as_ref()?;
-        Some((
-            function.name.as_ref()?,
-            self.address_in_file? - function.start,
-        ))
+        let offset = self.address_in_file? - function.start;
+        Some((function.name.as_ref()?, offset))
     }
 }
 

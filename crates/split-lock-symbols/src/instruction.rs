@@ -48,13 +48,10 @@ impl ProcessInstruction {
         let origin = code.origin.as_ref();
         let symbol = origin.and_then(|origin| origin.symbol());
         let source = origin.map_or(&[][..], |origin| &origin.source).iter();
+        let bytes = line.bytes.iter();
         Ok(Self {
             address,
-            bytes: line
-                .bytes
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            bytes: bytes.map(|byte| format!("{byte:02x}")).collect(),
             text: line.text.clone(),
             locks: line.locks,
             file: origin.and_then(|origin| origin.file.clone()),

@@ -13,7 +13,6 @@ const AFTER: usize = 4;
 /// How many bytes have to be there after an instruction's beginning to show all of that.
 pub(crate) const BYTES_AFTER: usize = (1 + AFTER) * MAX_INSTRUCTION_BYTES;
 
-/// Code that lies somewhere.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CodeBytes<'a> {
     pub(crate) bytes: &'a [u8],

@@ -32,8 +32,6 @@ pub struct FunctionOffset {
 
 /// A kernel counts what fills the space up to the next function, and a file does not.
 const MOST_PADDING: u64 = 64;
-
-/// More functions of one name are not listed.
 const MOST_LISTED: usize = 4;
 
 impl FromStr for CodePlace {
@@ -46,11 +44,10 @@ impl FromStr for CodePlace {
             .and_then(|text| text.strip_suffix('>'))
             .unwrap_or(text);
         if let Some(digits) = text.strip_prefix("0x") {
-            let is_number =
-                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            let value = is_number.then(|| u64::from_str_radix(digits, 16).ok());
+            // A sign is no digit.
+            let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let value = u64::from_str_radix(digits, 16).ok().filter(|_| is_number);
             return value
-                .flatten()
                 .map(Self::Address)
                 .ok_or_else(|| "an address has up to 16 hexadecimal digits".to_owned());
         }
@@ -69,24 +66,25 @@ impl FromStr for CodePlace {
             }
             _ => (text, "0"),
         };
-        let (offset, size) = match rest.split_once('/') {
-            Some((offset, size)) => (number(offset), Some(number(size))),
-            None => (number(rest), None),
-        };
-        match (offset, size) {
-            (Some(offset), None) => Some((offset, None)),
-            (Some(offset), Some(Some(size))) if offset < size => Some((offset, Some(size))),
-            _ => None,
-        }
-        .filter(|_| !function.is_empty())
-        .map(|(offset, size)| {
+        let place = |offset, size| {
+            let function = function.trim().to_owned();
             Self::InFunction(FunctionOffset {
-                function: function.trim().to_owned(),
+                function,
                 offset,
                 size,
             })
-        })
-        .ok_or_else(|| {
+        };
+        let place = match rest.split_once('/') {
+            _ if function.is_empty() => None,
+            None => number(rest).map(|offset| place(offset, None)),
+            Some((offset, size)) => {
+                let inside = number(offset)
+                    .zip(number(size))
+                    .filter(|(offset, size)| offset < size);
+                inside.map(|(offset, size)| place(offset, Some(size)))
+            }
+        };
+        place.ok_or_else(|| {
             "a place in a function is written as main+0x10 or skb_clone+0x159/0x1e0".to_owned()
         })
     }
@@ -126,14 +124,10 @@ impl CodePlace {
             let Ok(image) = Image::parse(file.data()) else {
                 continue;
             };
-            found.extend(
-                image
-                    .function_named(&place.function)
-                    .into_iter()
-                    .filter_map(|(start, bytes)| {
-                        Some((mapped_at(&mapping, image.offset_of_address(start)?)?, bytes))
-                    }),
-            );
+            let functions = image.function_named(&place.function).into_iter();
+            found.extend(functions.filter_map(|(start, bytes)| {
+                Some((mapped_at(&mapping, image.offset_of_address(start)?)?, bytes))
+            }));
         }
         place.in_one_of(&found).map_err(Error::other)
     }
@@ -141,32 +135,23 @@ impl CodePlace {
 
 /// What a part of a file became in memory, if it is in this mapping of it.
 fn mapped_at(mapping: &Mapping, offset: u64) -> Option<u64> {
-    let first = mapping.offset_in_file(mapping.addresses.start)?;
-    let address = mapping
-        .addresses
-        .start
-        .checked_add(offset.checked_sub(first)?)?;
+    let first = mapping.addresses.start;
+    let into = offset.checked_sub(mapping.offset_in_file(first)?)?;
+    let address = first.checked_add(into)?;
     mapping.addresses.contains(&address).then_some(address)
 }
 
 impl FunctionOffset {
     /// The address that is meant, of functions with this name, each with where it begins and its size.
     fn in_one_of(&self, found: &[(u64, u64)]) -> Result<u64> {
-        let Self {
-            function,
-            offset,
-            size,
-        } = self;
-        let (offset, size) = (*offset, *size);
+        let (function, offset, size) = (&self.function, self.offset, self.size);
         if found.is_empty() {
             bail!("it has no function {function} (a stripped file has no names: give an address)");
         }
         let fits = |&(_, bytes): &(u64, u64)| {
-            let is_inside = bytes == 0 || offset < bytes;
-            is_inside
-                && size.is_none_or(|size| {
-                    bytes == 0 || (bytes..=bytes.saturating_add(MOST_PADDING)).contains(&size)
-                })
+            let padded = bytes..=bytes.saturating_add(MOST_PADDING);
+            let is_its_size = size.is_none_or(|size| padded.contains(&size));
+            bytes == 0 || (offset < bytes && is_its_size)
         };
         let fitting: Vec<_> = found.iter().copied().filter(fits).collect();
         match fitting[..] {
@@ -174,38 +159,31 @@ impl FunctionOffset {
                 .checked_add(offset)
                 .ok_or_else(|| anyhow!("{function}+{offset:#x} is no address")),
             [] => {
-                let sizes: Vec<_> = found
-                    .iter()
-                    .take(MOST_LISTED)
-                    .map(|(_, bytes)| format!("{bytes:#x}"))
-                    .collect();
-                let sizes = sizes.join(", ");
+                let sizes = listed(found.iter().map(|&(_, bytes)| bytes));
                 match size {
                     Some(size) => bail!(
                         "its function {function} has {sizes} bytes, and not {size:#x}: it is another build; leave /{size:#x} out to look \
                      there all the same"
                     ),
-                    None => {
-                        bail!(
-                            "its function {function} has {sizes} bytes, and {offset:#x} is not in it"
-                        )
-                    }
+                    None => bail!(
+                        "its function {function} has {sizes} bytes, and {offset:#x} is not in it"
+                    ),
                 }
             }
-            _ => {
-                let starts: Vec<_> = fitting
-                    .iter()
-                    .take(MOST_LISTED)
-                    .map(|(start, _)| format!("{:#x}", start.wrapping_add(offset)))
-                    .collect();
-                bail!(
-                    "it has {} functions {function}: give one of the addresses, which are {}",
-                    fitting.len(),
-                    starts.join(", ")
-                )
-            }
+            _ => bail!(
+                "it has {} functions {function}: give one of the addresses, which are {}",
+                fitting.len(),
+                listed(fitting.iter().map(|(start, _)| start.wrapping_add(offset)))
+            ),
         }
     }
+}
+
+fn listed(numbers: impl Iterator<Item = u64>) -> String {
+    let numbers = numbers
+        .take(MOST_LISTED)
+        .map(|number| format!("{number:#x}"));
+    numbers.collect::<Vec<_>>().join(", ")
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
@@ -251,10 +229,8 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
 /// Whether a name is what people write for it: all of it, or without its parameters.
 fn is_written(demangled: &str, name: &str) -> bool {
-    demangled == name
-        || demangled
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('('))
+    let rest = demangled.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('('))
 }
 
 #[cfg(test)]

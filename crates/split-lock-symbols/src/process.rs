@@ -18,7 +18,6 @@ const MOST_BYTES_OF_MAPS: u64 = 64 << 20;
 /// What the kernel appends to the path of a file that is not there any more.
 const DELETED: &[u8] = b" (deleted)";
 
-/// A process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: u32,
@@ -151,7 +150,6 @@ impl Process {
         UntrustedFile::open(&self.folder.join("root").join(below_root))
     }
 
-    /// The program that it runs.
     pub(crate) fn executable(&self) -> Result<UntrustedFile> {
         UntrustedFile::open(&self.folder.join("exe"))
     }
@@ -173,7 +171,6 @@ fn how_to_be_allowed() -> String {
 }
 
 impl Mapping {
-    /// A line of /proc/PID/maps.
     fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.splitn(6, |&byte| byte == b' ');
         let mut word = || str::from_utf8(words.next()?).ok();
@@ -204,7 +201,6 @@ impl Mapping {
         self.name.ends_with(DELETED)
     }
 
-    /// It is mapped from a file.
     pub(crate) fn has_path(&self) -> bool {
         self.path().is_some()
     }

@@ -2,6 +2,8 @@
 
 use split_lock_model::handler::TrapOrigin;
 
+use crate::thread_table::ThreadId;
+
 /// One step of a thread, or of a CPU, at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
@@ -15,6 +17,13 @@ pub struct Event {
     pub pid: u32,
     /// What it was.
     pub kind: EventKind,
+}
+
+impl Event {
+    pub(crate) fn thread(&self) -> ThreadId {
+        let Event { pid, tid, .. } = *self;
+        ThreadId { pid, tid }
+    }
 }
 
 /// The steps that a thread takes, from the trap to the window.

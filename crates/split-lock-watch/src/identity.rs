@@ -81,7 +81,6 @@ impl IdentityCache {
         identity
     }
 
-    /// Whether a thread has ended, as far as can be seen.
     pub(crate) fn has_ended(&self, thread: ThreadId) -> bool {
         let ThreadId { pid, tid } = thread;
         let folder = format!("proc/{pid}/task/{tid}");

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Serialize;
 use split_lock_host::Facts;
 use split_lock_model::analysis::Thresholds;
-use split_lock_model::time::Nanos;
 
 /// Within what time of a trap a signal never lets the kernel's sleep end, whatever the phase of the ticks.
 ///
@@ -58,7 +57,6 @@ pub(super) struct Attempts {
     hopeless: Option<Run>,
 }
 
-/// Attempts in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     since_ns: u64,
@@ -95,7 +93,6 @@ impl Run {
 }
 
 impl Attempts {
-    /// With one more.
     pub(super) fn add(
         before: Option<Self>,
         since_ns: u64,
@@ -139,9 +136,7 @@ impl LivelockThreshold {
         let kernels = facts.possible_kernels();
         let limits = kernels.iter().filter_map(Thresholds::of);
         let shortest = limits.map(|limits| limits.never_up_to()).min();
-        shortest.map_or_else(Self::default, |Nanos(ns)| {
-            Self::new(Duration::from_nanos(ns))
-        })
+        Self::new(Duration::from_nanos(shortest.unwrap_or_default().0))
     }
 
     /// An attempt that fails within this time could not have gone well.

@@ -11,7 +11,7 @@ use crate::identity::IdentityCache;
 use crate::livelock::{LivelockThreshold, ThreadState};
 use crate::snapshot::{Cost, ProcessRow, Snapshot, ThreadRow};
 use crate::source::{Watch, WatchError};
-use crate::thread_stats::Totals;
+use crate::thread_stats::{ThreadStats, Totals};
 use crate::thread_table::{StateChange, ThreadId, ThreadTable};
 
 /// Of threads that have ended the last so many have rows,
@@ -111,12 +111,11 @@ impl Session {
 
     /// Threads that are alive and will not get past their instruction.
     pub(crate) fn livelocked(&mut self) -> BTreeSet<ThreadId> {
-        let threads = self.table.threads();
-        let livelocked = threads.filter(|(_, stats)| stats.state() == ThreadState::Livelocked);
-        let threads = livelocked.map(|(thread, _)| thread);
-        threads
-            .filter(|&thread| !self.identities.has_ended(thread))
-            .collect()
+        let is_victim = |(thread, stats): (ThreadId, &ThreadStats)| {
+            let is_livelocked = stats.state() == ThreadState::Livelocked;
+            (is_livelocked && !self.identities.has_ended(thread)).then_some(thread)
+        };
+        self.table.threads().filter_map(is_victim).collect()
     }
 
     /// Threads that have opened a window since this moment, which need not have been taken in yet.
@@ -210,11 +209,11 @@ impl Session {
             .map(|thread| (thread, *self.ending.get(&thread).unwrap_or(&now_ns)))
             .collect();
         let heard_until_ns = self.watch.collected_until_ns();
-        let (heard, ending) = ended
-            .into_iter()
-            .partition::<HashMap<_, _>, _>(|&(_, since_ns)| since_ns <= heard_until_ns);
-        self.ending = ending;
-        for thread in heard.into_keys() {
+        self.ending = ended;
+        for (thread, _) in self
+            .ending
+            .extract_if(|_, since_ns| *since_ns <= heard_until_ns)
+        {
             self.table.remove(thread);
         }
     }

@@ -167,7 +167,6 @@ impl ThreadRow {
         self
     }
 
-    /// The smaller, the worse it is.
     fn rank(&self) -> Reverse<(ThreadState, Duration)> {
         Reverse((self.state, self.totals.lost))
     }
@@ -191,11 +190,8 @@ impl ProcessRow {
         let mut processes: Vec<_> = processes.into_values().collect();
         processes
             .sort_by_key(|process| (Reverse((process.state, process.totals.lost)), process.pid));
-        let ranks: HashMap<u32, usize> = processes
-            .iter()
-            .map(|process| process.pid)
-            .zip(0..)
-            .collect();
+        let pids = processes.iter().map(|process| process.pid);
+        let ranks: HashMap<u32, usize> = pids.zip(0..).collect();
         rows.sort_by_key(|row| (ranks[&row.pid], row.ended, row.rank(), row.tid));
         processes
     }

@@ -55,7 +55,6 @@ pub struct ThreadStats {
     last_ns: u64,
 }
 
-/// Where a thread is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -66,7 +65,6 @@ enum Stage {
     AsleepOrBack { since_ns: u64, at_most_ns: u64 },
 }
 
-/// How a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sleep {
     NotSeen,
@@ -112,10 +110,8 @@ impl ThreadStats {
     /// For how long it has not got past an instruction.
     #[must_use]
     pub fn stuck_for(&self) -> Duration {
-        let runs = [
-            self.attempts.map(|attempts| *attempts.all()),
-            self.unused_windows,
-        ];
+        let attempts = self.attempts.map(|attempts| *attempts.all());
+        let runs = [attempts, self.unused_windows];
         let lasting = runs.iter().flatten().map(Run::lasting).max();
         lasting.unwrap_or_default() + self.in_handler_for
     }
@@ -148,7 +144,6 @@ impl ThreadStats {
         self.last_ns
     }
 
-    /// Takes note of a step.
     pub(super) fn record(
         &mut self,
         at_ns: u64,
@@ -156,10 +151,7 @@ impl ThreadStats {
         kind: EventKind,
         threshold: LivelockThreshold,
     ) {
-        if !self.concerns(kind) {
-            return;
-        }
-        if self.note_switch(at_ns, kind) {
+        if !self.concerns(kind) || self.note_switch(at_ns, kind) {
             return;
         }
         if let EventKind::Trap { rip, .. } | EventKind::Asleep { rip, .. } = kind {
@@ -220,10 +212,10 @@ impl ThreadStats {
         let Some(window) = self.window.take() else {
             return;
         };
-        let seen = self
+        let is_seen = self
             .switches_seen_ns
-            .filter(|&seen_ns| seen_ns <= window.opened_ns);
-        let cause = seen.and_then(|_| window.why_unused(at_ns, cpu, rip));
+            .is_some_and(|seen_ns| seen_ns <= window.opened_ns);
+        let cause = window.why_unused(at_ns, cpu, rip).filter(|_| is_seen);
         self.unused_windows = cause.map(|cause| {
             self.totals.windows_unused += 1;
             self.totals.windows_without_cpu += u64::from(cause == UnusedCause::WithoutCpu);
@@ -242,7 +234,6 @@ impl ThreadStats {
         }
     }
 
-    /// Takes note that nothing has happened.
     pub(super) fn advance_to(&mut self, now_ns: u64) {
         let idle = Duration::from_nanos(now_ns.saturating_sub(self.last_ns));
         if idle < LONG {

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::event::{Event, EventKind};
-use crate::livelock::LivelockThreshold;
-use crate::livelock::ThreadState;
+use crate::livelock::{LivelockThreshold, ThreadState};
 use crate::thread_stats::{ThreadStats, Totals};
 
 /// Maximum number of tracked threads.
@@ -89,10 +88,7 @@ impl ThreadTable {
         let Event {
             at_ns, cpu, kind, ..
         } = *event;
-        let thread = ThreadId {
-            pid: event.pid,
-            tid: event.tid,
-        };
+        let thread = event.thread();
         match kind {
             EventKind::Detection { on: true, .. } => self.close_window(cpu, at_ns),
             EventKind::Detection { on: false, .. } => {
@@ -110,7 +106,7 @@ impl ThreadTable {
         let stats = self.threads.entry(thread).or_insert_with(new);
         let from = stats.state();
         stats.record(at_ns, cpu, kind, self.threshold);
-        note(&mut self.changes, at_ns, thread, from, stats.state());
+        self.changes.extend(change(at_ns, thread, from, stats));
     }
 
     /// Takes note of the time: threads that have long done nothing are quiet.
@@ -118,7 +114,7 @@ impl ThreadTable {
         for (&thread, stats) in &mut self.threads {
             let from = stats.state();
             stats.advance_to(now_ns);
-            note(&mut self.changes, now_ns, thread, from, stats.state());
+            self.changes.extend(change(now_ns, thread, from, stats));
         }
     }
 
@@ -213,21 +209,19 @@ impl ThreadTable {
     }
 }
 
-fn note(
-    changes: &mut Vec<StateChange>,
+fn change(
     at_ns: u64,
     thread: ThreadId,
     from: ThreadState,
-    to: ThreadState,
-) {
-    if from != to {
-        changes.push(StateChange {
-            at_ns,
-            thread,
-            from,
-            to,
-        });
-    }
+    stats: &ThreadStats,
+) -> Option<StateChange> {
+    let to = stats.state();
+    (from != to).then_some(StateChange {
+        at_ns,
+        thread,
+        from,
+        to,
+    })
 }
 
 /// Whether a thread that was never seen before is tracked from this on.

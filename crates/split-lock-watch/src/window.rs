@@ -21,7 +21,6 @@ pub(super) struct GrantedWindow {
     has_slept: bool,
 }
 
-/// Why a thread did not come to its instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnusedCause {
     /// It was not on a CPU.

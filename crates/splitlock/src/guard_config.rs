@@ -20,12 +20,8 @@ pub(crate) fn config(reaction: Reaction, kernel: Option<&Profile>, others: u32) 
     if reaction == Reaction::Off {
         return None;
     }
-    let kernel = match kernel {
-        Some(kernel) => Some(kernel.clone()),
-        None => Facts::live()
-            .ok()
-            .and_then(|facts| of_this_host(&facts).ok()),
-    };
+    let here = || of_this_host(&Facts::live().ok()?).ok();
+    let kernel = kernel.cloned().or_else(here);
     let grace = kernel.and_then(|kernel| grace(&kernel, others));
     let config = Config::new(reaction).with_shortest_probe(SHORTEST_PROBE);
     Some(config.with_grace(grace))

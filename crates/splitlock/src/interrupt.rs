@@ -54,17 +54,13 @@ fn on_ctrl_c(act: impl Fn() + Send + 'static) -> Result<()> {
 
 /// Those of these signals that whoever started us wants us to hear.
 pub(crate) fn wanted(signals: &[i32]) -> Vec<i32> {
-    let ignored = ignored_signals();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = mask_in(&status).unwrap_or(0);
     let signals = signals.iter().copied();
     signals.filter(|&signal| !is_in(ignored, signal)).collect()
 }
 
 /// The signals that whoever started us does not want us to hear, as `nohup` does: bit 0 is signal 1.
-fn ignored_signals() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    mask_in(&status).unwrap_or(0)
-}
-
 fn mask_in(status: &str) -> Option<u64> {
     let mask = status
         .lines()

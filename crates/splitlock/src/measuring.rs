@@ -13,7 +13,7 @@ use split_lock_assist::guard::Stall;
 use split_lock_host::{Detection, Fact, Facts};
 use split_lock_repro::guest::Level;
 use split_lock_repro::program;
-use split_lock_repro::results::{HostFacts, Provenance, Sweep};
+use split_lock_repro::results::{HostFacts, Provenance, Sample, Sweep};
 use split_lock_repro::sweep::{self, Event, Plan, Stop};
 use split_lock_repro::two_tasks::{Moment, TwoTasks};
 use split_lock_repro::vm::{open_kvm, work_rate};
@@ -78,13 +78,9 @@ impl KvmSession {
         .inspect_err(|_| bar.finish_and_clear())?;
         bar.finish_and_clear();
         provenance.work_turns_per_second = work_turns_per_second();
-        Ok((!samples.is_empty()).then_some(Sweep {
-            provenance: Some(provenance),
-            samples,
-        }))
+        Ok(unless_empty(provenance, samples))
     }
 
-    /// Plays a scene. Whoever looks at its moments can end it.
     pub(crate) fn play(
         &self,
         scene: &TwoTasks,
@@ -121,10 +117,7 @@ impl Session {
         });
         bar.finish_and_clear();
         measured?;
-        Ok((!samples.is_empty()).then_some(Sweep {
-            provenance: Some(provenance),
-            samples,
-        }))
+        Ok(unless_empty(provenance, samples))
     }
 
     /// vCPUs that take turns on a CPU do not run at once, whatever the series says.
@@ -160,8 +153,23 @@ impl Session {
     }
 }
 
+/// What the model says, with where that comes from.
+pub(crate) fn modelled(facts: &Facts, seed: u64, samples: Vec<Sample>) -> Sweep {
+    Sweep {
+        provenance: Some(provenance(facts, seed, samples.len() as u64)),
+        samples,
+    }
+}
+
+fn unless_empty(provenance: Provenance, samples: Vec<Sample>) -> Option<Sweep> {
+    (!samples.is_empty()).then_some(Sweep {
+        provenance: Some(provenance),
+        samples,
+    })
+}
+
 /// Where samples come from that this command is about to make.
-pub(crate) fn provenance(facts: &Facts, seed: u64, planned_samples: u64) -> Provenance {
+fn provenance(facts: &Facts, seed: u64, planned_samples: u64) -> Provenance {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     Provenance {
         program: concat!("splitlock ", env!("CARGO_PKG_VERSION")).into(),
@@ -190,22 +198,20 @@ fn or_unknown(text: &Fact<String>) -> String {
 
 /// What has been taken for a second of work by guests that work.
 fn work_turns_per_second() -> BTreeMap<String, u64> {
-    let rate = |level| Some((level, work_rate(level)?));
+    let rate = |level: Level| Some((level.to_string(), work_rate(level)?.turns_per_second()));
     [Level::Cpl3, Level::Cpl0]
         .into_iter()
         .filter_map(rate)
-        .map(|(level, rate)| (level.to_string(), rate.turns_per_second()))
         .collect()
 }
 
-/// CPUs that this process may run on.
 pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Every guest has a VM of its own, and descriptors with it; many systems allow few by default and
-/// many on request.
-fn allow_many_files() {
+/// Many systems allow few open files by default and many on request. Every guest has a VM of its own, and descriptors
+/// with it.
+pub(crate) fn allow_many_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -222,10 +228,9 @@ pub(crate) fn seed(asked: Option<u64>) -> u64 {
 fn progress_bar(what: &'static str, guest_time: Duration) -> ProgressBar {
     let template = "{msg:24} {wide_bar} {percent:>3}%  {eta} left";
     let style = ProgressStyle::with_template(template).expect("a template of ours");
-    let target = if guest_time < WORTH_A_BAR {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr()
+    let target = match guest_time < WORTH_A_BAR {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
     };
     let length = u64::try_from(guest_time.as_nanos()).unwrap_or(u64::MAX);
     let bar = ProgressBar::with_draw_target(Some(length), target)

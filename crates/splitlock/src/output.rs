@@ -17,8 +17,7 @@ use draft::Draft;
 pub(crate) use draft::discard_all;
 pub(crate) use folder::OutputFolder;
 
-use crate::stdout::is_standard;
-use crate::stdout::{CANNOT_WRITE, tolerate_closed_pipe};
+use crate::stdout::{CANNOT_WRITE, is_standard, tolerate_closed_pipe};
 
 /// As many links as the kernel would follow.
 const MOST_LINKS: usize = 40;

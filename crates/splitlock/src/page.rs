@@ -7,7 +7,6 @@ use unicode_width::UnicodeWidthStr;
 use crate::stdout;
 use crate::terminal::{self, USUAL_WIDTH};
 
-/// The columns that a list's marks take.
 const INDENT: usize = 4;
 
 /// What the colour of a title tells.
@@ -29,19 +28,19 @@ pub(crate) struct Page {
 impl Page {
     /// For standard output, whatever that is.
     pub(crate) fn for_terminal() -> Self {
-        Page {
-            text: String::new(),
-            width: terminal::width(),
-            has_colors: terminal::has_colors(),
-        }
+        Self::new(terminal::width(), terminal::has_colors())
     }
 
-    /// For a file.
     pub(crate) fn for_file() -> Self {
+        Self::new(USUAL_WIDTH, false)
+    }
+
+    fn new(width: usize, has_colors: bool) -> Self {
+        let text = String::new();
         Page {
-            text: String::new(),
-            width: USUAL_WIDTH,
-            has_colors: false,
+            text,
+            width,
+            has_colors,
         }
     }
 

@@ -19,23 +19,39 @@ pub(crate) struct PictureFile {
     output: Output,
 }
 
-#[derive(Debug)]
-enum Form {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
     Svg,
-    Png,
+    Png { width: u32 },
+}
+
+impl Form {
+    /// By the ending of a file's name; `None` if that says neither.
+    pub(crate) fn of(path: &Path, width: u32) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "svg" => Some(Form::Svg),
+            "png" => Some(Form::Png { width }),
+            _ => None,
+        }
+    }
+
+    /// # Errors
+    /// If it cannot be drawn.
+    pub(crate) fn draw(self, picture: &Picture) -> Result<Vec<u8>> {
+        Ok(match self {
+            Form::Svg => picture.svg()?.into_bytes(),
+            Form::Png { width } => picture.png(width)?,
+        })
+    }
 }
 
 impl PictureFile {
     /// # Errors
     /// If the name does not say what to draw, or nothing can be written there.
     pub(crate) fn prepare(path: &Path) -> Result<Self> {
-        let form = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("svg") => Form::Svg,
-            Some("png") => Form::Png,
-            _ => bail!(
-                "cannot tell what to draw for {}: end the name in .svg or .png",
-                path.display()
-            ),
+        let Some(form) = Form::of(path, PNG_WIDTH) else {
+            let path = path.display();
+            bail!("cannot tell what to draw for {path}: end the name in .svg or .png")
         };
         let output = Output::prepare(path)?;
         Ok(PictureFile { form, output })
@@ -44,10 +60,7 @@ impl PictureFile {
     /// # Errors
     /// If it cannot be drawn or written.
     pub(crate) fn write(self, picture: &Picture) -> Result<()> {
-        let bytes = match self.form {
-            Form::Svg => picture.svg()?.into_bytes(),
-            Form::Png => picture.png(PNG_WIDTH)?,
-        };
+        let bytes = self.form.draw(picture)?;
         self.output.write(|out| out.write_all(&bytes))
     }
 }

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use split_lock_report::text;
 
 pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
 
-/// Whether a file's name is `-`, for a standard stream.
 pub(crate) fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
@@ -24,6 +24,11 @@ pub(crate) fn tolerate_closed_pipe(result: io::Result<()>) -> io::Result<()> {
 /// Prints lines of text, which may hold what a user or a file has named.
 pub(crate) fn print(lines: &str) -> Result<()> {
     print_plain(&text::plain_lines(lines))
+}
+
+/// A result as programs get it: indented, with a newline at its end.
+pub(crate) fn json(value: &impl Serialize) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Prints text that is free of foreign control characters already, such as a page in colours.

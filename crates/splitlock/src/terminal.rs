@@ -16,12 +16,10 @@ pub(crate) fn show(figure: &Figure) -> Result<()> {
     stdout::print_plain(&chart::render(figure, width(), has_colors()))
 }
 
-/// Whether what is printed may be coloured.
 pub(crate) fn has_colors() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// How many columns there are to fill.
 pub(crate) fn width() -> usize {
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col.into());
     match columns {

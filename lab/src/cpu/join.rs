@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use super::journal::{self, Journal};
+use super::journal::{self, Journal, SPLIT_LOCK_DETECT};
 use super::trace::{Noted, What};
 use crate::journal::{Event, Kind};
 use crate::replay::Ticks;
@@ -283,9 +283,6 @@ impl Joiner<'_> {
         Ok(self.joined)
     }
 }
-
-/// The bit of TEST_CTRL that makes split locks trap.
-const SPLIT_LOCK_DETECT: u64 = 1 << 29;
 
 #[cfg(test)]
 mod tests {

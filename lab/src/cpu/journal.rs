@@ -1,8 +1,6 @@
 //! The CPU's own account: JSON lines, one for each event. `lab/cpu/README.md` has the format.
 
-use std::fmt;
-
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 /// Everything that one run has written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +44,9 @@ pub enum Kind {
     /// TEST_CTRL was written.
     TestCtrl(u64),
 }
+
+/// The bit of TEST_CTRL that makes split locks trap.
+pub(super) const SPLIT_LOCK_DETECT: u64 = 1 << 29;
 
 impl Kind {
     /// Whether this is a split lock's #AC.
@@ -102,30 +103,22 @@ impl Journal {
     /// At the first line that is not what the CPU writes, that goes back in time or speaks of a CPU that is not there,
     /// and at a last line whose totals are not those of the lines before.
     pub fn parse(text: &str) -> Result<Self, JournalError> {
-        let mut lines = text.lines().enumerate().map(|(index, line)| {
-            let fail = move |fault: String| JournalError {
+        let mut journal = None;
+        for (index, text) in text.lines().enumerate() {
+            let line = serde_json::from_str(text).map_err(|error| error.to_string());
+            let added = line.and_then(|line| match &mut journal {
+                None => Self::begin(&line).map(|begun| journal = Some(begun)),
+                Some(journal) => journal.add(line),
+            });
+            added.map_err(|fault| JournalError {
                 line: index + 1,
                 fault,
-            };
-            (fail, serde_json::from_str::<Line>(line))
-        });
-        let mut journal = match lines.next() {
-            Some((fail, line)) => {
-                let line = line.map_err(|error| fail(error.to_string()))?;
-                Self::begin(&line).map_err(fail)?
-            }
-            None => {
-                return Err(JournalError {
-                    line: 1,
-                    fault: "there is none".to_owned(),
-                });
-            }
-        };
-        for (fail, line) in lines {
-            let line = line.map_err(|error| fail(error.to_string()))?;
-            journal.add(line).map_err(fail)?;
+            })?;
         }
-        Ok(journal)
+        journal.ok_or_else(|| JournalError {
+            line: 1,
+            fault: "there is none".to_owned(),
+        })
     }
 
     fn begin(line: &Line) -> Result<Self, String> {
@@ -258,26 +251,16 @@ struct At {
 }
 
 /// An address or a register: `0x` and hexadecimal digits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
 struct Hex(u64);
 
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Hex;
+impl TryFrom<String> for Hex {
+    type Error = String;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number such as 0x1f in quotes")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Hex, E> {
-                super::trace::hexadecimal(text)
-                    .map(Hex)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_str(Visitor)
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = super::trace::hexadecimal(&text).map(Self);
+        number.ok_or_else(|| format!("{text:?} is no number such as 0x1f"))
     }
 }
 

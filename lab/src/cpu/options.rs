@@ -2,27 +2,37 @@
 
 use std::fmt;
 
+use clap::{Args, ValueEnum};
+
 /// The CPU's options. `lab/cpu/README.md` says what each of them does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "CPU")]
 pub struct CpuOptions {
-    /// Whose CPU it looks like.
-    pub vendor: Vendor,
-    /// What it detects.
+    /// What it detects: split locks with #AC, bus locks with #DB, both, or neither.
+    #[arg(long, value_enum, default_value_t = Detect::SplitLock)]
     pub detect: Detect,
+    /// Whose it looks like.
+    #[arg(long, value_enum, default_value_t = Vendor::Intel)]
+    pub vendor: Vendor,
     /// Logical CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub cpus: u8,
-    /// How many of them are one core, and share its TEST_CTRL.
+    /// How many of them are one core and share its TEST_CTRL.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub threads_per_core: u8,
-    /// How long a bus lock takes.
+    /// How long a bus lock takes, in nanoseconds.
+    #[arg(long, value_name = "NS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
     pub bus_lock_ns: u32,
-    /// Of RDRAND and RDSEED.
+    /// Of its random numbers. The same seed makes the same run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u32,
-    /// Bus locks that are let through get a line in the journal.
+    /// Give each bus lock that is let through a line in the CPU's journal.
+    #[arg(long)]
     pub journal_locks: bool,
 }
 
 /// Whose CPU it looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Vendor {
     /// Tiger Lake, with VMX.
     Intel,
@@ -30,16 +40,19 @@ pub enum Vendor {
     Amd,
 }
 
-/// What the CPU detects, if the kernel asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the CPU detects, if the kernel asks for it. The names are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Detect {
     /// Split locks, before they happen: #AC.
+    #[value(name = "ac")]
     SplitLock,
     /// Bus locks, after they have happened: #DB.
+    #[value(name = "db")]
     BusLock,
     /// Both.
     Both,
     /// Neither.
+    #[value(name = "none")]
     Nothing,
 }
 
@@ -101,15 +114,14 @@ impl CpuOptions {
 /// The words that the CPU understands in its environment, without the names of files.
 impl fmt::Display for CpuOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let detect = match self.detect {
-            Detect::SplitLock => "ac",
-            Detect::BusLock => "db",
-            Detect::Both => "both",
-            Detect::Nothing => "none",
-        };
+        let detect = self
+            .detect
+            .to_possible_value()
+            .expect("no value is skipped");
         write!(
             f,
-            "detect={detect};bus-lock-ns={};seed={};journal-locks={}",
+            "detect={};bus-lock-ns={};seed={};journal-locks={}",
+            detect.get_name(),
             self.bus_lock_ns,
             self.seed,
             u8::from(self.journal_locks)

@@ -154,40 +154,42 @@ pub fn parse(text: &str) -> Result<Vec<Noted>, TraceError> {
             text: line.to_owned(),
         };
         let parsed = Line::parse(line).ok_or_else(fail)?;
-        if all.last().is_some_and(|last| last.tick > parsed.tick) {
+        let tick = parsed.time.parse().map_err(|_| fail())?;
+        if all.last().is_some_and(|last| last.tick > tick) {
             return Err(fail());
         }
         if parsed.matters() {
-            all.push(parsed.noted().ok_or_else(fail)?);
+            all.push(parsed.noted(tick).ok_or_else(fail)?);
         }
     }
     Ok(all)
 }
 
 /// `     splitting-0-142     [000] .....   8801524854: sleep: (msleep_interruptible+0x4/0x70) ms=10 j=4294901666`
-struct Line<'a> {
-    pid: i32,
+pub(crate) struct Line<'a> {
+    pub(crate) pid: i32,
     cpu: u16,
     /// Neither in an interrupt nor in what follows it.
     in_task: bool,
-    tick: u64,
-    name: &'a str,
-    fields: &'a str,
+    /// As the trace's clock writes it.
+    pub(crate) time: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) fields: &'a str,
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let (thread, rest) = line.split_once(" [")?;
         let (_, pid) = thread.trim_end().rsplit_once('-')?;
         let (cpu, rest) = rest.split_once("] ")?;
         let (flags, rest) = rest.trim_start().split_once(' ')?;
-        let (tick, rest) = rest.trim_start().split_once(": ")?;
+        let (time, rest) = rest.trim_start().split_once(": ")?;
         let (name, fields) = rest.split_once(": ")?;
         Some(Self {
             pid: pid.parse().ok()?,
             cpu: cpu.parse().ok()?,
             in_task: matches!(flags.as_bytes().get(2)?, b'.' | b'b'),
-            tick: tick.parse().ok()?,
+            time,
             name,
             fields,
         })
@@ -221,7 +223,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn noted(&self) -> Option<Noted> {
+    fn noted(&self, tick: u64) -> Option<Noted> {
         let ip = || hexadecimal(self.field("ip")?);
         let retry = || Some(self.number::<u8>("ret")? != 0);
         let taken = || Some(self.number::<i32>("ret")? == 0);
@@ -276,7 +278,7 @@ impl<'a> Line<'a> {
         };
         let jiffies = self.number("j");
         (jiffies.is_some() || !is_probe).then_some(Noted {
-            tick: self.tick,
+            tick,
             cpu: self.cpu,
             pid,
             jiffies,

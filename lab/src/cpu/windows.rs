@@ -1,9 +1,6 @@
 //! Windows in the CPU's journal: from the write of TEST_CTRL that switches detection off to the one that switches it on.
 
-use super::journal::{Event, Journal, Kind};
-
-/// TEST_CTRL's bit for #AC at split locks.
-const DETECTS: u64 = 1 << 29;
+use super::journal::{Event, Journal, Kind, SPLIT_LOCK_DETECT};
 
 /// Detection off on a CPU, begin and end seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub fn windows(journal: &Journal) -> Vec<Window> {
     for event in &journal.events {
         let slot = &mut open[event.cpu as usize];
         match event.kind {
-            Kind::TestCtrl(value) if value & DETECTS == 0 => {
+            Kind::TestCtrl(value) if value & SPLIT_LOCK_DETECT == 0 => {
                 slot.get_or_insert_with(|| opened_by(event));
             }
             Kind::TestCtrl(_) => windows.extend(slot.take().map(|window| Window {
@@ -80,7 +77,7 @@ mod tests {
     }
 
     const OFF: Kind = Kind::TestCtrl(0);
-    const ON: Kind = Kind::TestCtrl(DETECTS);
+    const ON: Kind = Kind::TestCtrl(SPLIT_LOCK_DETECT);
     const LOCK: Kind = Kind::BusLock(0x3e);
 
     fn found(events: &[(u64, u32, Kind)]) -> Vec<Window> {

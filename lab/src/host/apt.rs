@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{output, programs};
 use crate::host::cache::Cache;
+use crate::host::machine::initramfs::read;
 
 /// apt with a state of its own.
 #[derive(Clone, Debug)]
@@ -111,21 +112,9 @@ impl Apt {
         programs::run(self.command("apt-get").arg("clean")).map(drop)
     }
 
-    /// What the signed index says of a source package. The sources are of one suite, which has one version of each.
-    pub(crate) fn source_record(&self, package: &str) -> Result<String> {
-        let mut command = self.command("apt-cache");
-        let said = programs::run(command.args(["showsrc", "--only-source", package]))
-            .with_context(|| format!("there is no source of {package} to be had"))?;
-        let mut records = said.split("\n\n").filter(|text| !text.trim().is_empty());
-        match (records.next(), records.next()) {
-            (Some(only), None) => Ok(only.to_owned()),
-            _ => bail!("there is not one source of {package}: {said:?}"),
-        }
-    }
-
-    /// Downloads the archives of a source package, and reads the one of this name. Mirrors may lack the description
-    /// (`.dsc`) of a package whose archives they have.
-    pub(crate) fn source_archive(&self, package: &str, suite: &str, name: &str) -> Result<Vec<u8>> {
+    /// Downloads the only archive of a source package, which apt holds against the signed index. Mirrors may lack the
+    /// description (`.dsc`) of a package whose archives they have.
+    pub(crate) fn source_archive(&self, package: &str, suite: &str) -> Result<Vec<u8>> {
         let downloads = tempfile::tempdir_in(&self.home)?;
         let mut command = self.command("apt-get");
         command
@@ -133,7 +122,11 @@ impl Apt {
             .arg(format!("{package}/{suite}"))
             .current_dir(downloads.path());
         programs::run(&mut command).with_context(|| cannot_download(&[package.to_owned()]))?;
-        fs::read(downloads.path().join(name)).with_context(|| format!("apt did not bring {name}"))
+        let mut archives = fs::read_dir(downloads.path())?;
+        match (archives.next().transpose()?, archives.next()) {
+            (Some(only), None) => read(&only.path()),
+            _ => bail!("the source of {package} is not one archive"),
+        }
     }
 
     fn command(&self, program: &str) -> Command {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use split_lock_lab::cpu::options::{CpuOptions, Detect, TopologyError, Vendor};
+use clap::{Args, Parser, Subcommand};
+use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::Hz;
 
@@ -25,23 +25,70 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(CheckArgs),
-    Cost(CostArgs),
-    Demo(DemoArgs),
-    Faults(FaultsArgs),
-    Fetch(FetchArgs),
-    Find(FindArgs),
+    /// Count the instructions that getting a guest past a split lock takes: an exit, an emulated instruction, a stall.
+    #[command(after_help = "Example:\n  cargo lab cost --kernel 6.12")]
+    Cost(Kernels),
+    /// Run `splitlock demo linux` in a machine: a Linux guest that hangs, one that a guard gets through, and one
+    /// whose host detects nothing.
+    #[command(after_help = "Example:\n  cargo lab demo --kernel 6.12")]
+    Demo(Kernels),
+    /// Look for faults that the CPU which detects split locks has shown once: runs that end too late, rates that are none,
+    /// a guest that hangs without a word.
+    #[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
+    Faults(Kernels),
+    /// Only download what booting these kernels takes, so that it can be done offline.
+    #[command(
+        mut_arg("kernel", |arg| arg.default_values(["6.1", "6.12", "newest", "6.12@1000"])),
+        after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000"
+    )]
+    Fetch(Kernels),
+    /// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how
+    /// often.
+    #[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
+    Find(Kernels),
     Kernel(KernelArgs),
     Oops(OopsArgs),
     Patch(PatchArgs),
     Policies(PoliciesArgs),
-    Programs(ProgramsArgs),
-    Relieve(RelieveArgs),
-    Selftest(SelftestArgs),
+    /// Run programs that timers, profilers and runtimes interrupt while they split locks, and print which of them hang, and
+    /// how much slower the others are. The kernel needs the sysctl kernel.split_lock_mitigate.
+    #[command(after_help = "Example:\n  cargo lab programs --kernel 6.12 --kernel newest")]
+    Programs(Kernels),
+    /// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits
+    /// locks, and see what those gain that make a livelock on purpose.
+    #[command(
+        mut_arg("kernel", |arg| arg.default_value("newest")),
+        after_help = "Example:\n  cargo lab relieve --kernel newest"
+    )]
+    Relieve(Kernels),
+    /// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.
+    #[command(
+        mut_arg("kernel", |arg| arg.default_values(["6.12@1000", "6.12@1000+killable"])),
+        after_help = "Example:\n  cargo lab selftest --kernel newest@1000+sentence"
+    )]
+    Selftest(Kernels),
     Shell(ShellArgs),
-    Survive(SurviveArgs),
+    /// Run guests in Debian's unmodified QEMU and in a VMM in C, which hang or crawl at split locks; then with
+    /// `splitlock run`.
+    #[command(after_help = "Example:\n  cargo lab survive --kernel 6.12")]
+    Survive(Kernels),
     Tools(ToolsArgs),
-    Watch(WatchArgs),
+    /// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
+    #[command(
+        mut_arg("kernel", |arg| arg.default_values(["6.1", "6.12"])),
+        after_help = "Example:\n  cargo lab watch --kernel 6.12"
+    )]
+    Watch(Kernels),
     Windows(WindowsArgs),
+}
+
+// Without a documentation comment, which would be that of each command.
+#[derive(Debug, Args)]
+pub(crate) struct Kernels {
+    /// The kernel to boot, and that of Linux guests: Debian's, by series, one with another tick rate or an edit, or a
+    /// bzImage; can be given several times.
+    #[arg(long, value_name = "SERIES[@HZ[+EDIT]]|FILE", default_value = "6.12")]
+    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Boot unmodified kernels on a CPU in software that detects split locks, and hold every trap against the model.
@@ -68,54 +115,6 @@ pub(crate) struct CheckArgs {
     /// Of the CPUs' random numbers. The same seed makes the same run.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u32,
-}
-
-/// Run `splitlock demo linux` in a machine: a Linux guest that hangs, one that a guard gets through, and one
-/// whose host detects nothing.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab demo --kernel 6.12")]
-pub(crate) struct DemoArgs {
-    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
-    /// several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Count the instructions that getting a guest past a split lock takes: an exit, an emulated instruction, a stall.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab cost --kernel 6.12")]
-pub(crate) struct CostArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Look for faults that the CPU which detects split locks has shown once: runs that end too late, rates that are none,
-/// a guest that hangs without a word.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
-pub(crate) struct FaultsArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Only download what booting these kernels takes, so that it can be done offline.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000")]
-pub(crate) struct FetchArgs {
-    /// Debian's kernels, by series, or for building one with another tick rate; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]", default_values = ["6.1", "6.12", "newest", "6.12@1000"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how often.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
-pub(crate) struct FindArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Build a small kernel with another tick rate from Debian's source, and print where it is. `--kernel SERIES@HZ` of the
@@ -185,25 +184,6 @@ pub(crate) struct PoliciesArgs {
     pub(crate) short: bool,
 }
 
-/// Run programs that timers, profilers and runtimes interrupt while they split locks, and print which of them hang, and how
-/// much slower the others are. The kernel needs the sysctl kernel.split_lock_mitigate.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab programs --kernel 6.12 --kernel newest")]
-pub(crate) struct ProgramsArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Run the kselftest of split locks: unmodified kernels fail it, those with a change of `cargo lab patch` pass.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab selftest --kernel newest@1000+sentence")]
-pub(crate) struct SelftestArgs {
-    /// The kernel to boot; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ[+EDIT]]|FILE", default_values = ["6.12@1000", "6.12@1000+killable"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
 /// Run the project's own tools in a machine: sweeps with and without guards, a report, the doctor, the log, an explanation.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo lab tools --out docs/figures")]
@@ -214,34 +194,6 @@ pub(crate) struct ToolsArgs {
     /// A folder to write the sweeps and their figures to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-}
-
-/// Run guests in Debian's unmodified QEMU and in a VMM in C, which hang or crawl at split locks; then with `splitlock run`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab survive --kernel 6.12")]
-pub(crate) struct SurviveArgs {
-    /// Debian's kernel to boot, as host and guest, by series, one with another tick rate, or a bzImage; can be given
-    /// several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Let `splitlock watch --relieve` get a guest and a program out of their livelocks, beside a thread that merely splits locks,
-/// and see what those gain that make a livelock on purpose.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo lab relieve --kernel newest")]
-pub(crate) struct RelieveArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["newest"])]
-    pub(crate) kernel: Vec<KernelName>,
-}
-
-/// Hold what `splitlock watch` says of threads that split locks against what the kernel did to them.
-#[derive(Debug, Args)]
-pub(crate) struct WatchArgs {
-    /// Debian's kernel to boot, by series, one with another tick rate, or a bzImage; can be given several times.
-    #[arg(long, value_name = "SERIES[@HZ]|FILE", default_values = ["6.1", "6.12"])]
-    pub(crate) kernel: Vec<KernelName>,
 }
 
 /// Count the split locks in each window of detection that a thread gets which splits locks without pause, and hold the
@@ -275,70 +227,5 @@ pub(crate) struct ShellArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) with: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) cpu: CpuOptionArgs,
-}
-
-/// The CPU.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "CPU")]
-pub(crate) struct CpuOptionArgs {
-    /// What it detects: split locks with #AC, bus locks with #DB, both, or neither.
-    #[arg(long, value_enum, default_value_t = DetectArg::Ac)]
-    detect: DetectArg,
-    /// Whose it looks like.
-    #[arg(long, value_enum, default_value_t = VendorArg::Intel)]
-    vendor: VendorArg,
-    /// Logical CPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
-    cpus: u8,
-    /// How many of them are one core and share its TEST_CTRL.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
-    threads_per_core: u8,
-    /// How long a bus lock takes, in nanoseconds.
-    #[arg(long, value_name = "NS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
-    bus_lock_ns: u32,
-    /// Of its random numbers. The same seed makes the same run.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u32,
-    /// Give each bus lock that is let through a line in the CPU's journal.
-    #[arg(long)]
-    journal_locks: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DetectArg {
-    Ac,
-    Db,
-    Both,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum VendorArg {
-    Intel,
-    Amd,
-}
-
-impl CpuOptionArgs {
-    /// Of a CPU that there can be.
-    pub(crate) fn options(&self) -> Result<CpuOptions, TopologyError> {
-        let options = CpuOptions {
-            vendor: match self.vendor {
-                VendorArg::Intel => Vendor::Intel,
-                VendorArg::Amd => Vendor::Amd,
-            },
-            detect: match self.detect {
-                DetectArg::Ac => Detect::SplitLock,
-                DetectArg::Db => Detect::BusLock,
-                DetectArg::Both => Detect::Both,
-                DetectArg::None => Detect::Nothing,
-            },
-            cpus: self.cpus,
-            threads_per_core: self.threads_per_core,
-            bus_lock_ns: self.bus_lock_ns,
-            seed: self.seed,
-            journal_locks: self.journal_locks,
-        };
-        options.topology().map(|_| options)
-    }
+    pub(crate) cpu: CpuOptions,
 }

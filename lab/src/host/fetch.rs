@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::host::args::{FetchArgs, KernelArgs};
+use crate::host::args::{KernelArgs, Kernels};
 use crate::host::cache::Cache;
 use crate::host::cpu::source::Source;
 use crate::host::kernel::BootKernel;
@@ -14,13 +14,14 @@ use crate::host::programs;
 use crate::host::step::step;
 
 /// Everything that comes from the network.
-pub(crate) fn fetch(args: &FetchArgs) -> Result<bool> {
+pub(crate) fn fetch(args: &Kernels) -> Result<bool> {
     let cache = &Cache::new();
     let _alone = cache.lock()?;
     step("the source of Bochs and its BIOS", || Source::get(cache))?;
     step("the tools for boot images", || ImageTools::get(cache))?;
     step("busybox", || busybox(cache))?;
     step("QEMU", || Qemu::get(cache))?;
+    step("a newer QEMU", || Qemu::newer(cache))?;
     step("the libraries of the programs for the machine", || {
         programs::run(programs::cargo().args(["fetch", "--locked"]))
     })?;

@@ -14,11 +14,9 @@ use nix::unistd::{read, ttyname, write};
 use split_lock_lab::cpu::script::{PlacedFile, Script};
 
 use crate::host::args::ShellArgs;
-use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Console, Limits, stop};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::rootfs;
-use crate::host::step::step;
 
 /// Nobody waits for a person; the CPU's own limit is as far away as it goes.
 const LIMITS: Limits = Limits {
@@ -30,11 +28,10 @@ const LIMITS: Limits = Limits {
 const ESCAPE: u8 = 0x1d;
 
 pub(crate) fn run(args: &ShellArgs) -> Result<bool> {
-    let options = args.cpu.options()?;
+    let options = args.cpu;
+    options.topology()?;
     let lab = Lab::open([options.cpus])?;
-    let kernel = step(&format!("kernel {}", args.kernel), || {
-        BootKernel::get(&args.kernel, &lab.cache)
-    })?;
+    let kernel = lab.kernel(&args.kernel)?;
     let script = Script {
         modules: rootfs::kvm_modules(&kernel, options.vendor),
         shell: true,

@@ -125,21 +125,16 @@ impl Report {
         let matching = self.traps.iter().filter(|trap| trap.verdict == verdict);
         matching.count()
     }
+}
 
+impl Allowed {
     /// Adds another one's.
     pub fn absorb(&mut self, other: Self) {
-        self.traps.extend(other.traps);
-        self.mismatches.extend(other.mismatches);
-        self.bus_locks += other.bus_locks;
-        self.throttled += other.throttled;
-        self.without_own_window += other.without_own_window;
-        self.misplaced_work += other.misplaced_work;
-        let (mine, its) = (&mut self.allowed, other.allowed);
-        mine.tick_within_step += its.tick_within_step;
-        mine.races += its.races;
-        mine.counted_elsewhere += its.counted_elsewhere;
-        mine.late_workers += its.late_workers;
-        mine.slowest_worker_ns = mine.slowest_worker_ns.max(its.slowest_worker_ns);
-        mine.late_threads += its.late_threads;
+        self.tick_within_step += other.tick_within_step;
+        self.races += other.races;
+        self.counted_elsewhere += other.counted_elsewhere;
+        self.late_workers += other.late_workers;
+        self.slowest_worker_ns = self.slowest_worker_ns.max(other.slowest_worker_ns);
+        self.late_threads += other.late_threads;
     }
 }

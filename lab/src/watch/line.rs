@@ -15,16 +15,11 @@ pub(super) enum Line {
     },
     /// A thread fares otherwise than before.
     State {
-        /// The moment.
         at_ns: u64,
-        /// The thread.
         tid: i32,
-        /// As now.
         to: String,
     },
-    /// Totals up to now.
     Sample(Snapshot),
-    /// Totals at the end.
     End(Snapshot),
 }
 
@@ -33,7 +28,6 @@ pub(super) enum Line {
 pub(super) struct Snapshot {
     /// The moment, on CLOCK_MONOTONIC.
     pub(super) at_ns: u64,
-    /// Events that found no room.
     pub(super) lost_events: u64,
     /// What watching took.
     pub(super) cost: Cost,
@@ -51,7 +45,6 @@ pub(super) struct Cost {
 /// One thread.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Row {
-    /// Its id.
     pub(super) tid: i32,
     /// `guest` or `user`.
     pub(super) way: Option<String>,
@@ -67,7 +60,6 @@ pub(super) struct Row {
     pub(super) windows: u64,
     /// How long the handler had the thread.
     pub(super) lost_ns: u64,
-    /// How it fares.
     pub(super) state: String,
     /// The instruction, `0x...`.
     pub(super) rip: Option<String>,

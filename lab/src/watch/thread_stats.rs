@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cpu::trace::hexadecimal;
+use crate::cpu::trace::{Line, hexadecimal};
 
 /// Kprobe events by which [`thread_stats`] knows of traps, one a line of `kprobe_events`.
 pub const TRAP_PROBES: [&str; 2] = [
@@ -110,14 +110,19 @@ impl ThreadStats {
 pub fn thread_stats(trace: &str) -> BTreeMap<i32, ThreadStats> {
     let mut threads: BTreeMap<i32, ThreadStats> = BTreeMap::new();
     for line in trace.lines().filter_map(Line::parse) {
-        let stats = threads.entry(line.tid).or_default();
-        match (line.event, line.value) {
+        let Some(ns) = nanoseconds(line.time) else {
+            continue;
+        };
+        let value = line.fields.rsplit_once('=');
+        let value = value.and_then(|(_, value)| hexadecimal(value));
+        let stats = threads.entry(line.pid).or_default();
+        match (line.name, value) {
             ("guest", _) => stats.guest = true,
-            ("warn", Some(address)) => stats.begin(line.ns, address),
+            ("warn", Some(address)) => stats.begin(ns, address),
             ("sleeps", _) => stats.sleep(),
             ("slept", Some(left)) if left > 0 => stats.interrupt(End::CutShort),
             ("waited", Some(error)) if error > 0 => stats.interrupt(End::LeftQueue),
-            ("warned", _) => stats.end(line.ns),
+            ("warned", _) => stats.end(ns),
             _ => {}
         }
     }
@@ -133,32 +138,6 @@ pub fn is_whole(trace: &str) -> bool {
         counts.split_whitespace().next()?.split_once('/')
     });
     counts.is_some_and(|(kept, written)| kept == written)
-}
-
-/// `lab-split-71      [000] .....     9.210334: warn: (split_lock_warn+0x0/0x1c0) ip=0x7f2a`
-struct Line<'a> {
-    tid: i32,
-    ns: u64,
-    event: &'a str,
-    /// Of the event's only field.
-    value: Option<u64>,
-}
-
-impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (before, fields) = line.split_once(": (")?;
-        let (before, event) = before.rsplit_once(": ")?;
-        let (thread, before) = before.split_once(" [")?;
-        let (_, tid) = thread.rsplit_once('-')?;
-        let seconds = before.rsplit(' ').next()?;
-        let value = fields.rsplit_once('=').map(|(_, value)| value);
-        Some(Self {
-            tid: tid.trim().parse().ok()?,
-            ns: nanoseconds(seconds)?,
-            event,
-            value: value.and_then(hexadecimal),
-        })
-    }
 }
 
 /// Of seconds with six digits behind the point.

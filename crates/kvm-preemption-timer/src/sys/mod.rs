@@ -1,5 +1,9 @@
 //! Everything that is unsafe, and every system call, behind safe types.
 
+use std::io;
+
+use crate::Error;
+
 mod handler;
 mod kvm;
 #[cfg(feature = "kvm-ioctls")]
@@ -17,3 +21,15 @@ pub(crate) use signal::{
 };
 pub(crate) use slots::HandlerRegistration;
 pub(crate) use timer::{Clock, Timer, clock_now_ns};
+
+/// What a call on the calling thread returned, where that is an error's number.
+fn check_errno(errno: i32, call: &'static str) -> Result<(), Error> {
+    match errno {
+        0 => Ok(()),
+        _ => Err(Error::System {
+            call,
+            target: "the calling thread",
+            source: io::Error::from_raw_os_error(errno),
+        }),
+    }
+}

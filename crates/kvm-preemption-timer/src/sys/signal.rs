@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use super::check_errno;
 use crate::{Error, Signal, SignalSet};
 
 /// A process, to tell it from those that are forked off it.
@@ -80,13 +81,7 @@ fn change_mask(how: i32, set: *const libc::sigset_t) -> Result<SignalSet, Error>
     let mut old = MaybeUninit::uninit();
     // SAFETY: `set` is null or points to a live set, and `old` has room for one.
     let errno = unsafe { libc::pthread_sigmask(how, set, old.as_mut_ptr()) };
-    if errno != 0 {
-        return Err(Error::System {
-            call: "pthread_sigmask",
-            target: "the calling thread",
-            source: io::Error::from_raw_os_error(errno),
-        });
-    }
+    check_errno(errno, "pthread_sigmask")?;
     // SAFETY: the call succeeded, so it has filled the old set.
     Ok(from_libc(&unsafe { old.assume_init() }))
 }

@@ -2,12 +2,12 @@
 
 #![expect(unsafe_code, reason = "a signal handler and its thread share pointers")]
 
-use std::io;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::check_errno;
 use super::kvm::RunPage;
 use crate::{Error, Signal};
 
@@ -70,17 +70,6 @@ fn slots_key() -> Result<libc::pthread_key_t, Error> {
     let errno = unsafe { libc::pthread_key_create(&raw mut key, None) };
     check_errno(errno, "pthread_key_create")?;
     Ok(*SLOTS.get_or_init(|| key))
-}
-
-fn check_errno(errno: i32, call: &'static str) -> Result<(), Error> {
-    match errno {
-        0 => Ok(()),
-        _ => Err(Error::System {
-            call,
-            target: "the calling thread",
-            source: io::Error::from_raw_os_error(errno),
-        }),
-    }
 }
 
 /// The calling thread's slots, if it has any.

@@ -30,11 +30,11 @@
 mod read;
 mod write;
 
-pub use read::{Caller, Damaged, Recording, Site, Unwatched};
+pub use read::{AddressSpace, Caller, Damaged, Recording, Site, Unwatched};
 pub use write::{Code, Recorder, SiteRecord, UnwatchedRecord};
 
 /// `SPLFIND` and the format's version.
-const MAGIC: u64 = u64::from_le_bytes(*b"SPLFIND\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"SPLFIND\x03");
 
 /// Words of the header.
 pub const HEADER: usize = 64;
@@ -52,6 +52,8 @@ pub const STRING_WORDS: usize = 16 * 1024;
 pub const MOST_THREADS: u64 = 1024;
 /// Calls that led to an instruction are remembered up to so many.
 pub const MOST_CALLERS: usize = 9;
+/// Address spaces of a guest that an instruction was executed in are told apart up to so many.
+pub const MOST_SPACES: usize = 9;
 
 const SITES: usize = HEADER;
 const UNWATCHED: usize = SITES + SITE_WORDS * MOST_SITES;
@@ -108,13 +110,26 @@ mod site {
     pub(super) const THREAD: usize = 15;
     pub(super) const THREAD_NAME: usize = 16;
     pub(super) const MORE_THREADS: usize = 18;
+    /// Of a guest, the page that the code is in: wherever the emulator has it.
+    pub(super) const CODE_PAGE: usize = 19;
     /// A bit for each thread, by its serial number.
     pub(super) const THREADS: usize = 20;
     pub(super) const THREAD_WORDS: usize = super::MOST_THREADS as usize / 64;
-    /// It was called in another way than the first time.
-    pub(super) const MORE_CALLERS: usize = THREADS + THREAD_WORDS;
+    /// It was called in another way than the first time; of a guest, in more address spaces than there was room for.
+    pub(super) const MORE: usize = THREADS + THREAD_WORDS;
     /// The calls that led to it the first time, the innermost first: three words each.
-    pub(super) const CALLERS: usize = MORE_CALLERS + 1;
+    pub(super) const CALLERS: usize = MORE + 1;
+    /// Of a guest, whose calls are not followed: address spaces, three words each.
+    pub(super) const SPACES: usize = CALLERS;
+}
+
+/// Words of an address space.
+mod space {
+    /// Where its page tables are; 0 if there is none.
+    pub(super) const PAGE_TABLE: usize = 0;
+    pub(super) const PROGRAM: usize = 1;
+    pub(super) const COUNT: usize = 2;
+    pub(super) const WORDS: usize = 3;
 }
 
 /// Words of a call.

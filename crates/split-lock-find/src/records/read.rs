@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    CLAIMED, EMPTY, FileWords, HEADER, MAGIC, MOST_CALLERS, MOST_SITES, MOST_UNWATCHED, Place,
-    SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS, caller, header,
-    site, unwatched,
+    CLAIMED, EMPTY, FileWords, HEADER, MAGIC, MOST_CALLERS, MOST_SITES, MOST_SPACES,
+    MOST_UNWATCHED, Place, SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED,
+    UNWATCHED_WORDS, caller, header, site, space, unwatched,
 };
 
 /// A file is not one of records.
@@ -73,6 +73,24 @@ pub struct Site {
     pub callers: Vec<Caller>,
     /// Others led to it as well.
     pub has_more_callers: bool,
+    /// Of a guest, what is told apart by it: the same address may be another program's. It means nothing else.
+    pub code_page: u64,
+    /// Address spaces of a guest in which user code was here, in no order; none in its kernel and firmware, nor where the
+    /// emulator does not tell.
+    pub spaces: Vec<AddressSpace>,
+    /// There were more of them.
+    pub has_more_spaces: bool,
+}
+
+/// An address space of a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressSpace {
+    /// The physical address of its page tables, from CR3. Another process may have it later.
+    pub page_table: u64,
+    /// As what the program was executed, where the emulator and the guest tell; otherwise empty.
+    pub program: Vec<u8>,
+    /// How often the instruction has split a lock there.
+    pub count: u64,
 }
 
 /// A call that has not returned.
@@ -105,19 +123,20 @@ impl Recording {
         }
         let target = file.get(header::TARGET);
         let target = Target::ALL.into_iter().find(|it| it.number() == target);
+        let target = target.ok_or(Damaged)?;
         let sites = (0..MOST_SITES).map(|n| file.part(SITES + n * SITE_WORDS, SITE_WORDS));
         let unwatched = (0..MOST_UNWATCHED)
             .map(|n| file.part(UNWATCHED + n * UNWATCHED_WORDS, UNWATCHED_WORDS));
         Ok(Self {
             pid: file.get(header::PID) as u32,
-            target: target.ok_or(Damaged)?,
+            target,
             program: file.string(file.get(header::PROGRAM)),
             api_version: file.get(header::API_VERSION) as u32,
             translated: file.get(header::TRANSLATED),
             left_out: file.get(header::LEFT_OUT),
             without_site: file.get(header::WITHOUT_SITE),
             executed: file.get(header::EXECUTED),
-            sites: merged(sites.filter_map(|words| file.site(words))),
+            sites: merged(sites.filter_map(|words| file.site(words, target))),
             unwatched: unwatched
                 .filter(|words| words.get(unwatched::STATE) != EMPTY)
                 .map(|words| Unwatched {
@@ -164,7 +183,7 @@ impl<'a> Words<'a> {
         bytes.unwrap_or_default().to_vec()
     }
 
-    fn site(self, words: Words<'a>) -> Option<Site> {
+    fn site(self, words: Words<'a>, target: Target) -> Option<Site> {
         let state = words.get(site::STATE);
         let count = words.get(site::COUNT);
         if state == EMPTY || state == CLAIMED || count == 0 {
@@ -188,6 +207,19 @@ impl<'a> Words<'a> {
             return_address: words.get(from + caller::ADDRESS),
             module: module(from + caller::MODULE),
         });
+        let callers = callers.take_while(|it| it.return_address != 0);
+        let spaces = (0..MOST_SPACES).map(|n| site::SPACES + n * space::WORDS);
+        let spaces = spaces.map(|from| AddressSpace {
+            page_table: words.get(from + space::PAGE_TABLE),
+            program: self.string(words.get(from + space::PROGRAM)),
+            count: words.get(from + space::COUNT),
+        });
+        let spaces = spaces.take_while(|it| it.page_table != 0);
+        let (callers, spaces) = match target {
+            Target::System => (vec![], spaces.collect()),
+            Target::X86_64 | Target::I386 => (callers.collect(), vec![]),
+        };
+        let has_more = words.get(site::MORE) != 0;
         let start = words.get(site::PLACE_START);
         let threads = (0..site::THREAD_WORDS)
             .map(|n| u64::from(words.get(site::THREADS + n).count_ones()))
@@ -219,8 +251,11 @@ impl<'a> Words<'a> {
             thread: (words.get(site::THREAD) as u32, name),
             threads,
             has_more_threads: words.get(site::MORE_THREADS) != 0,
-            callers: callers.take_while(|it| it.return_address != 0).collect(),
-            has_more_callers: words.get(site::MORE_CALLERS) != 0,
+            callers,
+            has_more_callers: has_more && target != Target::System,
+            code_page: words.get(site::CODE_PAGE),
+            spaces,
+            has_more_spaces: has_more && target == Target::System,
         })
     }
 }
@@ -230,7 +265,7 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     let mut all: Vec<Site> = vec![];
     let mut known = HashMap::new();
     for site in sites {
-        let key = (site.pc, site.bytes.clone());
+        let key = (site.pc, site.bytes.clone(), site.code_page);
         match known.get(&key) {
             Some(&n) => {
                 let before: &mut Site = &mut all[n];
@@ -238,6 +273,8 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
                 before.pages = before.pages.saturating_add(site.pages);
                 before.threads = before.threads.max(site.threads);
                 before.has_more_callers |= site.has_more_callers || site.callers != before.callers;
+                before.has_more_spaces |= site.has_more_spaces;
+                before.spaces.extend(site.spaces);
             }
             None => {
                 known.insert(key, all.len());
@@ -250,5 +287,6 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
 
 const _: () = assert!(HEADER > header::EXECUTED);
 const _: () = assert!(SITE_WORDS == site::CALLERS + MOST_CALLERS * caller::WORDS);
+const _: () = assert!(SITE_WORDS == site::SPACES + MOST_SPACES * space::WORDS);
 const _: () = assert!(site::MODULE_START == site::MODULE + 1);
 const _: () = assert!(caller::MODULE_START == caller::MODULE + 1);

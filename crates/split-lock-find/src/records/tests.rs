@@ -136,6 +136,41 @@ fn other_bytes_at_the_same_address_are_another_site() {
 }
 
 #[test]
+fn guests_have_address_spaces_and_the_same_address_in_several() {
+    let words = words();
+    let recorder = Recorder::create(&words, 7, Target::System, b"").unwrap();
+    let site = |page| recorder.site(&code(1).in_page(page)).unwrap();
+    for (page, page_table, program) in [
+        (0x1000, 0x5000, "/bin/a"),
+        (0x1000, 0x6000, ""),
+        (0x1000, 0x5000, "asked twice"),
+        (0x2000, 0x5000, "/bin/a"),
+    ] {
+        let (site, _) = site(page);
+        site.add(60, 8, 0);
+        site.add_in_space(page_table, || program.into());
+    }
+    for page_table in 1..20 {
+        site(0x2000).0.add_in_space(page_table, Vec::new);
+    }
+    let mut sites = read(&words).sites;
+    sites.sort_by_key(|site| site.code_page);
+    let space = |page_table, program: &str, count| AddressSpace {
+        page_table,
+        program: program.into(),
+        count,
+    };
+    let [first, second] = &sites[..] else {
+        panic!("{sites:?}")
+    };
+    let expected = [space(0x5000, "/bin/a", 2), space(0x6000, "", 1)];
+    assert_eq!((&first.spaces[..], first.count), (&expected[..], 3));
+    assert!(!first.has_more_spaces && first.callers.is_empty());
+    assert_eq!(second.spaces.len(), MOST_SPACES);
+    assert!(second.has_more_spaces && !second.has_more_callers);
+}
+
+#[test]
 fn a_writer_that_was_killed_blocks_nobody() {
     let words = words();
     let recorder = Recorder::create(&words, 7, Target::X86_64, b"x").unwrap();

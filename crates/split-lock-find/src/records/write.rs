@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{
-    CLAIMED, EMPTY, FileWords, MAGIC, MOST_CALLERS, MOST_SITES, MOST_THREADS, MOST_UNWATCHED,
-    Place, READY, SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED, UNWATCHED_WORDS,
-    caller, header, site, unwatched,
+    CLAIMED, EMPTY, FileWords, MAGIC, MOST_CALLERS, MOST_SITES, MOST_SPACES, MOST_THREADS,
+    MOST_UNWATCHED, Place, READY, SITE_WORDS, SITES, STRING_WORDS, STRINGS, Target, UNWATCHED,
+    UNWATCHED_WORDS, caller, header, site, space, unwatched,
 };
 
 /// How often a site that another thread is writing is looked at again. That one may have been killed.
@@ -21,6 +21,8 @@ pub struct Code {
     pub bytes: [u64; 2],
     /// Its length, and the modes in which its bytes make such an instruction.
     pub shape: u64,
+    /// Of a guest, the page that it is in, wherever the emulator has that: the same address may be another program's.
+    pub page: u64,
 }
 
 impl Code {
@@ -47,12 +49,19 @@ impl Code {
             pc,
             bytes: [word(low), word(high)],
             shape: length as u64 | modes << 8,
+            page: 0,
         }
+    }
+
+    /// The same in that page of a guest.
+    #[must_use]
+    pub fn in_page(self, page: u64) -> Self {
+        Self { page, ..self }
     }
 
     fn hash(&self) -> usize {
         let [low, high] = self.bytes;
-        let all = [self.pc, low, high];
+        let all = [self.pc, low, high, self.page];
         let mixed = all.iter().fold(0u64, |hash, &word| {
             (hash ^ word)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -274,8 +283,31 @@ impl SiteRecord<'_> {
         let is_set = known(0).load(Acquire) != 0;
         let mut all = return_addresses.iter().enumerate();
         if is_set && all.any(|(n, &address)| known(n).load(Relaxed) != address) {
-            self.set(site::MORE_CALLERS, 1);
+            self.set(site::MORE, 1);
         }
+    }
+
+    /// A split lock in an address space of a guest, by where its page tables are. The program is asked for the first time.
+    pub fn add_in_space(&self, page_table: u64, program: impl FnOnce() -> Vec<u8>) {
+        for n in 0..MOST_SPACES {
+            let words = &self.words[site::SPACES + n * space::WORDS..][..space::WORDS];
+            let known = &words[space::PAGE_TABLE];
+            let before = match known.load(Relaxed) {
+                0 => known.compare_exchange(0, page_table, Relaxed, Relaxed),
+                other => Err(other),
+            };
+            match before {
+                Ok(_) => {
+                    let program = self.file.string(&program());
+                    words[space::PROGRAM].store(program, Relaxed);
+                }
+                Err(other) if other == page_table => {}
+                Err(_) => continue,
+            }
+            words[space::COUNT].fetch_add(1, Relaxed);
+            return;
+        }
+        self.set(site::MORE, 1);
     }
 
     /// What its first operand is part of.
@@ -312,6 +344,7 @@ impl SiteRecord<'_> {
             self.set(site::BYTES, code.bytes[0]);
             self.set(site::BYTES + 1, code.bytes[1]);
             self.set(site::SHAPE, code.shape);
+            self.set(site::CODE_PAGE, code.page);
             state.store(READY, Release);
             return Claim::Made;
         }
@@ -323,6 +356,7 @@ impl SiteRecord<'_> {
         let get = |word: usize| self.words[word].load(Relaxed);
         let is_same = state.load(Acquire) == READY
             && get(site::PC) == code.pc
+            && get(site::CODE_PAGE) == code.page
             && [get(site::BYTES), get(site::BYTES + 1)] == code.bytes;
         if is_same { Claim::Same } else { Claim::Other }
     }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::text::{self, is_decimal};
 use crate::{Observed, Root};
 
 /// A container that a process is in.
@@ -81,7 +81,9 @@ impl CgroupInfo {
                 });
             }
             self.libvirt_name = self.libvirt_name.take().or_else(|| libvirt(part));
-            let id = part.strip_suffix(".scope").filter(|id| is_decimal(id));
+            let id = part
+                .strip_suffix(".scope")
+                .filter(|id| is_decimal(id.as_bytes()));
             if before == "qemu.slice" {
                 self.proxmox_id = self.proxmox_id.take().or(id.map(str::to_owned));
             }
@@ -140,7 +142,7 @@ fn libvirt(part: &str) -> Option<String> {
     let older = part.strip_suffix(".libvirt-qemu");
     let name = scope.or_else(|| older.map(|name| name.strip_prefix("qemu-").unwrap_or(name)))?;
     let name = match name.split_once('-') {
-        Some((number, name)) if is_decimal(number) => name,
+        Some((number, name)) if is_decimal(number.as_bytes()) => name,
         _ => name,
     };
     Some(name.to_owned()).filter(|name| !name.is_empty())
@@ -153,30 +155,17 @@ fn pod(parts: &[String]) -> Option<String> {
 /// `pod<UID>`, and `kubepods-burstable-pod<UID>.slice` with other hyphens.
 fn pod_id(part: &str) -> Option<String> {
     let slice = part.strip_suffix(".slice");
-    let slice = slice.filter(|slice| slice.starts_with("kubepods"));
-    let (id, is_slice) = match slice {
-        Some(slice) => (slice.rsplit_once("-pod")?.1, true),
-        None => (part.strip_prefix("pod")?, false),
+    let id = match slice.filter(|slice| slice.starts_with("kubepods")) {
+        Some(slice) => slice.rsplit_once("-pod")?.1.replace('_', "-"),
+        None => part.strip_prefix("pod")?.to_owned(),
     };
-    let id = if is_slice {
-        id.replace('_', "-")
-    } else {
-        id.to_owned()
-    };
-    let is_id = id.len() >= 32
-        && id
-            .bytes()
-            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
-    is_id.then_some(id)
+    let fits = |byte: u8| byte == b'-' || byte.is_ascii_hexdigit();
+    (id.len() >= 32 && id.bytes().all(fits)).then_some(id)
 }
 
 /// As long as engines make them, or the short form.
 fn is_hexadecimal(id: &str) -> bool {
     id.len() >= 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn is_decimal(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// systemd writes `\x2d` for a hyphen in a name.

@@ -11,11 +11,7 @@ use serde::Serialize;
 use crate::{Observed, Root};
 
 const FOLDER: &str = "sys/kernel/debug/kvm";
-
-/// More machines than this are not counted.
 const MOST_MACHINES: usize = 1024;
-
-/// Of a machine no more vCPUs are looked at.
 const MOST_VCPUS: usize = 1024;
 
 /// Long enough for two signals of any period with which a split lock can be a matter of life and death, and
@@ -40,7 +36,6 @@ impl Debugfs {
         self.machines.is_some()
     }
 
-    /// Whether a process has one.
     pub(super) fn has(&self, pid: u32) -> bool {
         self.of(pid).next().is_some()
     }
@@ -76,17 +71,14 @@ fn pid_of(machine: &str) -> Option<u32> {
     pid.parse().ok()
 }
 
-/// The folders of a machine's vCPUs.
 fn vcpus(root: &Root, machine: &str) -> Vec<PathBuf> {
     let path = PathBuf::from(FOLDER).join(machine);
-    let names = root.list(&path);
-    let names = names.known().map_or(&[][..], Vec::as_slice).iter();
-    let is_vcpu = |name: &&OsString| {
+    let is_vcpu = |name: &OsString| {
         let number = name.to_str().and_then(|name| name.strip_prefix("vcpu"));
         number.is_some_and(|number| number.parse::<u32>().is_ok())
     };
-    let folders = names.filter(is_vcpu).map(|name| path.join(name));
-    folders.take(MOST_VCPUS).collect()
+    let names = root.list(&path).or_default().into_iter().filter(is_vcpu);
+    names.map(|name| path.join(name)).take(MOST_VCPUS).collect()
 }
 
 /// How often signals have ended runs of vCPUs, while that was counted.
@@ -112,7 +104,8 @@ pub struct ExitsOfMachine {
 impl SignalExits {
     /// Counts for 40 ms, if this machine is live and has virtual machines that KVM tells of.
     pub fn read(root: &Root) -> Observed<Self> {
-        let answer = root.ask("signal-exits", || root.aside(sample));
+        let look = |root: &Root| Debugfs::look(root).and_then(|machines| sample(root, &machines));
+        let answer = root.ask("signal-exits", || root.aside(look));
         answer.find(|text| Self::parse(&text))
     }
 
@@ -147,11 +140,7 @@ fn signal_exits(root: &Root, machine: &str) -> Observed<u64> {
     count.find(|count| count.trim().parse().ok())
 }
 
-fn sample(root: &Root) -> Observed<String> {
-    Debugfs::look(root).and_then(|machines| sample_of(root, &machines))
-}
-
-fn sample_of(root: &Root, machines: &[String]) -> Observed<String> {
+fn sample(root: &Root, machines: &[String]) -> Observed<String> {
     let machines = &machines[..machines.len().min(MOST_MACHINES)];
     let count = || machines.iter().map(|machine| signal_exits(root, machine));
     let first: Vec<_> = count().collect();

@@ -10,7 +10,6 @@ use super::vm::{Vm, Vmm};
 use super::{kvm, text};
 use crate::{Observed, Root};
 
-/// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 1 << 15;
 
 /// Of a process that is not known by its name no more open files are looked at,
@@ -18,8 +17,6 @@ const MOST_FILES: usize = 64;
 
 /// and no more than this in all.
 const MOST_FILES_IN_ALL: usize = 4096;
-
-/// Of a machine no more threads are looked at.
 const MOST_THREADS: usize = 2048;
 
 /// What an open virtual machine of KVM is a link to.
@@ -109,18 +106,13 @@ impl Machine {
 fn vcpus(root: &Root, process: &Process, debugfs: &kvm::Debugfs) -> Vec<Vcpu> {
     let pid = process.pid;
     let by_kvm = debugfs.vcpu_threads(root, pid);
-    let tasks = root.list(format!("proc/{pid}/task"));
-    let tids: Vec<u32> = tasks
-        .known()
-        .map_or(&[][..], Vec::as_slice)
-        .iter()
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .take(MOST_THREADS)
-        .collect();
+    let tids = numbers_in(root, format!("proc/{pid}/task"), MOST_THREADS);
     let mut vcpus = vec![];
     for &tid in &tids {
-        let comm = root.read(format!("proc/{pid}/task/{tid}/comm"));
-        let comm = comm.known().map_or(&[][..], |comm| comm.trim_ascii_end());
+        let comm = root
+            .read(format!("proc/{pid}/task/{tid}/comm"))
+            .or_default();
+        let comm = comm.trim_ascii_end();
         let is_named = Program::of(comm).kind.is_vcpu();
         if is_named || by_kvm.contains(&tid) || tids.len() == 1 {
             let comm = text::string(comm);
@@ -128,6 +120,12 @@ fn vcpus(root: &Root, process: &Process, debugfs: &kvm::Debugfs) -> Vec<Vcpu> {
         }
     }
     vcpus
+}
+
+fn numbers_in(root: &Root, folder: String, most: usize) -> Vec<u32> {
+    let names = root.list(folder).or_default().into_iter();
+    let numbers = names.filter_map(|name| name.to_str()?.parse().ok());
+    numbers.take(most).collect()
 }
 
 /// Processes that run a virtual machine, or look like it.
@@ -139,21 +137,17 @@ struct Candidates {
 
 impl Candidates {
     fn find(root: &Root) -> Self {
-        let names = root.list("proc");
-        let names = names.known().map_or(&[][..], Vec::as_slice);
-        let pids = names.iter().filter_map(|name| name.to_str()?.parse().ok());
         let mut found = Candidates::default();
         let mut files_left = MOST_FILES_IN_ALL;
         let by_kvm = kvm::Debugfs::read(root);
         let may_have_one_open = !by_kvm.is_seen() && may_have_kvm(root);
-        for pid in pids.take(MOST_PROCESSES) {
-            let words = command_line(root, pid);
-            let words = words.known().map_or(&[][..], Vec::as_slice);
+        for pid in numbers_in(root, "proc".into(), MOST_PROCESSES) {
+            let words = command_line(root, pid).or_default();
             // A thread of the kernel's has no command line.
             if words.is_empty() {
                 continue;
             }
-            if by_kvm.has(pid) || Vm::of_command_line(words).is_some() {
+            if by_kvm.has(pid) || Vm::of_command_line(&words).is_some() {
                 found.pids.insert(pid);
                 continue;
             }
@@ -198,10 +192,7 @@ fn has_machine_open(root: &Root, pid: u32, files_left: &mut usize) -> Option<boo
     for file in files.iter().take(MOST_FILES) {
         *files_left = files_left.checked_sub(1)?;
         let target = root.link(format!("proc/{pid}/fd/{}", file.to_str()?));
-        if target
-            .known()
-            .is_some_and(|target| target.as_os_str() == VM_FILE)
-        {
+        if target.or_default().as_os_str() == VM_FILE {
             return Some(true);
         }
     }

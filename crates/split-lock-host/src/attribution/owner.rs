@@ -25,13 +25,9 @@ pub enum Owner {
     },
     /// It has ended. So a thread's process may live on, but nothing leads to it any more.
     Gone,
-    /// Another thread has got its id.
-    Reused {
-        /// The name of that one.
-        comm: String,
-        /// What tells that it is another one.
-        why: Difference,
-    },
+    /// Another thread has got its id: it started later, or has another name. (A thread that has changed its name is
+    /// misreported so.)
+    Reused,
     /// It was there before the machine was started the last time.
     EarlierBoot,
     /// It may be there.
@@ -42,16 +38,6 @@ pub enum Owner {
         /// Why it could not be seen.
         why: String,
     },
-}
-
-/// What tells one thread from another that has the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Difference {
-    /// It started after the event.
-    StartedLater,
-    /// It has another name. (A thread can change its name; then a renamed thread is misreported.)
-    OtherName,
 }
 
 /// What `/proc/PID/ns/pid` says of the first PID namespace, in which the kernel's log and its events number threads.
@@ -65,10 +51,9 @@ impl Owner {
     #[must_use]
     pub fn now(root: &Root, tid: u32) -> Self {
         let found = Status::read(root, tid).and_then(|status| {
-            let stat = Stat::read(root, tid);
-            let comm = stat.known().map(|stat| text::string(&stat.comm));
+            let comm = Stat::read(root, tid).map(|stat| text::string(&stat.comm));
             Process::read(root, status.pid).map(|process| Owner::Lives {
-                comm: comm.unwrap_or_default(),
+                comm: comm.or_default(),
                 process: Box::new(process),
             })
         });
@@ -93,12 +78,9 @@ impl Owner {
             return owner;
         }
         let found =
-            Stat::read(root, thread.tid).map(|stat| match difference(root, &stat, thread) {
-                Some(why) => Owner::Reused {
-                    comm: text::string(&stat.comm),
-                    why,
-                },
-                None => Self::now(root, thread.tid),
+            Stat::read(root, thread.tid).map(|stat| match is_another(root, &stat, thread) {
+                true => Owner::Reused,
+                false => Self::now(root, thread.tid),
             });
         Self::of(root, thread.tid, found)
     }
@@ -142,22 +124,16 @@ fn is_later_than_now(root: &Root, event: Option<Duration>) -> bool {
         let seconds: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
         Duration::try_from_secs_f64(seconds).ok()
     });
-    match (event, now.known()) {
-        (Some(event), Some(&now)) => event > now.saturating_add(slack(now)),
-        _ => false,
-    }
+    let is_later = |(event, &now): (Duration, &Duration)| event > now.saturating_add(slack(now));
+    event.zip(now.known()).is_some_and(is_later)
 }
 
-fn difference(root: &Root, stat: &Stat, thread: &Thread) -> Option<Difference> {
+/// Whether the thread that has the id now started after the event, or has another name.
+fn is_another(root: &Root, stat: &Stat, thread: &Thread) -> bool {
     let begin = |comm: &[u8]| text::string(&comm[..comm.len().min(COMM_BYTES)]);
     let started = stat.started.saturating_sub(suspended(root));
-    match thread.uptime {
-        Some(event) if started > event.saturating_add(slack(event)) => {
-            Some(Difference::StartedLater)
-        }
-        _ if begin(&stat.comm) != begin(&thread.comm) => Some(Difference::OtherName),
-        _ => None,
-    }
+    let is_later = |event: Duration| started > event.saturating_add(slack(event));
+    thread.uptime.is_some_and(is_later) || begin(&stat.comm) != begin(&thread.comm)
 }
 
 /// How long the machine was suspended since it was started.
@@ -169,6 +145,5 @@ fn suspended(root: &Root) -> Duration {
         };
         Observed::Is((nanos(ClockId::Boottime) - nanos(ClockId::Monotonic)).to_string())
     });
-    let nanos = nanos.find(|nanos| nanos.parse().ok());
-    Duration::from_nanos(nanos.known().copied().unwrap_or(0))
+    Duration::from_nanos(nanos.find(|nanos| nanos.parse().ok()).or_default())
 }

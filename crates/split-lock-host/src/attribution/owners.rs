@@ -60,7 +60,7 @@ impl Owners {
         match owner {
             Owner::Lives { process, .. } => self.add_process(*process, tid),
             Owner::Gone => self.gone += 1,
-            Owner::Reused { .. } => self.reused += 1,
+            Owner::Reused => self.reused += 1,
             Owner::EarlierBoot => self.earlier_boot += 1,
             Owner::Unreadable { why, .. } => {
                 self.not_seen += 1;

@@ -10,7 +10,6 @@ use super::thread::{Stat, Status};
 use super::vm::{Manager, Vm, Vmm};
 use crate::{Observed, Root};
 
-/// Of a command line no more is kept.
 const MOST_BYTES: usize = 64 << 10;
 
 /// A process that is there.
@@ -50,8 +49,7 @@ impl Process {
     fn with_status(root: &Root, pid: u32, status: Status) -> Self {
         let stat = Stat::read(root, pid);
         let stat = stat.known();
-        let place = CgroupInfo::read(root, pid);
-        let place = place.known().cloned().unwrap_or_default();
+        let place = CgroupInfo::read(root, pid).or_default();
         let command_line = command_line(root, pid);
         let words = command_line.known().map_or(&[][..], Vec::as_slice);
         let exe = root.link(format!("proc/{pid}/exe"));

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::text::is_decimal;
+
 /// A program, or a kind of its threads: what the threads' names have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Program {
@@ -77,7 +79,8 @@ impl Program {
     pub fn of(comm: &[u8]) -> Self {
         for (before, after, kind) in NUMBERED {
             let number = comm.strip_prefix(before);
-            if is_number(number.and_then(|rest| rest.strip_suffix(after))) {
+            let number = number.and_then(|rest| rest.strip_suffix(after));
+            if number.is_some_and(is_decimal) {
                 let name = [before, b"n", after].concat();
                 return Program { kind, name };
             }
@@ -124,10 +127,6 @@ impl ProgramKind {
             ProgramKind::QemuTcg | ProgramKind::Qemu | ProgramKind::Other => false,
         }
     }
-}
-
-fn is_number(text: Option<&[u8]>) -> bool {
-    text.is_some_and(|text| !text.is_empty() && text.iter().all(u8::is_ascii_digit))
 }
 
 /// `pool-1-thread-7` becomes `pool-1-thread-n`. A number after a letter, a dot or an underscore is more often

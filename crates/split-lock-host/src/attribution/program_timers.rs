@@ -29,12 +29,11 @@ impl ProgramTimers {
                     Notifies::Process | Notifies::Nobody => true,
                 }
         };
-        let timers = PosixTimer::of_process(root, pid);
-        let timers = timers.known().into_iter().flatten().copied();
-        let status = root.text(format!("proc/{pid}/status"));
+        let timers = PosixTimer::of_process(root, pid).or_default().into_iter();
+        let status = root.text(format!("proc/{pid}/status")).or_default();
         Self {
             timers: timers.filter(concerns).collect(),
-            handles_alarm: status.known().is_some_and(|text| handles(text, SIGALRM)),
+            handles_alarm: handles(&status, SIGALRM),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How bytes, addresses and times are written in JSON.
+//! How bytes, addresses and times are written in JSON, and what names are made of.
 
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ pub(super) fn hexadecimal<S: Serializer>(value: &u64, serializer: S) -> Result<S
     serializer.collect_str(&format_args!("{value:#x}"))
 }
 
-/// In seconds.
 pub(super) fn seconds<S: Serializer>(
     time: &Option<Duration>,
     serializer: S,
@@ -23,6 +22,10 @@ pub(super) fn seconds<S: Serializer>(
         Some(time) => serializer.serialize_some(&time.as_secs_f64()),
         None => serializer.serialize_none(),
     }
+}
+
+pub(crate) fn is_decimal(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 pub(super) fn string(bytes: &[u8]) -> String {

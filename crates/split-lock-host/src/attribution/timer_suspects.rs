@@ -21,7 +21,7 @@ use split_lock_model::analysis::{PassPrediction, Thresholds};
 use split_lock_model::time::Nanos;
 
 use super::kvm::{ExitsOfMachine, SignalExits};
-use super::machines::Machine;
+use super::machines::{Machine, Vcpu};
 use super::timers::{Notifies, PosixTimer, timerfd_periods};
 use crate::{Observed, Root};
 
@@ -156,16 +156,14 @@ impl TimerSuspects {
             Observed::Unreadable { .. } => return self.not_looked_into += 1,
         };
         let timers = timers.iter().filter(|timer| timer.can_interrupt_a_sleep());
-        let mut suspects: Vec<TimerSuspect> = vec![];
-        for timer in timers {
-            let Some(evidence) = evidence_of(timer, machine) else {
-                continue;
-            };
-            if suspects.iter().all(|suspect| suspect.evidence != evidence) {
-                suspects.push(suspect(machine, evidence));
+        let mut seen: Vec<Evidence> = vec![];
+        for evidence in timers.filter_map(|timer| evidence_of(timer, machine)) {
+            if !seen.contains(&evidence) {
+                seen.push(evidence);
             }
         }
-        self.suspects.append(&mut suspects);
+        let suspects = seen.into_iter().map(|evidence| suspect(machine, evidence));
+        self.suspects.extend(suspects);
     }
 
     fn add_timerfds(&mut self, root: &Root, machine: &Machine, thresholds: &Thresholds) {
@@ -188,7 +186,6 @@ impl TimerSuspects {
     }
 }
 
-/// What the exits of a machine's vCPUs say.
 enum Exits {
     /// Even if they are all of one vCPU it gets past a split lock.
     Rare,
@@ -224,7 +221,6 @@ impl Exits {
     }
 }
 
-/// What a timer says of a machine, if anything.
 fn evidence_of(timer: &PosixTimer, machine: &Machine) -> Option<Evidence> {
     let signal = timer.signal;
     match (timer.notifies, &machine.vcpus[..]) {
@@ -233,8 +229,7 @@ fn evidence_of(timer: &PosixTimer, machine: &Machine) -> Option<Evidence> {
             Some(Evidence::TimerOfVcpu { tid, signal })
         }
         // Whoever signals a process of one thread signals that one.
-        (Notifies::Process, [vcpu]) if machine.process.threads == Some(1) => {
-            let tid = vcpu.tid;
+        (Notifies::Process, &[Vcpu { tid, .. }]) if machine.process.threads == Some(1) => {
             Some(Evidence::TimerOfVcpu { tid, signal })
         }
         // Where its vCPUs are known this is none of them.

@@ -6,10 +6,7 @@ use serde::Serialize;
 
 use crate::{Observed, Root};
 
-/// Of a process no more timers are looked at.
 const MOST_TIMERS: usize = 256;
-
-/// Of a process no more open files are looked at.
 const MOST_FILES: usize = 512;
 
 /// A timer of `timer_create`.
@@ -62,17 +59,15 @@ impl PosixTimer {
             };
             match name {
                 "ID" => (signal, notifies) = (None, None),
-                "signal" => signal = number_before_slash(value),
+                "signal" => signal = value.split_once('/').and_then(|(n, _)| n.parse().ok()),
                 "notify" => notifies = Notifies::parse(value),
                 "ClockID" => {
-                    if let (Some(signal), Some(notifies)) = (signal, notifies) {
-                        let clock = Clock::parse(value);
-                        timers.push(PosixTimer {
-                            notifies,
-                            signal,
-                            clock,
-                        });
-                    }
+                    let timer = signal.zip(notifies).map(|(signal, notifies)| PosixTimer {
+                        notifies,
+                        signal,
+                        clock: Clock::parse(value),
+                    });
+                    timers.extend(timer);
                 }
                 _ => {}
             }
@@ -88,10 +83,6 @@ impl PosixTimer {
     pub fn can_interrupt_a_sleep(&self) -> bool {
         self.clock == Clock::Time && self.notifies != Notifies::Nobody
     }
-}
-
-fn number_before_slash(text: &str) -> Option<u32> {
-    text.split_once('/')?.0.parse().ok()
 }
 
 impl Notifies {
@@ -125,16 +116,13 @@ pub fn timerfd_periods(root: &Root, pid: u32) -> Observed<Vec<Duration>> {
         let files = files.iter().filter_map(|name| name.to_str());
         let is_timer = |file: &&str| {
             let target = root.link(format!("proc/{pid}/fd/{file}"));
-            target
-                .known()
-                .is_some_and(|target| target.as_os_str() == "anon_inode:[timerfd]")
+            target.or_default().as_os_str() == "anon_inode:[timerfd]"
         };
         let mut periods: Vec<_> = files
             .take(MOST_FILES)
             .filter(is_timer)
             .filter_map(|file| {
-                let info = root.text(format!("proc/{pid}/fdinfo/{file}"));
-                interval(info.known()?)
+                interval(&root.text(format!("proc/{pid}/fdinfo/{file}")).or_default())
             })
             .filter(|period| !period.is_zero())
             .collect();
@@ -150,11 +138,8 @@ fn interval(info: &str) -> Option<Duration> {
     let value = lines.find_map(|line| line.strip_prefix("it_interval:"))?;
     let numbers = value.trim().strip_prefix('(')?.strip_suffix(')')?;
     let (seconds, nanos) = numbers.split_once(',')?;
-    let nanos = nanos
-        .trim()
-        .parse()
-        .ok()
-        .filter(|&nanos| nanos < NANOS_PER_SEC)?;
+    let nanos = nanos.trim().parse().ok();
+    let nanos = nanos.filter(|&nanos| nanos < NANOS_PER_SEC)?;
     Some(Duration::new(seconds.trim().parse().ok()?, nanos))
 }
 

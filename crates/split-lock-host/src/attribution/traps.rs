@@ -162,11 +162,7 @@ impl Traps {
             }
             // Thread ids begin anew.
             Message::Started { .. } => self.starts = self.starts.saturating_add(1),
-            Message::Boot(_)
-            | Message::RefusedWrite(_)
-            | Message::KernelSplitLock(_)
-            | Message::AlignmentSignal(_)
-            | Message::Damaged { .. } => {}
+            _ => {}
         }
     }
 
@@ -278,11 +274,8 @@ impl Group {
     }
 
     fn add_address(&mut self, address: u64) {
-        let known = self
-            .addresses
-            .iter_mut()
-            .find(|known| known.address == address);
-        if let Some(known) = known {
+        let mut known = self.addresses.iter_mut();
+        if let Some(known) = known.find(|known| known.address == address) {
             known.traps += 1;
         } else if self.addresses.len() < MOST_ADDRESSES {
             self.addresses.push(Address { address, traps: 1 });

@@ -70,7 +70,6 @@ impl Vmm {
         })
     }
 
-    /// Whether its vCPUs' threads always have names of their own.
     pub(super) fn names_vcpus(self) -> bool {
         match self {
             Vmm::Firecracker | Vmm::CloudHypervisor | Vmm::Crosvm | Vmm::VirtualBox => true,
@@ -241,8 +240,7 @@ fn crosvm(arguments: Arguments) -> Vm {
 fn virtual_box(arguments: Arguments) -> Option<Vm> {
     let started = arguments.value(&["--startvm", "-startvm", "-s"])?;
     let comment = arguments.value(&["--comment", "-comment"]);
-    let is_uuid = is_uuid(&started);
-    let (name, uuid) = match is_uuid {
+    let (name, uuid) = match is_uuid(&started) {
         true => (comment, Some(started)),
         false => (Some(started), None),
     };
@@ -254,12 +252,8 @@ fn virtual_box(arguments: Arguments) -> Option<Vm> {
 }
 
 fn vmware(arguments: Arguments) -> Vm {
-    let file = arguments.0.iter().find_map(|word| {
-        let path = Path::new(word);
-        path.extension()
-            .is_some_and(|extension| extension == "vmx")
-            .then_some(path)
-    });
+    let mut paths = arguments.0.iter().map(Path::new);
+    let file = paths.find(|path| path.extension().is_some_and(|ending| ending == "vmx"));
     Vm {
         name: file.and_then(|file| Some(file.file_stem()?.to_string_lossy().into_owned())),
         id: file.map(|file| file.display().to_string()),

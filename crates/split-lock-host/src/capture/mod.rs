@@ -73,11 +73,16 @@ impl Capture {
         for (path, entry) in &self.record.entries {
             match entry {
                 Entry::File(bytes) => file(&mut archive, path, bytes)?,
+                Entry::There if !self.record.is_folder(path) => file(&mut archive, path, b"")?,
                 // What it is was not asked, but with something in it, it is a folder.
-                Entry::There if self.record.is_folder(path) => folder(&mut archive, path)?,
-                Entry::There => file(&mut archive, path, b"")?,
-                Entry::Folder => folder(&mut archive, path)?,
-                Entry::Link(target) => link(&mut archive, path, target)?,
+                Entry::There | Entry::Folder => {
+                    let mut header = header(EntryType::Directory, 0);
+                    archive.append_data(&mut header, path, io::empty())?;
+                }
+                Entry::Link(target) => {
+                    let mut header = header(EntryType::Symlink, 0);
+                    archive.append_link(&mut header, path, target)?;
+                }
                 Entry::Refused(why) => refused += &refusal(path, why),
             }
         }
@@ -103,10 +108,9 @@ fn process(path: &Path) -> Option<u32> {
 fn refusal(path: &Path, why: &str) -> String {
     let path = path.display().to_string();
     let is_plain = |text: &str| !text.contains(['\t', '\n']);
-    if is_plain(&path) && is_plain(why) {
-        format!("{path}\t{why}\n")
-    } else {
-        String::new()
+    match is_plain(&path) && is_plain(why) {
+        true => format!("{path}\t{why}\n"),
+        false => String::new(),
     }
 }
 
@@ -114,10 +118,9 @@ fn header(kind: EntryType, bytes: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(bytes);
-    header.set_mode(if kind == EntryType::Directory {
-        0o755
-    } else {
-        0o644
+    header.set_mode(match kind {
+        EntryType::Directory => 0o755,
+        _ => 0o644,
     });
     // When it was made, and by whom, is nobody's business.
     header.set_mtime(0);
@@ -129,14 +132,4 @@ fn header(kind: EntryType, bytes: u64) -> Header {
 fn file(archive: &mut Builder<impl Write>, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut header = header(EntryType::Regular, bytes.len() as u64);
     archive.append_data(&mut header, path, bytes)
-}
-
-fn folder(archive: &mut Builder<impl Write>, path: &Path) -> io::Result<()> {
-    let mut header = header(EntryType::Directory, 0);
-    archive.append_data(&mut header, path, io::empty())
-}
-
-fn link(archive: &mut Builder<impl Write>, path: &Path, target: &Path) -> io::Result<()> {
-    let mut header = header(EntryType::Symlink, 0);
-    archive.append_link(&mut header, path, target)
 }

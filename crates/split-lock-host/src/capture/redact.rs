@@ -53,17 +53,14 @@ fn file(path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Words about split locks stay.
 fn kernel_command_line(line: &[u8]) -> Vec<u8> {
-    let words = line
-        .split(u8::is_ascii_whitespace)
-        .filter(|word| !word.is_empty());
-    let kept: Vec<&[u8]> = words
-        .map(|word| match word {
-            word if word.starts_with(b"split_lock_detect=") => word,
-            word if word.starts_with(b"sysctl.kernel.split_lock_mitigate=") => word,
-            _ => GONE.as_bytes(),
-        })
-        .collect();
-    [&kept.join(&b' ')[..], b"\n"].concat()
+    let line = String::from_utf8_lossy(line);
+    let about = ["split_lock_detect=", "sysctl.kernel.split_lock_mitigate="];
+    let kept = |word| match about.iter().any(|name| str::starts_with(word, name)) {
+        true => word,
+        false => GONE,
+    };
+    let words: Vec<&str> = line.split_ascii_whitespace().map(kept).collect();
+    format!("{}\n", words.join(" ")).into_bytes()
 }
 
 /// What a virtual machine is recognized by, and what tells how it is run. Any other word may be a secret, also one
@@ -149,17 +146,10 @@ fn link(path: &Path, target: &Path) -> PathBuf {
 
 /// Which process and whose it is: there is more in that file than anybody needs to know.
 fn status(text: &[u8]) -> Vec<u8> {
-    let kept = [
-        &b"Name:"[..],
-        b"Tgid:",
-        b"Pid:",
-        b"PPid:",
-        b"Uid:",
-        b"Threads:",
-    ];
+    let kept = ["Name:", "Tgid:", "Pid:", "PPid:", "Uid:", "Threads:"];
+    let is_kept = |line: &&[u8]| kept.iter().any(|name| line.starts_with(name.as_bytes()));
     let lines = text.split_inclusive(|&byte| byte == b'\n');
-    let lines = lines.filter(|line| kept.iter().any(|name| line.starts_with(name)));
-    lines.collect::<Vec<_>>().concat()
+    lines.filter(is_kept).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

@@ -13,9 +13,7 @@ use crate::root::bounded;
 
 /// Of the kernel that runs, if it was built with `CONFIG_IKCONFIG_PROC`.
 const RUNNING: &str = "proc/config.gz";
-
 const HZ: &str = "CONFIG_HZ";
-
 const BUS_LOCK_DETECT: &str = "CONFIG_X86_BUS_LOCK_DETECT";
 
 pub(super) struct Config {
@@ -37,13 +35,7 @@ impl Config {
                 _ => refused = refused.or(Some(text)),
             }
         }
-        let nowhere = || {
-            let places: Vec<_> = places(release)
-                .iter()
-                .map(|path| format!("/{path}"))
-                .collect();
-            Observed::Absent.from(places.join(", "))
-        };
+        let nowhere = || Observed::Absent.from(format!("/{}", places(release).join(", /")));
         Config {
             text: refused.unwrap_or_else(nowhere),
         }
@@ -72,7 +64,6 @@ impl Config {
     }
 }
 
-/// How often a kernel with this configuration ticks.
 pub(crate) fn configured_hz(config: &str) -> Option<Hz> {
     Hz::new(value(config, HZ)?.parse().ok()?).ok()
 }
@@ -86,7 +77,6 @@ pub(crate) fn configured_bus_lock_detect(config: &str) -> Option<bool> {
     value(config, BUS_LOCK_DETECT).map(|value| value == "y")
 }
 
-/// Whether a configuration is looked for there.
 pub(crate) fn is_config(path: &Path) -> bool {
     let is_named = |name: &OsStr| {
         let name = name.as_encoded_bytes();
@@ -100,15 +90,14 @@ pub(crate) fn config_in_use(bytes: &[u8]) -> Vec<u8> {
     let Observed::Is(text) = unpacked(bytes.to_vec()) else {
         return vec![];
     };
-    let lines = text.lines().filter(|line| {
+    let is_in_use = |line: &&str| {
         let option = line.strip_prefix("# ").unwrap_or(line);
         let end = option.find(['=', ' ']).unwrap_or(option.len());
         [HZ, BUS_LOCK_DETECT].contains(&&option[..end])
-    });
-    lines
-        .map(|line| format!("{line}\n"))
-        .collect::<String>()
-        .into_bytes()
+    };
+    let lines = text.lines().filter(is_in_use);
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    lines.into_bytes()
 }
 
 fn places(release: Option<&str>) -> Vec<String> {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 
 use serde::Serialize;
-use split_lock_log::Boot;
 use split_lock_model::time::Hz;
 
 use crate::{Events, Fact, Observed, Root};
@@ -127,23 +126,18 @@ impl Facts {
 
     /// Takes over from a log what is not known otherwise.
     pub(crate) fn learn_from_log(&mut self, events: &Events, from: &str) {
-        let uses_bus_locks =
-            |line: &Boot| matches!(line, Boot::BusLocks { .. } | Boot::BusLockRate { .. });
         let mut flags = BTreeSet::new();
         if events.uses_alignment_checks() || events.alignment_checks > 0 {
             flags.insert("split_lock_detect".to_owned());
         }
-        if events.boot.iter().any(uses_bus_locks) || events.debug_exceptions > 0 {
+        if events.uses_bus_locks() || events.debug_exceptions > 0 {
             flags.insert("bus_lock_detect".to_owned());
         }
         let mut reported = events.reported.clone();
         if !flags.is_empty() {
-            flags.extend(
-                reported
-                    .hypervisor
-                    .as_ref()
-                    .map(|_| "hypervisor".to_owned()),
-            );
+            if reported.hypervisor.is_some() {
+                flags.insert("hypervisor".to_owned());
+            }
             reported.cpu_flags = Some(flags);
         }
         reported.kernel_release = events.release.clone();

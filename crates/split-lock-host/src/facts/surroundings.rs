@@ -64,16 +64,13 @@ impl Os {
         found.value.map(|text| Os::parse(&text)).from(found.from)
     }
 
-    /// What such a file says.
     pub(crate) fn parse(text: &str) -> Self {
+        let value = |name| value(text, name).unwrap_or_default();
+        let like = value("ID_LIKE");
         Os {
-            id: value(text, "ID").unwrap_or_default(),
-            like: value(text, "ID_LIKE")
-                .unwrap_or_default()
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-            name: value(text, "PRETTY_NAME").unwrap_or_default(),
+            id: value("ID"),
+            like: like.split_whitespace().map(str::to_owned).collect(),
+            name: value("PRETTY_NAME"),
         }
     }
 

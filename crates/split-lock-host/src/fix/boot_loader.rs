@@ -91,7 +91,6 @@ impl BootLoader {
         self.changed(old.filter(|&old| old != parameter), Some(parameter))
     }
 
-    /// How to take a parameter away.
     pub(crate) fn without(self, parameter: &str) -> Vec<String> {
         self.changed(Some(parameter), None)
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{Condition, LogOnlyReason, OffReason};
-use crate::{Fact, Facts, Observed, facts, mode};
+use crate::{Fact, Facts, facts, mode};
 
 mod boot_loader;
 
@@ -63,25 +63,22 @@ pub(crate) fn fixes(
     facts: &Facts,
     boot_loader: Option<&BootLoader>,
 ) -> Vec<Fix> {
-    let builder = match facts.container.known() {
+    let is_contained = facts.container.known().is_some();
+    let is_nixos = facts.os.known().is_some_and(|os| os.is("nixos"));
+    let builder = FixBuilder {
+        facts,
         // The files of a container say nothing of its host's distribution and boot loader.
-        Some(_) => FixBuilder {
-            facts,
-            boot_loader: None,
-            is_nixos: false,
-            place: FixLocation::HostOfContainer,
-        },
-        None => FixBuilder {
-            facts,
-            boot_loader,
-            is_nixos: facts.os.known().is_some_and(|os| os.is("nixos")),
-            place: FixLocation::Here,
+        boot_loader: boot_loader.filter(|_| !is_contained),
+        is_nixos: is_nixos && !is_contained,
+        place: match is_contained {
+            true => FixLocation::HostOfContainer,
+            false => FixLocation::Here,
         },
     };
     match condition {
         Condition::Livelock => builder.against_the_sleep(),
         Condition::Slowdown { .. } => builder.against_the_limit(),
-        Condition::Fatal => builder.against_sigbus(),
+        Condition::Fatal => vec![builder.against_sigbus()],
         Condition::LogOnly {
             because: LogOnlyReason::BusLocks,
         } => vec![builder.detection_off(
@@ -90,7 +87,11 @@ pub(crate) fn fixes(
         )],
         Condition::Off {
             because: OffReason::RateLimitWithoutBusLocks,
-        } => vec![builder.limit_removed()],
+        } => vec![builder.parameter_removed(
+            "The limit does nothing on this CPU. Without it the kernel warns of split locks, and slows down \
+             who splits them",
+            "that nobody is slowed down",
+        )],
         Condition::KernelSplitLock => builder.against_the_kernels_bug(),
         Condition::HostTraps => vec![builder.avoided()],
         Condition::HostDecides => vec![builder.asked()],
@@ -103,21 +104,19 @@ pub(crate) fn fixes(
 }
 
 impl Fix {
-    fn giving_up(self, what: &str) -> Self {
-        let gives_up = Some(what.into());
-        Self { gives_up, ..self }
+    fn giving_up(mut self, what: &str) -> Self {
+        self.gives_up = Some(what.into());
+        self
     }
 
-    fn after_reboot(self) -> Self {
-        let needs_reboot = true;
-        Self {
-            needs_reboot,
-            ..self
-        }
+    fn after_reboot(mut self) -> Self {
+        self.needs_reboot = true;
+        self
     }
 
-    fn at(self, place: FixLocation) -> Self {
-        Self { place, ..self }
+    fn at(mut self, place: FixLocation) -> Self {
+        self.place = place;
+        self
     }
 }
 
@@ -132,7 +131,6 @@ const OTHER_HOSTS: [(&str, &str); 7] = [
     ("google", "Google Cloud"),
 ];
 
-/// What fixes are made from.
 struct FixBuilder<'a> {
     facts: &'a Facts,
     boot_loader: Option<&'a BootLoader>,
@@ -180,19 +178,19 @@ impl FixBuilder<'_> {
 
     /// It is there, or it could not be seen and should be.
     fn has_sysctl(&self) -> bool {
-        match &self.facts.split_lock_mitigate.value {
-            Observed::Is(_) => true,
-            Observed::Absent => false,
-            Observed::Unreadable { .. } => facts::release(self.facts)
-                .is_some_and(|(release, suffix)| release.lookup(suffix).features.sysctl),
-        }
+        let is_there = self.facts.split_lock_mitigate.value.is_there();
+        is_there.unwrap_or_else(|| self.release_has_sysctl() == Some(true))
     }
 
     /// Whether the kernel is too old for it, and it is not only that it could not be seen.
     fn lacks_sysctl(&self) -> bool {
-        self.facts.split_lock_mitigate.known().is_none()
-            && facts::release(self.facts)
-                .is_some_and(|(release, suffix)| !release.lookup(suffix).features.sysctl)
+        let is_seen = self.facts.split_lock_mitigate.known().is_some();
+        !is_seen && self.release_has_sysctl() == Some(false)
+    }
+
+    fn release_has_sysctl(&self) -> Option<bool> {
+        let (release, suffix) = facts::release(self.facts)?;
+        Some(release.lookup(suffix).features.sysctl)
     }
 
     /// What needs no privilege, and gives nothing up, is first: docs/survive.md has the same order.
@@ -240,22 +238,19 @@ impl FixBuilder<'_> {
     }
 
     fn against_the_limit(&self) -> Vec<Fix> {
-        let mut fixes = vec![];
         let modes = self.facts.kvm.bus_lock_exit.known();
-        if modes.is_some_and(|&modes| modes > 0) {
-            fixes.push(self.fix(
+        let for_machines = modes.is_some_and(|&modes| modes > 0).then(|| {
+            self.fix(
                 "The limit does not hold for virtual machines. Their VMM can be told to hold them to one",
                 now("for each of QEMU's: -machine bus-lock-ratelimit=100"),
-            ));
-        }
-        fixes.push(self.detection_off(
-            "Takes the limit away",
-            "all protection from programs that lock the bus",
-        ));
-        fixes
+            )
+        });
+        let protection = "all protection from programs that lock the bus";
+        let without = self.detection_off("Takes the limit away", protection);
+        for_machines.into_iter().chain([without]).collect()
     }
 
-    fn against_sigbus(&self) -> Vec<Fix> {
+    fn against_sigbus(&self) -> Fix {
         let what = match self.facts.has_cpu_flag("split_lock_detect") {
             Some(false) => {
                 "Goes back to the default, which warns: programs are then named in the log and not killed"
@@ -265,15 +260,7 @@ impl FixBuilder<'_> {
                  (see what this says after that)"
             }
         };
-        vec![self.parameter_removed(what, "that split locks are found at once")]
-    }
-
-    fn limit_removed(&self) -> Fix {
-        self.parameter_removed(
-            "The limit does nothing on this CPU. Without it the kernel warns of split locks, and slows down \
-             who splits them",
-            "that nobody is slowed down",
-        )
+        self.parameter_removed(what, "that split locks are found at once")
     }
 
     fn parameter_removed(&self, what: &str, gives_up: &str) -> Fix {
@@ -315,18 +302,16 @@ impl FixBuilder<'_> {
                 .find(|(part, _)| names(&self.facts.hypervisor, part))
                 .map(|(_, host)| *host)
         };
-        if let Some(host) = host {
-            let what = format!(
-                "{inside}. The host is {host}: `splitlock doctor` runs there only if it is Linux; whoever runs it can be told \
-                 that a guest's split locks (locked accesses across a cache line) may be trapped and throttled by the host"
-            );
-            return self.fix(&what, vec![]).at(FixLocation::Here);
-        }
-        self.fix(
-            "Nothing in here helps: have whoever can do so run this",
-            now("splitlock doctor"),
-        )
-        .at(FixLocation::HostOfVirtualMachine)
+        let Some(host) = host else {
+            let what = "Nothing in here helps: have whoever can do so run this";
+            let fix = self.fix(what, now("splitlock doctor"));
+            return fix.at(FixLocation::HostOfVirtualMachine);
+        };
+        let what = format!(
+            "{inside}. The host is {host}: `splitlock doctor` runs there only if it is Linux; whoever runs it can be told \
+             that a guest's split locks (locked accesses across a cache line) may be trapped and throttled by the host"
+        );
+        self.fix(&what, vec![]).at(FixLocation::Here)
     }
 
     fn parameter(&self, parameter: &str) -> Vec<Step> {

@@ -2,7 +2,6 @@
 
 use crate::{Events, History, LogCollector, Observed};
 
-/// A log among what was sent.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) name: String,
@@ -10,19 +9,13 @@ pub(super) struct Log {
     pub(super) collector: LogCollector,
 }
 
-/// How good a log tells of the last boot: from its beginning; as the kernel's own memory; and with how many messages.
-type Worth = (bool, bool, u64);
-
 impl Log {
-    fn worth(&self) -> Worth {
-        let is_of_this_boot = ["dmesg", "journalctl"]
-            .iter()
-            .any(|word| self.name.contains(word));
-        (
-            self.events.begins_at_boot,
-            is_of_this_boot,
-            self.events.messages(),
-        )
+    /// How good it tells of the last boot: from its beginning; as the kernel's own memory; and with how many messages.
+    fn worth(&self) -> (bool, bool, u64) {
+        let mut tools = ["dmesg", "journalctl"].iter();
+        let is_of_this_boot = tools.any(|word| self.name.contains(word));
+        let Events { begins_at_boot, .. } = self.events;
+        (begins_at_boot, is_of_this_boot, self.events.messages())
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Reports {
     pub(crate) facts: Vec<(String, ReportedFacts)>,
     logs: Logs,
     /// Files in archives that could not be read.
-    pub(crate) left_out: LeftOut,
+    left_out: LeftOut,
     /// A text that was given by name is one, whatever it says.
     is_for_log: bool,
 }
@@ -196,6 +196,18 @@ impl Reports {
     pub fn into_log(mut self) -> Option<(History, LogCollector)> {
         let (history, collector, _) = self.take_log();
         history.known().is_some().then_some((history, collector))
+    }
+
+    /// What archives have that could not be read, if anything: a sentence without its full stop.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let first = self.left_out.first.as_ref()?;
+        let name = first.split(": ").next().unwrap_or(first);
+        Some(match self.left_out.members {
+            1 => format!("1 file in an archive is no text, or could not be read: {name}"),
+            members => format!(
+                "{members} files in archives are no text, or could not be read: {name} is the first"
+            ),
+        })
     }
 
     /// A root that has the machine's files, and in which nothing is known to be absent.

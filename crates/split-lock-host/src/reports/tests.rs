@@ -127,6 +127,17 @@ fn damaged_file_in_an_archive_is_left_out() {
     let diagnosis = Diagnosis::of_reports(reports).1;
     assert_eq!(diagnosis.history.from, "sent.tar:dmesg");
     assert_eq!(diagnosis.facts.online_cpus.known(), Some(&8));
+    let doubt = "2 files in archives are no text, or could not be read: sent.tar:var/log/kern.log.2.gz is the first";
+    assert!(diagnosis.verdict.doubts.contains(&doubt.to_owned()));
+}
+
+#[test]
+fn one_file_that_is_left_out_is_told_in_the_singular() {
+    let whole = gzip(DMESG.as_bytes());
+    let files = [LSCPU, ("kern.log.1.gz", &whole[..whole.len() - 20])];
+    let left_out = reports_of(&files).left_out();
+    let doubt = "1 file in an archive is no text, or could not be read: sent.tar:kern.log.1.gz";
+    assert_eq!(left_out.as_deref(), Some(doubt));
 }
 
 #[test]

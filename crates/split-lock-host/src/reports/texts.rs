@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::attribution::text::is_decimal;
 use crate::facts::{self, Os};
 use crate::reported_facts::ReportedFacts;
 
@@ -39,19 +40,13 @@ fn all_flags(words: &str) -> Option<BTreeSet<String>> {
 
 /// Its words are translated, but for the names of flags.
 fn lscpu(text: &str) -> Option<ReportedFacts> {
-    let json = json_fields(text);
-    let pairs: Vec<(String, String)> = match json {
-        Some(pairs) => pairs,
-        None => text
-            .lines()
-            .filter_map(|line| line.split_once(':'))
+    let pairs = json_fields(text).unwrap_or_else(|| {
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        pairs
             .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-            .collect(),
-    };
-    let value = |name: &str| {
-        let found = pairs.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.clone())
-    };
+            .collect()
+    });
+    let value = |name: &str| named(&pairs, name);
     let flags = pairs.iter().find_map(|(_, value)| all_flags(value));
     let is_lscpu = value("Architecture").is_some() || value("CPU(s)").is_some();
     // `/proc/cpuinfo` has them as well, and is another file.
@@ -75,9 +70,17 @@ fn lscpu(text: &str) -> Option<ReportedFacts> {
     (facts != ReportedFacts::default()).then_some(facts)
 }
 
+/// Names, and what they are.
+type Pairs = Vec<(String, String)>;
+
+fn named(pairs: &Pairs, name: &str) -> Option<String> {
+    let found = pairs.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.clone())
+}
+
 /// `lscpu --json`, whose newer forms are nested.
-fn json_fields(text: &str) -> Option<Vec<(String, String)>> {
-    fn walk(value: &Value, pairs: &mut Vec<(String, String)>) {
+fn json_fields(text: &str) -> Option<Pairs> {
+    fn walk(value: &Value, pairs: &mut Pairs) {
         let Value::Array(rows) = value else { return };
         for row in rows {
             let word = |name: &str| row.get(name).and_then(Value::as_str);
@@ -149,7 +152,7 @@ fn begins_with_version(word: &str) -> bool {
 }
 
 fn is_number(part: &str) -> bool {
-    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    is_decimal(part.as_bytes())
 }
 
 /// `sysctl -a`, or one of it. What is to be set at boot may have been changed since, or never been set.
@@ -195,7 +198,7 @@ fn inxi(text: &str) -> Option<ReportedFacts> {
         let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
         let first = lines.next()?.strip_prefix(name)?;
         let more = lines.take_while(|line| line.starts_with(' '));
-        let mut pairs: Vec<(String, String)> = vec![];
+        let mut pairs: Pairs = vec![];
         for word in std::iter::once(first)
             .chain(more)
             .flat_map(str::split_whitespace)
@@ -215,11 +218,7 @@ fn inxi(text: &str) -> Option<ReportedFacts> {
     if system.is_none() && cpu.is_none() {
         return None;
     }
-    let of = |section: &Option<Vec<(String, String)>>, name: &str| {
-        let pairs = section.as_deref().unwrap_or_default();
-        let found = pairs.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.clone())
-    };
+    let of = |section: &Option<Pairs>, name: &str| named(section.as_ref()?, name);
     let first = |text: String| text.split_whitespace().next().map(str::to_owned);
     let mut facts = ReportedFacts {
         kernel_release: of(&system, "Kernel").and_then(first),
@@ -234,20 +233,22 @@ fn inxi(text: &str) -> Option<ReportedFacts> {
     if let Some(model) = of(&cpu, "model") {
         facts.set_cpu_model(&model);
     }
-    const VIRTUAL: [&str; 9] = [
-        "kvm",
-        "qemu",
-        "vmware",
-        "virtualbox",
-        "xen",
-        "hyper-v",
-        "microsoft",
-        "parallels",
-        "bhyve",
-    ];
-    facts.hypervisor = of(&section("Machine:"), "Type")
-        .and_then(first)
-        .filter(|kind| VIRTUAL.contains(&&*kind.to_lowercase()));
+    let is_virtual = |kind: &String| {
+        matches!(
+            &*kind.to_lowercase(),
+            "kvm"
+                | "qemu"
+                | "vmware"
+                | "virtualbox"
+                | "xen"
+                | "hyper-v"
+                | "microsoft"
+                | "parallels"
+                | "bhyve"
+        )
+    };
+    let kind = of(&section("Machine:"), "Type").and_then(first);
+    facts.hypervisor = kind.filter(is_virtual);
     (facts != ReportedFacts::default()).then_some(facts)
 }
 

@@ -20,7 +20,6 @@ const LONGEST_PATH: usize = 512;
 /// Of a chain of links no more are followed.
 const MOST_LINKS: usize = 16;
 
-/// All that is in an archive.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     files: BTreeMap<PathBuf, Vec<u8>>,
@@ -127,11 +126,7 @@ impl Archive {
             || self.links.contains_key(&path)
             || self.left_out.contains(&path)
             || self.folders.contains_key(&path);
-        if is_there {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        is_there.then_some(()).ok_or(io::ErrorKind::NotFound.into())
     }
 
     /// Where a path leads if its last part is a link.

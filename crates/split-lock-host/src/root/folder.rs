@@ -101,7 +101,6 @@ impl Folder {
     }
 }
 
-/// Whether both are one folder, by whatever names.
 fn is_same(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
     let place = |fd: &OwnedFd| -> io::Result<_> {
         let stat = fs::fstat(fd)?;

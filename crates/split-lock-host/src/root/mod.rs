@@ -90,8 +90,8 @@ impl Root {
             asked: RefCell::default(),
         };
         if !root.is_live() {
-            let list = root.text(Path::new(ANSWERS).join(REFUSED));
-            root.refused = refused(list.known().map_or("", String::as_str));
+            let list = root.text(Path::new(ANSWERS).join(REFUSED)).or_default();
+            root.refused = refused(&list);
             root.asked = RefCell::default();
         }
         Ok(root)
@@ -121,10 +121,8 @@ impl Root {
 
     /// Where what is said of a file is from: the file itself, or what was sent of it.
     pub(crate) fn origin(&self, path: &str) -> String {
-        let sent = self
-            .origins
-            .as_ref()
-            .and_then(|origins| origins.get(Path::new(path)));
+        let sent = self.origins.as_ref();
+        let sent = sent.and_then(|origins| origins.get(Path::new(path)));
         sent.cloned().unwrap_or_else(|| format!("/{path}"))
     }
 
@@ -219,16 +217,13 @@ impl Root {
         found
     }
 
-    /// All that was there of what this was asked for.
     pub(crate) fn into_record(self) -> Record {
         self.asked.into_inner()
     }
 
     fn may_see(&self, path: &Path) -> io::Result<()> {
-        match self.refused.get(&plain(path)) {
-            Some(why) => Err(io::Error::other(why.clone())),
-            None => Ok(()),
-        }
+        let why = self.refused.get(&plain(path));
+        why.map_or(Ok(()), |why| Err(io::Error::other(why.clone())))
     }
 
     /// Asks the folder or the archive, and remembers the answer.
@@ -252,10 +247,8 @@ impl Root {
             Err(error) if is_absence(&error) => return Observed::Absent,
             Err(error) => {
                 let (path, why) = (Path::new("/").join(path), error.to_string());
-                (
-                    Entry::Refused(why.clone()),
-                    Observed::Unreadable { path, why },
-                )
+                let entry = Entry::Refused(why.clone());
+                (entry, Observed::Unreadable { path, why })
             }
         };
         self.asked.borrow_mut().insert(path.to_owned(), entry);

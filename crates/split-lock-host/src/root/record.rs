@@ -10,7 +10,6 @@ pub(crate) struct Record {
     pub(crate) entries: BTreeMap<PathBuf, Entry>,
 }
 
-/// Something that was there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     File(Vec<u8>),

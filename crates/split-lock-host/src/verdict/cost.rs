@@ -67,10 +67,8 @@ impl Cost {
     fn of_bus_lock(kernels: Vec<Profile>) -> Option<Self> {
         const SLEEP_MS: u64 = 20;
         let sleeps = kernels.iter().map(|kernel| {
-            let (ticks, hz) = (
-                kernel.features().msleep_ticks(SLEEP_MS, kernel.hz()),
-                kernel.hz(),
-            );
+            let hz = kernel.hz();
+            let ticks = kernel.features().msleep_ticks(SLEEP_MS, hz);
             let tick_ns = 1_000_000_000 / u64::from(hz.get());
             (Nanos(ticks.0 * tick_ns), Nanos((ticks.0 + 1) * tick_ns))
         });

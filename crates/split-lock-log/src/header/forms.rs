@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::tags::{LEVELS, host_and_tag, level, tagged_level};
 use super::time::{self, word};
 use super::{Header, ctime, seconds};
-use crate::message::decimal;
+use crate::message::{decimal, split_digits};
 use crate::{Caller, WallFormat};
 
 /// Something that may stand before a message.
@@ -258,11 +258,11 @@ fn csv_field<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
 
 /// Of `cat -n`, `uniq -c`, `grep -n`, `less -N`, bat.
 fn line_number<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if !header.is_unread() || !(1..=9).contains(&digits) {
+    let (digits, rest) = split_digits(text, u8::is_ascii_digit);
+    if !header.is_unread() || !(1..=9).contains(&digits.len()) {
         return None;
     }
-    match &text[digits..] {
+    match rest {
         [b'\t' | b' ' | b':', rest @ ..] => Some(rest),
         [b'-', rest @ ..] if rest.first().is_none_or(|byte| !byte.is_ascii_digit()) => Some(rest),
         _ => None,

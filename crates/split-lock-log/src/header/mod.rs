@@ -14,7 +14,6 @@ pub(crate) use forms::unquoted;
 pub(crate) use time::whole_wall;
 use time::{ctime, is_minute, seconds, split_delta};
 
-/// Whose message it is, by the line itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The line does not say.
@@ -89,10 +88,9 @@ impl Header {
     }
 
     fn set_origin(&mut self, is_kernel: bool) {
-        self.origin = if is_kernel {
-            Origin::Kernel
-        } else {
-            Origin::Program
+        self.origin = match is_kernel {
+            true => Origin::Kernel,
+            false => Origin::Program,
         };
     }
 
@@ -120,7 +118,9 @@ impl Header {
                 return Some(());
             }
         }
-        if let Some(uptime) = seconds(time).filter(|uptime| !is_since_1970(uptime.as_secs())) {
+        // No machine is up for thirty years: larger ones count since 1970.
+        const LONGEST_SECS: u64 = 1_000_000_000;
+        if let Some(uptime) = seconds(time).filter(|uptime| uptime.as_secs() < LONGEST_SECS) {
             self.stamp.uptime = Some(uptime);
             if self.stamp.wall.is_none() {
                 self.stamp.text = time.to_vec();
@@ -144,11 +144,6 @@ impl Header {
         self.stamp.wall = Some(wall);
         self.stamp.text = text.to_vec();
     }
-}
-
-/// No machine is up for thirty years.
-fn is_since_1970(seconds: u64) -> bool {
-    seconds >= 1_000_000_000
 }
 
 #[cfg(test)]

@@ -13,30 +13,30 @@ pub(super) const LEVELS: [&[u8]; 8] = [
 pub(super) fn level<'a>(header: &mut Header, text: &'a [u8]) -> Option<&'a [u8]> {
     let (first, rest) = word(text)?;
     if let Some(dot) = memchr::memchr(b'.', first) {
-        let level = first[dot + 1..]
-            .strip_suffix(b":")
-            .unwrap_or(&first[dot + 1..]);
+        let level = &first[dot + 1..];
+        let level = level.strip_suffix(b":").unwrap_or(level);
         let known = LEVELS.contains(&level) || level == b"warning" || level == b"error";
         return known.then(|| {
             header.set_origin(&first[..dot] == b"kern");
             rest
         });
     }
-    let words: [&[u8]; 12] = [
-        b"EMERG",
-        b"ALERT",
-        b"CRIT",
-        b"CRITICAL",
-        b"ERR",
-        b"ERROR",
-        b"WARN",
-        b"WARNING",
-        b"NOTICE",
-        b"INFO",
-        b"DEBUG",
-        b"UNKNOWN",
-    ];
-    if words.contains(&first) && (header.stamp.wall.is_some() || !header.is_unread()) {
+    let is_level = matches!(
+        first,
+        b"EMERG"
+            | b"ALERT"
+            | b"CRIT"
+            | b"CRITICAL"
+            | b"ERR"
+            | b"ERROR"
+            | b"WARN"
+            | b"WARNING"
+            | b"NOTICE"
+            | b"INFO"
+            | b"DEBUG"
+            | b"UNKNOWN"
+    );
+    if is_level && (header.stamp.wall.is_some() || !header.is_unread()) {
         return Some(rest);
     }
     header.stamp.wall?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::WallFormat;
-use crate::message::decimal;
+use crate::message::{decimal, split_digits};
 
 /// Where a time ends that a text begins with.
 type End = fn(&[u8]) -> Option<usize>;
@@ -116,7 +116,7 @@ pub(super) fn ctime(text: &[u8]) -> Option<usize> {
     {
         rest = after;
     }
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = split_digits(rest, u8::is_ascii_digit).0.len();
     let is_ctime = is_name(weekday)
         && is_name(month)
         && is_day(day)
@@ -146,26 +146,18 @@ fn syslog(text: &[u8]) -> Option<usize> {
 
 /// `1763823189.123456`, seconds since 1970
 fn unix(text: &[u8]) -> Option<usize> {
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit() && *byte != b'.');
-    let time = &text[..end.unwrap_or(text.len())];
-    // Ten digits: between 2001 and 2286.
-    let is_now = |seconds: u64| (1_000_000_000..10_000_000_000).contains(&seconds);
+    let (time, _) = split_digits(text, |byte| byte.is_ascii_digit() || *byte == b'.');
     let since = seconds(time).map(|time| time.as_secs());
-    since
-        .or_else(|| decimal(time))
-        .filter(|&s| is_now(s))
-        .map(|_| time.len())
+    // Ten digits: between 2001 and 2286.
+    let is_now = (1_000_000_000..10_000_000_000).contains(&since.or_else(|| decimal(time))?);
+    is_now.then_some(time.len())
 }
 
 /// `1763823189123`, milliseconds since 1970
 fn unix_millis(text: &[u8]) -> Option<usize> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let millis = decimal(&text[..digits])?;
-    (1_000_000_000_000..10_000_000_000_000)
-        .contains(&millis)
-        .then_some(digits)
+    let (digits, _) = split_digits(text, u8::is_ascii_digit);
+    let is_now = (1_000_000_000_000..10_000_000_000_000).contains(&decimal(digits)?);
+    is_now.then_some(digits.len())
 }
 
 /// `11-22 14:53:09.123`: Android
@@ -189,7 +181,7 @@ fn clock(text: &[u8]) -> Option<usize> {
         return None;
     }
     let fraction = match rest {
-        [b'.' | b',', digits @ ..] => digits.iter().take_while(|b| b.is_ascii_digit()).count(),
+        [b'.' | b',', rest @ ..] => split_digits(rest, u8::is_ascii_digit).0.len(),
         _ => 0,
     };
     match fraction {
@@ -203,21 +195,16 @@ fn clock(text: &[u8]) -> Option<usize> {
 fn zone(text: &[u8]) -> usize {
     let space = usize::from(text.starts_with(b" "));
     let zone = &text[space..];
-    let ends = |length: usize| {
-        zone.get(length)
-            .is_none_or(|byte| !byte.is_ascii_alphanumeric())
+    let ends = |length: usize| !zone.get(length).is_some_and(u8::is_ascii_alphanumeric);
+    // Digits stand for any, as in `has_shape`.
+    const FORMS: [&[u8]; 9] = [
+        b"+00:00", b"-00:00", b"+0000", b"-0000", b"+00", b"-00", b"UTC", b"GMT", b"Z",
+    ];
+    let fits = |form: &&&[u8]| {
+        zone.get(..form.len())
+            .is_some_and(|zone| has_shape(zone, form))
     };
-    let forms: [&[u8]; 6] = [b"+00:00", b"-00:00", b"+0000", b"-0000", b"+00", b"-00"];
-    let digits = forms
-        .iter()
-        .find(|form| zone.len() >= form.len() && has_shape(&zone[..form.len()], form))
-        .map(|form| form.len());
-    let names: [&[u8]; 3] = [b"UTC", b"GMT", b"Z"];
-    let name = names
-        .iter()
-        .find(|name| zone.starts_with(name))
-        .map(|name| name.len());
-    match digits.or(name) {
+    match FORMS.iter().find(fits).map(|form| form.len()) {
         Some(length) if ends(length) && !(space > 0 && length < 3) => space + length,
         _ => 0,
     }

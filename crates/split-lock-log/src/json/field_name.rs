@@ -1,6 +1,5 @@
 //! What the names of fields say.
 
-/// What a field's name says about its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FieldName {
     Message,

@@ -1,12 +1,10 @@
 //! `traps: NAME[PID] trap alignment check ip:... sp:... error:0 in FILE[...]`: what a program dies of in mode `fatal`.
 
-use super::{Ending, Parsed, decimal, hexadecimal_digits};
+use super::{Ending, Parsed, decimal, hexadecimal_digits, split_digits};
 use crate::{AlignmentSignal, Message};
 
-/// What stands before the name.
 pub(crate) const BEFORE: &[u8] = b"traps: ";
 
-/// What stands behind the process.
 pub(crate) const MIDDLE: &[u8] = b" trap alignment check ip:";
 
 /// Reads what follows [`BEFORE`].
@@ -17,30 +15,20 @@ pub(crate) fn parse(body: &[u8]) -> Parsed {
     let (who, rest) = (&body[..at], &body[at + MIDDLE.len()..]);
     let named = who.strip_suffix(b"]").and_then(|who| {
         let open = memchr::memrchr(b'[', who)?;
-        Some((
-            &who[..open],
-            u32::try_from(decimal(&who[open + 1..])?).ok()?,
-        ))
+        let tid = u32::try_from(decimal(&who[open + 1..])?).ok()?;
+        Some((&who[..open], tid))
     });
     let Some((comm, tid)) = named.filter(|(comm, _)| comm.len() <= super::LONGEST_COMM) else {
         return Parsed::Garbled;
     };
     let Some((ip, rest)) = number(rest) else {
-        return if rest.iter().all(u8::is_ascii_hexdigit) {
-            Parsed::CutShort
-        } else {
-            Parsed::Garbled
-        };
+        return super::cut_short_if(rest.iter().all(u8::is_ascii_hexdigit));
     };
     let numbers: Option<&[u8]> = [&b" sp:"[..], b" error:"]
         .iter()
         .try_fold(rest, |rest, name| {
-            let rest = rest.strip_prefix(*name)?;
-            let digits = rest
-                .iter()
-                .take_while(|byte| byte.is_ascii_hexdigit())
-                .count();
-            (digits > 0).then(|| &rest[digits..])
+            let (digits, rest) = split_digits(rest.strip_prefix(*name)?, u8::is_ascii_hexdigit);
+            (!digits.is_empty()).then_some(rest)
         });
     let Some(rest) = numbers else {
         return Parsed::CutShort;
@@ -76,11 +64,7 @@ fn module(text: &[u8], ip: u64) -> Option<(Vec<u8>, u64)> {
 
 /// A hexadecimal number that something follows.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text
-        .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    let (digits, rest) = text.split_at(digits);
+    let (digits, rest) = split_digits(text, u8::is_ascii_hexdigit);
     (!rest.is_empty()).then_some((hexadecimal_digits(digits)?, rest))
 }
 
@@ -95,14 +79,8 @@ pub(crate) fn to_kernel_text(signal: &AlignmentSignal) -> Vec<u8> {
     text.extend(format!("{ip:x} sp:0 error:0").bytes());
     if let Some((name, offset)) = module {
         let start = ip.saturating_sub(*offset);
-        text.extend(
-            [
-                b" in ",
-                &name[..],
-                format!("[{offset:x},{start:x}+1000]").as_bytes(),
-            ]
-            .concat(),
-        );
+        let place = format!("[{offset:x},{start:x}+1000]");
+        text.extend([b" in ", &name[..], place.as_bytes()].concat());
     }
     text
 }

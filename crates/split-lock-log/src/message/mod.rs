@@ -10,7 +10,6 @@ use crate::{Boot, Exception, Message, RefusedWrite, Suppressed, Trap, TrapKind};
 /// What the first line of a kernel's log says.
 pub(crate) const LINUX_VERSION: &[u8] = b"Linux version ";
 
-/// What nearly all messages begin with.
 pub(crate) const PREFIX: &[u8] = b"x86/split lock detection: ";
 
 /// What the kernel prints when it may not write a register that it did not expect to be refused.
@@ -33,7 +32,6 @@ pub(crate) enum Opening {
     RefusedWrite,
 }
 
-/// What messages begin with.
 pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
     (PREFIX, Opening::Prefix),
     (
@@ -45,11 +43,10 @@ pub(crate) const OPENINGS: [(&[u8], Opening); 4] = [
 ];
 
 impl Opening {
-    /// Reads what follows these words.
     pub(crate) fn parse(self, body: &[u8]) -> Parsed {
         let body = body.trim_ascii_end();
         match self {
-            Opening::Prefix => after_prefix(body),
+            Opening::Prefix => traps(body).unwrap_or_else(|| boot(body)),
             Opening::RateLimited(exception) => after_function(body, exception),
             Opening::RefusedWrite => after_refused_write(body),
         }
@@ -96,7 +93,6 @@ pub(crate) enum Parsed {
     NotOurs,
 }
 
-/// How a whole message ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ending {
     /// So many bytes of the text are behind it, and not its own.
@@ -112,11 +108,6 @@ impl Parsed {
     }
 }
 
-/// Reads what follows [`PREFIX`].
-fn after_prefix(body: &[u8]) -> Parsed {
-    traps(body).unwrap_or_else(|| boot(body))
-}
-
 /// A trap, from the exception's name on.
 pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
     TRAPS
@@ -127,7 +118,7 @@ pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
             // A search takes longer to prepare than all the rest of a message takes to read.
             let last_word = memchr::memrchr(b' ', rest).map_or(0, |at| at + 1);
             if let Some(who) = rest[..last_word].strip_suffix(middle)
-                && is_short(who)
+                && who.len() <= LONGEST_COMM + "/4294967295".len()
             {
                 return Some(trap(kind, who, &rest[last_word..]));
             }
@@ -145,10 +136,6 @@ pub(crate) fn traps(body: &[u8]) -> Option<Parsed> {
 static MIDDLE_FINDERS: std::sync::LazyLock<[memchr::memmem::Finder<'static>; 4]> =
     std::sync::LazyLock::new(|| TRAPS.map(|(_, middle, _)| memchr::memmem::Finder::new(middle)));
 
-fn is_short(who: &[u8]) -> bool {
-    who.len() <= LONGEST_COMM + "/4294967295".len()
-}
-
 fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
     let Some((comm, tid)) = split_who(who) else {
         return Parsed::Garbled;
@@ -156,12 +143,8 @@ fn trap(kind: TrapKind, who: &[u8], address: &[u8]) -> Parsed {
     let Some(digits) = address.strip_prefix(b"0x").or(address.strip_prefix(b"0X")) else {
         return cut_short_if(b"0x".starts_with(address));
     };
-    let length = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    let (digits, behind) = digits.split_at(length);
-    if length == 0 {
+    let (digits, behind) = split_digits(digits, u8::is_ascii_hexdigit);
+    if digits.is_empty() {
         return cut_short_if(behind.is_empty());
     }
     let Some(address) = hexadecimal_digits(digits).filter(|_| ends_a_number(behind)) else {
@@ -194,7 +177,6 @@ fn ends_a_number(behind: &[u8]) -> bool {
     }
 }
 
-/// Quotation marks and blanks that are not ASCII.
 fn is_punctuation(behind: &[u8]) -> bool {
     let marks = ["\u{a0}", "\u{201d}", "\u{2019}", "»", "│", "\u{3000}"];
     marks.iter().any(|mark| behind.starts_with(mark.as_bytes()))
@@ -211,19 +193,14 @@ pub(crate) fn is_all_of_an_address(digits: &[u8]) -> bool {
 
 /// The thread that a damaged line names, if it does: its name ends where the message goes on.
 pub(crate) fn who_in(line: &[u8]) -> Option<(&[u8], u32)> {
-    let ends: [&[u8]; 4] = [
-        b" took a split_lock trap",
-        b" took a bus_lock trap",
-        b" fatal split_lock trap",
-        b" bogus split_lock trap",
-    ];
-    let start = [AC, DB]
-        .iter()
-        .find_map(|words| Some(memchr::memmem::find(line, words)? + words.len()))?;
+    let mut exceptions = [AC, DB].iter();
+    let start =
+        exceptions.find_map(|words| Some(memchr::memmem::find(line, words)? + words.len()))?;
     let rest = &line[start..];
-    let end = ends
-        .iter()
-        .find_map(|end| memchr::memmem::find(rest, end))?;
+    let end = TRAPS.iter().find_map(|(_, middle, _)| {
+        let end_of_name = middle.strip_suffix(b" at address: ")?;
+        memchr::memmem::find(rest, end_of_name)
+    })?;
     split_who(&rest[..end])
 }
 
@@ -291,7 +268,6 @@ fn refused_write(text: &[u8]) -> Result<Parsed, Parsed> {
     }
 }
 
-/// What follows `words`.
 fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
     let missing = || cut_short_if(words.starts_with(text));
     text.strip_prefix(words).ok_or_else(missing)
@@ -299,9 +275,10 @@ fn after<'a>(words: &[u8], text: &'a [u8]) -> Result<&'a [u8], Parsed> {
 
 /// A hexadecimal number that does not end the text, and what follows it.
 fn leading_number(text: &[u8]) -> Result<(u64, &[u8]), Parsed> {
-    let end = text.iter().position(|byte| !byte.is_ascii_hexdigit());
-    let end = end.ok_or_else(|| cut_short_if(text.len() <= LONGEST_HEXADECIMAL))?;
-    let (digits, rest) = text.split_at(end);
+    let (digits, rest) = split_digits(text, u8::is_ascii_hexdigit);
+    if rest.is_empty() {
+        return Err(cut_short_if(text.len() <= LONGEST_HEXADECIMAL));
+    }
     let number = hexadecimal_digits(digits).ok_or(Parsed::Garbled)?;
     Ok((number, rest))
 }
@@ -316,14 +293,19 @@ fn cut_short_if(may_go_on: bool) -> Parsed {
 
 /// The number before `unit`; otherwise whether more text could make it one.
 fn counted(text: &[u8], unit: &[u8]) -> Result<u64, Parsed> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at(digits);
+    let (number, rest) = split_digits(text, u8::is_ascii_digit);
     if rest.strip_prefix(unit).is_some_and(ends_a_message) {
         return decimal(number).ok_or(Parsed::Garbled);
     }
     Err(cut_short_if(
-        unit.starts_with(rest) && (digits > 0 || rest.is_empty()),
+        unit.starts_with(rest) && (!number.is_empty() || rest.is_empty()),
     ))
+}
+
+/// The digits that a text begins with, and what follows them.
+pub(crate) fn split_digits(text: &[u8], is_digit: fn(&u8) -> bool) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| !is_digit(byte));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {

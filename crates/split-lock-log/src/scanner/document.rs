@@ -37,7 +37,6 @@ pub(super) struct Document {
     is_in_document: bool,
 }
 
-/// A value that is being read.
 #[derive(Debug, Default)]
 struct Value {
     text: Vec<u8>,
@@ -145,12 +144,8 @@ impl Document {
 
     fn close(&mut self, output: &mut ScanOutput) {
         self.open.pop();
-        if self
-            .record
-            .as_ref()
-            .is_some_and(|(_, level)| *level >= self.open.len())
-            && let Some((record, _)) = self.record.take()
-        {
+        let has_ended = |(_, level): &mut (Value, usize)| *level >= self.open.len();
+        if let Some((record, _)) = self.record.take_if(has_ended) {
             self.end_value(&record, output);
             for &byte in b"null" {
                 self.around.push(byte, self.line_start);

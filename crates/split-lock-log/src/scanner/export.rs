@@ -26,7 +26,6 @@ pub(super) struct Export {
     next: Position,
 }
 
-/// What comes next.
 #[derive(Debug, Clone, Copy)]
 enum State {
     Line,

@@ -88,7 +88,6 @@ impl Lines {
         &[]
     }
 
-    /// Goes through whole lines.
     fn block(&mut self, block: &[u8], output: &mut ScanOutput) {
         let mut hits = PatternHits::new(&self.patterns);
         let (mut at, mut passed) = (0, 0);
@@ -179,10 +178,9 @@ impl Lines {
         let Some(partial) = &mut self.partial else {
             return false;
         };
-        let joined = if is_too_long {
-            JoinResult::Unrelated
-        } else {
-            partial.join(line)
+        let joined = match is_too_long {
+            true => JoinResult::Unrelated,
+            false => partial.join(line),
         };
         match joined {
             JoinResult::Complete(header, message) => {
@@ -213,17 +211,12 @@ impl Lines {
         if let Some((header, message)) = partial.whole {
             output.put(header, message, position, lines);
         } else if partial.certainty == Certainty::Certain {
-            let damage = if partial.is_address_cut {
-                Damage::AddressCutShort
-            } else {
-                Damage::CutShort
+            let damage = match partial.is_address_cut {
+                true => Damage::AddressCutShort,
+                false => Damage::CutShort,
             };
-            output.put(
-                partial.header,
-                damaged(damage, &partial.text),
-                position,
-                lines,
-            );
+            let message = damaged(damage, &partial.text);
+            output.put(partial.header, message, position, lines);
         }
     }
 }
@@ -274,10 +267,9 @@ fn joined(line: &[u8], is_quoted: bool) -> (Vec<u8>, u8) {
     for part in line.split(|&byte| byte == b'\n') {
         lines = lines.saturating_add(1);
         let part = part.strip_suffix(b"\r").unwrap_or(part);
-        let part = if is_quoted && lines > 1 {
-            unquoted(part)
-        } else {
-            part
+        let part = match is_quoted && lines > 1 {
+            true => unquoted(part),
+            false => part,
         };
         text.extend(without_soft_break(part));
     }

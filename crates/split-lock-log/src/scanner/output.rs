@@ -6,12 +6,11 @@ use crate::header::{Header, Origin};
 use crate::journal::Entry;
 use crate::line::{Certainty, Line, unescape};
 use crate::log_start::LogStartDetector;
-use crate::oops::{Collector, Step};
+use crate::oops::Collector;
 use crate::patterns::Patterns;
 use crate::position::Position;
 use crate::{Damage, Message, MessageCounts, Record};
 
-/// So much of a damaged line is shown.
 const SHOWN_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
@@ -29,15 +28,13 @@ impl ScanOutput {
         self.oops.is_some() || !self.log_start.has_decided() || self.log_start.is_quoted_printable()
     }
 
-    /// Sees a line, whatever it says.
     pub(super) fn see_line(&mut self, line: &[u8]) {
         self.log_start.add_line(line);
         if self.oops.is_some() {
             let (header, text) = Header::read(line);
-            let text = if header.is_escaped {
-                unescape(text)
-            } else {
-                text.to_vec()
+            let text = match header.is_escaped {
+                true => unescape(text),
+                false => text.to_vec(),
             };
             self.add_to_oops(header.origin, &text);
         }
@@ -57,7 +54,7 @@ impl ScanOutput {
     fn add_to_oops(&mut self, origin: Origin, text: &[u8]) {
         if let Some((_, collector, _)) = &mut self.oops
             && origin != Origin::Program
-            && collector.add(text) == Step::Ends
+            && collector.add(text)
         {
             self.end_oops();
         }

@@ -54,10 +54,9 @@ impl Verbose {
         let field = line.strip_prefix(b"    ");
         if let (Some(text), Some((.., fields))) = (field, &mut self.entry) {
             if let Some(equals) = memchr::memchr(b'=', text) {
-                let value = text[equals + 1..]
-                    .strip_suffix(b"\r")
-                    .unwrap_or(&text[equals + 1..]);
-                fields.put(&text[..equals], value, is_too_long);
+                let (name, value) = (&text[..equals], &text[equals + 1..]);
+                let value = value.strip_suffix(b"\r").unwrap_or(value);
+                fields.put(name, value, is_too_long);
             }
         } else if Self::begins_with(line) {
             let header = Header::read(line).0;

@@ -18,8 +18,6 @@ const KMSG_READ_BYTES: usize = 16 << 10;
 
 /// No archive of a machine's logs has more files. A sosreport has some ten thousand, and as many links and folders.
 const MOST_FILES: u64 = 200_000;
-
-/// What an archive may expand to in all.
 const MOST_EXPANDED_BYTES: u64 = 4 << 30;
 
 /// No log that is compressed in an archive is larger before it is decompressed.
@@ -28,7 +26,7 @@ const MOST_MEMBER_BYTES: u64 = 256 << 20;
 /// What of an archive was not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Files that are no text, or could not be read.
+    /// Files that are no text.
     pub members: u64,
     /// The first of them, and why.
     pub first: Option<String>,
@@ -42,7 +40,7 @@ impl LeftOut {
     }
 }
 
-/// Is shown a log, and its name if it is in an archive; says whether to go on.
+/// Is shown a log, and its name if it is in an archive; says whether to go on. Reading a damaged one is an error.
 pub type Visit<'a> = dyn FnMut(Option<&str>, &mut dyn Read) -> io::Result<ControlFlow<()>> + 'a;
 
 /// Shows each log in a file to `visit`, with its name in the archive if it is one of several. What in an archive is no
@@ -160,7 +158,6 @@ impl<R: Read> Read for Limited<'_, R> {
     }
 }
 
-/// What has been seen of an archive's members.
 struct Members<'a, 'v> {
     visit: &'a mut Visit<'v>,
     left_out: LeftOut,
@@ -192,10 +189,7 @@ impl<'a, 'v> Members<'a, 'v> {
         };
         let head = match super::head(&mut member) {
             Ok(head) => head,
-            Err(error) => {
-                self.left_out.add(name, &error);
-                return Ok(ControlFlow::Continue(()));
-            }
+            Err(error) => return (self.visit)(Some(name), &mut Damaged(Some(error))),
         };
         let is_plain = super::formats::of(&head).is_none()
             && !super::formats::is_tar(&head)
@@ -222,8 +216,20 @@ impl<'a, 'v> Members<'a, 'v> {
             Ok(Opened::Tar(_) | Opened::Zip(_)) => {
                 self.left_out.add(name, &"an archive in an archive");
             }
-            Err(error) => self.left_out.add(name, &error),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.left_out.add(name, &error);
+            }
+            Err(error) => return (self.visit)(Some(name), &mut Damaged(Some(error))),
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// A log that cannot be read, for the reason that its first read gives.
+struct Damaged(Option<io::Error>);
+
+impl Read for Damaged {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }

@@ -1,6 +1,8 @@
 //! What files begin with: how they are decompressed, or what they are that is not read.
 
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
@@ -9,7 +11,6 @@ use lzma_rust2::{LzmaReader, XzReader};
 use super::zstd::Zstd;
 use super::{Bytes, MOST_MEMORY_KIB};
 
-/// What a file is by its first bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Format {
     Compressed(fn(Bytes) -> io::Result<Bytes>),
@@ -20,6 +21,11 @@ pub(super) enum Format {
 
 const UNPACK: &str = "unpack it first";
 const TEXT: &str = "give the text that it is made from";
+
+const UTF_32: Format = Format::Refused(
+    "text in UTF-32",
+    "`iconv -f UTF-32 -t UTF-8` makes it UTF-8",
+);
 
 const FORMATS: &[(&[u8], Format)] = {
     use Format::{Compressed, Refused, Zip};
@@ -115,20 +121,8 @@ const FORMATS: &[(&[u8], Format)] = {
         ),
         (b"\x0a\x0d\x0d\x0a", Refused("a capture of packets", TEXT)),
         (b"SQLite format 3\0", Refused("a database of SQLite", TEXT)),
-        (
-            b"\xff\xfe\0\0",
-            Refused(
-                "text in UTF-32",
-                "`iconv -f UTF-32 -t UTF-8` makes it UTF-8",
-            ),
-        ),
-        (
-            b"\0\0\xfe\xff",
-            Refused(
-                "text in UTF-32",
-                "`iconv -f UTF-32 -t UTF-8` makes it UTF-8",
-            ),
-        ),
+        (b"\xff\xfe\0\0", UTF_32),
+        (b"\0\0\xfe\xff", UTF_32),
         (
             b"-----BEGIN PGP MESSAGE",
             Refused("encrypted by PGP", "`gpg -d FILE` prints it"),
@@ -157,7 +151,6 @@ pub(super) fn may_begin_one(head: &[u8]) -> bool {
 /// Where the name of the format of tar archives is.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
-/// How much of a file tells whether it is a tar archive.
 pub(super) const TAR_HEADER_BYTES: usize = 512;
 
 pub(super) fn is_tar(head: &[u8]) -> bool {
@@ -178,7 +171,7 @@ pub(super) fn is_binary(head: &[u8]) -> bool {
 pub(super) struct Expanded<R> {
     pub(super) inner: R,
     /// What has been read of the compressed bytes.
-    pub(super) compressed: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    pub(super) compressed: Arc<AtomicU64>,
     pub(super) expanded: u64,
 }
 
@@ -192,7 +185,7 @@ impl<R: Read> Read for Expanded<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(to)?;
         self.expanded += count as u64;
-        let compressed = self.compressed.load(std::sync::atomic::Ordering::Relaxed);
+        let compressed = self.compressed.load(Ordering::Relaxed);
         if self.expanded > ALWAYS_ALLOWED.max(compressed.saturating_mul(MOST_TIMES)) {
             let why = format!(
                 "it expands to more than {MOST_TIMES} times its size, as no log does: decompress it yourself if it is one"
@@ -203,17 +196,15 @@ impl<R: Read> Read for Expanded<R> {
     }
 }
 
-/// Counts what is read.
 pub(super) struct Counted<R> {
     pub(super) inner: R,
-    pub(super) count: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    pub(super) count: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(to)?;
-        self.count
-            .fetch_add(count as u64, std::sync::atomic::Ordering::Relaxed);
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }

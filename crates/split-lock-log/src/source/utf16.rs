@@ -1,8 +1,7 @@
 //! UTF-16, as Windows' editors and PowerShell's `>` write it, made UTF-8.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
-/// The order of a unit's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     LittleEndian,
@@ -36,9 +35,7 @@ pub(super) struct Utf16<R> {
     order: Order,
     /// Bytes that are no whole character yet: a unit, or the first half of a pair and a part of the second.
     undecoded: Vec<u8>,
-    decoded: Vec<u8>,
-    /// So much of it has been read.
-    taken: usize,
+    decoded: Cursor<Vec<u8>>,
     is_start: bool,
     has_ended: bool,
 }
@@ -51,8 +48,7 @@ impl<R: Read> Utf16<R> {
             input,
             order,
             undecoded: vec![],
-            decoded: vec![],
-            taken: 0,
+            decoded: Cursor::default(),
             is_start: true,
             has_ended: false,
         }
@@ -84,22 +80,20 @@ impl<R: Read> Utf16<R> {
             self.is_start = false;
             text = text.trim_start_matches('\u{feff}').to_owned();
         }
-        self.decoded = text.into_bytes();
-        self.taken = 0;
+        self.decoded = Cursor::new(text.into_bytes());
         Ok(())
     }
 }
 
 impl<R: Read> Read for Utf16<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        while self.taken == self.decoded.len() && !self.has_ended {
+        loop {
+            let count = self.decoded.read(to)?;
+            if count > 0 || to.is_empty() || self.has_ended {
+                return Ok(count);
+            }
             self.decode_more()?;
         }
-        let left = &self.decoded[self.taken..];
-        let count = left.len().min(to.len());
-        to[..count].copy_from_slice(&left[..count]);
-        self.taken += count;
-        Ok(count)
     }
 }
 

@@ -13,15 +13,16 @@ use zip::write::SimpleFileOptions;
 fn logs(archive: impl Read + Send + 'static) -> io::Result<(Vec<String>, LeftOut)> {
     let mut names = vec![];
     let left_out = Source::for_each(archive, &mut |name, log| {
-        log.read_to_end(&mut vec![])?;
-        names.extend(name.map(str::to_owned));
+        let damage = log.read_to_end(&mut vec![]).err();
+        let damage = damage.map_or("", |_| " (damaged)");
+        names.extend(name.map(|name| format!("{name}{damage}")));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok((names, left_out))
 }
 
 #[test]
-fn compressed_log_with_a_wrong_checksum_is_left_out() {
+fn compressed_log_with_a_wrong_checksum_is_damaged_and_the_next_is_read() {
     let mut encoder = GzEncoder::new(vec![], Compression::none());
     encoder
         .write_all(&b"a line of a log\n".repeat(200))
@@ -36,10 +37,30 @@ fn compressed_log_with_a_wrong_checksum_is_left_out() {
     let mut archive = archive.finish().unwrap().into_inner();
     archive[2000] ^= 1;
     let (names, left_out) = logs(Cursor::new(archive)).unwrap();
-    assert_eq!(names, ["kern.log.1.gz"]);
+    assert_eq!(names, ["kern.log.2.gz (damaged)", "kern.log.1.gz"]);
+    assert_eq!(left_out, LeftOut::default());
+}
+
+#[test]
+fn what_is_no_text_is_left_out_and_named() {
+    let mut archive = tar::Builder::new(vec![]);
+    for (name, content) in [
+        ("logo.png", &b"\x89PNG\r\n\x1a\n"[..]),
+        ("dmesg", b"a line"),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    let archive = archive.into_inner().unwrap();
+    let (names, left_out) = logs(Cursor::new(archive)).unwrap();
+    assert_eq!(names, ["dmesg"]);
     assert_eq!(left_out.members, 1);
     let first = left_out.first.unwrap();
-    assert!(first.starts_with("kern.log.2.gz: "), "{first}");
+    assert!(
+        first.starts_with("logo.png: it is a picture (PNG)"),
+        "{first}"
+    );
 }
 
 /// The header of a tar archive's member without content.

@@ -71,14 +71,3 @@ impl Thresholds {
         }
     }
 }
-
-/// The longest that a signal would have to wait if neither the sleep nor the queue could be
-/// interrupted, with `others` threads splitting on other cores: T + 1 ticks of sleep, and 3 for
-/// every window before one's own.
-///
-/// On every kernel so far the answer is no time at all, or the rest of the split lock in progress.
-#[must_use]
-pub fn signal_delay_uninterruptible(limits: &Thresholds, others: u32) -> Nanos {
-    let ticks = limits.sleep_ticks().0 + 1 + WINDOW.0 * u64::from(others);
-    limits.hz().longest_span(Jiffies(ticks))
-}

@@ -7,6 +7,6 @@ mod contention;
 mod row;
 mod thresholds;
 
-pub use contention::{Contended, signal_delay_uninterruptible};
+pub use contention::Contended;
 pub use row::ThresholdRow;
 pub use thresholds::{PassPrediction, Ratio, Saturation, Thresholds, WindowUse};

@@ -38,9 +38,3 @@ impl Rules {
         keep_place: false,
     };
 }
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self::UPSTREAM
-    }
-}

@@ -81,7 +81,7 @@ impl Handler {
 
     /// Gets to know one more thread.
     pub fn spawn(&mut self) -> TaskId {
-        self.tasks.push(Task::new());
+        self.tasks.push(Task::default());
         TaskId(self.tasks.len() as u32 - 1)
     }
 
@@ -133,27 +133,22 @@ impl Handler {
     /// asked for. In mode `warn` the era decides; every other mode ends in SIGBUS (a trap in a mode
     /// that arms no detection is one the kernel calls bogus).
     pub fn trap(&mut self, now: Jiffies, trap: Trap) -> Trapped {
-        if trap.alignment_check {
+        let (message, action) = if trap.alignment_check {
             let action = match trap.origin {
                 TrapOrigin::Guest => Action::InjectAlignmentCheck,
                 TrapOrigin::User => Action::Sigbus,
             };
-            return Trapped {
-                message: None,
-                action,
+            (None, action)
+        } else if self.mode != Mode::Warn || self.era == Era::None {
+            (self.sigbus_message(trap.origin), Action::Sigbus)
+        } else {
+            let message = self.warning(trap.task);
+            let action = match self.era {
+                Era::Thread => self.exempt(trap.task),
+                _ if self.mitigate => self.begin_sleep(now, &trap),
+                _ => self.open_window(now, trap.task, trap.cpu),
             };
-        }
-        if self.mode != Mode::Warn || self.era == Era::None {
-            return Trapped {
-                message: self.sigbus_message(trap.origin),
-                action: Action::Sigbus,
-            };
-        }
-        let message = self.warning(trap.task);
-        let action = match self.era {
-            Era::Thread => self.exempt(trap.task),
-            _ if self.mitigate => self.begin_sleep(now, &trap),
-            _ => self.open_window(now, trap.task, trap.cpu),
+            (message, action)
         };
         Trapped { message, action }
     }
@@ -260,21 +255,13 @@ impl Handler {
 
     /// A split lock that detection let through raised #DB (5.13, ebb1064e7c2e).
     pub fn bus_lock(&mut self, now: Jiffies, task: TaskId) -> Trapped {
-        let message = Some(Message::BusLock);
-        match self.mode {
-            Mode::Fatal => Trapped {
-                message: None,
-                action: Action::Sigbus,
-            },
-            Mode::Ratelimit(_) => Trapped {
-                message,
-                action: self.throttle(now, task),
-            },
-            Mode::Off | Mode::Warn => Trapped {
-                message,
-                action: Action::Retry(Retry::BusLockDone),
-            },
-        }
+        let reported = Some(Message::BusLock);
+        let (message, action) = match self.mode {
+            Mode::Fatal => (None, Action::Sigbus),
+            Mode::Ratelimit(_) => (reported, self.throttle(now, task)),
+            Mode::Off | Mode::Warn => (reported, Action::Retry(Retry::BusLockDone)),
+        };
+        Trapped { message, action }
     }
 
     /// Appends everything that decides the handler's future, with times relative to `now`: two

@@ -7,7 +7,7 @@ use crate::time::Jiffies;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u32);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) stage: Stage,
     /// `reported_split_lock`: set even if the line was rate-limited away (5.19).
@@ -18,9 +18,10 @@ pub(super) struct Task {
     pub(super) carried: Option<Carried>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Not in the handler.
+    #[default]
     Running,
     /// In the sleep that asked the timer wheel for `expires`.
     Asleep { expires: Jiffies, wait: Wait },
@@ -43,15 +44,4 @@ pub(super) enum Carried {
     Ticks(Jiffies),
     /// The punishment is over after this tick, however the thread spends the time.
     Until(Jiffies),
-}
-
-impl Task {
-    pub(super) const fn new() -> Self {
-        Self {
-            stage: Stage::Running,
-            reported: false,
-            exempt: false,
-            carried: None,
-        }
-    }
 }

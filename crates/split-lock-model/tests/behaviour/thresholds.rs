@@ -1,6 +1,6 @@
 //! The closed forms against the simulator, and against the table that people work with.
 
-use split_lock_model::analysis::{PassPrediction, Thresholds, signal_delay_uninterruptible};
+use split_lock_model::analysis::{PassPrediction, Thresholds};
 use split_lock_model::kernel::Profile;
 use split_lock_model::policy::Alternative;
 use split_lock_model::random::SplitMix64;
@@ -287,7 +287,10 @@ fn the_first_trap_passes_all_others_from_the_computed_period_on() {
 fn uninterruptible_waits_delay_signals_as_computed_and_no_longer() {
     for kernel in kernels() {
         for others in 0..=5 {
-            let bound = signal_delay_uninterruptible(&limits(&kernel), others);
+            // T + 1 ticks of sleep, and 3 for every window before one's own.
+            let limits = limits(&kernel);
+            let ticks = limits.sleep_ticks().0 + 1 + 3 * u64::from(others);
+            let bound = limits.hz().longest_span(Jiffies(ticks));
             // The signal comes 1 us after the trap.
             let (period, until) = (Nanos::from_micros(1), bound.plus(Nanos::from_millis(1)));
             let report = surrounded(&kernel, others, period, until, Alternative::Uninterruptible);

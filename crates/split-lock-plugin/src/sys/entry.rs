@@ -9,9 +9,11 @@ use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use split_lock_assist::decode::{LINE_BYTES, MAX_INSTRUCTION_BYTES};
-use split_lock_find::records::Target;
+use split_lock_find::records::{SiteRecord, Target};
 
+use super::guest::GuestInterface;
 use super::interface::{Block, Bytes, Info, Instruction, Interface, OnMemory, version_of_emulator};
+use crate::guest::executed_as;
 use crate::plugin::{Emulation, Plugin, Watch};
 
 static INTERFACE: OnceLock<Interface> = OnceLock::new();
@@ -76,7 +78,7 @@ fn install(id: u64, info: &Info, options: Vec<Vec<u8>>) -> Result<(), String> {
             ));
         }
     };
-    let interface = Interface::find(info.version).map_err(|name| {
+    let interface = Interface::find(info.version, info.is_system).map_err(|name| {
         format!(
             "this emulator's plugin interface (version {}) has no function {}; use QEMU 7.2 to 11",
             info.version,
@@ -166,12 +168,17 @@ fn translate(plugin: &Plugin, interface: &Interface, instruction: *mut Instructi
             Some(Watch::Return) => (on_near_return, LOADS, 0),
         };
     const NO_REGISTERS: c_int = 0;
+    const READ_REGISTERS: c_int = 1;
+    let registers = match interface.guest {
+        Some(_) => READ_REGISTERS,
+        None => NO_REGISTERS,
+    };
     // SAFETY: the callback has the type that QEMU's header asks for, and takes the data for a number.
     unsafe {
         (interface.register_memory)(
             instruction,
             callback,
-            NO_REGISTERS,
+            registers,
             accesses,
             data as *mut c_void,
         );
@@ -200,7 +207,21 @@ extern "C" fn store_near_end(vcpu: c_uint, info: u32, address: u64, data: *mut c
     // SAFETY: as above.
     let bytes = 1 << unsafe { (interface.size_shift)(info) };
     if address % LINE_BYTES + bytes > LINE_BYTES {
-        let _panicked = catch_unwind(|| plugin.split(data as usize, address, bytes, vcpu));
+        let _panicked = catch_unwind(|| {
+            let site = plugin.split(data as usize, address, bytes, vcpu);
+            if let (Some(site), Some(guest)) = (site, &interface.guest) {
+                add_in_space(site, guest);
+            }
+        });
+    }
+}
+
+fn add_in_space(site: SiteRecord<'_>, guest: &GuestInterface) {
+    let registers = guest.registers().unwrap_or_default();
+    if let Some(page_table) = registers.page_table_of_program() {
+        site.add_in_space(page_table, || {
+            executed_as(registers.sp, |at, bytes| guest.read_memory(at, bytes))
+        });
     }
 }
 

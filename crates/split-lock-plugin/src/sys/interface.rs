@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use split_lock_find::emulator::Emulators;
 
+use super::guest::GuestInterface;
+
 /// A translated block, and an instruction in it.
 #[repr(C)]
 pub(super) struct Block(());
@@ -94,6 +96,8 @@ pub(super) struct Interface {
     pub(super) register_flush: Register<OnFlush, OnFlush7>,
     pub(super) register_call: Register<OnCall, OnCall7>,
     pub(super) register_return: Register<OnReturn, OnReturn7>,
+    /// Where it is a guest that is emulated, and the emulator shows registers.
+    pub(super) guest: Option<GuestInterface>,
 }
 
 impl Interface {
@@ -103,7 +107,7 @@ impl Interface {
         clippy::multiple_unsafe_ops_per_block,
         reason = "it is one list of names and their types"
     )]
-    pub(super) fn find(version: c_int) -> Result<Self, &'static CStr> {
+    pub(super) fn find(version: c_int, is_system: bool) -> Result<Self, &'static CStr> {
         // SAFETY: each name stands for a function of the type that it has in qemu-plugin.h in all versions from 1 to 7;
         // those of the bytes and of callbacks have the ones that go with the version.
         unsafe {
@@ -132,6 +136,7 @@ impl Interface {
                     c"qemu_plugin_register_vcpu_syscall_ret_cb",
                     version,
                 )?,
+                guest: GuestInterface::find().filter(|_| is_system),
             })
         }
     }
@@ -139,7 +144,7 @@ impl Interface {
 
 /// # Safety
 /// The function of that name must have the type `F`, which is one of function pointers.
-unsafe fn function<F: Copy>(name: &'static CStr) -> Result<F, &'static CStr> {
+pub(super) unsafe fn function<F: Copy>(name: &'static CStr) -> Result<F, &'static CStr> {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     let address = symbol(name).ok_or(name)?;
     // SAFETY: the caller vouches for the type, and `F` has the size of an address that is not null.

@@ -6,6 +6,7 @@
 
 mod calls;
 mod entry;
+mod guest;
 mod interface;
 mod memory;
 

@@ -1,5 +1,11 @@
-/* A boot sector: split locks and near misses in 16-bit and in 32-bit code, and the end of the machine by isa-debug-exit at
-   0xf4, with QEMU's exit code 33. */
+/* A boot sector: split locks and near misses in 16-bit and in 32-bit code, then the same instruction at the same address in
+   two address spaces, and the end of the machine by isa-debug-exit at 0xf4, with QEMU's exit code 33. */
+    .set FIRST, 0x400000
+    .set SECOND, 0x800000
+    .set FIRST_TABLE, 0x10000
+    .set SECOND_TABLE, 0x11000
+    /* Present, writable, of 4 MB. */
+    .set LARGE_PAGE, 0x83
     .code16
     .globl _start, split_16, split_32
 _start:
@@ -26,10 +32,47 @@ split_32:
     lock addl $1, 0x67e
     lock addl $1, 0x67c
     loop split_32
+
+    movw %ax, %es
+    movl $0x7c00, %esp
+    movl $FIRST, %edi
+    call copy
+    movl $SECOND, %edi
+    call copy
+    movl $LARGE_PAGE, FIRST_TABLE
+    movl $LARGE_PAGE + FIRST, FIRST_TABLE + 4
+    movl $LARGE_PAGE, SECOND_TABLE
+    movl $LARGE_PAGE + SECOND, SECOND_TABLE + 4
+    movl $0x10, %eax
+    movl %eax, %cr4
+    movl $FIRST_TABLE, %eax
+    movl %eax, %cr3
+    movl %cr0, %eax
+    orl $0x80000000, %eax
+    movl %eax, %cr0
+    movl $FIRST, %ebx
+    movl $3, %ecx
+1:  call *%ebx
+    loop 1b
+    movl $SECOND_TABLE, %eax
+    movl %eax, %cr3
+    movl $2, %ecx
+1:  call *%ebx
+    loop 1b
     movb $16, %al
     outb %al, $0xf4
 1:  hlt
     jmp 1b
+
+copy:
+    movl $in_both, %esi
+    movl $in_both_end - in_both, %ecx
+    rep movsb
+    ret
+in_both:
+    lock incl 0x6be
+    ret
+in_both_end:
 
     .balign 8
 gdt:

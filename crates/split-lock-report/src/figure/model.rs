@@ -112,6 +112,24 @@ impl Panel {
 }
 
 impl Curve {
+    /// Marks with a line through them.
+    pub(crate) fn connected(
+        name: String,
+        facts: String,
+        style: CurveStyle,
+        marks: Vec<Mark>,
+    ) -> Self {
+        Curve {
+            name,
+            facts,
+            style,
+            connected: true,
+            marks,
+            runs: vec![],
+            line: None,
+        }
+    }
+
     /// Its line in the legend.
     pub(crate) fn legend(&self) -> String {
         match &*self.facts {

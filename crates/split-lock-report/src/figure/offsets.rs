@@ -107,15 +107,10 @@ fn drawn((index, curve): (usize, &OffsetCurve)) -> Curve {
         x: f64::from(*offset),
         y: *y,
     };
-    Curve {
-        name: plain(&format!("{}, {}", curve.guest, curve.series)),
-        facts: facts(curve),
-        style: CurveStyle::new(index, &curve.series),
-        connected: true,
-        marks: curve.turns_per_s.iter().map(mark).collect(),
-        runs: vec![],
-        line: None,
-    }
+    let name = plain(&format!("{}, {}", curve.guest, curve.series));
+    let style = CurveStyle::new(index, &curve.series);
+    let marks = curve.turns_per_s.iter().map(mark).collect();
+    Curve::connected(name, facts(curve), style, marks)
 }
 
 /// Both plateaus and their ratio.

@@ -4,9 +4,9 @@ use split_lock_repro::program::is_program;
 use split_lock_repro::results::Sweep;
 use split_lock_repro::summary::{self, Point, Spread};
 
-use super::model::{Curve, Figure, Mark};
-use super::progress::{Unit, a_few, longest_ns, names, panels, times};
-use super::{CurveStyle, FigureError, XAxis, caption};
+use super::model::{Curve, Figure};
+use super::progress::{Unit, against_time, longest_ns, names};
+use super::{CurveStyle, FigureError, caption};
 use crate::number::{duration, si};
 
 impl Figure {
@@ -36,39 +36,15 @@ impl Figure {
         guests.dedup();
         let drawn = curves.iter().zip(names(sweeps)).map(|(curve, name)| {
             let index = guests.iter().position(|guest| *guest == curve.guest);
-            Curve {
-                name,
-                facts: facts(&curve.points, unit),
-                style: CurveStyle::new(index.unwrap_or_default(), &curve.series),
-                connected: true,
-                marks: curve.points.iter().map(|point| mark(point, unit)).collect(),
-                runs: vec![],
-                line: None,
-            }
+            let style = CurveStyle::new(index.unwrap_or_default(), &curve.series);
+            let facts = facts(&curve.points, unit);
+            Curve::connected(name, facts, style, unit.marks(&curve.points))
         });
-        let panels = panels(drawn.collect());
-        let times = times(&panels);
-        Ok(Figure {
-            title: "Programs with timers that split locks: progress against the timer's period"
-                .into(),
-            detection: caption::detection_states(sweeps),
-            notes: caption::notes(reading, sweeps),
-            x: XAxis::from_zero(
-                format!("period of the program's timer ({})", unit.name),
-                times.last().copied().unwrap_or(0.0),
-            ),
-            table_at: a_few(&times, unit),
-            panels,
-            quantity: "median turns per run",
-            width: 960.0,
-        })
-    }
-}
-
-fn mark(point: &Point, unit: Unit) -> Mark {
-    Mark {
-        x: point.timeout_ns as f64 / unit.ns,
-        y: point.turns,
+        let words = [
+            "Programs with timers that split locks: progress against the timer's period",
+            "period of the program's timer",
+        ];
+        Ok(against_time(sweeps, words, reading, unit, drawn.collect()))
     }
 }
 

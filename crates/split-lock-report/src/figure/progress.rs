@@ -51,21 +51,36 @@ impl Figure {
             .zip(names)
             .enumerate()
             .map(|(index, (curve, name))| drawn(index, name, curve, unit));
-        let panels = panels(drawn.collect());
-        let times = times(&panels);
-        Ok(Figure {
-            title: "Guest progress against the pending timeout".into(),
-            detection: caption::detection_states(sweeps),
-            notes: caption::notes(reading, sweeps),
-            x: XAxis::from_zero(
-                format!("pending timeout ({})", unit.name),
-                times.last().copied().unwrap_or(0.0),
-            ),
-            table_at: a_few(&times, unit),
-            panels,
-            quantity: "median turns per run",
-            width: 960.0,
-        })
+        let words = [
+            "Guest progress against the pending timeout",
+            "pending timeout",
+        ];
+        Ok(against_time(sweeps, words, reading, unit, drawn.collect()))
+    }
+}
+
+/// A figure of curves against time; its title, and what that time is.
+pub(super) fn against_time(
+    sweeps: &[Sweep],
+    [title, time]: [&str; 2],
+    reading: String,
+    unit: Unit,
+    curves: Vec<Curve>,
+) -> Figure {
+    let panels = panels(curves);
+    let times = times(&panels);
+    Figure {
+        title: title.into(),
+        detection: caption::detection_states(sweeps),
+        notes: caption::notes(reading, sweeps),
+        x: XAxis::from_zero(
+            format!("{time} ({})", unit.name),
+            times.last().copied().unwrap_or(0.0),
+        ),
+        table_at: a_few(&times, unit),
+        panels,
+        quantity: "median turns per run",
+        width: 960.0,
     }
 }
 
@@ -94,6 +109,14 @@ impl Unit {
             ("s", 1e9)
         };
         Unit { name, ns }
+    }
+
+    pub(super) fn marks(self, points: &[Point]) -> Vec<Mark> {
+        let mark = |point: &Point| Mark {
+            x: point.timeout_ns as f64 / self.ns,
+            y: point.turns,
+        };
+        points.iter().map(mark).collect()
     }
 }
 
@@ -159,18 +182,10 @@ pub(super) fn name(curve: &summary::Curve, several_vcpus: bool) -> String {
 }
 
 fn drawn(index: usize, name: String, curve: &summary::Curve, unit: Unit) -> Curve {
-    let mark = |point: &Point| Mark {
-        x: point.timeout_ns as f64 / unit.ns,
-        y: point.turns,
-    };
+    let style = CurveStyle::new(index, &curve.series);
     Curve {
-        name,
-        facts: facts(curve, unit),
-        style: CurveStyle::new(index, &curve.series),
-        connected: true,
-        marks: curve.points.iter().map(mark).collect(),
-        runs: vec![],
         line: curve.trend().and_then(Trend::line),
+        ..Curve::connected(name, facts(curve, unit), style, unit.marks(&curve.points))
     }
 }
 
@@ -223,7 +238,7 @@ fn floor_to(value: f64, digits: usize) -> f64 {
 }
 
 /// Curves of like size together, the largest first.
-pub(super) fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
+fn panels(mut curves: Vec<Curve>) -> Vec<Panel> {
     curves.sort_by(|a, b| highest(b).total_cmp(&highest(a)));
     let mut groups: Vec<Vec<Curve>> = vec![];
     for curve in curves {
@@ -261,7 +276,7 @@ fn needs_own_panel(curve: &Curve, largest: &Curve) -> bool {
     highest_here > 0.0 && highest_here < highest(largest) * OWN_PANEL_BELOW
 }
 
-pub(super) fn times(panels: &[Panel]) -> Vec<f64> {
+fn times(panels: &[Panel]) -> Vec<f64> {
     let curves = panels.iter().flat_map(|panel| &panel.curves);
     let mut times: Vec<f64> = curves.flat_map(|c| &c.marks).map(|mark| mark.x).collect();
     times.sort_by(f64::total_cmp);
@@ -270,7 +285,7 @@ pub(super) fn times(panels: &[Panel]) -> Vec<f64> {
 }
 
 /// Up to five timeouts for the table: the first, the last, and some between.
-pub(super) fn a_few(times: &[f64], unit: Unit) -> Vec<(f64, String)> {
+fn a_few(times: &[f64], unit: Unit) -> Vec<(f64, String)> {
     let last = times.len().saturating_sub(1);
     let mut places: Vec<usize> = (0..5).map(|quarter| last * quarter / 4).collect();
     places.dedup();

@@ -144,12 +144,10 @@ impl Color {
         .chain((0..CURVE_COLORS.len() as u8).map(Color::Curve))
     }
 
-    /// On light paper.
     pub(crate) fn light(self) -> [u8; 3] {
         rgb(self.colors().0)
     }
 
-    /// On dark paper.
     pub(crate) fn dark(self) -> [u8; 3] {
         rgb(self.colors().1)
     }

@@ -61,13 +61,8 @@ fn drawn(index: usize, run: &TaskProgress, task: usize) -> Curve {
         Some(Mark { x: *at, y })
     };
     let end = run.points.last().map_or(0, |(_, progress)| progress[task]);
-    Curve {
-        name: run.name.clone(),
-        facts: format!("{} in the end", si(end as f64)),
-        style: CurveStyle::new(index, &run.series),
-        connected: true,
-        marks: shown.filter_map(mark).collect(),
-        runs: vec![],
-        line: None,
-    }
+    let facts = format!("{} in the end", si(end as f64));
+    let style = CurveStyle::new(index, &run.series);
+    let marks = shown.filter_map(mark).collect();
+    Curve::connected(run.name.clone(), facts, style, marks)
 }

@@ -40,7 +40,6 @@ pub(super) enum Block {
     Paragraph(String),
     /// A picture, as SVG that is already safe, with a caption.
     Picture {
-        /// The document.
         svg: String,
         /// What the picture shows and how its numbers were obtained.
         caption: String,

@@ -53,36 +53,13 @@ pub enum GuestFileError {
         /// What the system said.
         source: io::Error,
     },
-    /// Nothing in it.
-    #[error("the guest {} is empty: it must hold at least one instruction", path.display())]
-    Empty {
+    /// It is no guest, or is none there where it should be loaded.
+    #[error("the guest {} {why}", path.display())]
+    Refused {
         /// The file.
         path: PathBuf,
-    },
-    /// More than fits.
-    #[error(
-        "the guest {} is too large: loaded at {load_address:#x} it may have {available} bytes at most",
-        path.display()
-    )]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Where it should go.
-        load_address: u64,
-        /// Bytes from there to the end of guest memory.
-        available: u64,
-    },
-    /// Below it lie page tables and the stack, above it is no memory.
-    #[error(
-        "the guest {} cannot be loaded at {load_address:#x}: use an address from {FREE_START:#x} to {last:#x}",
-        path.display(),
-        last = MEMORY_SIZE - 1
-    )]
-    LoadAddress {
-        /// The file.
-        path: PathBuf,
-        /// Where it should go.
-        load_address: u64,
+        /// What is wrong with it and what to do, as the rest of a sentence.
+        why: String,
     },
 }
 
@@ -116,26 +93,31 @@ impl GuestFile {
         let path = path.into();
         let load_address = options.load_address;
         if !(FREE_START..MEMORY_SIZE).contains(&load_address) {
-            return Err(GuestFileError::LoadAddress { path, load_address });
+            let last = MEMORY_SIZE - 1;
+            let why = format!(
+                "cannot be loaded at {load_address:#x}: use an address from {FREE_START:#x} to {last:#x}"
+            );
+            return Err(GuestFileError::Refused { path, why });
         }
         let available = MEMORY_SIZE - load_address;
         let code = match read_at_most(&path, available + 1) {
             Ok(code) => code,
             Err(source) => return Err(GuestFileError::Read { path, source }),
         };
-        match code.len() as u64 {
-            0 => Err(GuestFileError::Empty { path }),
-            length if length > available => Err(GuestFileError::TooLarge {
-                path,
-                load_address,
-                available,
-            }),
-            _ => Ok(Self {
-                path,
-                options,
-                code,
-            }),
-        }
+        let why = match code.len() as u64 {
+            0 => "is empty: it must hold at least one instruction".to_owned(),
+            length if length > available => format!(
+                "is too large: loaded at {load_address:#x} it may have {available} bytes at most"
+            ),
+            _ => {
+                return Ok(Self {
+                    path,
+                    options,
+                    code,
+                });
+            }
+        };
+        Err(GuestFileError::Refused { path, why })
     }
 
     /// Where it was read from.

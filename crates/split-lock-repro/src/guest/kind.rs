@@ -67,29 +67,28 @@ impl Kind {
 
     pub(super) fn check_work(self) -> Result<(), GuestNameError> {
         match self {
-            Kind::Sparse { work } if work.is_zero() => Err(GuestNameError::NoWork),
+            Kind::Sparse { work } if work.is_zero() => Err(GuestNameError::Refused(
+                "`sparse` without any work is `split`: use that, or a longer time than zero".into(),
+            )),
             _ => Ok(()),
         }
     }
 
     pub(super) fn check_offset(self, offset: u8) -> Result<(), GuestNameError> {
+        let refused = |why| Err(GuestNameError::Refused(why));
         let fixed = |why| {
-            Err(GuestNameError::FixedOffset {
-                name: self.name(),
-                offset,
-                why,
-            })
+            let name = self.name();
+            refused(format!(
+                "`{name}` takes no offset, because {why}: leave out the `@{offset}`"
+            ))
         };
         match self {
-            _ if u64::from(offset) >= CACHE_LINE => Err(GuestNameError::Offset {
-                name: self.to_string(),
-                offset: offset.to_string(),
-            }),
+            _ if u64::from(offset) >= CACHE_LINE => Err(GuestNameError::offset(self, offset)),
             Kind::Page => fixed("it crosses from one page into the next"),
             Kind::Cmpxchg16b => fixed("its operand must be 16-byte aligned"),
-            Kind::Aligned if u64::from(offset) + 8 > CACHE_LINE => {
-                Err(GuestNameError::NotAligned { offset })
-            }
+            Kind::Aligned if u64::from(offset) + 8 > CACHE_LINE => refused(format!(
+                "`aligned@{offset}` would cross a cache line: use an offset from 0 to 56, or `split@{offset}`"
+            )),
             _ => Ok(()),
         }
     }

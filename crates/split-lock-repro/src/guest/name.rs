@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{BuiltIn, Kind};
-use crate::duration::{self, ParseDurationError};
+use crate::duration;
 
 /// Why a text names no built-in guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,57 +16,17 @@ pub enum GuestNameError {
         /// The name that was asked for.
         name: String,
     },
-    /// What follows the `@` is no offset.
-    #[error(
-        "`{name}@{offset}`: the offset within a cache line is a number from 0 to 63, not `{offset}`"
-    )]
-    Offset {
-        /// The guest.
-        name: String,
-        /// What stands for its offset.
-        offset: String,
-    },
-    /// The guest stands at one place by nature.
-    #[error("`{name}` takes no offset, because {why}: leave out the `@{offset}`")]
-    FixedOffset {
-        /// The guest.
-        name: &'static str,
-        /// The offset that was asked for.
-        offset: u8,
-        /// What makes it stand where it does.
-        why: &'static str,
-    },
-    /// The guest would do what its name denies.
-    #[error(
-        "`aligned@{offset}` would cross a cache line: use an offset from 0 to 56, or `split@{offset}`"
-    )]
-    NotAligned {
-        /// The offset that was asked for.
-        offset: u8,
-    },
-    /// What follows the `:` is no duration.
-    #[error("`{name}:{text}`: {error}")]
-    Work {
-        /// The guest.
-        name: &'static str,
-        /// What stands for its work.
-        text: String,
-        /// What is wrong with it.
-        error: ParseDurationError,
-    },
-    /// The guest never works.
-    #[error(
-        "`{name}` takes no work before its access: leave out the `:{text}`, or use `sparse:{text}`"
-    )]
-    Workless {
-        /// The guest.
-        name: &'static str,
-        /// What stands for its work.
-        text: String,
-    },
-    /// Work that is none.
-    #[error("`sparse` without any work is `split`: use that, or a longer time than zero")]
-    NoWork,
+    /// A guest has it, and cannot be what the rest of the text asks for.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl GuestNameError {
+    pub(super) fn offset(kind: Kind, offset: impl fmt::Display) -> Self {
+        Self::Refused(format!(
+            "`{kind}@{offset}`: the offset within a cache line is a number from 0 to 63, not `{offset}`"
+        ))
+    }
 }
 
 /// As it was asked for, but with the work always there, and written in one way only: both `sparse` and
@@ -108,13 +68,14 @@ fn split_at(text: &str, separator: char) -> (&str, Option<&str>) {
 
 fn with_work(kind: Kind, text: &str) -> Result<Kind, GuestNameError> {
     let name = kind.name();
-    let text = text.to_string();
     match kind {
-        Kind::Sparse { .. } => match duration::parse(&text) {
+        Kind::Sparse { .. } => match duration::parse(text) {
             Ok(work) => Ok(Kind::Sparse { work }),
-            Err(error) => Err(GuestNameError::Work { name, text, error }),
+            Err(error) => Err(GuestNameError::Refused(format!("`{name}:{text}`: {error}"))),
         },
-        _ => Err(GuestNameError::Workless { name, text }),
+        _ => Err(GuestNameError::Refused(format!(
+            "`{name}` takes no work before its access: leave out the `:{text}`, or use `sparse:{text}`"
+        ))),
     }
 }
 
@@ -123,10 +84,7 @@ fn parse_offset(kind: Kind, text: &str) -> Result<u8, GuestNameError> {
     text.parse()
         .ok()
         .filter(|offset: &u8| offset.to_string() == text)
-        .ok_or_else(|| GuestNameError::Offset {
-            name: kind.to_string(),
-            offset: text.into(),
-        })
+        .ok_or_else(|| GuestNameError::offset(kind, text))
 }
 
 fn names() -> String {

@@ -19,7 +19,6 @@ const CLOCK_CHIP: u16 = 0x71;
 /// Where there is nothing, every wire is high.
 const NOTHING: u8 = 0xff;
 
-/// All devices.
 pub(super) struct Devices {
     serial: Serial<Interrupt, NoEvents, Vec<u8>>,
     /// What somebody types, until the line has room for it.
@@ -70,7 +69,6 @@ impl Devices {
         mem::take(self.serial.writer_mut())
     }
 
-    /// Types a text.
     pub(super) fn enter(&mut self, text: &str) {
         self.typed.extend(text.bytes());
     }

@@ -31,7 +31,6 @@ struct StallPosition {
 pub(super) struct RunSample {
     /// When it was over, on a clock of the caller's.
     pub(super) at: Duration,
-    /// How long it took.
     pub(super) wall: Duration,
     /// How much CPU time its thread had.
     pub(super) cpu: Duration,

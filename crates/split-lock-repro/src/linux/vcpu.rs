@@ -116,7 +116,7 @@ impl Vcpu {
         let Some(stood) = self.stall_detector.ran(run, &registers) else {
             return Ok(());
         };
-        if self.parts(memory).is_halted()? {
+        if parts(&mut self.kvm, memory).is_halted()? {
             return Ok(());
         }
         self.counts.runs_without_progress += 1;
@@ -124,7 +124,7 @@ impl Vcpu {
         if stood < WORTH_A_LOOK || longest.is_some_and(|longest| stood <= longest) {
             return Ok(());
         }
-        if let Some(instruction) = self.parts(memory).split_instruction()? {
+        if let Some(instruction) = parts(&mut self.kvm, memory).split_instruction()? {
             self.counts.longest_stall = Some(LongestStall {
                 instruction,
                 time: stood,
@@ -147,10 +147,6 @@ impl Vcpu {
         let stall = progress.stall().filter(|stall| stall.is_new);
         self.new_stalls.extend(stall);
         Ok(())
-    }
-
-    fn parts<'a>(&'a mut self, memory: &'a GuestMemoryMmap) -> Parts<'a> {
-        parts(&mut self.kvm, memory)
     }
 }
 

@@ -116,7 +116,6 @@ fn begin(
     Ok("the loop ended".into())
 }
 
-/// The program's own timer.
 fn start_timer(timer: Timer, period: Duration) -> io::Result<Option<PosixTimer>> {
     let clock = match timer {
         Timer::None => return Ok(None),

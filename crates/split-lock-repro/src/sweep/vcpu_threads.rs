@@ -119,7 +119,6 @@ impl VcpuThreads {
 
 const WORKERS_WAIT: &str = "a worker ends only when its VcpuThreads are dropped";
 
-/// What one thread does.
 struct VcpuJob<'a> {
     shared: Arc<Shared<'a>>,
     guest: &'a Guest,

@@ -2,9 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::PastedBytes;
+use super::{PastedBytes, is_hexadecimal};
 
-/// A line of a disassembler.
 #[derive(Debug)]
 struct DisassembledLine<'a> {
     address: u64,
@@ -40,21 +39,10 @@ pub(super) fn disassembly(text: &str) -> Result<Option<PastedBytes>> {
     // A debugger may have shown the instruction in one line, and its bytes in another.
     let arrow = lines.iter().find(|line| line.is_marked);
     let wanted = arrow.map(|line| line.address);
-    let has_bytes = |address| {
-        let with_bytes = |line: &&DisassembledLine| !line.bytes.is_empty();
-        lines
-            .iter()
-            .filter(with_bytes)
-            .any(|line| address == line.address)
-    };
-    let lacking = match wanted {
-        Some(address) => (!has_bytes(address)).then_some(address),
-        None => lines
-            .iter()
-            .all(|line| line.bytes.is_empty())
-            .then_some(first.address),
-    };
-    if let Some(address) = lacking {
+    let is_wanted = |line: &DisassembledLine| wanted.is_none_or(|address| address == line.address);
+    let has_bytes = |line: &DisassembledLine| is_wanted(line) && !line.bytes.is_empty();
+    if !lines.iter().any(has_bytes) {
+        let address = wanted.unwrap_or(first.address);
         bail!(
             "there is an instruction at {address:#x} and none of its bytes: print them (gdb: `disassemble /r`, \
              `x/16xb {address:#x}`; perf: --asm-raw), or give --exe FILE --address {address:#x}"
@@ -146,8 +134,7 @@ fn disassembled(line: &str) -> Result<Option<DisassembledLine<'_>>> {
         || (symbol.starts_with('<') && symbol.ends_with('>'))
         || rest.contains(" insn:");
     let digits = place.trim_start_matches("0x");
-    let is_number =
-        (1..=16).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_number = (1..=16).contains(&digits.len()) && is_hexadecimal(digits);
     if !is_number || !is_symbol {
         return Ok(None);
     }

@@ -72,20 +72,10 @@ fn parse(text: &str) -> Result<PastedBytes> {
 fn marked_bytes(text: &str) -> Result<PastedBytes> {
     let text = text.replace("\\x", " ");
     let (mut bytes, mut start) = (vec![], None);
-    let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ':' | ';');
-    let words: Vec<&str> = text
-        .split(separates)
-        .filter(|word| !word.is_empty())
-        .collect();
     for line in text.lines() {
-        refuse_addresses(
-            &line
-                .split(separates)
-                .filter(|word| !word.is_empty())
-                .collect::<Vec<_>>(),
-        )?;
+        refuse_addresses(&words(line))?;
     }
-    for word in words {
+    for word in words(&text) {
         let digits = match word.strip_prefix('<').map(|rest| rest.strip_suffix('>')) {
             None => word,
             Some(None) => bail!("`{word}`: the mark has no end; write <f0>"),
@@ -102,6 +92,11 @@ fn marked_bytes(text: &str) -> Result<PastedBytes> {
         start: start.unwrap_or(0),
         ..PastedBytes::default()
     })
+}
+
+fn words(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | ';'));
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 /// Of words of which only the first is longer than the others nobody knows whether that is an address.
@@ -142,16 +137,16 @@ fn refuse_dumps(text: &str) -> Result<()> {
             return false;
         };
         let digits = first.trim_end_matches(':').trim_start_matches("0x");
-        let is_offset = digits.len() >= 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let words: Vec<&str> = words.collect();
+        let is_offset = digits.len() >= 6 && is_hexadecimal(digits);
         let has_text = line.trim_end().ends_with('|') && line.contains("  |");
+        let has_symbol = words
+            .clone()
+            .next()
+            .is_some_and(|word| word.starts_with('<'));
         let of_length = |wanted: usize| {
-            let is_hexadecimal = |word: &&&str| {
-                word.len() == wanted && word.bytes().all(|digit| digit.is_ascii_hexdigit())
-            };
-            words.iter().take_while(is_hexadecimal).count() >= 2
+            let fits = |word: &&str| word.len() == wanted && is_hexadecimal(word);
+            words.clone().take_while(fits).count() >= 2
         };
-        let has_symbol = words.first().is_some_and(|word| word.starts_with('<'));
         is_offset && !has_symbol && (has_text || of_length(4) || of_length(8))
     };
     match text.lines().find(|line| is_dump(line)) {
@@ -164,10 +159,14 @@ fn refuse_dumps(text: &str) -> Result<()> {
     }
 }
 
+fn is_hexadecimal(digits: &str) -> bool {
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 fn hexadecimal(word: &str) -> Result<Vec<u8>> {
     let digits = word.strip_prefix("0x").or(word.strip_prefix("0X"));
     let digits = digits.unwrap_or(word);
-    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if !is_hexadecimal(digits) {
         bail!("`{word}` is not a byte in hexadecimal digits, such as f0");
     }
     if digits.is_empty() || digits.len() % 2 == 1 {

@@ -43,25 +43,24 @@ pub(super) fn registers(text: &str) -> Vec<(String, u64)> {
     found
 }
 
-/// What code calls a register.
 fn register(name: &str, is_oops: bool) -> Option<String> {
-    const NAMES: [&str; 16] = [
-        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r10", "r11", "r12", "r13", "r14",
-        "r15", "eflags", "fs_base",
+    const NAMES: [&str; 19] = [
+        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12",
+        "r13", "r14", "r15", "eflags", "fs_base", "gs_base",
     ];
     let lower = name.to_ascii_lowercase();
     let is_upper = name.bytes().all(|byte| !byte.is_ascii_lowercase());
     if is_oops != is_upper {
         return None;
     }
-    match &*lower {
-        "r08" | "r8" => Some("r8".to_owned()),
-        "r09" | "r9" => Some("r9".to_owned()),
-        "fs" if is_oops => Some("fs_base".to_owned()),
-        "gs" if is_oops => Some("gs_base".to_owned()),
-        "gs_base" => Some(lower),
-        other => NAMES.contains(&other).then_some(lower),
-    }
+    let name = match &*lower {
+        "r08" => "r8",
+        "r09" => "r9",
+        "fs" if is_oops => "fs_base",
+        "gs" if is_oops => "gs_base",
+        other => other,
+    };
+    NAMES.contains(&name).then(|| name.to_owned())
 }
 
 /// Without the lines that hold nothing but registers.

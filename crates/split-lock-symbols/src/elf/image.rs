@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use object::{Architecture, File, Object, ObjectKind, ObjectSegment, ReadRef};
 use split_lock_assist::cpu::Mode;
 
-/// What an ELF file begins with.
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 
 /// A program or a library. No byte of it is trusted.
@@ -28,7 +27,6 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// How far from the beginning of the file it begins.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -79,7 +77,6 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
         })
     }
 
-    /// How its code is to be read.
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }

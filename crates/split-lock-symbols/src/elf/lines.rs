@@ -24,8 +24,6 @@ const MOST_BYTES: u64 = 512 << 20;
 
 /// Functions that were inlined into one another, at most so deep.
 const DEEPEST: usize = 16;
-
-/// More of a part of a path is not looked at.
 const LONGEST_PART: usize = 4096;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
@@ -125,7 +123,6 @@ fn covers<'a>(unit: Unit<'a, '_>, entry: &Entry<'a>, address: u64) -> Result<boo
     })
 }
 
-/// The line of the instruction at an address.
 fn line_at(unit: Unit, address: u64) -> Result<Option<SourceLine>, Error> {
     let Some(program) = unit.line_program.clone() else {
         return Ok(None);

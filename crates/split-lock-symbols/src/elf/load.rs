@@ -43,13 +43,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
             if !base.is_multiple_of(PAGE_BYTES) {
                 return Err(Error::UnalignedBase(base));
             }
-            let Some(in_file) = self.below(address, base) else {
+            let in_file = self.below(address, base).ok_or_else(|| {
                 let extent = self.extent();
-                return Err(Error::not_in_file(anyhow!(
-                    "loaded at {base:#x} it has no code at {address:#x}{extent}"
-                )));
-            };
-            return Ok(certain(in_file));
+                anyhow!("loaded at {base:#x} it has no code at {address:#x}{extent}")
+            });
+            return in_file.map(certain).map_err(Error::not_in_file);
         }
         if self.code_segment(address).is_some() {
             return Ok(certain(address));
@@ -161,13 +159,11 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// ` (it has code from 0x1000 to 0x2fff)`, or nothing.
     fn extent(&self) -> String {
-        let parts = self
-            .code_segments()
-            .filter(|segment| segment.bytes > 0)
-            .map(|segment| {
-                let last = segment.address.saturating_add(segment.bytes - 1);
-                format!("{:#x} to {last:#x}", segment.address)
-            });
+        let parts = self.code_segments().filter(|segment| segment.bytes > 0);
+        let parts = parts.map(|segment| {
+            let last = segment.address.saturating_add(segment.bytes - 1);
+            format!("{:#x} to {last:#x}", segment.address)
+        });
         let parts: Vec<_> = parts.take(MOST_LISTED).collect();
         match parts.is_empty() {
             true => String::new(),

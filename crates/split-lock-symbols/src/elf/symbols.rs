@@ -10,7 +10,6 @@ use super::image::Image;
 use super::name::FunctionName;
 use crate::listing::BYTES_AFTER;
 
-/// More of a name is not looked at.
 pub(super) const LONGEST_NAME: usize = 4096;
 
 /// A function in which more than that comes before an instruction is not read from its beginning.
@@ -37,7 +36,6 @@ pub(crate) fn to_read(function: Option<&Function>, address: u64) -> Range<u64> {
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
-    /// The function that an address of code is in.
     pub(crate) fn function_at(&self, address: u64) -> Option<Function> {
         self.best_symbol(address, |symbol| address - symbol.address() < symbol.size())
             .or_else(|| self.unwound_at(address))

@@ -68,10 +68,6 @@ impl Mitigation {
         if !switch.exists() {
             return Err(MitigationError::Absent(switch.to_owned()));
         }
-        let failed = |what: &str, path: &Path| {
-            let what = format!("{what} {}", path.display());
-            move |source| MitigationError::Failed { what, source }
-        };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(state);
@@ -148,29 +144,25 @@ impl Mitigation {
     fn note(&self, bytes: &[u8]) -> Result<(), MitigationError> {
         let written = self.state.set_len(0);
         let written = written.and_then(|()| self.state.write_all_at(bytes, 0));
-        written.map_err(|source| MitigationError::Failed {
-            what: format!("write {STATE}"),
-            source,
-        })
+        written.map_err(failed("write", Path::new(STATE)))
     }
 
     fn value(&self) -> Result<String, MitigationError> {
-        let text = fs::read_to_string(&self.switch);
-        let text = text.map_err(|source| MitigationError::Failed {
-            what: format!("read {}", self.switch.display()),
-            source,
-        })?;
+        let text = fs::read_to_string(&self.switch).map_err(failed("read", &self.switch))?;
         Ok(text.trim().to_owned())
     }
 
     fn write(&self, value: &str) -> Result<(), MitigationError> {
         let file = OpenOptions::new().write(true).open(&self.switch);
         let written = file.and_then(|file| file.write_all_at(format!("{value}\n").as_bytes(), 0));
-        written.map_err(|source| MitigationError::Failed {
-            what: format!("write {value} to {}", self.switch.display()),
-            source,
-        })
+        written.map_err(failed(&format!("write {value} to"), &self.switch))
     }
+}
+
+/// What was tried, on what, and how it failed.
+fn failed(what: &str, path: &Path) -> impl FnOnce(io::Error) -> MitigationError + use<> {
+    let what = format!("{what} {}", path.display());
+    move |source| MitigationError::Failed { what, source }
 }
 
 impl Suspended<'_> {

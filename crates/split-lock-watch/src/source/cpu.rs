@@ -94,10 +94,9 @@ pub(super) fn enable(
             let Some(opened) = cpu.events.get(index) else {
                 continue;
             };
-            match opened.enable() {
-                Ok(()) => {}
-                Err(error) => return Err(event.failed(cpu.number, error)),
-            }
+            opened
+                .enable()
+                .map_err(|error| event.failed(cpu.number, error))?;
         }
     }
     Ok(())
@@ -153,7 +152,6 @@ pub(super) fn ring_attributes(ring_bytes: usize) -> perf_event_attr {
     attributes
 }
 
-/// The CPUs that are online, in their order.
 pub(super) fn online(paths: &SystemPaths) -> Result<Vec<u32>, WatchError> {
     let path = &paths.cpus;
     let failed = |error| WatchError::of(format!("read {}", path.display()), error);

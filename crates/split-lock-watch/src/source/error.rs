@@ -65,10 +65,11 @@ pub enum WatchError {
 }
 
 fn lockdown(is_locked_down: bool) -> &'static str {
-    if is_locked_down {
-        " (the kernel is locked down, see /sys/kernel/security/lockdown: then not even root may)"
-    } else {
-        ""
+    match is_locked_down {
+        true => {
+            " (the kernel is locked down, see /sys/kernel/security/lockdown: then not even root may)"
+        }
+        false => "",
     }
 }
 

@@ -7,7 +7,6 @@ pub(crate) struct Format {
     fields: Vec<(String, Field)>,
 }
 
-/// Where a number lies in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field {
     offset: usize,

@@ -91,11 +91,7 @@ impl EventQueue {
         let opens = move |event: &&Event| {
             event.at_ns >= since_ns && matches!(event.kind, EventKind::Detection { on: false, .. })
         };
-        let events = self.waiting.iter().filter(opens);
-        events.map(|event| ThreadId {
-            pid: event.pid,
-            tid: event.tid,
-        })
+        self.waiting.iter().filter(opens).map(Event::thread)
     }
 
     pub(super) fn take_until(&mut self, until_ns: u64) -> Vec<Event> {

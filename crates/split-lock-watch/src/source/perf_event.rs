@@ -64,16 +64,14 @@ impl PerfEvent {
             let (expires, now) = (format.field("expires")?, format.field("now")?);
             let filter = Some(format!("function == {function:#x}"));
             let kind = RecordKind::TimerStart { expires, now };
-            let event = Self::new(TIMER_START, format, filter, kind);
             Some(Self {
                 has_call_chain: true,
-                ..event
+                ..Self::new(TIMER_START, format, filter, kind)
             })
         });
         found.ok_or(WatchError::NoTracepoint(TIMER_START))
     }
 
-    /// Those of the probes.
     pub(super) fn of_probes(tracefs: &Tracefs, probes: &Probes) -> Result<Vec<Self>, WatchError> {
         let mut events = vec![];
         for (name, event, argument) in probes.defined() {
@@ -87,7 +85,6 @@ impl PerfEvent {
         Ok(events)
     }
 
-    /// That something has failed with it.
     pub(super) fn failed(&self, cpu: u32, error: io::Error) -> WatchError {
         let what = format!("open the perf event {} on CPU {cpu}", self.name);
         WatchError::of(what, error)
@@ -147,15 +144,12 @@ impl PerfEvent {
 
 /// Whose trap the kernel was handling, by the call chain, and where a program was when it came in.
 fn trap_in(sample: &Sample<'_>, symbols: &Symbols) -> Option<(TrapOrigin, Option<u64>)> {
-    let mut chain = sample.call_chain.kernel();
-    let origin = chain.find_map(|address| symbols.handler_at(address))?;
-    Some((
-        origin,
-        sample
-            .call_chain
-            .user()
-            .filter(|_| origin == TrapOrigin::User),
-    ))
+    let chain = sample.call_chain;
+    let origin = chain
+        .kernel()
+        .find_map(|address| symbols.handler_at(address))?;
+    let rip = chain.user().filter(|_| origin == TrapOrigin::User);
+    Some((origin, rip))
 }
 
 /// What a probe's record says, and where in it the number lies.

@@ -6,7 +6,6 @@ use std::process;
 use super::symbols::{HANDLE_GUEST, HANDLE_USER};
 use super::tracefs::Tracefs;
 
-/// A probe that can be defined.
 #[derive(Debug)]
 struct Definition {
     name: &'static str,
@@ -54,7 +53,10 @@ impl Probes {
     /// by itself, which is far faster than to read the list of all its symbols.
     pub(super) fn define(tracefs: &Tracefs, number: u64) -> io::Result<Option<Self>> {
         match tracefs.probes() {
-            Ok(probes) => remove_orphans(tracefs, &probes),
+            // Somebody else may be doing that at this moment, or may be using them: then they stay.
+            Ok(probes) => orphans(&probes, is_alive).into_iter().for_each(|event| {
+                let _ = tracefs.change_probes(&format!("-:{event}"));
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -65,12 +67,12 @@ impl Probes {
         };
         for definition in &DEFINITIONS {
             let Definition {
-                name,
                 kind,
                 function,
                 argument,
+                ..
             } = definition;
-            let event = probes.event(name);
+            let event = probes.event(definition.name);
             match tracefs.change_probes(&format!("{kind}:{event} {function} {argument}")) {
                 Ok(()) => probes.defined.push(definition),
                 // The kernel has no such function.
@@ -112,9 +114,8 @@ impl Drop for Probes {
     fn drop(&mut self) {
         for Definition { name, .. } in &self.defined {
             // There is nobody to tell; the next watch removes what is left.
-            let _ = self
-                .tracefs
-                .change_probes(&format!("-:{}", self.event(name)));
+            let removal = format!("-:{}", self.event(name));
+            let _ = self.tracefs.change_probes(&removal);
         }
     }
 }
@@ -123,30 +124,21 @@ impl Drop for Probes {
 fn missed_in(profile: &str, suffix: &str) -> u64 {
     let misses = profile.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
-        let name = words.next()?;
-        let name = name.rsplit('/').next()?;
-        let ours = DEFINITIONS
-            .iter()
-            .any(|known| name.strip_prefix(known.name) == Some(&format!("_{suffix}")));
+        let name = words.next()?.rsplit('/').next()?;
+        let is_it = |known: &Definition| name == format!("{}_{suffix}", known.name);
+        let ours = DEFINITIONS.iter().any(is_it);
         let misses: u64 = words.nth(1)?.parse().ok()?;
         ours.then_some(misses)
     });
     misses.sum()
 }
 
-/// Removes the probes of processes that are no more. Somebody else may be doing that at this moment, or may be
-/// using them: then they stay.
-fn remove_orphans(tracefs: &Tracefs, probes: &str) {
-    for event in orphans(probes, is_alive) {
-        let _ = tracefs.change_probes(&format!("-:{event}"));
-    }
-}
-
 fn is_alive(pid: u32) -> bool {
     std::path::Path::new("/proc").join(pid.to_string()).exists()
 }
 
-/// `p:splitlock/guest_trap_0_123 handle_guest_split_lock rip=%di:x64`
+/// The probes of processes that are no more, of lines such as
+/// `p:splitlock/guest_trap_0_123 handle_guest_split_lock rip=%di:x64`.
 fn orphans(probes: &str, is_alive: impl Fn(u32) -> bool) -> Vec<&str> {
     let is_orphan = |event: &&str| {
         let pid = event.rsplit('_').next().and_then(|pid| pid.parse().ok());

@@ -1,6 +1,5 @@
 //! Records as perf lays them out in its ring.
 
-/// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
     /// An event has happened.
@@ -128,7 +127,6 @@ fn sample<'a>(body: &'a [u8], has_call_chain: &impl Fn(u64) -> bool) -> Option<S
 }
 
 impl CallChain<'_> {
-    /// Addresses in the kernel.
     pub(crate) fn kernel(&self) -> impl Iterator<Item = u64> {
         let is_kernels = |&address: &u64| address != CONTEXT_USER;
         self.words()

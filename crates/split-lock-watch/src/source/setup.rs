@@ -122,7 +122,6 @@ impl Sources {
     }
 }
 
-/// Or why there are none.
 fn probes(probing: Probing, tracefs: &Tracefs) -> Result<Probes, String> {
     if probing == Probing::Never {
         return Err("they were not asked for".to_owned());

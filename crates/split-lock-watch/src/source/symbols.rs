@@ -22,7 +22,6 @@ pub(crate) const HANDLE_USER: &str = "handle_user_split_lock";
 
 /// Since 5.19 there are sleeps, and this work to end windows.
 const REENABLE: &str = "__split_lock_reenable";
-
 const WANTED: [&str; 3] = [HANDLE_GUEST, HANDLE_USER, REENABLE];
 
 /// Compilers put the unlikely half of a function elsewhere.
@@ -71,7 +70,6 @@ impl Symbols {
             .extend(WANTED.iter().find(|&&wanted| wanted == name));
     }
 
-    /// Whether the kernel handles split locks at all.
     pub(crate) fn has_handlers(&self) -> bool {
         self.has(HANDLE_GUEST) || self.has(HANDLE_USER)
     }

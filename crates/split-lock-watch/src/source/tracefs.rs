@@ -75,12 +75,10 @@ impl Tracefs {
         fs::read_to_string(self.0.join(PROBES))
     }
 
-    /// How often each was hit and missed.
     pub(super) fn probe_profile(&self) -> io::Result<String> {
         fs::read_to_string(self.0.join("kprobe_profile"))
     }
 
-    /// Defines a probe, or removes one.
     pub(super) fn change_probes(&self, line: &str) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).open(self.0.join(PROBES))?;
         // In one piece: the kernel takes each write for a whole line.

@@ -89,7 +89,6 @@ pub(crate) struct LinuxArgs {
     pub(crate) fail_on: Option<FailOn>,
 }
 
-/// A problem to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
     /// The guest hung.

@@ -32,10 +32,10 @@ pub(crate) struct DoctorArgs {
     pub(crate) log: Option<PathBuf>,
     /// A page for people, JSON, or metrics for node_exporter's textfile collector.
     #[arg(long, value_enum, default_value_t = DoctorFormat::Text)]
-    pub(crate) format: DoctorFormat,
+    format: DoctorFormat,
     /// Short for `--format json`.
     #[arg(long, conflicts_with = "format")]
-    pub(crate) json: bool,
+    json: bool,
     /// Write to this file, which appears whole or not at all, instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -47,7 +47,15 @@ pub(crate) struct DoctorArgs {
     pub(crate) redact: bool,
 }
 
-/// How the verdict is printed.
+impl DoctorArgs {
+    pub(crate) fn format(&self) -> DoctorFormat {
+        match self.json {
+            true => DoctorFormat::Json,
+            false => self.format,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DoctorFormat {
     Text,

@@ -67,7 +67,6 @@ pub(crate) struct ExplainArgs {
     pub(crate) fail_on: Option<FailOn>,
 }
 
-/// What kind of code it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Bits {
     /// Real mode, virtual 8086 mode or a 16-bit segment.
@@ -91,7 +90,6 @@ impl From<Bits> for Mode {
     }
 }
 
-/// A problem to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
     /// The instruction is a split lock.

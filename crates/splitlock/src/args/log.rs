@@ -39,7 +39,6 @@ impl LogArgs {
     }
 }
 
-/// How events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Table,

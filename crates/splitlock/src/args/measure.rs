@@ -155,7 +155,6 @@ pub(crate) struct SweepArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// The backend of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
     /// Real guests on /dev/kvm, or a real process.

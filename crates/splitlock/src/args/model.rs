@@ -63,7 +63,6 @@ pub(crate) struct SimulateArgs {
     /// CPUs that share a core, and with it the switch of split-lock detection.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) smt: u32,
-    /// What the processors notice.
     #[arg(long, value_enum, value_name = "CPU", default_value_t = HardwareKind::IceLake)]
     pub(crate) hardware: HardwareKind,
     /// Mean time between other signals that reach the timed threads at random.
@@ -107,7 +106,6 @@ pub(crate) struct SimulateArgs {
     pub(crate) fail_on: Option<FailOn>,
 }
 
-/// What the timer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BudgetKind {
     /// Time since the run began; armed anew for each run.
@@ -135,7 +133,6 @@ pub(crate) enum HardwareKind {
     None,
 }
 
-/// A problem to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
     /// It never completes another turn: proved, or it has completed none at the horizon.

@@ -26,9 +26,8 @@ impl FromStr for Timeouts {
         if nanos.contains(&0) {
             return Err(PlanError::ZeroTimeout.to_string());
         }
-        Ok(Timeouts(
-            nanos.into_iter().map(Duration::from_nanos).collect(),
-        ))
+        let timeouts = nanos.into_iter().map(Duration::from_nanos);
+        Ok(Timeouts(timeouts.collect()))
     }
 }
 
@@ -42,10 +41,8 @@ impl FromStr for Offsets {
                 "`{text}` is no offset within a cache line: use 0 to 63"
             )),
         };
-        let offsets = values(text, offset, Some(1))?;
-        Ok(Offsets(
-            offsets.into_iter().map(|offset| offset as u8).collect(),
-        ))
+        let offsets = values(text, offset, Some(1))?.into_iter();
+        Ok(Offsets(offsets.map(|offset| offset as u8).collect()))
     }
 }
 
@@ -100,12 +97,10 @@ fn range(
     Ok((0..count as u64).map(move |i| first + i * step))
 }
 
-/// A single duration, as an argument of its own.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|error| error.to_string())
 }
 
-/// A duration that may not be zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it has to be more than nothing".into()),

@@ -64,7 +64,6 @@ pub(crate) struct WatchArgs {
     pub(crate) fail_on: Option<FailOn>,
 }
 
-/// What may be looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
     /// A thread that will not get past an instruction.

@@ -1,12 +1,13 @@
 //! A folder for what the programs write down.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
-/// Who may add files to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Users {
     /// Nobody else.
@@ -18,43 +19,26 @@ pub(crate) enum Users {
 
 /// A new folder. Removed at the end.
 #[derive(Debug)]
-pub(crate) struct PrivateFolder(PathBuf);
+pub(crate) struct PrivateFolder(TempDir);
 
 impl PrivateFolder {
     pub(crate) fn new(users: Users) -> Result<Self> {
         let parent = env::temp_dir();
         let parent = parent.canonicalize().unwrap_or(parent);
-        Self::in_folder(&parent, users)
-            .with_context(|| format!("cannot make a folder in {}", parent.display()))
+        let cannot = || format!("cannot make a folder in {}", parent.display());
+        let made = tempfile::Builder::new()
+            .prefix("splitlock-run-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(&parent)
+            .with_context(cannot)?;
+        if users == Users::All && rustix::process::geteuid().is_root() {
+            fs::set_permissions(made.path(), Permissions::from_mode(0o1733))
+                .with_context(cannot)?;
+        }
+        Ok(Self(made))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn in_folder(parent: &Path, users: Users) -> io::Result<Self> {
-        let pid = std::process::id();
-        let mut attempts = (0..100).map(|n| parent.join(format!("splitlock-run-{pid}-{n}")));
-        // Nobody else's: it must not be there yet.
-        let made =
-            attempts.find_map(
-                |path| match fs::DirBuilder::new().mode(0o700).create(&path) {
-                    Ok(()) => Some(Ok(path)),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                    Err(error) => Some(Err(error)),
-                },
-            );
-        let made = made.unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
-        let made = Self(made);
-        if users == Users::All && rustix::process::geteuid().is_root() {
-            fs::set_permissions(&made.0, fs::Permissions::from_mode(0o1733))?;
-        }
-        Ok(made)
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        let _left_behind = fs::remove_dir_all(&self.0);
+        self.0.path()
     }
 }

@@ -32,16 +32,14 @@ impl Library {
         let places = [beside, installed];
         let found = places.iter().find(|place| place.is_file());
         let found = found.with_context(|| {
-            let ([beside, installed], name) = (&places, self.file);
+            let [beside, installed] = places.each_ref().map(|place| place.display());
             format!(
-                "{name} is missing: install it as {} or as {}",
-                beside.display(),
-                installed.display()
+                "{} is missing: install it as {beside} or as {installed}",
+                self.file
             )
         })?;
-        found
-            .canonicalize()
-            .with_context(|| format!("cannot follow {}", found.display()))
+        let real = found.canonicalize();
+        real.with_context(|| format!("cannot follow {}", found.display()))
     }
 }
 
@@ -83,9 +81,8 @@ impl<'a> Checkout<'a> {
         if self.release {
             command.arg("--release");
         }
-        let status = command
-            .status()
-            .context("cannot start cargo, which is to build the library")?;
+        let status = command.status();
+        let status = status.context("cannot start cargo, which is to build the library")?;
         if !status.success() {
             bail!("cargo could not build the library: {status}");
         }

@@ -14,32 +14,29 @@ use crate::args::measure::PlotArgs;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::output::Output;
+use crate::picture_file::Form;
 use crate::stdout::is_standard;
 
 /// A file larger than this is not a sweep that anybody has made.
 const LARGEST_FILE_BYTES: u64 = 4 << 30;
 
-enum Form {
-    Svg,
-    Png,
-    Html,
-}
-
 pub(crate) fn run(args: &PlotArgs) -> Result<Exit> {
-    let form = form(&args.out)?;
+    let form = Form::of(&args.out, args.width);
+    if form.is_none() && args.out.extension().is_none_or(|ending| ending != "html") {
+        bail!(
+            "cannot tell what to draw for {}: end the name in .svg, .png or .html",
+            args.out.display()
+        );
+    }
     if args.files.iter().filter(|path| is_standard(path)).count() > 1 {
         bail!("standard input can be read once: give `-` once");
     }
-    let sweeps: Vec<Sweep> = args
-        .files
-        .iter()
-        .map(|path| read(path))
-        .collect::<Result<_>>()?;
+    let sweeps = args.files.iter().map(|path| read(path));
+    let sweeps = sweeps.collect::<Result<Vec<Sweep>>>()?;
     let figure = Figure::for_sweeps(&sweeps)?;
     let bytes = match form {
-        Form::Svg => figure.picture().svg()?.into_bytes(),
-        Form::Png => figure.picture().png(args.width)?,
-        Form::Html => page(&figure, &sweeps, &args.files)?.into_bytes(),
+        Some(form) => form.draw(&figure.picture())?,
+        None => page(&figure, &sweeps, &args.files)?.into_bytes(),
     };
     // Nothing is drafted while an input may keep us waiting.
     interrupt::leave_on_ctrl_c()?;
@@ -78,31 +75,15 @@ fn page(figure: &Figure, sweeps: &[Sweep], files: &[PathBuf]) -> Result<String> 
     })?)
 }
 
-fn form(out: &Path) -> Result<Form> {
-    match out.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => Ok(Form::Svg),
-        Some("png") => Ok(Form::Png),
-        Some("html") => Ok(Form::Html),
-        _ => bail!(
-            "cannot tell what to draw for {}: end the name in .svg, .png or .html",
-            out.display()
-        ),
-    }
-}
-
 fn read(path: &Path) -> Result<Sweep> {
     if is_standard(path) {
         return Sweep::read_csv(limited(io::stdin())).context("cannot read standard input");
     }
     let cannot = || format!("cannot read {}", path.display());
     let file = limited(File::open(path).with_context(cannot)?);
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension == "json");
-    if is_json {
-        Sweep::read_json(file).with_context(cannot)
-    } else {
-        Sweep::read_csv(file).with_context(cannot)
+    match path.extension().is_some_and(|ending| ending == "json") {
+        true => Sweep::read_json(file).with_context(cannot),
+        false => Sweep::read_csv(file).with_context(cannot),
     }
 }
 

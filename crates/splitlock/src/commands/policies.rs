@@ -22,15 +22,14 @@ pub(crate) fn run(args: &PoliciesArgs) -> Result<Exit> {
         file.write(&figure::policies(&args.kernel, &plan, &found))?;
     }
     let text = if args.json {
-        let value = json!({
+        stdout::json(&json!({
             "schema": "splitlock-policies",
             "schema_version": 1,
             "kernel": args.kernel,
             "conditions": plan,
             "durations_in": "ns",
             "policies": found,
-        });
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
+        }))?
     } else {
         policies::text(&args.kernel, &plan, &found, terminal::width())
     };

@@ -3,19 +3,18 @@
 use anyhow::{Context, Result, bail};
 use split_lock_assist::guard::{Reaction, Stall};
 use split_lock_host::Facts;
-use split_lock_model::kernel::Profile;
 use split_lock_report::figure::Figure;
-use split_lock_report::modelled::{self, HardwareCosts};
+use split_lock_report::modelled::{HardwareCosts, sweep as modelled_sweep};
 use split_lock_repro::guest::{BuiltIn, FileOptions, Guest};
 use split_lock_repro::results::{Sample, Sweep};
-use split_lock_repro::sweep::{self, Plan, Scenario};
+use split_lock_repro::sweep::{Plan, Scenario};
 
 use crate::args::Host;
 use crate::args::measure::{On, SweepArgs};
 use crate::error::{print_note, print_to_stderr};
 use crate::exit::Exit;
 use crate::kernel_choice::asked_or_of_this_host;
-use crate::measuring::{KvmSession, Session, provenance, seed};
+use crate::measuring::{KvmSession, Session, modelled, seed};
 use crate::output::Output;
 use crate::{guard_config, terminal};
 
@@ -25,15 +24,14 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Exit> {
     if args.program {
         return programs::run(args);
     }
-    match (args.on, &args.host) {
-        (On::Kvm, _) => on_kvm(args),
-        (On::Model, Host::Native) => on_model(args, None),
-        (On::Model, Host::Kernel(kernel)) => on_model(args, Some(kernel)),
+    match args.on {
+        On::Kvm => on_kvm(args),
+        On::Model => on_model(args),
     }
 }
 
 /// One series for the kernel; `--host KERNEL,mode=off` gives the one without detection.
-fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
+fn on_model(args: &SweepArgs) -> Result<Exit> {
     if args.guard != Reaction::Off {
         bail!("--guard needs a guest to guard: leave out --on model");
     }
@@ -41,25 +39,20 @@ fn on_model(args: &SweepArgs, asked: Option<&Profile>) -> Result<Exit> {
     if !is_plain {
         bail!("--on model sweeps one vCPU: for several, see `splitlock simulate`");
     }
-    let guests: Vec<&str> = args
-        .guest
-        .iter()
-        .flat_map(|list| guest_names(list))
-        .collect();
-    if let Some(other) = guests
-        .iter()
-        .find(|guest| !["split", "aligned"].contains(guest))
-    {
+    let lists = args.guest.iter();
+    let guests: Vec<&str> = lists.flat_map(|list| guest_names(list)).collect();
+    let is_unknown = |guest: &&&str| !["split", "aligned"].contains(*guest);
+    if let Some(other) = guests.iter().find(is_unknown) {
         bail!("--on model knows the guests split and aligned, not `{other}`");
     }
-    let (kernel, taken) = asked_or_of_this_host(asked)?;
+    let (kernel, taken) = asked_or_of_this_host(args.host.kernel())?;
     let outputs = Outputs::prepare(args)?;
     let costs = HardwareCosts {
         split: args.split_cost,
         ..HardwareCosts::default()
     };
     let seed = seed(args.seed);
-    let mut samples = modelled::sweep(&kernel, &args.timeouts.0, args.repeat, seed, costs)?;
+    let mut samples = modelled_sweep(&kernel, &args.timeouts.0, args.repeat, seed, costs)?;
     samples.retain(|sample| {
         sample.host == kernel.to_string() && guests.contains(&sample.guest.as_str())
     });
@@ -104,11 +97,7 @@ fn write_modelled(
     seed: u64,
     taken: Option<&str>,
 ) -> Result<Exit> {
-    let facts = Facts::live()?;
-    outputs.write(&Sweep {
-        provenance: Some(provenance(&facts, seed, samples.len() as u64)),
-        samples,
-    })?;
+    outputs.write(&modelled(&Facts::live()?, seed, samples))?;
     if let Some(taken) = taken {
         print_note(taken);
     }
@@ -186,18 +175,11 @@ fn at_offsets(guest: Guest, args: &SweepArgs) -> Result<Vec<Guest>> {
 
 /// One guest on all vCPUs; or, if there is a neighbour, the guest alone and then beside it.
 fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Scenario> {
-    let kernel = match &args.host {
-        Host::Native => None,
-        Host::Kernel(kernel) => Some(&**kernel),
-    };
     let scenario = |guests| Scenario {
         guests,
         level: args.level,
-        host: match kernel {
-            None => sweep::Host::Native,
-            Some(kernel) => sweep::Host::Emulated(kernel.clone()),
-        },
-        guard: guard_config::config(args.guard, kernel, args.vcpus - 1),
+        host: args.host.measured(),
+        guard: guard_config::config(args.guard, args.host.kernel(), args.vcpus - 1),
     };
     let beside = |others: &Guest| {
         let mut guests = vec![others.clone(); args.vcpus as usize];
@@ -210,7 +192,6 @@ fn around(guest: &Guest, neighbour: Option<&Guest>, args: &SweepArgs) -> Vec<Sce
     }
 }
 
-/// Where the results go.
 struct Outputs {
     csv: Option<Output>,
     json: Option<Output>,

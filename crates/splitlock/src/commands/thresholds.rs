@@ -41,14 +41,13 @@ pub(crate) fn run(args: &ThresholdsArgs) -> Result<Exit> {
         .filter_map(|kernel| shown(kernel, args.others))
         .collect();
     let text = if args.json {
-        let value = json!({
+        stdout::json(&json!({
             "schema": "splitlock-thresholds",
             "schema_version": 1,
             "durations_in": "ns",
             "rows": rows,
             "why_none": rows.is_empty().then(|| kernel_in_words(&kernels[0])),
-        });
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
+        }))?
     } else if rows.is_empty() {
         let why = kernel_in_words(&kernels[0]);
         paragraphs(&format!("{why} There are no thresholds."))
@@ -90,8 +89,7 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
     text.push('\n');
     let kernel = |shown: &Shown| match args.kernel {
         Some(_) => shown.row.kernel.to_string(),
-        None if shown.row.kernel.features().extra_jiffy => format!("{} Hz, old", shown.hz),
-        None => format!("{} Hz, new", shown.hz),
+        None => format!("{} Hz, {}", shown.hz, era(shown)),
     };
     let headings = [
         "kernel",
@@ -126,7 +124,8 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
         text.push_str(
             "\nThe smallest safe timeout, in ms, while k other cores split without pause:\n\n",
         );
-        let headings = iter::once("k".to_owned()).chain(rows.iter().map(kernel_in_short));
+        let kernels = rows.iter().map(|row| format!("{} {}", row.hz, era(row)));
+        let headings = iter::once("k".to_owned()).chain(kernels);
         let cells = |k: usize| {
             let safe = |shown: &Shown| ms(shown.row.contended[k].safe_from);
             let number = iter::once((k + 1).to_string());
@@ -137,13 +136,11 @@ fn as_text(args: &ThresholdsArgs, rows: &[Shown]) -> String {
     text
 }
 
-fn kernel_in_short(shown: &Shown) -> String {
-    let era = if shown.row.kernel.features().extra_jiffy {
-        "old"
-    } else {
-        "new"
-    };
-    format!("{} {era}", shown.hz)
+fn era(shown: &Shown) -> &'static str {
+    match shown.row.kernel.features().extra_jiffy {
+        true => "old",
+        false => "new",
+    }
 }
 
 fn range(above: Nanos, up_to: Nanos) -> String {

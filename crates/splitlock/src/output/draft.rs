@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How the name of every draft begins.
+use anyhow::Result;
+
 pub(super) const PREFIX: &str = ".splitlock-";
 
 /// Every draft that there is. Whoever makes, places or discards one holds the lock, so that the
@@ -73,7 +74,6 @@ impl Draft {
         &self.0
     }
 
-    /// A new file in a draft that is a folder.
     pub(super) fn file(&self, name: &str) -> io::Result<File> {
         let _no_discarding_meanwhile = drafts();
         File::create_new(self.0.join(name))
@@ -89,10 +89,7 @@ impl Draft {
 
     /// Lets `place` move what a folder holds, or the folder itself. If that fails, what is left of
     /// it stays where it is.
-    pub(super) fn place_folder<E>(
-        self,
-        place: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn place_folder(self, place: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let mut drafts = drafts();
         drafts.remove(&self.0);
         place(&self.0)

@@ -15,7 +15,6 @@ const PAGE: &str = "report.html";
 /// What makes it one of ours; the page's template writes it near its beginning.
 const MARK: &str = r#"<meta name="generator" content="splitlock "#;
 const BEGINNING_BYTES: u64 = 4096;
-
 const ADVICE: &str = "choose another folder with --out, or move it away";
 
 /// A folder of results, of which every file appears whole.
@@ -72,18 +71,13 @@ impl OutputFolder {
         let OutputFolder { path, names, draft } = self;
         let drafted = draft.path().to_owned();
         draft
-            .place_folder(|draft| {
-                if refuse_to_lose(&path, names)? {
-                    Ok(replace(draft, &path, names)?)
-                } else {
-                    Ok(fs::rename(draft, &path)?)
-                }
+            .place_folder(|draft| match refuse_to_lose(&path, names)? {
+                true => Ok(replace(draft, &path, names)?),
+                false => Ok(fs::rename(draft, &path)?),
             })
-            .map_err(|error: anyhow::Error| {
+            .with_context(|| {
                 let (to, from) = (path.display(), drafted.display());
-                error.context(format!(
-                    "cannot put the report at {to}, so it stays in {from}"
-                ))
+                format!("cannot put the report at {to}, so it stays in {from}")
             })?;
         Ok(path)
     }
@@ -91,48 +85,36 @@ impl OutputFolder {
 
 /// Whether there is a folder, which may be replaced if it is empty or a report and nothing else.
 fn refuse_to_lose(path: &Path, names: &[&str]) -> Result<bool> {
+    let folder = path.display();
     let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot use {} as a folder", path.display()));
-        }
+        entries => entries.with_context(|| format!("cannot use {folder} as a folder"))?,
     };
-    let cannot_look = || format!("cannot look into {}", path.display());
+    let cannot_look = || format!("cannot look into {folder}");
     let mut found = None;
     for entry in entries {
         let entry = entry.with_context(cannot_look)?;
         let name = entry.file_name();
         let shown = Path::new(&name).display();
-        if name
+        let is_draft = name
             .as_encoded_bytes()
-            .starts_with(draft::PREFIX.as_bytes())
-        {
+            .starts_with(draft::PREFIX.as_bytes());
+        if is_draft {
             continue;
         }
         if !names.iter().any(|ours| OsStr::new(ours) == name) {
-            bail!(
-                "{} holds {shown}, which is not part of a report: {ADVICE}",
-                path.display()
-            );
+            bail!("{folder} holds {shown}, which is not part of a report: {ADVICE}");
         }
         if !entry.file_type().with_context(cannot_look)?.is_file() {
-            bail!(
-                "{} holds {shown}, which is no ordinary file: {ADVICE}",
-                path.display()
-            );
+            bail!("{folder} holds {shown}, which is no ordinary file: {ADVICE}");
         }
         found = Some(name);
     }
     if let Some(name) = found
         && !is_page_of_ours(&path.join(PAGE)).with_context(cannot_look)?
     {
-        bail!(
-            "{} holds {}, and no {PAGE} that splitlock has written: {ADVICE}",
-            path.display(),
-            Path::new(&name).display()
-        );
+        let shown = Path::new(&name).display();
+        bail!("{folder} holds {shown}, and no {PAGE} that splitlock has written: {ADVICE}");
     }
     Ok(true)
 }

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rustix::process::Signal;
 
 use super::{complaint, fail, put, signal, splitlock, succeed};
@@ -220,6 +222,38 @@ fn what_cannot_be_read_is_named() {
 
 fn fail_after_heading(path: &str) -> String {
     complaint(&splitlock(&["log", path]).output().unwrap())
+}
+
+#[test]
+fn a_damaged_log_in_an_archive_is_named_and_the_others_are_read() {
+    let trap = b"x86/split lock detection: #AC: a/1 took a split_lock trap at address: 0x10\n";
+    let gzip = |log: &[u8]| {
+        let mut encoder = GzEncoder::new(vec![], Compression::none());
+        encoder.write_all(log).unwrap();
+        encoder.finish().unwrap()
+    };
+    let long = gzip(&trap.repeat(100));
+    let short = gzip(trap);
+    let mut archive = tar::Builder::new(vec![]);
+    for (name, content) in [
+        ("kern.log.3.gz", &long[..long.len() - 20]),
+        ("kern.log.2.gz", &short[..short.len() - 20]),
+        ("kern.log", trap),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    let output = log(&archive.into_inner().unwrap(), &["--format", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let rows = text(&output.stdout);
+    assert!(rows.contains("standard input:kern.log\""), "{rows}");
+    let errors = text(&output.stderr);
+    for name in ["kern.log.3.gz", "kern.log.2.gz"] {
+        let sentence = format!("splitlock: cannot read standard input:{name} to its end: ");
+        assert!(errors.contains(&sentence), "{errors}");
+    }
+    assert!(errors.contains("2 logs that could not be read"), "{errors}");
 }
 
 /// A live log: the reader leaves, the writer goes on.

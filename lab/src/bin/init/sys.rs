@@ -1,4 +1,4 @@
-//! The CPU's results port, the kernel's log, split locks, and memory for a guest.
+//! The CPU's results port, the kernel's log, and split locks.
 #![expect(
     unsafe_code,
     reason = "instructions that Rust does not have, signal handlers, and calls without safe wrappers"
@@ -9,12 +9,8 @@ use std::arch::x86_64::_rdtsc;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Result;
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use split_lock_lab::cpu::script::RESULTS_PORT;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// Bytes written to it come out of the machine. It is good on the thread that has opened it.
 #[derive(Debug)]
@@ -159,23 +155,4 @@ impl CrossingWord {
         let bytes = &self.0[OFFSET..OFFSET + 4];
         u32::from_le_bytes(bytes.try_into().expect("four bytes"))
     }
-}
-
-const GUEST_MEMORY: usize = 0x1_0000;
-
-/// Memory at guest address 0, which has to outlive the VM's vCPUs.
-pub(crate) fn guest_memory(vm: &VmFd) -> Result<GuestMemoryMmap> {
-    let start = GuestAddress(0);
-    let memory = GuestMemoryMmap::from_ranges(&[(start, GUEST_MEMORY)])?;
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: GUEST_MEMORY as u64,
-        userspace_addr: memory.get_host_address(start)? as u64,
-    };
-    // SAFETY: the mapping is as large as the region, and whoever holds the vCPU keeps it until
-    // after the vCPU is gone.
-    unsafe { vm.set_user_memory_region(region) }?;
-    Ok(memory)
 }

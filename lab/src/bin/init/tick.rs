@@ -13,7 +13,6 @@ use crate::sys::KICK;
 /// This clock goes on at ticks only, to the moment of the tick.
 const LAST_TICK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
 
-/// How long a tick is.
 pub(crate) fn length() -> nix::Result<Duration> {
     LAST_TICK.res().map(Duration::from)
 }

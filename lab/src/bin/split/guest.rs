@@ -1,17 +1,16 @@
 //! A guest of KVM that does nothing but split locks.
 
 use anyhow::{Context, Result, bail};
-use kvm_ioctls::{Kvm, VcpuExit};
+use kvm_ioctls::VcpuExit;
+use split_lock_lab::real_mode::{CODE, RealModeVcpu};
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::{Split, sys};
-
-const CODE: u64 = 0x1000;
+use crate::Split;
 
 /// Four bytes in two cache lines.
 const OPERAND: u16 = 0x203e;
 
-/// Real-mode code: so many split locks in a row as ECX says, then the end.
+/// So many split locks in a row as ECX says, then the end.
 fn code() -> Vec<u8> {
     let [low, high] = OPERAND.to_le_bytes();
     vec![
@@ -24,18 +23,9 @@ fn code() -> Vec<u8> {
 
 /// On a vCPU of a VM that has nothing else.
 pub(crate) fn split(count: u32) -> Result<Split> {
-    let vm = Kvm::new().context("no /dev/kvm")?.create_vm()?;
-    let memory = sys::guest_memory(&vm)?;
-    memory.write_slice(&code(), GuestAddress(CODE))?;
-    let mut vcpu = vm.create_vcpu(0)?;
-    let mut segments = vcpu.get_sregs()?;
-    (segments.cs.base, segments.cs.selector) = (0, 0);
-    vcpu.set_sregs(&segments)?;
-    let mut registers = vcpu.get_regs()?;
-    (registers.rip, registers.rcx, registers.rflags) = (CODE, count.into(), 2);
-    vcpu.set_regs(&registers)?;
+    let mut guest = RealModeVcpu::new(&code(), count.into())?;
     loop {
-        match vcpu.run() {
+        match guest.vcpu.run() {
             Ok(VcpuExit::Hlt) => break,
             Ok(other) => bail!("the guest stopped with {other:?}"),
             Err(error) if error.errno() == libc::EINTR => {}
@@ -44,6 +34,6 @@ pub(crate) fn split(count: u32) -> Result<Split> {
     }
     Ok(Split {
         address: CODE,
-        value: memory.read_obj(GuestAddress(OPERAND.into()))?,
+        value: guest.memory.read_obj(GuestAddress(OPERAND.into()))?,
     })
 }

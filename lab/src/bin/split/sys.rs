@@ -1,17 +1,9 @@
-//! The split lock itself: Rust's atomics are aligned, so it takes assembly. And memory that a guest writes to, and a signal
-//! handler.
-#![expect(
-    unsafe_code,
-    reason = "inline assembly, guest memory, a signal handler"
-)]
+//! The split lock itself: Rust's atomics are aligned, so it takes assembly. And a signal handler.
+#![expect(unsafe_code, reason = "inline assembly, a signal handler")]
 
 use std::arch::asm;
 
-use anyhow::Result;
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// Two cache lines, and a 32-bit word that lies in both.
 #[derive(Debug)]
@@ -64,22 +56,4 @@ impl CrossingWord {
         let bytes = &self.0[OFFSET..OFFSET + 4];
         u32::from_le_bytes(bytes.try_into().expect("four bytes"))
     }
-}
-
-const GUEST_MEMORY: usize = 0x1_0000;
-
-/// Memory at guest address 0, which has to outlive the VM's vCPUs.
-pub(crate) fn guest_memory(vm: &VmFd) -> Result<GuestMemoryMmap> {
-    let start = GuestAddress(0);
-    let memory = GuestMemoryMmap::from_ranges(&[(start, GUEST_MEMORY)])?;
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: GUEST_MEMORY as u64,
-        userspace_addr: memory.get_host_address(start)? as u64,
-    };
-    // SAFETY: the mapping is as large as the region, and the caller drops the vCPU before the memory.
-    unsafe { vm.set_user_memory_region(region) }?;
-    Ok(memory)
 }

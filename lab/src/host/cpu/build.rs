@@ -12,12 +12,6 @@ use crate::host::cpu::source::{self, Source};
 use crate::host::machine::initramfs::read;
 use crate::host::{output, programs};
 
-/// The CPU, built.
-#[derive(Clone, Debug)]
-pub(crate) struct Build {
-    pub(crate) program: PathBuf,
-}
-
 /// What both builds have. No part of it is for speed alone but `--enable-repeat-speedups`.
 const FLAGS: [&str; 18] = [
     "--enable-cpu-level=6",
@@ -48,25 +42,21 @@ const ONE_CPU: [&str; 3] = [
 ];
 const SEVERAL_CPUS: [&str; 1] = ["--enable-smp"];
 
-/// Our files, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-impl Build {
-    /// From the cache, or else built from its source.
-    pub(crate) fn get(source: &Source, several_cpus: bool, cache: &Cache) -> Result<Self> {
-        let files = our_files()?;
-        let (kind, more): (_, &[_]) = match several_cpus {
-            false => ("one-cpu", &ONE_CPU),
-            true => ("several-cpus", &SEVERAL_CPUS),
-        };
-        let flags: Vec<&str> = FLAGS.iter().chain(more).copied().collect();
-        let key = key(&source.sha256, &files, &flags);
-        let folder = cache.folder("build/cpu").join(kind).join(key);
-        let program = folder.join("bochs");
-        output::only_folder(&folder, |draft| build(source, &files, &flags, draft))
-            .context("cannot build the CPU")?;
-        Ok(Self { program })
-    }
+/// The program that is the CPU, from the cache or else built from its source.
+pub(crate) fn program(source: &Source, several_cpus: bool, cache: &Cache) -> Result<PathBuf> {
+    let files = our_files()?;
+    let (kind, more): (_, &[_]) = match several_cpus {
+        false => ("one-cpu", &ONE_CPU),
+        true => ("several-cpus", &SEVERAL_CPUS),
+    };
+    let flags: Vec<&str> = FLAGS.iter().chain(more).copied().collect();
+    let key = key(&source.sha256, &files, &flags);
+    let folder = cache.folder("build/cpu").join(kind).join(key);
+    output::only_folder(&folder, |draft| build(source, &files, &flags, draft))
+        .context("cannot build the CPU")?;
+    Ok(folder.join("bochs"))
 }
 
 /// Another key for anything that could make another program.

@@ -151,7 +151,6 @@ impl BuiltKernel {
 
 const IMAGE: &str = "bzImage";
 
-/// One run of make.
 struct KernelBuild<'a> {
     tools: &'a BuildTools,
     tree: &'a Path,

@@ -1,25 +1,14 @@
 //! Debian's kernels: where they come from, and where their files are.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::host::apt::{self, Apt};
 use crate::host::cache::Cache;
-use crate::host::kernel::NEWEST;
+use crate::host::kernel::{BootKernel, NEWEST};
 use crate::host::output;
-
-/// Everything that belongs to one kernel.
-#[derive(Clone, Debug)]
-pub(super) struct Files {
-    /// What it calls itself: `uname -r`.
-    pub(super) release: String,
-    /// Bootable.
-    pub(super) image: PathBuf,
-    /// Its modules, in any arrangement of folders.
-    pub(super) modules: PathBuf,
-}
 
 /// Where Debian has the newest kernel for a stable release.
 const NEWEST_SUITE: &str = "trixie-backports";
@@ -31,7 +20,7 @@ const FILES_OF_KERNELS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-b
 const RELEASE: &str = "release";
 
 /// Debian's cloud kernel of a series, from the cache or else the network.
-pub(super) fn of_series(series: &str, cache: &Cache) -> Result<Files> {
+pub(super) fn of_series(series: &str, cache: &Cache) -> Result<BootKernel> {
     let root = cache.folder("kernels").join(series);
     apt::unpacked(
         cache,
@@ -41,15 +30,13 @@ pub(super) fn of_series(series: &str, cache: &Cache) -> Result<Files> {
     )?;
     let release = fs::read_to_string(root.join(RELEASE))
         .with_context(|| format!("{} is damaged: remove it", root.display()))?;
-    Ok(Files {
-        image: root.join(format!("boot/vmlinuz-{release}")),
-        modules: root.join(format!("lib/modules/{release}")),
-        release,
-    })
+    let image = root.join(format!("boot/vmlinuz-{release}"));
+    let modules = root.join(format!("lib/modules/{release}"));
+    Ok(BootKernel::new(release, image, Some(modules)))
 }
 
 /// The newest kernel that Debian offers for a stable release.
-pub(super) fn newest(cache: &Cache) -> Result<Files> {
+pub(super) fn newest(cache: &Cache) -> Result<BootKernel> {
     let root = cache.folder("kernels").join(NEWEST);
     let what = format!("Debian's kernel of {NEWEST_SUITE}");
     apt::unpacked_from(&what, &root, |draft| {
@@ -71,17 +58,14 @@ pub(super) fn newest(cache: &Cache) -> Result<Files> {
         .with_context(|| format!("{} is damaged: remove it", root.display()))?
         .path();
     let release = modules.file_name().unwrap_or_default().to_string_lossy();
+    let release = release.into_owned();
     let images = [
         modules.join("vmlinuz"),
         root.join(format!("boot/vmlinuz-{release}")),
     ];
     let image = images.into_iter().find(|path| path.exists());
     let image = image.with_context(|| format!("no kernel in {}", root.display()))?;
-    Ok(Files {
-        release: release.into_owned(),
-        image,
-        modules,
-    })
+    Ok(BootKernel::new(release, image, Some(modules)))
 }
 
 /// That of the suite with the newest kernel, with its lists fetched.

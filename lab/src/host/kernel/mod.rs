@@ -29,11 +29,8 @@ use crate::host::machine::initramfs::read;
 pub(crate) struct BootKernel {
     /// What it calls itself.
     pub(crate) release: String,
-    /// Bootable.
     pub(crate) image: PathBuf,
-    /// Its modules, if it has any.
     pub(crate) modules: Option<PathBuf>,
-    /// What is changed in it.
     pub(crate) variant: Option<Variant>,
     /// Where it is known.
     config: Option<KernelConfig>,
@@ -163,11 +160,10 @@ impl BootKernel {
     }
 
     fn debian(series: &KernelSeries, cache: &Cache) -> Result<Self> {
-        let files = match &*series.0 {
-            NEWEST => debian::newest(cache)?,
-            series => debian::of_series(series, cache)?,
-        };
-        Ok(Self::new(files.release, files.image, Some(files.modules)))
+        match &*series.0 {
+            NEWEST => debian::newest(cache),
+            series => debian::of_series(series, cache),
+        }
     }
 
     fn file(path: &Path) -> Result<Self> {

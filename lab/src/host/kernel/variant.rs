@@ -21,14 +21,6 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Killable => "killable",
-            Self::Sentence => "sentence",
-            Self::KernelMode => "kernel-mode",
-        }
-    }
-
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Killable => include_str!("../../../patch/killable.edit"),
@@ -66,7 +58,8 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        let value = self.to_possible_value().expect("no value is skipped");
+        f.write_str(value.get_name())
     }
 }
 

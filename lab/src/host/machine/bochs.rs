@@ -15,7 +15,6 @@ use split_lock_lab::cpu::journal::Journal;
 use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::LAST_BUNDLE;
 
-use crate::host::cpu::build::Build;
 use crate::host::cpu::source::Source;
 use crate::host::machine::image::IMAGE;
 use crate::host::output;
@@ -23,10 +22,17 @@ use crate::host::output;
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// In guest time.
     pub(crate) guest: Duration,
-    /// In wall-clock time.
     pub(crate) wall: Duration,
+}
+
+impl Limits {
+    pub(crate) const fn in_seconds(guest: u64, wall: u64) -> Self {
+        Self {
+            guest: Duration::from_secs(guest),
+            wall: Duration::from_secs(wall),
+        }
+    }
 }
 
 /// Where the first serial line leads.
@@ -74,7 +80,7 @@ const EXIT_GUEST_TIME: i32 = 3;
 
 impl Machine {
     pub(crate) fn new(
-        build: &Build,
+        program: &Path,
         source: &Source,
         folder: &Path,
         options: &CpuOptions,
@@ -83,7 +89,7 @@ impl Machine {
             symlink(target, folder.join(name)).context("cannot give the machine its BIOS")?;
         }
         Ok(Self {
-            program: build.program.clone(),
+            program: program.to_owned(),
             folder: folder.to_owned(),
             topology: options.topology()?,
             options: *options,

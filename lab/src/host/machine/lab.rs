@@ -9,12 +9,12 @@ use split_lock_lab::cpu::options::CpuOptions;
 use split_lock_lab::cpu::script::Script;
 
 use crate::host::cache::Cache;
-use crate::host::cpu::build::Build;
+use crate::host::cpu::build;
 use crate::host::cpu::source::Source;
 use crate::host::kernel::{BootKernel, COMMAND_LINE, KernelName};
 use crate::host::machine::bochs::{Console, Machine, Outcome};
 use crate::host::machine::image::ImageTools;
-use crate::host::machine::rootfs::{GuestPrograms, Rootfs};
+use crate::host::machine::rootfs::{self, GuestPrograms};
 use crate::host::machine::runner::Scene;
 use crate::host::output;
 use crate::host::step::step;
@@ -23,8 +23,8 @@ use crate::host::step::step;
 #[derive(Debug)]
 pub(crate) struct Lab {
     pub(crate) cache: Cache,
-    /// By whether they are for several CPUs.
-    builds: BTreeMap<bool, Build>,
+    /// The CPU, by whether it is for several.
+    cpus: BTreeMap<bool, PathBuf>,
     source: Source,
     tools: ImageTools,
     programs: GuestPrograms,
@@ -40,16 +40,16 @@ impl Lab {
         let source = step("the source of Bochs and its BIOS", || Source::get(&cache))?;
         let tools = step("the tools for boot images", || ImageTools::get(&cache))?;
         let kinds: BTreeSet<bool> = cpus.into_iter().map(|cpus| cpus > 1).collect();
-        let builds = step("the CPU", || {
-            let build = |&kind| Ok((kind, Build::get(&source, kind, &cache)?));
-            kinds.iter().map(build).collect()
+        let cpus = step("the CPU", || {
+            let build = |kind| Ok((kind, build::program(&source, kind, &cache)?));
+            kinds.into_iter().map(build).collect()
         })?;
         let programs = step("building the programs for the machine", || {
             GuestPrograms::build(&cache)
         })?;
         Ok(Self {
             cache,
-            builds,
+            cpus,
             source,
             tools,
             programs,
@@ -58,12 +58,13 @@ impl Lab {
     }
 
     pub(crate) fn kernels(&self, names: &[KernelName]) -> Result<Vec<BootKernel>> {
-        let get = |name: &KernelName| {
-            step(&format!("kernel {name}"), || {
-                BootKernel::get(name, &self.cache)
-            })
-        };
-        names.iter().map(get).collect()
+        names.iter().map(|name| self.kernel(name)).collect()
+    }
+
+    pub(crate) fn kernel(&self, name: &KernelName) -> Result<BootKernel> {
+        step(&format!("kernel {name}"), || {
+            BootKernel::get(name, &self.cache)
+        })
     }
 
     /// The command line, which runs here as well.
@@ -71,7 +72,6 @@ impl Lab {
         &self.programs.splitlock
     }
 
-    /// What lies in the machine.
     pub(crate) fn programs(&self) -> &GuestPrograms {
         &self.programs
     }
@@ -91,18 +91,15 @@ impl Lab {
         script: &Script,
         options: &CpuOptions,
     ) -> Result<Machine> {
-        let build = self.builds.get(&(options.cpus > 1));
-        let build = build.context("the CPU was built for another number of CPUs")?;
+        let cpu = self.cpus.get(&(options.cpus > 1));
+        let cpu = cpu.context("the CPU was built for another number of CPUs")?;
         let command_line = format!("{COMMAND_LINE} {boot_words}");
         output::empty_folder(folder)?;
-        let rootfs = Rootfs::new(kernel, &self.programs, script)?;
-        self.tools.write(
-            folder,
-            &kernel.image,
-            &rootfs.archive()?,
-            command_line.trim_end(),
-        )?;
-        Machine::new(build, &self.source, folder, options)
+        let initramfs = rootfs::archive(kernel, &self.programs, script)?;
+        let command_line = command_line.trim_end();
+        self.tools
+            .write(folder, &kernel.image, &initramfs, command_line)?;
+        Machine::new(cpu, &self.source, folder, options)
     }
 
     /// Boots a scene's kernel, lets it carry out the script, and reads what came.

@@ -1,6 +1,7 @@
 //! What the commands of a script have said, and what the CPU did meanwhile.
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 use split_lock_lab::bundle::Bundles;
 use split_lock_lab::cpu::journal::Event;
 
@@ -19,6 +20,17 @@ pub(crate) fn output_of(bundles: &Bundles, name: &str) -> Result<[String; 3]> {
         Ok::<_, anyhow::Error>(String::from_utf8_lossy(bytes).into_owned())
     };
     Ok([text("out")?, text("err")?, text("code")?])
+}
+
+/// What is looked at of each row of a sweep's CSV.
+pub(crate) fn rows<T: DeserializeOwned>(csv: &str) -> Result<Vec<T>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .from_reader(csv.as_bytes());
+    let rows: Result<Vec<T>, _> = reader.deserialize().collect();
+    let rows = rows.context("the machine sent no sweep")?;
+    ensure!(!rows.is_empty(), "the machine sent an empty sweep");
+    Ok(rows)
 }
 
 impl Outcome {

@@ -1,13 +1,17 @@
-//! Debian's QEMU, unmodified, and the shared libraries that it needs: for machines in which a guest of an ordinary VMM runs.
+//! Debian's QEMU, unmodified, and the shared libraries that it needs: for machines in which a guest of an ordinary VMM runs,
+//! and a newer one for guests here.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use split_lock_lab::cpu::script::PlacedFile;
 
+use crate::host::apt::{self, Apt};
 use crate::host::cache::Cache;
-use crate::host::{apt, programs};
+use crate::host::{output, programs};
 
 /// Where it lies, below a folder that has all of its packages.
 #[derive(Clone, Debug)]
@@ -17,6 +21,10 @@ pub(crate) struct Qemu {
 
 const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Of Debian, with an emulator that shows plugins registers and memory of a guest (QEMU 9.2 or later).
+const NEWER_SUITE: &str = "trixie";
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 /// What it reads to start a kernel on its machine `pc`.
@@ -30,9 +38,47 @@ impl Qemu {
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let root = cache.folder("qemu-in-machines");
         apt::unpacked(cache, "QEMU", &root, |apt, draft| {
-            apt.unpack_with_dependencies(&["qemu-system-x86".to_owned()], draft)
+            apt.unpack_with_dependencies(&[PACKAGE.to_owned()], draft)
         })?;
         Ok(Self { root })
+    }
+
+    /// One that needs newer libraries than this machine may have.
+    pub(crate) fn newer(cache: &Cache) -> Result<Self> {
+        let root = cache.folder("qemu-newer");
+        apt::unpacked_from(&format!("QEMU of {NEWER_SUITE}"), &root, |draft| {
+            let sources = apt::sources(NEWER_SUITE)?;
+            let apt = Apt::with_sources(cache.folder("apt-qemu"), &sources)?;
+            apt.update()?;
+            apt.unpack_with_dependencies(&[PACKAGE.to_owned()], draft)
+        })?;
+        Ok(Self { root })
+    }
+
+    /// What programs take for the emulator's own name.
+    pub(crate) const NAME: &str = "qemu-system-x86_64";
+
+    /// Makes a program of that name that starts it here with its own libraries. The answer is the folder, which is made.
+    pub(crate) fn launcher(&self, place: &Path) -> Result<PathBuf> {
+        let root = self.root.canonicalize()?;
+        // Debian has /lib as a link to /usr/lib, which is no package's.
+        let loader = [LOADER, "usr/lib64/ld-linux-x86-64.so.2"].map(|it| root.join(it));
+        let loader = loader.iter().find(|path| path.exists());
+        let loader = loader.with_context(|| format!("no loader below {}", root.display()))?;
+        let libraries = LIBRARIES.map(|folder| root.join(folder).display().to_string());
+        let script = format!(
+            "#!/bin/sh\nexec '{}' --library-path '{}' '{}' -L '{}' -L '{}' \"$@\"\n",
+            loader.display(),
+            libraries.join(":"),
+            root.join(PROGRAM).display(),
+            root.join("usr/share/qemu").display(),
+            root.join("usr/share/seabios").display(),
+        );
+        let folder = place.join("emulator");
+        let program = folder.join(Self::NAME);
+        output::write(&program, script.as_bytes())?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        Ok(folder)
     }
 
     /// It, the dynamic loader, and what both need. `others` are programs and libraries of ours, with what they need.

@@ -11,7 +11,7 @@ use crate::host::apt;
 use crate::host::cache::Cache;
 use crate::host::kernel::BootKernel;
 use crate::host::kernel::config::Kvm;
-use crate::host::machine::initramfs::{self, archive, file, folder, kernel_module, read};
+use crate::host::machine::initramfs::{self, file, folder, kernel_module, read};
 
 /// Our programs, linked so that they need nothing in the machine.
 #[derive(Clone, Debug)]
@@ -51,62 +51,45 @@ pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
 }
 
 /// The files of a machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Rootfs {
-    files: Vec<(String, Vec<u8>)>,
-}
-
-impl Rootfs {
-    pub(crate) fn new(
-        kernel: &BootKernel,
-        programs: &GuestPrograms,
-        script: &Script,
-    ) -> Result<Self> {
-        let mut files = vec![
-            ("init".to_owned(), read(&programs.init)?),
-            (SCRIPT_FILE.to_owned(), serde_json::to_vec(script)?),
-        ];
-        // The machine's BIOS takes seconds to load what nobody runs.
-        if script.shell || !script.commands.is_empty() {
-            files.extend([
-                ("bin/lab-split".to_owned(), read(&programs.split)?),
-                ("bin/splitlock".to_owned(), read(&programs.splitlock)?),
-                ("bin/busybox".to_owned(), read(&programs.busybox)?),
-            ]);
-        }
-        for module in &script.modules {
-            let modules = kernel.modules.as_deref();
-            let modules = modules.with_context(|| format!("no modules of {}", kernel.release))?;
-            let name = module.file.trim_end_matches(".ko");
-            files.push((in_modules(&module.file), kernel_module(modules, name)?));
-        }
-        for placed in &script.files {
-            files.push((placed.at.clone(), read(&placed.from)?));
-        }
-        Ok(Self { files })
+pub(crate) fn archive(
+    kernel: &BootKernel,
+    programs: &GuestPrograms,
+    script: &Script,
+) -> Result<Vec<u8>> {
+    let mut files = vec![
+        ("init".to_owned(), read(&programs.init)?),
+        (SCRIPT_FILE.to_owned(), serde_json::to_vec(script)?),
+    ];
+    // The machine's BIOS takes seconds to load what nobody runs.
+    if script.shell || !script.commands.is_empty() {
+        files.extend([
+            ("bin/lab-split".to_owned(), read(&programs.split)?),
+            ("bin/splitlock".to_owned(), read(&programs.splitlock)?),
+            ("bin/busybox".to_owned(), read(&programs.busybox)?),
+        ]);
     }
-
-    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
-        let mut folders: BTreeSet<&str> = ["dev", "proc", "sys", "tmp", "bin"].into();
-        for (path, _) in &self.files {
-            let parents = Path::new(path).ancestors().skip(1);
-            let parents = parents.filter_map(Path::to_str);
-            folders.extend(
-                parents
-                    .map(|path| path.trim_start_matches('/'))
-                    .filter(|path| !path.is_empty()),
-            );
-        }
-        // In their order a folder comes before what is in it.
-        let folders = folders.into_iter().map(folder);
-        let files = self.files.iter();
-        let files = files.map(|(path, bytes)| file(path, bytes.clone()));
-        archive(folders.chain(files).collect())
+    for module in &script.modules {
+        let modules = kernel.modules.as_deref();
+        let modules = modules.with_context(|| format!("no modules of {}", kernel.release))?;
+        let name = module.file.trim_end_matches(".ko");
+        let place = Path::new(MODULES).join(&module.file);
+        files.push((place.display().to_string(), kernel_module(modules, name)?));
     }
-}
-
-fn in_modules(name: &str) -> String {
-    Path::new(MODULES).join(name).display().to_string()
+    for placed in &script.files {
+        files.push((placed.at.clone(), read(&placed.from)?));
+    }
+    let mut folders: BTreeSet<String> = ["dev", "proc", "sys", "tmp", "bin"]
+        .map(str::to_owned)
+        .into();
+    for (path, _) in &files {
+        let parents = Path::new(path.trim_start_matches('/')).ancestors().skip(1);
+        let parents = parents.filter(|parent| !parent.as_os_str().is_empty());
+        folders.extend(parents.map(|parent| parent.display().to_string()));
+    }
+    // In their order a folder comes before what is in it.
+    let folders = folders.iter().map(|path| folder(path));
+    let files = files.into_iter().map(|(path, bytes)| file(&path, bytes));
+    initramfs::archive(folders.chain(files).collect())
 }
 
 /// The modules of KVM on this CPU, of a kernel that has them as modules. With APIC virtualization, entries into a guest with an

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
 use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::Script;
+use split_lock_lab::cpu::script::{Command, Script};
 
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
+use crate::host::machine::rootfs::kvm_modules;
 
 /// How long most scenes wait after boot: a kernel that has just booted is busy, and keeps threads from the CPU.
 pub(crate) const SETTLE_MS: u64 = 3000;
@@ -30,6 +31,44 @@ pub(crate) struct Scene<'a> {
     pub(crate) limits: Limits,
     /// Looks at what came of it; what else it has to write goes into the scene's folder.
     pub(crate) judge: Judge<'a>,
+}
+
+impl<'a> Scene<'a> {
+    /// Commands on one CPU that detects split locks, once the kernel has settled.
+    pub(crate) fn new(
+        name: &str,
+        kernel: &'a BootKernel,
+        limits: Limits,
+        commands: impl Into<Vec<Command>>,
+        judge: impl FnOnce(&Outcome, &Path) -> Result<Findings> + Send + 'a,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            kernel,
+            options: CpuOptions::default(),
+            boot_words: "",
+            script: Script {
+                settle_ms: SETTLE_MS,
+                commands: commands.into(),
+                ..Script::default()
+            },
+            limits,
+            judge: Box::new(judge),
+        }
+    }
+
+    /// The same with KVM.
+    pub(crate) fn with_kvm(
+        name: &str,
+        kernel: &'a BootKernel,
+        limits: Limits,
+        commands: impl Into<Vec<Command>>,
+        judge: impl FnOnce(&Outcome, &Path) -> Result<Findings> + Send + 'a,
+    ) -> Self {
+        let mut scene = Self::new(name, kernel, limits, commands, judge);
+        scene.script.modules = kvm_modules(kernel, scene.options.vendor);
+        scene
+    }
 }
 
 type Judge<'a> = Box<dyn FnOnce(&Outcome, &Path) -> Result<Findings> + Send + 'a>;

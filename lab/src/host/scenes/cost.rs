@@ -2,25 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 
-use crate::host::args::CostArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::initramfs::build_static_example;
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(60),
-    wall: Duration::from_secs(600),
-};
+const LIMITS: Limits = Limits::in_seconds(60, 600);
 
 /// An example of `split-lock-assist`, and the only command of a scene.
 const PROGRAM: &str = "cost";
@@ -53,35 +47,22 @@ const COST_LIMITS: [Limit; 2] = [
 ];
 
 /// Whether nothing costs more than it may.
-pub(crate) fn run(args: &CostArgs) -> Result<bool> {
-    let options = CpuOptions::default();
-    let lab = Lab::open([options.cpus])?;
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
+    let lab = Lab::open([1])?;
     let kernels = lab.kernels(&args.kernel)?;
     let program = step("building the program that counts", || {
         build_static_example(&lab.cache, "split-lock-assist", PROGRAM)
     })?;
-    let scenes = kernels
-        .iter()
-        .map(|kernel| scene(kernel, options, &program));
+    let scenes = kernels.iter().map(|kernel| scene(kernel, &program));
     runner::run(&lab, scenes.collect())
 }
 
-fn scene<'a>(kernel: &'a BootKernel, options: CpuOptions, program: &Path) -> Scene<'a> {
-    Scene {
-        name: PROGRAM.to_owned(),
-        kernel,
-        options,
-        boot_words: "",
-        script: Script {
-            modules: rootfs::kvm_modules(kernel, options.vendor),
-            files: vec![PlacedFile::in_root(program.to_owned())],
-            settle_ms: SETTLE_MS,
-            commands: vec![Command::new(PROGRAM, &format!("/{PROGRAM}"))],
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _| judge(kernel, outcome)),
-    }
+fn scene<'a>(kernel: &'a BootKernel, program: &Path) -> Scene<'a> {
+    let command = Command::new(PROGRAM, &format!("/{PROGRAM}"));
+    let judge = |outcome: &Outcome, _: &Path| judge(kernel, outcome);
+    let mut scene = Scene::with_kvm(PROGRAM, kernel, LIMITS, [command], judge);
+    scene.script.files = vec![PlacedFile::in_root(program.to_owned())];
+    scene
 }
 
 fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {

@@ -1,26 +1,20 @@
 //! `splitlock demo linux` in the machine: a Linux guest of a Linux host of its own, hanging and not.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 
-use crate::host::args::DemoArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
 use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(240),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(240, 1800);
 
 /// A guest under one guard, and what has to come of it.
 #[derive(Clone, Copy, Debug)]
@@ -75,22 +69,13 @@ const MAKE_INITRD: &str = "mkdir -p /tmp/root/bin && cp /bin/busybox /tmp/root/b
                            find . | cpio -o -H newc > /tmp/initrd";
 
 /// Shows the guests, and says whether they hung where they should, and only there.
-pub(crate) fn run(args: &DemoArgs) -> Result<bool> {
-    let options = CpuOptions::default();
-    let lab = Lab::open([options.cpus])?;
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
+    let lab = Lab::open([1])?;
     let kernels = lab.kernels(&args.kernel)?;
     let mut scenes = Vec::new();
     for kernel in &kernels {
         for demo in DEMOS {
-            scenes.push(Scene {
-                name: demo.name.to_owned(),
-                kernel,
-                options,
-                boot_words: demo.boot_words,
-                script: demo.script(kernel)?,
-                limits: LIMITS,
-                judge: Box::new(move |outcome, folder| demo.judge(kernel, outcome, folder)),
-            });
+            scenes.push(demo.scene(kernel)?);
         }
     }
     runner::run(&lab, scenes)
@@ -98,7 +83,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<bool> {
 
 impl DemoRun {
     /// The host's own kernel once more is the guest's.
-    fn script(&self, kernel: &BootKernel) -> Result<Script> {
+    fn scene(self, kernel: &BootKernel) -> Result<Scene<'_>> {
         let image = kernel.image.file_name().context("a kernel is a file")?;
         let image = image.to_str().context("a kernel's name is text")?;
         let demo = format!(
@@ -106,16 +91,17 @@ impl DemoRun {
              --boot-timeout 60s --duration {SECONDS_SHOWN}s --json --log /tmp/console",
             self.guard
         );
-        Ok(Script {
-            modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-            files: vec![PlacedFile::in_root(kernel.image.clone())],
-            commands: vec![
-                Command::shell("initrd", MAKE_INITRD),
-                Command::new(GUEST, &demo),
-                Command::new(CONSOLE, "/bin/busybox cat /tmp/console"),
-            ],
-            ..Script::default()
-        })
+        let commands = [
+            Command::shell("initrd", MAKE_INITRD),
+            Command::new(GUEST, &demo),
+            Command::new(CONSOLE, "/bin/busybox cat /tmp/console"),
+        ];
+        let judge = move |outcome: &Outcome, folder: &Path| self.judge(kernel, outcome, folder);
+        let mut scene = Scene::with_kvm(self.name, kernel, LIMITS, commands, judge);
+        scene.boot_words = self.boot_words;
+        scene.script.settle_ms = 0;
+        scene.script.files = vec![PlacedFile::in_root(kernel.image.clone())];
+        Ok(scene)
     }
 
     fn judge(&self, kernel: &BootKernel, outcome: &Outcome, folder: &Path) -> Result<Findings> {

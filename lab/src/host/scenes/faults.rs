@@ -1,28 +1,24 @@
 //! Faults that this CPU has shown, and that are not to come back.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 
-use crate::host::args::FaultsArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::outputs::rows;
+use crate::host::machine::runner::{self, Findings, Scene};
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(900),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 900);
 
 /// What showed a fault, and has to show none.
 struct Fault {
     name: &'static str,
-    /// Of the machine.
     cpus: u8,
     /// Of `splitlock`.
     arguments: &'static str,
@@ -65,7 +61,7 @@ const COMMAND: &str = "splitlock";
 const KERNEL: &str = "KERNEL";
 
 /// Whether all of them stay away.
-pub(crate) fn run(args: &FaultsArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open(FAULTS.iter().map(|fault| fault.cpus))?;
     let kernels = lab.kernels(&args.kernel)?;
     let scenes = kernels
@@ -76,38 +72,20 @@ pub(crate) fn run(args: &FaultsArgs) -> Result<bool> {
 
 impl Fault {
     fn scene<'a>(&'a self, kernel: &'a BootKernel) -> Result<Scene<'a>> {
-        let options = CpuOptions {
-            cpus: self.cpus,
-            ..CpuOptions::default()
-        };
         let image = kernel.image.file_name().and_then(|name| name.to_str());
-        let arguments = self.arguments.replace(
-            KERNEL,
-            image.context("a kernel is a file with a name of text")?,
-        );
-        Ok(Scene {
-            name: self.name.to_owned(),
-            kernel,
-            options,
-            boot_words: "",
-            script: Script {
-                modules: rootfs::kvm_modules(kernel, options.vendor),
-                files: vec![PlacedFile::in_root(kernel.image.clone())],
-                settle_ms: SETTLE_MS,
-                commands: vec![Command::new(
-                    COMMAND,
-                    &format!("/bin/splitlock {arguments}"),
-                )],
-                ..Script::default()
-            },
-            limits: LIMITS,
-            judge: Box::new(move |outcome, _| {
-                let mut findings = Findings::new(&format!("\n{}, {}", kernel.release, self.name));
-                let (what, is_so) = (self.judge)(outcome)?;
-                findings.check(&what, is_so);
-                Ok(findings)
-            }),
-        })
+        let image = image.context("a kernel is a file with a name of text")?;
+        let arguments = self.arguments.replace(KERNEL, image);
+        let command = Command::new(COMMAND, &format!("/bin/splitlock {arguments}"));
+        let judge = |outcome: &Outcome, _: &Path| {
+            let mut findings = Findings::new(&format!("\n{}, {}", kernel.release, self.name));
+            let (what, is_so) = (self.judge)(outcome)?;
+            findings.check(&what, is_so);
+            Ok(findings)
+        };
+        let mut scene = Scene::with_kvm(self.name, kernel, LIMITS, [command], judge);
+        scene.options.cpus = self.cpus;
+        scene.script.files = vec![PlacedFile::in_root(kernel.image.clone())];
+        Ok(scene)
     }
 }
 
@@ -131,10 +109,7 @@ fn ends_in_time(outcome: &Outcome) -> Result<(String, bool)> {
 }
 
 fn longest_overshoot(csv: &str) -> Result<Duration> {
-    let mut reader = csv::ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .from_reader(csv.as_bytes());
-    let samples = reader.deserialize().collect::<Result<Vec<Sample>, _>>()?;
+    let samples: Vec<Sample> = rows(csv)?;
     let overshoots = samples
         .iter()
         .map(|it| it.elapsed_ns.saturating_sub(it.timeout_ns));

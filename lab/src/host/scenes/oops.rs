@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, KERNEL_LOG, Script};
+use split_lock_lab::cpu::script::{Command, KERNEL_LOG};
 
 use crate::host::args::OopsArgs;
 use crate::host::kernel::BootKernel;
@@ -14,13 +12,10 @@ use crate::host::kernel::variant::Variant;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::outputs::bytes;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(60),
-    wall: Duration::from_secs(300),
-};
+const LIMITS: Limits = Limits::in_seconds(60, 300);
 
 /// With only one of them, Linux takes the LOCK prefixes out of its code.
 const CPUS: u8 = 2;
@@ -75,22 +70,13 @@ pub(crate) fn run(args: &OopsArgs) -> Result<bool> {
 
 impl Event {
     fn scene<'a>(&'a self, kernel: &'a BootKernel, out: Option<&'a Path>) -> Scene<'a> {
-        Scene {
-            name: self.name.to_owned(),
-            kernel,
-            options: CpuOptions {
-                cpus: CPUS,
-                ..CpuOptions::default()
-            },
-            boot_words: self.boot_words,
-            script: Script {
-                settle_ms: SETTLE_MS,
-                commands: vec![Command::shell(COMMAND, self.command)],
-                ..Script::default()
-            },
-            limits: LIMITS,
-            judge: Box::new(move |outcome, folder| self.judge(kernel, out, outcome, folder)),
-        }
+        let judge =
+            move |outcome: &Outcome, folder: &Path| self.judge(kernel, out, outcome, folder);
+        let command = Command::shell(COMMAND, self.command);
+        let mut scene = Scene::new(self.name, kernel, LIMITS, [command], judge);
+        scene.options.cpus = CPUS;
+        scene.boot_words = self.boot_words;
+        scene
     }
 
     fn judge(

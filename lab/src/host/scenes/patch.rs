@@ -22,7 +22,6 @@ const SELFTEST_EDIT: &str = concat!(
 );
 const SELFTEST_MESSAGE: &str = include_str!("../../../patch/selftest.message");
 
-/// One commit.
 struct Patch {
     message: &'static str,
     edits: &'static str,

@@ -1,30 +1,25 @@
 //! Programs that signals interrupt as timers, profilers and runtimes do it, and that split locks: which of them hang, and how
 //! much slower the others are.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 use split_lock_model::kernel::Profile;
 use split_lock_model::progress::{Phase, ProgramPlan};
 use split_lock_model::sim::{Costs, Program, TimerClock};
 use split_lock_model::time::Nanos;
 
-use crate::host::args::ProgramsArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 1800);
 
 /// One for the thread that splits locks, one for the thread that ends it.
 const CPUS: u8 = 2;
@@ -36,7 +31,6 @@ const RUN: Nanos = Nanos::from_millis(1500);
 /// Fewer turns than one in so many are none: the first or the last may be got past by chance.
 const HUNG_BELOW: f64 = 1.0 / 200.0;
 
-/// A kind of program.
 struct Kind {
     /// As the table has it.
     name: &'static str,
@@ -157,7 +151,7 @@ impl Kind {
 }
 
 /// Boots kernels, and prints a table of each.
-pub(crate) fn run(args: &ProgramsArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([CPUS])?;
     let kernels = lab.kernels(&args.kernel)?;
     let built = step("building the programs in C", || build(&lab.cache))?;
@@ -181,24 +175,13 @@ fn scene<'a>(kernel: &'a BootKernel, built: &[PathBuf]) -> Result<Scene<'a>> {
     let profile: Profile = kernel.release.parse()?;
     let profile = profile.with_hz(kernel.hz()?);
     let each = |kind: &Kind| [true, false].map(|mitigate| kind.command(mitigate));
-    Ok(Scene {
-        name: "programs".to_owned(),
-        kernel,
-        options: CpuOptions {
-            cpus: CPUS,
-            bus_lock_ns: BUS_LOCK.0 as u32,
-            ..CpuOptions::default()
-        },
-        boot_words: "",
-        script: Script {
-            files: built.iter().cloned().map(PlacedFile::in_root).collect(),
-            settle_ms: SETTLE_MS,
-            commands: KINDS.iter().flat_map(each).collect(),
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _folder| judge(&kernel.release, &profile, outcome)),
-    })
+    let commands: Vec<_> = KINDS.iter().flat_map(each).collect();
+    let judge = move |outcome: &Outcome, _: &Path| judge(&kernel.release, &profile, outcome);
+    let mut scene = Scene::new("programs", kernel, LIMITS, commands, judge);
+    scene.options.cpus = CPUS;
+    scene.options.bus_lock_ns = BUS_LOCK.0 as u32;
+    scene.script.files = built.iter().cloned().map(PlacedFile::in_root).collect();
+    Ok(scene)
 }
 
 fn judge(release: &str, profile: &Profile, outcome: &Outcome) -> Result<Findings> {

@@ -2,26 +2,22 @@
 //! that merely splits locks is punished as before, and whoever makes a livelock on purpose gains no more than is said.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use split_lock_lab::cpu::journal::{Event, Journal, Kind};
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::script::Command;
 
-use crate::host::args::RelieveArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::scenes::watch::UNTIL_WATCH_LISTENS;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(200),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(200, 1800);
 
 const UNRELIEVED: &str = "unrelieved";
 const RELIEVED: &str = "relieved";
@@ -64,6 +60,7 @@ fn beside_watch(options: &str, programs: &[&str]) -> String {
 
 // A CPU for each: in another thread's window on its CPU a thread would get past as well, and one that waits for its CPU when it is
 // interrupted may wait until its sleep would have been over. And so a CPU's windows are those of its thread.
+const CPUS: u8 = 4;
 const GUEST_CPU: u32 = 0;
 const PROGRAM_CPU: u32 = 1;
 const OTHER_CPU: u32 = 2;
@@ -82,40 +79,24 @@ const LEAVE_OFF: &str = "mkdir -p /run; echo -n off > /run/splitlock-relief; ech
     cat /proc/sys/kernel/split_lock_mitigate
     echo 1 > /proc/sys/kernel/split_lock_mitigate";
 
-pub(crate) fn run(args: &RelieveArgs) -> Result<bool> {
-    let options = CpuOptions {
-        cpus: 4,
-        ..CpuOptions::default()
-    };
-    let lab = Lab::open([options.cpus])?;
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
+    let lab = Lab::open([CPUS])?;
     let kernels = lab.kernels(&args.kernel)?;
-    let scene = |kernel| Scene {
-        name: "relieve".to_owned(),
-        kernel,
-        options,
-        boot_words: "",
-        script: Script {
-            modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-            settle_ms: SETTLE_MS,
-            commands: vec![
-                Command::shell(
-                    UNRELIEVED,
-                    &beside_watch("", &[GUEST, PROGRAM, MERELY_SPLITS]),
-                ),
-                Command::shell(
-                    RELIEVED,
-                    &beside_watch("--relieve", &[GUEST, PROGRAM, MERELY_SPLITS]),
-                ),
-                Command::shell(
-                    ATTACKERS,
-                    &beside_watch("--relieve", &[PROGRAM, OTHER_PROGRAM]),
-                ),
-                Command::shell(LEFT_OFF, LEAVE_OFF),
-            ],
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _folder| judge(kernel, outcome)),
+    let three = [GUEST, PROGRAM, MERELY_SPLITS];
+    let scene = |kernel| {
+        let commands = [
+            Command::shell(UNRELIEVED, &beside_watch("", &three)),
+            Command::shell(RELIEVED, &beside_watch("--relieve", &three)),
+            Command::shell(
+                ATTACKERS,
+                &beside_watch("--relieve", &[PROGRAM, OTHER_PROGRAM]),
+            ),
+            Command::shell(LEFT_OFF, LEAVE_OFF),
+        ];
+        let judge = move |outcome: &Outcome, _: &Path| judge(kernel, outcome);
+        let mut scene = Scene::with_kvm("relieve", kernel, LIMITS, commands, judge);
+        scene.options.cpus = CPUS;
+        scene
     };
     runner::run(&lab, kernels.iter().map(scene).collect())
 }

@@ -1,28 +1,22 @@
 //! The kselftest of split locks: kernels with a change pass it, and those without fail it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 use split_lock_model::policy::Alternative;
 
-use crate::host::args::SelftestArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::outputs::output_of;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(900),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 900);
 
 /// The test, and the only command of a scene.
 const TEST: &str = "split_lock";
@@ -34,7 +28,7 @@ const CPUS: u8 = 2;
 const LIVELOCK_TESTS: u32 = 4;
 
 /// Whether each kernel fares as it should.
-pub(crate) fn run(args: &SelftestArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([CPUS])?;
     let kernels = lab.kernels(&args.kernel)?;
     let test = step("building the kselftest", || build(&lab.cache))?;
@@ -52,25 +46,12 @@ fn build(cache: &Cache) -> Result<PathBuf> {
 }
 
 fn scene<'a>(kernel: &'a BootKernel, test: &Path) -> Scene<'a> {
-    let options = CpuOptions {
-        cpus: CPUS,
-        ..CpuOptions::default()
-    };
-    Scene {
-        name: "selftest".to_owned(),
-        kernel,
-        options,
-        boot_words: "",
-        script: Script {
-            modules: rootfs::kvm_modules(kernel, options.vendor),
-            files: vec![PlacedFile::in_root(test.to_owned())],
-            settle_ms: SETTLE_MS,
-            commands: vec![Command::new(TEST, &format!("/{TEST}"))],
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _| judge(kernel, outcome)),
-    }
+    let command = Command::new(TEST, &format!("/{TEST}"));
+    let judge = |outcome: &Outcome, _: &Path| judge(kernel, outcome);
+    let mut scene = Scene::with_kvm("selftest", kernel, LIMITS, [command], judge);
+    scene.options.cpus = CPUS;
+    scene.script.files = vec![PlacedFile::in_root(test.to_owned())];
+    scene
 }
 
 fn judge(kernel: &BootKernel, outcome: &Outcome) -> Result<Findings> {

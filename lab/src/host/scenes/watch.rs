@@ -2,27 +2,21 @@
 //! and to call a livelock what is one, and nothing else; and kernel and CPU have to have seen the same traps.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::script::Command;
 use split_lock_lab::watch::{
     END_PROBES, Expected, TRAP_PROBES, ThreadStats, WatchMode, is_whole, judge, thread_stats,
 };
 
-use crate::host::args::WatchArgs;
+use crate::host::args::Kernels;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(300),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(300, 1800);
 
 const SECONDS_WATCHED: u64 = 5;
 
@@ -42,7 +36,6 @@ const SOMETIMES_TOO_SOON_US: u32 = 13_300;
 const MOST_OF_A_CPU: f64 = 0.01;
 const SLOWER_THAN_HARDWARE: f64 = 5.0;
 
-/// Something to watch.
 #[derive(Clone, Debug)]
 struct Case {
     name: &'static str,
@@ -217,31 +210,21 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Boots kernels, and compares.
-pub(crate) fn run(args: &WatchArgs) -> Result<bool> {
-    let options = CpuOptions::default();
-    let lab = Lab::open([options.cpus])?;
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
+    let lab = Lab::open([1])?;
     let kernels = lab.kernels(&args.kernel)?;
     let scene = |kernel| {
         let cases = cases();
-        let probes = TRAP_PROBES.into_iter().chain(END_PROBES);
         let commands = cases.iter().enumerate();
-        let commands = commands.flat_map(|(index, case)| case.commands(index));
-        Scene {
-            name: "watch".to_owned(),
-            kernel,
-            options,
-            boot_words: "",
-            script: Script {
-                modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-                probes: probes.map(str::to_owned).collect(),
-                settle_ms: SETTLE_MS,
-                commands: commands.collect(),
-                ..Script::default()
-            },
-            limits: LIMITS,
-            judge: Box::new(move |outcome, folder| judge_all(kernel, &cases, outcome, folder)),
-        }
+        let commands: Vec<_> = commands
+            .flat_map(|(index, case)| case.commands(index))
+            .collect();
+        let judge =
+            move |outcome: &Outcome, folder: &Path| judge_all(kernel, &cases, outcome, folder);
+        let mut scene = Scene::with_kvm("watch", kernel, LIMITS, commands, judge);
+        let probes = TRAP_PROBES.into_iter().chain(END_PROBES);
+        scene.script.probes = probes.map(str::to_owned).collect();
+        scene
     };
     runner::run(&lab, kernels.iter().map(scene).collect())
 }

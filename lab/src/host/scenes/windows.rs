@@ -3,13 +3,12 @@
 //! opened late in its tick, and time that the thread did not have the CPU.
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use split_lock_lab::cpu::journal::Journal;
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::options::Vendor;
+use split_lock_lab::cpu::script::Command;
 use split_lock_lab::cpu::windows::{Window, windows};
 use split_lock_model::handler::TrapOrigin;
 use split_lock_model::kernel::{Profile, Release};
@@ -19,24 +18,18 @@ use split_lock_model::sim::{
 use split_lock_model::time::{Hz, Jiffies, Nanos};
 
 use crate::host::args::WindowsArgs;
+use crate::host::kernel::BootKernel;
 use crate::host::kernel::config::Kvm;
-use crate::host::kernel::{BootKernel, KernelName};
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::outputs::output_of;
-use crate::host::machine::rootfs;
 use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
-use crate::host::step::step;
 
 const TICK: &str = "tick";
 const PROGRAM: &str = "program";
 const GUEST: &str = "guest";
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(600),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 600);
 
 /// A kernel that has just booted has more to do than a window's worker.
 const SETTLE_MS: u64 = 2000;
@@ -57,12 +50,7 @@ const TOLERANCE: u32 = 1;
 /// Whether all windows are as long as the model says.
 pub(crate) fn run(args: &WindowsArgs) -> Result<bool> {
     let lab = Lab::open([1])?;
-    let get = |name: &KernelName| {
-        step(&format!("kernel {name}"), || {
-            BootKernel::get(name, &lab.cache)
-        })
-    };
-    let kernels = args.kernel.iter().map(get).collect::<Result<Vec<_>>>()?;
+    let kernels = lab.kernels(&args.kernel)?;
     let scenes = kernels.iter().flat_map(|kernel| {
         let costs = args.bus_lock_ns.iter();
         costs.map(|&bus_lock_ns| scene(kernel, bus_lock_ns))
@@ -71,37 +59,25 @@ pub(crate) fn run(args: &WindowsArgs) -> Result<bool> {
 }
 
 fn scene(kernel: &BootKernel, bus_lock_ns: u32) -> Scene<'_> {
-    let options = CpuOptions {
-        bus_lock_ns,
-        journal_locks: true,
-        ..CpuOptions::default()
-    };
     let count = WINDOWS * WINDOW_NS.div_ceil(bus_lock_ns);
     let split = format!("/bin/lab-split --start-after-ms {START_AFTER_MS} --count {count}");
     let mut commands = vec![
         Command::new(TICK, "/bin/lab-split --tick-ns"),
         Command::new(PROGRAM, &split),
     ];
-    let has_guest = kernel.kvm(options.vendor) != Kvm::Missing;
+    let has_guest = kernel.kvm(Vendor::Intel) != Kvm::Missing;
     if has_guest {
         commands.push(Command::new(GUEST, &format!("{split} --guest")));
     }
-    Scene {
-        name: format!("windows at {bus_lock_ns} ns"),
-        kernel,
-        options,
-        boot_words: "",
-        script: Script {
-            modules: rootfs::kvm_modules(kernel, options.vendor),
-            settle_ms: SETTLE_MS,
-            commands,
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, folder| {
-            judge(&kernel.release, bus_lock_ns, has_guest, outcome, folder)
-        }),
-    }
+    let judge = move |outcome: &Outcome, folder: &Path| {
+        judge(&kernel.release, bus_lock_ns, has_guest, outcome, folder)
+    };
+    let name = format!("windows at {bus_lock_ns} ns");
+    let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+    scene.options.bus_lock_ns = bus_lock_ns;
+    scene.options.journal_locks = true;
+    scene.script.settle_ms = SETTLE_MS;
+    scene
 }
 
 /// What one boot has shown.
@@ -149,21 +125,16 @@ fn judge(
     outcome: &Outcome,
     folder: &Path,
 ) -> Result<Findings> {
-    let said = |name| -> Result<String> {
-        let [said, complaints, code] = output_of(&outcome.bundles, name)?;
-        ensure!(
-            code == "0",
-            "lab-split failed ({name}): {}",
-            complaints.trim()
-        );
-        Ok(said)
-    };
-    let tick_ns: u64 = said(TICK)?.trim().parse().context("lab-split --tick-ns")?;
+    let tick_ns: u64 = outcome
+        .printed(TICK)?
+        .trim()
+        .parse()
+        .context("lab-split --tick-ns")?;
     let hz = Hz::new((1_000_000_000 + tick_ns / 2).div_euclid(tick_ns.max(1)) as u32)?;
-    said(PROGRAM)?;
+    outcome.printed(PROGRAM)?;
     let mut origins = vec![TrapOrigin::User];
     if has_guest {
-        said(GUEST)?;
+        outcome.printed(GUEST)?;
         origins.push(TrapOrigin::Guest);
     }
     let journal = &outcome.journal;

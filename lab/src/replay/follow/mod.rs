@@ -82,7 +82,6 @@ struct Follower {
     report: Report,
 }
 
-/// What is known of a thread.
 struct Thread {
     id: TaskId,
     stage: Stage,
@@ -104,7 +103,6 @@ struct Thread {
 /// How far a thread has come in the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Not in it.
     Outside,
     /// In it, and nothing decided.
     Entered,
@@ -113,19 +111,28 @@ enum Stage {
     /// Its timer is set.
     Asleep(Sleep),
     /// The sleep, which would have lasted until this tick, ended as if complete.
-    Slept { wake: u64 },
+    Slept {
+        wake: u64,
+    },
     /// About to take the semaphore, after this.
     Wanting(Before),
-    /// In the semaphore's queue.
     Queued,
     /// Let through, in this tick; the model says when the window closes.
-    Through { tick: u64, closes: Option<u64> },
+    Through {
+        tick: u64,
+        closes: Option<u64>,
+    },
     /// Sent back.
     Back(Interrupted),
     /// After a bus lock, and about to ask the rate limit, since this tick.
-    BusLocked { since: u64, has_slept: bool },
+    BusLocked {
+        since: u64,
+        has_slept: bool,
+    },
     /// The rate limit makes it sleep until this tick.
-    Throttled { wake: u64 },
+    Throttled {
+        wake: u64,
+    },
     /// The model disagreed, so it cannot say what comes next.
     Lost,
 }

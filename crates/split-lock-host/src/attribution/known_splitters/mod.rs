@@ -73,7 +73,6 @@ enum ThreadPattern {
     GuestOf(&'static [ProgramKind]),
 }
 
-/// Where an instruction is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AddressPattern {
     At(u64),

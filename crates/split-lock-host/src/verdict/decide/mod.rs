@@ -27,7 +27,6 @@ pub(super) fn decide<'a>(facts: &'a Facts, history: &'a History) -> (Condition, 
     (condition, judge)
 }
 
-/// Gathers what speaks for a condition and against it.
 pub(super) struct Judge<'a> {
     facts: &'a Facts,
     /// `None` if the release could not be seen, or is none.
@@ -47,18 +46,14 @@ impl Judge<'_> {
             self.events = None;
         }
         self.name_inert_parameters();
-        if let Some(events) = self
+        let own = self
             .events
-            .filter(|events| !events.kernel_split_locks.is_empty())
-        {
-            for oops in &events.kernel_split_locks {
+            .map_or(&[][..], |events| &events.kernel_split_locks);
+        if !own.is_empty() {
+            for oops in own {
                 self.says(oops.to_string());
             }
-            let known = events
-                .kernel_split_locks
-                .iter()
-                .find_map(KernelSplitLock::known);
-            if let Some(known) = known {
+            if let Some(known) = own.iter().find_map(KernelSplitLock::known) {
                 let sources = known.sources.join(", ");
                 let text = format!("{} {} Source: {sources}", known.what, known.remedy);
                 self.says(text);
@@ -77,9 +72,8 @@ impl Judge<'_> {
             }
             None => self.by_settings(),
         };
-        if matches!(condition, Condition::Fatal | Condition::Slowdown { .. })
-            && self.host_may_trap()
-        {
+        let is_of_this_kernel = matches!(condition, Condition::Fatal | Condition::Slowdown { .. });
+        if is_of_this_kernel && self.host_may_trap() {
             self.doubts("this is a virtual machine, whose host may hold up split locks besides");
         }
         condition
@@ -127,7 +121,6 @@ impl Judge<'_> {
         mode::parameter(line).map(str::to_owned)
     }
 
-    /// What the kernel makes of its command line.
     fn mode(&self) -> Mode {
         let line = self.facts.command_line.known().map_or("", String::as_str);
         match Mode::of(line) {

@@ -135,15 +135,10 @@ impl Judge<'_> {
                 _ => "",
             };
             self.says(format!("AMD's CPUs raise no #AC for split locks{host}"));
-            // Zen 5 and later.
-            if self
-                .facts
-                .cpu_family
-                .known()
-                .is_some_and(|&family| family >= 0x1a)
-                && facts::release(self.facts)
-                    .is_some_and(|(release, _)| (release.major, release.minor) < (5, 13))
-            {
+            let is_zen_5_or_later = self.facts.cpu_family.known() >= Some(&0x1a);
+            let is_before_5_13 = facts::release(self.facts)
+                .is_some_and(|(release, _)| (release.major, release.minor) < (5, 13));
+            if is_zen_5_or_later && is_before_5_13 {
                 self.says(
                     "this CPU reports bus locks, and Linux before 5.13 has no flag of that name: that it is missing says nothing",
                 );
@@ -183,11 +178,9 @@ impl Judge<'_> {
             }
         };
         if is_used {
-            self.doubts.extend(
-                self.facts
-                    .leaks_bus_locks_into_guests()
-                    .then(|| LEAK.to_owned()),
-            );
+            if self.facts.leaks_bus_locks_into_guests() {
+                self.doubts(LEAK);
+            }
             return self.by_mode(false, true);
         }
         // A distribution may have taken it over, and only its log would say so.

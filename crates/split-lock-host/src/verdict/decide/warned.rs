@@ -1,6 +1,6 @@
 //! What comes of `warn` with #AC: that depends on the kernel.
 
-use split_lock_model::kernel::Era;
+use split_lock_model::kernel::{Era, Features};
 
 use super::Judge;
 use crate::{Basis, Condition, LogOnlyReason};
@@ -55,12 +55,7 @@ impl Judge<'_> {
         };
         self.basis = self.basis.max(Basis::Release);
         self.doubts.extend(self.note.map(str::to_owned));
-        let release = self
-            .facts
-            .kernel_release
-            .known()
-            .cloned()
-            .unwrap_or_default();
+        let release = self.facts.kernel_release.value.clone().or_default();
         match features.era {
             Era::Misery if features.sysctl => {
                 self.doubts(format!(
@@ -83,10 +78,8 @@ impl Judge<'_> {
     }
 
     fn may_forget_cpus(&mut self) {
-        if self
-            .features
-            .is_some_and(|features| !features.per_cpu_reenable)
-        {
+        let is_mended = |features: Features| features.per_cpu_reenable;
+        if !self.features.is_none_or(is_mended) {
             self.doubts(
                 "with that, this kernel can forget to switch detection on again: the log may name too few",
             );

@@ -5,7 +5,6 @@ use split_lock_repro::linux::PlainText;
 
 use crate::stdout;
 
-/// Before each line that the guest has written.
 const MARK: &str = "| ";
 
 /// A guest could go on for ever.
@@ -30,7 +29,6 @@ impl Console {
         }
     }
 
-    /// Shows a line that is ours.
     pub(super) fn say(&mut self, line: &str) -> Result<()> {
         self.end_line()?;
         self.show(line)
@@ -70,7 +68,6 @@ impl Console {
         &self.kept
     }
 
-    /// The last line that says something.
     pub(super) fn last_line(&self) -> String {
         let mut lines = self.kept.lines().rev().map(str::trim);
         short(lines.find(|line| !line.is_empty()).unwrap_or_default())

@@ -16,44 +16,35 @@ pub(super) fn note(
     detection: &Detection,
     kernel: Option<&Profile>,
 ) -> Option<String> {
-    let why = match detection {
+    let done_at_once =
+        |why: &str| format!("{why}, so nothing will hang here: the guest will be done at once");
+    Some(match detection {
         Detection::NotSupported {
             virtual_machine: false,
-        } => "this CPU does not detect split locks".to_owned(),
+        } => done_at_once("this CPU does not detect split locks"),
         Detection::NotSupported {
             virtual_machine: true,
-        } => {
-            return Some(
-                "this machine is itself a virtual one: whether its split locks are punished is up to its host, \
-                 and if they are not, nothing will hang here"
-                    .into(),
-            );
-        }
+        } => "this machine is itself a virtual one: whether its split locks are punished is up to its host, \
+              and if they are not, nothing will hang here"
+            .into(),
         Detection::Off { parameter } => {
-            format!("split-lock detection is switched off here ({parameter})")
+            done_at_once(&format!("split-lock detection is switched off here ({parameter})"))
         }
         Detection::On { mitigate, .. } if mitigate.as_deref() == Some("0") => {
-            "this kernel punishes nobody (kernel.split_lock_mitigate is 0)".into()
+            done_at_once("this kernel punishes nobody (kernel.split_lock_mitigate is 0)")
         }
         Detection::On { mode, .. } if mode == "fatal" => {
-            return Some(
-                "this host is booted with split_lock_detect=fatal: its kernel ends this program with SIGBUS at \
-                 the guest's first split lock"
-                    .into(),
-            );
+            "this host is booted with split_lock_detect=fatal: its kernel ends this program with SIGBUS at \
+             the guest's first split lock"
+                .into()
         }
         Detection::Unknown => {
-            return Some(
-                "whether this CPU detects split locks could not be seen; if it does not, nothing will hang here"
-                    .into(),
-            );
+            "whether this CPU detects split locks could not be seen; if it does not, nothing will hang here"
+                .into()
         }
         Detection::On { .. } => return of_kernel(args.quantum, kernel?),
         _ => return None,
-    };
-    Some(format!(
-        "{why}, so nothing will hang here: the guest will be done at once"
-    ))
+    })
 }
 
 /// What a kernel that detects split locks does, by the model, to a vCPU that is called out so often.

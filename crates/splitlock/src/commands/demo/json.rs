@@ -3,102 +3,61 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde_json::{Value, json};
 use split_lock_host::Detection;
-use split_lock_repro::linux::{Complaint, Ending, SPLIT_LOCKS, Stage};
+use split_lock_repro::linux::{Ending, LoggedComplaint, SPLIT_LOCKS, Stage};
 
 use super::report::Report;
 use crate::args::demo::LinuxArgs;
-
-#[derive(Serialize)]
-struct Document {
-    schema: &'static str,
-    schema_version: u32,
-    durations_in: &'static str,
-    host_detection: String,
-    guest: String,
-    quantum_ns: u64,
-    guard: String,
-    ending: &'static str,
-    hung: bool,
-    split_locks: u32,
-    split_locks_done: u32,
-    began_ns: Option<u64>,
-    took_ns: Option<u64>,
-    complaints: Vec<Complained>,
-    more_complaints: u64,
-    runs: u64,
-    exits: u64,
-    runs_without_progress: u64,
-    stood: Option<Stood>,
-    guard_did: Option<GuardDid>,
-}
-
-/// Times are since the split locks began.
-#[derive(Serialize)]
-struct Complained {
-    kind: Complaint,
-    after_ns: u64,
-    line: String,
-}
-
-#[derive(Serialize)]
-struct Stood {
-    at: String,
-    time_ns: u64,
-}
-
-#[derive(Serialize)]
-struct GuardDid {
-    stalls: u64,
-    emulated_at_stalls: u64,
-    emulated_at_breakpoints: u64,
-    graces: u64,
-    left_to_cpu: u64,
-}
+use crate::stdout;
 
 pub(super) fn of(args: &LinuxArgs, detection: &Detection, report: &Report) -> Result<String> {
+    // Times of complaints are since the split locks began.
     let began = report.began().unwrap_or_default();
-    let complaints = report.complaints.iter().map(|heard| Complained {
-        kind: heard.complaint,
-        after_ns: ns(heard.at.saturating_sub(began)),
-        line: heard.line.clone(),
-    });
-    let document = Document {
-        schema: "splitlock-demo",
-        schema_version: 1,
-        durations_in: "ns",
-        host_detection: detection.to_string(),
-        guest: report.release.clone(),
-        quantum_ns: ns(args.quantum),
-        guard: args.guard.to_string(),
-        ending: name(report.ending),
-        hung: report.hung(),
-        split_locks: SPLIT_LOCKS,
-        split_locks_done: report.split_locks_done,
-        began_ns: report.began().map(ns),
-        took_ns: match report.stage {
-            Stage::Done { since, at } => Some(ns(at - since)),
-            _ => None,
-        },
-        complaints: complaints.collect(),
-        more_complaints: report.more_complaints,
-        runs: report.counts.runs,
-        exits: report.counts.exits,
-        runs_without_progress: report.counts.runs_without_progress,
-        stood: report.counts.longest_stall.as_ref().map(|stall| Stood {
-            at: stall.instruction.to_string(),
-            time_ns: ns(stall.time),
-        }),
-        guard_did: report.statistics.map(|did| GuardDid {
-            stalls: did.stalls,
-            emulated_at_stalls: did.emulated_at_stalls,
-            emulated_at_breakpoints: did.emulated_at_breakpoints,
-            graces: did.graces,
-            left_to_cpu: did.left_to_cpu,
-        }),
+    let complaint = |heard: &LoggedComplaint| {
+        json!({
+            "kind": heard.complaint,
+            "after_ns": ns(heard.at.saturating_sub(began)),
+            "line": heard.line,
+        })
     };
-    Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))
+    let complaints: Vec<Value> = report.session.complaints().iter().map(complaint).collect();
+    let took = match report.session.stage() {
+        Stage::Done { since, at } => Some(at - since),
+        _ => None,
+    };
+    let counts = report.guest.counts();
+    stdout::json(&json!({
+        "schema": "splitlock-demo",
+        "schema_version": 1,
+        "durations_in": "ns",
+        "host_detection": detection.to_string(),
+        "guest": report.guest.release(),
+        "quantum_ns": ns(args.quantum),
+        "guard": args.guard.to_string(),
+        "ending": name(report.ending),
+        "hung": report.hung(),
+        "split_locks": SPLIT_LOCKS,
+        "split_locks_done": report.split_locks_done(),
+        "began_ns": report.began().map(ns),
+        "took_ns": took.map(ns),
+        "complaints": complaints,
+        "more_complaints": report.session.more_complaints(),
+        "runs": counts.runs,
+        "exits": counts.exits,
+        "runs_without_progress": counts.runs_without_progress,
+        "stood": counts.longest_stall.as_ref().map(|stall| json!({
+            "at": stall.instruction.to_string(),
+            "time_ns": ns(stall.time),
+        })),
+        "guard_did": report.guest.statistics().map(|did| json!({
+            "stalls": did.stalls,
+            "emulated_at_stalls": did.emulated_at_stalls,
+            "emulated_at_breakpoints": did.emulated_at_breakpoints,
+            "graces": did.graces,
+            "left_to_cpu": did.left_to_cpu,
+        })),
+    }))
 }
 
 fn ns(time: Duration) -> u64 {

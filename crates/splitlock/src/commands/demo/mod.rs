@@ -42,12 +42,23 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
     let stop = stop_on_ctrl_c()?;
     let facts = Facts::live()?;
     let (detection, kernel) = (facts.detection(), of_this_host(&facts).ok());
-    let mut guest = LinuxVm::new(&kvm, &boot(args), guard_config::config(args.guard, None, 0))?;
+    let boot = Boot {
+        kernel: args.kernel.clone(),
+        initrd: args.initrd.clone(),
+        memory_bytes: args.memory,
+        append: args.append.clone(),
+    };
+    let mut guest = LinuxVm::new(&kvm, &boot, guard_config::config(args.guard, None, 0))?;
     if let Some(note) = expectation::note(args, &detection, kernel.as_ref()) {
         print_note(&note);
     }
     let mut console = Console::new(!args.json);
-    console.say(&heading(args, &guest))?;
+    console.say(&format!(
+        "Linux {} as a guest, in runs of {:?}, guard {}. Its console:\n",
+        guest.release(),
+        args.quantum,
+        args.guard
+    ))?;
     let mut session = Session::new(SessionTimeouts {
         boot: args.boot_timeout,
         split: args.duration,
@@ -64,26 +75,13 @@ fn linux(args: &LinuxArgs) -> Result<Exit> {
         return Ok(Exit::Stopped);
     };
     complain_about(args, &session, ending, &console)?;
-    let report = Report::of(&guest, &session, ending, args.duration);
+    let report = Report {
+        guest: &guest,
+        session: &session,
+        ending,
+        duration: args.duration,
+    };
     tell(args, &detection, &report)
-}
-
-fn boot(args: &LinuxArgs) -> Boot {
-    Boot {
-        kernel: args.kernel.clone(),
-        initrd: args.initrd.clone(),
-        memory_bytes: args.memory,
-        append: args.append.clone(),
-    }
-}
-
-fn heading(args: &LinuxArgs, guest: &LinuxVm) -> String {
-    format!(
-        "Linux {} as a guest, in runs of {:?}, guard {}. Its console:\n",
-        guest.release(),
-        args.quantum,
-        args.guard
-    )
 }
 
 /// Runs the guest until it has come to its end; `None` if it was stopped before.

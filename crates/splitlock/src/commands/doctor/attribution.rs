@@ -1,8 +1,8 @@
 //! Who has split locks, and who could be held up.
 
 use split_lock_host::attribution::{
-    Address, Confidence, Engine, Evidence, Group, Manager, OwnerProcess, Owners, Process, Space,
-    Suspicion, TimerSuspect, Vm,
+    Address, Confidence, Container, Engine, Evidence, Group, Manager, OwnerProcess, Owners,
+    Process, Space, Suspicion, TimerSuspect, Vm,
 };
 use split_lock_host::{AttributedTraps, Diagnosis};
 use split_lock_log::{Exception, TrapKind};
@@ -58,7 +58,6 @@ pub(super) fn put_on(page: &mut Page, diagnosis: &Diagnosis, instructions: &[Loc
     }
 }
 
-/// What there is no room for.
 fn put_rest(page: &mut Page, diagnosis: &Diagnosis) {
     let attribution = &diagnosis.attribution;
     let hidden = attribution.groups.iter().skip(MOST_GROUPS);
@@ -93,17 +92,13 @@ fn put_group(page: &mut Page, traps: &AttributedTraps, may_livelock: bool) {
 }
 
 fn put_instruction(page: &mut Page, located: &Located) {
-    match located.instruction {
-        // That is said of the address already.
-        Instruction::OfAGuest => {}
-        _ => {
-            let sentence = located.instruction.sentence();
-            page.item("", &format!("The instruction: {sentence}."));
-        }
+    // That of a guest is said of the address already.
+    if located.instruction != Instruction::OfAGuest {
+        let sentence = located.instruction.sentence();
+        page.item("", &format!("The instruction: {sentence}."));
     }
 }
 
-/// Who, where, and how often.
 fn trapped(group: &Group) -> String {
     let name = String::from_utf8_lossy(&group.program.name);
     let place = match &group.addresses[..] {
@@ -147,32 +142,30 @@ fn whose(owners: &Owners, may_livelock: bool) -> Vec<String> {
         let more = count(more as u64, "more process", "more processes");
         lines.push(format!("And {more}."));
     }
-    let counts = [
-        (
+    let some = |number: usize, one, many| (number > 0).then(|| count(number as u64, one, many));
+    let rest = [
+        some(
             owners.gone,
             "thread has ended since",
             "threads have ended since",
         ),
-        (
+        some(
             owners.reused,
             "thread's id is another's now",
             "threads' ids are others' now",
         ),
-        (
+        some(
             owners.earlier_boot,
             "thread is of an earlier boot",
             "threads are of earlier boots",
         ),
-        (
+        some(
             owners.not_looked_for,
             "was not looked for",
             "were not looked for",
         ),
     ];
-    let some = counts.into_iter().filter(|(number, ..)| *number > 0);
-    let rest: Vec<_> = some
-        .map(|(number, one, many)| count(number as u64, one, many))
-        .collect();
+    let rest: Vec<_> = rest.into_iter().flatten().collect();
     if !rest.is_empty() {
         lines.push(format!("{}.", rest.join(", ")));
     }
@@ -190,24 +183,15 @@ fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
         None => program(process),
     };
     // Those of machines have a section of their own.
-    let concerns = may_livelock && process.vm.is_none();
-    let timers = match concerns {
-        true => owner.timers.in_words(),
-        false => String::new(),
-    };
-    let timers = match &*timers {
-        "" => timers,
-        _ => format!(
+    let timers = match owner.timers.in_words() {
+        timers if may_livelock && process.vm.is_none() && !timers.is_empty() => format!(
             "{timers} How often it is interrupted cannot be seen here; `splitlock watch` measures it."
         ),
+        _ => String::new(),
     };
     let container = process.container.as_ref();
-    let container = container.map_or(String::new(), |container| {
-        format!(
-            ", in the {} container {}",
-            engine(container.engine),
-            container.id
-        )
+    let container = container.map_or(String::new(), |Container { engine, id, .. }| {
+        format!(", in the {} container {id}", engine_name(*engine))
     });
     let text = format!("Process {}: {what}{container}. {timers}", process.pid);
     text.trim_end().to_owned()
@@ -215,11 +199,12 @@ fn of_process(owner: &OwnerProcess, may_livelock: bool) -> String {
 
 fn program(process: &Process) -> String {
     let exe = process.exe.known().filter(|exe| !exe.is_empty());
-    let unit = process
-        .unit
-        .as_ref()
-        .map_or(String::new(), |unit| format!(" ({unit})"));
-    format!("{}{unit}", exe.unwrap_or(&process.comm))
+    let unit = process.unit.as_ref().map(|unit| format!(" ({unit})"));
+    format!(
+        "{}{}",
+        exe.unwrap_or(&process.comm),
+        unit.unwrap_or_default()
+    )
 }
 
 fn machine(vm: &Vm) -> String {
@@ -235,7 +220,7 @@ fn machine(vm: &Vm) -> String {
     format!("the virtual machine {name} ({}{manager})", vm.vmm)
 }
 
-fn engine(engine: Engine) -> &'static str {
+fn engine_name(engine: Engine) -> &'static str {
     match engine {
         Engine::Docker => "Docker",
         Engine::Podman => "Podman",
@@ -254,9 +239,8 @@ fn suspected_of(suspicion: &Suspicion) -> String {
         Confidence::Likely => "It is likely",
         Confidence::Reported => "It has been met before:",
     };
-    let remedy = splitter
-        .remedy
-        .map_or(String::new(), |remedy| format!(" {remedy}"));
+    let remedy = splitter.remedy.map(|remedy| format!(" {remedy}"));
+    let remedy = remedy.unwrap_or_default();
     let sources = splitter.sources[..splitter.sources.len().min(MOST_SOURCES)].join(", ");
     format!(
         "{sure} {}. {}{remedy} Source: {sources}",

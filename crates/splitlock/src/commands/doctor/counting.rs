@@ -1,19 +1,12 @@
 //! How to count bus locks on this CPU, for whoever has a slow machine and an empty log: a lock that nothing traps is
 //! slow all the same.
 
-use split_lock_host::{Facts, Observed};
+use split_lock_host::Facts;
 
 /// A command that counts them on the whole machine; `None` if the CPU cannot, or is not known.
 pub(super) fn command(facts: &Facts) -> Option<String> {
-    let known = |value: &Observed<u32>| match value {
-        Observed::Is(number) => Some(*number),
-        Observed::Absent | Observed::Unreadable { .. } => None,
-    };
-    let Observed::Is(vendor) = &facts.cpu_vendor.value else {
-        return None;
-    };
-    let family = known(&facts.cpu_family.value)?;
-    let event = event(vendor, family, known(&facts.cpu_model_number.value)?)?;
+    let (family, model) = (*facts.cpu_family.known()?, *facts.cpu_model_number.known()?);
+    let event = event(facts.cpu_vendor.known()?, family, model)?;
     Some(format!("perf stat -a -e {event} -- sleep 10"))
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use split_lock_host::{Answer, Diagnosis};
 
 use super::instruction::Located;
+use crate::stdout;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -20,7 +21,7 @@ struct Document<'a> {
 }
 
 pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located]) -> Result<String> {
-    let document = Document {
+    stdout::json(&Document {
         schema: "splitlock-doctor",
         schema_version: 1,
         durations_in: "ns",
@@ -29,6 +30,5 @@ pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located]) -> Result<Stri
         answer: diagnosis.verdict.answer(),
         diagnosis,
         instructions,
-    };
-    Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))
+    })
 }

@@ -12,8 +12,7 @@ use crate::args::doctor::{DoctorArgs, DoctorFormat};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::page::Page;
-use crate::stdout;
-use crate::stdout::is_standard;
+use crate::stdout::{self, is_standard};
 
 mod attribution;
 mod counting;
@@ -39,16 +38,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit> {
         }
         to.write(|to| capture.write_to(to))?;
     }
-    tell(&diagnosis, &instructions, format(args), out)?;
+    tell(&diagnosis, &instructions, args.format(), out)?;
     Ok(exit(diagnosis.verdict.answer()))
-}
-
-fn format(args: &DoctorArgs) -> DoctorFormat {
-    if args.json {
-        DoctorFormat::Json
-    } else {
-        args.format
-    }
 }
 
 fn tell(
@@ -108,10 +99,8 @@ fn look(args: &DoctorArgs) -> Result<(Root, Diagnosis)> {
 /// What was asked for by name: if that cannot be read, there is nothing to go on with.
 fn add(reports: &mut Reports, path: &Path) -> Result<()> {
     if is_standard(path) {
-        let cannot = "cannot read standard input";
-        return reports
-            .add_input("standard input", io::stdin())
-            .context(cannot);
+        let added = reports.add_input("standard input", io::stdin());
+        return added.context("cannot read standard input");
     }
     let cannot = || format!("cannot read {}", path.display());
     reports.add(path).with_context(cannot)

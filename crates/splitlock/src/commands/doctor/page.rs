@@ -11,7 +11,6 @@ use super::counting;
 use super::instruction::Located;
 use crate::page::{Page, Severity};
 
-/// Writes everything on an empty page.
 pub(super) fn of(diagnosis: &Diagnosis, instructions: &[Located], mut page: Page) -> Page {
     let verdict = &diagnosis.verdict;
     let severity = match verdict.answer() {
@@ -68,51 +67,29 @@ fn sources(page: &mut Page, diagnosis: &Diagnosis) {
     let cpu_flags = ["split_lock_detect", "bus_lock_detect", "hypervisor"];
     let cpu_flags: Vec<_> = cpu_flags.into_iter().filter_map(flags).collect();
     let cpu_flags = (!cpu_flags.is_empty()).then(|| cpu_flags.join(", "));
+    let mut row = |name: &str, value: Option<&String>, from: &str| match value {
+        Some(value) => page.item("-", &format!("{name}: {value} ({from})")),
+        None => page.item("-", &format!("{name}: not known")),
+    };
     let hz = facts.hz.known().map(ToString::to_string);
-    let rows = [
-        (
-            "CPU",
-            facts.cpu_model.known().cloned(),
-            &facts.cpu_model.from,
-        ),
-        ("its flags", cpu_flags, &facts.cpu_flags.from),
-        (
-            "kernel",
-            facts.kernel_release.known().cloned(),
-            &facts.kernel_release.from,
-        ),
-        (
-            "command line",
-            facts.command_line.known().cloned(),
-            &facts.command_line.from,
-        ),
-        (
-            "kernel.split_lock_mitigate",
-            facts.split_lock_mitigate.known().cloned(),
-            &facts.split_lock_mitigate.from,
-        ),
-        ("ticks a second", hz, &facts.hz.from),
-        (
-            "hypervisor",
-            facts.hypervisor.known().cloned(),
-            &facts.hypervisor.from,
-        ),
-        (
-            "log",
-            diagnosis
-                .history
-                .known()
-                .map(|log| format!("{} traps", log.traps())),
-            &diagnosis.history.from,
-        ),
-    ];
-    for (name, value, from) in rows {
-        let what = match value {
-            Some(value) => format!("{name}: {value} ({from})"),
-            None => format!("{name}: not known"),
-        };
-        page.item("-", &what);
+    let history = &diagnosis.history;
+    let traps = history.known().map(|log| format!("{} traps", log.traps()));
+    row("CPU", facts.cpu_model.known(), &facts.cpu_model.from);
+    row("its flags", cpu_flags.as_ref(), &facts.cpu_flags.from);
+    for (name, fact) in [
+        ("kernel", &facts.kernel_release),
+        ("command line", &facts.command_line),
+        ("kernel.split_lock_mitigate", &facts.split_lock_mitigate),
+    ] {
+        row(name, fact.known(), &fact.from);
     }
+    row("ticks a second", hz.as_ref(), &facts.hz.from);
+    row(
+        "hypervisor",
+        facts.hypervisor.known(),
+        &facts.hypervisor.from,
+    );
+    row("log", traps.as_ref(), &history.from);
 }
 
 fn cost(page: &mut Page, verdict: &Verdict) {
@@ -142,10 +119,8 @@ fn cost(page: &mut Page, verdict: &Verdict) {
             page.heading("What it costs");
             page.paragraph(&by_the_model(kernels));
             let sleep = between(*sleep);
-            page.item(
-                "-",
-                &format!("Sleeps of {sleep} each, until the rate allows another bus lock."),
-            );
+            let text = format!("Sleeps of {sleep} each, until the rate allows another bus lock.");
+            page.item("-", &text);
         }
     }
 }

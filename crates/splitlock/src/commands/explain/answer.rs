@@ -7,7 +7,6 @@ use split_lock_symbols::LocatedCode;
 
 use super::linux::Treatment;
 
-/// A question's answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) code: LocatedCode,
@@ -31,7 +30,6 @@ impl Answer {
         self.analysis.as_ref()?.location.as_ref()
     }
 
-    /// The answer in a sentence.
     pub(super) fn headline(&self) -> String {
         let Some(analysis) = &self.analysis else {
             return format!(
@@ -66,20 +64,13 @@ impl Answer {
 
     /// Far jumps and calls and the like in 16-bit code, which may be of real mode or not.
     pub(super) fn loads_a_selector(&self) -> bool {
-        const FAR: [&str; 11] = [
+        const LOADS: [&str; 16] = [
             "jmpf", "callf", "jmp far", "call far", "lds", "les", "lfs", "lgs", "lss", "retf",
-            "iret",
+            "iret", "mov ds,", "mov es,", "mov ss,", "mov fs,", "mov gs,",
         ];
-        let instruction = self
-            .analysis
-            .as_ref()
-            .map(|analysis| analysis.instruction.to_string());
-        let text = instruction.unwrap_or_default();
-        let is_far = FAR.iter().any(|word| text.starts_with(word))
-            || ["mov ds,", "mov es,", "mov ss,", "mov fs,", "mov gs,"]
-                .iter()
-                .any(|word| text.starts_with(word));
-        self.code.mode == Mode::Bits16 && is_far
+        let analysis = self.analysis.as_ref();
+        let text = analysis.map_or(String::new(), |analysis| analysis.instruction.to_string());
+        self.code.mode == Mode::Bits16 && LOADS.iter().any(|word| text.starts_with(word))
     }
 
     fn of_operand(&self, analysis: &Analysis, location: &OperandLocation) -> String {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 use split_lock_assist::decode::{LINE_BYTES, PAGE_BYTES};
 use split_lock_assist::partial::{Crossing, LockKind, OperandLocation, Split};
-use split_lock_symbols::{ListingLine, Origin};
+use split_lock_symbols::{ListingLine, Origin, SourceLine};
 
 use super::answer::Answer;
 use super::text::hexadecimal;
@@ -98,6 +98,7 @@ fn crossing(crossing: &Crossing, unit: u64) -> Value {
 }
 
 fn origin(origin: &Origin) -> Value {
+    let source = |source: &SourceLine| json!({ "file": source.file, "line": source.line });
     json!({
         "pid": origin.pid,
         "file": origin.file,
@@ -107,10 +108,6 @@ fn origin(origin: &Origin) -> Value {
             "mangled": name.mangled,
             "offset": offset,
         })),
-        "source": origin
-            .source
-            .iter()
-            .map(|source| json!({ "file": source.file, "line": source.line }))
-            .collect::<Vec<_>>(),
+        "source": origin.source.iter().map(source).collect::<Vec<_>>(),
     })
 }

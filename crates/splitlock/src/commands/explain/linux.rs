@@ -23,7 +23,6 @@ pub(super) struct Treatment {
     pub(super) kernel: Option<KernelTreatment>,
 }
 
-/// What one kernel does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct KernelTreatment {
     pub(super) kernel: Profile,
@@ -76,31 +75,26 @@ impl Treatment {
     /// By this host. Where it detects none, what its kernel would do elsewhere is told.
     pub(super) fn on_this_host(facts: &Facts) -> Self {
         let detection = facts.detection();
+        let of = |this_host: String, supposed, kernel| Self {
+            this_host: Some(this_host),
+            supposed,
+            kernel,
+        };
         let warn = match of_this_host(facts) {
             Ok(kernel) => kernel,
-            Err(error) => {
-                return Self {
-                    this_host: Some(format!("{detection}; {error:#}")),
-                    supposed: false,
-                    kernel: None,
-                };
-            }
+            Err(error) => return of(format!("{detection}; {error:#}"), false, None),
         };
         let hardware = facts.hardware();
-        let real = detection.as_booted(&warn);
-        let (kernel, supposed) = match real {
-            Some(kernel) => (KernelTreatment::of(&kernel, hardware), false),
-            None => (KernelTreatment::of(&warn, DETECTS), true),
-        };
-        let reported = match supposed && warn.arms_bus_lock(hardware) {
+        if let Some(kernel) = detection.as_booted(&warn) {
+            let kernel = KernelTreatment::of(&kernel, hardware);
+            return of(detection.to_string(), false, Some(kernel));
+        }
+        let reported = match warn.arms_bus_lock(hardware) {
             true => ". This CPU reports bus locks of programs after the fact (#DB)",
             false => "",
         };
-        Self {
-            this_host: Some(format!("{detection}{reported}")),
-            supposed,
-            kernel: Some(kernel),
-        }
+        let kernel = KernelTreatment::of(&warn, DETECTS);
+        of(format!("{detection}{reported}"), true, Some(kernel))
     }
 }
 
@@ -150,24 +144,20 @@ fn effects(kernel: &Profile, hardware: Hardware) -> (String, String) {
 /// What follows from the sleep for whoever is interrupted by a timer.
 fn slowed(limits: &Thresholds) -> (String, String) {
     let (never, always) = (limits.never_up_to(), limits.always_from());
-    let from_there_on =
-        format!("from {always} on it always gets past, if no other core splits locks");
-    if never == Nanos::ZERO {
-        return (
-            format!("signals less than {always} apart can keep it here for ever; {from_there_on}."),
+    let safe = format!("from {always} on it always gets past, if no other core splits locks");
+    let (program, guest) = match never {
+        Nanos::ZERO => (
+            format!("signals less than {always} apart can keep it here for ever"),
             format!(
-                "a VMM that ends every run of the vCPU in less than {always} can keep it here for \
-                 ever; {from_there_on}."
+                "a VMM that ends every run of the vCPU in less than {always} can keep it here for ever"
             ),
-        );
-    }
-    (
-        format!("with a signal every {never} or more often it never gets past; {from_there_on}."),
-        format!(
-            "if the VMM ends every run of the vCPU within {never}, it never gets past; \
-             {from_there_on}."
         ),
-    )
+        _ => (
+            format!("with a signal every {never} or more often it never gets past"),
+            format!("if the VMM ends every run of the vCPU within {never}, it never gets past"),
+        ),
+    };
+    (format!("{program}; {safe}."), format!("{guest}; {safe}."))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const MOST_INPUT: u64 = 64 << 10;
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
     let answer = answer(args)?;
     let text = match args.json {
-        true => format!("{}\n", serde_json::to_string_pretty(&answer.json())?),
+        true => stdout::json(&answer.json())?,
         false => answer.text(),
     };
     stdout::print(&text)?;
@@ -62,8 +62,8 @@ fn answer(args: &ExplainArgs) -> Result<Answer> {
 /// What is asked about, what is known of the registers while it runs, and whether it is from a kernel's oops.
 fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
     let mode = args.bits.map(Mode::from);
-    let known = |rip, mode| {
-        KnownRegisters::new(&args.reg, rip, mode).map_err(|error| anyhow!("--reg {error}"))
+    let known = |settings: &[RegisterSetting], rip, mode| {
+        KnownRegisters::new(settings, rip, mode).map_err(|error| anyhow!("--reg {error}"))
     };
     let code = match (&args.exe, args.pid, &args.address) {
         (Some(file), _, Some(place)) => {
@@ -77,10 +77,8 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
                 .in_file(file)
                 .and_then(|address| LocatedCode::from_file(file, address, args.base, mode))
                 .map_err(|error| {
-                    not_found(
-                        error,
-                        &format!("cannot explain {} of {name}", written(place)),
-                    )
+                    let cannot = format!("cannot explain {} of {name}", written(place));
+                    not_found(error, cannot)
                 })?
         }
         (_, Some(pid), Some(place)) => {
@@ -100,13 +98,12 @@ fn code(args: &ExplainArgs) -> Result<(LocatedCode, KnownRegisters, bool)> {
             })?;
             let mode = mode.unwrap_or(Mode::Bits64);
             let settings = with_pasted(&args.reg, &pasted)?;
-            let known = KnownRegisters::new(&settings, args.rip.or(pasted.address), mode)
-                .map_err(|error| anyhow!("--reg {error}"))?;
+            let known = known(&settings, args.rip.or(pasted.address), mode)?;
             let code = LocatedCode::from_bytes(&pasted, mode, known.rip);
             return Ok((code, known, pasted.is_kernel));
         }
     };
-    let known = known(code.rip, code.mode)?;
+    let known = known(&args.reg, code.rip, code.mode)?;
     Ok((code, known, false))
 }
 
@@ -115,10 +112,8 @@ fn with_pasted(given: &[RegisterSetting], pasted: &PastedBytes) -> Result<Vec<Re
     let mut settings = given.to_vec();
     for (name, value) in &pasted.registers {
         let setting: RegisterSetting = format!("{name}={value:#x}").parse()?;
-        if !given
-            .iter()
-            .any(|given| given.is_of_same_register(&setting))
-        {
+        let is_same = |given: &RegisterSetting| given.is_of_same_register(&setting);
+        if !given.iter().any(is_same) {
             settings.push(setting);
         }
     }
@@ -134,7 +129,7 @@ fn written(place: &CodePlace) -> String {
 }
 
 /// Why there is no code at an address of a file, and which option helps.
-fn not_found(error: Error, cannot: &str) -> anyhow::Error {
+fn not_found(error: Error, cannot: String) -> anyhow::Error {
     let error = match error {
         Error::UnalignedBase(_) => anyhow!("--base {error}"),
         Error::NoPlace(_) => anyhow!("{error}; --base says where it was loaded"),
@@ -144,7 +139,7 @@ fn not_found(error: Error, cannot: &str) -> anyhow::Error {
         Error::Other(_) => return error.into(),
         _ => error.into(),
     };
-    error.context(cannot.to_owned())
+    error.context(cannot)
 }
 
 fn standard_input() -> Result<String> {

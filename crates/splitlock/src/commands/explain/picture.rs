@@ -2,7 +2,6 @@
 
 use split_lock_assist::decode::{LINE_BYTES, PAGE_BYTES};
 
-/// How wide it is.
 pub(super) const WIDTH: usize = LINE_BYTES as usize + 2;
 
 /// Draws the lines that an operand of `bytes` bytes is in, a character for each byte. Without its

@@ -21,7 +21,6 @@ const NAMES: usize = 9;
 const MOST_BYTES: usize = 8;
 
 impl Answer {
-    /// Everything, fit for a terminal.
     pub(super) fn text(&self) -> String {
         let origin = self.code.origin.as_ref();
         let treatment = self.treatment.as_ref();
@@ -104,19 +103,13 @@ impl Answer {
     fn operand_facts(&self, location: &OperandLocation) -> String {
         let mut text = fact("operand", &self.extent(location));
         if location.can_be_locked() {
-            for (name, crossing, unit) in [
-                ("line", &location.line, LINE_BYTES),
-                ("page", &location.page, PAGE_BYTES),
-            ] {
-                text.push_str(&fact(name, &self.crossing(location, crossing, unit)));
-            }
+            let line = self.crossing(location, &location.line, LINE_BYTES);
+            let page = self.crossing(location, &location.page, PAGE_BYTES);
+            text.push_str(&(fact("line", &line) + &fact("page", &page)));
         }
         if !location.needs.is_empty() {
-            let options = location
-                .needs
-                .iter()
-                .map(|name| format!(" --reg {name}=VALUE"));
-            let options: String = options.collect();
+            let needs = location.needs.iter();
+            let options: String = needs.map(|name| format!(" --reg {name}=VALUE")).collect();
             text.push_str(&fact("unknown", &format!("say more with{options}")));
         }
         text
@@ -232,7 +225,6 @@ fn shown_bytes(line: &ListingLine) -> String {
     }
 }
 
-/// Why it locks.
 fn why(lock: LockKind) -> &'static str {
     match lock {
         LockKind::Prefix => "yes, by its LOCK prefix",

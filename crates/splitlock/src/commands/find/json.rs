@@ -6,7 +6,7 @@ use split_lock_symbols::{FunctionName, SourceLine};
 
 use super::Found;
 use super::place::Kind;
-use super::site::Site;
+use super::site::{Site, Space};
 use super::symbols::Caller;
 
 pub(super) fn text(found: &Found) -> Result<String> {
@@ -23,7 +23,7 @@ pub(super) fn text(found: &Found) -> Result<String> {
         "system": found.is_system,
         "programs": recordings.files,
         "split_locks": found.sites.all().iter().map(|site| site.count).sum::<u64>(),
-        "sites": found.sites.all().iter().map(site).collect::<Vec<_>>(),
+        "sites": found.sites.all().iter().map(|it| site(found, it)).collect::<Vec<_>>(),
         "complete": !recordings.is_incomplete(),
         "not_watched": unwatched.collect::<Vec<_>>(),
         "more_not_watched": recordings.unwatched_without_room,
@@ -39,8 +39,9 @@ pub(super) fn text(found: &Found) -> Result<String> {
     Ok(text + "\n")
 }
 
-fn site(site: &Site) -> Value {
+fn site(found: &Found, site: &Site) -> Value {
     let code = &site.code;
+    let spaces = || site.spaces.iter().map(space).collect::<Vec<_>>();
     json!({
         "count": site.count,
         "across_pages": site.pages,
@@ -62,8 +63,18 @@ fn site(site: &Site) -> Value {
         "threads": site.threads,
         "more_threads": site.has_more_threads,
         "programs": site.programs,
+        "address_spaces": found.tells_address_spaces().then(spaces),
+        "more_address_spaces": site.has_more_spaces,
         "processes": site.processes,
         "suppressed_by": site.suppressed_by,
+    })
+}
+
+fn space(space: &Space) -> Value {
+    json!({
+        "page_table": address(space.page_table),
+        "program": Some(&space.program).filter(|it| !it.is_empty()),
+        "count": space.count,
     })
 }
 

@@ -40,6 +40,13 @@ struct Found {
     unused_suppressions: Vec<String>,
 }
 
+impl Found {
+    /// Whether the emulator tells in which address space of a guest something is executed.
+    fn tells_address_spaces(&self) -> bool {
+        self.is_system && self.recordings.api_version >= 2
+    }
+}
+
 pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
     let format = if args.json {
         FindFormat::Json

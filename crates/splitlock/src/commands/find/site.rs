@@ -1,9 +1,10 @@
 //! Instructions that split locks, in all processes together.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use split_lock_find::records::{Recording, Site as Record};
+use split_lock_find::records::{AddressSpace, Recording, Site as Record};
 use split_lock_symbols::{FunctionName, SourceLine};
 
 use super::place::{self, Operand};
@@ -25,11 +26,23 @@ pub(super) struct Site {
     pub(super) has_more_threads: bool,
     /// Other calls led to it than those of its code.
     pub(super) has_more_callers: bool,
-    /// Programs that it was executed in; empty for a guest.
+    /// Programs that it was executed in; of a guest those of which it is known.
     pub(super) programs: Vec<String>,
+    /// Of a guest: address spaces that it was executed in, the most frequent first.
+    pub(super) spaces: Vec<Space>,
+    pub(super) has_more_spaces: bool,
     /// Processes, forks not counted.
     pub(super) processes: u64,
     pub(super) suppressed_by: Option<String>,
+}
+
+/// An address space of a guest.
+#[derive(Debug, Clone)]
+pub(super) struct Space {
+    pub(super) page_table: u64,
+    /// As what it was executed; empty if that is not known.
+    pub(super) program: String,
+    pub(super) count: u64,
 }
 
 /// All of them: the most frequent first, and the same order for the same counts.
@@ -48,13 +61,15 @@ impl Sites {
         for recording in &recordings.of_splitters {
             for record in &recording.sites {
                 let site = Site::new(recording, record, symbols);
-                match known.get(&site.key()) {
+                // A guest's programs have the same addresses.
+                let key = (site.key(), record.code_page);
+                match known.get(&key) {
                     Some(&n) => {
                         let there: &mut Site = &mut all[n];
                         there.add(site);
                     }
                     None => {
-                        known.insert(site.key(), all.len());
+                        known.insert(key, all.len());
                         all.push(site);
                     }
                 }
@@ -67,7 +82,7 @@ impl Sites {
                 site.suppressed_by = Some(name.to_owned());
             }
         }
-        all.sort_by_key(|site| (std::cmp::Reverse(site.count), site.key()));
+        all.sort_by_key(|site| (Reverse(site.count), site.key(), site.operand.first));
         (Self(all), suppressions.names_of_unused(&used))
     }
 
@@ -84,6 +99,10 @@ impl Sites {
 impl Site {
     fn new(recording: &Recording, record: &Record, symbols: &GuestSymbols) -> Self {
         let program = String::from_utf8_lossy(&recording.program).into_owned();
+        let mut spaces: Vec<_> = record.spaces.iter().map(Space::new).collect();
+        spaces.sort_by_key(|it| (Reverse(it.count), it.program.clone(), it.page_table));
+        let of_guest = spaces.iter().map(|it| it.program.clone());
+        let programs: BTreeSet<_> = of_guest.chain([program]).collect();
         Self {
             code: Code::locate(record, recording.target, symbols),
             count: record.count,
@@ -93,10 +112,9 @@ impl Site {
             threads: record.threads,
             has_more_threads: record.has_more_threads,
             has_more_callers: record.has_more_callers,
-            programs: Some(program)
-                .filter(|it| !it.is_empty())
-                .into_iter()
-                .collect(),
+            programs: programs.into_iter().filter(|it| !it.is_empty()).collect(),
+            spaces,
+            has_more_spaces: record.has_more_spaces,
             processes: 1,
             suppressed_by: None,
         }
@@ -142,6 +160,16 @@ impl Site {
         found
             .or_else(|| lines().find(|it| is_own(it)))
             .or_else(|| lines().next())
+    }
+}
+
+impl Space {
+    fn new(record: &AddressSpace) -> Self {
+        Self {
+            page_table: record.page_table,
+            program: String::from_utf8_lossy(&record.program).into_owned(),
+            count: record.count,
+        }
     }
 }
 

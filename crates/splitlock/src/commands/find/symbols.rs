@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use split_lock_assist::cpu::Mode;
 use split_lock_assist::partial::{KnownRegisters, analyze};
-use split_lock_find::records::{Caller as CallerRecord, Site as Record, Target};
+use split_lock_find::records::{AddressSpace, Caller as CallerRecord, Site as Record, Target};
 use split_lock_symbols::{FunctionName, LocatedCode, Origin, PastedBytes, SourceLine};
 
 use super::system_map::SystemMap;
@@ -82,7 +82,7 @@ impl Code {
                     None => code.offset = record.pc.checked_sub(*start),
                 }
             }
-            (None, Target::System) => guest.name(&mut code),
+            (None, Target::System) => guest.name(&mut code, &record.spaces),
             (None, _) => {}
         }
         code
@@ -205,14 +205,21 @@ impl GuestSymbols {
         })
     }
 
-    fn name(&self, code: &mut Code) {
+    fn name(&self, code: &mut Code, spaces: &[AddressSpace]) {
         for file in &self.files {
             match file {
                 Symbols::Elf(path) => {
                     let located = LocatedCode::from_file(path, code.pc, Some(0), None)
                         .or_else(|_| LocatedCode::from_file(path, code.pc, None, None));
                     let located = located.ok().filter(|it| it.bytes.starts_with(&code.bytes));
-                    if let Some(located) = located.filter(|it| it.assumptions.is_empty()) {
+                    let is_it = |it: &LocatedCode| match it.assumptions[..] {
+                        // Programs that are not loaded anywhere have the same addresses.
+                        [] => is_of_one(path, spaces),
+                        // The same bytes at the only place that is as far into a page are no chance, but a kernel's or a
+                        // firmware's are not of such a file.
+                        _ => !spaces.is_empty(),
+                    };
+                    if let Some(located) = located.filter(is_it) {
                         code.take(located.origin);
                         code.module = Some(path.display().to_string());
                         return;
@@ -231,6 +238,15 @@ impl GuestSymbols {
     }
 }
 
+/// Whether a file's name begins with that of one of these programs; true if none is known.
+fn is_of_one(path: &Path, spaces: &[AddressSpace]) -> bool {
+    let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec);
+    let file = name(path.as_os_str().as_bytes()).unwrap_or_default();
+    let programs = spaces.iter().map(|it| &it.program[..]);
+    let mut known = programs.filter(|it| !it.is_empty()).peekable();
+    known.peek().is_none() || known.filter_map(name).any(|it| file.starts_with(&it))
+}
+
 impl Symbols {
     fn read(path: &Path) -> Result<Self> {
         let cannot_read = || format!("cannot read symbols from {}", path.display());
@@ -246,5 +262,30 @@ impl Symbols {
             .with_context(cannot_read)?;
         let map = SystemMap::parse(&text).with_context(cannot_read)?;
         Ok(Self::Map(path.to_owned(), map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_of_a_program_are_for_programs_of_its_name() {
+        let is_of_one = |path: &str, programs: &[&str]| {
+            let spaces: Vec<_> = programs
+                .iter()
+                .map(|program| AddressSpace {
+                    page_table: 0x1000,
+                    program: program.as_bytes().to_vec(),
+                    count: 1,
+                })
+                .collect();
+            super::is_of_one(Path::new(path), &spaces)
+        };
+        assert!(is_of_one("build/one", &[]));
+        assert!(is_of_one("build/one", &[""]));
+        assert!(is_of_one("build/one.debug", &["/bin/two", "/bin/one"]));
+        assert!(!is_of_one("build/one", &["/bin/two", ""]));
+        assert!(!is_of_one("one/two", &["/bin/one"]));
     }
 }

@@ -33,6 +33,11 @@ pub(super) fn page(found: &Found) -> String {
         notes.push(format!("the suppression `{name}` matched nothing"));
     }
     notes.extend(gaps(&found.recordings));
+    if found.is_system && !found.tells_address_spaces() && !counted.is_empty() {
+        let note =
+            "this emulator does not tell which program of the guest it is: QEMU 9.0 and later do";
+        notes.push(note.to_owned());
+    }
     if !notes.is_empty() {
         page.heading("Notes");
         notes.iter().for_each(|note| page.item("-", note));
@@ -120,6 +125,7 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
     if let Some(module) = module {
         page.verbatim(&format!("{module}{}", in_programs(site)));
     }
+    describe_spaces(page, site);
     let operand = &site.operand;
     page.verbatim(&format!(
         "{} at offset {} of a cache line: {}",
@@ -144,8 +150,36 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
     }
 }
 
+/// In which of the guest's address spaces.
+fn describe_spaces(page: &mut Page, site: &Site) {
+    const MOST_SHOWN: usize = 3;
+    for space in site.spaces.iter().take(MOST_SHOWN) {
+        let program = match &*space.program {
+            "" => "a program",
+            program => program,
+        };
+        page.verbatim(&format!(
+            "in {program}, {}: page table at {:#x}",
+            of(space.count, "time", "times"),
+            space.page_table
+        ));
+    }
+    let more = site.spaces.len().saturating_sub(MOST_SHOWN);
+    if more > 0 {
+        let at_least = if site.has_more_spaces {
+            "more than "
+        } else {
+            ""
+        };
+        page.verbatim(&format!("and in {at_least}{more} others"));
+    }
+}
+
 /// The programs, where they are others than the file.
 fn in_programs(site: &Site) -> String {
+    if !site.spaces.is_empty() {
+        return String::new();
+    }
     let others = site
         .programs
         .iter()

@@ -30,7 +30,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Exit> {
     for Generated { path, content } in &files {
         let path = args.dir.join(path);
         if let Some(folder) = path.parent() {
-            make_folder(folder)?;
+            let cannot = || format!("cannot make the folder {}", folder.display());
+            fs::create_dir_all(folder).with_context(cannot)?;
         }
         Output::prepare(&path)?.write(|out| out.write_all(content))?;
     }
@@ -56,22 +57,12 @@ fn visible() -> Command {
 
 fn completions(command: &Command) -> impl Iterator<Item = Generated> {
     Shell::value_variants().iter().map(|&shell| {
-        let mut content = vec![];
-        clap_complete::generate(
-            shell,
-            &mut command.clone(),
-            command.get_name(),
-            &mut content,
-        );
-        let name = clap_complete::Generator::file_name(&shell, command.get_name());
+        let (program, mut content) = (command.get_name(), vec![]);
+        clap_complete::generate(shell, &mut command.clone(), program, &mut content);
+        let name = clap_complete::Generator::file_name(&shell, program);
         Generated {
             path: Path::new("completions").join(name),
             content,
         }
     })
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(Exit::Fine),
             // The others are read all the same.
-            Err(error) => totals.errors.push(error),
+            Err(error) => totals.add_error(error),
         }
     }
     let summary = totals.summary();
@@ -50,10 +50,9 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
 
 /// Prints all that one file says, as soon as it says it; stops if nobody reads any more what is printed.
 fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<ControlFlow<()>> {
-    let name = if is_standard(path) {
-        "standard input".to_owned()
-    } else {
-        path.display().to_string()
+    let name = match is_standard(path) {
+        true => "standard input".to_owned(),
+        false => path.display().to_string(),
     };
     let mut flow = ControlFlow::Continue(());
     let mut failed = None;
@@ -72,21 +71,16 @@ fn print_all(path: &Path, args: &LogArgs, totals: &mut Totals) -> Result<Control
     let left_out = if is_standard(path) {
         Source::for_each(io::stdin(), &mut visit).with_context(cannot)?
     } else {
-        let read = for_each_log(path, &mut visit);
-        match read {
+        match for_each_log(path, &mut visit) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(error)
-                    .context(
-                        "try it as root, or give what `sudo dmesg` prints to `splitlock log -`",
-                    )
-                    .with_context(cannot);
+                let instead =
+                    "try it as root, or give what `sudo dmesg` prints to `splitlock log -`";
+                return Err(error).context(instead).with_context(cannot);
             }
             read => read.with_context(cannot)?,
         }
     };
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    failed.map_or(Ok(()), Err)?;
     totals.left_out += left_out.members;
     totals.first_left_out = totals.first_left_out.take().or(left_out.first);
     Ok(flow)
@@ -100,12 +94,13 @@ fn print_log(
 ) -> Result<ControlFlow<()>> {
     let with_file = args.files.len() > 1 || totals.is_several(name);
     let mut records = Records::new(log);
-    let mut failed = None;
     for record in records.by_ref() {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                failed = Some(error);
+                // It is the last; the other logs are read all the same.
+                let error = anyhow::Error::new(error);
+                totals.add_error(error.context(format!("cannot read {name} to its end")));
                 break;
             }
         };
@@ -121,13 +116,12 @@ fn print_log(
     }
     totals.counts += records.counts();
     totals.log_starts.push(records.log_start());
-    match failed {
-        Some(error) => Err(error).with_context(|| format!("cannot read {name} to its end")),
-        None => Ok(ControlFlow::Continue(())),
-    }
+    Ok(ControlFlow::Continue(()))
 }
 
-/// What there was in all files together.
+/// So many errors have lines of their own: an archive may hold any number of damaged logs.
+const MOST_ERRORS: usize = 20;
+
 #[derive(Debug, Default)]
 struct Totals {
     counts: MessageCounts,
@@ -135,6 +129,9 @@ struct Totals {
     /// Files in archives that are no logs.
     left_out: u64,
     first_left_out: Option<String>,
+    /// Logs that could not be read, or not to their end.
+    unreadable: u64,
+    /// Why, of the first of these.
     errors: Vec<anyhow::Error>,
     last_name: Option<String>,
 }
@@ -147,7 +144,14 @@ impl Totals {
         is_member
     }
 
-    /// The first error ends the program; the others are told before.
+    fn add_error(&mut self, error: anyhow::Error) {
+        self.unreadable += 1;
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push(error);
+        }
+    }
+
+    /// The last error ends the program; the others are told before.
     fn into_exit(mut self) -> Result<Exit> {
         let last = self.errors.pop();
         for error in self.errors {
@@ -156,37 +160,35 @@ impl Totals {
         last.map_or(Ok(Exit::Fine), Err)
     }
 
-    /// In one sentence.
     fn summary(&self) -> String {
         let counts = &self.counts;
         let mut parts = vec![count(counts.traps, "trap", "traps")];
         if counts.suppressed > 0 {
-            parts.push(format!(
-                "{} more that the kernel did not print",
-                counts.suppressed
-            ));
+            let more = counts.suppressed;
+            parts.push(format!("{more} more that the kernel did not print"));
         }
         parts.push(count(counts.boot_messages, "message", "messages") + " about detection at boot");
         if counts.refused_writes > 0 {
             let refused = count(counts.refused_writes, "refused attempt", "refused attempts");
             parts.push(refused + " of the kernel to switch detection on or off");
         }
-        if counts.kernel_split_locks > 0 {
-            parts.push(count(
+        let own = "split lock of the kernel itself";
+        for (number, one, many) in [
+            (
                 counts.kernel_split_locks,
-                "split lock of the kernel itself",
+                own,
                 "split locks of the kernel itself",
-            ));
-        }
-        if counts.alignment_signals > 0 {
-            parts.push(count(
+            ),
+            (
                 counts.alignment_signals,
                 "SIGBUS for a misaligned access",
                 "SIGBUS for misaligned accesses",
-            ));
-        }
-        if counts.damaged > 0 {
-            parts.push(count(counts.damaged, "damaged message", "damaged messages"));
+            ),
+            (counts.damaged, "damaged message", "damaged messages"),
+        ] {
+            if number > 0 {
+                parts.push(count(number, one, many));
+            }
         }
         if counts.foreign_lines > 0 {
             let lines = count(counts.foreign_lines, "line", "lines");
@@ -196,9 +198,9 @@ impl Totals {
             let files = count(self.left_out, "file", "files");
             parts.push(format!("{files} of an archive left out ({first})"));
         }
-        if !self.errors.is_empty() {
-            let files = count(self.errors.len() as u64, "log", "logs");
-            parts.push(format!("{files} that could not be read"));
+        if self.unreadable > 0 {
+            let logs = count(self.unreadable, "log", "logs");
+            parts.push(format!("{logs} that could not be read"));
         }
         format!("{}.{}", parts.join(", "), self.log_start())
     }

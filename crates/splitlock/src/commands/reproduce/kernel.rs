@@ -18,7 +18,7 @@ use split_lock_repro::results::{Sample, Sweep};
 use split_lock_repro::sweep::Host;
 
 use super::parts::timeouts;
-use crate::measuring::provenance;
+use crate::measuring;
 
 /// The timer of the original report.
 const SHORT_TIMER: Nanos = Nanos::from_millis(1);
@@ -81,13 +81,9 @@ impl Kernel {
         self.sweep(facts, repeats, seed, |_, _| true)
     }
 
-    /// What the model says of programs.
     pub(super) fn programs(&self, facts: &Facts, plan: &program::Plan) -> Result<Sweep> {
         let samples = modelled::programs(&self.profile, plan, self.costs.split)?;
-        Ok(Sweep {
-            provenance: Some(provenance(facts, plan.seed, samples.len() as u64)),
-            samples,
-        })
+        Ok(measuring::modelled(facts, plan.seed, samples))
     }
 
     fn sweep(
@@ -99,10 +95,7 @@ impl Kernel {
     ) -> Result<Sweep> {
         let mut samples = modelled::sweep(&self.profile, &timeouts(), repeats, seed, self.costs)?;
         samples.retain(|sample| wanted(&sample.host, &sample.guest));
-        Ok(Sweep {
-            provenance: Some(provenance(facts, seed, samples.len() as u64)),
-            samples,
-        })
+        Ok(measuring::modelled(facts, seed, samples))
     }
 
     /// Where its thresholds lie, in a sentence; `None` if it has none.

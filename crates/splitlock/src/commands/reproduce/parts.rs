@@ -33,7 +33,6 @@ pub(super) struct Part {
     pub(super) table: fn(&Sweep) -> html::Table,
 }
 
-/// What is measured.
 pub(super) enum PartPlan {
     Guests(Plan),
     Programs(program::Plan),

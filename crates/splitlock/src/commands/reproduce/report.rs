@@ -42,7 +42,6 @@ impl Chapter {
         Ok(())
     }
 
-    /// What is measured in it.
     pub(super) fn plan(&self) -> &PartPlan {
         &self.part.plan
     }
@@ -83,7 +82,6 @@ impl Chapter {
     }
 }
 
-/// Everything that a report is made of.
 pub(super) struct Found<'a> {
     pub(super) findings: Vec<String>,
     pub(super) chapters: &'a [Chapter],

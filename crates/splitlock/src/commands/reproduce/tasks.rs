@@ -42,7 +42,6 @@ pub(super) struct Tasks {
     punishing: Host,
 }
 
-/// One of them.
 struct Play {
     name: &'static str,
     series: String,
@@ -94,7 +93,6 @@ impl Tasks {
         }))
     }
 
-    /// The picture, and the numbers behind it.
     pub(super) fn write(
         &self,
         folder: &OutputFolder,

@@ -68,12 +68,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
 
 /// On standard error, because the other one is the program's. Whoever does not want to read it has closed it.
 fn print(summary: &Summary, json: bool) {
-    let text = if json {
-        serde_json::to_string(summary).unwrap_or_default() + "\n"
-    } else {
-        let text = summary.text();
-        let lines = text.lines().map(|line| format!("splitlock: {line}\n"));
-        lines.collect()
+    let marked = |line| format!("splitlock: {line}\n");
+    let text = match json {
+        true => serde_json::to_string(summary).unwrap_or_default() + "\n",
+        false => summary.text().lines().map(marked).collect(),
     };
     let text = split_lock_report::text::plain_lines(&text);
     let _closed = io::stderr().write_all(text.as_bytes());

@@ -20,13 +20,12 @@ pub(super) const LIBRARY: Library = Library {
 /// name have characters that separate names.
 pub(crate) fn preload(library: &Path, link: &Path) -> Result<OsString> {
     let separates = |byte: &u8| matches!(byte, b' ' | b':');
-    let library = if library.as_os_str().as_bytes().iter().any(separates) {
+    let mut library = library;
+    if library.as_os_str().as_bytes().iter().any(separates) {
         std::os::unix::fs::symlink(library, link)
             .with_context(|| format!("cannot make a link {}", link.display()))?;
-        link
-    } else {
-        library
-    };
+        library = link;
+    }
     let mut value = env::var_os("LD_PRELOAD").unwrap_or_default();
     if !value.is_empty() {
         value.push(":");

@@ -72,9 +72,8 @@ pub(crate) fn read(folder: &Path) -> Vec<Process> {
 
 impl Summary {
     pub(crate) fn new(processes: Vec<Process>) -> Self {
-        let kernel = Facts::live()
-            .ok()
-            .and_then(|facts| of_this_host(&facts).ok());
+        let facts = Facts::live().ok();
+        let kernel = facts.and_then(|facts| of_this_host(&facts).ok());
         Self {
             schema: "splitlock-run",
             schema_version: 1,

@@ -1,11 +1,10 @@
 //! What a simulation shows, for people and as JSON.
 
-use anyhow::Result;
 use serde_json::{Value, json};
 use split_lock_model::explain::explain;
 use split_lock_model::kernel::Profile;
 use split_lock_model::sim::{
-    Report, Scenario, TaskKind, TaskReport, TimeByCause, TrapCounts, Verdict,
+    Report, Scenario, TaskKind, TaskReport, TaskSpec, TimeByCause, TrapCounts, Verdict,
 };
 use split_lock_model::time::Nanos;
 use split_lock_report::columns::columns;
@@ -25,7 +24,6 @@ fn livelocked(report: &Report) -> usize {
     })
 }
 
-/// Whether there is a thread that does not use its windows.
 pub(super) fn has_unused_windows(report: &Report) -> bool {
     windows_unused(report) > 0
 }
@@ -46,8 +44,8 @@ pub(super) fn as_json(
     assumed: Option<&str>,
     scenario: &Scenario,
     report: &Report,
-) -> Result<Value> {
-    Ok(json!({
+) -> Value {
+    json!({
         "schema": "splitlock-simulation",
         "schema_version": 1,
         "durations_in": "ns",
@@ -59,7 +57,7 @@ pub(super) fn as_json(
         "explanation": explain(kernel, scenario, report),
         "scenario": scenario,
         "report": report,
-    }))
+    })
 }
 
 pub(super) fn as_text(
@@ -90,7 +88,6 @@ pub(super) fn as_text(
     text
 }
 
-/// The verdict in a sentence.
 fn headline(report: &Report) -> String {
     let of_all = |threads: usize| match report.tasks.len() {
         1 => String::new(),
@@ -106,22 +103,20 @@ fn headline(report: &Report) -> String {
             of_all(windows_unused(report))
         ),
         Verdict::Dead => "Ended by a signal.".into(),
-        Verdict::Slowed { .. } => {
-            format!(
-                "Progresses, {:.1} times slower than without detection.",
-                report.verdict().factor()
-            )
+        verdict @ Verdict::Slowed { .. } => {
+            let factor = verdict.factor();
+            format!("Progresses, {factor:.1} times slower than without detection.")
         }
         Verdict::Progresses => "Progresses.".into(),
     }
 }
 
 fn where_time_went(scenario: &Scenario, report: &Report) -> String {
-    let programs_only = scenario
-        .tasks
-        .iter()
-        .all(|task| matches!(task.kind, TaskKind::User { .. }));
-    let outside = if programs_only { "handler" } else { "VMM" };
+    let is_program = |task: &TaskSpec| matches!(task.kind, TaskKind::User { .. });
+    let outside = match scenario.tasks.iter().all(is_program) {
+        true => "handler",
+        false => "VMM",
+    };
     let parts: [(&str, Part); 8] = [
         ("guest", |time| time.guest),
         ("interrupts", |time| time.interrupts),
@@ -133,18 +128,13 @@ fn where_time_went(scenario: &Scenario, report: &Report) -> String {
         ("window unused", |time| time.window_unused),
     ];
     let happens = report.tasks.iter().any(|t| t.time.interrupts > Nanos::ZERO);
-    let parts = parts
-        .iter()
-        .filter(|part| happens || part.0 != "interrupts");
-    let headings: Vec<&str> = ["", "turns"]
-        .into_iter()
-        .chain(parts.clone().map(|part| part.0))
-        .collect();
+    let is_shown = |(name, _): &&(&str, Part)| happens || *name != "interrupts";
+    let parts: Vec<_> = parts.iter().filter(is_shown).collect();
+    let mut headings = vec!["", "turns"];
+    headings.extend(parts.iter().map(|(name, _)| name));
     table(report, &headings, |task| {
         let all = task.time.total();
-        let shares = parts
-            .clone()
-            .map(|(_, part)| percent(part(&task.time), all));
+        let shares = parts.iter().map(|(_, part)| percent(part(&task.time), all));
         std::iter::once(grouped(task.turns as f64))
             .chain(shares)
             .collect()
@@ -172,16 +162,14 @@ fn what_became_of_traps(report: &Report) -> String {
     ];
     let happened = |count: Count| report.tasks.iter().any(|t| count(&t.traps) > 0);
     columns.extend(rare.into_iter().filter(|(_, count)| happened(*count)));
-    let headings: Vec<&str> = std::iter::once("")
-        .chain(columns.iter().map(|c| c.0))
-        .collect();
+    let mut headings = vec![""];
+    headings.extend(columns.iter().map(|(name, _)| name));
     table(report, &headings, |task| {
         let counts = columns.iter().map(|(_, count)| count(&task.traps));
         counts.map(|count| count.to_string()).collect()
     })
 }
 
-/// A row for each thread.
 fn table(report: &Report, headings: &[&str], cells: impl Fn(&TaskReport) -> Vec<String>) -> String {
     let row = |task: &TaskReport| {
         let name = std::iter::once(task.name.clone());

@@ -25,7 +25,6 @@ mod scenario;
 use answer::{as_json, as_text, has_unused_windows};
 use scenario::scenario;
 
-/// How much of the beginning is shown as text.
 const SHOWN: Nanos = Nanos::from_millis(30);
 
 /// How much of it goes into a trace, and how many spans at most.
@@ -39,11 +38,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
         bail!("--json and --trace - would write to the same place");
     }
     let trace = args.trace.as_deref().map(Output::prepare).transpose()?;
-    let picture = args
-        .picture
-        .as_deref()
-        .map(PictureFile::prepare)
-        .transpose()?;
+    let picture = args.picture.as_deref();
+    let picture = picture.map(PictureFile::prepare).transpose()?;
 
     let busy = ProgressBar::new_spinner().with_message("simulating");
     busy.enable_steady_tick(Duration::from_millis(250));
@@ -54,14 +50,15 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<Exit> {
     if let Some(file) = picture {
         let other = args
             .compare
-            .map(|timeout| scenario::scenario(args, timeout))
-            .transpose()?;
-        let scenarios: Vec<_> = std::iter::once(scenario.clone()).chain(other).collect();
+            .map(|timeout| scenario::scenario(args, timeout));
+        let scenarios: Vec<_> = [scenario.clone()]
+            .into_iter()
+            .chain(other.transpose()?)
+            .collect();
         file.write(&livelock_timeline(&kernel, &scenarios)?)?;
     }
     let text = if args.json {
-        let value = as_json(&kernel, assumed.as_deref(), &scenario, &report)?;
-        format!("{}\n", serde_json::to_string_pretty(&value)?)
+        stdout::json(&as_json(&kernel, assumed.as_deref(), &scenario, &report))?
     } else {
         let view = View::of(&kernel, &scenario, timeline::beginning(&scenario), SHOWN)?;
         as_text(&kernel, assumed.as_deref(), &scenario, &report, &view)

@@ -26,23 +26,15 @@ pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenari
             _ => format!("{} {n}", subject.name),
         };
         let start = if args.others > 0 { JOIN } else { Nanos::ZERO };
-        tasks.push(
-            subject
-                .clone()
-                .named(name)
-                .on(topology.spread(n))
-                .starting_at(start),
-        );
+        let task = subject.clone().named(name);
+        tasks.push(task.on(topology.spread(n)).starting_at(start));
     }
     for n in 0..args.others {
         // Not all at once, and all well before the timed ones join.
         let start = Nanos::from_micros(1_300 * u64::from(n) % 50_000);
         let other = TaskSpec::user(splitting, None).named(format!("other {n}"));
-        tasks.push(
-            other
-                .on(topology.spread(args.threads + n))
-                .starting_at(start),
-        );
+        let cpu = topology.spread(args.threads + n);
+        tasks.push(other.on(cpu).starting_at(start));
     }
     let mut scenario = Scenario::new(topology, tasks);
     scenario.tick_phase = args.phase.into();
@@ -60,10 +52,8 @@ pub(super) fn scenario(args: &SimulateArgs, timeout: Duration) -> Result<Scenari
 
 /// A simulation always ends, but it should do so while somebody waits for it.
 fn refuse_to_take_for_ever(scenario: &Scenario) -> Result<()> {
-    let timers = scenario
-        .tasks
-        .iter()
-        .flat_map(|task| [task.kind.period(), task.noise, task.migrate_every]);
+    let tasks = scenario.tasks.iter();
+    let timers = tasks.flat_map(|task| [task.kind.period(), task.noise, task.migrate_every]);
     // Ticks go on whether or not there are timers.
     let shortest = timers.flatten().fold(Nanos::from_millis(1), Nanos::min);
     let steps = u128::from(scenario.horizon.0) / u128::from(shortest.0.max(1));

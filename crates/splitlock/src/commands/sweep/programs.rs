@@ -3,7 +3,6 @@
 use anyhow::Result;
 use split_lock_report::modelled;
 use split_lock_repro::program::Plan;
-use split_lock_repro::sweep;
 
 use super::{Outputs, write_measured, write_modelled};
 use crate::args::Host;
@@ -18,10 +17,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<Exit> {
         periods: args.timeouts.0.clone(),
         length: args.length,
         repeats: args.repeat,
-        host: match &args.host {
-            Host::Native => sweep::Host::Native,
-            Host::Kernel(kernel) => sweep::Host::Emulated((**kernel).clone()),
-        },
+        host: args.host.measured(),
         settle: args.settle.unwrap_or_default(),
         seed: seed(args.seed),
     };
@@ -29,11 +25,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<Exit> {
     plan.timers.dedup();
     plan.check()?;
     if args.on == On::Model {
-        let asked = match &args.host {
-            Host::Native => None,
-            Host::Kernel(kernel) => Some(&**kernel),
-        };
-        let (kernel, taken) = asked_or_of_this_host(asked)?;
+        let (kernel, taken) = asked_or_of_this_host(args.host.kernel())?;
         let outputs = Outputs::prepare(args)?;
         let samples = modelled::programs(&kernel, &plan, args.split_cost)?;
         return write_modelled(outputs, samples, plan.seed, taken.as_deref());

@@ -84,7 +84,6 @@ impl Endpoint {
     }
 }
 
-/// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Metrics,

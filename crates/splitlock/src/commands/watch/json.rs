@@ -44,8 +44,7 @@ pub(super) fn change(StateReport { change, thread }: &StateReport) -> Result<Str
 
 /// The mitigation was switched off, and is on again.
 pub(super) fn relief(relief: &Relief) -> Result<String> {
-    let tids =
-        |threads: &[ThreadId]| -> Vec<u32> { threads.iter().map(|thread| thread.tid).collect() };
+    let tids = |threads: &[ThreadId]| threads.iter().map(|thread| thread.tid).collect::<Vec<_>>();
     line(&json!({
         "event": "relief",
         "at_ns": relief.at_ns,

@@ -21,23 +21,16 @@ pub(super) fn of(snapshot: &Snapshot) -> String {
 
 fn of_watch(snapshot: &Snapshot, metrics: &mut Metrics) {
     let help = "What the kernel told and this program did not hear: what is counted is too little";
-    let lost = snapshot.lost_events as f64;
     let metric = metrics.counter("watch_lost_events_total", help);
-    metric.value(&[], lost);
-    let help = "CPU time of this program";
-    let cpu = snapshot.cost.cpu.as_secs_f64();
-    metrics
-        .counter("watch_cpu_seconds_total", help)
-        .value(&[], cpu);
+    metric.value(&[], snapshot.lost_events as f64);
+    let metric = metrics.counter("watch_cpu_seconds_total", "CPU time of this program");
+    metric.value(&[], snapshot.cost.cpu.as_secs_f64());
     let help = "CPUs that have switched detection off for a window; it is off on the other threads of their cores, too";
-    let cpus_off = snapshot.cpus_off.len() as f64;
-    metrics
-        .gauge("watch_cpus_in_windows", help)
-        .value(&[], cpus_off);
+    let metric = metrics.gauge("watch_cpus_in_windows", help);
+    metric.value(&[], snapshot.cpus_off.len() as f64);
     let help = "How long windows were open, those of all CPUs together";
-    let unprotected = snapshot.unprotected.as_secs_f64();
     let metric = metrics.counter("watch_windows_seconds_total", help);
-    metric.value(&[], unprotected);
+    metric.value(&[], snapshot.unprotected.as_secs_f64());
     metrics.gauge("watch_threads", "Threads by how they fare");
     for state in [
         ThreadState::Slowed,
@@ -63,32 +56,25 @@ fn of_all(totals: &Totals, metrics: &mut Metrics) {
     }
     let help =
         "Windows that were over before their thread came to its instruction, as far as can be told";
-    let unused = totals.windows_unused as f64;
     let metric = metrics.counter("watch_windows_unused_total", help);
-    metric.value(&[], unused);
+    metric.value(&[], totals.windows_unused as f64);
     let help = "Time of all threads in the kernel's split-lock handler";
-    let lost = totals.lost.as_secs_f64();
     let metric = metrics.counter("watch_handler_seconds_total", help);
-    metric.value(&[], lost);
+    metric.value(&[], totals.lost.as_secs_f64());
 }
 
 fn of_relief(relief: &ReliefTotals, metrics: &mut Metrics) {
     let help = "How often kernel.split_lock_mitigate was set to 0 to get threads out of a livelock";
-    let reliefs = relief.reliefs as f64;
     let metric = metrics.counter("watch_reliefs_total", help);
-    metric.value(&[], reliefs);
-    let help = "How long it was 0 for that";
-    let relieved = relief.relieved.as_secs_f64();
-    let metric = metrics.counter("watch_relieved_seconds_total", help);
-    metric.value(&[], relieved);
+    metric.value(&[], relief.reliefs as f64);
+    let metric = metrics.counter("watch_relieved_seconds_total", "How long it was 0 for that");
+    metric.value(&[], relief.relieved.as_secs_f64());
     let help = "Windows that threads in a livelock got so";
-    let past = relief.threads_past as f64;
     let metric = metrics.counter("watch_threads_relieved_total", help);
-    metric.value(&[], past);
+    metric.value(&[], relief.threads_past as f64);
     let help = "How often a thread in a livelock had to wait, because the budget was used up";
-    let refused = relief.refused as f64;
     let metric = metrics.counter("watch_reliefs_refused_total", help);
-    metric.value(&[], refused);
+    metric.value(&[], relief.refused as f64);
 }
 
 fn of_threads(snapshot: &Snapshot, metrics: &mut Metrics) {
@@ -132,7 +118,6 @@ fn labels(row: &ThreadRow) -> [(&'static str, String); 4] {
     ]
 }
 
-/// As in the JSON.
 fn word(state: ThreadState) -> &'static str {
     match state {
         ThreadState::Quiet => "quiet",

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use split_lock_host::{Facts, Root};
 use split_lock_report::text;
 use split_lock_repro::sweep::Stop;
@@ -15,6 +14,7 @@ use split_lock_watch::{
 use crate::args::watch::{FailOn, WatchArgs};
 use crate::error::print_to_stderr;
 use crate::exit::Exit;
+use crate::measuring::allow_many_files;
 use crate::{interrupt, stdout, terminal};
 
 mod endpoint;
@@ -36,7 +36,8 @@ const LOOK_EVERY_TO_RELIEVE: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
     let endpoint = args.listen.map(Endpoint::at).transpose()?;
-    raise_file_limit();
+    // Each event takes one on each CPU.
+    allow_many_files();
     // First of all: it puts right what a watch that was killed may have left.
     let mitigation = args.relieve.then(Mitigation::open).transpose()?;
     // What ends meanwhile would not be seen.
@@ -57,8 +58,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit> {
         .transpose()?;
     host.notes.extend(watch.missing().iter().map(without));
     let endpoint = endpoint.map(|(endpoint, address)| {
-        host.notes
-            .push(format!("metrics are at http://{address}/metrics"));
+        let note = format!("metrics are at http://{address}/metrics");
+        host.notes.push(note);
         endpoint
     });
     // On a terminal they would be hidden at once; there they stand below the table.
@@ -96,33 +97,19 @@ fn reliever(mitigation: Mitigation, args: &WatchArgs, host: &mut Host) -> Result
 
 fn settings(args: &WatchArgs) -> Settings {
     Settings {
-        probing: if args.no_probes {
-            Probing::Never
-        } else {
-            Probing::WherePossible
+        probing: match args.no_probes {
+            true => Probing::Never,
+            false => Probing::WherePossible,
         },
         buffer_bytes: args.buffer_kib as usize * 1024,
     }
 }
 
-/// A file for each event on each CPU may be more than a shell allows, though not more than it may allow.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // Where it is too low even so, opening says so.
-    let _ = setrlimit(Resource::Nofile, raised);
-}
-
 fn without(missing: &MissingSource) -> String {
-    let MissingSource {
-        what,
-        why,
-        consequence,
-    } = missing;
-    format!("without {what} ({why}), {consequence}")
+    format!(
+        "without {} ({}), {}",
+        missing.what, missing.why, missing.consequence
+    )
 }
 
 fn follow(
@@ -161,10 +148,10 @@ fn follow(
         let changes = session.listen(timeout)?;
         found |= is_found(&changes);
         let is_read = out.changes(&changes)?;
-        let relief = match &mut reliever {
-            Some(reliever) => reliever.step(&mut session)?,
-            None => None,
-        };
+        let relief = reliever
+            .as_mut()
+            .map(|reliever| reliever.step(&mut session));
+        let relief = relief.transpose()?.flatten();
         if !is_read || !out.relief(relief.as_ref())? {
             return Ok(exit(args, found, stop));
         }

@@ -6,7 +6,7 @@ use split_lock_report::columns::columns;
 use split_lock_report::number::{duration, grouped};
 use split_lock_report::text::{count, plain, wrap};
 use split_lock_watch::{
-    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, Totals, TrapOrigin,
+    Cost, LivelockThreshold, ProcessRow, Snapshot, ThreadRow, ThreadState, TrapOrigin,
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -43,11 +43,8 @@ pub(super) fn render(snapshot: &Snapshot, host: &Host, room: Room) -> String {
     let mut tail = alarms(snapshot, host.threshold);
     tail.push(foot(snapshot));
     tail.extend_from_slice(&host.notes);
-    let wrapped = |line: &String| {
-        wrap(&plain(line), room.columns as f64, |part| {
-            part.width() as f64
-        })
-    };
+    let width = |part: &str| part.width() as f64;
+    let wrapped = |line: &String| wrap(&plain(line), room.columns as f64, width);
     let tail: Vec<String> = tail.iter().flat_map(wrapped).collect();
     let mut table = table(snapshot);
     if let Some(rows) = room.rows {
@@ -102,17 +99,14 @@ fn table(snapshot: &Snapshot) -> Vec<(ThreadState, String)> {
         }
     }
     let lines = columns(HEADING, cells);
-    states
-        .into_iter()
-        .zip(lines.lines().map(str::to_owned))
-        .collect()
+    let lines = lines.lines().map(str::to_owned);
+    states.into_iter().zip(lines).collect()
 }
 
 fn group_cells(process: &ProcessRow) -> Vec<String> {
-    let place = if process.place.is_empty() {
-        "(gone)"
-    } else {
-        &process.place
+    let place = match &process.place[..] {
+        "" => "(gone)",
+        place => place,
     };
     vec![plain(&format!("{place} [{}]", process.pid))]
 }
@@ -120,10 +114,9 @@ fn group_cells(process: &ProcessRow) -> Vec<String> {
 fn row_cells(row: &ThreadRow) -> Vec<String> {
     let totals = &row.totals;
     let origin = row.origin.map_or("", TrapOrigin::name);
-    let stuck = if row.failed_in_a_row + row.unused_in_a_row > 0 {
-        span(row.stuck_for)
-    } else {
-        "-".to_owned()
+    let stuck = match row.failed_in_a_row + row.unused_in_a_row {
+        0 => "-".to_owned(),
+        _ => span(row.stuck_for),
     };
     vec![
         plain(&format!("  {} {}", row.tid, row.identity.name())),
@@ -144,25 +137,15 @@ fn row_cells(row: &ThreadRow) -> Vec<String> {
 fn alarms(snapshot: &Snapshot, threshold: LivelockThreshold) -> Vec<String> {
     /// More than these say the same.
     const MOST: usize = 3;
-    let stuck: Vec<_> = snapshot
-        .threads
-        .iter()
-        .filter(|row| is_alarming(row.state))
-        .collect();
-    let mut alarms: Vec<_> = stuck
-        .iter()
-        .take(MOST)
-        .map(|row| alarm(row, threshold))
-        .collect();
-    if stuck.len() > MOST {
-        let more = count(
-            (stuck.len() - MOST) as u64,
-            "more thread does",
-            "more threads do",
-        );
+    let stuck = snapshot.threads.iter().filter(|row| is_alarming(row.state));
+    let shown = stuck.clone().take(MOST).map(|row| alarm(row, threshold));
+    let mut alarms: Vec<_> = shown.collect();
+    let more = stuck.skip(MOST).count() as u64;
+    if more > 0 {
+        let more = count(more, "more thread does", "more threads do");
         alarms.push(format!("{more} not get past either."));
     }
-    if !stuck.is_empty() {
+    if !alarms.is_empty() {
         alarms.push("`splitlock doctor` says what to do.".to_owned());
     }
     alarms
@@ -176,10 +159,9 @@ pub(super) fn is_alarming(state: ThreadState) -> bool {
 /// For a thread that will not get past, or only by luck.
 pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
     let place = row.identity.place();
-    let of = if place.is_empty() || place == row.identity.name() {
-        String::new()
-    } else {
-        format!(" of {place}")
+    let of = match place.is_empty() || place == row.identity.name() {
+        true => String::new(),
+        false => format!(" of {place}"),
     };
     let at = row.rip.map_or(String::new(), |rip| format!(" at {rip:#x}"));
     if row.state == ThreadState::WindowsUnused {
@@ -193,17 +175,16 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
             why_unused(row),
         );
     }
-    let every = row.interrupted_every.map_or(String::new(), |every| {
-        format!("; a signal every {}", span(every))
-    });
-    let needs = threshold.never_up_to();
-    let needs = if needs.is_zero() {
-        String::new()
-    } else {
-        format!(
+    let every = row
+        .interrupted_every
+        .map(|every| format!("; a signal every {}", span(every)));
+    let every = every.unwrap_or_default();
+    let needs = match threshold.never_up_to() {
+        Duration::ZERO => String::new(),
+        needs => format!(
             ", and this kernel's sleep never ends within {}",
             span(needs)
-        )
+        ),
     };
     let timers = row.identity.timers.as_ref();
     let timers = timers.map_or(String::new(), |timers| match timers.in_words() {
@@ -221,13 +202,9 @@ pub(super) fn alarm(row: &ThreadRow, threshold: LivelockThreshold) -> String {
 
 /// What such a thread does instead, mostly.
 fn why_unused(row: &ThreadRow) -> &'static str {
-    let Totals {
-        windows_unused,
-        windows_without_cpu,
-        ..
-    } = row.totals;
+    let is_mostly_without_cpu = 2 * row.totals.windows_without_cpu > row.totals.windows_unused;
     match row.origin {
-        _ if 2 * windows_without_cpu > windows_unused => "others have its CPU",
+        _ if is_mostly_without_cpu => "others have its CPU",
         Some(TrapOrigin::Guest) => {
             "its guest does something else first, such as serving interrupts"
         }
@@ -236,20 +213,14 @@ fn why_unused(row: &ThreadRow) -> &'static str {
 }
 
 fn foot(snapshot: &Snapshot) -> String {
-    let mut parts = vec![];
-    match &snapshot.cpus_off[..] {
-        [] => parts.push("no window is open".to_owned()),
-        [cpu] => parts.push(format!("CPU {cpu} has a window open, without detection")),
-        cpus => parts.push(format!(
-            "{} CPUs have windows open, without detection",
-            cpus.len()
-        )),
-    }
+    let mut parts = vec![match &snapshot.cpus_off[..] {
+        [] => "no window is open".to_owned(),
+        [cpu] => format!("CPU {cpu} has a window open, without detection"),
+        cpus => format!("{} CPUs have windows open, without detection", cpus.len()),
+    }];
     if snapshot.lost_events > 0 {
-        parts.push(format!(
-            "{} LOST: counts are too low",
-            count(snapshot.lost_events, "event was", "events were")
-        ));
+        let lost = count(snapshot.lost_events, "event was", "events were");
+        parts.push(format!("{lost} LOST: counts are too low"));
     }
     if snapshot.threads_forgotten > 0 {
         let threads = count(snapshot.threads_forgotten, "thread", "threads");
@@ -271,7 +242,6 @@ fn foot(snapshot: &Snapshot) -> String {
     format!("{}.", parts.join("; "))
 }
 
-/// As people say it.
 pub(super) fn word(state: ThreadState) -> &'static str {
     match state {
         ThreadState::Quiet => "quiet",
@@ -286,7 +256,6 @@ fn span(span: Duration) -> String {
     duration(span.as_nanos() as f64)
 }
 
-/// As much of a line as there are columns.
 fn fit(line: &str, columns: usize) -> String {
     let mut width = 0;
     let fits = |c: &char| {
@@ -314,7 +283,7 @@ pub(super) mod tests {
 
     use split_lock_host::attribution::Vm;
     use split_lock_watch::{
-        Event, EventKind, LostEvents, ReliefTotals, ThreadIdentity, ThreadTable,
+        Event, EventKind, LostEvents, ReliefTotals, ThreadIdentity, ThreadTable, Totals,
     };
 
     use super::*;

@@ -31,6 +31,7 @@ fn instructions_of_a_boot_sector_are_found_among_those_of_the_firmware() {
     );
     let all: Vec<_> = sites(&found)
         .iter()
+        .take(2)
         .map(|site| {
             let bits = number(&site["instruction"]["bits"]);
             (
@@ -41,6 +42,21 @@ fn instructions_of_a_boot_sector_are_found_among_those_of_the_firmware() {
         })
         .collect();
     assert_eq!(all, [(7, 32, "split_32"), (5, 16, "split_16")], "{found}");
+    let at_one_address: Vec<_> = sites(&found)
+        .iter()
+        .skip(2)
+        .map(|site| {
+            (
+                number(&site["count"]),
+                text(&site["instruction"]["address"]),
+            )
+        })
+        .collect();
+    assert_eq!(
+        at_one_address,
+        [(3, "0x400000"), (2, "0x400000")],
+        "{found}"
+    );
 }
 
 #[test]

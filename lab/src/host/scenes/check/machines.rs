@@ -13,7 +13,6 @@ use crate::host::kernel::variant::Variant;
 use crate::host::machine::rootfs;
 use crate::host::machine::runner::SETTLE_MS;
 
-/// One boot.
 #[derive(Clone, Debug)]
 pub(crate) struct MachinePlan {
     pub(crate) name: &'static str,
@@ -151,7 +150,6 @@ impl MachinePlan {
         }
     }
 
-    /// Whether KVM is needed.
     fn has_guests(&self) -> bool {
         let mut experiments = self.experiments.iter();
         experiments.any(|experiment| experiment.origin == TrapOrigin::Guest)

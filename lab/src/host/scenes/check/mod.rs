@@ -7,7 +7,6 @@ mod summary;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use split_lock_model::kernel::Profile;
@@ -22,13 +21,9 @@ use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
-use crate::host::step::step;
 
 /// The longest takes two minutes of guest time, most of which is idle.
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(400),
-    wall: Duration::from_secs(1500),
-};
+const LIMITS: Limits = Limits::in_seconds(400, 1500);
 
 /// The machine that is booted twice, and what its second boot is called.
 const REPEATED: [&str; 2] = ["rate-limit", "rate-limit-again"];
@@ -37,12 +32,10 @@ const REPEATED: [&str; 2] = ["rate-limit", "rate-limit-again"];
 pub(crate) fn run(args: &CheckArgs) -> Result<bool> {
     let plans = plans(args)?;
     let lab = Lab::open(plans.iter().map(|plan| plan.options.cpus))?;
-    let checks = args.kernel.iter().map(|name| {
-        let kernel = step(&format!("kernel {name}"), || {
-            BootKernel::get(name, &lab.cache)
-        })?;
-        Check::new(kernel, args.profile.as_ref(), &plans)
-    });
+    let checks = args
+        .kernel
+        .iter()
+        .map(|name| Check::new(lab.kernel(name)?, args.profile.as_ref(), &plans));
     let checks = checks.collect::<Result<Vec<_>>>()?;
     let scenes = checks.iter().flat_map(Check::scenes).collect();
     let tried = runner::run(&lab, scenes);
@@ -75,7 +68,6 @@ fn plans(args: &CheckArgs) -> Result<Vec<MachinePlan>> {
     Ok(plans)
 }
 
-/// One kernel.
 struct Check {
     kernel: BootKernel,
     /// What the model says that it does, whatever its tick rate.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
-use split_lock_lab::replay::{Report, Verdict};
+use split_lock_lab::replay::{Allowed, Verdict};
 use split_lock_model::policy::Alternative;
 
 use super::compare::{Comparison, MachineReport};
@@ -28,7 +28,6 @@ const HOW_OBTAINED: &str = "measured (CPU emulated): a kernel on a CPU in softwa
     its own trace joined with the CPU's journal";
 
 impl MachineReport {
-    /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
@@ -88,27 +87,30 @@ impl<'a> Summary<'a> {
         }
     }
 
-    /// For people.
+    fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        self.machines
+            .iter()
+            .flat_map(|machine| &machine.experiments)
+    }
+
     pub(super) fn text(&self, json: &Path) -> String {
         let mut text = format!("{} held against the model\n", self.release);
-        let mut total = Report::default();
-        let mut wrong = 0;
-        for machine in &self.machines {
-            wrong += machine.wrong.len();
-            for compared in &machine.experiments {
-                compared.write_thresholds(&mut text);
-                wrong += compared.wrong.len();
-                total.absorb(compared.report.clone());
-            }
+        let mut allowed = Allowed::default();
+        for compared in self.comparisons() {
+            compared.write_thresholds(&mut text);
+            allowed.absorb(compared.report.allowed);
         }
+        let reports = || self.comparisons().map(|compared| &compared.report);
         let _ = writeln!(
             text,
-            "  compared {} traps and {} bus locks, {} mismatches; work on another CPU than its own: {}; allowed: {}",
-            total.traps.len(),
-            total.bus_locks,
-            total.mismatches.len() + wrong,
-            total.misplaced_work,
-            total.allowed
+            "  compared {} traps and {} bus locks, {} mismatches; work on another CPU than its own: {}; allowed: {allowed}",
+            reports().map(|report| report.traps.len()).sum::<usize>(),
+            reports().map(|report| report.bus_locks).sum::<u64>(),
+            self.machines
+                .iter()
+                .map(MachineReport::mismatches)
+                .sum::<usize>(),
+            reports().map(|report| report.misplaced_work).sum::<u64>(),
         );
         let _ = writeln!(text, "  every trap: {}", json.display());
         text

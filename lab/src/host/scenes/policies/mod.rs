@@ -8,7 +8,6 @@ mod table;
 use std::collections::BTreeMap;
 use std::env;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -28,10 +27,7 @@ use crate::host::machine::outputs::bytes;
 use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::output;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(600),
-    wall: Duration::from_secs(3600),
-};
+const LIMITS: Limits = Limits::in_seconds(600, 3600);
 
 /// Of the layout of the JSON.
 const SCHEMA: u32 = 1;

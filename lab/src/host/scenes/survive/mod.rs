@@ -3,7 +3,7 @@
 use anyhow::Result;
 use split_lock_lab::cpu::script::PlacedFile;
 
-use crate::host::args::SurviveArgs;
+use crate::host::args::Kernels;
 use crate::host::machine::lab::Lab;
 use crate::host::machine::qemu::Qemu;
 use crate::host::machine::runner;
@@ -14,7 +14,7 @@ mod qemu;
 mod vmm;
 
 /// Boots kernels, and looks at the guests of QEMU and at those of a VMM in C.
-pub(crate) fn run(args: &SurviveArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1, vmm::CPUS])?;
     let qemu = step("QEMU", || Qemu::get(&lab.cache))?;
     let library = step("the library of `splitlock run`", || preload_library(&lab))?;

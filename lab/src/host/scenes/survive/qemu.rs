@@ -1,30 +1,25 @@
 //! Guests of Debian's unmodified QEMU in the machine: one that hangs at its first split lock, because QEMU itself calls its vCPU
 //! out for each tick of the guest, and one that gets its windows and does not always come to its split lock in time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use split_lock_lab::cpu::journal::{Event, Kind};
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::initramfs::{archive, file, folder, read};
 use crate::host::machine::lab::Lab;
 use crate::host::machine::qemu::Qemu;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{Findings, Scene};
 use crate::host::output;
 use crate::host::scenes::watch::UNTIL_WATCH_LISTENS;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(300),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(300, 1800);
 
 /// A guest, and what has to come of it.
 #[derive(Clone, Copy, Debug)]
@@ -141,24 +136,12 @@ pub(super) fn scenes<'a>(
             at: "guest.cpio".to_owned(),
             from: guest_initramfs(lab, run.split_locks)?,
         });
-        Ok(Scene {
-            name: format!("QEMU, {}", run.name),
-            kernel,
-            options: CpuOptions {
-                journal_locks: true,
-                ..CpuOptions::default()
-            },
-            boot_words: "",
-            script: Script {
-                modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-                settle_ms: SETTLE_MS,
-                files,
-                commands: commands.into(),
-                ..Script::default()
-            },
-            limits: LIMITS,
-            judge: Box::new(move |outcome, _| judge(kernel, run, outcome)),
-        })
+        let name = format!("QEMU, {}", run.name);
+        let judge = move |outcome: &Outcome, _: &Path| judge(kernel, run, outcome);
+        let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+        scene.options.journal_locks = true;
+        scene.script.files = files;
+        Ok(scene)
     };
     RUNS.into_iter().map(scene).collect()
 }

@@ -1,27 +1,21 @@
 //! A VMM in C: the scheme of the report that started all this, and a guest that counts with two vCPUs.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 
 use crate::host::cache::Cache;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::qemu::Qemu;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{Findings, Scene};
 use crate::host::programs;
 
 /// Two vCPUs count at the same time.
 pub(super) const CPUS: u8 = 2;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(120),
-    wall: Duration::from_secs(900),
-};
+const LIMITS: Limits = Limits::in_seconds(120, 900);
 
 /// The VMMs that the tests of the library use.
 const SOURCE: &str = concat!(
@@ -84,23 +78,13 @@ pub(super) fn scenes<'a>(
     };
     // Shared libraries come with QEMU.
     let files = qemu.files(&[library.clone(), program])?;
-    let scene = |name: &str, boot_words, commands: Vec<Command>, judge: Judge| Scene {
-        name: name.to_owned(),
-        kernel,
-        options: CpuOptions {
-            cpus: CPUS,
-            ..CpuOptions::default()
-        },
-        boot_words,
-        script: Script {
-            modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-            settle_ms: SETTLE_MS,
-            files: files.clone(),
-            commands,
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _| judge(&kernel.release, outcome)),
+    let scene = |name: &str, boot_words, commands: Vec<Command>, judge: Judge| {
+        let judge = move |outcome: &Outcome, _: &Path| judge(&kernel.release, outcome);
+        let mut scene = Scene::with_kvm(name, kernel, LIMITS, commands, judge);
+        scene.options.cpus = CPUS;
+        scene.boot_words = boot_words;
+        scene.script.files.clone_from(&files);
+        scene
     };
     let warn = vec![
         shell(TIMER, "", &format!("mask {TIMER_MS}")),

@@ -3,20 +3,16 @@
 
 use std::path::Path;
 use std::process;
-use std::slice;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use split_lock_lab::cpu::options::{CpuOptions, Vendor};
-use split_lock_lab::cpu::script::{Command, Script};
+use split_lock_lab::cpu::script::Command;
 use split_lock_lab::watch::TRAP_PROBES;
 
 use crate::host::args::ToolsArgs;
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::rootfs;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::{output, programs};
 
 mod doctor;
@@ -25,10 +21,7 @@ mod sweep;
 
 use sweep::{BUS_LOCK, SWEEPS_DETECTION_OFF, SWEEPS_WARN, Sweep};
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(240),
-    wall: Duration::from_secs(1800),
-};
+const LIMITS: Limits = Limits::in_seconds(240, 1800);
 
 /// What is booted, shown, and has to come of it.
 struct Boot {
@@ -69,21 +62,9 @@ const BOOTS: [Boot; 3] = [
 /// The answer is whether the guests got on where they should, and only there, and whether the other tools have seen that
 /// machine as it is.
 pub(crate) fn run(args: &ToolsArgs) -> Result<bool> {
-    let options = CpuOptions {
-        bus_lock_ns: BUS_LOCK.subsec_nanos(),
-        ..CpuOptions::default()
-    };
-    let lab = Lab::open([options.cpus])?;
-    let kernel = &lab.kernels(slice::from_ref(&args.kernel))?[0];
-    let scene = |boot: &'static Boot| Scene {
-        name: scene_name(boot.name),
-        kernel,
-        options,
-        boot_words: boot.boot_words,
-        script: boot.script(kernel, args.out.is_some()),
-        limits: LIMITS,
-        judge: Box::new(move |outcome, folder| boot.judge(kernel, outcome, folder)),
-    };
+    let lab = Lab::open([1])?;
+    let kernel = &lab.kernel(&args.kernel)?;
+    let scene = |boot: &'static Boot| boot.scene(kernel, args.out.is_some());
     let is_fine = runner::run(&lab, BOOTS.iter().map(scene).collect())?;
     if let Some(out) = &args.out {
         draw(&lab, kernel, out)?;
@@ -96,17 +77,17 @@ fn scene_name(boot: &str) -> String {
 }
 
 impl Boot {
-    fn script(&self, kernel: &BootKernel, for_figures: bool) -> Script {
+    fn scene<'a>(&'a self, kernel: &'a BootKernel, for_figures: bool) -> Scene<'a> {
         let mut commands = vec![doctor::command(doctor::BEFORE)];
         commands.extend(self.sweeps.iter().map(|it| it.command(for_figures)));
         commands.extend((self.commands)());
-        Script {
-            modules: rootfs::kvm_modules(kernel, Vendor::Intel),
-            probes: TRAP_PROBES.map(str::to_owned).into(),
-            settle_ms: SETTLE_MS,
-            commands,
-            ..Script::default()
-        }
+        let judge = |outcome: &Outcome, folder: &Path| self.judge(kernel, outcome, folder);
+        let name = scene_name(self.name);
+        let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+        scene.options.bus_lock_ns = BUS_LOCK.subsec_nanos();
+        scene.boot_words = self.boot_words;
+        scene.script.probes = TRAP_PROBES.map(str::to_owned).into();
+        scene
     }
 
     fn judge(&self, kernel: &BootKernel, outcome: &Outcome, folder: &Path) -> Result<Findings> {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use split_lock_lab::cpu::script::Command;
 use split_lock_model::analysis::Thresholds;
 use split_lock_model::kernel::Profile;
 use split_lock_model::time::{Jiffies, Nanos};
+
+use crate::host::machine::outputs::rows;
 
 /// A sweep, with a name that is unique in its boot.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +173,7 @@ impl Sweep {
         traps: usize,
         profile: &Profile,
     ) -> Result<(String, bool)> {
-        let samples = samples(csv)?;
+        let samples: Vec<Sample> = rows(csv)?;
         let limits = &Thresholds::of(profile).context("this kernel does not sleep")?;
         let is_as_expected = |sample: &Sample| self.is_as_expected(sample, limits);
         let as_many_traps = match self.expected {
@@ -238,7 +240,7 @@ impl Expected {
 
 /// Whether each series says that it was measured on the CPU in software.
 pub(super) fn is_of_this_cpu(csv: &str) -> Result<bool> {
-    let samples = samples(csv)?;
+    let samples: Vec<Sample> = rows(csv)?;
     Ok(samples.iter().all(|sample| {
         sample.series.starts_with("measured (CPU emulated)") && sample.host == "CPU emulated"
     }))
@@ -258,18 +260,6 @@ struct Sample {
     timeout_ns: u64,
     turns: u64,
     elapsed_ns: u64,
-}
-
-fn samples(csv: &str) -> Result<Vec<Sample>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .from_reader(csv.as_bytes());
-    let samples: Vec<Sample> = reader
-        .deserialize()
-        .collect::<Result<_, _>>()
-        .context("the machine sent no sweep")?;
-    ensure!(!samples.is_empty(), "the machine sent an empty sweep");
-    Ok(samples)
 }
 
 /// By milliseconds of the timeout.

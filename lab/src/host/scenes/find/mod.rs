@@ -1,4 +1,5 @@
 //! `splitlock find` against the CPU: what it names in an emulator has to be what traps on a CPU that detects split locks.
+//! And against itself: what it names in a guest has to be what it names in the guest's programs alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,23 +10,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use split_lock_lab::cpu::journal::Kind;
-use split_lock_lab::cpu::options::CpuOptions;
-use split_lock_lab::cpu::script::{Command, PlacedFile, Script};
+use split_lock_lab::cpu::script::{Command, PlacedFile};
 use split_lock_lab::cpu::trace::hexadecimal;
 
-use crate::host::args::FindArgs;
+use crate::host::args::Kernels;
 use crate::host::cache::{Cache, workspace};
 use crate::host::kernel::BootKernel;
 use crate::host::machine::bochs::{Limits, Outcome};
 use crate::host::machine::lab::Lab;
-use crate::host::machine::runner::{self, Findings, SETTLE_MS, Scene};
+use crate::host::machine::runner::{self, Findings, Scene};
 use crate::host::programs;
 use crate::host::step::step;
 
-const LIMITS: Limits = Limits {
-    guest: Duration::from_secs(60),
-    wall: Duration::from_secs(600),
-};
+mod guest;
+
+const LIMITS: Limits = Limits::in_seconds(60, 600);
 
 /// Of each split lock. As many of them as a program does at one instruction take longer than the kernel leaves detection
 /// off after a trap, so that each instruction meets detection.
@@ -63,10 +62,10 @@ const PROGRAMS: [Program; 2] = [
 type Counts = BTreeMap<u64, u64>;
 
 /// Whether both name the same instructions, as often.
-pub(crate) fn run(args: &FindArgs) -> Result<bool> {
+pub(crate) fn run(args: &Kernels) -> Result<bool> {
     let lab = Lab::open([1])?;
+    let splitlock = splitlock(&lab)?;
     let found = step("`splitlock find`", || {
-        let splitlock = splitlock(&lab)?;
         let programs = PROGRAMS.iter();
         let found = programs.map(|program| {
             let path = program.build(&lab.cache)?;
@@ -76,8 +75,16 @@ pub(crate) fn run(args: &FindArgs) -> Result<bool> {
         found.collect::<Result<Vec<_>>>()
     })?;
     let kernels = lab.kernels(&args.kernel)?;
+    let mut is_fine = true;
+    for kernel in &kernels {
+        let findings = step("`splitlock find --system`", || {
+            guest::findings(&lab, kernel, &splitlock, &found)
+        })?;
+        print!("{}", findings.text);
+        is_fine &= findings.is_fine;
+    }
     let scenes = kernels.iter().map(|kernel| scene(kernel, &found));
-    runner::run(&lab, scenes.collect())
+    Ok(runner::run(&lab, scenes.collect())? && is_fine)
 }
 
 /// As it is installed: with the plugin beside it, which a release of the workspace has.
@@ -98,28 +105,17 @@ fn splitlock(lab: &Lab) -> Result<PathBuf> {
 }
 
 fn scene<'a>(kernel: &'a BootKernel, found: &'a [(&Program, PathBuf, Counts)]) -> Scene<'a> {
-    let files = found
+    let commands: Vec<_> = found
         .iter()
-        .map(|(_, path, _)| PlacedFile::in_root(path.clone()));
-    let commands = found.iter().map(|(program, ..)| program.command());
-    Scene {
-        name: "find".to_owned(),
-        kernel,
-        options: CpuOptions {
-            bus_lock_ns: BUS_LOCK.subsec_nanos(),
-            journal_locks: true,
-            ..CpuOptions::default()
-        },
-        boot_words: "",
-        script: Script {
-            settle_ms: SETTLE_MS,
-            files: files.collect(),
-            commands: commands.collect(),
-            ..Script::default()
-        },
-        limits: LIMITS,
-        judge: Box::new(move |outcome, _| judge(kernel, found, outcome)),
-    }
+        .map(|(program, ..)| program.command())
+        .collect();
+    let judge = |outcome: &Outcome, _: &Path| judge(kernel, found, outcome);
+    let mut scene = Scene::new("find", kernel, LIMITS, commands, judge);
+    scene.options.bus_lock_ns = BUS_LOCK.subsec_nanos();
+    scene.options.journal_locks = true;
+    let files = found.iter().map(|(_, path, _)| path.clone());
+    scene.script.files = files.map(PlacedFile::in_root).collect();
+    scene
 }
 
 impl Program {
@@ -155,22 +151,25 @@ impl Program {
 
     /// After a pause in which detection comes back on.
     fn command(&self) -> Command {
+        let line = self.line(self.name);
+        Command::shell(self.name, &format!("sleep 1; {line}"))
+    }
+
+    /// For a shell, by that name in the root; it fails if the program does not end as it has to.
+    fn line(&self, name: &str) -> String {
         let arguments = self.arguments.join(" ");
-        let line = format!(
-            "sleep 1; /{} {arguments}; [ $? = {} ]",
-            self.name, self.exit_code
-        );
-        Command::shell(self.name, &line)
+        format!("/{name} {arguments}; [ $? = {} ]", self.exit_code)
     }
 }
 
 fn counts_of(found: &Value) -> Option<Counts> {
     let sites = found["sites"].as_array()?.iter();
-    let counts = sites.map(|site| {
-        let address = hexadecimal(site["instruction"]["address"].as_str()?)?;
-        Some((address, site["count"].as_u64()?))
-    });
-    counts.collect()
+    sites.map(address_and_count).collect()
+}
+
+fn address_and_count(site: &Value) -> Option<(u64, u64)> {
+    let address = hexadecimal(site["instruction"]["address"].as_str()?)?;
+    Some((address, site["count"].as_u64()?))
 }
 
 fn judge(

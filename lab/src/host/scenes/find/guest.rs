@@ -1,0 +1,147 @@
+//! `splitlock find --system`: the same programs in a guest, where each is to be told apart from the others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Counts, Program, address_and_count};
+use crate::host::kernel::BootKernel;
+use crate::host::machine::initramfs::{archive, file, folder, read};
+use crate::host::machine::lab::Lab;
+use crate::host::machine::qemu::Qemu;
+use crate::host::machine::runner::Findings;
+use crate::host::output;
+use crate::host::programs;
+
+/// A second name for the first program: the same instructions at the same addresses.
+const COPY: &str = "copy";
+
+const LIMIT_SECONDS: &str = "400";
+
+/// Boots Linux in an emulator that shows address spaces, and compares what was found with what was in the programs alone.
+pub(super) fn findings(
+    lab: &Lab,
+    kernel: &BootKernel,
+    splitlock: &Path,
+    found: &[(&Program, PathBuf, Counts)],
+) -> Result<Findings> {
+    let qemu = Qemu::newer(&lab.cache)?;
+    let place = lab.results(kernel, "find in a guest");
+    output::empty_folder(&place)?;
+    let (name, path, counts, line) = match found.first() {
+        Some((program, path, counts)) => (program.name, path, counts, program.line(COPY)),
+        None => anyhow::bail!("there is no program"),
+    };
+    let mut expected: BTreeMap<String, Counts> = found
+        .iter()
+        .map(|(program, _, counts)| (format!("/{}", program.name), counts.clone()))
+        .collect();
+    expected.insert(format!("/{COPY}"), counts.clone());
+
+    let lines = found.iter().map(|(program, ..)| program.line(program.name));
+    let lines: Vec<_> = lines.chain([line]).collect();
+    let init = format!(
+        "#!/bin/busybox sh\n{}\nbusybox poweroff -f\n",
+        lines.join("\n")
+    );
+    let busybox = read(&lab.programs().busybox)?;
+    let mut entries = vec![folder("bin"), folder("dev"), file("bin/busybox", busybox)];
+    entries.push(file("init", init.into_bytes()));
+    entries.push(file(COPY, read(path)?));
+    for (program, path, _) in found {
+        entries.push(file(program.name, read(path)?));
+    }
+    let initramfs = place.join("initramfs");
+    output::write(&initramfs, &archive(entries)?)?;
+
+    let result = place.join("found.json");
+    let mut command = process::Command::new("timeout");
+    command
+        .arg(LIMIT_SECONDS)
+        .arg(splitlock)
+        .args(["find", "--system", "--json", "--qemu"])
+        .arg(qemu.launcher(&place)?)
+        .arg("--out")
+        .arg(&result)
+        .args(["--", Qemu::NAME])
+        .args("-m 256 -nodefaults -display none -no-reboot -serial".split(' '))
+        .arg(format!("file:{}", place.join("console").display()))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&initramfs)
+        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+    programs::run(&mut command)
+        .with_context(|| format!("cannot boot a guest in QEMU: see {}", place.display()))?;
+    let found = fs::read(&result).context("`splitlock find` has written no result")?;
+    let found: Value = serde_json::from_slice(&found).context("what it has written is no JSON")?;
+    let by_program = by_program(&found);
+    let by_program =
+        by_program.context("`splitlock find` wrote something else than it promises")?;
+
+    let mut findings = Findings::new(&format!("\n{} in QEMU, find --system", kernel.release));
+    for (program, counts) in &expected {
+        findings.check(
+            &format!(
+                "{program}: {} instructions of it split {} locks, as without a guest",
+                counts.len(),
+                counts.values().sum::<u64>()
+            ),
+            by_program.get(program) == Some(counts),
+        );
+    }
+    findings.check(
+        &format!("/{name} and /{COPY} have the same addresses, and nothing but these programs splits locks"),
+        by_program.keys().eq(expected.keys()),
+    );
+    Ok(findings)
+}
+
+/// The instructions of each program, by as what the guest has executed it; empty for what is of none.
+fn by_program(found: &Value) -> Option<BTreeMap<String, Counts>> {
+    let mut all = BTreeMap::<String, Counts>::new();
+    for site in found["sites"].as_array()? {
+        let programs = site["programs"].as_array()?;
+        let names: Option<Vec<_>> = programs.iter().map(Value::as_str).collect();
+        let (address, count) = address_and_count(site)?;
+        *all.entry(names?.join(" "))
+            .or_default()
+            .entry(address)
+            .or_default() += count;
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sites_belong_to_programs() {
+        let site = |program: &str, address: &str| json!({"programs": [program], "count": 2, "instruction": {"address": address}});
+        let found = json!({"sites": [
+            site("/a", "0x10"), site("/b", "0x10"), site("/b", "0x10"), site("/b", "0x20"),
+            {"programs": [], "count": 7, "instruction": {"address": "0x30"}},
+        ]});
+        let all = by_program(&found).unwrap();
+        let counts = |all: &[(u64, u64)]| all.iter().copied().collect::<Counts>();
+        let expected = [
+            ("", counts(&[(0x30, 7)])),
+            ("/a", counts(&[(0x10, 2)])),
+            ("/b", counts(&[(0x10, 4), (0x20, 2)])),
+        ];
+        assert_eq!(
+            all,
+            expected
+                .map(|(name, counts)| (name.to_owned(), counts))
+                .into()
+        );
+        assert_eq!(by_program(&json!({"sites": [{}]})), None);
+    }
+}
