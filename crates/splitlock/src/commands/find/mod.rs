@@ -121,15 +121,21 @@ pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
         );
     }
     let found = evaluate(recordings);
+    let is_in_file = matches!(&out, Some(Output::File { .. }));
     write(&found, format, out)?;
     let has_splits = found.sites.counted().next().is_some();
-    Ok(if has_splits && args.fail_on.contains(&FindFailOn::Split) {
-        Exit::Found
+    let failure = if has_splits && args.fail_on.contains(&FindFailOn::Split) {
+        Some(Exit::Found)
     } else if found.recordings.is_incomplete() && args.fail_on.contains(&FindFailOn::Unwatched) {
-        Exit::CannotSay
+        Some(Exit::CannotSay)
     } else {
-        Exit::of_program(status)
-    })
+        None
+    };
+    // Whoever reads a pipeline's log wants to know why it has failed, and does not see the file.
+    if failure.is_some() && is_in_file {
+        let _closed = io::stderr().write_all(text::page(&found).as_bytes());
+    }
+    Ok(failure.unwrap_or_else(|| Exit::of_program(status)))
 }
 
 fn variable(it: &std::ffi::OsString) -> Option<(std::ffi::OsString, std::ffi::OsString)> {

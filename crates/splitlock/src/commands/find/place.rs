@@ -64,6 +64,12 @@ pub(super) fn operand(record: &Record) -> Operand {
 }
 
 fn in_file(path: &[u8], address: u64, start: u64) -> Kind {
+    // What the kernel calls memory that is shared and has no file.
+    if path == b"/dev/zero (deleted)" {
+        return Kind::Anonymous {
+            offset: address.saturating_sub(start),
+        };
+    }
     let path = Path::new(OsStr::from_bytes(path));
     let file = path.display().to_string();
     match Variable::in_file(path, address, start) {

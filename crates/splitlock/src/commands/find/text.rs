@@ -120,7 +120,7 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
         }
     }
     if !calls.is_empty() && site.has_more_callers {
-        page.item("", "the first time; later by others, too");
+        page.verbatim("the first time; later by others, too");
     }
     if let Some(module) = module {
         page.verbatim(&format!("{module}{}", in_programs(site)));
@@ -134,10 +134,10 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
         operand.in_words()
     ));
     if site.pages > 0 {
-        page.item(
-            "",
-            &format!("across two pages {}", of(site.pages, "time", "times")),
-        );
+        page.verbatim(&format!(
+            "across two pages {}",
+            of(site.pages, "time", "times")
+        ));
     }
     if site.threads > 1 {
         let more = if site.has_more_threads {

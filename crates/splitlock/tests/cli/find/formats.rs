@@ -7,6 +7,24 @@ use serde_json::Value;
 use super::{line_of, needs_emulator, output, program, said, script, sites};
 
 #[test]
+fn a_run_that_fails_says_why_though_the_result_is_in_a_file() {
+    needs_emulator!();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.sarif");
+    let to_file = ["--format", "sarif", "--out", file.to_str().unwrap()];
+    let said_with = |more: &[&str]| {
+        said(&output(
+            &[&to_file, more].concat(),
+            &[&program("exec"), "0"],
+        ))
+    };
+    assert_eq!(said_with(&[]), "");
+    let page = said_with(&["--fail-on", "split"]);
+    assert!(page.contains("instruction split locks"), "{page}");
+    assert!(fs::read_to_string(&file).unwrap().contains("\"runs\""));
+}
+
+#[test]
 fn the_result_is_alone_on_standard_output() {
     needs_emulator!();
     let output = output(&["--json"], &["sh", "-c", "echo hello"]);
