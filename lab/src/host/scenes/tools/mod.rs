@@ -19,7 +19,7 @@ mod doctor;
 mod report;
 mod sweep;
 
-use sweep::{BUS_LOCK, SWEEPS_DETECTION_OFF, SWEEPS_WARN, Sweep};
+use sweep::{BUS_LOCK, SWEEPS_DETECTION_OFF, SWEEPS_PROGRAM, SWEEPS_WARN, Sweep};
 
 const LIMITS: Limits = Limits::in_seconds(240, 1800);
 
@@ -35,7 +35,7 @@ struct Boot {
 const DETECTION_OFF: &str = "detection off";
 const WARN: &str = "warn";
 
-const BOOTS: [Boot; 3] = [
+const BOOTS: [Boot; 4] = [
     Boot {
         name: DETECTION_OFF,
         boot_words: "split_lock_detect=off",
@@ -49,6 +49,13 @@ const BOOTS: [Boot; 3] = [
         sweeps: &SWEEPS_WARN,
         commands: doctor::commands,
         judge: doctor::judge_warn,
+    },
+    Boot {
+        name: "program",
+        boot_words: "",
+        sweeps: &SWEEPS_PROGRAM,
+        commands: Vec::new,
+        judge: |_, _| Ok(()),
     },
     Boot {
         name: "report",

@@ -88,8 +88,16 @@ pub(super) const SWEEPS_DETECTION_OFF: [Sweep; 2] = [
     },
 ];
 
+/// Where it punishes. The kernel names only a few of a program's many processes, so this one has a boot of its own.
+pub(super) const SWEEPS_PROGRAM: [Sweep; 1] = [Sweep {
+    name: "program-with-timer",
+    guest: Guest::Program,
+    is_drawn: false,
+    ..DENSE
+}];
+
 /// Where it punishes.
-pub(super) const SWEEPS_WARN: [Sweep; 8] = [
+pub(super) const SWEEPS_WARN: [Sweep; 7] = [
     DENSE,
     SPARSE,
     Sweep {
@@ -123,12 +131,6 @@ pub(super) const SWEEPS_WARN: [Sweep; 8] = [
         guard: "emulate",
         expected: Expected::Emulated,
         ..SPARSE
-    },
-    Sweep {
-        name: "program",
-        guest: Guest::Program,
-        is_drawn: false,
-        ..DENSE
     },
 ];
 
@@ -173,11 +175,11 @@ impl Sweep {
             false => ENOUGH_TO_JUDGE,
         };
         let line = format!(
-            "/bin/splitlock sweep {} {runs} --warm-up 2 --seed 1{} --csv -",
+            "/bin/splitlock sweep {} {runs} --seed 1{} --csv -",
             self.guest.arguments(),
             match self.guest {
                 Guest::Program => String::new(),
-                _ => format!(" --guard {}", self.guard),
+                _ => format!(" --warm-up 2 --guard {}", self.guard),
             }
         );
         Command::new(self.name, &line)
