@@ -1,7 +1,7 @@
 //! A guest of KVM that is nothing but real-mode code, for the programs that run in the machine.
 
 use anyhow::{Context, Result};
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::sys;
@@ -12,14 +12,13 @@ pub const CODE: u64 = 0x1000;
 /// The only vCPU of a VM.
 #[derive(Debug)]
 pub struct RealModeVcpu {
-    /// About to execute the first instruction at [`CODE`].
-    pub vcpu: VcpuFd,
-    /// At guest address 0. Dropped after the vCPU.
-    pub memory: GuestMemoryMmap,
+    vcpu: VcpuFd,
+    /// At guest address 0. Dropped after the vCPU, which nobody else has.
+    memory: GuestMemoryMmap,
 }
 
 impl RealModeVcpu {
-    /// Loads code that begins with this in RCX.
+    /// Loads code that begins at [`CODE`] with this in RCX.
     ///
     /// # Errors
     /// If there is no KVM, or it refuses.
@@ -35,5 +34,18 @@ impl RealModeVcpu {
         (registers.rip, registers.rcx, registers.rflags) = (CODE, rcx, 2);
         vcpu.set_regs(&registers)?;
         Ok(Self { vcpu, memory })
+    }
+
+    /// Until the next exit.
+    ///
+    /// # Errors
+    /// If a signal interrupts it, or KVM fails.
+    pub fn run(&mut self) -> Result<VcpuExit<'_>, kvm_ioctls::Error> {
+        self.vcpu.run()
+    }
+
+    /// At guest address 0.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
     }
 }

@@ -19,7 +19,8 @@ pub(crate) fn guest_memory(vm: &VmFd) -> Result<GuestMemoryMmap> {
         memory_size: GUEST_MEMORY as u64,
         userspace_addr: memory.get_host_address(start)? as u64,
     };
-    // SAFETY: the mapping is as large as the region, and `RealModeVcpu`, the only caller, drops its vCPU before it.
+    // SAFETY: the mapping is as large as the region, and `RealModeVcpu`, the only caller, lends it and its vCPU to nobody for
+    // longer than it lives, and drops the vCPU first.
     unsafe { vm.set_user_memory_region(region) }?;
     Ok(memory)
 }

@@ -5,6 +5,7 @@
 pub(crate) struct VcpuRegisters {
     pub(crate) cr0: u64,
     pub(crate) cr3: u64,
+    pub(crate) cr4: u64,
     pub(crate) cs: u64,
     pub(crate) sp: u64,
 }
@@ -14,10 +15,14 @@ impl VcpuRegisters {
     /// of them, and firmware has none, or one for itself.
     pub(crate) fn page_table_of_program(&self) -> Option<u64> {
         const PAGING: u64 = 1 << 31;
-        /// Without what else CR3 has: a number of the address space (PCID), and flags.
-        const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+        const NUMBERED: u64 = 1 << 17;
         let is_program = self.cr0 & PAGING != 0 && self.cs & 3 == 3;
-        Some(self.cr3 & ADDRESS).filter(|&table| is_program && table != 0)
+        // With CR4.PCIDE the low bits are a number of the address space. With PAE tables begin at any multiple of 32.
+        let address = match self.cr4 & NUMBERED {
+            0 => 0x000f_ffff_ffff_ffe0,
+            _ => 0x000f_ffff_ffff_f000,
+        };
+        Some(self.cr3 & address).filter(|&table| is_program && table != 0)
     }
 }
 
@@ -67,11 +72,14 @@ mod tests {
     fn only_user_code_with_paging_has_an_address_space() {
         let user = VcpuRegisters {
             cr0: 0x8000_0011,
-            cr3: 0x8000_0000_0123_4006,
+            cr3: 0x8000_0000_0123_4066,
+            cr4: 0x2_0020,
             cs: 0x33,
             sp: 0,
         };
         assert_eq!(user.page_table_of_program(), Some(0x0123_4000));
+        let with_pae = VcpuRegisters { cr4: 0x20, ..user };
+        assert_eq!(with_pae.page_table_of_program(), Some(0x0123_4060));
         for other in [
             VcpuRegisters { cs: 0x10, ..user },
             VcpuRegisters { cr0: 0x11, ..user },

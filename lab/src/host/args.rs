@@ -36,14 +36,14 @@ pub(crate) enum Command {
     /// a guest that hangs without a word.
     #[command(after_help = "Example:\n  cargo lab faults --kernel 6.12")]
     Faults(Kernels),
-    /// Only download what booting these kernels takes, so that it can be done offline.
+    /// Only download what these kernels and the scenes take, so that all of it can be done offline.
     #[command(
         mut_arg("kernel", |arg| arg.default_values(["6.1", "6.12", "newest", "6.12@1000"])),
         after_help = "Example:\n  cargo lab fetch --kernel newest --kernel 6.12@1000"
     )]
     Fetch(Kernels),
     /// Hold what `splitlock find` names in programs that split locks of all kinds against where the CPU traps, and how
-    /// often.
+    /// often; and what it names in a guest against what it names in the guest's programs alone.
     #[command(after_help = "Example:\n  cargo lab find --kernel 6.1")]
     Find(Kernels),
     Kernel(KernelArgs),

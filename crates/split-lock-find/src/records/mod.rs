@@ -88,6 +88,8 @@ mod header {
     pub(super) const NEXT_THREAD: usize = 10;
     /// Programs that were executed in the emulator.
     pub(super) const EXECUTED: usize = 11;
+    /// The emulator tells in which address space of a guest code is executed.
+    pub(super) const TELLS_SPACES: usize = 12;
 }
 
 /// Words of a site.

@@ -32,6 +32,8 @@ pub struct Recording {
     pub without_site: u64,
     /// Programs that were executed in the emulator, each of which has a file of its own, if it could make one.
     pub executed: u64,
+    /// The emulator tells in which address spaces of a guest its programs split locks.
+    pub tells_spaces: bool,
     /// Sites, in no order.
     pub sites: Vec<Site>,
     /// Programs that run outside of the emulator.
@@ -136,6 +138,7 @@ impl Recording {
             left_out: file.get(header::LEFT_OUT),
             without_site: file.get(header::WITHOUT_SITE),
             executed: file.get(header::EXECUTED),
+            tells_spaces: file.get(header::TELLS_SPACES) != 0,
             sites: merged(sites.filter_map(|words| file.site(words, target))),
             unwatched: unwatched
                 .filter(|words| words.get(unwatched::STATE) != EMPTY)
@@ -215,6 +218,8 @@ impl<'a> Words<'a> {
             count: words.get(from + space::COUNT),
         });
         let spaces = spaces.take_while(|it| it.page_table != 0);
+        // A writer may have been killed, or be, between the two.
+        let spaces = spaces.filter(|it| it.count != 0);
         let (callers, spaces) = match target {
             Target::System => (vec![], spaces.collect()),
             Target::X86_64 | Target::I386 => (callers.collect(), vec![]),
@@ -274,7 +279,13 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
                 before.threads = before.threads.max(site.threads);
                 before.has_more_callers |= site.has_more_callers || site.callers != before.callers;
                 before.has_more_spaces |= site.has_more_spaces;
-                before.spaces.extend(site.spaces);
+                for space in site.spaces {
+                    let mut known = before.spaces.iter_mut();
+                    match known.find(|it| it.page_table == space.page_table) {
+                        Some(it) => it.count = it.count.saturating_add(space.count),
+                        None => before.spaces.push(space),
+                    }
+                }
             }
             None => {
                 known.insert(key, all.len());
@@ -285,7 +296,7 @@ fn merged(sites: impl Iterator<Item = Site>) -> Vec<Site> {
     all
 }
 
-const _: () = assert!(HEADER > header::EXECUTED);
+const _: () = assert!(HEADER > header::TELLS_SPACES);
 const _: () = assert!(SITE_WORDS == site::CALLERS + MOST_CALLERS * caller::WORDS);
 const _: () = assert!(SITE_WORDS == site::SPACES + MOST_SPACES * space::WORDS);
 const _: () = assert!(site::MODULE_START == site::MODULE + 1);

@@ -153,7 +153,11 @@ fn guests_have_address_spaces_and_the_same_address_in_several() {
     for page_table in 1..20 {
         site(0x2000).0.add_in_space(page_table, Vec::new);
     }
-    let mut sites = read(&words).sites;
+    assert!(!read(&words).tells_spaces);
+    recorder.set_tells_spaces();
+    let recording = read(&words);
+    assert!(recording.tells_spaces);
+    let mut sites = recording.sites;
     sites.sort_by_key(|site| site.code_page);
     let space = |page_table, program: &str, count| AddressSpace {
         page_table,

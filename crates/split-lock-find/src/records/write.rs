@@ -101,6 +101,11 @@ impl<'a> Recorder<'a> {
         self.set(header::API_VERSION, version.into());
     }
 
+    /// The emulator tells in which address space of a guest code is executed.
+    pub fn set_tells_spaces(&self) {
+        self.set(header::TELLS_SPACES, 1);
+    }
+
     /// A locked instruction was translated.
     pub fn count_translated(&self) {
         self.words[header::TRANSLATED].fetch_add(1, Relaxed);
@@ -287,7 +292,8 @@ impl SiteRecord<'_> {
         }
     }
 
-    /// A split lock in an address space of a guest, by where its page tables are. The program is asked for the first time.
+    /// A split lock in an address space of a guest, by where its page tables are, which is not 0. The program is asked for
+    /// the first time.
     pub fn add_in_space(&self, page_table: u64, program: impl FnOnce() -> Vec<u8>) {
         for n in 0..MOST_SPACES {
             let words = &self.words[site::SPACES + n * space::WORDS..][..space::WORDS];

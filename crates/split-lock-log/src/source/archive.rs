@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use zip::ZipArchive;
+use zip::result::ZipError;
 
 use super::kmsg::Kmsg;
 use super::{Bytes, Opened, Source};
@@ -26,7 +27,7 @@ const MOST_MEMBER_BYTES: u64 = 256 << 20;
 /// What of an archive was not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Files that are no text.
+    /// Files that are no text, archives in the archive, and what is packed in a way that is not supported.
     pub members: u64,
     /// The first of them, and why.
     pub first: Option<String>,
@@ -121,8 +122,15 @@ fn in_zip(file: impl Read + Seek, visit: &mut Visit<'_>) -> io::Result<LeftOut> 
     for number in 0..archive.len() {
         let mut member = match archive.by_index(number) {
             Ok(member) => member,
-            Err(error) => {
+            Err(error @ ZipError::UnsupportedArchive(_)) => {
                 members.left_out.add(&format!("member {number}"), &error);
+                continue;
+            }
+            Err(error) => {
+                let name = format!("member {number}");
+                if (members.visit)(Some(&name), &mut Damaged(Some(error.into())))?.is_break() {
+                    break;
+                }
                 continue;
             }
         };

@@ -13,7 +13,7 @@ use split_lock_find::records::{SiteRecord, Target};
 
 use super::guest::GuestInterface;
 use super::interface::{Block, Bytes, Info, Instruction, Interface, OnMemory, version_of_emulator};
-use crate::guest::executed_as;
+use crate::guest::{VcpuRegisters, executed_as};
 use crate::plugin::{Emulation, Plugin, Watch};
 
 static INTERFACE: OnceLock<Interface> = OnceLock::new();
@@ -209,15 +209,17 @@ extern "C" fn store_near_end(vcpu: c_uint, info: u32, address: u64, data: *mut c
     if address % LINE_BYTES + bytes > LINE_BYTES {
         let _panicked = catch_unwind(|| {
             let site = plugin.split(data as usize, address, bytes, vcpu);
-            if let (Some(site), Some(guest)) = (site, &interface.guest) {
-                add_in_space(site, guest);
+            if let (Some(site), Some(guest)) = (site, &interface.guest)
+                && let Some(registers) = guest.registers()
+            {
+                plugin.recorder.set_tells_spaces();
+                add_in_space(site, &registers, guest);
             }
         });
     }
 }
 
-fn add_in_space(site: SiteRecord<'_>, guest: &GuestInterface) {
-    let registers = guest.registers().unwrap_or_default();
+fn add_in_space(site: SiteRecord<'_>, registers: &VcpuRegisters, guest: &GuestInterface) {
     if let Some(page_table) = registers.page_table_of_program() {
         site.add_in_space(page_table, || {
             executed_as(registers.sp, |at, bytes| guest.read_memory(at, bytes))

@@ -27,7 +27,7 @@ struct Register {
 #[derive(Clone, Copy)]
 pub(super) struct GuestInterface {
     registers: unsafe extern "C" fn() -> *mut Array,
-    /// Its result is a size or a flag, by the version; the array's length says as much.
+    /// Its result is an `int` or a `bool`, by the version; the array's length says as much.
     read_register: unsafe extern "C" fn(*mut c_void, *mut Array),
     read_memory: Option<unsafe extern "C" fn(u64, *mut Array, usize) -> bool>,
     size_of_item: unsafe extern "C" fn(*mut Array) -> c_uint,
@@ -38,17 +38,18 @@ pub(super) struct GuestInterface {
 
 /// What stands for the registers that are read, in the order of [`NAMES`]. They stay the same, and are the same for all vCPUs.
 #[derive(Debug)]
-struct Handles([*mut c_void; 4]);
+struct Handles([*mut c_void; NAMES.len()]);
 
 // SAFETY: QEMU makes them of numbers of registers, and takes them from any of its threads.
 unsafe impl Send for Handles {}
 // SAFETY: as above.
 unsafe impl Sync for Handles {}
 
-/// The stack's end is the only one with another name in 32-bit emulators.
-const NAMES: [[&CStr; 2]; 4] = [
+/// The stack pointer is the only one with another name in 32-bit emulators.
+const NAMES: [[&CStr; 2]; 5] = [
     [c"cr0", c"cr0"],
     [c"cr3", c"cr3"],
+    [c"cr4", c"cr4"],
     [c"cs", c"cs"],
     [c"rsp", c"esp"],
 ];
@@ -63,7 +64,7 @@ impl GuestInterface {
     )]
     pub(super) fn find() -> Option<Self> {
         // SAFETY: each name stands for a function of the type that it has in qemu-plugin.h since version 2, and in GLib,
-        // which all of these emulators have loaded; what a result that is not looked at is, is of no matter.
+        // which all of these emulators have loaded. Results are in registers, which callers on x86-64 may ignore.
         unsafe {
             Some(Self {
                 registers: function(c"qemu_plugin_get_registers").ok()?,
@@ -80,10 +81,11 @@ impl GuestInterface {
     /// Of the vCPU whose instruction QEMU has called us for, which asked for registers. `None` if there are no such.
     pub(super) fn registers(&self) -> Option<VcpuRegisters> {
         let Handles(handles) = HANDLES.get_or_init(|| self.handles()).as_ref()?;
-        let [cr0, cr3, cs, sp] = handles.map(|handle| self.register(handle));
+        let [cr0, cr3, cr4, cs, sp] = handles.map(|handle| self.register(handle));
         Some(VcpuRegisters {
             cr0: cr0?,
             cr3: cr3?,
+            cr4: cr4?,
             cs: cs?,
             sp: sp?,
         })
@@ -154,10 +156,10 @@ impl GuestInterface {
         }
         // SAFETY: QEMU has made it for us.
         unsafe { (self.free_array)(array, 1) };
-        let [Some(cr0), Some(cr3), Some(cs), Some(sp)] = handles else {
+        let [Some(cr0), Some(cr3), Some(cr4), Some(cs), Some(sp)] = handles else {
             return None;
         };
-        Some(Handles([cr0, cr3, cs, sp]))
+        Some(Handles([cr0, cr3, cr4, cs, sp]))
     }
 }
 

@@ -16,7 +16,7 @@ pub enum GuestNameError {
         /// The name that was asked for.
         name: String,
     },
-    /// A guest has it, and cannot be what the rest of the text asks for.
+    /// The name is a guest's, and the rest of the text does not fit it.
     #[error("{0}")]
     Refused(String),
 }

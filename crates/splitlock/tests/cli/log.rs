@@ -256,6 +256,28 @@ fn a_damaged_log_in_an_archive_is_named_and_the_others_are_read() {
     assert!(errors.contains("2 logs that could not be read"), "{errors}");
 }
 
+#[test]
+fn an_archive_that_is_cut_off_is_one_damage() {
+    let trap = b"x86/split lock detection: #AC: a/1 took a split_lock trap at address: 0x10\n";
+    let long = trap.repeat(100);
+    let mut header = tar::Header::new_ustar();
+    header.set_size(long.len() as u64);
+    let mut archive = tar::Builder::new(vec![]);
+    archive
+        .append_data(&mut header, "kern.log", &long[..])
+        .unwrap();
+    let whole = archive.into_inner().unwrap();
+    let output = log(&whole[..4000], &["--format", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stdout).lines().count() > 30);
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("cannot read standard input:kern.log to its end: "),
+        "{errors}"
+    );
+    assert!(errors.contains("1 log that could not be read"), "{errors}");
+}
+
 /// A live log: the reader leaves, the writer goes on.
 #[test]
 fn a_closed_pipe_ends_it_quietly() {

@@ -53,7 +53,7 @@ const GUEST_CODE: [u8; 10] = [
 
 /// Until the guest's exit, or a signal.
 fn run(guest: &mut RealModeVcpu) -> Result<Tried> {
-    match guest.vcpu.run() {
+    match guest.run() {
         Ok(VcpuExit::IoOut(..)) => Ok(Tried::Completed),
         Ok(VcpuExit::Exception) => Ok(Tried::Exception),
         Ok(other) => bail!("the guest stopped with {other:?}"),

@@ -25,7 +25,7 @@ fn code() -> Vec<u8> {
 pub(crate) fn split(count: u32) -> Result<Split> {
     let mut guest = RealModeVcpu::new(&code(), count.into())?;
     loop {
-        match guest.vcpu.run() {
+        match guest.run() {
             Ok(VcpuExit::Hlt) => break,
             Ok(other) => bail!("the guest stopped with {other:?}"),
             Err(error) if error.errno() == libc::EINTR => {}
@@ -34,6 +34,6 @@ pub(crate) fn split(count: u32) -> Result<Split> {
     }
     Ok(Split {
         address: CODE,
-        value: guest.memory.read_obj(GuestAddress(OPERAND.into()))?,
+        value: guest.memory().read_obj(GuestAddress(OPERAND.into()))?,
     })
 }

@@ -78,8 +78,8 @@ impl Judge<'_> {
     }
 
     fn may_forget_cpus(&mut self) {
-        let is_mended = |features: Features| features.per_cpu_reenable;
-        if !self.features.is_none_or(is_mended) {
+        let may_forget = |features: Features| !features.per_cpu_reenable;
+        if self.features.is_some_and(may_forget) {
             self.doubts(
                 "with that, this kernel can forget to switch detection on again: the log may name too few",
             );

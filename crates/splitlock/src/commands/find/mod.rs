@@ -43,7 +43,7 @@ struct Found {
 impl Found {
     /// Whether the emulator tells in which address space of a guest something is executed.
     fn tells_address_spaces(&self) -> bool {
-        self.is_system && self.recordings.api_version >= 2
+        self.recordings.tells_spaces
     }
 }
 

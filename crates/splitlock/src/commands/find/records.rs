@@ -33,6 +33,8 @@ pub(super) struct Recordings {
     pub(super) left_out: u64,
     pub(super) without_site: u64,
     pub(super) api_version: u32,
+    /// The emulator tells address spaces of a guest.
+    pub(super) tells_spaces: bool,
     executed: u64,
     /// Processes that still ran at the end, if it was looked.
     pub(super) still_running: Vec<u32>,
@@ -47,6 +49,7 @@ impl Recordings {
         self.without_site += recording.without_site;
         self.unwatched_without_room += recording.unwatched_without_room;
         self.api_version = recording.api_version;
+        self.tells_spaces |= recording.tells_spaces;
         for unwatched in &recording.unwatched {
             let path = String::from_utf8_lossy(&unwatched.path).into_owned();
             let reason = unwatched.reason.clone();

@@ -128,6 +128,8 @@ impl Site {
         self.has_more_threads |= other.has_more_threads;
         self.has_more_callers |= other.has_more_callers || other.code.callers != self.code.callers;
         self.processes += 1;
+        self.spaces.extend(other.spaces);
+        self.has_more_spaces |= other.has_more_spaces;
         for program in other.programs {
             if !self.programs.contains(&program) {
                 self.programs.push(program);

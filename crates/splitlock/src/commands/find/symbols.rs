@@ -238,13 +238,17 @@ impl GuestSymbols {
     }
 }
 
-/// Whether a file's name begins with that of one of these programs; true if none is known.
+/// Whether a file is named like one of these programs, perhaps with an ending such as `.debug`; true if none is known.
 fn is_of_one(path: &Path, spaces: &[AddressSpace]) -> bool {
     let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec);
     let file = name(path.as_os_str().as_bytes()).unwrap_or_default();
     let programs = spaces.iter().map(|it| &it.program[..]);
     let mut known = programs.filter(|it| !it.is_empty()).peekable();
-    known.peek().is_none() || known.filter_map(name).any(|it| file.starts_with(&it))
+    let is_named = |program: Vec<u8>| {
+        let ending = file.strip_prefix(&program[..]);
+        ending.is_some_and(|it| it.is_empty() || it.starts_with(b".")) && !program.is_empty()
+    };
+    known.peek().is_none() || known.filter_map(name).any(is_named)
 }
 
 impl Symbols {
@@ -287,5 +291,6 @@ mod tests {
         assert!(is_of_one("build/one.debug", &["/bin/two", "/bin/one"]));
         assert!(!is_of_one("build/one", &["/bin/two", ""]));
         assert!(!is_of_one("one/two", &["/bin/one"]));
+        assert!(!is_of_one("build/one", &["/bin/o", "/bin/"]));
     }
 }

@@ -32,11 +32,16 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
     }
     let mut totals = Totals::default();
     for path in &args.files {
+        let before = totals.unreadable;
         match print_all(path, args, &mut totals) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(Exit::Fine),
             // The others are read all the same.
-            Err(error) => totals.add_error(error),
+            Err(error) => {
+                totals.add_error(error);
+                // Where a member is cut off, its archive is, too: that is one log.
+                totals.unreadable = (totals.unreadable - 1).max(before + 1);
+            }
         }
     }
     let summary = totals.summary();

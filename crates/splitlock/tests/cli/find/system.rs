@@ -42,6 +42,13 @@ fn instructions_of_a_boot_sector_are_found_among_those_of_the_firmware() {
         })
         .collect();
     assert_eq!(all, [(7, 32, "split_32"), (5, 16, "split_16")], "{found}");
+    let tells = number(&found["plugin_interface_version"]) >= 2;
+    let spaces = &sites(&found)[2]["address_spaces"];
+    assert_eq!(
+        spaces.as_array().map(Vec::len),
+        tells.then_some(0),
+        "it is the kernel's"
+    );
     let at_one_address: Vec<_> = sites(&found)
         .iter()
         .skip(2)

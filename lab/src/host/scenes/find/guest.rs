@@ -20,6 +20,9 @@ use crate::host::programs;
 /// A second name for the first program: the same instructions at the same addresses.
 const COPY: &str = "copy";
 
+/// Printed by the guest if a program has not ended as it has to.
+const FAILED: &str = "a program has failed";
+
 const LIMIT_SECONDS: &str = "400";
 
 /// Boots Linux in an emulator that shows address spaces, and compares what was found with what was in the programs alone.
@@ -43,11 +46,11 @@ pub(super) fn findings(
     expected.insert(format!("/{COPY}"), counts.clone());
 
     let lines = found.iter().map(|(program, ..)| program.line(program.name));
-    let lines: Vec<_> = lines.chain([line]).collect();
-    let init = format!(
-        "#!/bin/busybox sh\n{}\nbusybox poweroff -f\n",
-        lines.join("\n")
-    );
+    let lines: String = lines
+        .chain([line])
+        .map(|line| format!("{line} || echo {FAILED}\n"))
+        .collect();
+    let init = format!("#!/bin/busybox sh\n{lines}/bin/busybox poweroff -f\n");
     let busybox = read(&lab.programs().busybox)?;
     let mut entries = vec![folder("bin"), folder("dev"), file("bin/busybox", busybox)];
     entries.push(file("init", init.into_bytes()));
@@ -58,6 +61,7 @@ pub(super) fn findings(
     let initramfs = place.join("initramfs");
     output::write(&initramfs, &archive(entries)?)?;
 
+    let console = place.join("console");
     let result = place.join("found.json");
     let mut command = process::Command::new("timeout");
     command
@@ -69,7 +73,7 @@ pub(super) fn findings(
         .arg(&result)
         .args(["--", Qemu::NAME])
         .args("-m 256 -nodefaults -display none -no-reboot -serial".split(' '))
-        .arg(format!("file:{}", place.join("console").display()))
+        .arg(format!("file:{}", console.display()))
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
@@ -98,10 +102,15 @@ pub(super) fn findings(
         &format!("/{name} and /{COPY} have the same addresses, and nothing but these programs splits locks"),
         by_program.keys().eq(expected.keys()),
     );
+    let said = fs::read(&console).context("the guest has printed nothing")?;
+    findings.check(
+        "each program has ended as it has to",
+        !String::from_utf8_lossy(&said).contains(FAILED),
+    );
     Ok(findings)
 }
 
-/// The instructions of each program, by as what the guest has executed it; empty for what is of none.
+/// The instructions of each program, by the path that the guest executed; empty for what is of none.
 fn by_program(found: &Value) -> Option<BTreeMap<String, Counts>> {
     let mut all = BTreeMap::<String, Counts>::new();
     for site in found["sites"].as_array()? {

@@ -18,7 +18,7 @@ use crate::host::machine::outputs::rows;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
     pub(super) name: &'static str,
-    pub(super) guest: Guest,
+    pub(super) subject: Subject,
     pub(super) guard: &'static str,
     /// A figure shows it.
     pub(super) is_drawn: bool,
@@ -27,12 +27,12 @@ pub(super) struct Sweep {
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guest {
+pub(super) enum Subject {
     /// Nothing but split locks, at CPL3.
     Dense,
     /// One after each millisecond of work, at CPL0.
     Sparse,
-    /// Not a guest, but a process with a timer of its own.
+    /// A process with a timer of its own.
     Program,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Expected {
 /// The time that a split lock takes which the CPU lets through: about what was measured on hardware.
 pub(super) const BUS_LOCK: Duration = Duration::from_micros(1);
 
-/// The work of [`Guest::Sparse`].
+/// The work of [`Subject::Sparse`].
 const WORK: Duration = Duration::from_millis(1);
 
 /// What a figure shows.
@@ -64,7 +64,7 @@ const ENOUGH_TO_JUDGE: &str = "--timeouts 1ms..49ms/6ms --repeat 3";
 
 const DENSE: Sweep = Sweep {
     name: "dense",
-    guest: Guest::Dense,
+    subject: Subject::Dense,
     guard: "off",
     is_drawn: true,
     expected: Expected::PastTheSleep,
@@ -72,7 +72,7 @@ const DENSE: Sweep = Sweep {
 
 const SPARSE: Sweep = Sweep {
     name: "sparse",
-    guest: Guest::Sparse,
+    subject: Subject::Sparse,
     ..DENSE
 };
 
@@ -91,7 +91,7 @@ pub(super) const SWEEPS_DETECTION_OFF: [Sweep; 2] = [
 /// Where it punishes. The kernel names only a few of a program's many processes, so this one has a boot of its own.
 pub(super) const SWEEPS_PROGRAM: [Sweep; 1] = [Sweep {
     name: "program-with-timer",
-    guest: Guest::Program,
+    subject: Subject::Program,
     is_drawn: false,
     ..DENSE
 }];
@@ -143,20 +143,20 @@ const MOST_SHOWN: usize = 9;
 /// Of a run's time: entries and exits, the host's ticks, and the turn that was not done at its end.
 const UNDISTURBED_SHARE: f64 = 0.8;
 
-impl Guest {
+impl Subject {
     fn arguments(self) -> &'static str {
         match self {
-            Guest::Dense => "--guest split --level cpl3",
-            Guest::Sparse => "--guest sparse:1ms --level cpl0",
-            Guest::Program => "--program --timer itimer-real",
+            Subject::Dense => "--guest split --level cpl3",
+            Subject::Sparse => "--guest sparse:1ms --level cpl0",
+            Subject::Program => "--program --timer itimer-real",
         }
     }
 
     /// The turns that a run of this length allows.
     fn most_turns(self, run: Nanos) -> u64 {
         let turn = match self {
-            Guest::Dense | Guest::Program => BUS_LOCK,
-            Guest::Sparse => WORK,
+            Subject::Dense | Subject::Program => BUS_LOCK,
+            Subject::Sparse => WORK,
         };
         // The first one of a sparse guest begins with its work.
         u64::try_from(u128::from(run.0) / turn.as_nanos()).unwrap_or(u64::MAX)
@@ -166,7 +166,7 @@ impl Guest {
 impl Sweep {
     /// Whether a trap is of what the sweep measures.
     pub(super) fn is_own(&self, trap: &Event) -> bool {
-        trap.guest == (self.guest != Guest::Program)
+        trap.guest == (self.subject != Subject::Program)
     }
 
     pub(super) fn command(&self, for_figures: bool) -> Command {
@@ -176,9 +176,9 @@ impl Sweep {
         };
         let line = format!(
             "/bin/splitlock sweep {} {runs} --seed 1{} --csv -",
-            self.guest.arguments(),
-            match self.guest {
-                Guest::Program => String::new(),
+            self.subject.arguments(),
+            match self.subject {
+                Subject::Program => String::new(),
                 _ => format!(" --warm-up 2 --guard {}", self.guard),
             }
         );
@@ -228,13 +228,13 @@ impl Sweep {
         let timeout = Nanos(timeout_ns);
         match self.expected {
             Expected::Undisturbed => {
-                let most = self.guest.most_turns(Nanos(sample.elapsed_ns));
-                let least = (self.guest.most_turns(timeout) as f64 * UNDISTURBED_SHARE) as u64;
+                let most = self.subject.most_turns(Nanos(sample.elapsed_ns));
+                let least = (self.subject.most_turns(timeout) as f64 * UNDISTURBED_SHARE) as u64;
                 (least..=most).contains(&turns)
             }
-            Expected::Emulated => match self.guest {
-                Guest::Dense | Guest::Program => turns > 0,
-                Guest::Sparse => turns >= self.guest.most_turns(timeout) / 2,
+            Expected::Emulated => match self.subject {
+                Subject::Dense | Subject::Program => turns > 0,
+                Subject::Sparse => turns >= self.subject.most_turns(timeout) / 2,
             },
             Expected::Granted => true,
             Expected::PastTheSleep => {
