@@ -224,14 +224,15 @@ fn fail_after_heading(path: &str) -> String {
     complaint(&splitlock(&["log", path]).output().unwrap())
 }
 
+fn gzip(log: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(vec![], Compression::none());
+    encoder.write_all(log).unwrap();
+    encoder.finish().unwrap()
+}
+
 #[test]
 fn a_damaged_log_in_an_archive_is_named_and_the_others_are_read() {
     let trap = b"x86/split lock detection: #AC: a/1 took a split_lock trap at address: 0x10\n";
-    let gzip = |log: &[u8]| {
-        let mut encoder = GzEncoder::new(vec![], Compression::none());
-        encoder.write_all(log).unwrap();
-        encoder.finish().unwrap()
-    };
     let long = gzip(&trap.repeat(100));
     let short = gzip(trap);
     let mut archive = tar::Builder::new(vec![]);
@@ -259,23 +260,24 @@ fn a_damaged_log_in_an_archive_is_named_and_the_others_are_read() {
 #[test]
 fn an_archive_that_is_cut_off_is_one_damage() {
     let trap = b"x86/split lock detection: #AC: a/1 took a split_lock trap at address: 0x10\n";
-    let long = trap.repeat(100);
+    let compressed = gzip(&trap.repeat(100));
     let mut header = tar::Header::new_ustar();
-    header.set_size(long.len() as u64);
+    header.set_size(compressed.len() as u64);
     let mut archive = tar::Builder::new(vec![]);
     archive
-        .append_data(&mut header, "kern.log", &long[..])
+        .append_data(&mut header, "kern.log.gz", &compressed[..])
         .unwrap();
     let whole = archive.into_inner().unwrap();
     let output = log(&whole[..4000], &["--format", "json"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stdout).lines().count() > 30);
     let errors = text(&output.stderr);
-    assert!(
-        errors.contains("cannot read standard input:kern.log to its end: "),
-        "{errors}"
-    );
-    assert!(errors.contains("1 log that could not be read"), "{errors}");
+    for sentence in [
+        "cannot read standard input:kern.log.gz to its end: ",
+        "cannot read standard input: ",
+        "1 log that could not be read",
+    ] {
+        assert!(errors.contains(sentence), "{errors}");
+    }
 }
 
 /// A live log: the reader leaves, the writer goes on.
