@@ -20,9 +20,10 @@ pub(crate) struct KernelSource {
     pub(crate) version: String,
 }
 
-/// What neither a small kernel for x86 nor a patch of ours is made of: more than half of it.
-const NOT_FOR_US: [&str; 7] = [
-    "*/arch/[!x]*/*",
+/// What neither a small kernel for x86 nor a patch of ours is made of: more than half of it. All Kconfig files are read.
+const NOT_FOR_US: [&str; 8] = [
+    "*/arch/[!x]*/*.[chS]",
+    "*/arch/[!x]*/*.dts*",
     "*/Documentation/*.rst",
     "*/Documentation/*.yaml",
     "*/drivers/gpu/*.[ch]",
