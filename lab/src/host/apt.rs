@@ -41,20 +41,22 @@ impl Apt {
         Ok(apt)
     }
 
-    /// Uses these package sources, in the format of sources.list, and none of the machine's.
-    pub(crate) fn with_sources(home: PathBuf, sources: &str) -> Result<Self> {
+    /// That of another suite of Debian, with its lists fetched. `home` is a folder of the cache.
+    pub(crate) fn of_suite(cache: &Cache, home: &str, suite: &str) -> Result<Self> {
+        let home = cache.folder(home);
         let list = home.join("sources.list");
-        output::write(&list, sources.as_bytes())?;
-        let sources = Some(list);
-        Ok(Self {
-            sources,
+        output::write(&list, sources(suite)?.as_bytes())?;
+        let apt = Self {
+            sources: Some(list),
             ..Self::new(home)?
-        })
+        };
+        apt.update()?;
+        Ok(apt)
     }
 
     /// Fetches the lists of packages. A source that cannot be reached is no error yet: what is missed
     /// then, if anything, is found out when it is looked for.
-    pub(crate) fn update(&self) -> Result<()> {
+    fn update(&self) -> Result<()> {
         programs::run(self.command("apt-get").arg("update")).map(drop)
     }
 
@@ -183,7 +185,7 @@ pub(crate) fn unpacked_from(
 }
 
 /// Package sources for another suite of Debian, from the mirror that this machine uses.
-pub(crate) fn sources(suite: &str) -> Result<String> {
+fn sources(suite: &str) -> Result<String> {
     let mut command = Command::new("apt-get");
     command.args([
         "indextargets",

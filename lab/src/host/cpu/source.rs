@@ -31,10 +31,7 @@ impl Source {
         let root = cache.folder("bochs");
         let what = format!("the source of Bochs (Debian's {SUITE})");
         apt::unpacked_from(&what, &root, |draft| {
-            let sources = apt::sources(SUITE)?;
-            let apt = Apt::with_sources(cache.folder("apt-bochs"), &sources)?;
-            apt.update()?;
-            fetch(&apt, draft)
+            fetch(&Apt::of_suite(cache, "apt-bochs", SUITE)?, draft)
         })?;
         let sha256 = fs::read_to_string(root.join(CHECKSUM))
             .with_context(|| format!("{} is damaged: remove it", root.display()))?;

@@ -70,9 +70,7 @@ pub(super) fn newest(cache: &Cache) -> Result<BootKernel> {
 
 /// That of the suite with the newest kernel, with its lists fetched.
 pub(super) fn newest_apt(cache: &Cache) -> Result<Apt> {
-    let apt = Apt::with_sources(cache.folder("apt-newest"), &apt::sources(NEWEST_SUITE)?)?;
-    apt.update()?;
-    Ok(apt)
+    Apt::of_suite(cache, "apt-newest", NEWEST_SUITE)
 }
 
 /// Debian 12 names its own series without the number.

@@ -47,9 +47,7 @@ impl Qemu {
     pub(crate) fn newer(cache: &Cache) -> Result<Self> {
         let root = cache.folder("qemu-newer");
         apt::unpacked_from(&format!("QEMU of {NEWER_SUITE}"), &root, |draft| {
-            let sources = apt::sources(NEWER_SUITE)?;
-            let apt = Apt::with_sources(cache.folder("apt-qemu"), &sources)?;
-            apt.update()?;
+            let apt = Apt::of_suite(cache, "apt-qemu", NEWER_SUITE)?;
             apt.unpack_with_dependencies(&[PACKAGE.to_owned()], draft)
         })?;
         Ok(Self { root })
@@ -58,8 +56,8 @@ impl Qemu {
     /// What programs take for the emulator's own name.
     pub(crate) const NAME: &str = "qemu-system-x86_64";
 
-    /// Makes a program of that name that starts it here with its own libraries. The answer is the folder, which is made.
-    pub(crate) fn launcher(&self, place: &Path) -> Result<PathBuf> {
+    /// Makes a program of that name in a folder, which it returns, that starts it here with its own libraries.
+    pub(crate) fn launcher(&self, folder: PathBuf) -> Result<PathBuf> {
         let root = self.root.canonicalize()?;
         // Debian has /lib as a link to /usr/lib, which is no package's.
         let loader = [LOADER, "usr/lib64/ld-linux-x86-64.so.2"].map(|it| root.join(it));
@@ -74,7 +72,6 @@ impl Qemu {
             root.join("usr/share/qemu").display(),
             root.join("usr/share/seabios").display(),
         );
-        let folder = place.join("emulator");
         let program = folder.join(Self::NAME);
         output::write(&program, script.as_bytes())?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;

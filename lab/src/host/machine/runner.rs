@@ -57,17 +57,10 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The same with KVM.
-    pub(crate) fn with_kvm(
-        name: &str,
-        kernel: &'a BootKernel,
-        limits: Limits,
-        commands: impl Into<Vec<Command>>,
-        judge: impl FnOnce(&Outcome, &Path) -> Result<Findings> + Send + 'a,
-    ) -> Self {
-        let mut scene = Self::new(name, kernel, limits, commands, judge);
-        scene.script.modules = kvm_modules(kernel, scene.options.vendor);
-        scene
+    /// With the modules of KVM.
+    pub(crate) fn with_kvm(mut self) -> Self {
+        self.script.modules = kvm_modules(self.kernel, self.options.vendor);
+        self
     }
 }
 

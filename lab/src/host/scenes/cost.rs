@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Kernels) -> Result<bool> {
 fn scene<'a>(kernel: &'a BootKernel, program: &Path) -> Scene<'a> {
     let command = Command::new(PROGRAM, &format!("/{PROGRAM}"));
     let judge = |outcome: &Outcome, _: &Path| judge(kernel, outcome);
-    let mut scene = Scene::with_kvm(PROGRAM, kernel, LIMITS, [command], judge);
+    let mut scene = Scene::new(PROGRAM, kernel, LIMITS, [command], judge).with_kvm();
     scene.script.files = vec![PlacedFile::in_root(program.to_owned())];
     scene
 }

@@ -97,7 +97,7 @@ impl DemoRun {
             Command::new(CONSOLE, "/bin/busybox cat /tmp/console"),
         ];
         let judge = move |outcome: &Outcome, folder: &Path| self.judge(kernel, outcome, folder);
-        let mut scene = Scene::with_kvm(self.name, kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new(self.name, kernel, LIMITS, commands, judge).with_kvm();
         scene.boot_words = self.boot_words;
         scene.script.settle_ms = 0;
         scene.script.files = vec![PlacedFile::in_root(kernel.image.clone())];

@@ -82,7 +82,7 @@ impl Fault {
             findings.check(&what, is_so);
             Ok(findings)
         };
-        let mut scene = Scene::with_kvm(self.name, kernel, LIMITS, [command], judge);
+        let mut scene = Scene::new(self.name, kernel, LIMITS, [command], judge).with_kvm();
         scene.options.cpus = self.cpus;
         scene.script.files = vec![PlacedFile::in_root(kernel.image.clone())];
         Ok(scene)

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Kernels) -> Result<bool> {
             Command::shell(LEFT_OFF, LEAVE_OFF),
         ];
         let judge = move |outcome: &Outcome, _: &Path| judge(kernel, outcome);
-        let mut scene = Scene::with_kvm("relieve", kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new("relieve", kernel, LIMITS, commands, judge).with_kvm();
         scene.options.cpus = CPUS;
         scene
     };

@@ -48,7 +48,7 @@ fn build(cache: &Cache) -> Result<PathBuf> {
 fn scene<'a>(kernel: &'a BootKernel, test: &Path) -> Scene<'a> {
     let command = Command::new(TEST, &format!("/{TEST}"));
     let judge = |outcome: &Outcome, _: &Path| judge(kernel, outcome);
-    let mut scene = Scene::with_kvm("selftest", kernel, LIMITS, [command], judge);
+    let mut scene = Scene::new("selftest", kernel, LIMITS, [command], judge).with_kvm();
     scene.options.cpus = CPUS;
     scene.script.files = vec![PlacedFile::in_root(test.to_owned())];
     scene

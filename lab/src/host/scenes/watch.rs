@@ -221,7 +221,7 @@ pub(crate) fn run(args: &Kernels) -> Result<bool> {
             .collect();
         let judge =
             move |outcome: &Outcome, folder: &Path| judge_all(kernel, &cases, outcome, folder);
-        let mut scene = Scene::with_kvm("watch", kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new("watch", kernel, LIMITS, commands, judge).with_kvm();
         let probes = TRAP_PROBES.into_iter().chain(END_PROBES);
         scene.script.probes = probes.map(str::to_owned).collect();
         scene

@@ -73,7 +73,7 @@ fn scene(kernel: &BootKernel, bus_lock_ns: u32) -> Scene<'_> {
         judge(&kernel.release, bus_lock_ns, has_guest, outcome, folder)
     };
     let name = format!("windows at {bus_lock_ns} ns");
-    let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+    let mut scene = Scene::new(&name, kernel, LIMITS, commands, judge).with_kvm();
     scene.options.bus_lock_ns = bus_lock_ns;
     scene.options.journal_locks = true;
     scene.script.settle_ms = SETTLE_MS;

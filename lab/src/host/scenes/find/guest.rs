@@ -25,6 +25,15 @@ const FAILED: &str = "a program has failed";
 
 const LIMIT_SECONDS: &str = "400";
 
+/// A program of the guest's root.
+struct Placed<'a> {
+    name: &'static str,
+    path: &'a Path,
+    /// What a shell does with it.
+    line: String,
+    counts: &'a Counts,
+}
+
 /// Boots Linux in an emulator that shows address spaces, and compares what was found with what was in the programs alone.
 pub(super) fn findings(
     lab: &Lab,
@@ -32,61 +41,30 @@ pub(super) fn findings(
     splitlock: &Path,
     found: &[(&Program, PathBuf, Counts)],
 ) -> Result<Findings> {
-    let qemu = Qemu::newer(&lab.cache)?;
+    let named = found.iter().map(|it| (it.0.name, it));
+    let first = found.first().context("there is no program")?;
+    let copied = first.0.name;
+    let placed: Vec<_> = named
+        .chain([(COPY, first)])
+        .map(|(name, (program, path, counts))| Placed {
+            name,
+            path,
+            line: program.line(name),
+            counts,
+        })
+        .collect();
     let place = lab.results(kernel, "find in a guest");
     output::empty_folder(&place)?;
-    let (name, path, counts, line) = match found.first() {
-        Some((program, path, counts)) => (program.name, path, counts, program.line(COPY)),
-        None => anyhow::bail!("there is no program"),
-    };
-    let mut expected: BTreeMap<String, Counts> = found
-        .iter()
-        .map(|(program, _, counts)| (format!("/{}", program.name), counts.clone()))
-        .collect();
-    expected.insert(format!("/{COPY}"), counts.clone());
-
-    let lines = found.iter().map(|(program, ..)| program.line(program.name));
-    let lines: String = lines
-        .chain([line])
-        .map(|line| format!("{line} || echo {FAILED}\n"))
-        .collect();
-    let init = format!("#!/bin/busybox sh\n{lines}/bin/busybox poweroff -f\n");
-    let busybox = read(&lab.programs().busybox)?;
-    let mut entries = vec![folder("bin"), folder("dev"), file("bin/busybox", busybox)];
-    entries.push(file("init", init.into_bytes()));
-    entries.push(file(COPY, read(path)?));
-    for (program, path, _) in found {
-        entries.push(file(program.name, read(path)?));
-    }
     let initramfs = place.join("initramfs");
-    output::write(&initramfs, &archive(entries)?)?;
-
+    output::write(&initramfs, &archived(lab, &placed)?)?;
     let console = place.join("console");
-    let result = place.join("found.json");
-    let mut command = process::Command::new("timeout");
-    command
-        .arg(LIMIT_SECONDS)
-        .arg(splitlock)
-        .args(["find", "--system", "--json", "--qemu"])
-        .arg(qemu.launcher(&place)?)
-        .arg("--out")
-        .arg(&result)
-        .args(["--", Qemu::NAME])
-        .args("-m 256 -nodefaults -display none -no-reboot -serial".split(' '))
-        .arg(format!("file:{}", console.display()))
-        .arg("-kernel")
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(&initramfs)
-        .args(["-append", "console=ttyS0 quiet panic=-1"]);
-    programs::run(&mut command)
-        .with_context(|| format!("cannot boot a guest in QEMU: see {}", place.display()))?;
-    let found = fs::read(&result).context("`splitlock find` has written no result")?;
-    let found: Value = serde_json::from_slice(&found).context("what it has written is no JSON")?;
-    let by_program = by_program(&found);
-    let by_program =
-        by_program.context("`splitlock find` wrote something else than it promises")?;
+    let by_program = boot(lab, kernel, splitlock, &initramfs, &console)
+        .with_context(|| format!("cannot find anything in a guest: see {}", place.display()))?;
 
+    let expected: BTreeMap<String, &Counts> = placed
+        .iter()
+        .map(|it| (format!("/{}", it.name), it.counts))
+        .collect();
     let mut findings = Findings::new(&format!("\n{} in QEMU, find --system", kernel.release));
     for (program, counts) in &expected {
         findings.check(
@@ -95,11 +73,11 @@ pub(super) fn findings(
                 counts.len(),
                 counts.values().sum::<u64>()
             ),
-            by_program.get(program) == Some(counts),
+            by_program.get(program) == Some(*counts),
         );
     }
     findings.check(
-        &format!("/{name} and /{COPY} have the same addresses, and nothing but these programs splits locks"),
+        &format!("/{copied} and /{COPY} have the same addresses, and nothing but these programs splits locks"),
         by_program.keys().eq(expected.keys()),
     );
     let said = fs::read(&console).context("the guest has printed nothing")?;
@@ -108,6 +86,54 @@ pub(super) fn findings(
         !String::from_utf8_lossy(&said).contains(FAILED),
     );
     Ok(findings)
+}
+
+/// What the guest boots into.
+fn archived(lab: &Lab, placed: &[Placed<'_>]) -> Result<Vec<u8>> {
+    let lines = placed
+        .iter()
+        .map(|it| format!("{} || echo {FAILED}\n", it.line));
+    let lines: String = lines.collect();
+    let init = format!("#!/bin/busybox sh\n{lines}/bin/busybox poweroff -f\n");
+    let busybox = read(&lab.programs().busybox)?;
+    let mut entries = vec![folder("bin"), folder("dev"), file("bin/busybox", busybox)];
+    entries.push(file("init", init.into_bytes()));
+    for it in placed {
+        entries.push(file(it.name, read(it.path)?));
+    }
+    archive(entries)
+}
+
+/// What `splitlock find` says of the guest's programs.
+fn boot(
+    lab: &Lab,
+    kernel: &BootKernel,
+    splitlock: &Path,
+    initramfs: &Path,
+    console: &Path,
+) -> Result<BTreeMap<String, Counts>> {
+    let qemu = Qemu::newer(&lab.cache)?;
+    let result = initramfs.with_file_name("found.json");
+    let mut command = process::Command::new("timeout");
+    command
+        .arg(LIMIT_SECONDS)
+        .arg(splitlock)
+        .args(["find", "--system", "--json", "--qemu"])
+        .arg(qemu.launcher(initramfs.with_file_name("emulator"))?)
+        .arg("--out")
+        .arg(&result)
+        .args(["--", Qemu::NAME])
+        .args("-m 256 -nodefaults -display none -no-reboot -serial".split(' '))
+        .arg(format!("file:{}", console.display()))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+    programs::run(&mut command)?;
+    let found = fs::read(&result).context("`splitlock find` has written no result")?;
+    let found: Value = serde_json::from_slice(&found).context("what it has written is no JSON")?;
+    by_program(&found).context("`splitlock find` wrote something else than it promises")
 }
 
 /// The instructions of each program, by the path that the guest executed; empty for what is of none.

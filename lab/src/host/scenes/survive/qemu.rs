@@ -138,7 +138,7 @@ pub(super) fn scenes<'a>(
         });
         let name = format!("QEMU, {}", run.name);
         let judge = move |outcome: &Outcome, _: &Path| judge(kernel, run, outcome);
-        let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new(&name, kernel, LIMITS, commands, judge).with_kvm();
         scene.options.journal_locks = true;
         scene.script.files = files;
         Ok(scene)

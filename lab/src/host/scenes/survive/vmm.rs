@@ -80,7 +80,7 @@ pub(super) fn scenes<'a>(
     let files = qemu.files(&[library.clone(), program])?;
     let scene = |name: &str, boot_words, commands: Vec<Command>, judge: Judge| {
         let judge = move |outcome: &Outcome, _: &Path| judge(&kernel.release, outcome);
-        let mut scene = Scene::with_kvm(name, kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new(name, kernel, LIMITS, commands, judge).with_kvm();
         scene.options.cpus = CPUS;
         scene.boot_words = boot_words;
         scene.script.files.clone_from(&files);

@@ -90,7 +90,7 @@ impl Boot {
         commands.extend((self.commands)());
         let judge = |outcome: &Outcome, folder: &Path| self.judge(kernel, outcome, folder);
         let name = scene_name(self.name);
-        let mut scene = Scene::with_kvm(&name, kernel, LIMITS, commands, judge);
+        let mut scene = Scene::new(&name, kernel, LIMITS, commands, judge).with_kvm();
         scene.options.bus_lock_ns = BUS_LOCK.subsec_nanos();
         scene.boot_words = self.boot_words;
         scene.script.probes = TRAP_PROBES.map(str::to_owned).into();
