@@ -38,9 +38,9 @@ pub(crate) fn run(args: &LogArgs) -> Result<Exit> {
             Ok(ControlFlow::Break(())) => return Ok(Exit::Fine),
             // The others are read all the same.
             Err(error) => {
-                totals.add_error(error);
                 // Where a member is cut off, its archive is, too: that is one log.
-                totals.unreadable = (totals.unreadable - 1).max(before + 1);
+                totals.unreadable = totals.unreadable.max(before + 1);
+                totals.keep_error(error);
             }
         }
     }
@@ -105,7 +105,8 @@ fn print_log(
             Err(error) => {
                 // It is the last; the other logs are read all the same.
                 let error = anyhow::Error::new(error);
-                totals.add_error(error.context(format!("cannot read {name} to its end")));
+                totals.unreadable += 1;
+                totals.keep_error(error.context(format!("cannot read {name} to its end")));
                 break;
             }
         };
@@ -149,8 +150,7 @@ impl Totals {
         is_member
     }
 
-    fn add_error(&mut self, error: anyhow::Error) {
-        self.unreadable += 1;
+    fn keep_error(&mut self, error: anyhow::Error) {
         if self.errors.len() < MOST_ERRORS {
             self.errors.push(error);
         }
@@ -177,11 +177,10 @@ impl Totals {
             let refused = count(counts.refused_writes, "refused attempt", "refused attempts");
             parts.push(refused + " of the kernel to switch detection on or off");
         }
-        let own = "split lock of the kernel itself";
         for (number, one, many) in [
             (
                 counts.kernel_split_locks,
-                own,
+                "split lock of the kernel itself",
                 "split locks of the kernel itself",
             ),
             (
