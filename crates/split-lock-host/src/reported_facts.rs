@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_facts_in_how_long_they_may_be_left_out() {
+    fn ticks_a_second_follow_from_how_long_they_may_be_left_out() {
         for (ns, hz) in [
             (1_911_260_446_275_000, Some(Hz::HZ_1000)),
             (7_645_041_785_100_000, Some(Hz::HZ_250)),
