@@ -1,4 +1,7 @@
-//! Which program of a guest it is: by the page tables that it runs on, and by what Linux leaves on its stack.
+//! Which program of a guest it is: by its page tables, and by the path that Linux leaves at the end of its stack
+//! (AT_EXECFN).
+
+use split_lock_assist::decode::PAGE_BYTES;
 
 /// What is read of a vCPU when it has split a lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,11 +17,11 @@ impl VcpuRegisters {
     /// The physical address of its page tables, if it executes user code (privilege level 3). The kernel is the same in all
     /// of them, and firmware has none, or one for itself.
     pub(crate) fn page_table_of_program(&self) -> Option<u64> {
-        const PAGING: u64 = 1 << 31;
-        const NUMBERED: u64 = 1 << 17;
-        let is_program = self.cr0 & PAGING != 0 && self.cs & 3 == 3;
-        // With CR4.PCIDE the low bits are a number of the address space. With PAE tables begin at any multiple of 32.
-        let address = match self.cr4 & NUMBERED {
+        const CR0_PG: u64 = 1 << 31;
+        const CR4_PCIDE: u64 = 1 << 17;
+        let is_program = self.cr0 & CR0_PG != 0 && self.cs & 3 == 3;
+        // With CR4.PCIDE the low bits are the PCID. With PAE paging tables begin at any multiple of 32.
+        let address = match self.cr4 & CR4_PCIDE {
             0 => 0x000f_ffff_ffff_ffe0,
             _ => 0x000f_ffff_ffff_f000,
         };
@@ -26,23 +29,21 @@ impl VcpuRegisters {
     }
 }
 
-const PAGE: u64 = 4096;
-
 /// A stack and what is above it may be so large; a default limit of Linux is as large.
 const MOST_PAGES: u64 = 2048;
 
-/// As what a program was executed, if `sp` is on its first thread's stack: at its end Linux puts that name, and behind it
-/// a word that is zero. Empty if there is none to be seen.
-pub(crate) fn executed_as(sp: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Vec<u8> {
-    let mut bytes = [0; PAGE as usize];
+/// The path by which a program was executed, if `sp` is on its first thread's stack: Linux puts it at the end, and behind
+/// it a word that is zero. Empty if there is none to be seen.
+pub(crate) fn exec_path(sp: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Vec<u8> {
+    let mut bytes = [0; PAGE_BYTES as usize];
     let mut has_page = false;
-    let first = sp - sp % PAGE;
+    let first = sp - sp % PAGE_BYTES;
     // Pages that were never touched are not there, so the first gap need not be the end.
     for n in 0..MOST_PAGES {
-        let Some(page) = first.checked_add(n * PAGE) else {
+        let Some(page) = first.checked_add(n * PAGE_BYTES) else {
             break;
         };
-        let mut next = [0; PAGE as usize];
+        let mut next = [0; PAGE_BYTES as usize];
         if read(page, &mut next) {
             (bytes, has_page) = (next, true);
         } else if std::mem::take(&mut has_page)
@@ -92,17 +93,17 @@ mod tests {
     /// Memory from page 16 on: `.` is not there, `s` has other things, and `n` the end of a stack.
     fn found(pages: &str, end: &[u8]) -> Vec<u8> {
         let read = |address: u64, bytes: &mut [u8]| {
-            assert_eq!((address % PAGE, bytes.len() as u64), (0, PAGE));
-            let kind = pages.as_bytes().get((address / PAGE - 16) as usize);
+            assert_eq!((address % PAGE_BYTES, bytes.len() as u64), (0, PAGE_BYTES));
+            let kind = pages.as_bytes().get((address / PAGE_BYTES - 16) as usize);
             bytes.fill(0);
             match kind {
                 Some(b's') => bytes[..3].copy_from_slice(b"x=y"),
-                Some(b'n') => bytes[PAGE as usize - end.len()..].copy_from_slice(end),
+                Some(b'n') => bytes[PAGE_BYTES as usize - end.len()..].copy_from_slice(end),
                 _ => return false,
             }
             true
         };
-        executed_as(16 * PAGE + 8, read)
+        exec_path(16 * PAGE_BYTES + 8, read)
     }
 
     #[test]
@@ -125,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(found("sn", end), b"", "{end:?}");
         }
-        assert_eq!(executed_as(u64::MAX, |_, _| false), b"");
-        assert_eq!(executed_as(0, |_, _| true), b"");
+        assert_eq!(exec_path(u64::MAX, |_, _| false), b"");
+        assert_eq!(exec_path(0, |_, _| true), b"");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use split_lock_assist::cpu::Mode;
+use split_lock_assist::decode::PAGE_BYTES;
 use split_lock_find::emulator::Emulators;
 use split_lock_find::records::{Code, FileWords, Recorder, Target};
 
@@ -20,8 +21,6 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
 /// The addresses of the emulator and the program are not known yet.
 const UNKNOWN: u64 = u64::MAX;
-
-const PAGE: u64 = 4096;
 
 /// Everything there is, once in a process.
 #[derive(Debug)]
@@ -122,7 +121,7 @@ impl Plugin {
         }
         self.recorder.count_translated();
         let page = match self.target {
-            Target::System => host - host % PAGE,
+            Target::System => host - host % PAGE_BYTES,
             Target::X86_64 | Target::I386 => 0,
         };
         let code = Code::in_modes(pc, bytes, &modes).in_page(page);

@@ -89,7 +89,7 @@ pub struct Site {
 pub struct AddressSpace {
     /// The physical address of its page tables, from CR3. Another process may have it later.
     pub page_table: u64,
-    /// As what the program was executed, where the emulator and the guest tell; otherwise empty.
+    /// The path by which the program was executed, where the emulator and the guest tell; otherwise empty.
     pub program: Vec<u8>,
     /// How often the instruction has split a lock there.
     pub count: u64,
@@ -218,7 +218,7 @@ impl<'a> Words<'a> {
             count: words.get(from + space::COUNT),
         });
         let spaces = spaces.take_while(|it| it.page_table != 0);
-        // A writer may have been killed, or be, between the two.
+        // A writer may be between claiming it and counting, or have been killed there.
         let spaces = spaces.filter(|it| it.count != 0);
         let (callers, spaces) = match target {
             Target::System => (vec![], spaces.collect()),

@@ -13,7 +13,7 @@ use split_lock_find::records::{SiteRecord, Target};
 
 use super::guest::GuestInterface;
 use super::interface::{Block, Bytes, Info, Instruction, Interface, OnMemory, version_of_emulator};
-use crate::guest::{VcpuRegisters, executed_as};
+use crate::guest::{VcpuRegisters, exec_path};
 use crate::plugin::{Emulation, Plugin, Watch};
 
 static INTERFACE: OnceLock<Interface> = OnceLock::new();
@@ -222,7 +222,7 @@ extern "C" fn store_near_end(vcpu: c_uint, info: u32, address: u64, data: *mut c
 fn add_in_space(site: SiteRecord<'_>, registers: &VcpuRegisters, guest: &GuestInterface) {
     if let Some(page_table) = registers.page_table_of_program() {
         site.add_in_space(page_table, || {
-            executed_as(registers.sp, |at, bytes| guest.read_memory(at, bytes))
+            exec_path(registers.sp, |at, bytes| guest.read_memory(at, bytes))
         });
     }
 }

@@ -136,7 +136,7 @@ impl Interface {
                     c"qemu_plugin_register_vcpu_syscall_ret_cb",
                     version,
                 )?,
-                guest: GuestInterface::find().filter(|_| is_system),
+                guest: is_system.then(GuestInterface::find).flatten(),
             })
         }
     }

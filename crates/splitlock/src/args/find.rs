@@ -28,10 +28,10 @@ use clap::{Args, ValueEnum};
 pub(crate) struct FindArgs {
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = FindFormat::Text)]
-    pub(crate) format: FindFormat,
+    format: FindFormat,
     /// Short for `--format json`.
     #[arg(long, conflicts_with = "format")]
-    pub(crate) json: bool,
+    json: bool,
     /// Write the result to this file, which appears whole or not at all.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -56,7 +56,15 @@ pub(crate) struct FindArgs {
     pub(crate) program: Vec<OsString>,
 }
 
-/// How the result is written.
+impl FindArgs {
+    pub(crate) fn format(&self) -> FindFormat {
+        match self.json {
+            true => FindFormat::Json,
+            false => self.format,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FindFormat {
     /// A page for people.

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use split_lock_find::records::AddressSpace;
 use split_lock_symbols::{FunctionName, SourceLine};
 
 use super::Found;
 use super::place::Kind;
-use super::site::{Site, Space};
+use super::site::Site;
 use super::symbols::Caller;
 
 pub(super) fn text(found: &Found) -> Result<String> {
@@ -63,17 +64,18 @@ fn site(found: &Found, site: &Site) -> Value {
         "threads": site.threads,
         "more_threads": site.has_more_threads,
         "programs": site.programs,
-        "address_spaces": found.tells_address_spaces().then(spaces),
+        "address_spaces": found.recordings.tells_spaces.then(spaces),
         "more_address_spaces": site.has_more_spaces,
         "processes": site.processes,
         "suppressed_by": site.suppressed_by,
     })
 }
 
-fn space(space: &Space) -> Value {
+fn space(space: &AddressSpace) -> Value {
+    let program = String::from_utf8_lossy(&space.program);
     json!({
         "page_table": address(space.page_table),
-        "program": Some(&space.program).filter(|it| !it.is_empty()),
+        "program": Some(program).filter(|it| !it.is_empty()),
         "count": space.count,
     })
 }

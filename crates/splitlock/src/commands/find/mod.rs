@@ -40,19 +40,8 @@ struct Found {
     unused_suppressions: Vec<String>,
 }
 
-impl Found {
-    /// Whether the emulator tells in which address space of a guest something is executed.
-    fn tells_address_spaces(&self) -> bool {
-        self.recordings.tells_spaces
-    }
-}
-
 pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
-    let format = if args.json {
-        FindFormat::Json
-    } else {
-        args.format
-    };
+    let format = args.format();
     let out = args.out.as_deref().map(Output::prepare).transpose()?;
     let suppressions = Suppressions::read(&args.suppress)?;
     let symbols = GuestSymbols::read(&args.symbols)?;
@@ -106,8 +95,7 @@ pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
     let evaluate = std::sync::Arc::new(evaluate);
     let (reader, evaluate_then) = (collector.reader(), std::sync::Arc::clone(&evaluate));
     signals.pass_on(child.id(), move || {
-        let page = text::page(&evaluate_then(reader.read()));
-        let _closed = io::stderr().write_all(page.as_bytes());
+        print_page(&evaluate_then(reader.read()));
     })?;
     let status = child
         .wait()
@@ -133,7 +121,7 @@ pub(crate) fn run(args: &FindArgs) -> Result<Exit> {
     };
     // Whoever reads a pipeline's log wants to know why it has failed, and does not see the file.
     if failure.is_some() && is_in_file {
-        let _closed = io::stderr().write_all(text::page(&found).as_bytes());
+        print_page(&found);
     }
     Ok(failure.unwrap_or_else(|| Exit::of_program(status)))
 }
@@ -174,6 +162,10 @@ impl Base {
 
 /// The page is for whoever looks at the terminal; the program has standard output.
 fn write(found: &Found, format: FindFormat, out: Option<Output>) -> Result<()> {
+    if out.is_none() && format == FindFormat::Text {
+        print_page(found);
+        return Ok(());
+    }
     let text = match format {
         FindFormat::Text => text::page(found),
         FindFormat::Json => json::text(found)?,
@@ -181,12 +173,13 @@ fn write(found: &Found, format: FindFormat, out: Option<Output>) -> Result<()> {
     };
     match out {
         Some(out) => out.write(|file| file.write_all(text.as_bytes())),
-        None if format == FindFormat::Text => {
-            let _closed = io::stderr().write_all(text.as_bytes());
-            Ok(())
-        }
         None => crate::stdout::print_plain(&text),
     }
+}
+
+/// On standard error, which may be closed.
+fn print_page(found: &Found) {
+    let _closed = io::stderr().write_all(text::page(found).as_bytes());
 }
 
 fn current_folder() -> PathBuf {

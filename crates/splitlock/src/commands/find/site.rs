@@ -29,20 +29,11 @@ pub(super) struct Site {
     /// Programs that it was executed in; of a guest those of which it is known.
     pub(super) programs: Vec<String>,
     /// Of a guest: address spaces that it was executed in, the most frequent first.
-    pub(super) spaces: Vec<Space>,
+    pub(super) spaces: Vec<AddressSpace>,
     pub(super) has_more_spaces: bool,
     /// Processes, forks not counted.
     pub(super) processes: u64,
     pub(super) suppressed_by: Option<String>,
-}
-
-/// An address space of a guest.
-#[derive(Debug, Clone)]
-pub(super) struct Space {
-    pub(super) page_table: u64,
-    /// As what it was executed; empty if that is not known.
-    pub(super) program: String,
-    pub(super) count: u64,
 }
 
 /// All of them: the most frequent first, and the same order for the same counts.
@@ -99,9 +90,10 @@ impl Sites {
 impl Site {
     fn new(recording: &Recording, record: &Record, symbols: &GuestSymbols) -> Self {
         let program = String::from_utf8_lossy(&recording.program).into_owned();
-        let mut spaces: Vec<_> = record.spaces.iter().map(Space::new).collect();
+        let mut spaces = record.spaces.clone();
         spaces.sort_by_key(|it| (Reverse(it.count), it.program.clone(), it.page_table));
-        let of_guest = spaces.iter().map(|it| it.program.clone());
+        let of_guest = spaces.iter();
+        let of_guest = of_guest.map(|it| String::from_utf8_lossy(&it.program).into_owned());
         let programs: BTreeSet<_> = of_guest.chain([program]).collect();
         Self {
             code: Code::locate(record, recording.target, symbols),
@@ -162,16 +154,6 @@ impl Site {
         found
             .or_else(|| lines().find(|it| is_own(it)))
             .or_else(|| lines().next())
-    }
-}
-
-impl Space {
-    fn new(record: &AddressSpace) -> Self {
-        Self {
-            page_table: record.page_table,
-            program: String::from_utf8_lossy(&record.program).into_owned(),
-            count: record.count,
-        }
     }
 }
 

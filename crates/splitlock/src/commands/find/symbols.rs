@@ -213,10 +213,10 @@ impl GuestSymbols {
                         .or_else(|_| LocatedCode::from_file(path, code.pc, None, None));
                     let located = located.ok().filter(|it| it.bytes.starts_with(&code.bytes));
                     let is_it = |it: &LocatedCode| match it.assumptions[..] {
-                        // Programs that are not loaded anywhere have the same addresses.
+                        // Programs with fixed addresses (ET_EXEC) have the same ones.
                         [] => is_of_one(path, spaces),
-                        // The same bytes at the only place that is as far into a page are no chance, but a kernel's or a
-                        // firmware's are not of such a file.
+                        // Of a position-independent program, the only place as far into a page has the same bytes. A kernel or
+                        // a firmware is no such program.
                         _ => !spaces.is_empty(),
                     };
                     if let Some(located) = located.filter(is_it) {
@@ -240,15 +240,16 @@ impl GuestSymbols {
 
 /// Whether a file is named like one of these programs, perhaps with an ending such as `.debug`; true if none is known.
 fn is_of_one(path: &Path, spaces: &[AddressSpace]) -> bool {
-    let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec);
-    let file = name(path.as_os_str().as_bytes()).unwrap_or_default();
-    let programs = spaces.iter().map(|it| &it.program[..]);
-    let mut known = programs.filter(|it| !it.is_empty()).peekable();
-    let is_named = |program: Vec<u8>| {
-        let ending = file.strip_prefix(&program[..]);
-        ending.is_some_and(|it| it.is_empty() || it.starts_with(b".")) && !program.is_empty()
+    let file = path.file_name().unwrap_or_default().as_bytes();
+    let programs = spaces.iter().map(|it| OsStr::from_bytes(&it.program));
+    let mut names = programs
+        .filter_map(|it| Path::new(it).file_name())
+        .peekable();
+    let is_named = |name: &OsStr| {
+        let ending = file.strip_prefix(name.as_bytes());
+        ending.is_some_and(|it| it.is_empty() || it.starts_with(b"."))
     };
-    known.peek().is_none() || known.filter_map(name).any(is_named)
+    names.peek().is_none() || names.any(is_named)
 }
 
 impl Symbols {

@@ -33,7 +33,7 @@ pub(super) fn page(found: &Found) -> String {
         notes.push(format!("the suppression `{name}` matched nothing"));
     }
     notes.extend(gaps(&found.recordings));
-    if found.is_system && !found.tells_address_spaces() && !counted.is_empty() {
+    if found.is_system && !found.recordings.tells_spaces && !counted.is_empty() {
         let note =
             "this emulator does not tell which program of the guest it is: QEMU 9.0 and later do";
         notes.push(note.to_owned());
@@ -154,9 +154,9 @@ fn describe(page: &mut Page, n: usize, site: &Site, is_system: bool) {
 fn describe_spaces(page: &mut Page, site: &Site) {
     const MOST_SHOWN: usize = 3;
     for space in site.spaces.iter().take(MOST_SHOWN) {
-        let program = match &*space.program {
-            "" => "a program",
-            program => program,
+        let program = match &*String::from_utf8_lossy(&space.program) {
+            "" => "a program".to_owned(),
+            program => program.to_owned(),
         };
         page.verbatim(&format!(
             "in {program}, {}: page table at {:#x}",
